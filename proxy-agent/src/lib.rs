@@ -1,0 +1,6 @@
+//! Sidestep's agent as a library.
+//!
+//! Data flows one way: `source` (watch) -> `model` (objects, slim) -> `plan` (what one node should install) ->
+//! `dataplane` (make the kernel so). Nothing points backwards.
+
+pub mod plan;

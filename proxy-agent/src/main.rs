@@ -1,0 +1,3 @@
+//! The `sidestep` binary.
+
+fn main() {}

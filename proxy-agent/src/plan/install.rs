@@ -1,0 +1,122 @@
+//! What a plan consists of: the one type that planning hands to the dataplane.
+//!
+//! A plan says what one node installs, in the tables' own spelling, and nothing of how.
+
+use std::{fmt, ops::Range};
+
+use proxy_common::{Address, AddressBits, FrontendKey, FrontendKind, Port, Protocol, Reason};
+
+/// The IP family of a Service port's frontends and endpoints.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// What is planned and installed as one: a port of a Service in one family (FE-1, IN-10).
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ServicePortId {
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// `spec.ports[].name`; empty for an unnamed port.
+    pub port: String,
+    /// `spec.ports[].protocol`.
+    pub protocol: Protocol,
+    /// `spec.ipFamilies[i]`.
+    pub family: Family,
+}
+
+impl fmt::Display for ServicePortId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { namespace, name, port, protocol, family } = self;
+        write!(f, "{namespace}/{name}")?;
+        if !port.is_empty() {
+            write!(f, ":{port}")?;
+        }
+        write!(f, "/{protocol}{}", if *family == Family::V6 { " (IPv6)" } else { "" })
+    }
+}
+
+/// An endpoint as the plan knows it. Address and port identify it within a Service port (EP-6).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Backend {
+    /// The pod's address.
+    pub address: Address,
+    /// The pod's port.
+    pub port: Port,
+    /// `conditions.serving`: flows that it has may stay, even where `Target`s leave it out.
+    pub serving: bool,
+}
+
+/// What clients of one kind get.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// One of these: indices into [`ServicePlan::backends`], never empty.
+    Backends(Range<u32>),
+    /// Nothing.
+    Refuse(Reason),
+}
+
+/// Everything that one Service port needs installed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ServicePlan {
+    /// Whose plan this is.
+    pub id: ServicePortId,
+    /// The addresses that lead here, sorted. Never empty, and no other plan has the same key.
+    pub frontends: Vec<(FrontendKey, FrontendKind)>,
+    /// Seconds of ClientIP affinity, 0 for none.
+    pub affinity_seconds: u32,
+    /// All endpoints that are usable by some target or still serving, each once. Two different sets
+    /// overlap in the middle (`only first | both | only second | serving but in no set`), so that each
+    /// target is one contiguous range.
+    pub backends: Vec<Backend>,
+    /// For clients of the ClusterIP (internalTrafficPolicy).
+    pub cluster: Target,
+    /// For pods and processes of this node that use an external frontend (PO-3).
+    pub inside: Target,
+    /// For clients outside of this node that use an external frontend (externalTrafficPolicy).
+    pub outside: Target,
+}
+
+/// A difference between two plans.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Changes {
+    /// Whether this is the whole plan: what is installed and not named here goes.
+    pub complete: bool,
+    /// New and changed Service ports, whole.
+    pub install: Vec<ServicePlan>,
+    /// Service ports that are no more.
+    pub remove: Vec<ServicePortId>,
+    /// New values of ADDRESSES; no bits removes the address.
+    pub addresses: Vec<(Address, AddressBits)>,
+}
+
+impl Changes {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        let Self { complete, install, remove, addresses } = self;
+        !complete && install.is_empty() && remove.is_empty() && addresses.is_empty()
+    }
+}
+
+/// Something of an object that could not be used. The rest goes on; this is reported by name.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Problem {
+    /// Kind, namespace and name, such as `Service default/web`; or a file, such as `web.yaml, document 2`.
+    pub object: String,
+    /// The field, such as `spec.ports[0].port`.
+    pub field: String,
+    /// What is wrong with it and what to do.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { object, field, message } = self;
+        write!(f, "{object}: {field}: {message}")
+    }
+}

@@ -1,0 +1,268 @@
+//! Addresses, ports and protocols as the tables spell them, and the ADDRESSES table.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use bytemuck::{Pod, Zeroable};
+
+/// An IP address: IPv6, or IPv4 as `::ffff:a.b.c.d`, in network byte order.
+///
+/// One spelling for both families, so that IPv4, IPv6 and v4-mapped sockets share tables and code.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct Address {
+    /// The sixteen bytes, in network byte order.
+    pub bytes: [u8; 16],
+}
+
+impl Address {
+    /// `::`, the "any" address of IPv6.
+    pub const ANY_V6: Self = Self { bytes: [0; 16] };
+    /// `::ffff:0.0.0.0`, the "any" address of IPv4.
+    pub const ANY_V4: Self = Self::from_v4([0; 4]);
+
+    /// The v4-mapped form of an IPv4 address given in network byte order.
+    #[inline(always)]
+    pub const fn from_v4(v4: [u8; 4]) -> Self {
+        let [a, b, c, d] = v4;
+        Self { bytes: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] }
+    }
+
+    /// From the four words of a kernel context, each in network byte order as stored in memory.
+    #[inline(always)]
+    pub const fn from_words(words: [u32; 4]) -> Self {
+        let [a, b, c, d] =
+            [words[0].to_ne_bytes(), words[1].to_ne_bytes(), words[2].to_ne_bytes(), words[3].to_ne_bytes()];
+        Self {
+            bytes: [
+                a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2],
+                d[3],
+            ],
+        }
+    }
+
+    /// The four words of a kernel context; the inverse of [`Address::from_words`].
+    #[inline(always)]
+    pub const fn words(&self) -> [u32; 4] {
+        let b = &self.bytes;
+        [
+            u32::from_ne_bytes([b[0], b[1], b[2], b[3]]),
+            u32::from_ne_bytes([b[4], b[5], b[6], b[7]]),
+            u32::from_ne_bytes([b[8], b[9], b[10], b[11]]),
+            u32::from_ne_bytes([b[12], b[13], b[14], b[15]]),
+        ]
+    }
+
+    /// Whether this is IPv4 (`::ffff:0:0/96`).
+    #[inline(always)]
+    pub const fn is_v4(&self) -> bool {
+        let [a, b, c, _] = self.words();
+        a == 0 && b == 0 && c == 0xffff_u32.to_be()
+    }
+
+    /// Whether connecting to this address reaches the caller's own network namespace through loopback:
+    /// 127.0.0.0/8 and `::1`, and the unspecified addresses, which the kernel turns into loopback.
+    #[inline(always)]
+    pub const fn is_loopback(&self) -> bool {
+        let [a, b, c, d] = self.words();
+        if a != 0 || b != 0 {
+            return false;
+        }
+        if c == 0xffff_u32.to_be() {
+            return self.bytes[12] == 127 || d == 0;
+        }
+        c == 0 && (d == 0 || d == 1_u32.to_be())
+    }
+
+    /// The "any" address of this address's family: what NodePort frontends are keyed by.
+    #[inline(always)]
+    pub const fn any_of_family(&self) -> Self {
+        if self.is_v4() { Self::ANY_V4 } else { Self::ANY_V6 }
+    }
+}
+
+impl From<IpAddr> for Address {
+    fn from(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(v4) => Self::from_v4(v4.octets()),
+            IpAddr::V6(v6) => Self { bytes: v6.octets() },
+        }
+    }
+}
+
+impl From<Address> for IpAddr {
+    fn from(address: Address) -> Self {
+        if address.is_v4() {
+            let [.., a, b, c, d] = address.bytes;
+            IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+        } else {
+            IpAddr::V6(Ipv6Addr::from(address.bytes))
+        }
+    }
+}
+
+impl core::fmt::Display for Address {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        IpAddr::from(*self).fmt(f)
+    }
+}
+
+/// A port in network byte order, as packets and socket contexts carry it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Pod, Zeroable)]
+#[repr(transparent)]
+pub struct Port(pub u16);
+
+impl Port {
+    /// From a number in host byte order.
+    #[inline(always)]
+    pub const fn new(host: u16) -> Self {
+        Self(host.to_be())
+    }
+
+    /// The number in host byte order.
+    #[inline(always)]
+    pub const fn get(self) -> u16 {
+        u16::from_be(self.0)
+    }
+}
+
+impl core::fmt::Display for Port {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
+/// A transport protocol that Services use (`spec.ports[].protocol`); the value is the IANA protocol number.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum Protocol {
+    /// TCP, 6.
+    Tcp = 6,
+    /// UDP, 17.
+    Udp = 17,
+    /// SCTP, 132: never reaches a socket hook; served on the packet path only.
+    Sctp = 132,
+}
+
+impl Protocol {
+    /// The name as Kubernetes writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
+        }
+    }
+
+    /// From the IANA protocol number.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            6 => Some(Self::Tcp),
+            17 => Some(Self::Udp),
+            132 => Some(Self::Sctp),
+            _ => None,
+        }
+    }
+}
+
+impl core::fmt::Display for Protocol {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// What an address is to this node: bits of ADDRESSES.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
+#[repr(transparent)]
+pub struct AddressBits(pub u32);
+
+impl AddressBits {
+    /// Nothing of ours.
+    pub const NONE: Self = Self(0);
+    /// A Service's ClusterIP: an unknown port of it is refused (PO-13).
+    pub const CLUSTER_IP: Self = Self(1);
+    /// A LoadBalancer IP or external IP: an unknown port of it is left alone (PO-20).
+    pub const VIP: Self = Self(2);
+    /// An address of this node: NodePorts are answered on it, and it is never refused.
+    pub const NODE: Self = Self(4);
+
+    /// Whether all bits of `other` are set.
+    #[inline(always)]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Both sets of bits.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// A value of ADDRESSES. Read as one 64-bit word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+#[repr(C, align(8))]
+pub struct AddressEntry {
+    /// What the address is.
+    pub bits: AddressBits,
+    /// [`Address::fingerprint`] of the key: a mismatch means that the element was reused while it was read.
+    pub fingerprint: u32,
+}
+
+impl AddressEntry {
+    /// The value for `address`.
+    pub const fn new(address: &Address, bits: AddressBits) -> Self {
+        Self { bits, fingerprint: address.fingerprint() }
+    }
+}
+
+impl Address {
+    /// Thirty-two bits that depend on every bit of the address.
+    #[inline(always)]
+    pub const fn fingerprint(&self) -> u32 {
+        let [a, b, c, d] = self.words();
+        mix(mix(mix(a, b), c), d)
+    }
+}
+
+/// One round of mixing a word into a running value: multiplications by odd constants, so that no input
+/// bit is lost. Not cryptographic: it tells reused table elements apart, nothing more.
+#[inline(always)]
+pub(crate) const fn mix(state: u32, word: u32) -> u32 {
+    let folded = (state ^ word.wrapping_mul(0x9e37_79b1)).wrapping_mul(0x85eb_ca77);
+    folded ^ (folded >> 15)
+}
+
+const _: () = assert!(size_of::<Address>() == 16);
+const _: () = assert!(size_of::<AddressEntry>() == 8);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Address {
+        text.parse::<IpAddr>().expect("a valid address").into()
+    }
+
+    #[test]
+    fn words_round_trip_in_network_byte_order() {
+        let a = address("2001:db8::1:2");
+        assert_eq!(Address::from_words(a.words()), a);
+        assert_eq!(a.words()[0], 0x2001_0db8_u32.to_be());
+    }
+
+    #[test]
+    fn loopback_is_127_slash_8_one_and_the_unspecified_addresses() {
+        for text in ["127.0.0.1", "127.255.255.255", "0.0.0.0", "::1", "::"] {
+            assert!(address(text).is_loopback(), "{text}");
+        }
+        for text in ["128.0.0.1", "10.0.0.127", "::2", "fe80::1", "1::", "0.0.0.1"] {
+            assert!(!address(text).is_loopback(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_port_keeps_its_number() {
+        assert_eq!(Port::new(443).get(), 443);
+        assert_eq!(Port::new(443).0.to_ne_bytes(), [1, 187]);
+    }
+}

@@ -1,0 +1,121 @@
+//! FRONTENDS: the address, port and protocol that clients use, and the service behind it.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::address::{Address, Port, Protocol, mix};
+
+/// A key of FRONTENDS.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct FrontendKey {
+    /// The address that clients use; of a NodePort the family's "any" address.
+    pub address: Address,
+    /// The port that clients use, in network byte order.
+    pub port: Port,
+    /// IANA protocol number.
+    pub protocol: u8,
+    /// 1 for a NodePort, which stands for every address of this node; 0 for exactly `address`.
+    /// Without it, a connect to `[::]:30080` would meet a NodePort's entry without the check of who asks.
+    pub any_address: u8,
+}
+
+impl FrontendKey {
+    /// The key of exactly this address.
+    #[inline(always)]
+    pub const fn new(address: Address, port: Port, protocol: u8) -> Self {
+        Self { address, port, protocol, any_address: 0 }
+    }
+
+    /// The key of a NodePort in the family of `address`.
+    #[inline(always)]
+    pub const fn node_port(address: &Address, port: Port, protocol: u8) -> Self {
+        Self { address: address.any_of_family(), port, protocol, any_address: 1 }
+    }
+
+    /// Twenty-four bits that depend on every bit of the key.
+    #[inline(always)]
+    pub const fn fingerprint(&self) -> [u8; 3] {
+        let rest = (self.port.0 as u32) << 16 | (self.protocol as u32) << 8 | self.any_address as u32;
+        let [a, b, c, _] = mix(self.address.fingerprint(), rest).to_ne_bytes();
+        [a, b, c]
+    }
+}
+
+impl core::fmt::Display for FrontendKey {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let protocol = Protocol::from_number(self.protocol).map_or("?", Protocol::name);
+        if self.any_address != 0 {
+            let family = if self.address.is_v4() { "IPv4" } else { "IPv6" };
+            write!(f, "node-{family}:{}/{protocol}", self.port)
+        } else if self.address.is_v4() {
+            write!(f, "{}:{}/{protocol}", self.address, self.port)
+        } else {
+            write!(f, "[{}]:{}/{protocol}", self.address, self.port)
+        }
+    }
+}
+
+/// How clients reach a Service through this frontend; decides which of its endpoint sets they get.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum FrontendKind {
+    /// `spec.clusterIPs`.
+    ClusterIp = 1,
+    /// `spec.ports[].nodePort`, on this node's own addresses.
+    NodePort = 2,
+    /// `status.loadBalancer.ingress[].ip` with ipMode VIP.
+    LoadBalancer = 3,
+    /// `spec.externalIPs`.
+    ExternalIp = 4,
+}
+
+impl FrontendKind {
+    /// The field's standard term.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ClusterIp => "ClusterIP",
+            Self::NodePort => "NodePort",
+            Self::LoadBalancer => "LoadBalancer",
+            Self::ExternalIp => "ExternalIP",
+        }
+    }
+
+    /// From the number in a [`Frontend`].
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::ClusterIp),
+            2 => Some(Self::NodePort),
+            3 => Some(Self::LoadBalancer),
+            4 => Some(Self::ExternalIp),
+            _ => None,
+        }
+    }
+}
+
+impl core::fmt::Display for FrontendKind {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A value of FRONTENDS. Written once, read as one 64-bit word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+#[repr(C, align(8))]
+pub struct Frontend {
+    /// Index into SERVICES.
+    pub service: u32,
+    /// A [`FrontendKind`].
+    pub kind: u8,
+    /// [`FrontendKey::fingerprint`] of the key: a mismatch means that the element was reused while it was read.
+    pub fingerprint: [u8; 3],
+}
+
+impl Frontend {
+    /// The value for `key`.
+    pub const fn new(key: &FrontendKey, service: u32, kind: FrontendKind) -> Self {
+        Self { service, kind: kind as u8, fingerprint: key.fingerprint() }
+    }
+}
+
+const _: () = assert!(size_of::<FrontendKey>() == 20);
+const _: () = assert!(size_of::<Frontend>() == 8);

@@ -1,0 +1,42 @@
+//! What Sidestep's kernel programs and its agent agree on.
+//!
+//! Two things live here, and nothing else:
+//! - the **contract**: keys and values of every table, their sizes asserted, and the reasons of refusals;
+//! - the **algorithms** that must give one answer wherever they run, above all [`select()`]: which endpoint
+//!   does this client get?
+//!
+//! Compiled into the kernel programs, the agent and the host tests alike; so no allocation, no clock and
+//! no randomness of its own, and no bounds check that could leave a panic in kernel code.
+#![no_std]
+#![deny(unsafe_code)]
+
+pub mod address;
+pub mod affinity;
+pub mod counters;
+pub mod endpoint;
+pub mod frontend;
+pub mod names;
+pub mod reason;
+pub mod select;
+pub mod service;
+pub mod translation;
+#[cfg(feature = "user")]
+#[expect(unsafe_code, reason = "aya::Pod is an unsafe marker trait")]
+mod user;
+
+pub use address::{Address, AddressBits, AddressEntry, Port, Protocol};
+pub use affinity::{Affinity, AffinityKey};
+pub use counters::ServiceCounters;
+pub use endpoint::{Endpoint, EndpointState};
+pub use frontend::{Frontend, FrontendKey, FrontendKind};
+pub use names::ServiceName;
+pub use reason::Reason;
+pub use select::{Client, Decision, Forward, Scope, Tables, select};
+pub use service::{Service, Span};
+pub use translation::{Datagrams, OverflowKey, Translation};
+
+/// Version of the tables' layout, and the name of the directory that they are pinned in (`…/v1`).
+///
+/// A change of any type in this crate that the kernel sees makes a new version: an agent never
+/// reads tables of a layout other than its own.
+pub const ABI: &str = "v1";

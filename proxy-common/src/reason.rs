@@ -1,0 +1,67 @@
+//! Why a connection was refused: one list for the kernel programs, the metrics and the commands.
+
+/// The reason for a refusal. Numbers are part of the tables' contract and are never reused.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[repr(u32)]
+pub enum Reason {
+    /// The Service has no usable endpoint anywhere (PO-1).
+    NoEndpoints = 1,
+    /// The traffic policy is Local and no usable endpoint is on this node (PO-2, PO-19).
+    NoLocalEndpoints = 2,
+    /// The address is a ClusterIP and no Service port is known by this number (PO-13).
+    UnknownPort = 3,
+    /// The tables disagreed with each other for longer than an update lasts; a bug, please report.
+    Inconsistent = 4,
+}
+
+impl Reason {
+    /// Every reason, in the order of their numbers.
+    pub const ALL: [Self; 4] =
+        [Self::NoEndpoints, Self::NoLocalEndpoints, Self::UnknownPort, Self::Inconsistent];
+
+    /// One more than the highest number: the length of tables that are indexed by reason.
+    pub const LIMIT: u32 = 16;
+
+    /// The name that metrics and commands use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NoEndpoints => "no-endpoints",
+            Self::NoLocalEndpoints => "no-local-endpoints",
+            Self::UnknownPort => "unknown-port",
+            Self::Inconsistent => "inconsistent",
+        }
+    }
+
+    /// One sentence for the person who was refused.
+    pub const fn explanation(self) -> &'static str {
+        match self {
+            Self::NoEndpoints => {
+                "the Service has no ready endpoint, and none that is terminating but still serving"
+            }
+            Self::NoLocalEndpoints => {
+                "the Service's traffic policy is Local and none of its usable endpoints is on this node"
+            }
+            Self::UnknownPort => {
+                "the address is a ClusterIP, but no Service port has this number and protocol"
+            }
+            Self::Inconsistent => "the tables disagree with each other; this is a bug",
+        }
+    }
+
+    /// From the number in a refusing span.
+    #[inline(always)]
+    pub const fn from_number(number: u32) -> Self {
+        match number {
+            1 => Self::NoEndpoints,
+            2 => Self::NoLocalEndpoints,
+            3 => Self::UnknownPort,
+            _ => Self::Inconsistent,
+        }
+    }
+}
+
+impl core::fmt::Display for Reason {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.pad(self.name())
+    }
+}

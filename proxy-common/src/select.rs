@@ -1,0 +1,206 @@
+//! The decision: which endpoint does this client get?
+//!
+//! One function for the kernel programs, `sidestep explain` and the tests. It reads the tables through
+//! [`Tables`], takes clock and randomness as arguments, and changes nothing but AFFINITY. It never
+//! returns an endpoint outside of the set that the Service's spans name at the moment of reading.
+
+use crate::{
+    address::{Address, AddressBits},
+    affinity::{Affinity, AffinityKey},
+    endpoint::{Endpoint, EndpointState},
+    frontend::{Frontend, FrontendKey},
+    reason::Reason,
+    service::{EndpointSet, Service, Span},
+};
+
+/// Where the client is, as seen from this node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scope {
+    /// A pod or a process of this node.
+    Inside,
+    /// Beyond the node's uplinks.
+    Outside,
+}
+
+/// The tables, as the decision reads them. Every method is one lookup, and gives a copy that is whole:
+/// an implementation that can meet a reused element checks the fingerprint and looks again.
+pub trait Tables {
+    /// FRONTENDS.
+    fn frontend(&self, key: &FrontendKey) -> Option<Frontend>;
+    /// ADDRESSES; no bits for an address that is not there.
+    fn address(&self, address: &Address) -> AddressBits;
+    /// One span of an element of SERVICES.
+    fn span(&self, service: u32, set: EndpointSet) -> Option<Span>;
+    /// Affinity seconds and generation of an element of SERVICES.
+    fn affinity_policy(&self, service: u32) -> Option<(u32, u16)>;
+    /// ENDPOINTS.
+    fn endpoint(&self, slot: u32) -> Option<Endpoint>;
+    /// ENDPOINT_STATE.
+    fn endpoint_state(&self, id: u32) -> Option<EndpointState>;
+    /// AFFINITY.
+    fn affinity(&self, key: &AffinityKey) -> Option<Affinity>;
+    /// Writes AFFINITY: a new choice.
+    fn remember(&self, key: &AffinityKey, affinity: &Affinity);
+    /// Writes AFFINITY: the client came again at `now`, in nanoseconds since boot.
+    fn refresh(&self, key: &AffinityKey, now: u64);
+}
+
+/// Who asks. Methods, not fields: most decisions need neither answer.
+pub trait Client {
+    /// The client's identity for affinity; see [`AffinityKey::client`].
+    fn identity(&self) -> [u8; 16];
+    /// Whether the client is in the node's own network namespace, where loopback is the node's (PO-21).
+    fn is_node(&self) -> bool;
+    /// Where the client is.
+    fn scope(&self) -> Scope;
+}
+
+/// What [`select()`] decides.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Decision {
+    /// Nothing of ours: leave the packet or socket alone.
+    NotService,
+    /// Refuse; `service` is the index of the Service, where there is one.
+    Refuse {
+        /// Index into SERVICES.
+        service: Option<u32>,
+        /// Why.
+        reason: Reason,
+    },
+    /// Send it to this endpoint.
+    Forward(Forward),
+}
+
+/// A chosen endpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Forward {
+    /// The endpoint; its `service` is the index into SERVICES.
+    pub endpoint: Endpoint,
+    /// Whether the endpoint was remembered (affinity) rather than drawn.
+    pub remembered: bool,
+}
+
+/// The first half of the decision: is there a Service at this address?
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Resolution {
+    /// Nothing of ours.
+    NotService,
+    /// A ClusterIP without such a port.
+    UnknownPort,
+    /// A Service, through this frontend.
+    Service(Frontend),
+}
+
+/// Decides for a client that wants to reach `destination`.
+///
+/// `clock` gives nanoseconds since boot, `random` thirty-two random bits; each is called at most once,
+/// and only when the answer depends on it.
+#[inline(always)]
+pub fn select(
+    tables: &impl Tables,
+    destination: &FrontendKey,
+    client: &impl Client,
+    clock: impl FnOnce() -> u64,
+    random: impl FnOnce() -> u32,
+) -> Decision {
+    match resolve(tables, destination, client) {
+        Resolution::NotService => Decision::NotService,
+        Resolution::UnknownPort => Decision::Refuse { service: None, reason: Reason::UnknownPort },
+        Resolution::Service(frontend) => choose(tables, frontend, client, clock, random),
+    }
+}
+
+/// Finds the Service at `destination`: one lookup when there is one, two for everything else, a third
+/// only for the node's own addresses.
+#[inline(always)]
+pub fn resolve(tables: &impl Tables, destination: &FrontendKey, client: &impl Client) -> Resolution {
+    if let Some(frontend) = tables.frontend(destination) {
+        return Resolution::Service(frontend);
+    }
+    let bits = tables.address(&destination.address);
+    if bits.has(AddressBits::NODE) || (destination.address.is_loopback() && client.is_node()) {
+        let key = FrontendKey::node_port(&destination.address, destination.port, destination.protocol);
+        return match tables.frontend(&key) {
+            Some(frontend) => Resolution::Service(frontend),
+            None => Resolution::NotService,
+        };
+    }
+    if bits.has(AddressBits::CLUSTER_IP) { Resolution::UnknownPort } else { Resolution::NotService }
+}
+
+/// Chooses an endpoint of the Service behind `frontend`: the client's last one under ClientIP affinity
+/// while it is usable, else one drawn uniformly.
+#[inline(always)]
+pub fn choose(
+    tables: &impl Tables,
+    frontend: Frontend,
+    client: &impl Client,
+    clock: impl FnOnce() -> u64,
+    random: impl FnOnce() -> u32,
+) -> Decision {
+    let service = frontend.service;
+    let refuse = |reason| Decision::Refuse { service: Some(service), reason };
+    let set = Service::set(frontend.kind, client.scope());
+    let Some(span) = tables.span(service, set) else {
+        return refuse(Reason::Inconsistent);
+    };
+    if span.count == 0 {
+        return refuse(Reason::from_number(span.base));
+    }
+    let Some((affinity_seconds, generation)) = tables.affinity_policy(service) else {
+        return refuse(Reason::Inconsistent);
+    };
+    let draw = || tables.endpoint(span.base.wrapping_add(scale(random(), span.count)));
+    if affinity_seconds == 0 {
+        return match draw() {
+            Some(endpoint) => Decision::Forward(Forward { endpoint, remembered: false }),
+            None => refuse(Reason::Inconsistent),
+        };
+    }
+
+    let key = AffinityKey { client: client.identity(), service, generation, padding: 0 };
+    let now = clock();
+    if let Some(affinity) = tables.affinity(&key)
+        && now.saturating_sub(affinity.last_used) < u64::from(affinity_seconds).saturating_mul(1_000_000_000)
+        && let Some(endpoint) = remembered(tables, &affinity, service, set)
+    {
+        tables.refresh(&key, now);
+        return Decision::Forward(Forward { endpoint, remembered: true });
+    }
+    let Some(endpoint) = draw() else {
+        return refuse(Reason::Inconsistent);
+    };
+    let affinity = Affinity {
+        endpoint: endpoint.id,
+        generation: endpoint.generation,
+        fingerprint: key.fingerprint(),
+        last_used: now,
+    };
+    tables.remember(&key, &affinity);
+    Decision::Forward(Forward { endpoint, remembered: false })
+}
+
+/// The endpoint of an affinity record, if new connections of `set` may still go there.
+#[inline(always)]
+fn remembered(tables: &impl Tables, affinity: &Affinity, service: u32, set: EndpointSet) -> Option<Endpoint> {
+    let state = tables.endpoint_state(affinity.endpoint)?;
+    if state.generation != affinity.generation || state.bits & EndpointState::usable(set) == 0 {
+        return None;
+    }
+    let endpoint = tables.endpoint(state.slot)?;
+    (endpoint.id == affinity.endpoint && endpoint.service == service).then_some(endpoint)
+}
+
+/// Whether an endpoint that was given out earlier still serves, so that a UDP socket stays with it.
+#[inline(always)]
+pub fn is_serving(tables: &impl Tables, endpoint: u32, generation: u16) -> bool {
+    tables
+        .endpoint_state(endpoint)
+        .is_some_and(|state| state.generation == generation && state.bits & EndpointState::SERVING != 0)
+}
+
+/// Maps thirty-two random bits to `0..count` without a division: the bias is below `count` / 2^32.
+#[inline(always)]
+pub const fn scale(random: u32, count: u32) -> u32 {
+    ((random as u64 * count as u64) >> 32) as u32
+}

@@ -1,0 +1,127 @@
+//! What a socket remembers: SOCKETS, DATAGRAMS, and OVERFLOW for sockets that talk to many Services.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::{
+    address::{Address, Port, mix},
+    endpoint::Endpoint,
+    frontend::FrontendKey,
+};
+
+/// One translation made for a socket; the value of SOCKETS (the connected peer) and OVERFLOW.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct Translation {
+    /// The address that the program asked for.
+    pub frontend: Address,
+    /// The address that it got.
+    pub backend: Address,
+    /// The port that the program asked for, in network byte order; 0 in an unused record.
+    pub frontend_port: Port,
+    /// The port that it got, in network byte order.
+    pub backend_port: Port,
+    /// The endpoint's id.
+    pub endpoint: u32,
+    /// Index into SERVICES.
+    pub service: u32,
+    /// The generation of the endpoint's id.
+    pub generation: u16,
+    /// [`Translation::checksum`] in OVERFLOW, whose elements may be reused while they are read; else 0.
+    pub checksum: u16,
+}
+
+impl Translation {
+    /// A record that holds nothing.
+    pub const UNUSED: Self = Self {
+        frontend: Address::ANY_V6,
+        backend: Address::ANY_V6,
+        frontend_port: Port(0),
+        backend_port: Port(0),
+        endpoint: 0,
+        service: 0,
+        generation: 0,
+        checksum: 0,
+    };
+
+    /// The record of a client that asked for `frontend` and got `endpoint`.
+    #[inline(always)]
+    pub const fn new(frontend: &FrontendKey, endpoint: &Endpoint) -> Self {
+        Self {
+            frontend: frontend.address,
+            backend: endpoint.address,
+            frontend_port: frontend.port,
+            backend_port: endpoint.port,
+            endpoint: endpoint.id,
+            service: endpoint.service,
+            generation: endpoint.generation,
+            checksum: 0,
+        }
+    }
+
+    /// Whether this record leads from `address` and `port`.
+    #[inline(always)]
+    pub fn is_from(&self, address: &Address, port: Port) -> bool {
+        self.frontend_port == port && port.0 != 0 && self.frontend.words() == address.words()
+    }
+
+    /// Whether this record leads to `address` and `port`.
+    #[inline(always)]
+    pub fn is_to(&self, address: &Address, port: Port) -> bool {
+        self.frontend_port.0 != 0 && self.backend_port == port && self.backend.words() == address.words()
+    }
+
+    /// Sixteen bits that depend on every other bit of the record.
+    #[inline(always)]
+    pub const fn checksum(&self) -> u16 {
+        let ports = (self.frontend_port.0 as u32) << 16 | self.backend_port.0 as u32;
+        let mut state = mix(self.frontend.fingerprint(), self.backend.fingerprint());
+        state = mix(state, ports);
+        state = mix(state, self.endpoint);
+        state = mix(state, self.service);
+        (mix(state, self.generation as u32) >> 16) as u16
+    }
+}
+
+/// Value of DATAGRAMS: the latest translations of a socket that sends without being connected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct Datagrams {
+    /// The translations, one for each Service address that the socket talks to.
+    pub entries: [Translation; Datagrams::LEN],
+    /// Which entry is replaced next; the replaced one moves to OVERFLOW.
+    pub next: u32,
+}
+
+impl Datagrams {
+    /// How many Service addresses a socket remembers by itself. A resolver talks to one or two.
+    pub const LEN: usize = 4;
+    /// No translation yet.
+    pub const EMPTY: Self = Self { entries: [Translation::UNUSED; Self::LEN], next: 0 };
+}
+
+/// A key of OVERFLOW: each translation stands there twice, by the address asked for and by the one given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+#[repr(C, align(8))]
+pub struct OverflowKey {
+    /// The socket's cookie.
+    pub socket: u64,
+    /// The address.
+    pub address: Address,
+    /// The port, in network byte order.
+    pub port: Port,
+    /// [`OverflowKey::BY_FRONTEND`] or [`OverflowKey::BY_BACKEND`].
+    pub direction: u16,
+    /// Zero.
+    pub padding: u32,
+}
+
+impl OverflowKey {
+    /// The key is what the program asked for.
+    pub const BY_FRONTEND: u16 = 0;
+    /// The key is what the program got.
+    pub const BY_BACKEND: u16 = 1;
+}
+
+const _: () = assert!(size_of::<Translation>() == 48);
+const _: () = assert!(size_of::<Datagrams>() == 196);
+const _: () = assert!(size_of::<OverflowKey>() == 32);
