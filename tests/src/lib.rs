@@ -12,6 +12,7 @@
 pub mod agent;
 pub mod bpftool;
 pub mod cgroup;
+pub mod cluster;
 pub mod eventually;
 pub mod foreign;
 pub mod identity;
@@ -20,6 +21,7 @@ pub mod manifest;
 pub mod namespace;
 pub mod pins;
 pub mod place;
+pub mod pressure;
 pub mod report;
 pub mod skip;
 pub mod sockets;

@@ -5,7 +5,7 @@
 //! has entered a namespace is never given back to anything else.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
@@ -31,6 +31,12 @@ impl Namespace {
         let file =
             File::open(Path::new(DIRECTORY).join(&name)).with_context(|| format!("namespace {name}"))?;
         let namespace = Self { name, file };
+        namespace
+            .run(|| {
+                // Addresses are unique by construction: nobody has to wait for the kernel to find that out.
+                fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0")
+            })?
+            .context("accept_dad")?;
         namespace.ip_batch("link set lo up")?;
         Ok(namespace)
     }
