@@ -7,7 +7,7 @@
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
-    btf_maps::{Array, HashMap, LruHashMap, SkStorage},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, SkStorage},
     macros::btf_map,
 };
 use proxy_common::{
@@ -73,6 +73,11 @@ pub(crate) static TOTALS: Array<u64, { Total::LIMIT as usize }, MMAPABLE> = Arra
 /// Which Service port an index stands for. No program reads it: people and a restarted agent do.
 #[btf_map]
 pub(crate) static NAMES: HashMap<u32, ServiceName, SERVICES_LEN, NO_PREALLOC> = HashMap::new();
+
+/// Never looked at: an update of an array of maps makes the kernel wait until every running program has
+/// ended (`maybe_wait_bpf_programs`), which is how the agent learns that nobody reads what it took away.
+#[btf_map]
+pub(crate) static GRACE: ArrayOfMaps<Array<u32, 1>, 1> = ArrayOfMaps::new();
 
 /// The maps as [`Tables`].
 pub(crate) struct Maps;
