@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::address::{Address, Port, Protocol, mix};
+use crate::address::{Address, Port, Protocol};
 
 /// A key of FRONTENDS.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Pod, Zeroable)]
@@ -17,26 +17,28 @@ pub struct FrontendKey {
     /// 1 for a NodePort, which stands for every address of this node; 0 for exactly `address`.
     /// Without it, a connect to `[::]:30080` would meet a NodePort's entry without the check of who asks.
     pub any_address: u8,
+    /// Zero.
+    pub padding: u32,
 }
 
 impl FrontendKey {
     /// The key of exactly this address.
     #[inline(always)]
     pub const fn new(address: Address, port: Port, protocol: u8) -> Self {
-        Self { address, port, protocol, any_address: 0 }
+        Self { address, port, protocol, any_address: 0, padding: 0 }
     }
 
     /// The key of a NodePort in the family of `address`.
     #[inline(always)]
     pub const fn node_port(address: &Address, port: Port, protocol: u8) -> Self {
-        Self { address: address.any_of_family(), port, protocol, any_address: 1 }
+        Self { address: address.any_of_family(), port, protocol, any_address: 1, padding: 0 }
     }
 
     /// Twenty-four bits that depend on every bit of the key.
     #[inline(always)]
     pub const fn fingerprint(&self) -> [u8; 3] {
-        let rest = (self.port.0 as u32) << 16 | (self.protocol as u32) << 8 | self.any_address as u32;
-        let [a, b, c, _] = mix(self.address.fingerprint(), rest).to_ne_bytes();
+        let rest = (self.port.0 as u64) << 16 | (self.protocol as u64) << 8 | self.any_address as u64;
+        let [a, b, c, _] = (self.address.fingerprint_with(rest) >> 8).to_le_bytes();
         [a, b, c]
     }
 }
@@ -117,5 +119,5 @@ impl Frontend {
     }
 }
 
-const _: () = assert!(size_of::<FrontendKey>() == 20);
+const _: () = assert!(size_of::<FrontendKey>() == 24);
 const _: () = assert!(size_of::<Frontend>() == 8);

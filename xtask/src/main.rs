@@ -1,3 +1,35 @@
-//! Developer tasks.
+//! Developer tasks: `cargo xtask <command>` is the only entry point, for people and for CI alike.
+//!
+//! Every command begins with [`setup::ensure`], so none of them asks the reader to install something first.
 
-fn main() {}
+mod build;
+mod process;
+mod progress;
+mod setup;
+mod workspace;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Sidestep's developer tasks")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// One variant a task; each task's arguments live in its own module.
+#[derive(Subcommand)]
+enum Command {
+    /// Find or install everything that building and testing needs (the other commands do this by themselves)
+    Setup,
+    /// Build the kernel programs and the `sidestep` binary that carries them
+    Build(build::Args),
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().command {
+        Command::Setup => setup::run(),
+        Command::Build(args) => build::run(&args),
+    }
+}
