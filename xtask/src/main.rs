@@ -3,6 +3,7 @@
 //! Every command begins with [`setup::ensure`], so none of them asks the reader to install something first.
 
 mod build;
+mod demo;
 mod process;
 mod progress;
 mod setup;
@@ -25,11 +26,14 @@ enum Command {
     Setup,
     /// Build the kernel programs and the `sidestep` binary that carries them
     Build(build::Args),
+    /// Watch Services work in a lab of network namespaces
+    Demo,
 }
 
 fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Setup => setup::run(),
         Command::Build(args) => build::run(&args),
+        Command::Demo => demo::run(),
     }
 }
