@@ -118,3 +118,17 @@ pub fn netns_cookie() -> Result<u64, Error> {
 pub fn has_set_retval() -> bool {
     is_helper_supported(ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval).unwrap_or(false)
 }
+
+/// The cookie of the network namespace at `path`, such as `/proc/1/ns/net`.
+pub fn netns_cookie_of(path: &Path) -> Result<u64, Error> {
+    let namespace = std::fs::File::open(path).map_err(Error::system("open", path))?;
+    // A thread of its own enters the namespace, and ends there.
+    std::thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET)
+                .map_err(|errno| Error::system("setns", path)(errno.into()))?;
+            netns_cookie()
+        });
+        inside.join().unwrap_or_else(|_| Err(Error::Missing(format!("looking into {} failed", path.display()))))
+    })
+}
