@@ -2,6 +2,7 @@
 //!
 //! Every command begins with [`setup::ensure`], so none of them asks the reader to install something first.
 
+mod bench;
 mod build;
 mod demo;
 mod process;
@@ -26,6 +27,8 @@ enum Command {
     Setup,
     /// Build the kernel programs and the `sidestep` binary that carries them
     Build(build::Args),
+    /// Measure what translation costs, against no translation and against kube-proxy's way
+    Bench(bench::Args),
     /// Watch Services work in a lab of network namespaces
     Demo,
 }
@@ -34,6 +37,7 @@ fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Setup => setup::run(),
         Command::Build(args) => build::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Demo => demo::run(),
     }
 }

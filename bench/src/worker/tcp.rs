@@ -1,0 +1,77 @@
+//! TCP: connections that are closed with a reset (`SO_LINGER` with 0 seconds), so that neither side keeps a port in
+//! `TIME_WAIT` and runs out of them.
+
+use std::{
+    collections::HashMap,
+    io::{self, Read as _, Write as _},
+    net::{SocketAddrV4, TcpStream},
+    time::{Duration, Instant},
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{Done, Draw, Target, Task};
+use crate::server::STAYS;
+
+/// The connections that stay.
+#[derive(Debug, Default)]
+pub(super) struct Client {
+    kept: HashMap<Target, TcpStream>,
+}
+
+impl Client {
+    pub(super) fn connect(&mut self, task: &Task, draw: &mut Draw) -> io::Result<Done> {
+        let start = Instant::now();
+        for _ in 0..task.operations {
+            drop(open(draw.next(&task.target))?);
+        }
+        let done = since(start);
+        // The server accepts one after the other: when it answers this one, its queue is empty.
+        ask(&open(draw.next(&task.target))?)?;
+        Ok(done)
+    }
+
+    pub(super) fn request(&mut self, task: &Task, draw: &mut Draw) -> io::Result<Done> {
+        let start = Instant::now();
+        for _ in 0..task.operations {
+            ask(&open(draw.next(&task.target))?)?;
+        }
+        Ok(since(start))
+    }
+
+    pub(super) fn persistent(&mut self, task: &Task, draw: &mut Draw) -> io::Result<Done> {
+        if !self.kept.contains_key(&task.target) {
+            let mut stream: TcpStream = open(draw.next(&task.target))?.into();
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            stream.write_all(&[STAYS])?;
+            stream.read_exact(&mut [0])?;
+            self.kept.insert(task.target, stream);
+        }
+        let Some(mut stream) = self.kept.get(&task.target) else { return Err(io::ErrorKind::NotFound.into()) };
+        let mut byte = [b'?'];
+        let start = Instant::now();
+        for _ in 0..task.operations {
+            stream.write_all(&byte)?;
+            stream.read_exact(&mut byte)?;
+        }
+        Ok(since(start))
+    }
+}
+
+fn open(address: SocketAddrV4) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_linger(Some(Duration::ZERO))?;
+    socket.connect(&address.into())?;
+    Ok(socket)
+}
+
+fn ask(mut socket: &Socket) -> io::Result<()> {
+    let mut byte = [b'?'];
+    socket.write_all(&byte)?;
+    socket.read_exact(&mut byte)
+}
+
+pub(super) fn since(start: Instant) -> Done {
+    Done { nanoseconds: u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX), storage: 0 }
+}
