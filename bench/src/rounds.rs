@@ -43,16 +43,25 @@ impl Budget {
 /// Rounds that only warm up.
 const WARM_UP: usize = 3;
 
-/// Runs `workload` in all cells; for each cell the nanoseconds of one operation, round by round.
+/// Of one cell, round by round.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Samples {
+    /// Nanoseconds of an operation.
+    pub(crate) wall: Vec<f64>,
+    /// Nanoseconds of processor time of an operation.
+    pub(crate) processor: Vec<f64>,
+}
+
+/// Runs `workload` in all cells.
 pub(crate) fn interleave(
     workers: &mut [Worker],
     cells: &[Cell],
     workload: Workload,
     budget: Budget,
     progress: &mut Progress,
-) -> Result<Vec<Vec<f64>>> {
+) -> Result<Vec<Samples>> {
     let operations = calibrate(workers, cells, workload, budget.turn)?;
-    let mut samples = vec![Vec::with_capacity(budget.rounds); cells.len()];
+    let mut samples = vec![Samples::default(); cells.len()];
     let mut round = 0;
     let mut start = Instant::now();
     while round < WARM_UP || !budget.is_spent(round - WARM_UP, start) {
@@ -61,7 +70,9 @@ pub(crate) fn interleave(
             let task = Task { workload, target: *target, operations: operations[index] };
             let done = workers[*worker].run(&task).with_context(|| name.clone())?;
             if round >= WARM_UP {
-                samples[index].push(done.nanoseconds as f64 / f64::from(task.operations));
+                let operations = f64::from(task.operations);
+                samples[index].wall.push(done.nanoseconds as f64 / operations);
+                samples[index].processor.push(done.processor as f64 / operations);
             }
         }
         round += 1;
@@ -89,6 +100,8 @@ fn calibrate(
     turn: Duration,
 ) -> Result<Vec<u32>> {
     const TRIAL: u32 = 48;
+    // Fewer than wait in a server's queue.
+    const MOST: u64 = 16_000;
     let mut operations = Vec::with_capacity(cells.len());
     for Cell { name, worker, target } in cells {
         let mut best = u64::MAX;
@@ -98,7 +111,7 @@ fn calibrate(
         }
         let one = (best / u64::from(TRIAL)).max(1);
         let fitting = u64::try_from(turn.as_nanos()).unwrap_or(u64::MAX) / one;
-        operations.push(u32::try_from(fitting.clamp(16, 4_000)).unwrap_or(4_000));
+        operations.push(u32::try_from(fitting.clamp(16, MOST)).unwrap_or_default());
     }
     Ok(operations)
 }

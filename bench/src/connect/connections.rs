@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::lab::Lab;
+use super::lab::{Lab, USUAL};
 use crate::{
     goals::Goal,
     progress::Progress,
@@ -21,15 +21,18 @@ const CONTROL_NAME: &str = "direct, second process";
 /// Measures everything once.
 pub(super) fn measure(
     lab: &mut Lab,
+    cells: &[Cell],
     workload: Workload,
     title: &str,
     budget: Budget,
     progress: &mut Progress,
 ) -> Result<Section> {
-    let cells = cells(lab, workload);
-    let samples = interleave(&mut lab.workers, &cells, workload, budget, progress)?;
-    let direct: Vec<f64> =
-        samples[0].iter().zip(&samples[1]).map(|(first, second)| f64::midpoint(*first, *second)).collect();
+    let samples = interleave(&mut lab.workers, cells, workload, budget, progress)?;
+    let mean = |first: &[f64], second: &[f64]| -> Vec<f64> {
+        first.iter().zip(second).map(|(first, second)| f64::midpoint(*first, *second)).collect()
+    };
+    let direct = mean(&samples[0].wall, &samples[1].wall);
+    let processor = mean(&samples[0].processor, &samples[1].processor);
     let own = |name: &str| {
         let own = format!("{}, direct", name.split(',').next()?);
         cells.iter().position(|cell| cell.name == own && cell.name != name)
@@ -39,22 +42,24 @@ pub(super) fn measure(
         .zip(&samples)
         .map(|(cell, taken)| Row {
             name: cell.name.clone(),
-            summary: Summary::of(taken),
+            summary: Summary::of(&taken.wall),
             ratios: vec![
                 // The two processes are compared with each other; their mean would hide half of the noise.
                 Some(match cell.name.as_str() {
-                    CONTROL_NAME => Summary::ratio(taken, &samples[0]),
-                    _ => Summary::ratio(taken, &direct),
+                    CONTROL_NAME => Summary::ratio(&taken.wall, &samples[0].wall),
+                    _ => Summary::ratio(&taken.wall, &direct),
                 }),
-                own(&cell.name).map(|own| Summary::ratio(taken, &samples[own])),
+                Some(Summary::ratio(&taken.processor, &processor)),
+                own(&cell.name).map(|own| Summary::ratio(&taken.wall, &samples[own].wall)),
             ],
-            samples: taken.clone(),
+            samples: taken.wall.clone(),
         })
         .collect();
-    Ok(Section { title: title.to_owned(), unit: "ns", ratios: vec!["direct", "the rules' own direct"], rows })
+    Ok(Section { title: title.to_owned(), unit: "ns", ratios: vec!["direct", "direct, CPU time", "the rules' own direct"], rows })
 }
 
-fn cells(lab: &Lab, workload: Workload) -> Vec<Cell> {
+/// What is compared.
+pub(super) fn cells(lab: &Lab, workload: Workload) -> Vec<Cell> {
     let cell = |name: String, worker, target| Cell { name, worker, target };
     let stays = workload == Workload::Persistent;
     let mut cells = vec![
@@ -63,7 +68,7 @@ fn cells(lab: &Lab, workload: Workload) -> Vec<Cell> {
     ];
     for (datapath, &worker) in lab.datapaths.iter().zip(&lab.served) {
         let services = datapath.services;
-        if stays && services != super::lab::USUAL {
+        if stays && services != USUAL {
             continue;
         }
         cells.push(cell(format!("VIP of {services}, hot"), worker, hot(services)));
@@ -74,8 +79,8 @@ fn cells(lab: &Lab, workload: Workload) -> Vec<Cell> {
     if !stays {
         let worker = lab.served[lab.usual()];
         cells.push(cell("no Service, programs attached".to_owned(), worker, DIRECT));
-        for (comparison, worker) in &lab.compared {
-            cells.push(cell(format!("hot VIP, {}", comparison.title), *worker, hot(super::lab::USUAL)));
+        for (comparison, worker) in lab.compared.iter().filter(|(comparison, _)| comparison.translates()) {
+            cells.push(cell(format!("hot VIP, {}", comparison.title), *worker, hot(USUAL)));
         }
     }
     for (node, worker) in &lab.ruled {
@@ -87,6 +92,16 @@ fn cells(lab: &Lab, workload: Workload) -> Vec<Cell> {
         }
     }
     cells
+}
+
+/// What is compared in long turns: the ways to remember.
+pub(super) fn few(cells: &[Cell]) -> Vec<Cell> {
+    let usual = format!("VIP of {USUAL}, hot");
+    let few = |cell: &&Cell| {
+        let name = cell.name.as_str();
+        name == DIRECT_NAME || name == CONTROL_NAME || name == usual || name.starts_with("hot VIP, ")
+    };
+    cells.iter().filter(few).cloned().collect()
 }
 
 /// The goals that this section decides.

@@ -28,6 +28,9 @@ pub(crate) struct Scale {
     ruled: &'static [u32],
     /// For connections, requests and persistent connections, each.
     rounds: Budget,
+    /// For connections in turns that last longer than it takes the kernel to free what a connection left behind:
+    /// in short turns one cell pays for another's.
+    long: Budget,
     /// For nanoseconds in programs.
     inside: Budget,
 }
@@ -35,15 +38,17 @@ pub(crate) struct Scale {
 const FULL: Scale = Scale {
     sizes: &[1, 1_000, 10_000, 100_000],
     ruled: &[1, 10_000],
-    rounds: Budget { rounds: 600, time: Duration::from_secs(100), turn: Duration::from_millis(6) },
-    inside: Budget { rounds: 400, time: Duration::from_secs(30), turn: Duration::from_micros(400) },
+    rounds: Budget { rounds: 600, time: Duration::from_secs(80), turn: Duration::from_millis(6) },
+    long: Budget { rounds: 40, time: Duration::from_secs(60), turn: Duration::from_millis(200) },
+    inside: Budget { rounds: 300, time: Duration::from_secs(50), turn: Duration::from_millis(2) },
 };
 
 const QUICK: Scale = Scale {
     sizes: &[1, 1_000, 10_000],
     ruled: &[1],
     rounds: Budget { rounds: 100, time: Duration::from_secs(15), turn: Duration::from_millis(5) },
-    inside: Budget { rounds: 150, time: Duration::from_secs(6), turn: Duration::from_micros(400) },
+    long: Budget { rounds: 15, time: Duration::from_secs(10), turn: Duration::from_millis(100) },
+    inside: Budget { rounds: 60, time: Duration::from_secs(8), turn: Duration::from_millis(2) },
 };
 
 /// Runs the benchmark.
@@ -60,10 +65,15 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         (Workload::Persistent, "one byte there and back on a connection that stays"),
     ] {
         progress.stage(title);
-        let measured = connections::measure(&mut lab, workload, title, scale.rounds, &mut progress)?;
+        let cells = connections::cells(&lab, workload);
+        let measured = connections::measure(&mut lab, &cells, workload, title, scale.rounds, &mut progress)?;
         goals.extend(connections::goals(&measured, workload));
         sections.push(measured);
     }
+    let title = "connect, close, in long turns";
+    progress.stage(title);
+    let few = connections::few(&connections::cells(&lab, Workload::Connect));
+    sections.push(connections::measure(&mut lab, &few, Workload::Connect, title, scale.long, &mut progress)?);
     lab.topology.ensure_rule_free()?;
     lab.ruled.iter().try_for_each(|(node, _)| node.ensure_used())?;
 
@@ -99,9 +109,9 @@ fn method(lab: &Lab, scale: &Scale) -> Vec<String> {
             lab.processors.client, lab.processors.server
         ),
         format!(
-            "Rounds of turns of {:?} (nanoseconds in programs: {:?}), order rotated and reversed; ratios are taken \
+            "Rounds of turns of {:?} (long turns: {:?}; nanoseconds in programs: {:?}, after as long a warm-up), order rotated and reversed; ratios are taken \
              within a round, medians over the rounds, with 95 % intervals by order statistics.",
-            scale.rounds.turn, scale.inside.turn
+            scale.rounds.turn, scale.long.turn, scale.inside.turn
         ),
         "direct: a sibling cgroup without programs connects to the pods' addresses on a node without rules, which \
          tracked 0 connections; measured by two processes in every round, whose mean the ratios refer to."

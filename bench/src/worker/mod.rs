@@ -65,6 +65,9 @@ pub(crate) struct Task {
 pub(crate) struct Done {
     /// Nanoseconds for all operations together.
     pub(crate) nanoseconds: u64,
+    /// Nanoseconds of processor time that the worker took for them: its own, and that of the packets that the kernel
+    /// worked on in its name. Time in which other processes ran is not in it.
+    pub(crate) processor: u64,
     /// Bytes of storage of all sockets together; only of [`Workload::Keep`].
     pub(crate) storage: u64,
 }

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::{sys::time::TimeSpec, time::ClockId};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Done, Draw, Target, Task};
@@ -21,22 +22,22 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn connect(&mut self, task: &Task, draw: &mut Draw) -> io::Result<Done> {
-        let start = Instant::now();
+        let clock = Clock::start()?;
         for _ in 0..task.operations {
             drop(open(draw.next(&task.target))?);
         }
-        let done = since(start);
+        let done = clock.stop()?;
         // The server accepts one after the other: when it answers this one, its queue is empty.
         ask(&open(draw.next(&task.target))?)?;
         Ok(done)
     }
 
     pub(super) fn request(&mut self, task: &Task, draw: &mut Draw) -> io::Result<Done> {
-        let start = Instant::now();
+        let clock = Clock::start()?;
         for _ in 0..task.operations {
             ask(&open(draw.next(&task.target))?)?;
         }
-        Ok(since(start))
+        clock.stop()
     }
 
     pub(super) fn persistent(&mut self, task: &Task, draw: &mut Draw) -> io::Result<Done> {
@@ -50,12 +51,12 @@ impl Client {
         }
         let Some(mut stream) = self.kept.get(&task.target) else { return Err(io::ErrorKind::NotFound.into()) };
         let mut byte = [b'?'];
-        let start = Instant::now();
+        let clock = Clock::start()?;
         for _ in 0..task.operations {
             stream.write_all(&byte)?;
             stream.read_exact(&mut byte)?;
         }
-        Ok(since(start))
+        clock.stop()
     }
 }
 
@@ -72,6 +73,22 @@ fn ask(mut socket: &Socket) -> io::Result<()> {
     socket.read_exact(&mut byte)
 }
 
-pub(super) fn since(start: Instant) -> Done {
-    Done { nanoseconds: u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX), storage: 0 }
+/// Two clocks, started together.
+pub(super) struct Clock {
+    wall: Instant,
+    processor: TimeSpec,
+}
+
+impl Clock {
+    pub(super) fn start() -> io::Result<Self> {
+        let processor = ClockId::CLOCK_PROCESS_CPUTIME_ID.now()?;
+        Ok(Self { wall: Instant::now(), processor })
+    }
+
+    pub(super) fn stop(&self) -> io::Result<Done> {
+        let wall = self.wall.elapsed();
+        let processor = ClockId::CLOCK_PROCESS_CPUTIME_ID.now()? - self.processor;
+        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        Ok(Done { nanoseconds: nanoseconds(wall), processor: nanoseconds(processor.into()), storage: 0 })
+    }
 }

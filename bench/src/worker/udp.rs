@@ -6,12 +6,12 @@ use std::{
     os::fd::AsRawFd as _,
     sync::Barrier,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{Done, Draw, Task, tcp::since};
+use super::{Done, Draw, Task, tcp::Clock};
 use crate::place;
 
 /// Index of `SK_MEMINFO_OPTMEM` in the answer to `SO_MEMINFO` (include/uapi/linux/sock_diag.h).
@@ -35,11 +35,11 @@ impl Client {
     }
 
     pub(super) fn fresh(&mut self, task: &Task, draw: &mut Draw) -> io::Result<Done> {
-        let start = Instant::now();
+        let clock = Clock::start()?;
         for _ in 0..task.operations {
             datagram_socket()?.connect(&draw.next(&task.target).into())?;
         }
-        Ok(since(start))
+        clock.stop()
     }
 
     pub(super) fn next(&mut self, task: &Task, draw: &mut Draw) -> io::Result<Done> {
@@ -49,11 +49,11 @@ impl Client {
         };
         // Once outside of what is measured, so that the storage is there.
         socket.connect(&draw.next(&task.target).into())?;
-        let start = Instant::now();
+        let clock = Clock::start()?;
         for _ in 0..task.operations {
             socket.connect(&draw.next(&task.target).into())?;
         }
-        let done = since(start);
+        let done = clock.stop()?;
         self.connected = Some(socket);
         Ok(done)
     }
@@ -67,9 +67,9 @@ impl Client {
         let Some(socket) = &self.unconnected else { return Err(io::ErrorKind::NotFound.into()) };
         let destination = draw.next(&task.target);
         if threads <= 1 {
-            let start = Instant::now();
+            let clock = Clock::start()?;
             exchange(socket, destination, task.operations)?;
-            return Ok(since(start));
+            return clock.stop();
         }
         let processors = &self.processors;
         let barrier = Barrier::new(threads as usize + 1);
@@ -86,11 +86,11 @@ impl Client {
                 })
                 .collect();
             barrier.wait();
-            let start = Instant::now();
+            let clock = Clock::start()?;
             for thread in running {
                 thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))?;
             }
-            Ok(since(start))
+            clock.stop()
         })
     }
 
@@ -104,7 +104,7 @@ impl Client {
             self.kept.push(socket);
         }
         self.kept.clear();
-        Ok(Done { nanoseconds: 0, storage })
+        Ok(Done { nanoseconds: 0, processor: 0, storage })
     }
 }
 

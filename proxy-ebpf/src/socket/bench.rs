@@ -1,11 +1,12 @@
 //! connect4 with other ways to remember the peer, for `cargo xtask bench connect` to compare. Built only with
 //! the feature `bench`, into an object of its own; no node ever loads this.
 //!
-//! Every program makes the same decision, rewrite and count as `connect`, and differs only in what it does
+//! Every program but `empty4` makes the same decision, rewrite and count as `connect`, and differs only in what it does
 //! about the record:
 //!
 //! | program | remembers | forgets |
 //! |---|---|---|
+//! | `empty4` | nothing, nor does anything else: what measuring itself costs | - |
 //! | `decide4` | nothing | - |
 //! | `small4` | in socket storage, 24 bytes: what `getpeername` needs | with the socket |
 //! | `cookie4` | in a preallocated hash keyed by the socket's cookie | `cookie_release` |
@@ -84,6 +85,12 @@ fn connect<M: Memory>(ctx: &SockAddrContext) -> i32 {
             ALLOW
         }
     }
+}
+
+/// Nothing at all.
+#[cgroup_sock_addr(connect4)]
+pub(crate) fn empty4(_: SockAddrContext) -> i32 {
+    ALLOW
 }
 
 struct Nothing;
