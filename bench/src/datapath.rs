@@ -13,7 +13,7 @@ use sidestep_tests::{cgroup::Cgroup, identity::Identity, pins::PinDirectory};
 
 use crate::{
     programs::{self, Figures},
-    topology::{SERVERS, SERVER_PORT, SERVICE_PORT, service_address},
+    topology::{SERVER_PORT, SERVERS, SERVICE_PORT, service_address},
 };
 
 /// Up to this many Services have a UDP port beside their TCP port.

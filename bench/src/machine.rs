@@ -29,7 +29,11 @@ impl Machine {
             processor: model.map(|(_, name)| name.to_owned()).unwrap_or_default(),
             processors: place::allowed().map(|all| all.len()).unwrap_or_default(),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-            load: read("/proc/loadavg").split(' ').next().and_then(|load| load.parse().ok()).unwrap_or_default(),
+            load: read("/proc/loadavg")
+                .split(' ')
+                .next()
+                .and_then(|load| load.parse().ok())
+                .unwrap_or_default(),
         }
     }
 }

@@ -19,6 +19,7 @@
 //! | `rounds` | interleaving; `statistics`: medians and confidence; `programs`: the kernel's own statistics |
 //! | `memory` | bytes of maps and sockets |
 //! | `report`, `goals`, `machine`, `progress` | what a reader sees |
+#![expect(clippy::cast_precision_loss, reason = "figures of a benchmark are far below 2^52")]
 
 mod comparisons;
 mod connect;

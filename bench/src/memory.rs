@@ -21,7 +21,7 @@ pub(crate) struct Tables {
     /// All tables together.
     pub(crate) total: u64,
     /// Each by its name.
-    pub(crate) tables: Vec<(&'static str, u64)>,
+    pub(crate) each: Vec<(&'static str, u64)>,
 }
 
 impl Tables {
@@ -31,7 +31,11 @@ impl Tables {
         for (name, pin) in datapath.tables() {
             tables.push((name, programs::field(MapData::from_pin(&pin)?.fd().as_fd(), "memlock")?));
         }
-        Ok(Self { services: datapath.services, total: tables.iter().map(|(_, bytes)| bytes).sum(), tables })
+        Ok(Self {
+            services: datapath.services,
+            total: tables.iter().map(|(_, bytes)| bytes).sum(),
+            each: tables,
+        })
     }
 }
 
@@ -39,9 +43,8 @@ impl Tables {
 /// as many sockets as there may be descriptors.
 pub(crate) fn of_a_socket(worker: &mut Worker) -> Result<u64> {
     const SOCKETS: u32 = 500;
-    let storage = worker
-        .run(&Task { workload: Workload::Keep, target: hot(1), operations: SOCKETS })?
-        .storage;
+    let storage =
+        worker.run(&Task { workload: Workload::Keep, target: hot(1), operations: SOCKETS })?.storage;
     ensure!(storage.is_multiple_of(u64::from(SOCKETS)), "{storage} bytes for {SOCKETS} sockets");
     Ok(storage / u64::from(SOCKETS))
 }

@@ -3,7 +3,10 @@
 //! The kernel adds up the time of every run, interrupts included, and the two readings of the clock around it.
 //! Nothing is subtracted here.
 
-use std::{fs, os::fd::{AsFd as _, AsRawFd as _, BorrowedFd}};
+use std::{
+    fs,
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
+};
 
 use anyhow::{Context as _, Result};
 use aya::{Ebpf, programs::Program};

@@ -121,9 +121,9 @@ fn memory_table(all: &[memory::Tables]) -> Table {
     let mut header = vec!["bytes of the tables".to_owned()];
     header.extend(all.iter().map(|tables| format!("{} Services", tables.services)));
     let mut table = table(&header);
-    let names = all.first().map(|tables| tables.tables.as_slice()).unwrap_or_default();
+    let names = all.first().map(|tables| tables.each.as_slice()).unwrap_or_default();
     for (index, (name, _)) in names.iter().enumerate() {
-        let bytes = all.iter().map(|tables| tables.tables.get(index).map_or(0, |(_, bytes)| *bytes));
+        let bytes = all.iter().map(|tables| tables.each.get(index).map_or(0, |(_, bytes)| *bytes));
         table.add_row(std::iter::once(Cell::new(name)).chain(bytes.map(|bytes| number(bytes.to_string()))));
     }
     let totals = all.iter().map(|tables| number(tables.total.to_string()));
@@ -132,7 +132,8 @@ fn memory_table(all: &[memory::Tables]) -> Table {
 }
 
 fn goal_table(goals: &[Goal]) -> Table {
-    let mut table = table(&["goal".to_owned(), "measured (95 %)".to_owned(), "wanted".to_owned(), String::new()]);
+    let mut table =
+        table(&["goal".to_owned(), "measured (95 %)".to_owned(), "wanted".to_owned(), String::new()]);
     for goal in goals {
         let Goal { name, value, sense, limit, met } = goal;
         let sign = match sense {

@@ -87,18 +87,13 @@ pub(crate) fn interleave(
 /// The cells of a round: it begins with another one each time, and every other round goes backwards.
 pub(crate) fn order(cells: usize, round: usize) -> impl Iterator<Item = usize> {
     (0..cells).map(move |place| {
-        let place = if round % 2 == 0 { place } else { cells - 1 - place };
+        let place = if round.is_multiple_of(2) { place } else { cells - 1 - place };
         (place + round / 2) % cells
     })
 }
 
 /// How many operations of each cell fit into a turn.
-fn calibrate(
-    workers: &mut [Worker],
-    cells: &[Cell],
-    workload: Workload,
-    turn: Duration,
-) -> Result<Vec<u32>> {
+fn calibrate(workers: &mut [Worker], cells: &[Cell], workload: Workload, turn: Duration) -> Result<Vec<u32>> {
     const TRIAL: u32 = 48;
     // Fewer than wait in a server's queue.
     const MOST: u64 = 16_000;
@@ -133,7 +128,8 @@ mod tests {
 
     #[test]
     fn no_cell_is_always_first() {
-        let first: std::collections::HashSet<_> = (0..16).filter_map(|round| order(8, round).next()).collect();
+        let first: std::collections::HashSet<_> =
+            (0..16).filter_map(|round| order(8, round).next()).collect();
         assert_eq!(first.len(), 8);
     }
 }

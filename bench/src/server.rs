@@ -13,7 +13,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::{
     place,
-    topology::{SERVERS, SERVER_PORT},
+    topology::{SERVER_PORT, SERVERS},
 };
 
 /// A connection that begins with this byte stays, and is given a thread of its own.
@@ -75,7 +75,9 @@ fn answer(mut stream: TcpStream) {
     let mut byte = [0];
     while matches!(stream.read(&mut byte), Ok(1)) && stream.write_all(&byte).is_ok() {
         if byte == [STAYS] {
-            thread::spawn(move || while matches!(stream.read(&mut byte), Ok(1)) && stream.write_all(&byte).is_ok() {});
+            thread::spawn(move || {
+                while matches!(stream.read(&mut byte), Ok(1)) && stream.write_all(&byte).is_ok() {}
+            });
             return;
         }
     }

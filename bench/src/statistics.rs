@@ -24,6 +24,11 @@ impl Summary {
     ///
     /// The interval is that of order statistics: the median of the population lies between the samples of these ranks
     /// in 95 % of all cases, whatever the distribution is (normal approximation of the binomial one).
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rank is clamped to what there is"
+    )]
     pub(crate) fn of(samples: &[f64]) -> Self {
         let mut sorted: Vec<f64> = samples.iter().copied().filter(|sample| sample.is_finite()).collect();
         sorted.sort_by(f64::total_cmp);

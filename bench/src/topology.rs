@@ -107,7 +107,8 @@ impl Topology {
 /// Joins `pod` to the node: subnet `10.244.<number>.0/24`.
 fn wire(node: &Namespace, pod: &Namespace, number: u8, addresses: &[Ipv4Addr]) -> Result<()> {
     let gateway = Ipv4Addr::new(10, 244, number, 1);
-    let (node_mac, pod_mac) = (format!("02:00:00:00:{number:02x}:01"), format!("02:00:00:00:{number:02x}:0a"));
+    let (node_mac, pod_mac) =
+        (format!("02:00:00:00:{number:02x}:01"), format!("02:00:00:00:{number:02x}:0a"));
     node.ip_batch(&format!(
         "link add pod{number} address {node_mac} type veth peer name eth0 address {pod_mac} netns {}
 addr add {gateway}/24 dev pod{number}
@@ -115,18 +116,18 @@ link set pod{number} up
 ",
         pod.name()
     ))?;
-    let own: String = addresses.iter().map(|address| format!("addr add {address}/24 dev eth0\n")).collect();
+    let each = |line: &dyn Fn(&Ipv4Addr) -> String| addresses.iter().map(line).collect::<Vec<_>>().join("\n");
+    let own = each(&|address| format!("addr add {address}/24 dev eth0"));
     pod.ip_batch(&format!(
-        "{own}link set eth0 up
+        "{own}
+link set eth0 up
 route add default via {gateway}
 neigh replace {gateway} lladdr {node_mac} dev eth0 nud permanent
 "
     ))?;
-    let neighbours: String = addresses
-        .iter()
-        .map(|address| format!("neigh replace {address} lladdr {pod_mac} dev pod{number} nud permanent\n"))
-        .collect();
-    node.ip_batch(&neighbours)
+    node.ip_batch(&each(&|address| {
+        format!("neigh replace {address} lladdr {pod_mac} dev pod{number} nud permanent")
+    }))
 }
 
 fn set(namespace: &Namespace, switch: &str, value: &str) -> Result<()> {

@@ -24,7 +24,7 @@ use crate::{
 };
 
 const SERVICES: u32 = 1_000;
-const FULL: Budget = Budget { rounds: 500, time: Duration::from_secs(60), turn: Duration::from_millis(8) };
+const FULL: Budget = Budget { rounds: 500, time: Duration::from_mins(1), turn: Duration::from_millis(8) };
 const QUICK: Budget = Budget { rounds: 150, time: Duration::from_secs(12), turn: Duration::from_millis(8) };
 
 /// What is compared: name, worker, target.
@@ -54,7 +54,10 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         .collect::<Result<Vec<Worker>>>()?;
     let (mut sections, mut goals) = (Vec::new(), Vec::new());
     for threads in [1, 4] {
-        let title = format!("request and answer, {threads} thread{} on a socket", if threads == 1 { "" } else { "s" });
+        let title = format!(
+            "request and answer, {threads} thread{} on a socket",
+            if threads == 1 { "" } else { "s" }
+        );
         progress.stage(&title);
         let section = measure(&mut workers, &mut datapath, threads, title, budget, &mut progress)?;
         for row in &section.rows[2..4] {
@@ -67,7 +70,16 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     progress.stage("cleaning up");
     drop(workers);
     let seconds = progress.seconds();
-    Ok(Report { benchmark: "udp", machine, method: method(processors, budget), sections, tables: Vec::new(), notes: Vec::new(), goals, seconds })
+    Ok(Report {
+        benchmark: "udp",
+        machine,
+        method: method(processors, budget),
+        sections,
+        tables: Vec::new(),
+        notes: Vec::new(),
+        goals,
+        seconds,
+    })
 }
 
 fn measure(
@@ -98,7 +110,7 @@ fn measure(
             }
             Ok(())
         };
-        let bare_first = round % 2 == 0;
+        let bare_first = round.is_multiple_of(2);
         for phase in 0..2 {
             if (phase == 0) == bare_first {
                 datapath.detach()?;

@@ -55,7 +55,12 @@ pub(super) fn measure(
             samples: taken.wall.clone(),
         })
         .collect();
-    Ok(Section { title: title.to_owned(), unit: "ns", ratios: vec!["direct", "direct, CPU time", "the rules' own direct"], rows })
+    Ok(Section {
+        title: title.to_owned(),
+        unit: "ns",
+        ratios: vec!["direct", "direct, CPU time", "the rules' own direct"],
+        rows,
+    })
 }
 
 /// What is compared.
@@ -129,7 +134,8 @@ pub(super) fn goals(section: &Section, workload: Workload) -> Vec<Goal> {
     let mut goals: Vec<Goal> =
         vips.map(|row| Goal::at_most(format!("{what}: {} to direct", row.name), ratio(row), 1.03)).collect();
     let noise = section.rows.iter().find(|row| row.name == CONTROL_NAME).map(ratio);
-    let hot: Vec<&Row> = section.rows.iter().filter(|row| row.name.starts_with("VIP") && row.name.ends_with("hot")).collect();
+    let hot: Vec<&Row> =
+        section.rows.iter().filter(|row| row.name.starts_with("VIP") && row.name.ends_with("hot")).collect();
     if let (Some(least), Some(most), Some(noise)) = (hot.first(), hot.last(), noise) {
         let growth = Summary::ratio(&most.samples, &least.samples);
         // "Flat within noise": as far from 1 as two measurements of one thing are, and a percent.

@@ -38,7 +38,8 @@ struct Probe {
 
 /// Measures every program.
 pub(super) fn measure(lab: &mut Lab, budget: Budget, progress: &mut Progress) -> Result<Section> {
-    let _enabled = enable_stats(Stats::RunTime).context("switching the kernel's statistics of BPF programs on")?;
+    let _enabled =
+        enable_stats(Stats::RunTime).context("switching the kernel's statistics of BPF programs on")?;
     let probes = probes(lab);
     let mut samples = vec![Vec::new(); probes.len()];
     let mut operations = Vec::with_capacity(probes.len());
@@ -81,7 +82,12 @@ pub(super) fn measure(lab: &mut Lab, budget: Budget, progress: &mut Progress) ->
             samples,
         })
         .collect();
-    Ok(Section { title: "inside the program, UDP unless TCP is said".to_owned(), unit: "ns", ratios: Vec::new(), rows })
+    Ok(Section {
+        title: "inside the program, UDP unless TCP is said".to_owned(),
+        unit: "ns",
+        ratios: Vec::new(),
+        rows,
+    })
 }
 
 fn figures(
@@ -121,24 +127,54 @@ fn probes(lab: &Lab) -> Vec<Probe> {
             let name = format!("shipped: TCP, random of {}", datapath.services);
             let target = any(datapath.services);
             let (worker, owner) = (lab.served[place], Owner::Shipped(place));
-            probes.push(Probe { name, worker, workload: Workload::Connect, target, owner, program: "connect4", limit: None });
+            probes.push(Probe {
+                name,
+                worker,
+                workload: Workload::Connect,
+                target,
+                owner,
+                program: "connect4",
+                limit: None,
+            });
         }
     }
     for (comparison, worker) in &lab.compared {
         if !comparison.translates() {
             let (owner, target) = (Owner::Compared, hot(USUAL));
             let (workload, name, worker) = (Workload::FreshPeer, comparison.title.to_owned(), *worker);
-            probes.push(Probe { name, worker, workload, target, owner, program: comparison.connect, limit: None });
+            probes.push(Probe {
+                name,
+                worker,
+                workload,
+                target,
+                owner,
+                program: comparison.connect,
+                limit: None,
+            });
             continue;
         }
         let decides = comparison.connect == "decide4";
         let mut add = |name: &str, workload, target, program, limit| {
             let name = format!("{}: {name}", comparison.title);
-            probes.push(Probe { name, worker: *worker, workload, target, owner: Owner::Compared, program, limit });
+            probes.push(Probe {
+                name,
+                worker: *worker,
+                workload,
+                target,
+                owner: Owner::Compared,
+                program,
+                limit,
+            });
         };
         let limit = |limit| decides.then_some(limit);
         add("fresh socket, hot", Workload::FreshPeer, hot(USUAL), comparison.connect, limit(200.0));
-        add("fresh socket, random of 1000", Workload::FreshPeer, any(USUAL), comparison.connect, limit(600.0));
+        add(
+            "fresh socket, random of 1000",
+            Workload::FreshPeer,
+            any(USUAL),
+            comparison.connect,
+            limit(600.0),
+        );
         add("TCP, hot", Workload::Connect, hot(USUAL), comparison.connect, None);
         if let Some(release) = comparison.release {
             add("the socket's end", Workload::FreshPeer, hot(USUAL), release, None);

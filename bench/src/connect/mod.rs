@@ -39,7 +39,7 @@ const FULL: Scale = Scale {
     sizes: &[1, 1_000, 10_000, 100_000],
     ruled: &[1, 10_000],
     rounds: Budget { rounds: 600, time: Duration::from_secs(80), turn: Duration::from_millis(6) },
-    long: Budget { rounds: 40, time: Duration::from_secs(60), turn: Duration::from_millis(200) },
+    long: Budget { rounds: 40, time: Duration::from_mins(1), turn: Duration::from_millis(200) },
     inside: Budget { rounds: 300, time: Duration::from_secs(50), turn: Duration::from_millis(2) },
 };
 
@@ -96,7 +96,9 @@ fn notes(lab: &mut Lab) -> Result<Vec<String>> {
     let mut notes = Vec::new();
     for (title, worker) in lab.storages() {
         let bytes = memory::of_a_socket(&mut lab.workers[worker])?;
-        notes.push(format!("{title}: {bytes} bytes charged to each translated socket (SO_MEMINFO, 500 sockets)"));
+        notes.push(format!(
+            "{title}: {bytes} bytes charged to each translated socket (SO_MEMINFO, 500 sockets)"
+        ));
     }
     Ok(notes)
 }

@@ -17,7 +17,10 @@ pub(super) fn rules(services: u32) -> String {
     for number in 0..services {
         let vip = service_address(number);
         let _ = writeln!(chains, ":BP-SVC-{number} - [0:0]");
-        let _ = writeln!(rules, "-A BP-SERVICES -d {vip}/32 -p tcp -m tcp --dport {SERVICE_PORT} -j BP-SVC-{number}");
+        let _ = writeln!(
+            rules,
+            "-A BP-SERVICES -d {vip}/32 -p tcp -m tcp --dport {SERVICE_PORT} -j BP-SVC-{number}"
+        );
         let _ = writeln!(
             rules,
             "-A BP-SVC-{number} ! -s {PODS} -d {vip}/32 -p tcp -m tcp --dport {SERVICE_PORT} -j BP-MARK-MASQ"
@@ -32,7 +35,8 @@ pub(super) fn rules(services: u32) -> String {
             let _ = writeln!(chains, ":{chain} - [0:0]");
             let _ = writeln!(rules, "-A BP-SVC-{number}{chance} -j {chain}");
             let _ = writeln!(rules, "-A {chain} -s {server}/32 -j BP-MARK-MASQ");
-            let _ = writeln!(rules, "-A {chain} -p tcp -m tcp -j DNAT --to-destination {server}:{SERVER_PORT}");
+            let _ =
+                writeln!(rules, "-A {chain} -p tcp -m tcp -j DNAT --to-destination {server}:{SERVER_PORT}");
         }
     }
     format!(
@@ -77,7 +81,10 @@ mod tests {
     #[test]
     fn the_last_endpoint_takes_what_is_left() {
         let rules = super::rules(1);
-        assert!(rules.contains("-A BP-SVC-0 -m statistic --mode random --probability 0.5000000000 -j BP-SEP-0-0"), "{rules}");
+        assert!(
+            rules.contains("-A BP-SVC-0 -m statistic --mode random --probability 0.5000000000 -j BP-SEP-0-0"),
+            "{rules}"
+        );
         assert!(rules.contains("-A BP-SVC-0 -j BP-SEP-0-1"), "{rules}");
     }
 }

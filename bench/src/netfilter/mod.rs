@@ -45,7 +45,9 @@ impl Flavour {
     const fn programs(self) -> &'static [&'static [&'static str]] {
         match self {
             Self::Nftables => &[&["nft", "-f", "-"]],
-            Self::Iptables => &[&["iptables-legacy-restore"], &["iptables-nft-restore"], &["iptables-restore"]],
+            Self::Iptables => {
+                &[&["iptables-legacy-restore"], &["iptables-nft-restore"], &["iptables-restore"]]
+            }
         }
     }
 }

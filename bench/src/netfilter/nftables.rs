@@ -20,8 +20,9 @@ pub(super) fn rules(services: u32) -> String {
         let comma = if number == 0 { "" } else { ", " };
         let _ = write!(map, "{comma}{vip} . tcp . {SERVICE_PORT} : goto service-{number}");
         let _ = write!(addresses, "{comma}{vip}");
-        let endpoints: Vec<String> =
-            (0..SERVERS.len()).map(|endpoint| format!("{endpoint} : goto endpoint-{number}-{endpoint}")).collect();
+        let endpoints: Vec<String> = (0..SERVERS.len())
+            .map(|endpoint| format!("{endpoint} : goto endpoint-{number}-{endpoint}"))
+            .collect();
         for (endpoint, server) in SERVERS.iter().enumerate() {
             let _ = writeln!(
                 text,

@@ -101,10 +101,10 @@ pub(crate) fn main(processor: usize) -> Result<()> {
     for line in std::io::stdin().lock().lines() {
         let task: Task = serde_json::from_str(&line?)?;
         let done = match task.workload {
-            Workload::Connect => tcp.connect(&task, &mut draw),
-            Workload::Request => tcp.request(&task, &mut draw),
+            Workload::Connect => tcp::connect(&task, &mut draw),
+            Workload::Request => tcp::request(&task, &mut draw),
             Workload::Persistent => tcp.persistent(&task, &mut draw),
-            Workload::FreshPeer => udp.fresh(&task, &mut draw),
+            Workload::FreshPeer => udp::fresh(&task, &mut draw),
             Workload::NextPeer => udp.next(&task, &mut draw),
             Workload::Datagram { threads } => udp.datagrams(&task, threads, &mut draw),
             Workload::Keep => udp.keep(&task, &mut draw),

@@ -2,7 +2,7 @@
 //! `TIME_WAIT` and runs out of them.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     io::{self, Read as _, Write as _},
     net::{SocketAddrV4, TcpStream},
     time::{Duration, Instant},
@@ -21,35 +21,11 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn connect(&mut self, task: &Task, draw: &mut Draw) -> io::Result<Done> {
-        let clock = Clock::start()?;
-        for _ in 0..task.operations {
-            drop(open(draw.next(&task.target))?);
-        }
-        let done = clock.stop()?;
-        // The server accepts one after the other: when it answers this one, its queue is empty.
-        ask(&open(draw.next(&task.target))?)?;
-        Ok(done)
-    }
-
-    pub(super) fn request(&mut self, task: &Task, draw: &mut Draw) -> io::Result<Done> {
-        let clock = Clock::start()?;
-        for _ in 0..task.operations {
-            ask(&open(draw.next(&task.target))?)?;
-        }
-        clock.stop()
-    }
-
     pub(super) fn persistent(&mut self, task: &Task, draw: &mut Draw) -> io::Result<Done> {
-        if !self.kept.contains_key(&task.target) {
-            let mut stream: TcpStream = open(draw.next(&task.target))?.into();
-            stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-            stream.write_all(&[STAYS])?;
-            stream.read_exact(&mut [0])?;
-            self.kept.insert(task.target, stream);
-        }
-        let Some(mut stream) = self.kept.get(&task.target) else { return Err(io::ErrorKind::NotFound.into()) };
+        let stream = match self.kept.entry(task.target) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(stay(draw.next(&task.target))?),
+        };
         let mut byte = [b'?'];
         let clock = Clock::start()?;
         for _ in 0..task.operations {
@@ -58,6 +34,36 @@ impl Client {
         }
         clock.stop()
     }
+}
+
+/// Connects and closes.
+pub(super) fn connect(task: &Task, draw: &mut Draw) -> io::Result<Done> {
+    let clock = Clock::start()?;
+    for _ in 0..task.operations {
+        drop(open(draw.next(&task.target))?);
+    }
+    let done = clock.stop()?;
+    // The server accepts one after the other: when it answers this one, its queue is empty.
+    ask(&open(draw.next(&task.target))?)?;
+    Ok(done)
+}
+
+/// Connects, asks and closes.
+pub(super) fn request(task: &Task, draw: &mut Draw) -> io::Result<Done> {
+    let clock = Clock::start()?;
+    for _ in 0..task.operations {
+        ask(&open(draw.next(&task.target))?)?;
+    }
+    clock.stop()
+}
+
+fn stay(address: SocketAddrV4) -> io::Result<TcpStream> {
+    let mut stream: TcpStream = open(address)?.into();
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(&[STAYS])?;
+    stream.read_exact(&mut [0])?;
+    Ok(stream)
 }
 
 fn open(address: SocketAddrV4) -> io::Result<Socket> {

@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::{Done, Draw, Task, tcp::Clock};
 use crate::place;
 
-/// Index of `SK_MEMINFO_OPTMEM` in the answer to `SO_MEMINFO` (include/uapi/linux/sock_diag.h).
+/// Index of `SK_MEMINFO_OPTMEM` in the answer to `SO_MEMINFO` (`include/uapi/linux/sock_diag.h`).
 const OPTION_MEMORY: usize = 6;
 /// Length of that answer.
 const MEMORY_FIELDS: usize = 9;
@@ -32,14 +32,6 @@ impl Client {
     /// A client whose threads, where a task asks for several, are spread over these processors.
     pub(super) fn new(processors: Vec<usize>) -> Self {
         Self { processors, connected: None, unconnected: None, kept: Vec::new() }
-    }
-
-    pub(super) fn fresh(&mut self, task: &Task, draw: &mut Draw) -> io::Result<Done> {
-        let clock = Clock::start()?;
-        for _ in 0..task.operations {
-            datagram_socket()?.connect(&draw.next(&task.target).into())?;
-        }
-        clock.stop()
     }
 
     pub(super) fn next(&mut self, task: &Task, draw: &mut Draw) -> io::Result<Done> {
@@ -106,6 +98,15 @@ impl Client {
         self.kept.clear();
         Ok(Done { nanoseconds: 0, processor: 0, storage })
     }
+}
+
+/// Connects a new socket each time.
+pub(super) fn fresh(task: &Task, draw: &mut Draw) -> io::Result<Done> {
+    let clock = Clock::start()?;
+    for _ in 0..task.operations {
+        datagram_socket()?.connect(&draw.next(&task.target).into())?;
+    }
+    clock.stop()
 }
 
 fn datagram_socket() -> io::Result<Socket> {
