@@ -3,4 +3,5 @@
 //! Data flows one way: `source` (watch) -> `model` (objects, slim) -> `plan` (what one node should install) ->
 //! `dataplane` (make the kernel so). Nothing points backwards.
 
+pub mod model;
 pub mod plan;
