@@ -3,12 +3,15 @@
 //! Every command begins with [`setup::ensure`], so none of them asks the reader to install something first.
 
 mod build;
+mod lint;
 mod process;
 mod progress;
 mod setup;
+mod test;
 mod workspace;
 
-use anyhow::Result;
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -25,11 +28,21 @@ enum Command {
     Setup,
     /// Build the kernel programs and the `sidestep` binary that carries them
     Build(build::Args),
+    /// Check the format and run clippy, on the host's crates and the kernel programs
+    Lint,
+    /// Run all tests, or those whose name contains a filter
+    Test(test::Args),
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
         Command::Setup => setup::run(),
         Command::Build(args) => build::run(&args),
-    }
+        Command::Lint => lint::run(),
+        Command::Test(args) => test::run(&args),
+    };
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    // Causes in one line; a backtrace of a task would lead the reader astray.
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
 }
