@@ -10,7 +10,7 @@ use crate::address::{Address, Port, Protocol};
 pub struct FrontendKey {
     /// The address that clients use; of a NodePort the family's "any" address.
     pub address: Address,
-    /// The port that clients use, in network byte order.
+    /// The port that clients use.
     pub port: Port,
     /// IANA protocol number.
     pub protocol: u8,
@@ -37,7 +37,7 @@ impl FrontendKey {
     /// Twenty-four bits that depend on every bit of the key.
     #[inline(always)]
     pub const fn fingerprint(&self) -> [u8; 3] {
-        let rest = (self.port.0 as u64) << 16 | (self.protocol as u64) << 8 | self.any_address as u64;
+        let rest = (self.port.number as u64) << 16 | (self.protocol as u64) << 8 | self.any_address as u64;
         let [a, b, c, _] = (self.address.fingerprint_with(rest) >> 8).to_le_bytes();
         [a, b, c]
     }

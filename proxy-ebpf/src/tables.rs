@@ -124,10 +124,10 @@ impl Tables for Maps {
             return AddressBits::NONE;
         };
         if first.fingerprint == address.fingerprint() {
-            return first.bits;
+            return first.kind;
         }
         match Self::address_once(address) {
-            Some(second) if second.fingerprint == address.fingerprint() => second.bits,
+            Some(second) if second.fingerprint == address.fingerprint() => second.kind,
             _ => AddressBits::NONE,
         }
     }

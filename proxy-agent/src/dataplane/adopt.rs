@@ -38,7 +38,7 @@ pub(super) fn adopt(tables: &Tables) -> Result<Adopted, Error> {
     }
     for entry in tables.addresses.iter() {
         let (address, value) = entry.map_err(Error::map("ADDRESSES"))?;
-        adopted.addresses.insert(address, value.bits);
+        adopted.addresses.insert(address, value.kind);
     }
     let mut live = live_slots(tables);
     for entry in tables.names.iter() {

@@ -117,7 +117,7 @@ impl Dataplane {
             }
         }
         for (address, bits) in &changes.addresses {
-            if bits.0 != 0 {
+            if !bits.is_none() {
                 self.set_address(*address, *bits, &mut problems);
             }
         }
@@ -132,7 +132,7 @@ impl Dataplane {
             self.delete_frontend(&key, Some(index));
         }
         for (address, bits) in &changes.addresses {
-            if bits.0 == 0 {
+            if bits.is_none() {
                 self.remove_address(*address);
             }
         }

@@ -162,7 +162,7 @@ impl proxy_common::Tables for Tables {
     }
 
     fn address(&self, address: &Address) -> AddressBits {
-        self.addresses.get(address, 0).map_or(AddressBits::NONE, |entry| entry.bits)
+        self.addresses.get(address, 0).map_or(AddressBits::NONE, |entry| entry.kind)
     }
 
     fn span(&self, service: u32, set: EndpointSet) -> Option<Span> {

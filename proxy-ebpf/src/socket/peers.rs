@@ -33,7 +33,7 @@ pub(super) fn forget_connected(ctx: &SockAddrContext) {
     unsafe {
         let record = SOCKETS.get_ptr_mut(ctx);
         if !record.is_null() {
-            (*record).frontend_port = Port(0);
+            (*record).frontend_port = Port::NONE;
         }
     }
 }
@@ -114,7 +114,7 @@ pub(super) fn remember_datagram(ctx: &SockAddrContext, translation: Translation)
             place = Some(index as u32);
             break;
         }
-        if entry.frontend_port.0 == 0 && place.is_none() {
+        if entry.frontend_port == Port::NONE && place.is_none() {
             place = Some(index as u32);
         }
     }
