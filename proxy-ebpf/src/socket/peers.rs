@@ -17,11 +17,10 @@ use crate::{
 pub(super) fn remember_connected(ctx: &SockAddrContext, mut translation: Translation) {
     // SAFETY: the storage is the socket's own, and the kernel holds the socket's lock in these hooks.
     unsafe {
-        let record = SOCKETS.get_ptr_mut(ctx);
-        if !record.is_null() {
-            *record = translation;
-        } else if SOCKETS.get_or_insert_ptr_mut(ctx, Some(&mut translation)).is_null() {
-            count::socket(Total::UnrecordedSocket);
+        // One call whether the record is there or not, and then a store that is cheaper than a second call.
+        match SOCKETS.get_or_insert_ptr_mut(ctx, Some(&mut translation)).as_mut() {
+            Some(record) => *record = translation,
+            None => count::socket(Total::UnrecordedSocket),
         }
     }
 }
