@@ -7,5 +7,4 @@ pub mod commands;
 pub mod dataplane;
 pub mod model;
 pub mod plan;
-pub mod report;
 pub mod source;

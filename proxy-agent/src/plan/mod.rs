@@ -15,6 +15,8 @@ mod frontends;
 mod install;
 mod planner;
 mod problems;
+#[cfg(test)]
+mod properties;
 mod targets;
 #[cfg(test)]
 mod testing;

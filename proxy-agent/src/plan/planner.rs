@@ -282,8 +282,8 @@ impl Planner {
                     flaws.push(Flaw::new(
                         want.field(port),
                         format!(
-                            "{} belongs to Service {} (port {} of its list), which comes first by age and \
-                             name; use another address or port here, or remove it there",
+                            "{} belongs to Service {} (spec.ports[{}]), which comes first by age and name; \
+                             use another address or port here, or remove it there",
                             want.key, owner.service, owner.port
                         ),
                     ));

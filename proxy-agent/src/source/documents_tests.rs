@@ -73,7 +73,7 @@ items: null
 #[test]
 fn a_bad_document_is_named_and_its_neighbours_are_read() {
     for (text, field, about, says) in [
-        ("kind: [", "line 13", false, ""),
+        ("kind: [", "line 11", false, ""),
         (
             "apiVersion: v1\nkind: Service\nmetadata:\n  name: x\nspec:\n  clusterIP: \"10.0",
             "line 16",

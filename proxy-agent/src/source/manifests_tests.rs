@@ -184,7 +184,7 @@ fn bad_manifests_are_named_and_the_rest_is_installed() {
 
     followed.until_problems(&[
         ("02-kind.yaml, document 1", "kind"),
-        ("07-truncated.yaml, document 2", "line 7"),
+        ("07-truncated.yaml, document 2", "line 9"),
         ("EndpointSlice default/huge", "endpoints"),
         ("Service default/address", "spec.clusterIP"),
         ("Service default/overlap", "spec.clusterIPs[0]"),
