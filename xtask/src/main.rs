@@ -8,6 +8,7 @@ mod process;
 mod progress;
 mod setup;
 mod test;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -32,6 +33,8 @@ enum Command {
     Lint,
     /// Run all tests, or those whose name contains a filter
     Test(test::Args),
+    /// Boot other kernels in emulated machines and try the agent there
+    Vm(vm::Args),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Command::Build(args) => build::run(&args),
         Command::Lint => lint::run(),
         Command::Test(args) => test::run(&args),
+        Command::Vm(args) => vm::run(&args),
     };
     let Err(error) = result else { return ExitCode::SUCCESS };
     // Causes in one line; a backtrace of a task would lead the reader astray.
