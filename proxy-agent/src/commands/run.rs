@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use clap::Args;
 use nix::ifaddrs::getifaddrs;
 use tokio::{
+    io::{Interest, unix::AsyncFd},
     signal::unix::{SignalKind, signal},
     sync::mpsc,
     time::{MissedTickBehavior, interval},
@@ -47,6 +48,9 @@ pub(super) struct Arguments {
     /// Room for endpoints, and for those that an update replaces
     #[arg(long, default_value_t = Capacity::default().endpoints, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
     max_endpoints: u32,
+    /// Let the kernel programs tell every decision too (at level debug): for debugging only
+    #[arg(long)]
+    program_log: bool,
     /// What to log, such as `info` or `proxy_agent=debug`
     #[arg(long, default_value = "info", env = "SIDESTEP_LOG")]
     log: String,
@@ -140,8 +144,12 @@ impl Agent {
                 frontends: arguments.max_frontends,
                 endpoints: arguments.max_endpoints,
             },
+            program_log: arguments.program_log,
         };
-        let ebpf = dataplane::load(&options)?;
+        let mut ebpf = dataplane::load(&options)?;
+        if options.program_log {
+            follow_program_log(&mut ebpf)?;
+        }
         let dataplane = Dataplane::open(&options)?;
         let source = match (&arguments.manifests, &arguments.server) {
             (Some(directory), _) => format!("manifests in {}", directory.display()),
@@ -219,6 +227,19 @@ impl Agent {
             error!(%error, "the report for `sidestep status` could not be written");
         }
     }
+}
+
+/// Reads what the programs tell, for as long as the agent runs.
+fn follow_program_log(ebpf: &mut aya::Ebpf) -> anyhow::Result<()> {
+    let logger = aya_log::EbpfLogger::init(ebpf).context("reading the programs' log")?;
+    let mut logger = AsyncFd::register_with_interest(logger, Interest::READABLE)?;
+    tokio::spawn(async move {
+        while let Ok(mut ready) = logger.readable_mut().await {
+            ready.get_inner_mut().flush();
+            ready.clear_ready();
+        }
+    });
+    Ok(())
 }
 
 fn concerns(problem: &Problem, plan: &crate::plan::ServicePlan) -> bool {

@@ -82,6 +82,9 @@ pub struct Options {
     pub cgroup_root: PathBuf,
     /// Sizes for tables that are made new.
     pub capacity: Capacity,
+    /// Whether the programs tell every decision (`aya_log`), for debugging. Switched off, the verifier
+    /// removes it.
+    pub program_log: bool,
 }
 
 /// Loads the programs on pinned maps, made new where they are missing. Attaches nothing.
@@ -101,6 +104,7 @@ pub fn load(options: &Options) -> Result<Ebpf, Error> {
     }
     let Capacity { services, frontends, endpoints } = existing_capacity(&dir)?.unwrap_or(options.capacity);
     let node_netns = netns_cookie()?;
+    let log_level = if options.program_log { aya_log::Level::Debug as u8 } else { 0 };
     let set_retval = u8::from(has_set_retval());
     let mut ebpf = loader
         .map_max_entries("SERVICES", services)
@@ -113,6 +117,7 @@ pub fn load(options: &Options) -> Result<Ebpf, Error> {
         .override_global("NODE_NETNS", &node_netns, true)
         .override_global("HAS_SET_RETVAL", &set_retval, true)
         .override_global("SERVICES_LEN", &services, true)
+        .override_global(aya_log::LEVEL, &log_level, true)
         .load(OBJECT)?;
     for hook in &HOOKS {
         program(&mut ebpf, hook)?.load().map_err(|source| Error::Program {

@@ -49,6 +49,7 @@ fn test(place: &Place) -> anyhow::Result<Vec<Check>> {
         pin_dir: scratch.pin_dir.clone(),
         cgroup_root: scratch.cgroup.clone(),
         capacity: Capacity { services: 64, frontends: 64, endpoints: 64 },
+        program_log: false,
     };
     let mut ebpf = load(&options)?;
     let mut checks = vec![Check::new("programs load", Outcome::Ok, "the verifier accepts all")];
