@@ -4,12 +4,15 @@
 
 mod build;
 mod demo;
+mod lint;
 mod process;
 mod progress;
 mod setup;
+mod test;
 mod workspace;
 
-use anyhow::Result;
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -26,14 +29,24 @@ enum Command {
     Setup,
     /// Build the kernel programs and the `sidestep` binary that carries them
     Build(build::Args),
-    /// Watch Services work in a lab of network namespaces
+    /// Watch Services work in a lab of network namespaces, by the agent on `deploy/demo`
     Demo,
+    /// Check the format and run clippy, on the host's crates and the kernel programs
+    Lint,
+    /// Run all tests, or those whose name contains a filter
+    Test(test::Args),
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
         Command::Setup => setup::run(),
         Command::Build(args) => build::run(&args),
         Command::Demo => demo::run(),
-    }
+        Command::Lint => lint::run(),
+        Command::Test(args) => test::run(&args),
+    };
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    // Causes in one line; a backtrace of a task would lead the reader astray.
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
 }

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use aya::maps::MapError;
-use proxy_common::{EndpointState, FrontendKey, FrontendKind, Reason, Service, ServiceName, Span, service::EndpointSet};
+use proxy_common::{
+    EndpointState, FrontendKey, FrontendKind, Reason, Service, ServiceName, Span, service::EndpointSet,
+};
 use serde::Serialize;
 
 use crate::{
@@ -81,7 +83,10 @@ pub(super) fn read(tables: &Tables) -> Result<Vec<Installed>, MapError> {
 
 /// The name of the Service port at `index`.
 pub(super) fn name_of(tables: &Tables, index: u32) -> String {
-    tables.names.get(&index, 0).map_or_else(|_| format!("service index {index}, not named"), |name| display(&name))
+    tables
+        .names
+        .get(&index, 0)
+        .map_or_else(|_| format!("service index {index}, not named"), |name| display(&name))
 }
 
 fn display(name: &ServiceName) -> String {
@@ -107,13 +112,20 @@ fn refusal(record: &Service) -> Option<&'static str> {
 }
 
 fn endpoints(tables: &Tables) -> HashMap<u32, Vec<Endpoint>> {
-    let sets = [(EndpointSet::Cluster, "cluster"), (EndpointSet::Inside, "inside"), (EndpointSet::Outside, "outside")];
+    let sets = [
+        (EndpointSet::Cluster, "cluster"),
+        (EndpointSet::Inside, "inside"),
+        (EndpointSet::Outside, "outside"),
+    ];
     let mut by_service: HashMap<u32, Vec<(u32, Endpoint)>> = HashMap::new();
     for id in 1..tables.states.len() {
-        let Some(EndpointState { slot, bits, .. }) = tables.states.load(id).filter(|state| state.bits != 0) else {
+        let Some(EndpointState { slot, bits, .. }) = tables.states.load(id).filter(|state| state.bits != 0)
+        else {
             continue;
         };
-        let Some(endpoint) = tables.endpoints.load(slot).filter(|endpoint| endpoint.id == id) else { continue };
+        let Some(endpoint) = tables.endpoints.load(slot).filter(|endpoint| endpoint.id == id) else {
+            continue;
+        };
         let ip = std::net::IpAddr::from(endpoint.address);
         let found = Endpoint {
             address: std::net::SocketAddr::new(ip, endpoint.port.get()).to_string(),

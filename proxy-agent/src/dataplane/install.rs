@@ -21,8 +21,8 @@ use std::{
 };
 
 use proxy_common::{
-    Address, AddressBits, AddressEntry, Endpoint, EndpointState, Frontend, FrontendKey, FrontendKind, Port, Service,
-    Span, service::EndpointSet,
+    Address, AddressBits, AddressEntry, Endpoint, EndpointState, Frontend, FrontendKey, FrontendKind, Port,
+    Service, Span, service::EndpointSet,
 };
 
 use super::{
@@ -172,17 +172,19 @@ impl Dataplane {
             Some(found) => found.index,
             None => self.with_room("SERVICES", |this| this.indexes.take())?,
         };
-        let room = match self.with_room("ENDPOINTS", |this| this.room(plan, same.then(|| old.clone()), &former)) {
-            Ok(room) => room,
-            Err(table) => {
-                if known.is_none() {
-                    self.indexes.give(index);
+        let room =
+            match self.with_room("ENDPOINTS", |this| this.room(plan, same.then(|| old.clone()), &former)) {
+                Ok(room) => room,
+                Err(table) => {
+                    if known.is_none() {
+                        self.indexes.give(index);
+                    }
+                    return Err(table);
                 }
-                return Err(table);
-            }
-        };
+            };
 
-        for ((backend, slot), (id, generation)) in plan.backends.iter().zip(room.block.clone()).zip(&room.ids) {
+        for ((backend, slot), (id, generation)) in plan.backends.iter().zip(room.block.clone()).zip(&room.ids)
+        {
             if !same {
                 let (address, port) = (backend.address, backend.port);
                 self.tables.endpoints.store(
@@ -230,7 +232,8 @@ impl Dataplane {
             if let Some(known) = former.get(&(backend.address, backend.port)) {
                 ids.push(*known);
             } else if let Some(id) = self.ids.take() {
-                let generation = self.tables.states.load(id).map_or(0, |state| state.generation).wrapping_add(1);
+                let generation =
+                    self.tables.states.load(id).map_or(0, |state| state.generation).wrapping_add(1);
                 taken.push(id);
                 ids.push((id, generation));
             } else {
@@ -301,7 +304,9 @@ impl Dataplane {
                 problems.push(Problem {
                     object: format!("Service {}/{}", plan.id.namespace, plan.id.name),
                     field: key.to_string(),
-                    message: format!("{kind} could not be installed in FRONTENDS: {error}; raise --max-frontends"),
+                    message: format!(
+                        "{kind} could not be installed in FRONTENDS: {error}; raise --max-frontends"
+                    ),
                 });
                 continue;
             }
@@ -378,8 +383,11 @@ impl Dataplane {
 
 /// The bits of the backend at `place` in its plan.
 fn state_bits(plan: &ServicePlan, place: u32, serving: bool) -> u16 {
-    let targets =
-        [(EndpointSet::Cluster, &plan.cluster), (EndpointSet::Inside, &plan.inside), (EndpointSet::Outside, &plan.outside)];
+    let targets = [
+        (EndpointSet::Cluster, &plan.cluster),
+        (EndpointSet::Inside, &plan.inside),
+        (EndpointSet::Outside, &plan.outside),
+    ];
     let usable = targets.into_iter().filter_map(|(set, target)| match target {
         Target::Backends(range) if range.contains(&place) => Some(EndpointState::usable(set)),
         _ => None,

@@ -115,9 +115,11 @@ pub fn load(options: &Options) -> Result<Ebpf, Error> {
         .override_global("SERVICES_LEN", &services, true)
         .load(OBJECT)?;
     for hook in &HOOKS {
-        program(&mut ebpf, hook)?
-            .load()
-            .map_err(|source| Error::Program { action: "load", program: hook.name, source })?;
+        program(&mut ebpf, hook)?.load().map_err(|source| Error::Program {
+            action: "load",
+            program: hook.name,
+            source,
+        })?;
     }
     Ok(ebpf)
 }
@@ -133,7 +135,9 @@ fn existing_capacity(dir: &Path) -> Result<Option<Capacity>, Error> {
     };
     let (services, frontends, endpoints) = (length("SERVICES")?, length("FRONTENDS")?, length("ENDPOINTS")?);
     Ok(match (services, frontends, endpoints) {
-        (Some(services), Some(frontends), Some(endpoints)) => Some(Capacity { services, frontends, endpoints }),
+        (Some(services), Some(frontends), Some(endpoints)) => {
+            Some(Capacity { services, frontends, endpoints })
+        }
         _ => None,
     })
 }
@@ -159,7 +163,9 @@ pub fn attach(ebpf: &mut Ebpf, options: &Options) -> Result<(), Error> {
         }
         let failed = |source| Error::Program { action: "attach", program: hook.name, source };
         // For links the mode is the link's flags, which must be 0; links always share the hook.
-        let id = program.attach(&cgroup, CgroupAttachMode::Single).map_err(|error| exclusive(error, cgroup_root, hook))?;
+        let id = program
+            .attach(&cgroup, CgroupAttachMode::Single)
+            .map_err(|error| exclusive(error, cgroup_root, hook))?;
         let link: FdLink = program.take_link(id).map_err(failed)?.try_into().map_err(|_| {
             Error::Missing("this kernel has no links for cgroup programs (5.7 is needed)".to_owned())
         })?;
@@ -203,7 +209,8 @@ pub fn cleanup(pin_dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let links = dir.join("links");
     let mut removed = Vec::new();
     // In the opposite order of attaching: connect first.
-    let pins = HOOKS.iter().rev().map(|hook| links.join(hook.name)).chain(MAPS.iter().map(|map| dir.join(map.name)));
+    let pins =
+        HOOKS.iter().rev().map(|hook| links.join(hook.name)).chain(MAPS.iter().map(|map| dir.join(map.name)));
     for pin in pins {
         match fs::remove_file(&pin) {
             Ok(()) => removed.push(pin),
@@ -215,7 +222,8 @@ pub fn cleanup(pin_dir: &Path) -> Result<Vec<PathBuf>, Error> {
         match fs::remove_dir(directory) {
             Ok(()) => removed.push(directory.to_owned()),
             // Not there, or something of somebody else's is in it.
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {}
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {}
             Err(error) => return Err(Error::system("rmdir", directory)(error)),
         }
     }

@@ -28,7 +28,9 @@ pub use bpf::attached_programs;
 pub use install::{Dataplane, Installed};
 pub use load::{Capacity, HOOKS, Hook, Options, attach, cleanup, is_attached, load};
 pub use mapped::Mapped;
-pub use system::{Cgroup2, bpffs_mounted, cgroup2_mount, ensure_bpffs, has_set_retval, netns_cookie, netns_cookie_of};
+pub use system::{
+    Cgroup2, bpffs_mounted, cgroup2_mount, ensure_bpffs, has_set_retval, netns_cookie, netns_cookie_of,
+};
 pub use tables::{MAPS, MapSpec, Tables, abi_dir};
 
 /// What can go wrong between the agent and the kernel. Each names the call or the path.

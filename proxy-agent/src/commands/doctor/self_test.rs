@@ -106,18 +106,25 @@ fn loopback_up() -> io::Result<()> {
     for (place, byte) in request.ifr_name.iter_mut().zip(b"lo") {
         *place = byte.cast_signed();
     }
-    request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or_default();
+    request.ifr_ifru.ifru_flags =
+        libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or_default();
     // SAFETY: SIOCSIFFLAGS reads the request, which outlives the call.
-    let result = unsafe { libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&socket), libc::SIOCSIFFLAGS, &raw const request) };
+    let result = unsafe {
+        libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&socket), libc::SIOCSIFFLAGS, &raw const request)
+    };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Starts a TCP and a UDP server on loopback of each family, which end with the process.
 fn serve() -> anyhow::Result<Servers> {
     let mut ports = [0; 4];
-    for (place, address) in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].into_iter().enumerate() {
-        let tcp = TcpListener::bind(SocketAddr::new(address, 0)).with_context(|| format!("listening on {address}"))?;
-        let udp = UdpSocket::bind(SocketAddr::new(address, 0)).with_context(|| format!("binding {address}"))?;
+    for (place, address) in
+        [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].into_iter().enumerate()
+    {
+        let tcp = TcpListener::bind(SocketAddr::new(address, 0))
+            .with_context(|| format!("listening on {address}"))?;
+        let udp =
+            UdpSocket::bind(SocketAddr::new(address, 0)).with_context(|| format!("binding {address}"))?;
         ports[2 * place] = tcp.local_addr()?.port();
         ports[2 * place + 1] = udp.local_addr()?.port();
         std::thread::spawn(move || {
@@ -144,7 +151,8 @@ fn plan(servers: &Servers) -> Changes {
         if vip.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() }
     };
     let service = |vip: IpAddr, port: u16, protocol: Protocol, backend: Option<u16>| {
-        let target = if backend.is_some() { Target::Backends(0..1) } else { Target::Refuse(Reason::NoEndpoints) };
+        let target =
+            if backend.is_some() { Target::Backends(0..1) } else { Target::Refuse(Reason::NoEndpoints) };
         ServicePlan {
             id: ServicePortId {
                 namespace: "sidestep".to_owned(),
@@ -159,7 +167,11 @@ fn plan(servers: &Servers) -> Changes {
             )],
             affinity_seconds: 0,
             backends: backend
-                .map(|port| Backend { address: Address::from(loopback(vip)), port: Port::new(port), serving: true })
+                .map(|port| Backend {
+                    address: Address::from(loopback(vip)),
+                    port: Port::new(port),
+                    serving: true,
+                })
                 .into_iter()
                 .collect(),
             cluster: target.clone(),
