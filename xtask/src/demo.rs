@@ -25,7 +25,7 @@ pub(crate) fn run() -> Result<()> {
     if let Some(reason) = sidestep_tests::skip::missing() {
         anyhow::bail!("the demo cannot run: {reason}");
     }
-    setup::ensure(&[Need::KernelBuild])?;
+    setup::ensure(&[Need::KernelBuild, Need::Network])?;
     kernel::build()?;
     agent::build(agent::Profile::Dev)?;
     let start = Instant::now();
