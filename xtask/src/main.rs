@@ -4,8 +4,8 @@
 
 mod build;
 mod demo;
-mod lab;
 mod lint;
+mod load;
 mod process;
 mod progress;
 mod setup;
@@ -34,7 +34,7 @@ enum Command {
     /// Watch Services work in a lab of network namespaces, by the agent on `deploy/demo`
     Demo,
     /// Load the kernel programs on a cgroup of their own and show how to inspect them
-    BuildAndLoad(lab::Args),
+    BuildAndLoad(load::Args),
     /// Check the format and run clippy, on the host's crates and the kernel programs
     Lint,
     /// Run all tests, or those whose name contains a filter
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
         Command::Setup => setup::run(),
         Command::Build(args) => build::run(&args),
         Command::Demo => demo::run(),
-        Command::BuildAndLoad(args) => lab::run(&args),
+        Command::BuildAndLoad(args) => load::run(&args),
         Command::Lint => lint::run(),
         Command::Test(args) => test::run(&args),
         Command::Vm(args) => vm::run(&args),

@@ -33,5 +33,9 @@ impl Drop for Pins {
         if let Err(error) = umount2(&self.mount, MntFlags::MNT_DETACH) {
             eprintln!("cannot unmount {}: {error}", self.mount.display());
         }
+        // Empty folders are no loss, and full ones are not ours.
+        for folder in self.mount.ancestors().take(2) {
+            let _ = fs::remove_dir(folder);
+        }
     }
 }

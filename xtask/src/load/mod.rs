@@ -50,7 +50,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let stop = stop_signal()?;
     let mut lab = Lab::start(binary, &manifests)?;
     if lab.wait_until_synced(&stop)? {
-        inspect::print(lab.cgroup.path(), lab.pins.path())?;
+        inspect::print(&lab.binary, lab.cgroup.path(), lab.pins.path(), &lab.run)?;
         println!("\nThe agent's log: {}", lab.log.display());
         match args.seconds {
             Some(seconds) => println!("Ends by itself after {seconds} s, or at Ctrl-C."),
@@ -170,5 +170,6 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         self.stop_agent();
+        let _ = fs::remove_dir_all(&self.run);
     }
 }
