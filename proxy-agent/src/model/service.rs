@@ -128,7 +128,7 @@ impl Service {
     }
 }
 
-/// IN-2: headless Services and ExternalNames have no addresses to serve. (One whose ClusterIP is missing
+/// IN-2: headless Services and those of type `ExternalName` have no addresses to serve. (One whose ClusterIP is missing
 /// altogether is kept: it installs nothing, and its flaw says so.)
 fn is_skipped(spec: &wire::ServiceSpec) -> bool {
     let headless = |ip: Option<&str>| ip == Some("None");

@@ -76,7 +76,7 @@ fn a_bad_document_is_named_and_its_neighbours_are_read() {
         ("kind: [", "line 11", false, ""),
         (
             "apiVersion: v1\nkind: Service\nmetadata:\n  name: x\nspec:\n  clusterIP: \"10.0",
-            "line 16",
+            "line 17",
             false,
             "",
         ),
