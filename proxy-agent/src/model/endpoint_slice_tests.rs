@@ -8,6 +8,7 @@ fn read(slice: Value) -> Option<EndpointSlice> {
     EndpointSlice::read(serde_json::from_value(slice).expect("an EndpointSlice"))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "callers write `json!` in place")]
 fn slice(endpoints: Value) -> EndpointSlice {
     read(json!({
         "metadata": {"name": "web-1", "namespace": "default", "labels": {(SERVICE_NAME): "web"}},

@@ -26,8 +26,16 @@ pub(super) struct AService {
     pub(super) ports: Vec<APort>,
     pub(super) internal: &'static str,
     pub(super) external: &'static str,
-    pub(super) affinity: Option<Option<u32>>,
+    pub(super) affinity: AnAffinity,
     pub(super) ranges: Vec<&'static str>,
+}
+
+/// ClientIP affinity, or none.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum AnAffinity {
+    None,
+    Default,
+    Seconds(u32),
 }
 
 #[derive(Clone, Debug)]
@@ -157,8 +165,11 @@ fn service_event(name: &str, service: &AService) -> Event {
             "type": kind, "clusterIP": cluster_ips.first(), "clusterIPs": cluster_ips,
             "externalIPs": external_ips, "ports": ports,
             "internalTrafficPolicy": internal, "externalTrafficPolicy": external,
-            "sessionAffinity": affinity.map(|_| "ClientIP"),
-            "sessionAffinityConfig": affinity.flatten().map(|s| json!({"clientIP": {"timeoutSeconds": s}})),
+            "sessionAffinity": (*affinity != AnAffinity::None).then_some("ClientIP"),
+            "sessionAffinityConfig": match affinity {
+                AnAffinity::Seconds(seconds) => json!({"clientIP": {"timeoutSeconds": seconds}}),
+                _ => Value::Null,
+            },
             "loadBalancerSourceRanges": ranges,
         },
         "status": {"loadBalancer": {"ingress": ingress}},
@@ -260,7 +271,7 @@ fn service() -> impl Strategy<Value = AService> {
         ingress,
         ports,
         (policy(), policy()),
-        one(&[None, None, Some(None), Some(Some(7))]),
+        one(&[AnAffinity::None, AnAffinity::None, AnAffinity::Default, AnAffinity::Seconds(7)]),
         one(RANGES),
     )
         .prop_map(
