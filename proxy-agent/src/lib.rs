@@ -1,8 +1,11 @@
 //! Sidestep's agent as a library.
 //!
-//! Data flows one way: `source` (watch) -> `model` (objects, slim) -> `plan` (what one node should install) ->
-//! `dataplane` (make the kernel so). Nothing points backwards.
+//! Data flows one way: [`source`] (watch) -> [`model`] (objects, slim) -> [`plan`] (what one node should
+//! install) -> [`dataplane`] (make the kernel so). Nothing points backwards. [`commands`] are the edges.
 
+pub mod commands;
+pub mod dataplane;
 pub mod model;
 pub mod plan;
+pub mod report;
 pub mod source;

@@ -1,3 +1,16 @@
-//! The `sidestep` binary.
+//! The `sidestep` binary: reads the command line, and leaves the rest to the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use proxy_agent::commands::Cli;
+
+fn main() -> ExitCode {
+    match Cli::parse().run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("sidestep: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

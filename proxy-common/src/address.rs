@@ -2,13 +2,14 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use bytemuck::{Pod, Zeroable};
+use bytemuck::{Pod, Zeroable, must_cast};
 
 /// An IP address: IPv6, or IPv4 as `::ffff:a.b.c.d`, in network byte order.
 ///
 /// One spelling for both families, so that IPv4, IPv6 and v4-mapped sockets share tables and code.
+/// Aligned to eight bytes: kernel code then copies and compares it in words, not bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Pod, Zeroable)]
-#[repr(C)]
+#[repr(C, align(8))]
 pub struct Address {
     /// The sixteen bytes, in network byte order.
     pub bytes: [u8; 16],
@@ -23,33 +24,19 @@ impl Address {
     /// The v4-mapped form of an IPv4 address given in network byte order.
     #[inline(always)]
     pub const fn from_v4(v4: [u8; 4]) -> Self {
-        let [a, b, c, d] = v4;
-        Self { bytes: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] }
+        Self::from_words([0, 0, 0xffff_u32.to_be(), u32::from_ne_bytes(v4)])
     }
 
     /// From the four words of a kernel context, each in network byte order as stored in memory.
     #[inline(always)]
     pub const fn from_words(words: [u32; 4]) -> Self {
-        let [a, b, c, d] =
-            [words[0].to_ne_bytes(), words[1].to_ne_bytes(), words[2].to_ne_bytes(), words[3].to_ne_bytes()];
-        Self {
-            bytes: [
-                a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2],
-                d[3],
-            ],
-        }
+        Self { bytes: must_cast(words) }
     }
 
     /// The four words of a kernel context; the inverse of [`Address::from_words`].
     #[inline(always)]
     pub const fn words(&self) -> [u32; 4] {
-        let b = &self.bytes;
-        [
-            u32::from_ne_bytes([b[0], b[1], b[2], b[3]]),
-            u32::from_ne_bytes([b[4], b[5], b[6], b[7]]),
-            u32::from_ne_bytes([b[8], b[9], b[10], b[11]]),
-            u32::from_ne_bytes([b[12], b[13], b[14], b[15]]),
-        ]
+        must_cast(self.bytes)
     }
 
     /// Whether this is IPv4 (`::ffff:0:0/96`).
@@ -68,7 +55,7 @@ impl Address {
             return false;
         }
         if c == 0xffff_u32.to_be() {
-            return self.bytes[12] == 127 || d == 0;
+            return u32::from_be(d) >> 24 == 127 || d == 0;
         }
         c == 0 && (d == 0 || d == 1_u32.to_be())
     }
@@ -106,22 +93,40 @@ impl core::fmt::Display for Address {
     }
 }
 
-/// A port in network byte order, as packets and socket contexts carry it.
+/// A port. In host byte order, unlike in packets: `bpftool map dump` then prints the number that people know.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Pod, Zeroable)]
 #[repr(transparent)]
-pub struct Port(pub u16);
+pub struct Port {
+    /// The number, in host byte order.
+    pub number: u16,
+}
 
 impl Port {
+    /// No port: a record that is not in use.
+    pub const NONE: Self = Self::new(0);
+
     /// From a number in host byte order.
     #[inline(always)]
-    pub const fn new(host: u16) -> Self {
-        Self(host.to_be())
+    pub const fn new(number: u16) -> Self {
+        Self { number }
     }
 
     /// The number in host byte order.
     #[inline(always)]
     pub const fn get(self) -> u16 {
-        u16::from_be(self.0)
+        self.number
+    }
+
+    /// From network byte order, as packets and socket contexts have it.
+    #[inline(always)]
+    pub const fn from_network(port: u16) -> Self {
+        Self { number: u16::from_be(port) }
+    }
+
+    /// In network byte order.
+    #[inline(always)]
+    pub const fn to_network(self) -> u16 {
+        self.number.to_be()
     }
 }
 
@@ -173,28 +178,36 @@ impl core::fmt::Display for Protocol {
 /// What an address is to this node: bits of ADDRESSES.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
 #[repr(transparent)]
-pub struct AddressBits(pub u32);
+pub struct AddressBits {
+    /// The bits.
+    pub bits: u32,
+}
 
 impl AddressBits {
     /// Nothing of ours.
-    pub const NONE: Self = Self(0);
+    pub const NONE: Self = Self { bits: 0 };
     /// A Service's ClusterIP: an unknown port of it is refused (PO-13).
-    pub const CLUSTER_IP: Self = Self(1);
+    pub const CLUSTER_IP: Self = Self { bits: 1 };
     /// A LoadBalancer IP or external IP: an unknown port of it is left alone (PO-20).
-    pub const VIP: Self = Self(2);
+    pub const VIP: Self = Self { bits: 2 };
     /// An address of this node: NodePorts are answered on it, and it is never refused.
-    pub const NODE: Self = Self(4);
+    pub const NODE: Self = Self { bits: 4 };
 
     /// Whether all bits of `other` are set.
     #[inline(always)]
     pub const fn has(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
+        self.bits & other.bits == other.bits
+    }
+
+    /// Whether no bit is set.
+    pub const fn is_none(self) -> bool {
+        self.bits == 0
     }
 
     /// Both sets of bits.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
+        Self { bits: self.bits | other.bits }
     }
 }
 
@@ -203,7 +216,7 @@ impl AddressBits {
 #[repr(C, align(8))]
 pub struct AddressEntry {
     /// What the address is.
-    pub bits: AddressBits,
+    pub kind: AddressBits,
     /// [`Address::fingerprint`] of the key: a mismatch means that the element was reused while it was read.
     pub fingerprint: u32,
 }
@@ -211,7 +224,7 @@ pub struct AddressEntry {
 impl AddressEntry {
     /// The value for `address`.
     pub const fn new(address: &Address, bits: AddressBits) -> Self {
-        Self { bits, fingerprint: address.fingerprint() }
+        Self { kind: bits, fingerprint: address.fingerprint() }
     }
 }
 
@@ -219,17 +232,20 @@ impl Address {
     /// Thirty-two bits that depend on every bit of the address.
     #[inline(always)]
     pub const fn fingerprint(&self) -> u32 {
-        let [a, b, c, d] = self.words();
-        mix(mix(mix(a, b), c), d)
+        self.fingerprint_with(0)
     }
-}
 
-/// One round of mixing a word into a running value: multiplications by odd constants, so that no input
-/// bit is lost. Not cryptographic: it tells reused table elements apart, nothing more.
-#[inline(always)]
-pub(crate) const fn mix(state: u32, word: u32) -> u32 {
-    let folded = (state ^ word.wrapping_mul(0x9e37_79b1)).wrapping_mul(0x85eb_ca77);
-    folded ^ (folded >> 15)
+    /// Thirty-two bits that depend on every bit of the address and of `rest`: a multilinear hash. It tells
+    /// reused table elements apart, nothing more.
+    #[inline(always)]
+    pub(crate) const fn fingerprint_with(&self, rest: u64) -> u32 {
+        let [high, low]: [u64; 2] = must_cast(self.bytes);
+        let sum = high
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .wrapping_add(low.wrapping_mul(0xc2b2_ae3d_27d4_eb4f))
+            .wrapping_add(rest.wrapping_mul(0x1656_67b1_9e37_79f9));
+        (sum >> 32) as u32
+    }
 }
 
 const _: () = assert!(size_of::<Address>() == 16);
@@ -263,6 +279,7 @@ mod tests {
     #[test]
     fn a_port_keeps_its_number() {
         assert_eq!(Port::new(443).get(), 443);
-        assert_eq!(Port::new(443).0.to_ne_bytes(), [1, 187]);
+        assert_eq!(Port::new(443).to_network().to_ne_bytes(), [1, 187]);
+        assert_eq!(Port::from_network(Port::new(443).to_network()), Port::new(443));
     }
 }

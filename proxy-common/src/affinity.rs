@@ -2,15 +2,15 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::address::mix;
+use crate::address::Address;
 
 /// A key of AFFINITY.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
-#[repr(C)]
+#[repr(C, align(8))]
 pub struct AffinityKey {
     /// Who asks: at a socket, the cookie of its network namespace in the first eight bytes (ST-9);
     /// on the packet path the source address.
-    pub client: [u8; 16],
+    pub client: Address,
     /// Index into SERVICES.
     pub service: u32,
     /// The index's generation.
@@ -23,13 +23,8 @@ impl AffinityKey {
     /// Sixteen bits that depend on every bit of the key.
     #[inline(always)]
     pub const fn fingerprint(&self) -> u16 {
-        let c = &self.client;
-        let mut state = mix(self.service, self.generation as u32);
-        state = mix(state, u32::from_ne_bytes([c[0], c[1], c[2], c[3]]));
-        state = mix(state, u32::from_ne_bytes([c[4], c[5], c[6], c[7]]));
-        state = mix(state, u32::from_ne_bytes([c[8], c[9], c[10], c[11]]));
-        state = mix(state, u32::from_ne_bytes([c[12], c[13], c[14], c[15]]));
-        (state >> 16) as u16
+        let rest = (self.service as u64) << 16 | self.generation as u64;
+        (self.client.fingerprint_with(rest) >> 16) as u16
     }
 }
 

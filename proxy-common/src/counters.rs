@@ -1,6 +1,8 @@
-//! COUNTERS: what happened to each Service's clients, and REFUSALS: the same by reason.
+//! COUNTERS: what happened to each Service's clients, and TOTALS: what happened on the whole node.
 
 use bytemuck::{Pod, Zeroable};
+
+use crate::reason::Reason;
 
 /// An element of COUNTERS. A Service's figure is the sum over [`SHARDS`] elements.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
@@ -20,6 +22,31 @@ pub const SHARDS: u32 = 4;
 #[inline(always)]
 pub const fn shard(cpu: u32, service: u32, services: u32) -> u32 {
     (cpu % SHARDS).wrapping_mul(services).wrapping_add(service)
+}
+
+/// Indices of TOTALS. Below [`Reason::LIMIT`] they are reasons, from there on what follows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Total {
+    /// A socket talked to more Services than it can remember by itself; its oldest moved to OVERFLOW.
+    OverflowedSocket = Reason::LIMIT,
+    /// The kernel had no memory for a socket's record: its peer name will be the endpoint's.
+    UnrecordedSocket,
+}
+
+impl Total {
+    /// Length of TOTALS.
+    pub const LIMIT: u32 = 32;
+    /// All that are not reasons.
+    pub const ALL: [Self; 2] = [Self::OverflowedSocket, Self::UnrecordedSocket];
+
+    /// The name that metrics and commands use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OverflowedSocket => "overflowed-sockets",
+            Self::UnrecordedSocket => "unrecorded-sockets",
+        }
+    }
 }
 
 const _: () = assert!(size_of::<ServiceCounters>() == 16);

@@ -26,7 +26,7 @@ mod user;
 
 pub use address::{Address, AddressBits, AddressEntry, Port, Protocol};
 pub use affinity::{Affinity, AffinityKey};
-pub use counters::ServiceCounters;
+pub use counters::{ServiceCounters, Total};
 pub use endpoint::{Endpoint, EndpointState};
 pub use frontend::{Frontend, FrontendKey, FrontendKind};
 pub use names::ServiceName;

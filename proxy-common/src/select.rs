@@ -48,7 +48,7 @@ pub trait Tables {
 /// Who asks. Methods, not fields: most decisions need neither answer.
 pub trait Client {
     /// The client's identity for affinity; see [`AffinityKey::client`].
-    fn identity(&self) -> [u8; 16];
+    fn identity(&self) -> Address;
     /// Whether the client is in the node's own network namespace, where loopback is the node's (PO-21).
     fn is_node(&self) -> bool;
     /// Where the client is.

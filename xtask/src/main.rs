@@ -1,3 +1,52 @@
-//! Developer tasks.
+//! Developer tasks: `cargo xtask <command>` is the only entry point, for people and for CI alike.
+//!
+//! Every command begins with [`setup::ensure`], so none of them asks the reader to install something first.
 
-fn main() {}
+mod build;
+mod lint;
+mod process;
+mod progress;
+mod setup;
+mod test;
+mod vm;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Sidestep's developer tasks")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// One variant a task; each task's arguments live in its own module.
+#[derive(Subcommand)]
+enum Command {
+    /// Find or install everything that building and testing needs (the other commands do this by themselves)
+    Setup,
+    /// Build the kernel programs and the `sidestep` binary that carries them
+    Build(build::Args),
+    /// Check the format and run clippy, on the host's crates and the kernel programs
+    Lint,
+    /// Run all tests, or those whose name contains a filter
+    Test(test::Args),
+    /// Boot other kernels in emulated machines and try the agent there
+    Vm(vm::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Setup => setup::run(),
+        Command::Build(args) => build::run(&args),
+        Command::Lint => lint::run(),
+        Command::Test(args) => test::run(&args),
+        Command::Vm(args) => vm::run(&args),
+    };
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    // Causes in one line; a backtrace of a task would lead the reader astray.
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,17 @@
+//! Tells the agent where the kernel programs are, so that they can be embedded.
+
+use std::path::{Path, PathBuf};
+
+fn main() {
+    println!("cargo:rerun-if-env-changed=SIDESTEP_EBPF_OBJECT");
+    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/ebpf/sidestep.bpf.o");
+    let object = std::env::var_os("SIDESTEP_EBPF_OBJECT").map_or_else(default, PathBuf::from);
+    println!("cargo:rerun-if-changed={}", object.display());
+    let Ok(object) = object.canonicalize() else {
+        panic!(
+            "the kernel programs are not built ({} is missing): run `cargo xtask build`",
+            object.display()
+        );
+    };
+    println!("cargo:rustc-env=SIDESTEP_EBPF_OBJECT={}", object.display());
+}

@@ -1,0 +1,35 @@
+//! `sidestep cleanup`: the way back to a node without Sidestep.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+
+use super::Place;
+use crate::{dataplane, report};
+
+/// Arguments of `cleanup`.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    place: Place,
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let Place { pin_dir, run_dir, .. } = &arguments.place;
+    if let Some((report, true)) = report::read(run_dir) {
+        bail!(
+            "the agent still runs (process {}) and would install everything again: stop it first",
+            report.pid
+        );
+    }
+    let removed = dataplane::cleanup(pin_dir)?;
+    for path in &removed {
+        println!("removed {}", path.display());
+    }
+    report::remove(run_dir).with_context(|| format!("removing {}", run_dir.display()))?;
+    if removed.is_empty() {
+        println!("nothing of Sidestep's under {}", pin_dir.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,149 @@
+//! What the machine must have, and what it had better have.
+
+use aya::{programs::loaded_programs, util::KernelVersion};
+
+use super::{Check, Outcome};
+use crate::{
+    commands::Place,
+    dataplane::{
+        HOOKS, attached_programs, bpffs_mounted, cgroup2_mount, has_set_retval, is_attached, netns_cookie,
+    },
+};
+
+pub(super) fn check(place: &Place) -> Vec<Check> {
+    let mut checks = vec![kernel(), privileges()];
+    checks.push(match cgroup2_mount() {
+        Ok(mount) if mount.root == "/" => {
+            Check::new("cgroup2", Outcome::Ok, mount.path.display().to_string())
+        }
+        Ok(mount) => Check::new(
+            "cgroup2",
+            Outcome::Failed,
+            format!(
+                "{} shows only {}: programs there would serve nobody but this container; \
+                 mount the host's /sys/fs/cgroup by hostPath",
+                mount.path.display(),
+                mount.root
+            ),
+        ),
+        Err(error) => Check::new("cgroup2", Outcome::Failed, error.to_string()),
+    });
+    checks.push(match bpffs_mounted(&place.pin_dir) {
+        Ok(true) => Check::new("bpffs", Outcome::Ok, place.pin_dir.display().to_string()),
+        Ok(false) => Check::new(
+            "bpffs",
+            Outcome::Warning,
+            "not mounted; `sidestep run` mounts it at /sys/fs/bpf, outside containers".to_owned(),
+        ),
+        Err(error) => Check::new("bpffs", Outcome::Failed, error.to_string()),
+    });
+    checks.push(if has_set_retval() {
+        Check::new("bpf_set_retval (5.18)", Outcome::Ok, "refusals are ECONNREFUSED")
+    } else {
+        Check::new(
+            "bpf_set_retval (5.18)",
+            Outcome::Warning,
+            "missing: connects are refused by way of loopback port 0, datagrams with EPERM",
+        )
+    });
+    checks.push(match netns_cookie() {
+        Ok(0) => Check::new(
+            "network namespace cookie (5.14)",
+            Outcome::Warning,
+            "missing: the initial network namespace is taken for the node's",
+        ),
+        result => Check::of("network namespace cookie (5.14)", result, |cookie| cookie.to_string()),
+    });
+    checks.push(network_file_systems());
+    checks.extend(other_programs(place));
+    checks
+}
+
+fn kernel() -> Check {
+    const OLDEST: KernelVersion = KernelVersion::new(5, 10, 0);
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
+    match KernelVersion::current() {
+        Ok(version) if version >= OLDEST => Check::new("kernel", Outcome::Ok, release),
+        Ok(_) => {
+            Check::new("kernel", Outcome::Failed, format!("{release}: 5.10 is the oldest that is supported"))
+        }
+        Err(error) => Check::new("kernel", Outcome::Failed, error.to_string()),
+    }
+}
+
+fn privileges() -> Check {
+    if nix::unistd::geteuid().is_root() {
+        Check::new("privileges", Outcome::Ok, "root")
+    } else {
+        Check::new(
+            "privileges",
+            Outcome::Failed,
+            "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN",
+        )
+    }
+}
+
+/// The kernel's own clients connect through the hooks too. Before 0bdf399342c5 and 86a7e0b69bd5 (both in
+/// 6.6) the address that a hook put in was written back into their mount options.
+fn network_file_systems() -> Check {
+    const NAME: &str = "network file systems";
+    let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    let clients: Vec<&str> = ["nfs", "nfs4", "cifs", "smb3", "ceph"]
+        .into_iter()
+        .filter(|name| known.lines().any(|line| line.split_whitespace().last() == Some(name)))
+        .collect();
+    if clients.is_empty()
+        || KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0))
+    {
+        return Check::new(NAME, Outcome::Ok, "mounts through a Service can reconnect");
+    }
+    Check::new(
+        NAME,
+        Outcome::Warning,
+        format!(
+            "a mount ({}) through a Service keeps its first endpoint's address for ever on this kernel; \
+             upgrade to 6.6, or mount by a pod's address",
+            clients.join(", ")
+        ),
+    )
+}
+
+/// Other people's programs run too, in their order: worth knowing when an address comes out changed twice.
+fn other_programs(place: &Place) -> Vec<Check> {
+    const NAME: &str = "programs on the cgroup";
+    let cgroup = match place.cgroup_root() {
+        Ok(cgroup) => cgroup,
+        Err(error) => return vec![Check::new(NAME, Outcome::Failed, error.to_string())],
+    };
+    let names: Vec<(u32, String)> = loaded_programs()
+        .filter_map(Result::ok)
+        .map(|program| (program.id(), program.name_as_str().unwrap_or("?").to_owned()))
+        .collect();
+    let mut found = Vec::new();
+    for hook in &HOOKS {
+        match attached_programs(&cgroup, hook) {
+            Ok(ids) => {
+                // With ours attached, one of the programs is ours.
+                let ours = usize::from(is_attached(&place.pin_dir, hook));
+                if ids.len() > ours {
+                    let list = ids.iter().map(|id| {
+                        names
+                            .iter()
+                            .find(|(known, _)| known == id)
+                            .map_or("?".to_owned(), |(_, name)| format!("{name} ({id})"))
+                    });
+                    found.push(format!("{}: {}", hook.name, list.collect::<Vec<_>>().join(", ")));
+                }
+            }
+            Err(error) => return vec![Check::new(NAME, Outcome::Failed, error.to_string())],
+        }
+    }
+    if found.is_empty() {
+        return vec![Check::new(
+            NAME,
+            Outcome::Ok,
+            format!("none but ours at our hooks of {}", cgroup.display()),
+        )];
+    }
+    vec![Check::new(NAME, Outcome::Warning, format!("others run at the same hooks: {}", found.join("; ")))]
+}

@@ -1,0 +1,93 @@
+//! `sidestep doctor`: is this machine fit, and does translation work on it?
+//!
+//! | file | checks |
+//! |---|---|
+//! | `machine` | kernel, cgroup2, bpffs, helpers, other people's programs |
+//! | `self_test` | loads the programs in a scratch cgroup, pin directory and network namespace |
+//! | `client` | the process in that cgroup that uses real sockets |
+
+mod client;
+mod machine;
+mod self_test;
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::{Output, Place};
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    /// How to answer
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+    /// Be the self-test's client for these servers (JSON); started by doctor itself
+    #[arg(long, hide = true)]
+    client: Option<String>,
+}
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Outcome {
+    Ok,
+    /// Works, with less.
+    Warning,
+    Failed,
+}
+
+/// One check.
+#[derive(Debug, Serialize, Deserialize)]
+struct Check {
+    name: String,
+    outcome: Outcome,
+    detail: String,
+}
+
+impl Check {
+    fn new(name: &str, outcome: Outcome, detail: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), outcome, detail: detail.into() }
+    }
+
+    fn of<T, E: std::fmt::Display>(
+        name: &str,
+        result: Result<T, E>,
+        detail: impl FnOnce(T) -> String,
+    ) -> Self {
+        match result {
+            Ok(value) => Self::new(name, Outcome::Ok, detail(value)),
+            Err(error) => Self::new(name, Outcome::Failed, error.to_string()),
+        }
+    }
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if let Some(servers) = &arguments.client {
+        println!("{}", serde_json::to_string(&client::run(&serde_json::from_str(servers)?))?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut checks = machine::check(&arguments.place);
+    checks.extend(self_test::check(&arguments.place));
+    match arguments.output {
+        Output::Json => println!("{}", serde_json::to_string_pretty(&checks)?),
+        Output::Table => {
+            for Check { name, outcome, detail } in &checks {
+                let mark = match outcome {
+                    Outcome::Ok => "ok  ",
+                    Outcome::Warning => "warn",
+                    Outcome::Failed => "FAIL",
+                };
+                println!("{mark}  {name:<38}  {detail}");
+            }
+        }
+    }
+    let failed = checks.iter().filter(|check| check.outcome == Outcome::Failed).count();
+    if arguments.output == Output::Table {
+        println!("\n{}", if failed == 0 { "all green".to_owned() } else { format!("{failed} failed") });
+    }
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,200 @@
+//! Loads the programs for a scratch cgroup with tables of their own, and lets a client in that cgroup use
+//! real sockets. Everything happens in a network namespace of its own: no packet leaves, whatever fails.
+
+use std::{
+    fs,
+    io::{self, Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::Context as _;
+use nix::sched::{CloneFlags, unshare};
+use proxy_common::{Address, AddressBits, FrontendKey, FrontendKind, Port, Protocol, Reason};
+
+use super::{Check, Outcome, client::Servers};
+use crate::{
+    commands::Place,
+    dataplane::{Capacity, Dataplane, Options, attach, cleanup, ensure_bpffs, load},
+    plan::{Backend, Changes, Family, ServicePlan, ServicePortId, Target},
+};
+
+/// Addresses for documentation and benchmarks (RFC 5737, RFC 3849): nobody's.
+pub(super) const VIP4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10));
+pub(super) const VIP6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10));
+/// The Services' port.
+pub(super) const PORT: u16 = 80;
+/// The port of the Service without endpoints.
+pub(super) const EMPTY_PORT: u16 = 81;
+/// A port of the ClusterIP that no Service has.
+pub(super) const UNKNOWN_PORT: u16 = 82;
+
+pub(super) fn check(place: &Place) -> Vec<Check> {
+    let tested = std::thread::scope(|scope| {
+        scope.spawn(|| test(place)).join().unwrap_or_else(|_| Err(anyhow::anyhow!("the self-test panicked")))
+    });
+    match tested {
+        Ok(checks) => checks,
+        Err(error) => vec![Check::new("self-test", Outcome::Failed, format!("{error:#}"))],
+    }
+}
+
+fn test(place: &Place) -> anyhow::Result<Vec<Check>> {
+    unshare(CloneFlags::CLONE_NEWNET).context("making a network namespace")?;
+    loopback_up().context("setting loopback up")?;
+    let scratch = Scratch::new(place)?;
+    let options = Options {
+        pin_dir: scratch.pin_dir.clone(),
+        cgroup_root: scratch.cgroup.clone(),
+        capacity: Capacity { services: 64, frontends: 64, endpoints: 64 },
+        program_log: false,
+    };
+    let mut ebpf = load(&options)?;
+    let mut checks = vec![Check::new("programs load", Outcome::Ok, "the verifier accepts all")];
+    let servers = serve()?;
+    let problems = Dataplane::open(&options)?.apply(&plan(&servers));
+    anyhow::ensure!(problems.is_empty(), "installing the test's Services: {problems:?}");
+    attach(&mut ebpf, &options)?;
+    checks.push(Check::new("programs attach", Outcome::Ok, scratch.cgroup.display().to_string()));
+
+    let mut client = Command::new(std::env::current_exe()?);
+    client.args(["doctor", "--client", &serde_json::to_string(&servers)?]);
+    let procs = scratch.cgroup.join("cgroup.procs");
+    // SAFETY: between fork and exec the child only opens, writes and closes one file.
+    unsafe { client.pre_exec(move || fs::write(&procs, "0")) };
+    let output = client.output().context("starting the self-test's client")?;
+    let answers: Vec<Check> = serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("the self-test's client: {}", String::from_utf8_lossy(&output.stderr)))?;
+    checks.extend(answers);
+    Ok(checks)
+}
+
+/// A cgroup and a pin directory that go when this does.
+struct Scratch {
+    cgroup: PathBuf,
+    pin_dir: PathBuf,
+}
+
+impl Scratch {
+    fn new(place: &Place) -> anyhow::Result<Self> {
+        let name = format!("sidestep-doctor-{}", std::process::id());
+        let parent = place.pin_dir.parent().unwrap_or(Path::new("/sys/fs/bpf"));
+        let scratch = Self { cgroup: place.cgroup_root()?.join(&name), pin_dir: parent.join(&name) };
+        ensure_bpffs(&scratch.pin_dir)?;
+        fs::create_dir(&scratch.cgroup).with_context(|| format!("mkdir {}", scratch.cgroup.display()))?;
+        Ok(scratch)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = cleanup(&self.pin_dir) {
+            eprintln!("doctor: cleaning up: {error}");
+        }
+        if let Err(error) = fs::remove_dir(&self.cgroup) {
+            eprintln!("doctor: rmdir {}: {error}", self.cgroup.display());
+        }
+    }
+}
+
+/// `ip link set lo up`.
+fn loopback_up() -> io::Result<()> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    // SAFETY: all zeros is a valid `ifreq`.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (place, byte) in request.ifr_name.iter_mut().zip(b"lo") {
+        *place = byte.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags =
+        libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or_default();
+    // SAFETY: SIOCSIFFLAGS reads the request, which outlives the call.
+    let result = unsafe {
+        libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&socket), libc::SIOCSIFFLAGS, &raw const request)
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Starts a TCP and a UDP server on loopback of each family, which end with the process.
+fn serve() -> anyhow::Result<Servers> {
+    let mut ports = [0; 4];
+    for (place, address) in
+        [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].into_iter().enumerate()
+    {
+        let tcp = TcpListener::bind(SocketAddr::new(address, 0))
+            .with_context(|| format!("listening on {address}"))?;
+        let udp =
+            UdpSocket::bind(SocketAddr::new(address, 0)).with_context(|| format!("binding {address}"))?;
+        ports[2 * place] = tcp.local_addr()?.port();
+        ports[2 * place + 1] = udp.local_addr()?.port();
+        std::thread::spawn(move || {
+            for stream in tcp.incoming().flatten() {
+                let mut stream = stream;
+                let mut byte = [0];
+                let _ = stream.read(&mut byte).and_then(|_| stream.write_all(&byte));
+            }
+        });
+        std::thread::spawn(move || {
+            let mut buffer = [0; 64];
+            while let Ok((length, from)) = udp.recv_from(&mut buffer) {
+                let _ = udp.send_to(&buffer[..length], from);
+            }
+        });
+    }
+    let [tcp4, udp4, tcp6, udp6] = ports;
+    Ok(Servers { tcp4, udp4, tcp6, udp6 })
+}
+
+fn plan(servers: &Servers) -> Changes {
+    let Servers { tcp4, udp4, tcp6, udp6 } = *servers;
+    let loopback = |vip: IpAddr| -> IpAddr {
+        if vip.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() }
+    };
+    let service = |vip: IpAddr, port: u16, protocol: Protocol, backend: Option<u16>| {
+        let target =
+            if backend.is_some() { Target::Backends(0..1) } else { Target::Refuse(Reason::NoEndpoints) };
+        ServicePlan {
+            id: ServicePortId {
+                namespace: "sidestep".to_owned(),
+                name: "doctor".to_owned(),
+                port: port.to_string(),
+                protocol,
+                family: if vip.is_ipv4() { Family::V4 } else { Family::V6 },
+            },
+            frontends: vec![(
+                FrontendKey::new(Address::from(vip), Port::new(port), protocol as u8),
+                FrontendKind::ClusterIp,
+            )],
+            affinity_seconds: 0,
+            backends: backend
+                .map(|port| Backend {
+                    address: Address::from(loopback(vip)),
+                    port: Port::new(port),
+                    serving: true,
+                })
+                .into_iter()
+                .collect(),
+            cluster: target.clone(),
+            inside: target.clone(),
+            outside: target,
+        }
+    };
+    Changes {
+        complete: true,
+        install: vec![
+            service(VIP4, PORT, Protocol::Tcp, Some(tcp4)),
+            service(VIP4, PORT, Protocol::Udp, Some(udp4)),
+            service(VIP6, PORT, Protocol::Tcp, Some(tcp6)),
+            service(VIP6, PORT, Protocol::Udp, Some(udp6)),
+            service(VIP4, EMPTY_PORT, Protocol::Tcp, None),
+            service(VIP4, EMPTY_PORT, Protocol::Udp, None),
+            service(VIP6, EMPTY_PORT, Protocol::Tcp, None),
+        ],
+        remove: Vec::new(),
+        addresses: vec![
+            (Address::from(VIP4), AddressBits::CLUSTER_IP),
+            (Address::from(VIP6), AddressBits::CLUSTER_IP),
+        ],
+    }
+}

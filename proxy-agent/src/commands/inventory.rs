@@ -1,0 +1,149 @@
+//! What is installed, read back from the pinned tables: the common ground of `status` and `explain`.
+
+use std::collections::HashMap;
+
+use aya::maps::MapError;
+use proxy_common::{
+    EndpointState, FrontendKey, FrontendKind, Reason, Service, ServiceName, Span, service::EndpointSet,
+};
+use serde::Serialize;
+
+use crate::{
+    dataplane::Tables,
+    plan::{Family, ServicePortId},
+};
+
+/// A Service port as the tables have it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Installed {
+    pub(super) service: String,
+    pub(super) index: u32,
+    pub(super) frontends: Vec<Frontend>,
+    pub(super) endpoints: Vec<Endpoint>,
+    /// Why clients of the ClusterIP are refused, if they are.
+    pub(super) refuses: Option<&'static str>,
+    pub(super) affinity_seconds: u32,
+    pub(super) connections: u64,
+    pub(super) refusals: u64,
+}
+
+/// An address that leads to a Service port.
+#[derive(Debug, Serialize)]
+pub(super) struct Frontend {
+    pub(super) address: String,
+    pub(super) kind: &'static str,
+}
+
+/// An endpoint, and for whom it may be chosen.
+#[derive(Debug, Serialize)]
+pub(super) struct Endpoint {
+    pub(super) address: String,
+    pub(super) id: u32,
+    pub(super) serving: bool,
+    /// `cluster`, `inside`, `outside`: the sets that it is in.
+    pub(super) usable: Vec<&'static str>,
+}
+
+/// All installed Service ports, sorted by name.
+pub(super) fn read(tables: &Tables) -> Result<Vec<Installed>, MapError> {
+    let mut frontends: HashMap<u32, Vec<(FrontendKey, u8)>> = HashMap::new();
+    for entry in tables.frontends.iter() {
+        let (key, value) = entry?;
+        frontends.entry(value.service).or_default().push((key, value.kind));
+    }
+    let mut endpoints = endpoints(tables);
+    let mut all = Vec::new();
+    for entry in tables.names.iter() {
+        let (index, name) = entry?;
+        let Some(record) = tables.services.load(index) else { continue };
+        let mut keys = frontends.remove(&index).unwrap_or_default();
+        keys.sort_unstable();
+        let counted = tables.counted(index);
+        all.push(Installed {
+            service: display(&name),
+            index,
+            frontends: keys
+                .into_iter()
+                .map(|(key, kind)| Frontend {
+                    address: key.to_string(),
+                    kind: FrontendKind::from_number(kind).map_or("?", FrontendKind::name),
+                })
+                .collect(),
+            endpoints: endpoints.remove(&index).unwrap_or_default(),
+            refuses: refusal(&record),
+            affinity_seconds: record.affinity_seconds,
+            connections: counted.connections,
+            refusals: counted.refusals,
+        });
+    }
+    all.sort_by(|a, b| a.service.cmp(&b.service));
+    Ok(all)
+}
+
+/// The name of the Service port at `index`.
+pub(super) fn name_of(tables: &Tables, index: u32) -> String {
+    tables
+        .names
+        .get(&index, 0)
+        .map_or_else(|_| format!("service index {index}, not named"), |name| display(&name))
+}
+
+fn display(name: &ServiceName) -> String {
+    let text = |bytes: &[u8]| {
+        String::from_utf8_lossy(bytes.split(|&byte| byte == 0).next().unwrap_or_default()).into_owned()
+    };
+    let Some(protocol) = proxy_common::Protocol::from_number(name.protocol) else {
+        return "?".to_owned();
+    };
+    ServicePortId {
+        namespace: text(&name.namespace),
+        name: text(&name.name),
+        port: text(&name.port),
+        protocol,
+        family: if name.family == 6 { Family::V6 } else { Family::V4 },
+    }
+    .to_string()
+}
+
+fn refusal(record: &Service) -> Option<&'static str> {
+    let Span { base, count } = record.cluster;
+    (count == 0).then(|| Reason::from_number(base).name())
+}
+
+fn endpoints(tables: &Tables) -> HashMap<u32, Vec<Endpoint>> {
+    let sets = [
+        (EndpointSet::Cluster, "cluster"),
+        (EndpointSet::Inside, "inside"),
+        (EndpointSet::Outside, "outside"),
+    ];
+    let mut by_service: HashMap<u32, Vec<(u32, Endpoint)>> = HashMap::new();
+    for id in 1..tables.states.len() {
+        let Some(EndpointState { slot, bits, .. }) = tables.states.load(id).filter(|state| state.bits != 0)
+        else {
+            continue;
+        };
+        let Some(endpoint) = tables.endpoints.load(slot).filter(|endpoint| endpoint.id == id) else {
+            continue;
+        };
+        let ip = std::net::IpAddr::from(endpoint.address);
+        let found = Endpoint {
+            address: std::net::SocketAddr::new(ip, endpoint.port.get()).to_string(),
+            id,
+            serving: bits & EndpointState::SERVING != 0,
+            usable: sets
+                .iter()
+                .filter(|(set, _)| bits & EndpointState::usable(*set) != 0)
+                .map(|(_, name)| *name)
+                .collect(),
+        };
+        by_service.entry(endpoint.service).or_default().push((slot, found));
+    }
+    by_service
+        .into_iter()
+        .map(|(service, mut found)| {
+            found.sort_by_key(|(slot, _)| *slot);
+            (service, found.into_iter().map(|(_, endpoint)| endpoint).collect())
+        })
+        .collect()
+}

@@ -1,0 +1,36 @@
+//! `sidestep completions` and `sidestep man`, made from the command line's own definition.
+
+use std::{io, path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::{Args, CommandFactory as _};
+
+use super::Cli;
+
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+pub(super) struct Completions {
+    /// The shell to print for
+    shell: clap_complete::Shell,
+}
+
+/// Arguments of `man`.
+#[derive(Debug, Args)]
+pub(super) struct Man {
+    /// Directory to write to
+    directory: PathBuf,
+}
+
+pub(super) fn completions(arguments: &Completions) -> anyhow::Result<ExitCode> {
+    clap_complete::generate(arguments.shell, &mut Cli::command(), "sidestep", &mut io::stdout());
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn man(arguments: &Man) -> anyhow::Result<ExitCode> {
+    let directory = &arguments.directory;
+    std::fs::create_dir_all(directory)
+        .and_then(|()| clap_mangen::generate_to(Cli::command(), directory))
+        .with_context(|| format!("writing man pages to {}", directory.display()))?;
+    println!("man pages written to {}", directory.display());
+    Ok(ExitCode::SUCCESS)
+}

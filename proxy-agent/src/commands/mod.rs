@@ -1,0 +1,90 @@
+//! The command line. One command a file; each is an edge of the library and holds no rules of its own.
+
+mod cleanup;
+mod doctor;
+mod explain;
+mod inventory;
+mod manual;
+mod run;
+mod status;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::dataplane;
+
+/// A Kubernetes service proxy without iptables, conntrack or kube-proxy: Services live in BPF maps.
+#[derive(Debug, Parser)]
+#[command(name = "sidestep", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Where the datapath is; the defaults are those of a node.
+#[derive(Clone, Debug, Args)]
+pub struct Place {
+    /// Directory on a BPF file system for maps and links.
+    #[arg(long, global = true, default_value = "/sys/fs/bpf/sidestep", env = "SIDESTEP_PIN_DIR")]
+    pub pin_dir: PathBuf,
+    /// Directory for the agent's lock and report.
+    #[arg(long, global = true, default_value = "/run/sidestep", env = "SIDESTEP_RUN_DIR")]
+    pub run_dir: PathBuf,
+    /// Cgroup whose processes are served [default: the root of cgroup2].
+    #[arg(long, global = true, env = "SIDESTEP_CGROUP_ROOT")]
+    pub cgroup_root: Option<PathBuf>,
+}
+
+impl Place {
+    /// The cgroup to attach to: the given one, or the root of cgroup2.
+    fn cgroup_root(&self) -> Result<PathBuf, dataplane::Error> {
+        match &self.cgroup_root {
+            Some(path) => Ok(path.clone()),
+            None => dataplane::cgroup2_mount().map(|mount| mount.path),
+        }
+    }
+}
+
+/// How a command answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Watch Services and keep the kernel's tables right
+    Run(run::Arguments),
+    /// Show the installed Services, their endpoints and counters, and what could not be installed
+    Status(status::Arguments),
+    /// Tell which endpoint a client gets for an address, and why
+    Explain(explain::Arguments),
+    /// Check this machine, and try translation on real sockets
+    Doctor(doctor::Arguments),
+    /// Detach and unpin everything that is Sidestep's, and nothing else
+    Cleanup(cleanup::Arguments),
+    /// Print a shell's completions
+    Completions(manual::Completions),
+    /// Write man pages
+    Man(manual::Man),
+}
+
+impl Cli {
+    /// Runs the command.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Run(arguments) => run::run(arguments),
+            Command::Status(arguments) => status::run(&arguments),
+            Command::Explain(arguments) => explain::run(&arguments),
+            Command::Doctor(arguments) => doctor::run(&arguments),
+            Command::Cleanup(arguments) => cleanup::run(&arguments),
+            Command::Completions(arguments) => manual::completions(&arguments),
+            Command::Man(arguments) => manual::man(&arguments),
+        }
+    }
+}

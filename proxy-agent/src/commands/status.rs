@@ -1,0 +1,174 @@
+//! `sidestep status`: what is installed, what is used, and what could not be installed.
+//!
+//! Read from the pinned tables, so it works without the agent; the agent's report adds the problems.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use comfy_table::{Table, presets};
+use proxy_common::{Reason, Total};
+use serde::Serialize;
+
+use super::{Output, Place, inventory};
+use crate::{
+    dataplane::{HOOKS, Tables, is_attached},
+    report::{self, Report},
+};
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    /// How to answer
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+    /// Show only Services whose name contains this
+    filter: Option<String>,
+}
+
+/// Everything that `status` knows.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    agent_running: bool,
+    agent: Option<Report>,
+    attached: Vec<&'static str>,
+    detached: Vec<&'static str>,
+    services: Vec<inventory::Installed>,
+    totals: Vec<Count>,
+    capacity: Vec<Fill>,
+}
+
+#[derive(Debug, Serialize)]
+struct Count {
+    name: &'static str,
+    count: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Fill {
+    table: &'static str,
+    used: usize,
+    room: u32,
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let Place { pin_dir, run_dir, .. } = &arguments.place;
+    let tables = Tables::open(pin_dir)?;
+    let (agent, agent_running) = match report::read(run_dir) {
+        Some((report, running)) => (Some(report), running),
+        None => (None, false),
+    };
+    let (attached, detached): (Vec<_>, Vec<_>) = HOOKS.iter().partition(|hook| is_attached(pin_dir, hook));
+    let mut services = inventory::read(&tables)?;
+    let capacity = vec![
+        Fill { table: "SERVICES", used: services.len(), room: tables.services.len() },
+        Fill {
+            table: "ENDPOINTS",
+            used: services.iter().map(|service| service.endpoints.len()).sum(),
+            room: tables.endpoints.len(),
+        },
+    ];
+    if let Some(filter) = &arguments.filter {
+        services.retain(|service| service.service.contains(filter.as_str()));
+    }
+    let status = Status {
+        agent_running,
+        agent,
+        attached: attached.iter().map(|hook| hook.name).collect(),
+        detached: detached.iter().map(|hook| hook.name).collect(),
+        services,
+        totals: totals(&tables),
+        capacity,
+    };
+    match arguments.output {
+        Output::Json => println!("{}", serde_json::to_string_pretty(&status)?),
+        Output::Table => print(&status),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn totals(tables: &Tables) -> Vec<Count> {
+    let reasons = Reason::ALL.iter().map(|reason| (*reason as u32, reason.name()));
+    let others = Total::ALL.iter().map(|total| (*total as u32, total.name()));
+    reasons
+        .chain(others)
+        .map(|(index, name)| Count { name, count: tables.totals.load(index).unwrap_or_default() })
+        .collect()
+}
+
+fn print(status: &Status) {
+    match (&status.agent, status.agent_running) {
+        (Some(Report { version, pid, node, source, synced, .. }), true) => {
+            let state = if *synced { "in sync" } else { "still reading" };
+            println!("agent     {version}, process {pid}, node {node}, {source}: {state}");
+        }
+        (Some(report), false) => {
+            println!("agent     not running (was process {}); Services stay as they are", report.pid);
+        }
+        (None, _) => println!("agent     never ran here; Services stay as they are"),
+    }
+    if status.detached.is_empty() {
+        println!("programs  all {} attached", status.attached.len());
+    } else {
+        println!("programs  NOT attached: {}", status.detached.join(", "));
+    }
+    for Fill { table, used, room } in &status.capacity {
+        println!("{:<9} {used} of {room}", table.to_lowercase());
+    }
+    let refused: Vec<String> =
+        status.totals.iter().filter(|c| c.count > 0).map(|c| format!("{} {}", c.count, c.name)).collect();
+    println!("refused   {}\n", if refused.is_empty() { "nothing".to_owned() } else { refused.join(", ") });
+
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["SERVICE", "FRONTENDS", "ENDPOINTS", "AFFINITY", "CONNECTIONS", "REFUSED"]);
+    for service in &status.services {
+        let frontends: Vec<String> = service
+            .frontends
+            .iter()
+            .map(|frontend| format!("{} {}", frontend.address, frontend.kind))
+            .collect();
+        let affinity = match service.affinity_seconds {
+            0 => "-".to_owned(),
+            seconds => format!("{seconds}s"),
+        };
+        table.add_row([
+            service.service.clone(),
+            frontends.join("\n"),
+            endpoints(service),
+            affinity,
+            service.connections.to_string(),
+            service.refusals.to_string(),
+        ]);
+    }
+    println!("{table}");
+    let problems = status.agent.as_ref().map_or(&[][..], |report| &report.problems);
+    if !problems.is_empty() {
+        println!("\n{} not installed or not as asked for:", problems.len());
+        for problem in problems {
+            println!("  {problem}");
+        }
+    }
+}
+
+/// At most a few endpoints by address, then how many more.
+fn endpoints(service: &inventory::Installed) -> String {
+    const SHOWN: usize = 4;
+    let mut lines: Vec<String> =
+        service.refuses.map(|reason| format!("refused: {reason}")).into_iter().collect();
+    for endpoint in service.endpoints.iter().take(SHOWN) {
+        let note = match (endpoint.usable.as_slice(), endpoint.serving) {
+            ([], _) => " (draining)".to_owned(),
+            (["cluster", "inside", "outside"], true) => String::new(),
+            (["cluster", "inside", "outside"], false) => " (not serving)".to_owned(),
+            (sets, _) => format!(" ({} only)", sets.join(", ")),
+        };
+        lines.push(format!("{}{note}", endpoint.address));
+    }
+    if service.endpoints.len() > SHOWN {
+        lines.push(format!("and {} more", service.endpoints.len() - SHOWN));
+    }
+    lines.join("\n")
+}

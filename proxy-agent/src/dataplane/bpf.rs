@@ -1,0 +1,100 @@
+//! The few raw `bpf(2)` calls that aya does not have: replacing the program behind a link, and asking what
+//! is attached to a cgroup.
+
+use std::{
+    ffi::CString,
+    fs::File,
+    io,
+    os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
+    path::Path,
+};
+
+use aya::programs::CgroupSockAddr;
+
+use super::{Error, Hook};
+
+const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_PROG_QUERY: libc::c_long = 16;
+const BPF_LINK_UPDATE: libc::c_long = 29;
+
+/// The part of `union bpf_attr` that BPF_OBJ_GET reads.
+#[repr(C)]
+#[derive(Default)]
+struct ObjGet {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+/// The part of `union bpf_attr` that BPF_LINK_UPDATE reads.
+#[repr(C)]
+#[derive(Default)]
+struct LinkUpdate {
+    link_fd: u32,
+    new_prog_fd: u32,
+    flags: u32,
+    old_prog_fd: u32,
+}
+
+/// The part of `union bpf_attr` that BPF_PROG_QUERY reads and writes.
+#[repr(C)]
+#[derive(Default)]
+struct ProgQuery {
+    target_fd: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    prog_ids: u64,
+    prog_cnt: u32,
+    padding: u32,
+}
+
+/// Calls `bpf(2)`.
+///
+/// # Safety
+/// `attr` must be what `command` expects, and every address in it must outlive the call.
+unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<i32> {
+    // SAFETY: the caller's promise.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(i32::try_from(result).unwrap_or_default()) }
+}
+
+/// Puts another program behind a pinned link, without a moment in which neither is attached (5.7).
+pub(super) fn replace_program(link: &Path, program: &CgroupSockAddr) -> Result<(), Error> {
+    let path = CString::new(link.as_os_str().as_encoded_bytes())
+        .map_err(|error| Error::system("BPF_OBJ_GET", link)(error.into()))?;
+    let mut attr = ObjGet { pathname: path.as_ptr() as u64, ..Default::default() };
+    // SAFETY: `path` outlives the call.
+    let fd = unsafe { bpf(BPF_OBJ_GET, &mut attr) }.map_err(Error::system("BPF_OBJ_GET", link))?;
+    // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
+    let link_fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let program_fd = program
+        .fd()
+        .map_err(|source| Error::Program { action: "load", program: "behind a link", source })?
+        .as_fd()
+        .as_raw_fd();
+    let mut attr = LinkUpdate {
+        link_fd: link_fd.as_raw_fd().cast_unsigned(),
+        new_prog_fd: program_fd.cast_unsigned(),
+        ..Default::default()
+    };
+    // SAFETY: no addresses.
+    unsafe { bpf(BPF_LINK_UPDATE, &mut attr) }.map_err(Error::system("BPF_LINK_UPDATE", link))?;
+    Ok(())
+}
+
+/// The ids of all programs attached to `cgroup` at `hook`, ours included, in the order in which they run.
+pub fn attached_programs(cgroup: &Path, hook: &Hook) -> Result<Vec<u32>, Error> {
+    let directory = File::open(cgroup).map_err(Error::system("open", cgroup))?;
+    let mut ids = [0_u32; 64];
+    let mut attr = ProgQuery {
+        target_fd: directory.as_raw_fd().cast_unsigned(),
+        attach_type: hook.attach_type as u32,
+        prog_ids: ids.as_mut_ptr() as u64,
+        prog_cnt: u32::try_from(ids.len()).unwrap_or_default(),
+        ..Default::default()
+    };
+    // SAFETY: the kernel writes at most `prog_cnt` ids to `ids`, which outlives the call.
+    unsafe { bpf(BPF_PROG_QUERY, &mut attr) }.map_err(Error::system("BPF_PROG_QUERY", cgroup))?;
+    Ok(ids.into_iter().take(attr.prog_cnt as usize).collect())
+}

@@ -1,0 +1,129 @@
+//! Giving slots, indexes and ids back only when no program can still be reading them.
+//!
+//! An update of an array of maps from user space makes the kernel wait for all running programs
+//! (`maybe_wait_bpf_programs`), also on machines with one processor and on nohz_full kernels, where
+//! `membarrier` does not. That takes milliseconds, so a thread of its own does it, for everything that
+//! has been retired meanwhile at once, and publishing never waits for it.
+
+use std::{
+    ops::Range,
+    sync::mpsc::{Receiver, Sender, channel},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use aya::maps::{Array, ArrayOfMaps, MapData};
+
+use super::Error;
+
+/// What was taken out of service.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Retired {
+    pub(super) slots: Vec<Range<u32>>,
+    pub(super) ids: Vec<u32>,
+    pub(super) services: Vec<u32>,
+}
+
+impl Retired {
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty() && self.ids.is_empty() && self.services.is_empty()
+    }
+
+    fn append(&mut self, mut other: Self) {
+        self.slots.append(&mut other.slots);
+        self.ids.append(&mut other.ids);
+        self.services.append(&mut other.services);
+    }
+}
+
+/// The thread that waits, and what it has been given.
+#[derive(Debug)]
+pub(super) struct Grace {
+    /// `None` only while dropping: the thread ends when nobody can send any more.
+    retire: Option<Sender<Retired>>,
+    /// What is free, and how many [`Grace::retire`] calls it comes from.
+    free: Receiver<(Retired, usize)>,
+    /// Calls whose grace period is not over.
+    pending: usize,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Grace {
+    pub(super) fn new(map: ArrayOfMaps<MapData, Array<MapData, u32>>) -> Result<Self, Error> {
+        let inner = Array::<MapData, u32>::create(1, 0).map_err(Error::map("GRACE"))?;
+        let (retire, retired) = channel();
+        let (give, free) = channel();
+        let thread = std::thread::Builder::new()
+            .name("grace".to_owned())
+            .spawn(move || wait_for_readers(map, &inner, &retired, &give))
+            .map_err(Error::system("starting a thread", "grace"))?;
+        Ok(Self { retire: Some(retire), free, pending: 0, thread: Some(thread) })
+    }
+
+    /// Hands over what no table leads to any more.
+    pub(super) fn retire(&mut self, retired: Retired) {
+        if let Some(sender) = &self.retire
+            && !retired.is_empty()
+            && sender.send(retired).is_ok()
+        {
+            self.pending += 1;
+        }
+    }
+
+    /// What has become free since the last call; never waits.
+    pub(super) fn freed(&mut self) -> Retired {
+        let mut all = Retired::default();
+        while let Ok(batch) = self.free.try_recv() {
+            self.take(&mut all, batch);
+        }
+        all
+    }
+
+    /// Waits until everything retired so far is free: for when a table has no room left otherwise.
+    pub(super) fn wait(&mut self) -> Retired {
+        let mut all = self.freed();
+        while self.pending > 0 {
+            let Ok(batch) = self.free.recv() else { break };
+            self.take(&mut all, batch);
+        }
+        all
+    }
+
+    fn take(&mut self, all: &mut Retired, (batch, calls): (Retired, usize)) {
+        self.pending -= calls;
+        all.append(batch);
+    }
+}
+
+impl Drop for Grace {
+    fn drop(&mut self) {
+        self.retire = None;
+        if let Some(thread) = self.thread.take() {
+            // It only ever waits for us or for one update; what it still held is found again by adoption.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn wait_for_readers(
+    mut map: ArrayOfMaps<MapData, Array<MapData, u32>>,
+    inner: &Array<MapData, u32>,
+    retired: &Receiver<Retired>,
+    give: &Sender<(Retired, usize)>,
+) {
+    while let Ok(mut batch) = retired.recv() {
+        let mut calls = 1;
+        while let Ok(more) = retired.try_recv() {
+            batch.append(more);
+            calls += 1;
+        }
+        // The one update that must not be skipped: again until it is done.
+        while let Err(error) = map.set(0, inner, 0) {
+            tracing::error!(%error, "waiting for a grace period failed; trying again");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        if give.send((batch, calls)).is_err() {
+            return;
+        }
+    }
+}

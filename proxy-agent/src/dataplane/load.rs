@@ -1,0 +1,236 @@
+//! Creating maps and programs, pinning them, attaching, and replacing programs behind their links.
+//!
+//! Maps and links are pinned, so the datapath outlives the agent. A restarted agent loads its own programs
+//! on the maps that are there and puts them behind the links that are there: nothing is ever detached.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::MapInfo,
+    programs::{CgroupAttachMode, CgroupSockAddr, ProgramError, links::FdLink},
+};
+use proxy_common::counters::SHARDS;
+
+use super::{Error, MAPS, abi_dir, bpf, ensure_bpffs, has_set_retval, netns_cookie};
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SIDESTEP_EBPF_OBJECT"));
+
+/// One kernel program and where it is attached.
+#[derive(Debug)]
+pub struct Hook {
+    /// The program's name, and its link's.
+    pub name: &'static str,
+    /// `enum bpf_attach_type`.
+    pub attach_type: AttachType,
+}
+
+/// The values of `enum bpf_attach_type` that are used here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum AttachType {
+    Inet4Connect = 10,
+    Inet6Connect = 11,
+    Udp4Sendmsg = 14,
+    Udp6Sendmsg = 15,
+    Udp4Recvmsg = 19,
+    Udp6Recvmsg = 20,
+    Inet4Getpeername = 29,
+    Inet6Getpeername = 30,
+}
+
+/// The hooks in the order in which they are attached: what undoes a translation stands before what makes
+/// one, so that no program ever sees a peer that it did not ask for.
+pub const HOOKS: [Hook; 8] = [
+    Hook { name: "recvmsg4", attach_type: AttachType::Udp4Recvmsg },
+    Hook { name: "recvmsg6", attach_type: AttachType::Udp6Recvmsg },
+    Hook { name: "getpeername4", attach_type: AttachType::Inet4Getpeername },
+    Hook { name: "getpeername6", attach_type: AttachType::Inet6Getpeername },
+    Hook { name: "sendmsg4", attach_type: AttachType::Udp4Sendmsg },
+    Hook { name: "sendmsg6", attach_type: AttachType::Udp6Sendmsg },
+    Hook { name: "connect4", attach_type: AttachType::Inet4Connect },
+    Hook { name: "connect6", attach_type: AttachType::Inet6Connect },
+];
+
+/// How much the tables hold. Tables that are there already keep their size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Service ports in all families.
+    pub services: u32,
+    /// Addresses that lead to them, each with its port.
+    pub frontends: u32,
+    /// Endpoints, counting those that an update replaces until it is over.
+    pub endpoints: u32,
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self { services: 1 << 17, frontends: 1 << 18, endpoints: 1 << 18 }
+    }
+}
+
+/// Where a datapath lives.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Directory on a BPF file system for maps and links.
+    pub pin_dir: PathBuf,
+    /// The cgroup whose processes are served; the node's root.
+    pub cgroup_root: PathBuf,
+    /// Sizes for tables that are made new.
+    pub capacity: Capacity,
+    /// Whether the programs tell every decision (`aya_log`), for debugging. Switched off, the verifier
+    /// removes it.
+    pub program_log: bool,
+}
+
+/// Loads the programs on pinned maps, made new where they are missing. Attaches nothing.
+pub fn load(options: &Options) -> Result<Ebpf, Error> {
+    ensure_bpffs(&options.pin_dir)?;
+    let dir = abi_dir(&options.pin_dir);
+    let links = dir.join("links");
+    fs::create_dir_all(&links).map_err(Error::system("mkdir", &links))?;
+
+    let mut loader = EbpfLoader::new();
+    for map in &MAPS {
+        let path = dir.join(map.name);
+        if path.exists() {
+            map.check(&path)?;
+        }
+        loader.map_pin_path(map.name, path);
+    }
+    let Capacity { services, frontends, endpoints } = existing_capacity(&dir)?.unwrap_or(options.capacity);
+    let node_netns = netns_cookie()?;
+    let log_level = if options.program_log { aya_log::Level::Debug as u8 } else { 0 };
+    let set_retval = u8::from(has_set_retval());
+    let mut ebpf = loader
+        .map_max_entries("SERVICES", services)
+        .map_max_entries("NAMES", services)
+        .map_max_entries("COUNTERS", services.saturating_mul(SHARDS))
+        .map_max_entries("FRONTENDS", frontends)
+        .map_max_entries("ADDRESSES", frontends)
+        .map_max_entries("ENDPOINTS", endpoints)
+        .map_max_entries("ENDPOINT_STATE", endpoints)
+        .override_global("NODE_NETNS", &node_netns, true)
+        .override_global("HAS_SET_RETVAL", &set_retval, true)
+        .override_global("SERVICES_LEN", &services, true)
+        .override_global(aya_log::LEVEL, &log_level, true)
+        .load(OBJECT)?;
+    for hook in &HOOKS {
+        program(&mut ebpf, hook)?.load().map_err(|source| Error::Program {
+            action: "load",
+            program: hook.name,
+            source,
+        })?;
+    }
+    Ok(ebpf)
+}
+
+/// The sizes of tables that are pinned already.
+fn existing_capacity(dir: &Path) -> Result<Option<Capacity>, Error> {
+    let length = |name: &'static str| -> Result<Option<u32>, Error> {
+        let path = dir.join(name);
+        if !path.exists() {
+            return Ok(None);
+        }
+        Ok(Some(MapInfo::from_pin(&path).map_err(Error::map(name))?.max_entries()))
+    };
+    let (services, frontends, endpoints) = (length("SERVICES")?, length("FRONTENDS")?, length("ENDPOINTS")?);
+    Ok(match (services, frontends, endpoints) {
+        (Some(services), Some(frontends), Some(endpoints)) => {
+            Some(Capacity { services, frontends, endpoints })
+        }
+        _ => None,
+    })
+}
+
+/// A loaded program by its hook.
+pub(super) fn program<'a>(ebpf: &'a mut Ebpf, hook: &Hook) -> Result<&'a mut CgroupSockAddr, Error> {
+    ebpf.program_mut(hook.name)
+        .ok_or_else(|| Error::Missing(format!("the object holds no program {}", hook.name)))?
+        .try_into()
+        .map_err(|source| Error::Program { action: "load", program: hook.name, source })
+}
+
+/// Attaches every program to the cgroup, or puts it behind the link that is pinned there already.
+pub fn attach(ebpf: &mut Ebpf, options: &Options) -> Result<(), Error> {
+    let cgroup_root = &options.cgroup_root;
+    let cgroup = File::open(cgroup_root).map_err(Error::system("open", cgroup_root))?;
+    for hook in &HOOKS {
+        let pin = link_pin(&options.pin_dir, hook);
+        let program = program(ebpf, hook)?;
+        if pin.exists() {
+            bpf::replace_program(&pin, program)?;
+            continue;
+        }
+        let failed = |source| Error::Program { action: "attach", program: hook.name, source };
+        // For links the mode is the link's flags, which must be 0; links always share the hook.
+        let id = program
+            .attach(&cgroup, CgroupAttachMode::Single)
+            .map_err(|error| exclusive(error, cgroup_root, hook))?;
+        let link: FdLink = program.take_link(id).map_err(failed)?.try_into().map_err(|_| {
+            Error::Missing("this kernel has no links for cgroup programs (5.7 is needed)".to_owned())
+        })?;
+        link.pin(&pin).map_err(|error| Error::System {
+            call: "BPF_OBJ_PIN",
+            path: pin.display().to_string(),
+            source: io::Error::other(error),
+        })?;
+    }
+    Ok(())
+}
+
+/// EPERM from attaching means that somebody's program claims the hook for itself alone.
+fn exclusive(error: ProgramError, cgroup: &Path, hook: &Hook) -> Error {
+    if let ProgramError::SyscallError(call) = &error
+        && call.io_error.raw_os_error() == Some(libc::EPERM)
+    {
+        return Error::Missing(format!(
+            "another program is attached exclusively at {} of {} or above: see it with `bpftool cgroup show {}`; \
+             its owner must attach it with BPF_F_ALLOW_MULTI",
+            hook.name,
+            cgroup.display(),
+            cgroup.display(),
+        ));
+    }
+    Error::Program { action: "attach", program: hook.name, source: error }
+}
+
+fn link_pin(pin_dir: &Path, hook: &Hook) -> PathBuf {
+    abi_dir(pin_dir).join("links").join(hook.name)
+}
+
+/// Whether the link of `hook` is pinned.
+pub fn is_attached(pin_dir: &Path, hook: &Hook) -> bool {
+    link_pin(pin_dir, hook).exists()
+}
+
+/// Detaches and unpins everything of ours below `pin_dir`, and says what went. Nothing else is touched.
+pub fn cleanup(pin_dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let dir = abi_dir(pin_dir);
+    let links = dir.join("links");
+    let mut removed = Vec::new();
+    // In the opposite order of attaching: connect first.
+    let pins =
+        HOOKS.iter().rev().map(|hook| links.join(hook.name)).chain(MAPS.iter().map(|map| dir.join(map.name)));
+    for pin in pins {
+        match fs::remove_file(&pin) {
+            Ok(()) => removed.push(pin),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::system("unlink", &pin)(error)),
+        }
+    }
+    for directory in [links.as_path(), dir.as_path(), pin_dir] {
+        match fs::remove_dir(directory) {
+            Ok(()) => removed.push(directory.to_owned()),
+            // Not there, or something of somebody else's is in it.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {}
+            Err(error) => return Err(Error::system("rmdir", directory)(error)),
+        }
+    }
+    Ok(removed)
+}

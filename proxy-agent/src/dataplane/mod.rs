@@ -1,0 +1,100 @@
+//! Makes the kernel equal to the plan, in an order in which no reader ever sees a half-made Service.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `install` | [`Dataplane`]: applies [`crate::plan::Changes`]; the order of writes and why it is safe |
+//! | `adopt` | what a restarted agent finds in the tables |
+//! | `slab`, `ids` | which slots, indexes and endpoint ids are free |
+//! | `grace` | giving things back only when no program can still be reading them |
+//! | `tables` | the pinned maps, typed; `mapped`: those that are memory |
+//! | `load` | creating maps and programs, pinning, attaching, replacing programs behind their links |
+//! | `names` | Service port identities as the tables spell them |
+//! | `system` | cgroup2, bpffs, namespace cookies, helpers |
+//! | `bpf` | the few raw `bpf(2)` calls that aya does not have |
+
+mod adopt;
+mod bpf;
+mod grace;
+mod ids;
+mod install;
+mod load;
+mod mapped;
+mod names;
+mod slab;
+mod system;
+mod tables;
+
+pub use bpf::attached_programs;
+pub use install::{Dataplane, Installed};
+pub use load::{Capacity, HOOKS, Hook, Options, attach, cleanup, is_attached, load};
+pub use mapped::Mapped;
+pub use system::{
+    Cgroup2, bpffs_mounted, cgroup2_mount, ensure_bpffs, has_set_retval, netns_cookie, netns_cookie_of,
+};
+pub use tables::{MAPS, MapSpec, Tables, abi_dir};
+
+/// What can go wrong between the agent and the kernel. Each names the call or the path.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A system call on `path` failed.
+    #[error("{call} {path}: {source}")]
+    System {
+        /// The call.
+        call: &'static str,
+        /// What it was about.
+        path: String,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+    /// A pinned map is not what this version expects.
+    #[error(
+        "the pinned map {path} has {found}, this version of sidestep needs {expected}: \
+         it was made by another build; stop that one and run `sidestep cleanup`"
+    )]
+    Layout {
+        /// The pin.
+        path: String,
+        /// What it is.
+        found: String,
+        /// What it should be.
+        expected: String,
+    },
+    /// There are no pinned tables.
+    #[error("no tables under {0}: `sidestep run` has not been started here (or another --pin-dir was used)")]
+    NoTables(String),
+    /// Loading the object failed.
+    #[error("loading the kernel programs: {0}")]
+    Load(#[from] aya::EbpfError),
+    /// Loading or attaching one program failed.
+    #[error("{action} program {program}: {source}")]
+    Program {
+        /// `load` or `attach`.
+        action: &'static str,
+        /// Its name.
+        program: &'static str,
+        /// Why, with the end of the verifier's log.
+        source: aya::programs::ProgramError,
+    },
+    /// A map operation failed.
+    #[error("map {map}: {source}")]
+    Map {
+        /// Its name.
+        map: &'static str,
+        /// Why.
+        source: aya::maps::MapError,
+    },
+    /// Something that must exist does not.
+    #[error("{0}")]
+    Missing(String),
+}
+
+impl Error {
+    fn system(call: &'static str, path: impl AsRef<std::path::Path>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref().display().to_string();
+        move |source| Self::System { call, path, source }
+    }
+
+    fn map(map: &'static str) -> impl FnOnce(aya::maps::MapError) -> Self {
+        move |source| Self::Map { map, source }
+    }
+}

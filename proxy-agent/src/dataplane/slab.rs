@@ -1,0 +1,130 @@
+//! Which slots of ENDPOINTS are free: contiguous runs, best fit, coalescing.
+//!
+//! Pure. Runs that were handed out never overlap, and what comes back joins its free neighbours, so that
+//! nothing leaks and a long life does not crumble the space.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
+
+/// The free runs of `0..capacity`.
+#[derive(Debug)]
+pub(crate) struct Slab {
+    /// Start to length.
+    by_start: BTreeMap<u32, u32>,
+    /// The same as (length, start).
+    by_length: BTreeSet<(u32, u32)>,
+}
+
+impl Slab {
+    /// Everything free except `used`, which must not overlap each other.
+    pub(crate) fn new(capacity: u32, mut used: Vec<Range<u32>>) -> Self {
+        used.sort_by_key(|run| run.start);
+        let mut slab = Self { by_start: BTreeMap::new(), by_length: BTreeSet::new() };
+        let mut next = 0;
+        for run in used {
+            slab.put(next, run.start.saturating_sub(next));
+            next = next.max(run.end);
+        }
+        slab.put(next, capacity.saturating_sub(next));
+        slab
+    }
+
+    /// Takes a run of `length` slots; `None` when no free run is long enough.
+    pub(crate) fn take(&mut self, length: u32) -> Option<Range<u32>> {
+        if length == 0 {
+            return Some(0..0);
+        }
+        let &(found, start) = self.by_length.range((length, 0)..).next()?;
+        self.remove(start, found);
+        self.put(start + length, found - length);
+        Some(start..start + length)
+    }
+
+    /// Gives a run back.
+    pub(crate) fn give(&mut self, run: Range<u32>) {
+        if run.is_empty() {
+            return;
+        }
+        let (mut start, mut length) = (run.start, run.end - run.start);
+        if let Some((&before, &before_length)) = self.by_start.range(..start).next_back() {
+            debug_assert!(before + before_length <= start, "a run was given back twice: {run:?}");
+            if before + before_length == start {
+                self.remove(before, before_length);
+                start = before;
+                length += before_length;
+            }
+        }
+        if let Some((&after, &after_length)) = self.by_start.range(run.end..).next()
+            && after == run.end
+        {
+            self.remove(after, after_length);
+            length += after_length;
+        }
+        self.put(start, length);
+    }
+
+    fn put(&mut self, start: u32, length: u32) {
+        if length > 0 {
+            self.by_start.insert(start, length);
+            self.by_length.insert((length, start));
+        }
+    }
+
+    fn remove(&mut self, start: u32, length: u32) {
+        self.by_start.remove(&start);
+        self.by_length.remove(&(length, start));
+    }
+
+    /// How many slots are free.
+    #[cfg(test)]
+    fn free(&self) -> u32 {
+        self.by_start.values().sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn used_runs_are_not_given_out_again() {
+        let mut slab = Slab::new(10, vec![4..6, 0..1]);
+        assert_eq!(slab.free(), 7);
+        assert_eq!(slab.take(4), Some(6..10));
+        assert_eq!(slab.take(3), Some(1..4));
+        assert_eq!(slab.take(1), None);
+    }
+
+    proptest! {
+        #[test]
+        fn runs_never_overlap_and_nothing_leaks(steps in prop::collection::vec((any::<bool>(), 0_u32..40), 1..400)) {
+            let capacity = 256;
+            let mut slab = Slab::new(capacity, Vec::new());
+            let mut held: Vec<Range<u32>> = Vec::new();
+            for (take, amount) in steps {
+                if take || held.is_empty() {
+                    if let Some(run) = slab.take(amount) {
+                        prop_assert_eq!(run.end - run.start, amount);
+                        prop_assert!(run.end <= capacity);
+                        for other in &held {
+                            prop_assert!(run.is_empty() || run.end <= other.start || other.end <= run.start);
+                        }
+                        if !run.is_empty() { held.push(run); }
+                    }
+                } else {
+                    let run = held.swap_remove(amount as usize % held.len());
+                    slab.give(run);
+                }
+                let in_use: u32 = held.iter().map(|run| run.end - run.start).sum();
+                prop_assert_eq!(slab.free() + in_use, capacity);
+                prop_assert_eq!(slab.by_start.len(), slab.by_length.len());
+            }
+            for run in held.drain(..) { slab.give(run); }
+            prop_assert_eq!(slab.take(capacity), Some(0..capacity), "what came back joined up again");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! The pinned maps, typed: for the agent that writes them and for the commands that only look.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapInfo};
+use proxy_common::{
+    ABI, Address, AddressBits, AddressEntry, Affinity, AffinityKey, Datagrams, Endpoint, EndpointState,
+    Frontend, FrontendKey, OverflowKey, Service, ServiceCounters, ServiceName, Span, Translation,
+    service::EndpointSet,
+};
+
+use super::{Error, mapped::Mapped};
+
+/// What a pinned map must look like to be ours.
+#[derive(Debug)]
+pub struct MapSpec {
+    /// Its name, which is also the pin's.
+    pub name: &'static str,
+    /// Bytes of a key.
+    pub key: usize,
+    /// Bytes of a value.
+    pub value: usize,
+}
+
+const fn spec<K, V>(name: &'static str) -> MapSpec {
+    MapSpec { name, key: size_of::<K>(), value: size_of::<V>() }
+}
+
+/// Every map that is pinned.
+pub const MAPS: [MapSpec; 13] = [
+    spec::<FrontendKey, Frontend>("FRONTENDS"),
+    spec::<Address, AddressEntry>("ADDRESSES"),
+    spec::<u32, Service>("SERVICES"),
+    spec::<u32, Endpoint>("ENDPOINTS"),
+    spec::<u32, EndpointState>("ENDPOINT_STATE"),
+    spec::<u32, Translation>("SOCKETS"),
+    spec::<u32, Datagrams>("DATAGRAMS"),
+    spec::<OverflowKey, Translation>("OVERFLOW"),
+    spec::<AffinityKey, Affinity>("AFFINITY"),
+    spec::<u32, ServiceCounters>("COUNTERS"),
+    spec::<u32, u64>("TOTALS"),
+    spec::<u32, ServiceName>("NAMES"),
+    spec::<u32, u32>("GRACE"),
+];
+
+/// The directory below `pin_dir` that holds tables of this layout.
+pub fn abi_dir(pin_dir: &Path) -> PathBuf {
+    pin_dir.join(ABI)
+}
+
+impl MapSpec {
+    /// Checks a pin that exists: the kernel would accept any map, and the programs would misread it.
+    pub(super) fn check(&self, path: &Path) -> Result<(), Error> {
+        let info = MapInfo::from_pin(path).map_err(Error::map(self.name))?;
+        let found = (info.key_size() as usize, info.value_size() as usize);
+        let expected = (self.key, self.value);
+        if found == expected {
+            return Ok(());
+        }
+        let sizes = |(key, value): (usize, usize)| format!("keys of {key} and values of {value} bytes");
+        Err(Error::Layout {
+            path: path.display().to_string(),
+            found: sizes(found),
+            expected: sizes(expected),
+        })
+    }
+}
+
+/// The tables of one pin directory.
+pub struct Tables {
+    /// FRONTENDS.
+    pub frontends: HashMap<MapData, FrontendKey, Frontend>,
+    /// ADDRESSES.
+    pub addresses: HashMap<MapData, Address, AddressEntry>,
+    /// NAMES.
+    pub names: HashMap<MapData, u32, ServiceName>,
+    /// AFFINITY.
+    pub affinities: HashMap<MapData, AffinityKey, Affinity>,
+    /// SERVICES.
+    pub services: Mapped<Service>,
+    /// ENDPOINTS.
+    pub endpoints: Mapped<Endpoint>,
+    /// ENDPOINT_STATE.
+    pub states: Mapped<EndpointState>,
+    /// COUNTERS.
+    pub counters: Mapped<ServiceCounters>,
+    /// TOTALS.
+    pub totals: Mapped<u64>,
+}
+
+impl fmt::Debug for Tables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tables").finish_non_exhaustive()
+    }
+}
+
+impl Tables {
+    /// Opens the tables pinned below `pin_dir`.
+    pub fn open(pin_dir: &Path) -> Result<Self, Error> {
+        let dir = abi_dir(pin_dir);
+        if !dir.join("FRONTENDS").exists() {
+            return Err(Error::NoTables(pin_dir.display().to_string()));
+        }
+        Ok(Self {
+            frontends: hash(&dir, "FRONTENDS")?,
+            addresses: hash(&dir, "ADDRESSES")?,
+            names: hash(&dir, "NAMES")?,
+            affinities: hash(&dir, "AFFINITY")?,
+            services: mapped(&dir, "SERVICES")?,
+            endpoints: mapped(&dir, "ENDPOINTS")?,
+            states: mapped(&dir, "ENDPOINT_STATE")?,
+            counters: mapped(&dir, "COUNTERS")?,
+            totals: mapped(&dir, "TOTALS")?,
+        })
+    }
+
+    /// Opens GRACE, which only the writer needs.
+    pub(super) fn grace(pin_dir: &Path) -> Result<ArrayOfMaps<MapData, Array<MapData, u32>>, Error> {
+        pinned(&abi_dir(pin_dir), "GRACE")?.try_into().map_err(Error::map("GRACE"))
+    }
+
+    /// Connections and refusals of the Service at `index`, over all shards.
+    pub fn counted(&self, index: u32) -> ServiceCounters {
+        let mut sum = ServiceCounters::default();
+        for cpu in 0..proxy_common::counters::SHARDS {
+            let element = proxy_common::counters::shard(cpu, index, self.services.len());
+            if let Some(ServiceCounters { connections, refusals }) = self.counters.load(element) {
+                sum.connections += connections;
+                sum.refusals += refusals;
+            }
+        }
+        sum
+    }
+}
+
+fn pinned(dir: &Path, name: &'static str) -> Result<Map, Error> {
+    let path = dir.join(name);
+    if let Some(spec) = MAPS.iter().find(|spec| spec.name == name) {
+        spec.check(&path)?;
+    }
+    MapData::from_pin(&path).and_then(Map::from_map_data).map_err(Error::map(name))
+}
+
+fn hash<K: aya::Pod, V: aya::Pod>(dir: &Path, name: &'static str) -> Result<HashMap<MapData, K, V>, Error> {
+    pinned(dir, name)?.try_into().map_err(Error::map(name))
+}
+
+fn mapped<T: bytemuck::Pod>(dir: &Path, name: &'static str) -> Result<Mapped<T>, Error> {
+    match pinned(dir, name)? {
+        Map::Array(data) => Mapped::new(&data, name),
+        _ => Err(Error::Missing(format!("{name} under {} is not an array", dir.display()))),
+    }
+}
+
+/// The decision on the pinned tables, as `sidestep explain` makes it: reads only.
+impl proxy_common::Tables for Tables {
+    fn frontend(&self, key: &FrontendKey) -> Option<Frontend> {
+        self.frontends.get(key, 0).ok()
+    }
+
+    fn address(&self, address: &Address) -> AddressBits {
+        self.addresses.get(address, 0).map_or(AddressBits::NONE, |entry| entry.kind)
+    }
+
+    fn span(&self, service: u32, set: EndpointSet) -> Option<Span> {
+        let record = self.services.load(service)?;
+        Some(match set {
+            EndpointSet::Cluster => record.cluster,
+            EndpointSet::Inside => record.inside,
+            EndpointSet::Outside => record.outside,
+        })
+    }
+
+    fn affinity_policy(&self, service: u32) -> Option<(u32, u16)> {
+        self.services.load(service).map(|record| (record.affinity_seconds, record.generation))
+    }
+
+    fn endpoint(&self, slot: u32) -> Option<Endpoint> {
+        self.endpoints.load(slot)
+    }
+
+    fn endpoint_state(&self, id: u32) -> Option<EndpointState> {
+        self.states.load(id)
+    }
+
+    fn affinity(&self, key: &AffinityKey) -> Option<Affinity> {
+        self.affinities.get(key, 0).ok()
+    }
+
+    fn remember(&self, _: &AffinityKey, _: &Affinity) {}
+
+    fn refresh(&self, _: &AffinityKey, _: u64) {}
+}

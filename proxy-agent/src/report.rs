@@ -1,0 +1,93 @@
+//! What a running agent tells the other commands: one small file, and the lock that makes it the only writer.
+//!
+//! The tables themselves are pinned, so `status` needs the agent only for what it could not install. A file
+//! keeps that readable when the agent is dead, which is when somebody asks.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use crate::plan::Problem;
+
+/// The content of `report.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// The agent's version.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// The node that it plans for.
+    pub node: String,
+    /// Where it reads Services from.
+    pub source: String,
+    /// The cgroup that its programs are attached to.
+    pub cgroup_root: PathBuf,
+    /// Whether everything that exists has been read and installed once.
+    pub synced: bool,
+    /// What could not be used or installed.
+    pub problems: Vec<Problem>,
+}
+
+/// The directory that holds the report, locked for one agent.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    written: Option<Report>,
+    _lock: Flock<File>,
+}
+
+const REPORT: &str = "report.json";
+const LOCK: &str = "agent.lock";
+
+impl RunDir {
+    /// Creates and locks the directory; `WouldBlock` when another agent has it.
+    pub fn lock(path: &Path) -> io::Result<Self> {
+        fs::create_dir_all(path)?;
+        let file = File::create(path.join(LOCK))?;
+        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            .map_err(|(_, errno)| io::Error::from(errno))?;
+        Ok(Self { path: path.to_owned(), written: None, _lock: lock })
+    }
+
+    /// Replaces the report, if it says something new.
+    pub fn write(&mut self, report: &Report) -> io::Result<()> {
+        if self.written.as_ref() == Some(report) {
+            return Ok(());
+        }
+        let new = self.path.join("report.json.new");
+        fs::write(&new, serde_json::to_vec_pretty(report)?)?;
+        fs::rename(&new, self.path.join(REPORT))?;
+        self.written = Some(report.clone());
+        Ok(())
+    }
+}
+
+/// The last report of the agent that uses `path`, and whether it still runs.
+pub fn read(path: &Path) -> Option<(Report, bool)> {
+    let report = serde_json::from_slice(&fs::read(path.join(REPORT)).ok()?).ok()?;
+    let file = File::open(path.join(LOCK)).ok()?;
+    let running = Flock::lock(file, FlockArg::LockSharedNonblock).is_err();
+    Some((report, running))
+}
+
+/// Removes what [`RunDir`] made, and the directory if nothing else is in it.
+pub fn remove(path: &Path) -> io::Result<()> {
+    for file in [path.join(REPORT), path.join(LOCK)] {
+        match fs::remove_file(file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    match fs::remove_dir(path) {
+        Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+            Err(error)
+        }
+        _ => Ok(()),
+    }
+}

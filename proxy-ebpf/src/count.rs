@@ -1,0 +1,57 @@
+//! Counters: relaxed additions to memory that the agent maps; no fetching atomics, which 5.10 lacks.
+
+use core::arch::asm;
+
+use aya_ebpf::helpers::bpf_get_smp_processor_id;
+use proxy_common::{Reason, ServiceCounters, Total, counters::shard};
+
+use crate::{
+    config,
+    tables::{COUNTERS, TOTALS},
+};
+
+/// Counts a connection, or a UDP flow of a socket, that was given an endpoint of `service`.
+#[inline(always)]
+pub(crate) fn connection(service: u32) {
+    if let Some(counters) = of_service(service) {
+        // SAFETY: the map's element lives as long as the program runs and is eight-byte aligned.
+        add(unsafe { &raw mut (*counters).connections });
+    }
+}
+
+/// Counts a refusal, on the node and for the Service where there is one.
+#[inline(always)]
+pub(crate) fn refusal(service: Option<u32>, reason: Reason) {
+    if let Some(counters) = service.and_then(of_service) {
+        // SAFETY: as in `connection`.
+        add(unsafe { &raw mut (*counters).refusals });
+    }
+    total(reason as u32);
+}
+
+/// Counts what happens to sockets beyond translation.
+#[inline(always)]
+pub(crate) fn socket(what: Total) {
+    total(what as u32);
+}
+
+#[inline(always)]
+fn total(index: u32) {
+    if let Some(counter) = TOTALS.get_ptr_mut(index) {
+        add(counter);
+    }
+}
+
+#[inline(always)]
+fn of_service(service: u32) -> Option<*mut ServiceCounters> {
+    // SAFETY: a helper without pointers.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    COUNTERS.get_ptr_mut(shard(cpu, service, config::services_len()))
+}
+
+#[inline(always)]
+fn add(counter: *mut u64) {
+    // `core` has no atomic addition for this target, and the kernel before 5.12 none that fetches.
+    // SAFETY: `counter` points to an aligned word of a map's element, which lives as long as the program runs.
+    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) 1_u64, options(nostack)) };
+}

@@ -1,0 +1,70 @@
+//! connect4, connect6: TCP (MPTCP's subflows and TCP fast open included) and connected UDP.
+
+use aya_ebpf::{
+    helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns},
+    macros::cgroup_sock_addr,
+    programs::SockAddrContext,
+};
+use aya_log_ebpf::debug;
+use proxy_common::{Decision, Translation, select};
+
+use super::{
+    context::{ALLOW, Hook, SocketClient, destination, protocol, refuse_connect, rewrite},
+    peers,
+};
+use crate::{count, tables::Maps};
+
+/// `connect()` with an `AF_INET` address, whatever the socket's family.
+#[cgroup_sock_addr(connect4)]
+pub(crate) fn connect4(ctx: SockAddrContext) -> i32 {
+    connect(&ctx, Hook::V4)
+}
+
+/// `connect()` with an `AF_INET6` address.
+#[cgroup_sock_addr(connect6)]
+pub(crate) fn connect6(ctx: SockAddrContext) -> i32 {
+    connect(&ctx, Hook::V6)
+}
+
+#[inline(always)]
+fn connect(ctx: &SockAddrContext, hook: Hook) -> i32 {
+    let Some(protocol) = protocol(ctx) else {
+        return ALLOW;
+    };
+    let destination = destination(ctx, hook, protocol);
+    // SAFETY: helpers without pointers.
+    let (clock, random) = (|| unsafe { bpf_ktime_get_ns() }, || unsafe { bpf_get_prandom_u32() });
+    match select(&Maps, &destination, &SocketClient(ctx), clock, random) {
+        Decision::NotService => {
+            // The socket may have been connected to a Service before (`AF_UNSPEC` runs no hook).
+            peers::forget_connected(ctx);
+            ALLOW
+        }
+        Decision::Refuse { service, reason } => {
+            peers::forget_connected(ctx);
+            count::refusal(service, reason);
+            debug!(
+                ctx,
+                "connect to {:i}:{} refused: {}",
+                destination.address.bytes,
+                destination.port.get(),
+                reason as u32
+            );
+            refuse_connect(ctx, hook)
+        }
+        Decision::Forward(forward) => {
+            let endpoint = forward.endpoint;
+            peers::remember_connected(ctx, Translation::new(&destination, &endpoint));
+            rewrite(ctx, hook, &endpoint.address, endpoint.port);
+            count::connection(endpoint.service);
+            debug!(
+                ctx,
+                "connect to {:i}:{} got endpoint {}",
+                destination.address.bytes,
+                destination.port.get(),
+                endpoint.id
+            );
+            ALLOW
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! `struct bpf_sock_addr`: who wants to reach what, the rewrite, and the refusal.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::{bpf_get_netns_cookie, bpf_set_retval},
+    programs::SockAddrContext,
+};
+use proxy_common::{Address, Client, FrontendKey, Port, Protocol, Scope};
+
+use crate::config;
+
+/// The program's verdict: go on.
+pub(super) const ALLOW: i32 = 1;
+/// The program's verdict: fail the system call with the return value set (or EPERM).
+const REJECT: i32 = 0;
+
+const ECONNREFUSED: i32 = 111;
+
+/// The family of the hook, which is not always the socket's.
+#[derive(Clone, Copy)]
+pub(super) enum Hook {
+    V4,
+    V6,
+}
+
+/// The protocol of the socket, when it is one that is translated here.
+#[inline(always)]
+pub(super) fn protocol(ctx: &SockAddrContext) -> Option<u8> {
+    // SAFETY: the kernel passes a valid context.
+    let protocol = unsafe { (&raw const (*ctx.sock_addr).protocol).read_volatile() };
+    if protocol == Protocol::Tcp as u32 || protocol == Protocol::Udp as u32 {
+        Some(protocol as u8)
+    } else {
+        None
+    }
+}
+
+/// The address and port in the context: a destination, or in recvmsg and getpeername a peer.
+#[inline(always)]
+pub(super) fn peer(ctx: &SockAddrContext, hook: Hook) -> (Address, Port) {
+    let c = ctx.sock_addr;
+    // SAFETY: the kernel passes a valid context; volatile, since the verifier accepts only accesses of
+    // the fields' own width.
+    unsafe {
+        let port = Port::from_network((&raw const (*c).user_port).read_volatile() as u16);
+        let address = match hook {
+            Hook::V4 => {
+                Address::from_words([0, 0, 0xffff_u32.to_be(), (&raw const (*c).user_ip4).read_volatile()])
+            }
+            Hook::V6 => {
+                let words = (&raw const (*c).user_ip6).cast::<u32>();
+                Address::from_words([
+                    words.read_volatile(),
+                    words.add(1).read_volatile(),
+                    words.add(2).read_volatile(),
+                    words.add(3).read_volatile(),
+                ])
+            }
+        };
+        (address, port)
+    }
+}
+
+/// The key under which the context's destination would be a Service's.
+#[inline(always)]
+pub(super) fn destination(ctx: &SockAddrContext, hook: Hook, protocol: u8) -> FrontendKey {
+    let (address, port) = peer(ctx, hook);
+    FrontendKey::new(address, port, protocol)
+}
+
+/// Puts another address and port into the context.
+#[inline(always)]
+pub(super) fn rewrite(ctx: &SockAddrContext, hook: Hook, address: &Address, port: Port) {
+    let c = ctx.sock_addr;
+    let [a, b, cc, d] = address.words();
+    // SAFETY: as in `peer`.
+    unsafe {
+        match hook {
+            Hook::V4 => (&raw mut (*c).user_ip4).write_volatile(d),
+            Hook::V6 => {
+                let words = (&raw mut (*c).user_ip6).cast::<u32>();
+                words.write_volatile(a);
+                words.add(1).write_volatile(b);
+                words.add(2).write_volatile(cc);
+                words.add(3).write_volatile(d);
+            }
+        }
+        (&raw mut (*c).user_port).write_volatile(u32::from(port.to_network()));
+    }
+}
+
+/// Refuses a connect with ECONNREFUSED: by name where the kernel can (5.18), else by sending it to
+/// loopback port 0, where nobody can listen.
+///
+/// Never with EPERM, which sends the kernel's own NFS client into a busy loop (cilium#33395).
+#[inline(always)]
+pub(super) fn refuse_connect(ctx: &SockAddrContext, hook: Hook) -> i32 {
+    if config::has_set_retval() {
+        return refuse();
+    }
+    let (address, _) = peer(ctx, hook);
+    let loopback = if address.is_v4() {
+        Address::from_v4([127, 0, 0, 1])
+    } else {
+        Address::from_words([0, 0, 0, 1_u32.to_be()])
+    };
+    rewrite(ctx, hook, &loopback, Port::NONE);
+    ALLOW
+}
+
+/// Refuses a datagram with ECONNREFUSED; before 5.18 with EPERM, for want of anything better.
+#[inline(always)]
+pub(super) fn refuse_datagram() -> i32 {
+    if config::has_set_retval() { refuse() } else { REJECT }
+}
+
+#[inline(always)]
+fn refuse() -> i32 {
+    // SAFETY: a helper without pointers.
+    unsafe { bpf_set_retval(-ECONNREFUSED) };
+    REJECT
+}
+
+/// The client behind a socket.
+pub(super) struct SocketClient<'a>(pub(super) &'a SockAddrContext);
+
+impl Client for SocketClient<'_> {
+    #[inline(always)]
+    fn identity(&self) -> Address {
+        // SAFETY: the helper takes the program's own context.
+        let cookie = unsafe { bpf_get_netns_cookie(self.0.as_ptr()) };
+        Address::from_words([cookie as u32, (cookie >> 32) as u32, 0, 0])
+    }
+
+    #[inline(always)]
+    fn is_node(&self) -> bool {
+        // SAFETY: the helper takes the program's own context; null asks for the initial namespace's cookie.
+        unsafe {
+            let node = match config::node_netns() {
+                0 => bpf_get_netns_cookie(core::ptr::null_mut()),
+                cookie => cookie,
+            };
+            bpf_get_netns_cookie(self.0.as_ptr()) == node
+        }
+    }
+
+    #[inline(always)]
+    fn scope(&self) -> Scope {
+        Scope::Inside
+    }
+}

@@ -1,0 +1,54 @@
+//! recvmsg4/6 and getpeername4/6: the Service's address back to the program that asked for it.
+//!
+//! A peer that was never translated is left as it is: these hooks see every socket of the node.
+
+use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
+
+use super::{
+    context::{ALLOW, Hook, peer, rewrite},
+    peers,
+};
+
+/// `recvfrom()` and `recvmsg()` of an `AF_INET` socket.
+#[cgroup_sock_addr(recvmsg4)]
+pub(crate) fn recvmsg4(ctx: SockAddrContext) -> i32 {
+    received(&ctx, Hook::V4)
+}
+
+/// `recvfrom()` and `recvmsg()` of an `AF_INET6` socket, v4-mapped peers included.
+#[cgroup_sock_addr(recvmsg6)]
+pub(crate) fn recvmsg6(ctx: SockAddrContext) -> i32 {
+    received(&ctx, Hook::V6)
+}
+
+/// `getpeername()` with an `AF_INET` answer.
+#[cgroup_sock_addr(getpeername4)]
+pub(crate) fn getpeername4(ctx: SockAddrContext) -> i32 {
+    connected(&ctx, Hook::V4)
+}
+
+/// `getpeername()` with an `AF_INET6` answer.
+#[cgroup_sock_addr(getpeername6)]
+pub(crate) fn getpeername6(ctx: SockAddrContext) -> i32 {
+    connected(&ctx, Hook::V6)
+}
+
+#[inline(always)]
+fn received(ctx: &SockAddrContext, hook: Hook) -> i32 {
+    let (address, port) = peer(ctx, hook);
+    if let Some((frontend, frontend_port)) = peers::connected_frontend(ctx, &address, port) {
+        rewrite(ctx, hook, &frontend, frontend_port);
+    } else if let Some((frontend, frontend_port)) = peers::datagram_frontend(ctx, &address, port) {
+        rewrite(ctx, hook, &frontend, frontend_port);
+    }
+    ALLOW
+}
+
+#[inline(always)]
+fn connected(ctx: &SockAddrContext, hook: Hook) -> i32 {
+    let (address, port) = peer(ctx, hook);
+    if let Some((frontend, frontend_port)) = peers::connected_frontend(ctx, &address, port) {
+        rewrite(ctx, hook, &frontend, frontend_port);
+    }
+    ALLOW
+}

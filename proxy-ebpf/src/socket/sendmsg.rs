@@ -1,0 +1,89 @@
+//! sendmsg4, sendmsg6: datagrams of UDP sockets that name their destination.
+//!
+//! A socket stays with its endpoint for each Service address as long as that endpoint serves, so that
+//! protocols with a handshake (QUIC, DTLS) work over unconnected sockets; only then is another chosen.
+//! The kernel holds the socket's lock around these hooks and recvmsg's, so a socket's record has one user.
+
+use aya_ebpf::{
+    helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns},
+    macros::cgroup_sock_addr,
+    programs::SockAddrContext,
+};
+use aya_log_ebpf::debug;
+use proxy_common::{
+    Decision, Protocol, Reason, Translation,
+    select::{Resolution, choose, is_serving, resolve},
+};
+
+use super::{
+    context::{ALLOW, Hook, SocketClient, destination, protocol, refuse_datagram, rewrite},
+    peers,
+};
+use crate::{count, tables::Maps};
+
+/// `sendto()` and `sendmsg()` with an IPv4 destination, v4-mapped ones of `AF_INET6` sockets included.
+#[cgroup_sock_addr(sendmsg4)]
+pub(crate) fn sendmsg4(ctx: SockAddrContext) -> i32 {
+    sendmsg(&ctx, Hook::V4)
+}
+
+/// `sendto()` and `sendmsg()` with an IPv6 destination.
+#[cgroup_sock_addr(sendmsg6)]
+pub(crate) fn sendmsg6(ctx: SockAddrContext) -> i32 {
+    sendmsg(&ctx, Hook::V6)
+}
+
+#[inline(always)]
+fn sendmsg(ctx: &SockAddrContext, hook: Hook) -> i32 {
+    if protocol(ctx) != Some(Protocol::Udp as u8) {
+        return ALLOW;
+    }
+    let destination = destination(ctx, hook, Protocol::Udp as u8);
+    let frontend = match resolve(&Maps, &destination, &SocketClient(ctx)) {
+        // Unlike a connect this says nothing of the socket's other peers: io_uring sends a datagram
+        // again with the address that was put in here the first time.
+        Resolution::NotService => return ALLOW,
+        Resolution::UnknownPort => {
+            count::refusal(None, Reason::UnknownPort);
+            return refuse_datagram();
+        }
+        Resolution::Service(frontend) => frontend,
+    };
+    if let Some(known) = peers::datagram_peer(ctx, &destination)
+        && known.service == frontend.service
+        && is_serving(&Maps, known.endpoint, known.generation)
+    {
+        rewrite(ctx, hook, &known.backend, known.backend_port);
+        return ALLOW;
+    }
+    // SAFETY: helpers without pointers.
+    let (clock, random) = (|| unsafe { bpf_ktime_get_ns() }, || unsafe { bpf_get_prandom_u32() });
+    match choose(&Maps, frontend, &SocketClient(ctx), clock, random) {
+        Decision::NotService => ALLOW,
+        Decision::Refuse { service, reason } => {
+            count::refusal(service, reason);
+            debug!(
+                ctx,
+                "datagram to {:i}:{} refused: {}",
+                destination.address.bytes,
+                destination.port.get(),
+                reason as u32
+            );
+            refuse_datagram()
+        }
+        Decision::Forward(forward) => {
+            let endpoint = forward.endpoint;
+            peers::remember_datagram(ctx, Translation::new(&destination, &endpoint));
+            rewrite(ctx, hook, &endpoint.address, endpoint.port);
+            count::connection(endpoint.service);
+            debug!(
+                ctx,
+                "datagram to {:i}:{} got endpoint {}",
+                destination.address.bytes,
+                destination.port.get(),
+                endpoint.id
+            );
+            ALLOW
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The maps, and how the decision reads them.
+//!
+//! Two dangers shape every read here. An array's word may change at any moment: it is read once, volatile,
+//! and only that copy is used. A hash element may be deleted and given to another key while a preempted
+//! program looks at it: its value is one word with a fingerprint of the key, copied at once, and where the
+//! fingerprint is another key's the lookup is done again.
+
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, SkStorage},
+    macros::btf_map,
+};
+use proxy_common::{
+    Address, AddressBits, AddressEntry, Affinity, AffinityKey, Datagrams, Endpoint, EndpointState, Frontend,
+    FrontendKey, OverflowKey, Service, ServiceCounters, ServiceName, Span, Tables, Total, Translation,
+    counters::SHARDS, service::EndpointSet,
+};
+
+const MMAPABLE: usize = 1 << 10; // BPF_F_MMAPABLE, 5.5
+const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
+
+// Default lengths; the loader may set others before it creates the maps.
+const SERVICES_LEN: usize = 1 << 17;
+const FRONTENDS_LEN: usize = 1 << 18;
+const ENDPOINTS_LEN: usize = 1 << 18;
+const CLIENTS_LEN: usize = 1 << 16;
+
+/// Address, port and protocol to service. Memory is taken as entries come, not for the worst case.
+#[btf_map]
+pub(crate) static FRONTENDS: HashMap<FrontendKey, Frontend, FRONTENDS_LEN, NO_PREALLOC> = HashMap::new();
+
+/// Which addresses are a ClusterIP, another VIP, or this node's.
+#[btf_map]
+pub(crate) static ADDRESSES: HashMap<Address, AddressEntry, FRONTENDS_LEN, NO_PREALLOC> = HashMap::new();
+
+/// One record for each Service port and family.
+#[btf_map]
+pub(crate) static SERVICES: Array<Service, SERVICES_LEN, MMAPABLE> = Array::new();
+
+/// The slots that spans point into.
+#[btf_map]
+pub(crate) static ENDPOINTS: Array<Endpoint, ENDPOINTS_LEN, MMAPABLE> = Array::new();
+
+/// What is known of an endpoint, by its id.
+#[btf_map]
+pub(crate) static ENDPOINT_STATE: Array<EndpointState, ENDPOINTS_LEN, MMAPABLE> = Array::new();
+
+/// The connected peer of a socket.
+#[btf_map]
+pub(crate) static SOCKETS: SkStorage<Translation> = SkStorage::new();
+
+/// The peers of a UDP socket that sends without being connected.
+#[btf_map]
+pub(crate) static DATAGRAMS: SkStorage<Datagrams> = SkStorage::new();
+
+/// What did not fit into DATAGRAMS.
+#[btf_map]
+pub(crate) static OVERFLOW: LruHashMap<OverflowKey, Translation, CLIENTS_LEN> = LruHashMap::new();
+
+/// ClientIP affinity.
+#[btf_map]
+pub(crate) static AFFINITY: LruHashMap<AffinityKey, Affinity, CLIENTS_LEN> = LruHashMap::new();
+
+/// Connections and refusals of each Service, in shards.
+#[btf_map]
+pub(crate) static COUNTERS: Array<ServiceCounters, { SERVICES_LEN * SHARDS as usize }, MMAPABLE> =
+    Array::new();
+
+/// Refusals by reason and other totals of the node.
+#[btf_map]
+pub(crate) static TOTALS: Array<u64, { Total::LIMIT as usize }, MMAPABLE> = Array::new();
+
+/// Which Service port an index stands for. No program reads it: people and a restarted agent do.
+#[btf_map]
+pub(crate) static NAMES: HashMap<u32, ServiceName, SERVICES_LEN, NO_PREALLOC> = HashMap::new();
+
+/// Never looked at: an update of an array of maps makes the kernel wait until every running program has
+/// ended (`maybe_wait_bpf_programs`), which is how the agent learns that nobody reads what it took away.
+#[btf_map]
+pub(crate) static GRACE: ArrayOfMaps<Array<u32, 1>, 1> = ArrayOfMaps::new();
+
+/// The maps as [`Tables`].
+pub(crate) struct Maps;
+
+/// Copies the 64-bit word at `pointer`.
+///
+/// # Safety
+/// `pointer` leads to eight aligned bytes of a map's value.
+#[inline(always)]
+unsafe fn word<T>(pointer: *const T) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe { pointer.cast::<u64>().read_volatile() }
+}
+
+impl Maps {
+    #[inline(always)]
+    fn frontend_word(key: &FrontendKey) -> Option<u64> {
+        let pointer = FRONTENDS.get_ptr(key)?;
+        // SAFETY: the value of FRONTENDS is one aligned word.
+        Some(unsafe { word(pointer) })
+    }
+
+    #[inline(always)]
+    fn address_once(address: &Address) -> Option<AddressEntry> {
+        let pointer = ADDRESSES.get_ptr(address)?;
+        // SAFETY: the value of ADDRESSES is one aligned word.
+        Some(bytemuck::must_cast::<u64, AddressEntry>(unsafe { word(pointer) }))
+    }
+}
+
+impl Tables for Maps {
+    #[inline(always)]
+    fn frontend(&self, key: &FrontendKey) -> Option<Frontend> {
+        match Frontend::read(Self::frontend_word(key)?, key) {
+            Some(frontend) => Some(frontend),
+            None => Frontend::read(Self::frontend_word(key)?, key),
+        }
+    }
+
+    #[inline(always)]
+    fn address(&self, address: &Address) -> AddressBits {
+        let Some(first) = Self::address_once(address) else {
+            return AddressBits::NONE;
+        };
+        if first.fingerprint == address.fingerprint() {
+            return first.kind;
+        }
+        match Self::address_once(address) {
+            Some(second) if second.fingerprint == address.fingerprint() => second.kind,
+            _ => AddressBits::NONE,
+        }
+    }
+
+    #[inline(always)]
+    fn span(&self, service: u32, set: EndpointSet) -> Option<Span> {
+        let record = SERVICES.get_ptr(service)?;
+        // SAFETY: the spans are the first three words of the record, and `set` is 0, 1 or 2.
+        Some(bytemuck::must_cast::<u64, Span>(unsafe { word(record.cast::<Span>().add(set as usize)) }))
+    }
+
+    #[inline(always)]
+    fn affinity_policy(&self, service: u32) -> Option<(u32, u16)> {
+        let record = SERVICES.get_ptr(service)?;
+        // SAFETY: seconds and generation are the two halves of the record's fourth word.
+        let word = unsafe { word(&raw const (*record).affinity_seconds) };
+        Some((word as u32, (word >> 32) as u16))
+    }
+
+    #[inline(always)]
+    fn endpoint(&self, slot: u32) -> Option<Endpoint> {
+        let pointer = ENDPOINTS.get_ptr(slot)?;
+        // SAFETY: a slot is written before a span leads to it and not while one does.
+        Some(unsafe { *pointer })
+    }
+
+    #[inline(always)]
+    fn endpoint_state(&self, id: u32) -> Option<EndpointState> {
+        let pointer = ENDPOINT_STATE.get_ptr(id)?;
+        // SAFETY: the value of ENDPOINT_STATE is one aligned word.
+        Some(bytemuck::must_cast::<u64, EndpointState>(unsafe { word(pointer) }))
+    }
+
+    #[inline(always)]
+    fn affinity(&self, key: &AffinityKey) -> Option<Affinity> {
+        let pointer = AFFINITY.get_ptr(key)?;
+        // SAFETY: the value is two aligned words; the first is copied as one.
+        let (first, last_used) = unsafe { (word(pointer), word(&raw const (*pointer).last_used)) };
+        let affinity = Affinity {
+            endpoint: first as u32,
+            generation: (first >> 32) as u16,
+            fingerprint: (first >> 48) as u16,
+            last_used,
+        };
+        (affinity.fingerprint == key.fingerprint()).then_some(affinity)
+    }
+
+    #[inline(always)]
+    fn remember(&self, key: &AffinityKey, affinity: &Affinity) {
+        // A full LRU makes room; what else could fail leaves the client without affinity, not without service.
+        let _ = AFFINITY.insert(key, affinity, 0);
+    }
+
+    #[inline(always)]
+    fn refresh(&self, key: &AffinityKey, now: u64) {
+        if let Some(pointer) = AFFINITY.get_ptr_mut(key) {
+            // SAFETY: one aligned word of a map's value. Should the LRU have given the element to another
+            // client in between, that client's affinity lasts longer by the blink of an eye.
+            unsafe { (&raw mut (*pointer).last_used).write_volatile(now) };
+        }
+    }
+}

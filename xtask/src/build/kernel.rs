@@ -1,0 +1,52 @@
+//! The kernel programs: one object file with type information (BTF), at a path that does not change.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use crate::{process, setup, workspace};
+
+/// The kernel's target.
+const TARGET: &str = "bpfel-unknown-none";
+
+/// Where `proxy-agent/build.rs` looks for the object.
+pub(crate) fn object() -> PathBuf {
+    workspace::path("target/ebpf/sidestep.bpf.o")
+}
+
+/// Builds `proxy-ebpf` and returns the object's path; the file changes only when its content does.
+pub(crate) fn build() -> Result<PathBuf> {
+    let folder = workspace::path("target/ebpf");
+    process::run(cargo("build")?.arg("--target-dir").arg(&folder))?;
+    let built = folder.join(TARGET).join("release/proxy-ebpf");
+    let object = object();
+    let bytes = fs::read(&built).with_context(|| format!("cargo left no {}", built.display()))?;
+    if fs::read(&object).ok().as_ref() != Some(&bytes) {
+        fs::write(&object, &bytes).with_context(|| format!("cannot write {}", object.display()))?;
+    }
+    Ok(object)
+}
+
+/// A cargo subcommand on `proxy-ebpf` for the kernel's target.
+fn cargo(subcommand: &str) -> Result<Command> {
+    let toolchain = setup::kernel_toolchain()?;
+    let mut command = Command::new(&toolchain.compiler.cargo);
+    command.current_dir(workspace::root()).args([subcommand, "--package", "proxy-ebpf", "--release"]);
+    command.args(["--target", TARGET, "-Z", "build-std=core"]);
+    let flags = [
+        format!("-Clinker={}", toolchain.linker.display()),
+        // Line and type information; from it bpf-linker makes BTF, which names map fields for bpftool.
+        "-Cdebuginfo=2".to_owned(),
+        "-Clink-arg=--btf".to_owned(),
+    ];
+    command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
+    command.env("RUSTC", &toolchain.compiler.rustc);
+    // On this child only: with it in the environment of host builds, stable would stop being stable there.
+    command.env("RUSTC_BOOTSTRAP", "1");
+    for wrapper in ["RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTUP_TOOLCHAIN", "CARGO_TARGET_DIR"] {
+        command.env_remove(wrapper);
+    }
+    Ok(command)
+}

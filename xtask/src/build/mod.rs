@@ -1,0 +1,27 @@
+//! `cargo xtask build`: the kernel programs, then the binary that carries them.
+
+pub(crate) mod agent;
+pub(crate) mod kernel;
+
+use anyhow::Result;
+
+use crate::setup::{self, Need};
+
+/// What to build.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Build the agent with optimizations (the kernel programs always are)
+    #[arg(long)]
+    release: bool,
+}
+
+/// Builds both sides and says where they are.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    setup::ensure(&[Need::KernelBuild])?;
+    let object = kernel::build()?;
+    let profile = if args.release { agent::Profile::Release } else { agent::Profile::Dev };
+    let binary = agent::build(profile)?;
+    println!("kernel programs  {}", object.display());
+    println!("agent            {}", binary.display());
+    Ok(())
+}

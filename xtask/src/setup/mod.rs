@@ -1,0 +1,101 @@
+//! Set-up by itself: finds what a command needs and installs what is missing, saying what and why.
+//!
+//! Checks are cheap (a few files and child processes), so that a machine where nothing is missing loses no time;
+//! the package manager is asked only for what a check did not find. Who cannot install (not root, no apt) is
+//! told exactly what to install, all of it at once.
+
+mod apt;
+mod compiler;
+mod linker;
+mod nextest;
+mod packages;
+mod probe;
+
+use anyhow::Result;
+
+pub(crate) use compiler::Compiler;
+pub(crate) use packages::Package;
+
+use crate::progress;
+
+/// Something that a command needs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// A Rust compiler with its library source, and bpf-linker: what builds the kernel programs.
+    KernelBuild,
+    /// The network tools that the lab, the demo and the tests run.
+    Network,
+    /// cargo-nextest: each test in its own process, so that namespaces do not leak between tests.
+    Nextest,
+    /// QEMU, for booting other kernels.
+    Emulator,
+}
+
+/// `cargo xtask setup`: everything but the emulator, which only `vm` needs.
+pub(crate) fn run() -> Result<()> {
+    ensure(&[Need::KernelBuild, Need::Network, Need::Nextest])?;
+    let toolchain = kernel_toolchain()?;
+    eprintln!("kernel programs: {}, {}", toolchain.compiler, toolchain.linker.display());
+    eprintln!("nothing is missing");
+    Ok(())
+}
+
+/// Makes sure that everything in `needs` is there.
+pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
+    let mut missing: Vec<Package> = Vec::new();
+    if needs.contains(&Need::Network) {
+        missing.extend(packages::missing(packages::NETWORK));
+    }
+    if needs.contains(&Need::Emulator) {
+        missing.extend(packages::missing(packages::EMULATOR));
+    }
+    if needs.contains(&Need::KernelBuild) {
+        missing.extend(kernel_packages()?);
+    }
+    apt::install(&missing)?;
+    if needs.contains(&Need::KernelBuild) {
+        linker::ensure(&compiler::find()?)?;
+    }
+    if needs.contains(&Need::Nextest) {
+        nextest::ensure()?;
+    }
+    Ok(())
+}
+
+/// What builds the kernel programs, once [`Need::KernelBuild`] is met.
+pub(crate) struct KernelToolchain {
+    /// The compiler, with its library source.
+    pub(crate) compiler: Compiler,
+    /// A bpf-linker that reads this compiler's bitcode.
+    pub(crate) linker: std::path::PathBuf,
+}
+
+/// Finds the compiler and the linker that [`ensure`] found or installed.
+pub(crate) fn kernel_toolchain() -> Result<KernelToolchain> {
+    let compiler = compiler::find()?;
+    let linker = linker::find(&compiler)?;
+    Ok(KernelToolchain { compiler, linker })
+}
+
+/// The packages without which no compiler or no linker can be had.
+fn kernel_packages() -> Result<Vec<Package>> {
+    let found = match compiler::find() {
+        Ok(compiler) => Ok(compiler),
+        Err(_) if compiler::rustup_may_add_source() => {
+            let what = "rust-src: the kernel's target has no prebuilt library, so it is built from source";
+            // Unreachable download servers are no error here: the distribution's compiler is the other way.
+            let _ = progress::step(what, compiler::add_source_with_rustup);
+            compiler::find()
+        }
+        Err(error) => Err(error),
+    };
+    match found {
+        Ok(compiler) => linker::packages(&compiler),
+        Err(_) => Ok(packages::missing(packages::DEBIAN_COMPILER)),
+    }
+}
+
+/// The cargo that runs this task: cargo names itself to its children.
+pub(crate) fn cargo() -> std::path::PathBuf {
+    std::env::var_os("CARGO").map_or_else(|| "cargo".into(), Into::into)
+}
