@@ -1,1 +1,35 @@
-//! The lab.
+//! The network-namespace lab: one node of a cluster, made of nothing but the kernel of this machine.
+//!
+//! A [`Lab`] is a node (a namespace with its addresses and a bridge), the pods on it, and another node beside it.
+//! Processes run Sidestep's own binary ([`Agent`]) and ordinary sockets; nothing is mocked. Scenario tests,
+//! `cargo xtask demo` and `cargo xtask bench` all use this one lab.
+//!
+//! What never happens: traffic that leaves the machine (no namespace has a route out), a program attached to the
+//! machine's own cgroup, a name that is not ours being deleted. Everything that a lab makes is called
+//! `ss-<pid>-<number>…`; it goes when the lab is dropped, panic or not, and what a killed process left behind
+//! goes when the next lab starts ([`sweep`]).
+
+pub mod agent;
+pub mod bpftool;
+pub mod cgroup;
+pub mod cluster;
+pub mod eventually;
+pub mod foreign;
+pub mod identity;
+pub mod lab;
+pub mod manifest;
+pub mod namespace;
+pub mod pins;
+pub mod place;
+pub mod pressure;
+pub mod report;
+pub mod skip;
+pub mod sockets;
+pub mod sweep;
+pub mod topology;
+pub mod traffic;
+
+pub use agent::Agent;
+pub use eventually::eventually;
+pub use lab::Lab;
+pub use place::Place;

@@ -3,6 +3,7 @@
 //! Every command begins with [`setup::ensure`], so none of them asks the reader to install something first.
 
 mod build;
+mod demo;
 mod lint;
 mod process;
 mod progress;
@@ -29,6 +30,8 @@ enum Command {
     Setup,
     /// Build the kernel programs and the `sidestep` binary that carries them
     Build(build::Args),
+    /// Watch Services work in a lab of network namespaces, by the agent on `deploy/demo`
+    Demo,
     /// Check the format and run clippy, on the host's crates and the kernel programs
     Lint,
     /// Run all tests, or those whose name contains a filter
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Setup => setup::run(),
         Command::Build(args) => build::run(&args),
+        Command::Demo => demo::run(),
         Command::Lint => lint::run(),
         Command::Test(args) => test::run(&args),
         Command::Vm(args) => vm::run(&args),

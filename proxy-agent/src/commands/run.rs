@@ -232,7 +232,8 @@ impl Agent {
 /// Reads what the programs tell, for as long as the agent runs.
 fn follow_program_log(ebpf: &mut aya::Ebpf) -> anyhow::Result<()> {
     let logger = aya_log::EbpfLogger::init(ebpf).context("reading the programs' log")?;
-    let mut logger = AsyncFd::register_with_interest(logger, Interest::READABLE)?;
+    // SAFETY: the logger owns its descriptor and names the same one as long as it lives.
+    let mut logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }?;
     tokio::spawn(async move {
         while let Ok(mut ready) = logger.readable_mut().await {
             ready.get_inner_mut().flush();

@@ -1,0 +1,182 @@
+//! `sidestep run` as a process of the lab's node.
+
+use std::{
+    fs::{self, OpenOptions},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::{lab::Lab, report::Report};
+
+/// The variable that names the binary to test.
+pub const BINARY: &str = "SIDESTEP_BIN";
+/// The node's name in manifests (`metadata.name` of the Node, `nodeName` of endpoints).
+pub const NODE_NAME: &str = "lab-node";
+
+/// Longest wait for an agent to have installed everything.
+const START: Duration = Duration::from_secs(20);
+/// Longest wait for an agent to end after SIGTERM.
+const STOP: Duration = Duration::from_secs(10);
+/// How much of the log is shown when a test fails.
+const TAIL: usize = 60;
+
+/// A running agent; ended on drop, which leaves the datapath in place.
+#[derive(Debug)]
+pub struct Agent {
+    child: Option<Child>,
+    run_directory: PathBuf,
+    log: PathBuf,
+}
+
+impl Agent {
+    /// Starts an agent on the lab's node and waits until it has installed the manifests.
+    pub fn start(lab: &Lab) -> Result<Self> {
+        let mut agent = Self { child: None, run_directory: lab.run_directory(), log: lab.log_file() };
+        agent.restart(lab)?;
+        Ok(agent)
+    }
+
+    /// Starts the agent again, after [`Agent::stop`] or [`Agent::kill`].
+    pub fn restart(&mut self, lab: &Lab) -> Result<()> {
+        ensure!(self.child.is_none(), "the agent runs already");
+        let log = OpenOptions::new().create(true).append(true).open(&self.log).context("the agent's log")?;
+        let manifests = lab.manifests();
+        let mut command = command(lab, &["run"])?;
+        command.arg("--manifests").arg(manifests.directory()).args(["--node-name", NODE_NAME]);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
+        // A child takes the namespace of the thread that starts it. Its cgroup is left alone: the agent of
+        // a test that was killed must not keep the lab's cgroups busy.
+        let child = lab.node().namespace().run(|| command.spawn())?.context("starting sidestep")?;
+        fs::write(self.run_directory.join("lab-agent.pid"), child.id().to_string())?;
+        self.child = Some(child);
+        self.wait_until_synced()
+    }
+
+    /// The agent's process id.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// What the agent reports of itself.
+    pub fn report(&self) -> Result<Report> {
+        Report::read(&self.run_directory)
+    }
+
+    /// Ends the agent politely (SIGTERM) and returns how it ended.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        self.signal(Signal::SIGTERM)?;
+        let mut child = self.child.take().context("the agent does not run")?;
+        let start = Instant::now();
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status);
+            }
+            if start.elapsed() > STOP {
+                child.kill()?;
+                child.wait()?;
+                bail!("the agent did not end within {STOP:?} of SIGTERM");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Ends the agent as a crash would (SIGKILL).
+    pub fn kill(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("the agent does not run")?;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// The end of the agent's log.
+    pub fn log_tail(&self) -> String {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(TAIL)..].join("\n")
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = self.pid().context("the agent does not run")?;
+        kill(Pid::from_raw(pid.try_into()?), signal).context("kill")
+    }
+
+    fn wait_until_synced(&mut self) -> Result<()> {
+        let start = Instant::now();
+        let pid = self.pid();
+        loop {
+            if let Ok(report) = self.report()
+                && report.synced
+                && Some(report.pid) == pid
+            {
+                return Ok(());
+            }
+            if let Some(child) = &mut self.child
+                && let Some(status) = child.try_wait()?
+            {
+                self.child = None;
+                bail!("the agent ended with {status} before it was synced:\n{}", self.log_tail());
+            }
+            ensure!(
+                start.elapsed() < START,
+                "the agent was not synced within {START:?}:\n{}",
+                self.log_tail()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- end of the agent's log\n{}\n---", self.log_tail());
+        }
+        if self.child.is_some()
+            && let Err(error) = self.stop()
+        {
+            eprintln!("agent: {error:#}");
+        }
+    }
+}
+
+/// `sidestep` with these arguments and the lab's directories.
+pub(crate) fn command(lab: &Lab, arguments: &[&str]) -> Result<Command> {
+    let mut command = Command::new(binary()?);
+    command
+        .args(arguments)
+        .arg("--pin-dir")
+        .arg(lab.pin_directory())
+        .arg("--run-dir")
+        .arg(lab.run_directory());
+    command.arg("--cgroup-root").arg(lab.root().path());
+    Ok(command)
+}
+
+/// The binary to test: what [`BINARY`] names, or else the newest one that cargo has built.
+pub fn binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os(BINARY) {
+        return Ok(path.into());
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
+    let newest = ["release", "debug"]
+        .map(|profile| target.join(profile).join("sidestep"))
+        .into_iter()
+        .filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path)))
+        .max();
+    match newest {
+        Some((_, path)) => Ok(path.canonicalize()?),
+        None => bail!(
+            "no sidestep binary in {}: run `cargo xtask test`, which builds it, or set {BINARY}",
+            target.display()
+        ),
+    }
+}

@@ -1,0 +1,119 @@
+//! A lab with what most scenarios need: a client pod, and pods that serve TCP and UDP.
+
+use std::{collections::BTreeMap, fmt::Debug, net::SocketAddr};
+
+use anyhow::Result;
+
+use crate::{
+    lab::Lab,
+    manifest::{EndpointSlice, Node, Protocol, Service},
+    place::Place,
+    traffic::{TcpServer, UdpServer},
+};
+
+/// Name of the port over which pods serve TCP.
+pub const HTTP: &str = "http";
+/// Its number at the pod.
+pub const HTTP_PORT: u16 = 8080;
+/// Name of the port over which pods serve UDP.
+pub const DNS: &str = "dns";
+/// Its number at the pod.
+pub const DNS_PORT: u16 = 5300;
+
+/// A pod that serves.
+#[derive(Debug)]
+pub struct Backend {
+    /// The TCP server; it answers with the pod's name.
+    pub tcp: TcpServer,
+    /// The UDP server; it answers with the pod's name.
+    pub udp: UdpServer,
+    /// The pod.
+    pub place: Place,
+}
+
+/// A lab, a client and some backends; fields go in an order in which nothing is missed.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The pods that serve: `pod-0`, `pod-1`, …
+    pub backends: Vec<Backend>,
+    /// The pod that asks.
+    pub client: Place,
+    /// The lab.
+    pub lab: Lab,
+}
+
+impl Cluster {
+    /// A client and this many backends in `lab`, and a manifest of the node.
+    pub fn new(lab: Lab, backends: usize) -> Result<Self> {
+        lab.manifests().write("node.yaml", &[&Node::lab()])?;
+        let client = lab.pod("client")?;
+        let backends = (0..backends)
+            .map(|number| {
+                let name = format!("pod-{number}");
+                let place = lab.pod(&name)?;
+                let tcp = TcpServer::start(&place, &name, HTTP_PORT)?;
+                let udp = UdpServer::start(&place, &name, DNS_PORT)?;
+                Ok(Backend { tcp, udp, place })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { backends, client, lab })
+    }
+
+    /// An `EndpointSlice` of these backends in IPv4, all of them ready.
+    pub fn slice_v4(&self, service: &str, backends: impl IntoIterator<Item = usize>) -> EndpointSlice {
+        backends.into_iter().fold(slice(service), |slice, number| slice.ready(self.backends[number].place.v4))
+    }
+
+    /// An `EndpointSlice` of these backends in IPv6, all of them ready.
+    pub fn slice_v6(&self, service: &str, backends: impl IntoIterator<Item = usize>) -> EndpointSlice {
+        backends.into_iter().fold(slice(service), |slice, number| slice.ready(self.backends[number].place.v6))
+    }
+
+    /// Writes `<name>.yaml`: a Service with all backends as its endpoints, in both families.
+    pub fn serve(&self, name: &str, service: &Service) -> Result<()> {
+        let all = || 0..self.backends.len();
+        let (v4, v6) = (self.slice_v4(name, all()), self.slice_v6(name, all()));
+        self.lab.manifests().write(&format!("{name}.yaml"), &[service, &v4, &v6])
+    }
+
+    /// Writes `<name>-endpoints.yaml`: one slice, which a later call replaces.
+    pub fn endpoints(&self, name: &str, slice: &EndpointSlice) -> Result<()> {
+        self.lab.manifests().write(&format!("{name}-endpoints.yaml"), &[slice])
+    }
+}
+
+/// An empty slice with the ports that backends serve.
+pub fn slice(service: &str) -> EndpointSlice {
+    EndpointSlice::new(service).port(HTTP, Protocol::Tcp, HTTP_PORT).port(DNS, Protocol::Udp, DNS_PORT)
+}
+
+/// A Service with ClusterIPs and both ports: TCP at 80, UDP at 53.
+pub fn service(name: &str, cluster_ips: &[&str]) -> Service {
+    Service::new(name, cluster_ips).port(HTTP, Protocol::Tcp, 80).port(DNS, Protocol::Udp, 53)
+}
+
+/// Asks this often and counts who answered; panics with the first failure.
+pub fn spread<T: AsRef<str>, E: Debug>(
+    times: usize,
+    mut ask: impl FnMut() -> Result<T, E>,
+) -> BTreeMap<String, usize> {
+    let mut answers = BTreeMap::new();
+    for number in 0..times {
+        let server = ask().unwrap_or_else(|error| panic!("request {number} of {times}: {error:?}"));
+        *answers.entry(server.as_ref().to_owned()).or_default() += 1;
+    }
+    answers
+}
+
+/// An address and port, written down.
+pub fn at(address: &str) -> SocketAddr {
+    address.parse().expect("an address and port")
+}
+
+/// A [`Cluster`] with this many backends, or a skipped test where a lab cannot run.
+#[macro_export]
+macro_rules! cluster {
+    ($backends:expr) => {
+        $crate::cluster::Cluster::new($crate::lab!(), $backends).expect("a cluster")
+    };
+}

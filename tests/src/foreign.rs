@@ -1,0 +1,103 @@
+//! Somebody else's BPF program on the lab's cgroup, which Sidestep has to leave alone.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    path::Path,
+};
+
+use anyhow::{Context, Result};
+
+const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_PROG_ATTACH: libc::c_long = 8;
+const BPF_PROG_TYPE_CGROUP_SOCK_ADDR: u32 = 18;
+const BPF_CGROUP_INET4_CONNECT: u32 = 10;
+const BPF_F_ALLOW_MULTI: u32 = 2;
+
+/// `r0 = verdict; exit`, where 1 lets a connect pass and 0 gives EPERM.
+const fn instructions(verdict: Verdict) -> [u64; 2] {
+    [(verdict as u64) << 32 | 0xb7, 0x95]
+}
+
+/// What the program says to every connect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Verdict {
+    /// EPERM.
+    Deny = 0,
+    /// Nothing against it.
+    Pass = 1,
+}
+
+/// `union bpf_attr` of `BPF_PROG_LOAD` up to `expected_attach_type`.
+#[derive(Default)]
+#[repr(C)]
+struct ProgLoad {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: [u8; 16],
+    prog_ifindex: u32,
+    expected_attach_type: u32,
+}
+
+/// `union bpf_attr` of `BPF_PROG_ATTACH`.
+#[derive(Default)]
+#[repr(C)]
+struct ProgAttach {
+    target_fd: u32,
+    attach_bpf_fd: u32,
+    attach_type: u32,
+    attach_flags: u32,
+}
+
+/// A program called `foreign`, attached to a cgroup's connect4 hook without a link; it stays attached until the
+/// cgroup goes.
+#[derive(Debug)]
+pub struct ForeignProgram {
+    _program: OwnedFd,
+}
+
+impl ForeignProgram {
+    /// Loads and attaches it.
+    pub fn attach(cgroup: &Path, verdict: Verdict) -> Result<Self> {
+        let mut prog_name = [0; 16];
+        prog_name[..7].copy_from_slice(b"foreign");
+        let instructions = instructions(verdict);
+        let mut load = ProgLoad {
+            prog_type: BPF_PROG_TYPE_CGROUP_SOCK_ADDR,
+            insn_cnt: 2,
+            insns: instructions.as_ptr() as u64,
+            license: c"GPL".as_ptr() as u64,
+            prog_name,
+            expected_attach_type: BPF_CGROUP_INET4_CONNECT,
+            ..ProgLoad::default()
+        };
+        let program = bpf(BPF_PROG_LOAD, &mut load).context("loading a foreign program")?;
+        // SAFETY: the kernel gave this descriptor to us, and nobody else knows it.
+        let program = unsafe { OwnedFd::from_raw_fd(program) };
+        let cgroup = File::open(cgroup).with_context(|| cgroup.display().to_string())?;
+        let mut attach = ProgAttach {
+            target_fd: cgroup.as_raw_fd().try_into()?,
+            attach_bpf_fd: program.as_raw_fd().try_into()?,
+            attach_type: BPF_CGROUP_INET4_CONNECT,
+            attach_flags: BPF_F_ALLOW_MULTI,
+        };
+        bpf(BPF_PROG_ATTACH, &mut attach).context("attaching a foreign program")?;
+        Ok(Self { _program: program })
+    }
+}
+
+fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<i32> {
+    // SAFETY: the attributes are those of the command, and live across the call with what they point to.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
+    i32::try_from(result).ok().filter(|result| *result >= 0).ok_or_else(io::Error::last_os_error)
+}

@@ -1,0 +1,59 @@
+//! Names: everything that a lab makes carries the maker's process id, so that leftovers can be told from the living.
+
+use std::{
+    fmt,
+    path::Path,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+/// What the name of everything that a lab makes begins with.
+const PREFIX: &str = "ss-";
+
+/// A lab's name, unique on this machine: `ss-<pid>-<number>`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Identity {
+    pid: u32,
+    number: u32,
+}
+
+impl Identity {
+    /// A name that no lab had before.
+    pub fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        Self { pid: std::process::id(), number: NEXT.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// Whether `name` was given by a lab whose process is no more.
+    pub fn is_leftover(name: &str) -> bool {
+        name.strip_prefix(PREFIX)
+            .and_then(|rest| rest.split('-').next())
+            .and_then(|pid| pid.parse::<u32>().ok())
+            .is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())
+    }
+}
+
+impl Default for Identity {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pid, number } = self;
+        write!(f, "{PREFIX}{pid}-{number}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Identity;
+
+    #[test]
+    fn only_names_of_dead_processes_are_leftovers() {
+        assert!(!Identity::is_leftover(&Identity::new().to_string()));
+        assert!(!Identity::is_leftover("ss-one-0"));
+        assert!(!Identity::is_leftover("cilium-1-0"));
+        assert!(Identity::is_leftover("ss-4294967295-0-node"), "no process has this id");
+    }
+}

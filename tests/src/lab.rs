@@ -1,0 +1,146 @@
+//! One lab: a node, its pods, a directory of manifests, and everything that an agent needs to run on it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU8, Ordering},
+};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    agent::{self, Agent},
+    cgroup::Cgroup,
+    identity::Identity,
+    manifest::Manifests,
+    pins::PinDirectory,
+    place::Place,
+    sweep, topology,
+};
+
+/// Number of the first pod, as in its address `10.244.1.10`.
+const FIRST_POD: u8 = 10;
+
+/// The lab. Dropping it removes everything that it made; agents, servers and places go before it.
+#[derive(Debug)]
+pub struct Lab {
+    name: String,
+    next_pod: AtomicU8,
+    node: Place,
+    other: Place,
+    /// Where the agent's programs are attached: the node's processes and pods are below it.
+    root: Cgroup,
+    /// Beside it, for processes that no program of ours may see.
+    outside: Cgroup,
+    directory: Directory,
+    pins: PinDirectory,
+}
+
+impl Lab {
+    /// Makes a node without pods. Sweeps away first what labs of killed processes left.
+    pub fn new() -> Result<Self> {
+        sweep::leftovers();
+        let name = Identity::new().to_string();
+        let directory = Directory::new(std::env::temp_dir().join(&name))?;
+        let pins = PinDirectory::new(&name)?;
+        let cgroup = Cgroup::new(&name)?;
+        let root = cgroup.child("kubepods")?;
+        let outside = cgroup.child("outside")?;
+        let (node, other) = topology::nodes(&name, root.child("host")?, outside.clone())?;
+        Ok(Self { name, next_pod: AtomicU8::new(FIRST_POD), node, other, root, outside, directory, pins })
+    }
+
+    /// Makes the next pod: `10.244.1.10`, then `.11`, and so on.
+    pub fn pod(&self, name: &str) -> Result<Place> {
+        let number = self.next_pod.fetch_add(1, Ordering::Relaxed);
+        topology::pod(&self.name, &self.node, name, number, self.root.child(name)?)
+    }
+
+    /// The node itself: its host processes and its addresses.
+    pub const fn node(&self) -> &Place {
+        &self.node
+    }
+
+    /// Another node of the cluster, on which no agent of this lab runs.
+    pub const fn other_node(&self) -> &Place {
+        &self.other
+    }
+
+    /// The cgroup that agents attach to.
+    pub const fn root(&self) -> &Cgroup {
+        &self.root
+    }
+
+    /// The cgroup beside it, which no program of ours sees.
+    pub const fn outside(&self) -> &Cgroup {
+        &self.outside
+    }
+
+    /// The lab's name, with which the name of everything in it begins.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The directory of manifests that the agent watches.
+    pub fn manifests(&self) -> Manifests {
+        Manifests::new(self.directory.0.join("manifests"))
+    }
+
+    /// Where agents pin their maps and links.
+    pub fn pin_directory(&self) -> &Path {
+        self.pins.path()
+    }
+
+    /// Where agents keep what does not outlive a boot: `report.json`.
+    pub fn run_directory(&self) -> PathBuf {
+        self.directory.0.join("run")
+    }
+
+    /// Where agents write their log.
+    pub fn log_file(&self) -> PathBuf {
+        self.directory.0.join("agent.log")
+    }
+
+    /// Starts an agent on the node and waits until everything in the manifests is installed.
+    pub fn agent(&self) -> Result<Agent> {
+        Agent::start(self)
+    }
+
+    /// Runs `sidestep` with these arguments and the lab's directories on the node, and returns what it prints.
+    pub fn sidestep(&self, arguments: &[&str]) -> Result<std::process::Output> {
+        let mut command = agent::command(self, arguments)?;
+        self.node.namespace().run(|| command.output())?.context("running sidestep")
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // The polite way first: it is the one that users have. The pin directory's own drop sees to the rest.
+        if self.pins.path().exists()
+            && let Err(error) = self.sidestep(&["cleanup"])
+        {
+            eprintln!("lab {}: {error:#}", self.name);
+        }
+    }
+}
+
+/// A directory that goes with its value.
+#[derive(Debug)]
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(path: PathBuf) -> Result<Self> {
+        for child in ["manifests", "run"] {
+            fs::create_dir_all(path.join(child)).with_context(|| path.display().to_string())?;
+        }
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            eprintln!("{}: {error}", self.0.display());
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Network namespaces that live as long as their value.
+//!
+//! They are bound under `/run/netns`, as `ip netns` does it, so that a person can look into a running lab with
+//! `ip netns exec ss-… ss -tan`. Code runs inside one on a thread of its own ([`Namespace::enter`]): a thread that
+//! has entered a namespace is never given back to anything else.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+};
+
+use anyhow::{Context, Result, ensure};
+use nix::sched::{CloneFlags, setns};
+
+/// Where `ip netns` keeps namespaces.
+pub(crate) const DIRECTORY: &str = "/run/netns";
+
+/// A network namespace; deleted on drop.
+#[derive(Debug)]
+pub struct Namespace {
+    name: String,
+    file: File,
+}
+
+impl Namespace {
+    /// Makes a namespace with loopback up.
+    pub fn new(name: String) -> Result<Self> {
+        ip(&["netns", "add", &name])?;
+        let file =
+            File::open(Path::new(DIRECTORY).join(&name)).with_context(|| format!("namespace {name}"))?;
+        let namespace = Self { name, file };
+        namespace
+            .run(|| {
+                // Addresses are unique by construction: nobody has to wait for the kernel to find that out.
+                fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0")
+            })?
+            .context("accept_dad")?;
+        namespace.ip_batch("link set lo up")?;
+        Ok(namespace)
+    }
+
+    /// The name under `/run/netns`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The file that stands for the namespace.
+    pub fn path(&self) -> PathBuf {
+        Path::new(DIRECTORY).join(&self.name)
+    }
+
+    /// Moves the calling thread into the namespace, for good: call this on a thread of your own.
+    pub fn enter(&self) -> Result<()> {
+        setns(&self.file, CloneFlags::CLONE_NEWNET)
+            .with_context(|| format!("entering namespace {}", self.name))
+    }
+
+    /// Runs `work` in the namespace, on a thread of its own. Processes that it starts are in the namespace too.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        on_thread(&self.name, || self.enter().map(|()| work()))
+    }
+
+    /// Runs lines of `ip -batch` in the namespace; the first one that fails is named.
+    pub fn ip_batch(&self, lines: &str) -> Result<()> {
+        use std::io::Write;
+        let mut child = Command::new("ip")
+            .args(["-n", &self.name, "-batch", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("running `ip` (package iproute2)")?;
+        child.stdin.take().context("the pipe to ip")?.write_all(lines.as_bytes())?;
+        let output = child.wait_with_output()?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "ip -n {} -batch: {}\n{lines}", self.name, stderr.trim());
+        Ok(())
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        if let Err(error) = delete(&self.name) {
+            eprintln!("namespace {}: {error:#}", self.name);
+        }
+    }
+}
+
+/// Runs `work` on a new thread and returns what it returns; a panic in it goes on in the caller.
+///
+/// The thread takes the caller's name, so that a skip or a panic in it names the test.
+pub(crate) fn on_thread<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> T {
+    let name = thread::current().name().unwrap_or(name).to_owned();
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name(name).spawn_scoped(scope, work).expect("a thread");
+        match thread.join() {
+            Ok(value) => value,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// Deletes a namespace by name.
+pub(crate) fn delete(name: &str) -> Result<()> {
+    ip(&["netns", "delete", name])
+}
+
+fn ip(arguments: &[&str]) -> Result<()> {
+    let output = Command::new("ip").args(arguments).output().context("running `ip` (package iproute2)")?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "ip {}: {}", arguments.join(" "), stderr.trim());
+    Ok(())
+}

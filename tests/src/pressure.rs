@@ -1,0 +1,128 @@
+//! Clients that connect without pause, and count what went wrong.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use crate::{
+    place::Place,
+    traffic::{Asker, ask},
+};
+
+/// How many failures are kept word by word; all are counted.
+const KEPT: usize = 20;
+
+/// Clients in a place that go on until they are told to stop.
+#[derive(Debug)]
+pub struct Pressure {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    stop: AtomicBool,
+    requests: AtomicU64,
+    failed: AtomicU64,
+    failures: Mutex<Vec<String>>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Requests made.
+    pub requests: u64,
+    /// Requests that failed.
+    pub failed: u64,
+    /// The first few failures.
+    pub failures: Vec<String>,
+}
+
+impl Pressure {
+    /// One client that makes a new TCP connection to `tcp` for each request, and one that asks `udp` on a new socket
+    /// each time.
+    pub fn start(place: &Place, tcp: SocketAddr, udp: SocketAddr) -> Self {
+        let shared = Arc::new(Shared::default());
+        let clients: [Box<dyn Fn() -> std::io::Result<()> + Send>; 2] = [
+            Box::new(move || ask(tcp).map(drop)),
+            Box::new(move || Asker::for_address(udp)?.ask(udp).map(drop)),
+        ];
+        let threads = clients.map(|client| {
+            let (shared, place) = (Arc::clone(&shared), place.clone());
+            thread::spawn(move || {
+                place.enter().expect("the thread enters its place");
+                shared.run(client.as_ref());
+            })
+        });
+        Self { shared, threads: threads.into() }
+    }
+
+    /// Requests made so far.
+    pub fn requests(&self) -> u64 {
+        self.shared.requests.load(Ordering::Relaxed)
+    }
+
+    /// Waits until this many more requests were made, whatever became of them.
+    pub fn let_pass(&self, requests: u64) {
+        let goal = self.requests() + requests;
+        crate::eventually("clients go on", || self.requests() >= goal);
+    }
+
+    /// Stops and tells what came of it.
+    pub fn stop(mut self) -> Outcome {
+        self.end();
+        Outcome {
+            requests: self.requests(),
+            failed: self.shared.failed.load(Ordering::Relaxed),
+            failures: self.shared.failures.lock().expect("no panic while locked").clone(),
+        }
+    }
+
+    fn end(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Pressure {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Shared {
+    fn run(&self, client: &dyn Fn() -> std::io::Result<()>) {
+        while !self.stop.load(Ordering::Relaxed) {
+            let result = client();
+            let number = self.requests.fetch_add(1, Ordering::Relaxed);
+            if let Err(error) = result {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+                let mut failures = self.failures.lock().expect("no panic while locked");
+                if failures.len() < KEPT {
+                    failures.push(format!("request {number}: {error}"));
+                }
+            }
+        }
+    }
+}
+
+impl Outcome {
+    /// Panics unless requests were made and none failed.
+    pub fn assert_flawless(&self) {
+        assert!(self.requests > 0, "no request was made");
+        assert!(
+            self.failed == 0,
+            "{} of {} requests failed: {:#?}",
+            self.failed,
+            self.requests,
+            self.failures
+        );
+    }
+}

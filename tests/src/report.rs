@@ -1,0 +1,47 @@
+//! What the agent reports of itself in `<run-dir>/report.json`.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+/// The report, as far as the lab reads it.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Report {
+    /// Whether everything that was read is installed.
+    pub synced: bool,
+    /// What could not be used, by name.
+    #[serde(default)]
+    pub problems: Vec<Problem>,
+    /// The agent that wrote the report.
+    #[serde(default)]
+    pub pid: u32,
+}
+
+/// Something of an object that could not be used.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Problem {
+    /// Kind, namespace and name; or a file.
+    pub object: String,
+    /// The field.
+    pub field: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+impl Report {
+    /// Reads the report in `directory`.
+    pub fn read(directory: &Path) -> Result<Self> {
+        let path = directory.join("report.json");
+        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        serde_json::from_str(&text).with_context(|| path.display().to_string())
+    }
+
+    /// Whether a problem names this object and, in its field or message, this detail.
+    pub fn names(&self, object: &str, detail: &str) -> bool {
+        self.problems.iter().any(|problem| {
+            problem.object.contains(object)
+                && (problem.field.contains(detail) || problem.message.contains(detail))
+        })
+    }
+}

@@ -1,0 +1,77 @@
+//! Removes what labs left behind whose process was killed before it could clean up.
+//!
+//! Only names of our own making are touched ([`Identity::is_leftover`]), and only where the process in the name is gone.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Once,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::{cgroup, identity::Identity, namespace, pins};
+
+/// Sweeps once in a process; every later call returns at once.
+pub fn leftovers() {
+    static SWEPT: Once = Once::new();
+    SWEPT.call_once(|| {
+        for directory in named(&std::env::temp_dir()) {
+            end_agent(&directory);
+            report(&directory, fs::remove_dir_all(&directory));
+        }
+        for directory in named(Path::new(pins::BPFFS)) {
+            report(&directory, pins::remove(&directory));
+        }
+        for path in named(Path::new(namespace::DIRECTORY)) {
+            if let Some(name) = path.file_name().and_then(|name| name.to_str()) {
+                report(&path, namespace::delete(name));
+            }
+        }
+        for path in cgroup::own_directory().map(|own| named(&own)).unwrap_or_default() {
+            report(&path, remove_cgroups(&path));
+        }
+    });
+}
+
+/// What in `directory` belongs to labs of dead processes.
+fn named(directory: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_name().to_str().is_some_and(Identity::is_leftover))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+/// Ends the agent of a dead lab: the process with the noted id, if its command line names this very lab.
+fn end_agent(lab: &Path) {
+    let Ok(pid) = fs::read_to_string(lab.join("run/lab-agent.pid")) else { return };
+    let Ok(pid) = pid.trim().parse::<i32>() else { return };
+    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    if String::from_utf8_lossy(&command).contains(&lab.join("run").display().to_string()) {
+        // It may end by itself in this moment, which is as good.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+}
+
+fn remove_cgroups(path: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(path)?.filter_map(Result::ok) {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_cgroups(&entry.path())?;
+        }
+    }
+    cgroup::remove(path)
+}
+
+/// Another process may sweep at the same time: what is gone already is no failure.
+fn report<E: std::fmt::Display>(path: &Path, result: Result<(), E>) {
+    if let Err(error) = result
+        && path.exists()
+    {
+        eprintln!("leftover {}: {error}", path.display());
+    }
+}

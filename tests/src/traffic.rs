@@ -1,0 +1,47 @@
+//! Servers in pods, and clients that ask them who they are.
+//!
+//! The protocol is a line each way: whatever the client sends, the server answers with its name, the peer that it saw
+//! and its own address. A request that begins with `GET ` is answered in HTTP.
+
+mod tcp_client;
+mod tcp_server;
+mod udp_client;
+mod udp_server;
+
+use std::{net::SocketAddr, time::Duration};
+
+pub use tcp_client::{Conversation, ask, connect};
+pub use tcp_server::TcpServer;
+pub use udp_client::{Asker, is_refused};
+pub use udp_server::UdpServer;
+
+/// Longest wait for anything on a socket: no test hangs on a lost packet.
+pub const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What a server says of itself and of its client.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// The server's name.
+    pub server: String,
+    /// The client's address as the server saw it.
+    pub client: SocketAddr,
+    /// The server's own address, where the request arrived.
+    pub local: SocketAddr,
+}
+
+impl Answer {
+    /// From a line `name client local`.
+    pub fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split_whitespace();
+        Some(Self {
+            server: words.next()?.to_owned(),
+            client: words.next()?.parse().ok()?,
+            local: words.next()?.parse().ok()?,
+        })
+    }
+}
+
+/// An IPv4 address that came in IPv6 clothes, as itself.
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

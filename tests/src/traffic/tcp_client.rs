@@ -1,0 +1,62 @@
+//! A TCP client.
+
+use std::{
+    io::{self, BufRead, BufReader, Write},
+    net::{SocketAddr, TcpStream},
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{Answer, PATIENCE};
+
+/// Connects as most programs do: a blocking socket of the address's family, with a limit on the wait.
+pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_tcp_nodelay(true)?;
+    socket.connect(&address.into())?;
+    Ok(socket.into())
+}
+
+/// Connects, asks once, and closes.
+pub fn ask(address: SocketAddr) -> io::Result<Answer> {
+    Conversation::over(connect(address)?)?.ask()
+}
+
+/// A connection on which a client asks more than once.
+#[derive(Debug)]
+pub struct Conversation {
+    stream: TcpStream,
+    reader: BufReader<TcpStream>,
+}
+
+impl Conversation {
+    /// Connects.
+    pub fn with(address: SocketAddr) -> io::Result<Self> {
+        Self::over(connect(address)?)
+    }
+
+    /// Talks over a connection that is there.
+    pub fn over(stream: TcpStream) -> io::Result<Self> {
+        Ok(Self { reader: BufReader::new(stream.try_clone()?), stream })
+    }
+
+    /// Asks the server who it is.
+    pub fn ask(&mut self) -> io::Result<Answer> {
+        self.stream.write_all(b"who\n")?;
+        self.read()
+    }
+
+    /// Reads the answer to something that was sent already.
+    pub fn read(&mut self) -> io::Result<Answer> {
+        let mut line = String::new();
+        self.reader.read_line(&mut line)?;
+        Answer::parse(&line).ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, format!("{line:?}")))
+    }
+
+    /// The peer, as the program sees it (getpeername).
+    pub fn peer(&self) -> io::Result<SocketAddr> {
+        self.stream.peer_addr()
+    }
+}

@@ -1,0 +1,93 @@
+//! A UDP client.
+
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{Answer, PATIENCE};
+
+/// A UDP socket that asks servers who they are, connected or not.
+#[derive(Debug)]
+pub struct Asker {
+    socket: UdpSocket,
+}
+
+impl Asker {
+    /// A socket for IPv4.
+    pub fn v4() -> io::Result<Self> {
+        Self::bound(Domain::IPV4, (Ipv4Addr::UNSPECIFIED, 0).into())
+    }
+
+    /// A socket for IPv6, and for IPv4 in IPv6 clothes.
+    pub fn v6() -> io::Result<Self> {
+        Self::bound(Domain::IPV6, (Ipv6Addr::UNSPECIFIED, 0).into())
+    }
+
+    /// A socket of the family of `address`.
+    pub fn for_address(address: SocketAddr) -> io::Result<Self> {
+        if address.is_ipv4() { Self::v4() } else { Self::v6() }
+    }
+
+    fn bound(domain: Domain, local: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+        if domain == Domain::IPV6 {
+            socket.set_only_v6(false)?;
+        }
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.bind(&local.into())?;
+        Ok(Self { socket: socket.into() })
+    }
+
+    /// The socket.
+    pub const fn socket(&self) -> &UdpSocket {
+        &self.socket
+    }
+
+    /// Connects the socket.
+    pub fn connect(&self, address: SocketAddr) -> io::Result<()> {
+        self.socket.connect(address)
+    }
+
+    /// Asks with `sendto` and `recvfrom`; returns the answer and the source that the program saw.
+    pub fn ask(&self, address: SocketAddr) -> io::Result<(Answer, SocketAddr)> {
+        let question = question();
+        self.socket.send_to(question.as_bytes(), address)?;
+        self.answer(&question)
+    }
+
+    /// Asks the connected peer with `send`; the answer is read with `recvfrom`, which gives the source too.
+    pub fn ask_peer(&self) -> io::Result<(Answer, SocketAddr)> {
+        let question = question();
+        self.socket.send(question.as_bytes())?;
+        self.answer(&question)
+    }
+
+    /// Reads until the answer to this question comes; late answers to earlier ones are passed over.
+    fn answer(&self, question: &str) -> io::Result<(Answer, SocketAddr)> {
+        let mut buffer = [0; 1024];
+        loop {
+            let (length, source) = self.socket.recv_from(&mut buffer)?;
+            let text = String::from_utf8_lossy(&buffer[..length]);
+            if text.ends_with(question)
+                && let Some(answer) = Answer::parse(&text)
+            {
+                return Ok((answer, source));
+            }
+        }
+    }
+}
+
+/// Whether a call ended with ECONNREFUSED.
+pub fn is_refused<T>(result: &io::Result<T>) -> bool {
+    matches!(result, Err(error) if error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+/// A question that no other question in this process is like.
+fn question() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("question-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}

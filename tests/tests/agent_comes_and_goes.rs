@@ -1,0 +1,80 @@
+//! Promise 1: an agent's start, stop, crash and restart touch no connection, and new ones keep working.
+
+use sidestep_tests::{
+    Agent, bpftool, cluster,
+    cluster::{Cluster, at, service},
+    eventually,
+    pressure::Pressure,
+    traffic::{Conversation, ask},
+};
+
+const TCP: &str = "10.96.0.10:80";
+const UDP: &str = "10.96.0.10:53";
+
+fn start(cluster: &Cluster) -> Agent {
+    cluster.serve("web", &service("web", &["10.96.0.10"])).expect("manifests");
+    cluster.lab.agent().expect("an agent")
+}
+
+/// `kill -9` and restart under traffic: nothing fails, and the new agent adopts the very maps and links.
+#[test]
+fn a_crash_and_a_restart_fail_no_connection_and_detach_nothing() {
+    let cluster = cluster!(3);
+    let mut agent = start(&cluster);
+    let pressure = Pressure::start(&cluster.client, at(TCP), at(UDP));
+    let mut conversation = cluster.client.run(|| Conversation::with(at(TCP))).expect("a connection");
+    let first = conversation.ask().expect("an answer");
+    let before = bpftool::pinned_ids(cluster.lab.pin_directory()).expect("ids");
+    assert!(before.len() > 10, "maps and links are pinned: {before:?}");
+
+    for _ in 0..3 {
+        pressure.let_pass(50);
+        agent.kill().expect("kill -9");
+        pressure.let_pass(100);
+        agent.restart(&cluster.lab).expect("restart");
+        pressure.let_pass(50);
+    }
+    let after = bpftool::pinned_ids(cluster.lab.pin_directory()).expect("ids");
+    assert_eq!(before, after, "the same maps and links");
+    assert_eq!(conversation.ask().expect("an answer"), first, "the old connection goes on");
+    pressure.stop().assert_flawless();
+}
+
+/// A restarted agent goes on where the last one stopped: it follows changes, also those that it slept through.
+#[test]
+fn a_restarted_agent_catches_up() {
+    let cluster = cluster!(2);
+    cluster.lab.manifests().write("web.yaml", &[&service("web", &["10.96.0.10"])]).expect("manifests");
+    cluster.lab.manifests().write("old.yaml", &[&service("old", &["10.96.0.11"])]).expect("manifests");
+    cluster.endpoints("web", &cluster.slice_v4("web", [0])).expect("manifests");
+    let mut agent = cluster.lab.agent().expect("an agent");
+    let who = |vip| cluster.client.run(|| ask(at(vip)).map(|answer| answer.server));
+    assert_eq!(who(TCP).expect("an answer"), "pod-0");
+
+    agent.kill().expect("kill -9");
+    cluster.endpoints("web", &cluster.slice_v4("web", [1])).expect("manifests");
+    cluster.lab.manifests().remove("old.yaml").expect("removal");
+    cluster.serve("new", &service("new", &["10.96.0.12"])).expect("manifests");
+    assert_eq!(who(TCP).expect("an answer"), "pod-0", "without an agent the last known state holds");
+
+    agent.restart(&cluster.lab).expect("restart");
+    assert_eq!(who(TCP).expect("an answer"), "pod-1");
+    who("10.96.0.12:80").expect("an answer");
+    cluster.endpoints("web", &cluster.slice_v4("web", [0])).expect("manifests");
+    eventually("and it follows what comes", || who(TCP).expect("an answer") == "pod-0");
+}
+
+/// SIGTERM ends the agent, with success and soon, and leaves the datapath in place.
+#[test]
+fn stopping_the_agent_leaves_the_datapath_in_place() {
+    let cluster = cluster!(2);
+    let mut agent = start(&cluster);
+    let before = bpftool::pinned_ids(cluster.lab.pin_directory()).expect("ids");
+    let pressure = Pressure::start(&cluster.client, at(TCP), at(UDP));
+    pressure.let_pass(20);
+    let status = agent.stop().expect("it stops");
+    assert!(status.success(), "{status}");
+    pressure.let_pass(200);
+    pressure.stop().assert_flawless();
+    assert_eq!(before, bpftool::pinned_ids(cluster.lab.pin_directory()).expect("ids"));
+}

@@ -1,0 +1,152 @@
+//! Clients that connect without pause, and look whose endpoint they got: half of them over TCP, as real clients do,
+//! half with UDP sockets that only connect, which is many times faster and so meets more of the writer's moments.
+
+use std::{
+    io::{self, Read},
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use sidestep_tests::{Place, traffic::connect};
+use socket2::SockRef;
+
+use crate::{
+    endpoints::{FLEETING, STEADY, Vip},
+    random::Random,
+};
+
+/// How many clients connect at a time.
+pub(crate) const THREADS: u64 = 4;
+/// How many things that went wrong are kept word by word.
+const KEPT: usize = 20;
+
+/// What the clients saw.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outcome {
+    /// Connections that led somewhere.
+    pub(crate) connections: u64,
+    /// Connections that led to another Service's endpoint.
+    pub(crate) misled: u64,
+    /// Connections that failed although the Service was there.
+    pub(crate) failed: u64,
+    /// Connections that failed because the Service was not there at the moment, as it may be.
+    pub(crate) absent: u64,
+    /// The first few wrongs.
+    pub(crate) words: Vec<String>,
+}
+
+/// The clients.
+#[derive(Debug)]
+pub(crate) struct Clients {
+    stop: Arc<AtomicBool>,
+    outcome: Arc<Mutex<Outcome>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Clients {
+    /// Starts them in a pod.
+    pub(crate) fn start(pod: &Place) -> Self {
+        let (stop, outcome) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::<Outcome>::default()));
+        let threads = (0..THREADS)
+            .map(|seed| {
+                let (stop, outcome, pod) = (Arc::clone(&stop), Arc::clone(&outcome), pod.clone());
+                thread::spawn(move || {
+                    pod.enter().expect("the thread enters its place");
+                    let mut random = Random::new(seed + 1);
+                    let mut own = Outcome::default();
+                    while !stop.load(Ordering::Relaxed) {
+                        let vip = draw(&mut random);
+                        let visit = if seed % 2 == 0 { visit } else { look };
+                        own.note(vip, visit(vip));
+                    }
+                    outcome.lock().expect("no panic while locked").add(own);
+                })
+            })
+            .collect();
+        Self { stop, outcome, threads }
+    }
+
+    /// Stops them and tells what they saw.
+    pub(crate) fn stop(self) -> Outcome {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            thread.join().expect("a client that does not panic");
+        }
+        self.outcome.lock().expect("no panic while locked").clone()
+    }
+}
+
+impl Outcome {
+    fn add(&mut self, other: Self) {
+        self.connections += other.connections;
+        self.misled += other.misled;
+        self.failed += other.failed;
+        self.absent += other.absent;
+        self.words.extend(other.words);
+    }
+
+    fn note(&mut self, vip: Vip, result: io::Result<Ipv4Addr>) {
+        let words = match result {
+            Ok(seen) => {
+                self.connections += 1;
+                let [10, 250 | 251, owner, _] = seen.octets() else { unreachable!("{vip:?} led to {seen}") };
+                if vip.owners().contains(&owner) {
+                    return;
+                }
+                self.misled += 1;
+                format!("{vip:?} led to {seen}")
+            }
+            Err(_) if matches!(vip, Vip::Fleeting(_)) => {
+                self.absent += 1;
+                return;
+            }
+            Err(error) => {
+                self.failed += 1;
+                format!("{vip:?}: {error}")
+            }
+        };
+        if self.words.len() < KEPT {
+            self.words.push(words);
+        }
+    }
+}
+
+fn draw(random: &mut Random) -> Vip {
+    match random.below(16) {
+        0 => Vip::Moving,
+        1..4 => Vip::Fleeting(random.below(FLEETING)),
+        // Half of the connections go to few Services, so that these are read while they are written.
+        4..8 => Vip::Steady(random.below(4)),
+        _ => Vip::Steady(random.below(STEADY)),
+    }
+}
+
+/// Connects, and returns the address at which the server saw the connection.
+fn visit(vip: Vip) -> io::Result<Ipv4Addr> {
+    let address = SocketAddr::from((vip.address(), 80));
+    let mut stream = connect(address)?;
+    let peer = stream.peer_addr()?;
+    if peer != address {
+        return Err(io::Error::other(format!("getpeername says {peer}")));
+    }
+    let mut octets = [0; 4];
+    stream.read_exact(&mut octets)?;
+    // No TIME-WAIT, or ports run out.
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+    Ok(octets.into())
+}
+
+/// Connects a UDP socket, and returns the own address that it got for that.
+fn look(vip: Vip) -> io::Result<Ipv4Addr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.connect((vip.address(), 80))?;
+    match socket.local_addr()?.ip() {
+        IpAddr::V4(own) => Ok(own),
+        IpAddr::V6(own) => Err(io::Error::other(format!("the own address is {own}"))),
+    }
+}

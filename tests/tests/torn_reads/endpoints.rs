@@ -1,0 +1,120 @@
+//! Endpoints whose addresses tell whose they are, and one server behind all of them.
+//!
+//! The Service with number `s` owns 10.250.`s`.0/24 and nothing else. All of that is local to one pod, in which the
+//! clients are too; the server answers each TCP connection with the address that it came in at. Of a UDP socket the
+//! routing table tells: whoever connects to a Service's endpoints gets 10.251.`s`.1 as its own address, and no packet
+//! has to be sent to find out.
+
+use std::{
+    fmt::Write as _,
+    io::Write as _,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use anyhow::Result;
+use sidestep_tests::Place;
+
+/// The port of every endpoint.
+pub(crate) const PORT: u16 = 8080;
+/// Services that are there all the time, `10.97.0.<number>`.
+pub(crate) const STEADY: u8 = 64;
+/// Services that come and go, `10.98.0.<number>`.
+pub(crate) const FLEETING: u8 = 16;
+/// An address that moves between two Services and belongs to one of them at any time, `10.99.0.1`.
+pub(crate) const MOVING: [u8; 2] = [200, 201];
+
+/// The addresses that clients use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Vip {
+    /// Of a Service that is there all the time.
+    Steady(u8),
+    /// Of a Service that comes and goes.
+    Fleeting(u8),
+    /// That moves.
+    Moving,
+}
+
+impl Vip {
+    /// The address.
+    pub(crate) const fn address(self) -> Ipv4Addr {
+        match self {
+            Self::Steady(number) => Ipv4Addr::new(10, 97, 0, number + 1),
+            Self::Fleeting(number) => Ipv4Addr::new(10, 98, 0, number + 1),
+            Self::Moving => Ipv4Addr::new(10, 99, 0, 1),
+        }
+    }
+
+    /// The numbers of the Services that it may belong to.
+    pub(crate) const fn owners(self) -> [u8; 2] {
+        match self {
+            Self::Steady(number) => [number; 2],
+            Self::Fleeting(number) => [STEADY + number; 2],
+            Self::Moving => MOVING,
+        }
+    }
+}
+
+/// Endpoint `number` of a Service.
+pub(crate) const fn endpoint(service: u8, number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 250, service, number)
+}
+
+/// The own address of a UDP socket that is connected to an endpoint of this Service.
+pub(crate) const fn source(service: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 251, service, 1)
+}
+
+/// The server behind every endpoint; ends on drop.
+#[derive(Debug)]
+pub(crate) struct Server {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Makes all endpoints local to `pod` and serves them.
+    pub(crate) fn start(pod: &Place) -> Result<Self> {
+        // A VIP that is nobody's at the moment ends at once instead of waiting for an answer.
+        let mut routes = "route add local 10.251.0.0/16 dev lo
+route add unreachable 10.98.0.0/16
+route add unreachable 10.99.0.0/16
+"
+        .to_owned();
+        for service in 0..=u8::MAX {
+            writeln!(routes, "route add local 10.250.{service}.0/24 dev lo src {}", source(service))?;
+        }
+        pod.namespace().ip_batch(&routes)?;
+        let listener = pod.run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)))?;
+        listener.set_nonblocking(true)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                let Ok((mut stream, _)) = listener.accept() else {
+                    thread::sleep(Duration::from_micros(50));
+                    continue;
+                };
+                if let Ok(SocketAddr::V4(local)) = stream.local_addr() {
+                    // A client that is gone already counts its own failure.
+                    let _ = stream.write_all(&local.ip().octets());
+                }
+            }
+        });
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The stress: endpoint sets are replaced as fast as the dataplane can, Services come, go and change their addresses,
+//! and clients connect the whole time. Nobody may ever see half an update.
+//!
+//! Every endpoint's address tells whose it is (`endpoints`), so a client knows at once when it was led astray. Tables
+//! are written by the agent's own library, because no directory of manifests changes a thousand times a second.
+//! `SIDESTEP_STRESS_SECONDS` says for how long; CI takes a few seconds.
+
+mod clients;
+mod endpoints;
+mod random;
+mod writer;
+
+use std::time::{Duration, Instant};
+
+use proxy_agent::dataplane::{Capacity, Dataplane, Options, attach, load};
+use sidestep_tests::lab;
+
+use clients::Clients;
+use endpoints::Server;
+use writer::Writer;
+
+/// How many replacements a second it takes for the stress to prove anything.
+const REPLACEMENTS: u64 = 1000;
+
+/// Promise 2: nobody ever sees half an update.
+#[test]
+fn no_client_is_misled_while_the_tables_are_rewritten() {
+    let lab = lab!();
+    let seconds = std::env::var("SIDESTEP_STRESS_SECONDS").map_or(5, |text| text.parse().expect("seconds"));
+    let pod = lab.pod("pod").expect("a pod");
+    let server = Server::start(&pod).expect("a server");
+    let options = Options {
+        pin_dir: lab.pin_directory().to_owned(),
+        cgroup_root: lab.root().path().to_owned(),
+        // Small, so that slots, ids and indexes are used again and again.
+        capacity: Capacity { services: 256, frontends: 512, endpoints: 1 << 14 },
+    };
+    let mut programs = load(&options).expect("the programs load");
+    attach(&mut programs, &options).expect("the programs attach");
+    let mut writer = Writer::new(Dataplane::open(&options).expect("the tables open"));
+    writer.create();
+
+    let clients = Clients::start(&pod);
+    let (start, limit) = (Instant::now(), Duration::from_secs(seconds));
+    while start.elapsed() < limit {
+        writer.step();
+    }
+    let rate = writer.replacements() / seconds.max(1);
+    let outcome = clients.stop();
+    drop(server);
+
+    println!(
+        "{seconds} s: {rate} endpoint-set replacements a second, {} Services created, {} deleted, {} addresses moved; \
+         {} connections of {} clients: {} misled, {} failed; {} found a Service that was just deleted",
+        writer.created(),
+        writer.deleted(),
+        writer.moved(),
+        outcome.connections,
+        clients::THREADS,
+        outcome.misled,
+        outcome.failed,
+        outcome.absent,
+    );
+    assert_eq!((outcome.misled, outcome.failed), (0, 0), "{:#?}", outcome.words);
+    assert!(outcome.connections > 100 * seconds, "the clients hardly got to connect");
+    assert!(rate >= REPLACEMENTS, "only {rate} replacements a second");
+}

@@ -1,0 +1,173 @@
+//! Rewrites the tables without pause.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use proxy_agent::{
+    dataplane::Dataplane,
+    plan::{Backend, Changes, Family, ServicePlan, ServicePortId, Target},
+};
+use proxy_common::{Address, AddressBits, FrontendKey, FrontendKind, Port, Protocol};
+
+use crate::{
+    endpoints::{FLEETING, MOVING, PORT, STEADY, Vip, endpoint},
+    random::Random,
+};
+
+/// Every so many replacements a Service comes or goes, and an address moves.
+const LIFECYCLE: u64 = 8;
+
+/// Every Service has a port of each.
+const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
+
+/// The only writer.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    dataplane: Dataplane,
+    random: Random,
+    /// Which of the Services that come and go are there.
+    present: [bool; FLEETING as usize],
+    /// Which of the two has the address that moves.
+    owner: usize,
+    replacements: u64,
+    created: u64,
+    deleted: u64,
+    moved: u64,
+}
+
+impl Writer {
+    /// Writes through `dataplane`.
+    pub(crate) const fn new(dataplane: Dataplane) -> Self {
+        Self {
+            dataplane,
+            random: Random::new(99),
+            present: [false; FLEETING as usize],
+            owner: 0,
+            replacements: 0,
+            created: 0,
+            deleted: 0,
+            moved: 0,
+        }
+    }
+
+    /// Endpoint sets that were replaced.
+    pub(crate) const fn replacements(&self) -> u64 {
+        self.replacements
+    }
+
+    /// Services that were created.
+    pub(crate) const fn created(&self) -> u64 {
+        self.created
+    }
+
+    /// Services that were deleted.
+    pub(crate) const fn deleted(&self) -> u64 {
+        self.deleted
+    }
+
+    /// How often the address moved.
+    pub(crate) const fn moved(&self) -> u64 {
+        self.moved
+    }
+
+    /// Installs the Services that are there all the time.
+    pub(crate) fn create(&mut self) {
+        let steady = (0..STEADY).map(|number| (number, Vip::Steady(number)));
+        let install = steady
+            .chain([(MOVING[0], Vip::Moving)])
+            .flat_map(|(number, vip)| self.both(number, vip))
+            .collect();
+        let vips = (0..STEADY).map(Vip::Steady).chain([Vip::Moving]);
+        let addresses = vips.map(|vip| (address(vip.address()), AddressBits::CLUSTER_IP)).collect();
+        self.apply(&Changes { complete: true, install, addresses, ..Changes::default() });
+    }
+
+    /// Replaces a few endpoint sets; now and then a Service comes or goes, or an address moves.
+    pub(crate) fn step(&mut self) {
+        for _ in 0..LIFECYCLE {
+            let number =
+                if self.random.below(2) == 0 { self.random.below(4) } else { self.random.below(STEADY) };
+            let protocol = if self.random.below(2) == 0 { Protocol::Tcp } else { Protocol::Udp };
+            let plan = self.plan(number, protocol, Vip::Steady(number));
+            self.apply(&Changes { install: vec![plan], ..Changes::default() });
+            self.replacements += 1;
+        }
+        self.come_or_go();
+        self.move_address();
+    }
+
+    fn come_or_go(&mut self) {
+        let number = self.random.below(FLEETING);
+        let vip = Vip::Fleeting(number);
+        let present = &mut self.present[usize::from(number)];
+        *present = !*present;
+        if *present {
+            self.created += 1;
+            let install = self.both(STEADY + number, vip).into();
+            let addresses = vec![(address(vip.address()), AddressBits::CLUSTER_IP)];
+            self.apply(&Changes { install, addresses, ..Changes::default() });
+        } else {
+            self.deleted += 1;
+            let remove = PROTOCOLS.map(|protocol| id(STEADY + number, protocol)).into();
+            let addresses = vec![(address(vip.address()), AddressBits::NONE)];
+            self.apply(&Changes { remove, addresses, ..Changes::default() });
+        }
+    }
+
+    /// One Service takes over another one's address, in one change.
+    fn move_address(&mut self) {
+        let old = MOVING[self.owner];
+        self.owner = 1 - self.owner;
+        self.moved += 1;
+        let install = self.both(MOVING[self.owner], Vip::Moving).into();
+        let remove = PROTOCOLS.map(|protocol| id(old, protocol)).into();
+        self.apply(&Changes { install, remove, ..Changes::default() });
+    }
+
+    /// Plans for both ports of this Service.
+    fn both(&mut self, number: u8, vip: Vip) -> [ServicePlan; 2] {
+        PROTOCOLS.map(|protocol| self.plan(number, protocol, vip))
+    }
+
+    /// A plan for this Service with endpoints drawn anew.
+    fn plan(&mut self, number: u8, protocol: Protocol, vip: Vip) -> ServicePlan {
+        let first = 1 + self.random.below(200);
+        let count = 1 + self.random.below(12);
+        let backends: Vec<Backend> = (first..first + count)
+            .map(|last| Backend {
+                address: address(endpoint(number, last)),
+                port: Port::new(PORT),
+                serving: true,
+            })
+            .collect();
+        let all = Target::Backends(0..u32::from(count));
+        let key = FrontendKey::new(address(vip.address()), Port::new(80), protocol as u8);
+        ServicePlan {
+            id: id(number, protocol),
+            frontends: vec![(key, FrontendKind::ClusterIp)],
+            affinity_seconds: if number.is_multiple_of(4) { 600 } else { 0 },
+            backends,
+            cluster: all.clone(),
+            inside: all.clone(),
+            outside: all,
+        }
+    }
+
+    fn apply(&mut self, changes: &Changes) {
+        let problems = self.dataplane.apply(changes);
+        assert!(problems.is_empty(), "{problems:?}");
+    }
+}
+
+fn address(ip: Ipv4Addr) -> Address {
+    IpAddr::V4(ip).into()
+}
+
+fn id(number: u8, protocol: Protocol) -> ServicePortId {
+    ServicePortId {
+        namespace: "stress".to_owned(),
+        name: format!("service-{number}"),
+        port: String::new(),
+        protocol,
+        family: Family::V4,
+    }
+}

@@ -1,0 +1,96 @@
+//! An unconnected UDP socket stays with an endpoint while that one serves: QUIC depends on it.
+
+use sidestep_tests::{
+    cluster,
+    cluster::{at, service, slice, spread},
+    eventually,
+    manifest::Conditions,
+    traffic::Asker,
+};
+
+/// One socket and one VIP: one endpoint.
+#[test]
+fn a_socket_stays_with_its_endpoint() {
+    let cluster = cluster!(3);
+    cluster.serve("dns", &service("dns", &["10.96.0.53"])).expect("manifests");
+    let _agent = cluster.lab.agent().expect("an agent");
+    let vip = at("10.96.0.53:53");
+    cluster.client.run(|| {
+        let asker = Asker::v4().expect("a socket");
+        let answers = spread(60, || asker.ask(vip).map(|(answer, _)| answer.server));
+        assert_eq!(answers.len(), 1, "{answers:?}");
+    });
+}
+
+/// ST-5: a socket stays while its endpoint drains, and goes elsewhere once it is gone.
+#[test]
+fn a_socket_leaves_an_endpoint_that_is_gone_but_not_one_that_drains() {
+    let cluster = cluster!(2);
+    cluster.lab.manifests().write("dns.yaml", &[&service("dns", &["10.96.0.53"])]).expect("manifests");
+    cluster.endpoints("dns", &cluster.slice_v4("dns", 0..2)).expect("manifests");
+    let _agent = cluster.lab.agent().expect("an agent");
+    let vip = at("10.96.0.53:53");
+    cluster.client.run(|| {
+        let asker = Asker::v4().expect("a socket");
+        let first = asker.ask(vip).expect("an answer").0.server;
+        let (old, new) = if first == "pod-0" { (0, 1) } else { (1, 0) };
+        let (old, new) = (&cluster.backends[old], &cluster.backends[new]);
+        let with_old = |conditions| slice("dns").endpoint(old.place.v4, conditions).ready(new.place.v4);
+
+        cluster.endpoints("dns", &with_old(Conditions::DRAINING)).expect("manifests");
+        eventually("new sockets avoid the endpoint that drains", || {
+            let answers = spread(20, || Asker::v4()?.ask(vip).map(|(answer, _)| answer.server));
+            !answers.contains_key(&first)
+        });
+        assert_eq!(asker.ask(vip).expect("an answer").0.server, first, "the old socket stays");
+
+        cluster.endpoints("dns", &with_old(Conditions::GONE)).expect("manifests");
+        eventually("the old socket goes elsewhere", || {
+            let (answer, source) = asker.ask(vip).expect("an answer");
+            assert_eq!(source, vip);
+            answer.server != first
+        });
+    });
+}
+
+/// More VIPs than a socket remembers by itself: every answer has the right source, and every VIP keeps its endpoint.
+#[test]
+fn a_socket_talks_to_twenty_services() {
+    let cluster = cluster!(3);
+    let vips: Vec<_> = (1..=20).map(|number| at(&format!("10.96.2.{number}:53"))).collect();
+    for (number, vip) in vips.iter().enumerate() {
+        let name = format!("dns-{number}");
+        cluster.serve(&name, &service(&name, &[&vip.ip().to_string()])).expect("manifests");
+    }
+    let _agent = cluster.lab.agent().expect("an agent");
+    cluster.client.run(|| {
+        let asker = Asker::v6().expect("a socket");
+        let mapped = |vip: &std::net::SocketAddr| at(&format!("[::ffff:{}]:53", vip.ip()));
+        let ask = |vip| {
+            let (answer, source) = asker.ask(mapped(vip)).expect("an answer");
+            assert_eq!(source, mapped(vip));
+            answer.server
+        };
+        let first: Vec<String> = vips.iter().map(ask).collect();
+        for _ in 0..3 {
+            let again: Vec<String> = vips.iter().rev().map(ask).collect();
+            assert!(again.iter().rev().eq(first.iter()), "{first:?}\n{again:?}");
+        }
+    });
+}
+
+/// Two Services with the same endpoint: the source of an answer is the VIP that was asked last.
+#[test]
+fn two_services_share_an_endpoint() {
+    let cluster = cluster!(1);
+    for (name, ip) in [("one", "10.96.0.1"), ("two", "10.96.0.2")] {
+        cluster.serve(name, &service(name, &[ip])).expect("manifests");
+    }
+    let _agent = cluster.lab.agent().expect("an agent");
+    cluster.client.run(|| {
+        let asker = Asker::v4().expect("a socket");
+        for vip in [at("10.96.0.1:53"), at("10.96.0.2:53"), at("10.96.0.1:53"), at("10.96.0.2:53")] {
+            assert_eq!(asker.ask(vip).expect("an answer").1, vip);
+        }
+    });
+}

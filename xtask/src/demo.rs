@@ -1,0 +1,76 @@
+//! `cargo xtask demo`: a node made of network namespaces, the agent on `deploy/demo`, and real traffic.
+//!
+//! Every row of the table is a promise that was put to the test in front of the reader: a row that is off makes
+//! the demo fail. Nothing outside of the lab's own namespaces, cgroup and pins is touched.
+
+mod cast;
+mod netfilter;
+mod scenes;
+mod table;
+
+use std::{path::Path, time::Instant};
+
+use anyhow::{Context, Result, ensure};
+use sidestep_tests::{Agent, Lab};
+
+use crate::{
+    build::{agent, kernel},
+    setup::{self, Need},
+};
+use cast::Cast;
+use table::Table;
+
+/// Runs the demo; an error if anything is off.
+pub(crate) fn run() -> Result<()> {
+    if let Some(reason) = sidestep_tests::skip::missing() {
+        anyhow::bail!("the demo cannot run: {reason}");
+    }
+    setup::ensure(&[Need::KernelBuild, Need::Network])?;
+    kernel::build()?;
+    agent::build(agent::Profile::Dev)?;
+    let start = Instant::now();
+    let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/demo").canonicalize()?;
+    let lab = Lab::new().context("making the lab")?;
+    let name = lab.name().to_owned();
+    let mut cast = Cast::assemble(&lab)?;
+    println!("The lab {name}, a node with its pods, each in a network namespace of its own:");
+    println!("{cast}");
+
+    lab.manifests().copy_from(&manifests)?;
+    let ready = Instant::now();
+    let mut agent = Agent::start(&lab)?;
+    println!(
+        "sidestep run --manifests deploy/demo: ready after {} ms. Now a client pod talks to addresses that\n\
+         exist nowhere but in BPF maps:\n",
+        ready.elapsed().as_millis()
+    );
+
+    let table = play(&lab, &mut cast, &mut agent)?;
+    println!("{table}\n");
+    let netfilter_is_clean = netfilter::show(&lab)?;
+    drop(agent);
+    lab.sidestep(&["cleanup"]).context("cleaning up")?;
+    drop(cast);
+    drop(lab);
+    println!("\nCleaned up {name} after {:.1} s.", start.elapsed().as_secs_f32());
+    ensure!(netfilter_is_clean, "netfilter holds a Service: see above");
+    ensure!(table.is_flawless(), "{} of the rows above are off", table.flaws());
+    Ok(())
+}
+
+fn play(lab: &Lab, cast: &mut Cast, agent: &mut Agent) -> Result<Table> {
+    let mut table = Table::default();
+    table.push(scenes::web(cast));
+    table.push(scenes::web_over_ipv6(cast));
+    table.push(scenes::web_over_mapped_ipv6(cast));
+    table.push(scenes::node_port(cast));
+    table.push(scenes::node_port_on_loopback(lab));
+    table.push(scenes::names_unconnected(cast));
+    table.push(scenes::names_connected(cast));
+    table.push(scenes::sticky(cast));
+    table.push(scenes::nobody_there(cast));
+    table.push(scenes::unknown_port(cast));
+    table.push(scenes::a_pod_goes_away(lab, cast)?);
+    table.push(scenes::the_agent_crashes(lab, cast, agent)?);
+    Ok(table)
+}

@@ -1,0 +1,73 @@
+//! Shows that netfilter holds no Service: not a rule, not a connection.
+
+use std::{path::Path, process::Command};
+
+use anyhow::{Context, Result};
+use sidestep_tests::Lab;
+
+/// What would name a Service of the demo.
+const SERVICES: [&str; 4] = ["10.96.", "fd00:10:96:", "30080", "DNAT"];
+
+/// What is asked in every namespace.
+const QUESTIONS: [&[&str]; 4] = [
+    &["iptables-save", "-t", "nat"],
+    &["ip6tables-save", "-t", "nat"],
+    &["nft", "list", "ruleset"],
+    &["conntrack", "-L"],
+];
+
+/// Asks in the node and in every pod; prints what was found, and returns whether it was nothing.
+pub(super) fn show(lab: &Lab) -> Result<bool> {
+    let names = lab_namespaces(lab)?;
+    println!("Netfilter in the {} namespaces of the lab:", names.len());
+    let mut clean = true;
+    for question in QUESTIONS {
+        let command = question.join(" ");
+        if !is_installed(question[0]) {
+            println!("  {command:<24} not installed here");
+            continue;
+        }
+        let (mut lines, mut found) = (0, Vec::new());
+        for name in &names {
+            let output = Command::new("ip")
+                .args(["netns", "exec", name])
+                .args(question)
+                .output()
+                .context("ip netns exec")?;
+            let text = String::from_utf8_lossy(&output.stdout);
+            let entries =
+                text.lines().filter(|line| !line.is_empty() && !line.starts_with(['#', ':', '*', 'C']));
+            for line in entries {
+                lines += 1;
+                if SERVICES.iter().any(|service| line.contains(service)) {
+                    found.push(format!("    {name}: {line}"));
+                }
+            }
+        }
+        println!("  {command:<24} {lines} entries, {} of them of a Service", found.len());
+        found.iter().take(5).for_each(|line| println!("{line}"));
+        clean &= found.is_empty();
+    }
+    Ok(clean)
+}
+
+/// The names of the lab's namespaces.
+fn lab_namespaces(lab: &Lab) -> Result<Vec<String>> {
+    let node = lab.node().namespace().path();
+    let directory = node.parent().context("a directory of namespaces")?;
+    let prefix = format!("{}-", lab.name());
+    let mut names: Vec<String> = std::fs::read_dir(directory)?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.starts_with(&prefix))
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+fn is_installed(program: &str) -> bool {
+    std::env::var_os("PATH").is_some_and(|path| {
+        std::env::split_paths(&path)
+            .chain([Path::new("/usr/sbin").to_owned()])
+            .any(|folder| folder.join(program).exists())
+    })
+}

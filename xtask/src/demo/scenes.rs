@@ -1,0 +1,85 @@
+//! What is tried, one function a row.
+
+mod changes;
+mod requests;
+
+pub(super) use changes::{a_pod_goes_away, the_agent_crashes};
+
+use std::time::Instant;
+
+use sidestep_tests::{
+    Lab,
+    cluster::at,
+    traffic::{Asker, connect, is_refused},
+};
+
+use super::{cast::Cast, table::Row};
+
+/// TCP to a ClusterIP: every pod gets its share.
+pub(super) fn web(cast: &Cast) -> Row {
+    requests::http("web: TCP through the ClusterIP", &cast.client, "10.96.0.10:80", 3)
+}
+
+/// The same in IPv6.
+pub(super) fn web_over_ipv6(cast: &Cast) -> Row {
+    requests::http("web6: TCP over IPv6", &cast.client, "[fd00:10:96::10]:80", 3)
+}
+
+/// The same with a socket for IPv6 that talks IPv4.
+pub(super) fn web_over_mapped_ipv6(cast: &Cast) -> Row {
+    requests::http("web6: an IPv6 socket for IPv4", &cast.client, "[::ffff:10.96.0.16]:80", 3)
+}
+
+/// A NodePort at the node's address, from a pod.
+pub(super) fn node_port(cast: &Cast) -> Row {
+    requests::http("web: NodePort, from a pod", &cast.client, "192.0.2.10:30080", 3)
+}
+
+/// A NodePort at loopback, from a process of the node.
+pub(super) fn node_port_on_loopback(lab: &Lab) -> Row {
+    requests::http("web: NodePort, from the node", lab.node(), "127.0.0.1:30080", 3)
+}
+
+/// UDP, a new socket for each question.
+pub(super) fn names_unconnected(cast: &Cast) -> Row {
+    requests::names("dns: UDP, sendto and recvfrom", cast, false)
+}
+
+/// UDP, a new connected socket for each question.
+pub(super) fn names_connected(cast: &Cast) -> Row {
+    requests::names("dns: UDP, connect and send", cast, true)
+}
+
+/// ClientIP affinity: one pod for one client.
+pub(super) fn sticky(cast: &Cast) -> Row {
+    requests::http("sticky: ClientIP affinity", &cast.client, "10.96.0.20:80", 1)
+}
+
+/// No endpoints: ECONNREFUSED, at once, in every way of talking.
+pub(super) fn nobody_there(cast: &Cast) -> Row {
+    refused("empty: no endpoints", cast, "10.96.0.99:80")
+}
+
+/// A port that the ClusterIP does not have.
+pub(super) fn unknown_port(cast: &Cast) -> Row {
+    let mut row = refused("dns: a port that it lacks", cast, "10.96.0.53:54");
+    cast.client.run(|| {
+        let refused = Asker::v4().and_then(|asker| asker.ask(at("10.96.0.53:54")));
+        row.expect(is_refused(&refused), || format!("sendto: {refused:?}"));
+    });
+    row
+}
+
+fn refused(what: &str, cast: &Cast, address: &str) -> Row {
+    let mut row = Row::new(what, address);
+    cast.client.run(|| {
+        let start = Instant::now();
+        let result = connect(at(address));
+        let took = start.elapsed();
+        row.requests = 1;
+        row.expect(is_refused(&result), || format!("connect: {result:?}"));
+        row.expect(took.as_millis() < 500, || format!("refused only after {took:?}"));
+        row.note = format!("ECONNREFUSED after {} µs", took.as_micros());
+    });
+    row
+}
