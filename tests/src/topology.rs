@@ -25,6 +25,11 @@ pub const NODE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x192, 0, 0, 0, 0, 0x
 pub const OTHER_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 11);
 /// The other node's address in IPv6.
 pub const OTHER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x192, 0, 0, 0, 0, 0x11);
+/// Where ClusterIPs come from. Pods have no way there: an address that is not translated fails at once, where a
+/// packet into the void would take seconds to.
+const CLUSTER_IPS_V4: &str = "10.96.0.0/12";
+/// The same for IPv6.
+const CLUSTER_IPS_V6: &str = "fd00:10:96::/112";
 /// The bridge's address in IPv4, which is the pods' gateway and also the node's own.
 pub const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 1);
 /// The bridge's address in IPv6.
@@ -100,6 +105,8 @@ addr add {v6}/64 dev eth0 nodad
 link set eth0 up
 route add default via {GATEWAY_V4}
 route add default via {GATEWAY_V6}
+route add unreachable {CLUSTER_IPS_V4}
+route add unreachable {CLUSTER_IPS_V6}
 "
     ))?;
     Ok(Place { name: name.to_owned(), namespace: Arc::new(namespace), cgroup, v4, v6 })
