@@ -63,7 +63,7 @@ fn a_socket_talks_to_twenty_services_with_an_endpoint_each() {
     let servers: Vec<UdpServer> = vips
         .iter()
         .zip(6001..)
-        .map(|(vip, port)| {
+        .flat_map(|(vip, port)| {
             let name = format!("dns-{port}");
             let service = Service::new(&name, &[&vip.ip().to_string()]).port(DNS, Protocol::Udp, 53);
             let slice = EndpointSlice::new(&name).port(DNS, Protocol::Udp, port);
@@ -74,7 +74,6 @@ fn a_socket_talks_to_twenty_services_with_an_endpoint_each() {
                 UdpServer::start(&backend.place, &name, port).expect("a server")
             })
         })
-        .flatten()
         .collect();
     let _agent = cluster.lab.agent().expect("an agent");
     every_answer_has_its_source(&cluster, &vips);

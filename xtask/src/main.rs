@@ -5,6 +5,7 @@
 mod build;
 mod demo;
 mod lint;
+mod load;
 mod process;
 mod progress;
 mod setup;
@@ -32,6 +33,8 @@ enum Command {
     Build(build::Args),
     /// Watch Services work in a lab of network namespaces, by the agent on `deploy/demo`
     Demo,
+    /// Load the kernel programs on a cgroup of their own and show how to inspect them
+    BuildAndLoad(load::Args),
     /// Check the format and run clippy, on the host's crates and the kernel programs
     Lint,
     /// Run all tests, or those whose name contains a filter
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Command::Setup => setup::run(),
         Command::Build(args) => build::run(&args),
         Command::Demo => demo::run(),
+        Command::BuildAndLoad(args) => load::run(&args),
         Command::Lint => lint::run(),
         Command::Test(args) => test::run(&args),
         Command::Vm(args) => vm::run(&args),

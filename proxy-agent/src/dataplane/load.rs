@@ -155,6 +155,22 @@ pub(super) fn program<'a>(ebpf: &'a mut Ebpf, hook: &Hook) -> Result<&'a mut Cgr
         .map_err(|source| Error::Program { action: "load", program: hook.name, source })
 }
 
+/// How many instructions the verifier walked for each loaded program (5.16), by the program's name.
+pub fn verified_instructions(ebpf: &mut Ebpf) -> Result<Vec<(&'static str, u32)>, Error> {
+    let mut counts = Vec::with_capacity(HOOKS.len());
+    for hook in &HOOKS {
+        let info = program(ebpf, hook)?.info().map_err(|source| Error::Program {
+            action: "ask for",
+            program: hook.name,
+            source,
+        })?;
+        if let Some(count) = info.verified_instruction_count() {
+            counts.push((hook.name, count));
+        }
+    }
+    Ok(counts)
+}
+
 /// Attaches every program to the cgroup, or puts it behind the link that is pinned there already.
 pub fn attach(ebpf: &mut Ebpf, options: &Options) -> Result<(), Error> {
     let cgroup_root = &options.cgroup_root;

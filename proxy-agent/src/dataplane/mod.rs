@@ -26,7 +26,7 @@ mod tables;
 
 pub use bpf::attached_programs;
 pub use install::{Dataplane, Installed};
-pub use load::{Capacity, HOOKS, Hook, Options, attach, cleanup, is_attached, load};
+pub use load::{Capacity, HOOKS, Hook, Options, attach, cleanup, is_attached, load, verified_instructions};
 pub use mapped::Mapped;
 pub use system::{
     Cgroup2, bpffs_mounted, cgroup2_mount, ensure_bpffs, has_set_retval, netns_cookie, netns_cookie_of,

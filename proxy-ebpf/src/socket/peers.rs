@@ -69,7 +69,11 @@ pub(super) fn datagram_peer(ctx: &SockAddrContext, destination: &FrontendKey) ->
     if datagrams.evicted == 0 {
         return None;
     }
-    overflowed(ctx, &destination.address, destination.port, OverflowKey::BY_FRONTEND)
+    let mut translation = overflowed(ctx, &destination.address, destination.port, OverflowKey::BY_FRONTEND)?;
+    // Back among the latest: the answer may come from an endpoint that several Services share.
+    translation.checksum = 0;
+    remember_datagram(ctx, &translation);
+    Some(translation)
 }
 
 /// What the program asked for, if a datagram from `address` and `port` answers it.
@@ -101,7 +105,7 @@ pub(super) fn datagram_frontend(
 /// Records a translation for datagrams: over the old one for the same address, else in a free entry, else
 /// in place of the oldest, which moves to OVERFLOW.
 #[inline(always)]
-pub(super) fn remember_datagram(ctx: &SockAddrContext, translation: Translation) {
+pub(super) fn remember_datagram(ctx: &SockAddrContext, translation: &Translation) {
     // SAFETY: as in `remember_connected`; a null initial value asks for zeros, which is `Datagrams::EMPTY`.
     let Some(datagrams) = (unsafe { DATAGRAMS.get_or_insert_ptr_mut(ctx, None).as_mut() }) else {
         count::socket(Total::UnrecordedSocket);
@@ -123,7 +127,7 @@ pub(super) fn remember_datagram(ctx: &SockAddrContext, translation: Translation)
         datagrams.evicted = oldest.wrapping_add(1);
         oldest
     });
-    *entry_mut(datagrams, place) = translation;
+    *entry_mut(datagrams, place) = *translation;
     datagrams.latest = place % Datagrams::LEN as u32;
 }
 

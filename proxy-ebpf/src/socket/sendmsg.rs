@@ -73,7 +73,7 @@ fn sendmsg(ctx: &SockAddrContext, hook: Hook) -> i32 {
         }
         Decision::Forward(forward) => {
             let endpoint = forward.endpoint;
-            peers::remember_datagram(ctx, Translation::new(&destination, &endpoint));
+            peers::remember_datagram(ctx, &Translation::new(&destination, &endpoint));
             rewrite(ctx, hook, &endpoint.address, endpoint.port);
             count::connection(endpoint.service);
             debug!(
