@@ -19,6 +19,7 @@ use std::{
 
 use anyhow::Result;
 use sidestep_tests::Place;
+use socket2::SockRef;
 
 /// The port of every endpoint.
 pub(crate) const PORT: u16 = 8080;
@@ -86,15 +87,12 @@ impl Server {
         }
         pod.namespace().ip_batch(&routes)?;
         let listener = pod.run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)))?;
-        listener.set_nonblocking(true)?;
+        SockRef::from(&listener).set_read_timeout(Some(Duration::from_millis(20)))?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                let Ok((mut stream, _)) = listener.accept() else {
-                    thread::sleep(Duration::from_micros(50));
-                    continue;
-                };
+                let Ok((mut stream, _)) = listener.accept() else { continue };
                 if let Ok(SocketAddr::V4(local)) = stream.local_addr() {
                     // A client that is gone already counts its own failure.
                     let _ = stream.write_all(&local.ip().octets());
