@@ -62,6 +62,7 @@ impl Address {
 
     /// The "any" address of this address's family: what NodePort frontends are keyed by.
     #[inline(always)]
+    #[must_use]
     pub const fn any_of_family(&self) -> Self {
         if self.is_v4() { Self::ANY_V4 } else { Self::ANY_V6 }
     }

@@ -100,7 +100,7 @@ impl Memory {
 
     fn put(&mut self, slot: u32, id: u32) {
         let endpoint = Endpoint {
-            address: Address::from_v4([10, 1, (id >> 8) as u8, id as u8]),
+            address: Address::from_v4((0x0a01_0000 | id).to_be_bytes()),
             id,
             service: 1,
             port: Port::new(8080),

@@ -100,7 +100,7 @@ struct Explanation {
     decision: &'static str,
     reason: Option<&'static str>,
     endpoint: Option<String>,
-    explanation: String,
+    because: String,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -119,7 +119,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 fn explain(tables: &Tables, key: &FrontendKey, client: &Client) -> Explanation {
     let recorder = Recorder { tables, steps: RefCell::default() };
     let decision = select(&recorder, key, client, monotonic_nanoseconds, || 0);
-    let (service, name, reason, endpoint, explanation) = match decision {
+    let (service, name, reason, endpoint, because) = match decision {
         Decision::NotService => {
             (None, "not-a-service", None, None, "left alone: nothing of Sidestep's".to_owned())
         }
@@ -145,7 +145,7 @@ fn explain(tables: &Tables, key: &FrontendKey, client: &Client) -> Explanation {
         decision: name,
         reason,
         endpoint,
-        explanation,
+        because,
     }
 }
 
@@ -163,7 +163,7 @@ fn print(explanation: &Explanation) {
     println!(
         "decision    {}: {}",
         explanation.reason.unwrap_or(explanation.decision),
-        explanation.explanation
+        explanation.because
     );
     if let Some(endpoint) = &explanation.endpoint {
         println!("endpoint    {endpoint}");

@@ -48,13 +48,13 @@ pub(super) struct Endpoint {
 /// All installed Service ports, sorted by name.
 pub(super) fn read(tables: &Tables) -> Result<Vec<Installed>, MapError> {
     let mut frontends: HashMap<u32, Vec<(FrontendKey, u8)>> = HashMap::new();
-    for entry in tables.frontends.iter() {
+    for entry in &tables.frontends {
         let (key, value) = entry?;
         frontends.entry(value.service).or_default().push((key, value.kind));
     }
     let mut endpoints = endpoints(tables);
     let mut all = Vec::new();
-    for entry in tables.names.iter() {
+    for entry in &tables.names {
         let (index, name) = entry?;
         let Some(record) = tables.services.load(index) else { continue };
         let mut keys = frontends.remove(&index).unwrap_or_default();

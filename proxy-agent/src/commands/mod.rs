@@ -83,7 +83,7 @@ impl Cli {
             Command::Explain(arguments) => explain::run(&arguments),
             Command::Doctor(arguments) => doctor::run(&arguments),
             Command::Cleanup(arguments) => cleanup::run(&arguments),
-            Command::Completions(arguments) => manual::completions(&arguments),
+            Command::Completions(arguments) => Ok(manual::completions(&arguments)),
             Command::Man(arguments) => manual::man(&arguments),
         }
     }

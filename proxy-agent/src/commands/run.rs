@@ -105,12 +105,11 @@ async fn serve(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
 /// Runs the source until nobody listens.
 async fn follow(arguments: Arguments, node: String, events: mpsc::Sender<Batch>) -> anyhow::Result<()> {
-    match &arguments.manifests {
-        Some(directory) => source::manifests::run(directory, events).await?,
-        None => {
-            let client = source::kube::connect(arguments.server.as_deref()).await?;
-            source::kube::run(client, &node, events).await;
-        }
+    if let Some(directory) = &arguments.manifests {
+        source::manifests::run(directory, events).await?;
+    } else {
+        let client = source::kube::connect(arguments.server.as_deref()).await?;
+        source::kube::run(client, &node, events).await;
     }
     Ok(())
 }
@@ -169,7 +168,11 @@ impl Agent {
             synced: false,
             problems: Vec::new(),
         };
-        let planner = Planner::new(&node);
+        let mut planner = Planner::new(&node);
+        // The way to the API server outlives its list of endpoints; the planner takes no other plan.
+        for plan in dataplane.recall(|id| id.namespace == "default" && id.name == "kubernetes") {
+            planner.recall(plan);
+        }
         let mut agent = Self { planner, dataplane, ebpf, options, run_dir, report, refused: Vec::new() };
         agent.write_report();
         Ok(agent)

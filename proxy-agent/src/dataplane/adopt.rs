@@ -29,19 +29,19 @@ pub(super) struct Adopted {
 pub(super) fn adopt(tables: &Tables) -> Result<Adopted, Error> {
     let mut adopted = Adopted::default();
     let mut frontends: HashMap<u32, Vec<(FrontendKey, FrontendKind)>> = HashMap::new();
-    for entry in tables.frontends.iter() {
+    for entry in &tables.frontends {
         let (key, value) = entry.map_err(Error::map("FRONTENDS"))?;
         match FrontendKind::from_number(value.kind) {
             Some(kind) => frontends.entry(value.service).or_default().push((key, kind)),
             None => adopted.orphans.push(key),
         }
     }
-    for entry in tables.addresses.iter() {
+    for entry in &tables.addresses {
         let (address, value) = entry.map_err(Error::map("ADDRESSES"))?;
         adopted.addresses.insert(address, value.kind);
     }
     let mut live = live_slots(tables);
-    for entry in tables.names.iter() {
+    for entry in &tables.names {
         let (index, name) = entry.map_err(Error::map("NAMES"))?;
         let (Some(id), Some(record)) = (names::from_table(&name), tables.services.load(index)) else {
             continue;

@@ -74,8 +74,7 @@ impl Dataplane {
         let mut grace = Grace::new(Tables::grace(&options.pin_dir)?)?;
         let Adopted { installed, orphans, addresses, indexes, ids } = adopt(&tables)?;
         // What nothing leads to may still be read by a program that began before the last agent ended.
-        grace.retire(Retired { slots: vec![0..0], ..Retired::default() });
-        grace.wait();
+        grace.pass();
         let blocks = installed.values().map(|found| found.block.clone()).collect();
         Ok(Self {
             slots: Slab::new(tables.endpoints.len(), blocks),
@@ -143,7 +142,9 @@ impl Dataplane {
             let planned: HashSet<Address> = changes.addresses.iter().map(|(address, _)| *address).collect();
             let strays: Vec<Address> =
                 self.addresses.keys().filter(|address| !planned.contains(address)).copied().collect();
-            strays.into_iter().for_each(|address| self.remove_address(address));
+            for address in strays {
+                self.remove_address(address);
+            }
         }
         for index in &retired.services {
             // The name goes last: until here a restarted agent would have found the Service by it.
@@ -237,7 +238,9 @@ impl Dataplane {
                 taken.push(id);
                 ids.push((id, generation));
             } else {
-                taken.into_iter().for_each(|id| self.ids.give(id));
+                for id in taken {
+                    self.ids.give(id);
+                }
                 if !reused {
                     self.slots.give(block);
                 }
@@ -375,9 +378,16 @@ impl Dataplane {
     }
 
     fn reuse(&mut self, freed: Retired) {
-        freed.slots.into_iter().for_each(|run| self.slots.give(run));
-        freed.ids.into_iter().for_each(|id| self.ids.give(id));
-        freed.services.into_iter().for_each(|index| self.indexes.give(index));
+        let Retired { slots, ids, services } = freed;
+        for run in slots {
+            self.slots.give(run);
+        }
+        for id in ids {
+            self.ids.give(id);
+        }
+        for index in services {
+            self.indexes.give(index);
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `install` | [`Dataplane`]: applies [`crate::plan::Changes`]; the order of writes and why it is safe |
 //! | `adopt` | what a restarted agent finds in the tables |
+//! | `recall` | the tables read back as a plan |
 //! | `slab`, `ids` | which slots, indexes and endpoint ids are free |
 //! | `grace` | giving things back only when no program can still be reading them |
 //! | `tables` | the pinned maps, typed; `mapped`: those that are memory |
@@ -20,6 +21,7 @@ mod install;
 mod load;
 mod mapped;
 mod names;
+mod recall;
 mod slab;
 mod system;
 mod tables;

@@ -8,6 +8,7 @@ fn read(slice: Value) -> Option<EndpointSlice> {
     EndpointSlice::read(serde_json::from_value(slice).expect("an EndpointSlice"))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "callers write `json!` in place")]
 fn slice(endpoints: Value) -> EndpointSlice {
     read(json!({
         "metadata": {"name": "web-1", "namespace": "default", "labels": {(SERVICE_NAME): "web"}},
@@ -153,6 +154,6 @@ fn a_huge_slice_is_cut_and_named() {
 /// Ten thousand slices of ten endpoints stay below 10 MB.
 #[test]
 fn endpoints_are_small() {
-    assert!(size_of::<Endpoint>() <= 28, "{}", size_of::<Endpoint>());
+    assert!(size_of::<Endpoint>() <= 32, "{}", size_of::<Endpoint>());
     assert!(size_of::<EndpointSlice>() <= 128, "{}", size_of::<EndpointSlice>());
 }

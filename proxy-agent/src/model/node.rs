@@ -11,7 +11,7 @@ pub struct Node {
     pub name: Box<str>,
     /// The label `topology.kubernetes.io/zone`.
     pub zone: Option<Box<str>>,
-    /// `status.addresses` of the types InternalIP and ExternalIP, in that order.
+    /// `status.addresses` of the types `InternalIP` and `ExternalIP`, in that order.
     pub addresses: Box<[Address]>,
     /// Fields that could not be used.
     pub flaws: Box<[Flaw]>,
@@ -47,7 +47,7 @@ impl Node {
 mod tests {
     use super::*;
 
-    /// IN-5: InternalIP first, then ExternalIP; the zone is a label.
+    /// IN-5: `InternalIP` first, then `ExternalIP`; the zone is a label.
     #[test]
     fn a_node_is_its_addresses_and_its_zone() {
         let wire = serde_json::from_value(serde_json::json!({

@@ -79,7 +79,7 @@ pub struct Restricted {
 
 impl Service {
     /// Checks and keeps what matters. Nothing for a Service that is none of a node's business: one that
-    /// another proxy serves (IN-1), a headless one, and an ExternalName (IN-2).
+    /// another proxy serves (IN-1), a headless one, and an `ExternalName` (IN-2).
     pub fn read(wire: wire::Service) -> Option<Self> {
         let wire::Service { metadata, spec, status } = wire;
         let spec = spec.unwrap_or_default();
@@ -128,7 +128,7 @@ impl Service {
     }
 }
 
-/// IN-2: headless Services and ExternalNames have no addresses to serve. (One whose ClusterIP is missing
+/// IN-2: headless Services and those of type `ExternalName` have no addresses to serve. (One whose ClusterIP is missing
 /// altogether is kept: it installs nothing, and its flaw says so.)
 fn is_skipped(spec: &wire::ServiceSpec) -> bool {
     let headless = |ip: Option<&str>| ip == Some("None");

@@ -185,16 +185,14 @@ pub(super) fn affinity_seconds(spec: &ServiceSpec, flaws: &mut Flaws) -> u32 {
     let Some(written) = config.and_then(|config| config.client_ip.as_ref()?.timeout_seconds) else {
         return DEFAULT;
     };
-    match u32::try_from(written) {
-        Ok(seconds @ 1..=86_400) => seconds,
-        _ => {
-            flaws.add(
-                || "spec.sessionAffinityConfig.clientIP.timeoutSeconds".into(),
-                || format!("{written} is not within 1 to 86400, taken as {DEFAULT}; write one that is"),
-            );
-            DEFAULT
-        }
+    if let Ok(seconds @ 1..=86_400) = u32::try_from(written) {
+        return seconds;
     }
+    flaws.add(
+        || "spec.sessionAffinityConfig.clientIP.timeoutSeconds".into(),
+        || format!("{written} is not within 1 to 86400, taken as {DEFAULT}; write one that is"),
+    );
+    DEFAULT
 }
 
 /// A position in a list, for naming the field; no list of an API object is longer.

@@ -140,10 +140,8 @@ impl Store {
     /// The EndpointSlices of a Service, in the order of their names.
     pub fn slices_of(&self, service: &ObjectName) -> Vec<&EndpointSlice> {
         let Some(names) = self.slices_of.get(service) else { return Vec::new() };
-        let slice = |name: &Box<str>| {
-            self.slices.get(&ObjectName { namespace: service.namespace.clone(), name: name.clone() })
-        };
-        names.iter().filter_map(slice).collect()
+        let slice = |name: &str| self.slices.get(&ObjectName::new(&service.namespace, name));
+        names.iter().filter_map(|name| slice(name)).collect()
     }
 }
 

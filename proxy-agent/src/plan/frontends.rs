@@ -84,7 +84,7 @@ fn node_port(port: &ServicePort, family: Family) -> Option<Want> {
     Some(Want { key, kind: FrontendKind::NodePort, index: 0 })
 }
 
-/// PO-18: a ClusterIP that is bound on the node (as NodeLocal DNS does) is answered there.
+/// PO-18: a ClusterIP that is bound on the node (as node-local DNS does) is answered there.
 fn is_own_address(address: Address, view: View<'_>) -> bool {
     view.own_addresses.contains(&address)
 }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::plan::testing;
 
+#[expect(clippy::needless_pass_by_value, reason = "callers write `json!` in place")]
 fn service(spec: Value, ingress: Value) -> Service {
     testing::service_object(json!({
         "metadata": {"name": "web", "namespace": "default"},

@@ -13,6 +13,7 @@ fn service(name: &str, spec: Value) -> Event {
     aged(name, "2024-01-01T00:00:00Z", spec)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "callers write `json!` in place")]
 fn aged(name: &str, created: &str, spec: Value) -> Event {
     let metadata = json!({"name": name, "namespace": "default", "creationTimestamp": created});
     let object = testing::service_object(json!({"metadata": metadata, "spec": spec}));

@@ -16,6 +16,7 @@ pub(super) fn view() -> View<'static> {
 }
 
 /// The Service `default/web`.
+#[expect(clippy::needless_pass_by_value, reason = "callers write `json!` in place")]
 pub(super) fn service(spec: Value) -> Service {
     service_object(json!({"metadata": {"name": "web", "namespace": "default"}, "spec": spec}))
 }
@@ -26,6 +27,7 @@ pub(super) fn service_object(object: Value) -> Service {
 }
 
 /// An EndpointSlice in `default`.
+#[expect(clippy::needless_pass_by_value, reason = "callers write `json!` in place")]
 pub(super) fn slice(
     name: &str,
     service: &str,

@@ -33,7 +33,7 @@ impl Stamp {
 }
 
 /// Whether a file of this name is read: YAML and JSON, but neither hidden files (which is also what
-/// ConfigMap volumes call their inner workings) nor what editors leave behind.
+/// `ConfigMap` volumes call their inner workings) nor what editors leave behind.
 pub(super) fn is_manifest(name: &str) -> bool {
     let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
     !name.starts_with('.') && matches!(extension, Some("yaml" | "yml" | "json"))

@@ -105,7 +105,7 @@ impl Parsed {
             }
             return;
         }
-        self.object(place, header, |kind| match kind {
+        self.object(place, &header, |kind| match kind {
             Kind::Service => Ok(Wire::Service(Box::new(decode(document)?))),
             Kind::EndpointSlice => Ok(Wire::EndpointSlice(Box::new(decode(document)?))),
             Kind::Node => Ok(Wire::Node(Box::new(decode(document)?))),
@@ -127,7 +127,7 @@ impl Parsed {
                 header.kind.get_or_insert_with(|| kind.name().into());
                 header.api_version.get_or_insert_with(|| kind.api_version().into());
             }
-            self.object(&place, header, |kind| match kind {
+            self.object(&place, &header, |kind| match kind {
                 Kind::Service => Ok(Wire::Service(Box::new(from_value(&item)?))),
                 Kind::EndpointSlice => Ok(Wire::EndpointSlice(Box::new(from_value(&item)?))),
                 Kind::Node => Ok(Wire::Node(Box::new(from_value(&item)?))),
@@ -135,12 +135,12 @@ impl Parsed {
         }
     }
 
-    fn object(&mut self, place: &str, header: Header, decode: impl FnOnce(Kind) -> Result<Wire, Flaw>) {
+    fn object(&mut self, place: &str, header: &Header, decode: impl FnOnce(Kind) -> Result<Wire, Flaw>) {
         let about = header.metadata.as_ref().and_then(|metadata| {
             let name = metadata.name.as_deref().filter(|name| !name.is_empty())?;
             Some(ObjectName::new(metadata.namespace.as_deref().unwrap_or("default"), name))
         });
-        match kind(&header).and_then(decode).and_then(Wire::read) {
+        match kind(header).and_then(decode).and_then(Wire::read) {
             Ok((key, object)) => self.objects.push((place.into(), key, object)),
             Err(flaw) => self.bad.push(Bad { place: place.into(), about, flaw }),
         }

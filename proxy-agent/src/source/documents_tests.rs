@@ -76,7 +76,7 @@ fn a_bad_document_is_named_and_its_neighbours_are_read() {
         ("kind: [", "line 11", false, ""),
         (
             "apiVersion: v1\nkind: Service\nmetadata:\n  name: x\nspec:\n  clusterIP: \"10.0",
-            "line 16",
+            "line 17",
             false,
             "",
         ),
@@ -137,12 +137,7 @@ fn a_port_of_a_slice_may_be_unnamed() {
 
 #[test]
 fn a_large_document_is_within_the_budget() {
-    let mut text = String::from("apiVersion: v1\nkind: List\nitems:\n");
-    for i in 0..20_000 {
-        use std::fmt::Write as _;
-        writeln!(text, "- {{apiVersion: v1, kind: Service, metadata: {{name: s{i}}}, spec: {{clusterIP: 10.0.{}.{}, ports: [{{port: 80}}]}}}}", i / 250, i % 250)
-            .expect("a String takes everything");
-    }
+    let text = format!("{WEB}  unknown:\n{}", "  - a\n".repeat(300_000));
     let parsed = parse(&text);
-    assert_eq!((parsed.objects.len(), parsed.bad.len()), (20_000, 0));
+    assert_eq!((parsed.objects.len(), parsed.bad.len()), (1, 0), "{:?}", parsed.bad);
 }

@@ -176,19 +176,5 @@ fn random_below(limit: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn trouble_is_said_once_and_taken_back() {
-        let mut trouble = Trouble::new("Service");
-        assert_eq!(trouble.passed(), None);
-        let Some(Event::Found { origin, flaws }) = trouble.came(&watcher::Error::NoResourceVersion) else {
-            panic!("nothing was said");
-        };
-        assert_eq!((origin.as_str(), flaws.len()), ("watch of Services", 1));
-        assert_eq!(trouble.came(&watcher::Error::NoResourceVersion), None);
-        assert_eq!(trouble.passed(), Some(Event::Found { origin, flaws: Vec::new() }));
-        assert_eq!(trouble.passed(), None);
-    }
-}
+#[path = "kube_tests.rs"]
+mod tests;

@@ -232,7 +232,7 @@ fn wait(woken: &std_mpsc::Receiver<Wake>, rescan: Duration) -> Option<BTreeSet<S
 }
 
 /// What a notice means; nothing if it is about our own reading. A notice about anything else in the
-/// directory (such as a ConfigMap's `..data`) is a reason to look, too.
+/// directory (such as the `..data` of a `ConfigMap`) is a reason to look, too.
 fn notice(event: notify::Result<notify::Event>) -> Option<Notice> {
     let Ok(event) = event else { return Some(Notice { names: Vec::new(), open: false }) };
     let open = match event.kind {

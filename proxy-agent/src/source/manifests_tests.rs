@@ -34,7 +34,7 @@ impl Followed {
     }
 
     fn new() -> Self {
-        Self::start(TempDir::new().expect("a directory"), Duration::from_secs(60), true)
+        Self::start(TempDir::new().expect("a directory"), Duration::from_mins(1), true)
     }
 
     fn write(&self, name: &str, text: &str) {
@@ -115,7 +115,7 @@ fn a_file_that_is_renamed_into_place_is_read_and_editors_files_are_not() {
     followed.until_services(&["a 10.0.0.2"]);
 }
 
-/// As kubelet updates a ConfigMap volume: a new directory, and one rename of the link that all files go through.
+/// As kubelet updates a `ConfigMap` volume: a new directory, and one rename of the link that all files go through.
 #[test]
 fn the_swap_of_a_config_map_is_followed() {
     let directory = TempDir::new().expect("a directory");
@@ -126,7 +126,7 @@ fn the_swap_of_a_config_map_is_followed() {
     }
     symlink("..v1", at("..data")).expect("linked");
     symlink("..data/a.yaml", at("a.yaml")).expect("linked");
-    let mut followed = Followed::start(directory, Duration::from_secs(60), true);
+    let mut followed = Followed::start(directory, Duration::from_mins(1), true);
     followed.until_services(&["a 10.0.0.1"]);
     let at = |name: &str| followed.directory.path().join(name);
     symlink("..v2", at("..data_tmp")).expect("linked");

@@ -67,7 +67,7 @@ impl Check {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(servers) = &arguments.client {
-        println!("{}", serde_json::to_string(&client::run(&serde_json::from_str(servers)?))?);
+        println!("{}", serde_json::to_string(&client::run(serde_json::from_str(servers)?))?);
         return Ok(ExitCode::SUCCESS);
     }
     let mut checks = machine::check(&arguments.place);

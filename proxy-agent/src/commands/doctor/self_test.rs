@@ -54,7 +54,7 @@ fn test(place: &Place) -> anyhow::Result<Vec<Check>> {
     let mut ebpf = load(&options)?;
     let mut checks = vec![Check::new("programs load", Outcome::Ok, "the verifier accepts all")];
     let servers = serve()?;
-    let problems = Dataplane::open(&options)?.apply(&plan(&servers));
+    let problems = Dataplane::open(&options)?.apply(&plan(servers));
     anyhow::ensure!(problems.is_empty(), "installing the test's Services: {problems:?}");
     attach(&mut ebpf, &options)?;
     checks.push(Check::new("programs attach", Outcome::Ok, scratch.cgroup.display().to_string()));
@@ -146,8 +146,8 @@ fn serve() -> anyhow::Result<Servers> {
     Ok(Servers { tcp4, udp4, tcp6, udp6 })
 }
 
-fn plan(servers: &Servers) -> Changes {
-    let Servers { tcp4, udp4, tcp6, udp6 } = *servers;
+fn plan(servers: Servers) -> Changes {
+    let Servers { tcp4, udp4, tcp6, udp6 } = servers;
     let loopback = |vip: IpAddr| -> IpAddr {
         if vip.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() }
     };

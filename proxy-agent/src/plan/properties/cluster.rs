@@ -26,8 +26,16 @@ pub(super) struct AService {
     pub(super) ports: Vec<APort>,
     pub(super) internal: &'static str,
     pub(super) external: &'static str,
-    pub(super) affinity: Option<Option<u32>>,
+    pub(super) affinity: AnAffinity,
     pub(super) ranges: Vec<&'static str>,
+}
+
+/// ClientIP affinity, or none.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum AnAffinity {
+    None,
+    Default,
+    Seconds(u32),
 }
 
 #[derive(Clone, Debug)]
@@ -157,8 +165,11 @@ fn service_event(name: &str, service: &AService) -> Event {
             "type": kind, "clusterIP": cluster_ips.first(), "clusterIPs": cluster_ips,
             "externalIPs": external_ips, "ports": ports,
             "internalTrafficPolicy": internal, "externalTrafficPolicy": external,
-            "sessionAffinity": affinity.map(|_| "ClientIP"),
-            "sessionAffinityConfig": affinity.flatten().map(|s| json!({"clientIP": {"timeoutSeconds": s}})),
+            "sessionAffinity": (*affinity != AnAffinity::None).then_some("ClientIP"),
+            "sessionAffinityConfig": match affinity {
+                AnAffinity::Seconds(seconds) => json!({"clientIP": {"timeoutSeconds": seconds}}),
+                _ => Value::Null,
+            },
             "loadBalancerSourceRanges": ranges,
         },
         "status": {"loadBalancer": {"ingress": ingress}},
@@ -218,16 +229,21 @@ const SERVICES: &[&str] = &["s1", "s2", "s3"];
 const SLICES: &[&str] = &["e1", "e2", "e3", "e4"];
 const PORTS: &[(&str, &str)] = &[("", "TCP"), ("x", "TCP"), ("x", "UDP"), ("y", "SCTP")];
 
+const CLUSTER_IPS: &[&[&str]] = &[
+    &["10.0.0.1"],
+    &["10.0.0.1"],
+    &["10.0.0.2", "fd00::1"],
+    &["fd00::1", "10.0.0.3"],
+    &["fd00::2"],
+    &["192.168.0.1"],
+    &["None"],
+];
+const RANGES: &[&[&str]] = &[&[], &[], &["10.0.0.0/8"], &["fd00::/8"], &["10.0.0.0/8", "0.0.0.0/0"]];
+/// Zones and nodes.
+const HINTS: &[(&[&str], &[&str])] =
+    &[(&["a"], &["n1"]), (&["b"], &["n2"]), (&["a", "b"], &["n2"]), (&["a"], &[]), (&["b"], &[]), (&[], &[])];
+
 fn service() -> impl Strategy<Value = AService> {
-    let cluster_ips = one(&[
-        &["10.0.0.1"][..],
-        &["10.0.0.1"],
-        &["10.0.0.2", "fd00::1"],
-        &["fd00::1", "10.0.0.3"],
-        &["fd00::2"],
-        &["192.168.0.1"],
-        &["None"],
-    ]);
     let ingress = some(&[
         ("192.0.2.1", None),
         ("192.0.2.2", Some("VIP")),
@@ -250,13 +266,13 @@ fn service() -> impl Strategy<Value = AService> {
     let policy = || one(&["Cluster", "Cluster", "Local"]);
     (
         (1_u8..4, one(&["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"])),
-        cluster_ips,
+        one(CLUSTER_IPS),
         some(&["192.0.2.1", "10.0.0.1", "192.168.0.1", "2001:db8::1"]),
         ingress,
         ports,
         (policy(), policy()),
-        one(&[None, None, Some(None), Some(Some(7))]),
-        one(&[&[][..], &[], &["10.0.0.0/8"], &["fd00::/8"], &["10.0.0.0/8", "0.0.0.0/0"]]),
+        one(&[AnAffinity::None, AnAffinity::None, AnAffinity::Default, AnAffinity::Seconds(7)]),
+        one(RANGES),
     )
         .prop_map(
             |((created, kind), ips, external_ips, ingress, ports, (internal, external), affinity, ranges)| {
@@ -278,14 +294,7 @@ fn service() -> impl Strategy<Value = AService> {
 
 fn endpoint() -> impl Strategy<Value = AnEndpoint> {
     let condition = || one(&[None, Some(true), Some(false)]);
-    let hints = one(&[
-        (&["a"][..], &["n1"][..]),
-        (&["b"], &["n2"]),
-        (&["a", "b"], &["n2"]),
-        (&["a"], &[]),
-        (&["b"], &[]),
-        (&[], &[]),
-    ]);
+    let hints = one(HINTS);
     (1_u8..5, condition(), condition(), condition(), one(&[None, Some("n1"), Some("n2")]), hints).prop_map(
         |(host, ready, serving, terminating, node, (zones, nodes))| AnEndpoint {
             host,

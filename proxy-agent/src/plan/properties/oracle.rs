@@ -8,7 +8,7 @@ use std::{
 
 use proxy_common::{Address, AddressBits, FrontendKey, Port, Reason};
 
-use super::cluster::{APort, AService, ASlice, AnEndpoint, Cluster};
+use super::cluster::{APort, AService, ASlice, AnAffinity, AnEndpoint, Cluster};
 
 type Endpoints = BTreeSet<(IpAddr, u16)>;
 
@@ -63,8 +63,9 @@ pub(super) fn frontends(cluster: &Cluster) -> BTreeMap<FrontendKey, Frontend> {
                     .map(|(at, _)| at)
                     .collect(),
                 affinity_seconds: match service.affinity {
-                    None => 0,
-                    Some(seconds) => seconds.unwrap_or(10_800), // ST-2
+                    AnAffinity::None => 0,
+                    AnAffinity::Default => 10_800, // ST-2
+                    AnAffinity::Seconds(seconds) => seconds,
                 },
             },
         );
