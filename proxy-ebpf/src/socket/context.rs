@@ -61,6 +61,17 @@ pub(super) fn peer(ctx: &SockAddrContext, hook: Hook) -> (Address, Port) {
     }
 }
 
+/// Whether a UDP socket is connected. Taking its peer away runs no hook, so a record of it may be stale.
+#[inline(always)]
+pub(super) fn is_connected(ctx: &SockAddrContext) -> bool {
+    const TCP_ESTABLISHED: u32 = 1;
+    // SAFETY: the kernel passes a valid context; the verifier knows its socket as one.
+    unsafe {
+        let socket = (&raw const (*ctx.sock_addr).__bindgen_anon_1.sk).read_volatile();
+        !socket.is_null() && (&raw const (*socket).state).read_volatile() == TCP_ESTABLISHED
+    }
+}
+
 /// The key under which the context's destination would be a Service's.
 #[inline(always)]
 pub(super) fn destination(ctx: &SockAddrContext, hook: Hook, protocol: u8) -> FrontendKey {

@@ -19,6 +19,7 @@ use std::{
 
 use anyhow::Result;
 use sidestep_tests::Place;
+use socket2::SockRef;
 
 /// The port of every endpoint.
 pub(crate) const PORT: u16 = 8080;
@@ -80,26 +81,18 @@ pub(crate) struct Server {
 impl Server {
     /// Makes all endpoints local to `pod` and serves them.
     pub(crate) fn start(pod: &Place) -> Result<Self> {
-        // A VIP that is nobody's at the moment ends at once instead of waiting for an answer.
-        let mut routes = "route add local 10.251.0.0/16 dev lo
-route add unreachable 10.98.0.0/16
-route add unreachable 10.99.0.0/16
-"
-        .to_owned();
+        let mut routes = "route add local 10.251.0.0/16 dev lo\n".to_owned();
         for service in 0..=u8::MAX {
             writeln!(routes, "route add local 10.250.{service}.0/24 dev lo src {}", source(service))?;
         }
         pod.namespace().ip_batch(&routes)?;
         let listener = pod.run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)))?;
-        listener.set_nonblocking(true)?;
+        SockRef::from(&listener).set_read_timeout(Some(Duration::from_millis(20)))?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                let Ok((mut stream, _)) = listener.accept() else {
-                    thread::sleep(Duration::from_micros(50));
-                    continue;
-                };
+                let Ok((mut stream, _)) = listener.accept() else { continue };
                 if let Ok(SocketAddr::V4(local)) = stream.local_addr() {
                     // A client that is gone already counts its own failure.
                     let _ = stream.write_all(&local.ip().octets());
