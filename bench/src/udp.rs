@@ -151,7 +151,7 @@ fn method(processors: Processors, budget: Budget) -> Vec<String> {
             processors.client, processors.server
         ),
         format!(
-            "Rounds of turns of {:?}, order rotated and reversed; ratios are taken within a round, medians over the \
+            "Rounds of turns of {:?}, each round in another order; ratios are taken within a round, medians over the \
              rounds, with 95 % intervals by order statistics.",
             budget.turn
         ),
