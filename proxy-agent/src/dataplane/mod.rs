@@ -3,6 +3,7 @@
 //! | file | concept |
 //! |---|---|
 //! | `install` | [`Dataplane`]: applies [`crate::plan::Changes`]; the order of writes and why it is safe |
+//! | `publish` | its first steps: endpoints, and the one store that publishes them |
 //! | `adopt` | what a restarted agent finds in the tables |
 //! | `recall` | the tables read back as a plan |
 //! | `slab`, `ids` | which slots, indexes and endpoint ids are free |
@@ -21,6 +22,7 @@ mod install;
 mod load;
 mod mapped;
 mod names;
+mod publish;
 mod recall;
 mod slab;
 mod system;

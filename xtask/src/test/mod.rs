@@ -42,8 +42,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     command.env("SIDESTEP_SKIP_LOG", &skip_log);
     let status = process::status(&mut command)?;
 
-    let counts = summary::read(&report)
-        .with_context(|| format!("no test ran: `{}` ended with {status}", process::line(&command)))?;
+    if !report.exists() {
+        bail!("no test ran: `{}` ended with {status}", process::line(&command));
+    }
+    let counts = summary::read(&report)?;
     let skips = skips::read(&skip_log)?;
     for skip in &skips {
         println!("SKIPPED {skip}");
