@@ -5,7 +5,7 @@
 
 pub mod commands;
 pub mod dataplane;
-//pub mod model;
+pub mod model;
 pub mod plan;
 pub mod report;
-//pub mod source;
+pub mod source;

@@ -50,7 +50,8 @@ impl RunDir {
     pub fn lock(path: &Path) -> io::Result<Self> {
         fs::create_dir_all(path)?;
         let file = File::create(path.join(LOCK))?;
-        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| io::Error::from(errno))?;
+        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            .map_err(|(_, errno)| io::Error::from(errno))?;
         Ok(Self { path: path.to_owned(), written: None, _lock: lock })
     }
 

@@ -62,6 +62,7 @@ impl Address {
 
     /// The "any" address of this address's family: what NodePort frontends are keyed by.
     #[inline(always)]
+    #[must_use]
     pub const fn any_of_family(&self) -> Self {
         if self.is_v4() { Self::ANY_V4 } else { Self::ANY_V6 }
     }
@@ -93,22 +94,40 @@ impl core::fmt::Display for Address {
     }
 }
 
-/// A port in network byte order, as packets and socket contexts carry it.
+/// A port. In host byte order, unlike in packets: `bpftool map dump` then prints the number that people know.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Pod, Zeroable)]
 #[repr(transparent)]
-pub struct Port(pub u16);
+pub struct Port {
+    /// The number, in host byte order.
+    pub number: u16,
+}
 
 impl Port {
+    /// No port: a record that is not in use.
+    pub const NONE: Self = Self::new(0);
+
     /// From a number in host byte order.
     #[inline(always)]
-    pub const fn new(host: u16) -> Self {
-        Self(host.to_be())
+    pub const fn new(number: u16) -> Self {
+        Self { number }
     }
 
     /// The number in host byte order.
     #[inline(always)]
     pub const fn get(self) -> u16 {
-        u16::from_be(self.0)
+        self.number
+    }
+
+    /// From network byte order, as packets and socket contexts have it.
+    #[inline(always)]
+    pub const fn from_network(port: u16) -> Self {
+        Self { number: u16::from_be(port) }
+    }
+
+    /// In network byte order.
+    #[inline(always)]
+    pub const fn to_network(self) -> u16 {
+        self.number.to_be()
     }
 }
 
@@ -160,28 +179,36 @@ impl core::fmt::Display for Protocol {
 /// What an address is to this node: bits of ADDRESSES.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
 #[repr(transparent)]
-pub struct AddressBits(pub u32);
+pub struct AddressBits {
+    /// The bits.
+    pub bits: u32,
+}
 
 impl AddressBits {
     /// Nothing of ours.
-    pub const NONE: Self = Self(0);
+    pub const NONE: Self = Self { bits: 0 };
     /// A Service's ClusterIP: an unknown port of it is refused (PO-13).
-    pub const CLUSTER_IP: Self = Self(1);
+    pub const CLUSTER_IP: Self = Self { bits: 1 };
     /// A LoadBalancer IP or external IP: an unknown port of it is left alone (PO-20).
-    pub const VIP: Self = Self(2);
+    pub const VIP: Self = Self { bits: 2 };
     /// An address of this node: NodePorts are answered on it, and it is never refused.
-    pub const NODE: Self = Self(4);
+    pub const NODE: Self = Self { bits: 4 };
 
     /// Whether all bits of `other` are set.
     #[inline(always)]
     pub const fn has(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
+        self.bits & other.bits == other.bits
+    }
+
+    /// Whether no bit is set.
+    pub const fn is_none(self) -> bool {
+        self.bits == 0
     }
 
     /// Both sets of bits.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
+        Self { bits: self.bits | other.bits }
     }
 }
 
@@ -190,7 +217,7 @@ impl AddressBits {
 #[repr(C, align(8))]
 pub struct AddressEntry {
     /// What the address is.
-    pub bits: AddressBits,
+    pub kind: AddressBits,
     /// [`Address::fingerprint`] of the key: a mismatch means that the element was reused while it was read.
     pub fingerprint: u32,
 }
@@ -198,7 +225,7 @@ pub struct AddressEntry {
 impl AddressEntry {
     /// The value for `address`.
     pub const fn new(address: &Address, bits: AddressBits) -> Self {
-        Self { bits, fingerprint: address.fingerprint() }
+        Self { kind: bits, fingerprint: address.fingerprint() }
     }
 }
 
@@ -253,6 +280,7 @@ mod tests {
     #[test]
     fn a_port_keeps_its_number() {
         assert_eq!(Port::new(443).get(), 443);
-        assert_eq!(Port::new(443).0.to_ne_bytes(), [1, 187]);
+        assert_eq!(Port::new(443).to_network().to_ne_bytes(), [1, 187]);
+        assert_eq!(Port::from_network(Port::new(443).to_network()), Port::new(443));
     }
 }

@@ -18,7 +18,7 @@ pub struct Endpoint {
     pub id: u32,
     /// Index into SERVICES of the Service that this slot belongs to.
     pub service: u32,
-    /// The pod's port, in network byte order.
+    /// The pod's port.
     pub port: Port,
     /// The id's generation: the same as in ENDPOINT_STATE as long as the endpoint exists.
     pub generation: u16,

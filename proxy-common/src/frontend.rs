@@ -1,6 +1,6 @@
 //! FRONTENDS: the address, port and protocol that clients use, and the service behind it.
 
-use bytemuck::{Pod, Zeroable};
+use bytemuck::{Pod, Zeroable, must_cast};
 
 use crate::address::{Address, Port, Protocol};
 
@@ -10,7 +10,7 @@ use crate::address::{Address, Port, Protocol};
 pub struct FrontendKey {
     /// The address that clients use; of a NodePort the family's "any" address.
     pub address: Address,
-    /// The port that clients use, in network byte order.
+    /// The port that clients use.
     pub port: Port,
     /// IANA protocol number.
     pub protocol: u8,
@@ -36,10 +36,9 @@ impl FrontendKey {
 
     /// Twenty-four bits that depend on every bit of the key.
     #[inline(always)]
-    pub const fn fingerprint(&self) -> [u8; 3] {
-        let rest = (self.port.0 as u64) << 16 | (self.protocol as u64) << 8 | self.any_address as u64;
-        let [a, b, c, _] = (self.address.fingerprint_with(rest) >> 8).to_le_bytes();
-        [a, b, c]
+    pub const fn fingerprint(&self) -> u32 {
+        let rest = (self.port.number as u64) << 16 | (self.protocol as u64) << 8 | self.any_address as u64;
+        self.address.fingerprint_with(rest) >> 8
     }
 }
 
@@ -108,16 +107,29 @@ pub struct Frontend {
     pub service: u32,
     /// A [`FrontendKind`].
     pub kind: u8,
-    /// [`FrontendKey::fingerprint`] of the key: a mismatch means that the element was reused while it was read.
+    /// [`FrontendKey::fingerprint`] of the key, lowest byte first: a mismatch means that the element was reused while it was read.
     pub fingerprint: [u8; 3],
 }
 
 impl Frontend {
     /// The value for `key`.
     pub const fn new(key: &FrontendKey, service: u32, kind: FrontendKind) -> Self {
-        Self { service, kind: kind as u8, fingerprint: key.fingerprint() }
+        let [a, b, c, _] = key.fingerprint().to_le_bytes();
+        Self { service, kind: kind as u8, fingerprint: [a, b, c] }
+    }
+
+    /// The value that was read as `word`, if it is the one for `key`. In shifts, not fields: kernel code
+    /// would compare an array of three bytes one by one.
+    #[inline(always)]
+    pub const fn read(word: u64, key: &FrontendKey) -> Option<Self> {
+        if (word >> 40) as u32 != key.fingerprint() {
+            return None;
+        }
+        Some(must_cast(word))
     }
 }
 
 const _: () = assert!(size_of::<FrontendKey>() == 24);
 const _: () = assert!(size_of::<Frontend>() == 8);
+// A word's bytes are counted from the lowest: `Frontend::read` relies on it, and every BPF target is so.
+const _: () = assert!(cfg!(target_endian = "little"));

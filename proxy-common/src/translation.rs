@@ -16,9 +16,9 @@ pub struct Translation {
     pub frontend: Address,
     /// The address that it got.
     pub backend: Address,
-    /// The port that the program asked for, in network byte order; 0 in an unused record.
+    /// The port that the program asked for; 0 in an unused record.
     pub frontend_port: Port,
-    /// The port that it got, in network byte order.
+    /// The port that it got.
     pub backend_port: Port,
     /// The endpoint's id.
     pub endpoint: u32,
@@ -35,8 +35,8 @@ impl Translation {
     pub const UNUSED: Self = Self {
         frontend: Address::ANY_V6,
         backend: Address::ANY_V6,
-        frontend_port: Port(0),
-        backend_port: Port(0),
+        frontend_port: Port::NONE,
+        backend_port: Port::NONE,
         endpoint: 0,
         service: 0,
         generation: 0,
@@ -61,19 +61,19 @@ impl Translation {
     /// Whether this record leads from `address` and `port`.
     #[inline(always)]
     pub fn is_from(&self, address: &Address, port: Port) -> bool {
-        self.frontend_port == port && port.0 != 0 && self.frontend.words() == address.words()
+        self.frontend_port == port && port.number != 0 && self.frontend.words() == address.words()
     }
 
     /// Whether this record leads to `address` and `port`.
     #[inline(always)]
     pub fn is_to(&self, address: &Address, port: Port) -> bool {
-        self.frontend_port.0 != 0 && self.backend_port == port && self.backend.words() == address.words()
+        self.frontend_port.number != 0 && self.backend_port == port && self.backend.words() == address.words()
     }
 
     /// Sixteen bits that depend on every other bit of the record.
     #[inline(always)]
     pub const fn checksum(&self) -> u16 {
-        let ports = (self.frontend_port.0 as u64) << 16 | self.backend_port.0 as u64;
+        let ports = (self.frontend_port.number as u64) << 16 | self.backend_port.number as u64;
         let ids = (self.service as u64) << 32 | self.endpoint as u64;
         let rest = (self.backend.fingerprint_with(ids) as u64) << 32 | ports;
         (self.frontend.fingerprint_with(rest ^ (self.generation as u64) << 48) >> 16) as u16
@@ -107,7 +107,7 @@ pub struct OverflowKey {
     pub socket: u64,
     /// The address.
     pub address: Address,
-    /// The port, in network byte order.
+    /// The port.
     pub port: Port,
     /// [`OverflowKey::BY_FRONTEND`] or [`OverflowKey::BY_BACKEND`].
     pub direction: u16,

@@ -94,10 +94,10 @@ unsafe fn word<T>(pointer: *const T) -> u64 {
 
 impl Maps {
     #[inline(always)]
-    fn frontend_once(key: &FrontendKey) -> Option<Frontend> {
+    fn frontend_word(key: &FrontendKey) -> Option<u64> {
         let pointer = FRONTENDS.get_ptr(key)?;
         // SAFETY: the value of FRONTENDS is one aligned word.
-        Some(bytemuck::must_cast::<u64, Frontend>(unsafe { word(pointer) }))
+        Some(unsafe { word(pointer) })
     }
 
     #[inline(always)]
@@ -111,11 +111,10 @@ impl Maps {
 impl Tables for Maps {
     #[inline(always)]
     fn frontend(&self, key: &FrontendKey) -> Option<Frontend> {
-        let first = Self::frontend_once(key)?;
-        if first.fingerprint == key.fingerprint() {
-            return Some(first);
+        match Frontend::read(Self::frontend_word(key)?, key) {
+            Some(frontend) => Some(frontend),
+            None => Frontend::read(Self::frontend_word(key)?, key),
         }
-        Self::frontend_once(key).filter(|second| second.fingerprint == key.fingerprint())
     }
 
     #[inline(always)]
@@ -124,10 +123,10 @@ impl Tables for Maps {
             return AddressBits::NONE;
         };
         if first.fingerprint == address.fingerprint() {
-            return first.bits;
+            return first.kind;
         }
         match Self::address_once(address) {
-            Some(second) if second.fingerprint == address.fingerprint() => second.bits,
+            Some(second) if second.fingerprint == address.fingerprint() => second.kind,
             _ => AddressBits::NONE,
         }
     }

@@ -51,7 +51,6 @@ impl Agent {
         let manifests = lab.manifests();
         let mut command = command(lab, &["run"])?;
         command.arg("--manifests").arg(manifests.directory()).args(["--node-name", NODE_NAME]);
-        command.arg("--cgroup-root").arg(lab.root().path()).arg("--run-dir").arg(&self.run_directory);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
         // A child takes the namespace of the thread that starts it. Its cgroup is left alone: the agent of
         // a test that was killed must not keep the lab's cgroups busy.
@@ -148,10 +147,16 @@ impl Drop for Agent {
     }
 }
 
-/// `sidestep` with these arguments and the lab's pin directory.
+/// `sidestep` with these arguments and the lab's directories.
 pub(crate) fn command(lab: &Lab, arguments: &[&str]) -> Result<Command> {
     let mut command = Command::new(binary()?);
-    command.args(arguments).arg("--pin-dir").arg(lab.pin_directory());
+    command
+        .args(arguments)
+        .arg("--pin-dir")
+        .arg(lab.pin_directory())
+        .arg("--run-dir")
+        .arg(lab.run_directory());
+    command.arg("--cgroup-root").arg(lab.root().path());
     Ok(command)
 }
 

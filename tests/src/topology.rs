@@ -6,7 +6,7 @@
 //!                    node ── uplink 192.0.2.10 ────── 192.0.2.11 other node
 //! ```
 //! Pods and nodes have an address in each family. All ranges are for private use or documentation, and no namespace
-//! has a route out of the lab.
+//! has a route out of the lab. Nobody routes Service addresses: one that is not translated is unreachable, at once.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
@@ -29,6 +29,9 @@ pub const OTHER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x192, 0, 0, 0, 0, 0
 pub const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 1);
 /// The bridge's address in IPv6.
 pub const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x10, 0x244, 1, 0, 0, 0, 1);
+
+/// Where tests and the demo take ClusterIPs from, in each family.
+pub const CLUSTER_IPS: [&str; 2] = ["10.96.0.0/12", "fd00:10:96::/48"];
 
 /// The address in IPv4 of the pod with this number.
 pub const fn pod_v4(number: u8) -> Ipv4Addr {
@@ -54,8 +57,9 @@ link add uplink type veth peer name uplink netns {}
 addr add {NODE_V4}/24 dev uplink
 addr add {NODE_V6}/64 dev uplink nodad
 link set uplink up
-",
-        other.name()
+{}",
+        other.name(),
+        unreachable()
     ))?;
     other.ip_batch(&format!(
         "addr add {OTHER_V4}/24 dev uplink
@@ -100,9 +104,15 @@ addr add {v6}/64 dev eth0 nodad
 link set eth0 up
 route add default via {GATEWAY_V4}
 route add default via {GATEWAY_V6}
-"
+{}",
+        unreachable()
     ))?;
     Ok(Place { name: name.to_owned(), namespace: Arc::new(namespace), cgroup, v4, v6 })
+}
+
+/// Without these routes a TCP client waits for an answer to its SYN.
+fn unreachable() -> String {
+    CLUSTER_IPS.map(|range| format!("route add unreachable {range}\n")).concat()
 }
 
 #[cfg(test)]

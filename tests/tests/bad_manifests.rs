@@ -60,9 +60,7 @@ fn bad_objects_are_named_and_the_rest_is_installed() {
     cluster.client.run(|| ask(at("10.96.0.10:80"))).expect("the good Service works");
 
     // The problems are in `status` too, where a person looks.
-    let output =
-        cluster.lab.sidestep(&["status", "--run-dir", &cluster.lab.run_directory().display().to_string()]);
-    let output = output.expect("status runs");
+    let output = cluster.lab.sidestep(&["status"]).expect("status runs");
     let text = String::from_utf8_lossy(&output.stdout);
     for name in ["Pony", "nonsense-address", "port-zero", "truncated", "twin-", "huge"] {
         assert!(text.contains(name), "{name} is not in\n{text}{}", String::from_utf8_lossy(&output.stderr));

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use sidestep_tests::{
     cluster,
-    cluster::{HTTP_PORT, at, service, slice},
+    cluster::{DNS_PORT, HTTP_PORT, at, service, slice},
     sockets::disconnect,
     traffic::{Asker, Conversation, PATIENCE, connect, is_refused},
 };
@@ -37,6 +37,46 @@ fn a_udp_socket_that_was_disconnected_names_its_new_peer() {
             assert_eq!(asker.ask(vip).expect("an answer").1, vip);
         });
     }
+}
+
+/// A record of the connected peer does not outlive the connection: `AF_UNSPEC` runs no hook, so it has to be checked.
+#[test]
+fn a_udp_socket_that_was_disconnected_sees_the_true_source() {
+    let cluster = cluster!(1);
+    for (name, ip) in [("one", "10.96.0.1"), ("two", "10.96.0.2")] {
+        cluster.serve(name, &service(name, &[ip])).expect("manifests");
+    }
+    let _agent = cluster.lab.agent().expect("an agent");
+    let direct = (cluster.backends[0].place.v4, DNS_PORT).into();
+    cluster.client.run(|| {
+        for next in [direct, at("10.96.0.2:53")] {
+            let asker = Asker::v4().expect("a socket");
+            asker.connect(at("10.96.0.1:53")).expect("connect");
+            assert_eq!(asker.ask_peer().expect("an answer").1, at("10.96.0.1:53"));
+            disconnect(asker.socket()).expect("disconnect");
+            assert_eq!(asker.ask(next).expect("an answer").1, next);
+        }
+    });
+}
+
+/// What a socket asked before it was connected is no matter afterwards.
+#[test]
+fn a_udp_socket_that_is_connected_sees_its_peer_as_the_source() {
+    let cluster = cluster!(1);
+    for (name, ip) in [("one", "10.96.0.1"), ("two", "10.96.0.2")] {
+        cluster.serve(name, &service(name, &[ip])).expect("manifests");
+    }
+    let _agent = cluster.lab.agent().expect("an agent");
+    let direct = (cluster.backends[0].place.v4, DNS_PORT).into();
+    cluster.client.run(|| {
+        for peer in [direct, at("10.96.0.2:53")] {
+            let asker = Asker::v4().expect("a socket");
+            assert_eq!(asker.ask(at("10.96.0.1:53")).expect("an answer").1, at("10.96.0.1:53"));
+            asker.connect(peer).expect("connect");
+            assert_eq!(asker.socket().peer_addr().expect("a peer"), peer);
+            assert_eq!(asker.ask_peer().expect("an answer").1, peer);
+        }
+    });
 }
 
 /// The same for TCP.

@@ -1,11 +1,13 @@
 //! An unconnected UDP socket stays with an endpoint while that one serves: QUIC depends on it.
 
+use std::net::SocketAddr;
+
 use sidestep_tests::{
     cluster,
-    cluster::{at, service, slice, spread},
+    cluster::{Cluster, DNS, at, service, slice, spread},
     eventually,
-    manifest::Conditions,
-    traffic::Asker,
+    manifest::{Conditions, EndpointSlice, Protocol, Service},
+    traffic::{Asker, UdpServer},
 };
 
 /// One socket and one VIP: one endpoint.
@@ -55,20 +57,49 @@ fn a_socket_leaves_an_endpoint_that_is_gone_but_not_one_that_drains() {
 
 /// More VIPs than a socket remembers by itself: every answer has the right source, and every VIP keeps its endpoint.
 #[test]
-fn a_socket_talks_to_twenty_services() {
+fn a_socket_talks_to_twenty_services_with_an_endpoint_each() {
     let cluster = cluster!(3);
-    let vips: Vec<_> = (1..=20).map(|number| at(&format!("10.96.2.{number}:53"))).collect();
+    let vips: Vec<SocketAddr> = (1..=20).map(|number| at(&format!("10.96.2.{number}:53"))).collect();
+    let servers: Vec<UdpServer> = vips
+        .iter()
+        .zip(6001..)
+        .flat_map(|(vip, port)| {
+            let name = format!("dns-{port}");
+            let service = Service::new(&name, &[&vip.ip().to_string()]).port(DNS, Protocol::Udp, 53);
+            let slice = EndpointSlice::new(&name).port(DNS, Protocol::Udp, port);
+            let slice = cluster.backends.iter().fold(slice, |slice, backend| slice.ready(backend.place.v4));
+            cluster.lab.manifests().write(&format!("{name}.yaml"), &[&service, &slice]).expect("manifests");
+            cluster.backends.iter().map(move |backend| {
+                let name = format!("{}:{port}", backend.place.name());
+                UdpServer::start(&backend.place, &name, port).expect("a server")
+            })
+        })
+        .collect();
+    let _agent = cluster.lab.agent().expect("an agent");
+    every_answer_has_its_source(&cluster, &vips);
+    drop(servers);
+}
+
+/// The same where all Services lead to the same endpoint: the one that was asked last is the source.
+#[test]
+fn a_socket_talks_to_twenty_services_that_share_an_endpoint() {
+    let cluster = cluster!(1);
+    let vips: Vec<SocketAddr> = (1..=20).map(|number| at(&format!("10.96.2.{number}:53"))).collect();
     for (number, vip) in vips.iter().enumerate() {
         let name = format!("dns-{number}");
         cluster.serve(&name, &service(&name, &[&vip.ip().to_string()])).expect("manifests");
     }
     let _agent = cluster.lab.agent().expect("an agent");
+    every_answer_has_its_source(&cluster, &vips);
+}
+
+fn every_answer_has_its_source(cluster: &Cluster, vips: &[SocketAddr]) {
     cluster.client.run(|| {
         let asker = Asker::v6().expect("a socket");
-        let mapped = |vip: &std::net::SocketAddr| at(&format!("[::ffff:{}]:53", vip.ip()));
-        let ask = |vip| {
-            let (answer, source) = asker.ask(mapped(vip)).expect("an answer");
-            assert_eq!(source, mapped(vip));
+        let ask = |vip: &SocketAddr| {
+            let mapped = at(&format!("[::ffff:{}]:53", vip.ip()));
+            let (answer, source) = asker.ask(mapped).expect("an answer");
+            assert_eq!(source, mapped);
             answer.server
         };
         let first: Vec<String> = vips.iter().map(ask).collect();

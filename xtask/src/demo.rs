@@ -13,6 +13,10 @@ use std::{path::Path, time::Instant};
 use anyhow::{Context, Result, ensure};
 use sidestep_tests::{Agent, Lab};
 
+use crate::{
+    build::{agent, kernel},
+    setup::{self, Need},
+};
 use cast::Cast;
 use table::Table;
 
@@ -21,6 +25,9 @@ pub(crate) fn run() -> Result<()> {
     if let Some(reason) = sidestep_tests::skip::missing() {
         anyhow::bail!("the demo cannot run: {reason}");
     }
+    setup::ensure(&[Need::KernelBuild, Need::Network])?;
+    kernel::build()?;
+    agent::build(agent::Profile::Dev)?;
     let start = Instant::now();
     let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/demo").canonicalize()?;
     let lab = Lab::new().context("making the lab")?;

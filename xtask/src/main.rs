@@ -5,12 +5,17 @@
 mod bench;
 mod build;
 mod demo;
+mod lint;
+mod load;
 mod process;
 mod progress;
 mod setup;
+mod test;
+mod vm;
 mod workspace;
 
-use anyhow::Result;
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -29,15 +34,31 @@ enum Command {
     Build(build::Args),
     /// Measure what translation costs, against no translation and against kube-proxy's way
     Bench(bench::Args),
-    /// Watch Services work in a lab of network namespaces
+    /// Watch Services work in a lab of network namespaces, by the agent on `deploy/demo`
     Demo,
+    /// Load the kernel programs on a cgroup of their own and show how to inspect them
+    BuildAndLoad(load::Args),
+    /// Check the format and run clippy, on the host's crates and the kernel programs
+    Lint,
+    /// Run all tests, or those whose name contains a filter
+    Test(test::Args),
+    /// Boot other kernels in emulated machines and try the agent there
+    Vm(vm::Args),
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
         Command::Setup => setup::run(),
         Command::Build(args) => build::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Demo => demo::run(),
-    }
+        Command::BuildAndLoad(args) => load::run(&args),
+        Command::Lint => lint::run(),
+        Command::Test(args) => test::run(&args),
+        Command::Vm(args) => vm::run(&args),
+    };
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    // Causes in one line; a backtrace of a task would lead the reader astray.
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
 }

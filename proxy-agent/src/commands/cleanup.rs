@@ -18,7 +18,10 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Place { pin_dir, run_dir, .. } = &arguments.place;
     if let Some((report, true)) = report::read(run_dir) {
-        bail!("the agent still runs (process {}) and would install everything again: stop it first", report.pid);
+        bail!(
+            "the agent still runs (process {}) and would install everything again: stop it first",
+            report.pid
+        );
     }
     let removed = dataplane::cleanup(pin_dir)?;
     for path in &removed {

@@ -82,9 +82,9 @@ impl FromStr for Destination {
             "sctp" => Protocol::Sctp,
             other => return Err(format!("unknown protocol {other:?}: tcp, udp or sctp")),
         };
-        let address = address.parse().map_err(|_| {
-            format!("{address:?} is not address:port; write IPv6 as [fd00::1]:80")
-        })?;
+        let address = address
+            .parse()
+            .map_err(|_| format!("{address:?} is not address:port; write IPv6 as [fd00::1]:80"))?;
         Ok(Self { address, protocol })
     }
 }
@@ -100,7 +100,7 @@ struct Explanation {
     decision: &'static str,
     reason: Option<&'static str>,
     endpoint: Option<String>,
-    explanation: String,
+    because: String,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -119,8 +119,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 fn explain(tables: &Tables, key: &FrontendKey, client: &Client) -> Explanation {
     let recorder = Recorder { tables, steps: RefCell::default() };
     let decision = select(&recorder, key, client, monotonic_nanoseconds, || 0);
-    let (service, name, reason, endpoint, explanation) = match decision {
-        Decision::NotService => (None, "not-a-service", None, None, "left alone: nothing of Sidestep's".to_owned()),
+    let (service, name, reason, endpoint, because) = match decision {
+        Decision::NotService => {
+            (None, "not-a-service", None, None, "left alone: nothing of Sidestep's".to_owned())
+        }
         Decision::Refuse { service, reason } => {
             (service, "refuse", Some(reason.name()), None, format!("ECONNREFUSED: {}", reason.explanation()))
         }
@@ -143,7 +145,7 @@ fn explain(tables: &Tables, key: &FrontendKey, client: &Client) -> Explanation {
         decision: name,
         reason,
         endpoint,
-        explanation,
+        because,
     }
 }
 
@@ -158,7 +160,7 @@ fn print(explanation: &Explanation) {
     if !explanation.candidates.is_empty() {
         println!("candidates  {}", explanation.candidates.join("\n            "));
     }
-    println!("decision    {}: {}", explanation.reason.unwrap_or(explanation.decision), explanation.explanation);
+    println!("decision    {}: {}", explanation.reason.unwrap_or(explanation.decision), explanation.because);
     if let Some(endpoint) = &explanation.endpoint {
         println!("endpoint    {endpoint}");
     }
@@ -181,7 +183,9 @@ impl Client {
                 let cookie = netns_cookie_of(path).with_context(|| format!("entering {}", path.display()))?;
                 Self { cookie, is_node: cookie == own, scope: Scope::Inside }
             }
-            ClientName::Pod(address) if address.is_loopback() => bail!("{address} is everybody's own: name the client as `node` or pid:N"),
+            ClientName::Pod(address) if address.is_loopback() => {
+                bail!("{address} is everybody's own: name the client as `node` or pid:N")
+            }
             ClientName::Pod(_) => Self { cookie: 0, is_node: false, scope: Scope::Inside },
         })
     }
@@ -295,14 +299,16 @@ impl proxy_common::Tables for Recorder<'_> {
 
     fn endpoint_state(&self, id: u32) -> Option<EndpointState> {
         let state = self.tables.endpoint_state(id);
-        let text = state.map_or("no such id".to_owned(), |state| format!("slot {}, bits {:#x}", state.slot, state.bits));
+        let text = state
+            .map_or("no such id".to_owned(), |state| format!("slot {}, bits {:#x}", state.slot, state.bits));
         self.note("ENDPOINT_STATE", id, text);
         state
     }
 
     fn affinity(&self, key: &AffinityKey) -> Option<Affinity> {
         let affinity = self.tables.affinity(key);
-        let text = affinity.map_or("no earlier connection".to_owned(), |found| format!("endpoint id {}", found.endpoint));
+        let text = affinity
+            .map_or("no earlier connection".to_owned(), |found| format!("endpoint id {}", found.endpoint));
         self.note("AFFINITY", "client", text);
         affinity
     }
@@ -311,4 +317,3 @@ impl proxy_common::Tables for Recorder<'_> {
 
     fn refresh(&self, _: &AffinityKey, _: u64) {}
 }
-

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use aya::maps::MapError;
-use proxy_common::{EndpointState, FrontendKey, FrontendKind, Reason, Service, ServiceName, Span, service::EndpointSet};
+use proxy_common::{
+    EndpointState, FrontendKey, FrontendKind, Reason, Service, ServiceName, Span, service::EndpointSet,
+};
 use serde::Serialize;
 
 use crate::{
@@ -46,13 +48,13 @@ pub(super) struct Endpoint {
 /// All installed Service ports, sorted by name.
 pub(super) fn read(tables: &Tables) -> Result<Vec<Installed>, MapError> {
     let mut frontends: HashMap<u32, Vec<(FrontendKey, u8)>> = HashMap::new();
-    for entry in tables.frontends.iter() {
+    for entry in &tables.frontends {
         let (key, value) = entry?;
         frontends.entry(value.service).or_default().push((key, value.kind));
     }
     let mut endpoints = endpoints(tables);
     let mut all = Vec::new();
-    for entry in tables.names.iter() {
+    for entry in &tables.names {
         let (index, name) = entry?;
         let Some(record) = tables.services.load(index) else { continue };
         let mut keys = frontends.remove(&index).unwrap_or_default();
@@ -81,7 +83,10 @@ pub(super) fn read(tables: &Tables) -> Result<Vec<Installed>, MapError> {
 
 /// The name of the Service port at `index`.
 pub(super) fn name_of(tables: &Tables, index: u32) -> String {
-    tables.names.get(&index, 0).map_or_else(|_| format!("service index {index}, not named"), |name| display(&name))
+    tables
+        .names
+        .get(&index, 0)
+        .map_or_else(|_| format!("service index {index}, not named"), |name| display(&name))
 }
 
 fn display(name: &ServiceName) -> String {
@@ -107,13 +112,20 @@ fn refusal(record: &Service) -> Option<&'static str> {
 }
 
 fn endpoints(tables: &Tables) -> HashMap<u32, Vec<Endpoint>> {
-    let sets = [(EndpointSet::Cluster, "cluster"), (EndpointSet::Inside, "inside"), (EndpointSet::Outside, "outside")];
+    let sets = [
+        (EndpointSet::Cluster, "cluster"),
+        (EndpointSet::Inside, "inside"),
+        (EndpointSet::Outside, "outside"),
+    ];
     let mut by_service: HashMap<u32, Vec<(u32, Endpoint)>> = HashMap::new();
     for id in 1..tables.states.len() {
-        let Some(EndpointState { slot, bits, .. }) = tables.states.load(id).filter(|state| state.bits != 0) else {
+        let Some(EndpointState { slot, bits, .. }) = tables.states.load(id).filter(|state| state.bits != 0)
+        else {
             continue;
         };
-        let Some(endpoint) = tables.endpoints.load(slot).filter(|endpoint| endpoint.id == id) else { continue };
+        let Some(endpoint) = tables.endpoints.load(slot).filter(|endpoint| endpoint.id == id) else {
+            continue;
+        };
         let ip = std::net::IpAddr::from(endpoint.address);
         let found = Endpoint {
             address: std::net::SocketAddr::new(ip, endpoint.port.get()).to_string(),

@@ -21,9 +21,9 @@ pub(super) struct Man {
     directory: PathBuf,
 }
 
-pub(super) fn completions(arguments: &Completions) -> anyhow::Result<ExitCode> {
+pub(super) fn completions(arguments: &Completions) -> ExitCode {
     clap_complete::generate(arguments.shell, &mut Cli::command(), "sidestep", &mut io::stdout());
-    Ok(ExitCode::SUCCESS)
+    ExitCode::SUCCESS
 }
 
 pub(super) fn man(arguments: &Man) -> anyhow::Result<ExitCode> {

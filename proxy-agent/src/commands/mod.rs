@@ -5,7 +5,7 @@ mod doctor;
 mod explain;
 mod inventory;
 mod manual;
-//mod run;
+mod run;
 mod status;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -59,7 +59,7 @@ pub enum Output {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Watch Services and keep the kernel's tables right
-    //Run(run::Arguments),
+    Run(run::Arguments),
     /// Show the installed Services, their endpoints and counters, and what could not be installed
     Status(status::Arguments),
     /// Tell which endpoint a client gets for an address, and why
@@ -78,12 +78,12 @@ impl Cli {
     /// Runs the command.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
-            //Command::Run(arguments) => run::run(arguments),
+            Command::Run(arguments) => run::run(arguments),
             Command::Status(arguments) => status::run(&arguments),
             Command::Explain(arguments) => explain::run(&arguments),
             Command::Doctor(arguments) => doctor::run(&arguments),
             Command::Cleanup(arguments) => cleanup::run(&arguments),
-            Command::Completions(arguments) => manual::completions(&arguments),
+            Command::Completions(arguments) => Ok(manual::completions(&arguments)),
             Command::Man(arguments) => manual::man(&arguments),
         }
     }

@@ -125,8 +125,11 @@ fn print(status: &Status) {
     table.load_style(presets::NOTHING);
     table.set_header(["SERVICE", "FRONTENDS", "ENDPOINTS", "AFFINITY", "CONNECTIONS", "REFUSED"]);
     for service in &status.services {
-        let frontends: Vec<String> =
-            service.frontends.iter().map(|frontend| format!("{} {}", frontend.address, frontend.kind)).collect();
+        let frontends: Vec<String> = service
+            .frontends
+            .iter()
+            .map(|frontend| format!("{} {}", frontend.address, frontend.kind))
+            .collect();
         let affinity = match service.affinity_seconds {
             0 => "-".to_owned(),
             seconds => format!("{seconds}s"),
@@ -153,7 +156,8 @@ fn print(status: &Status) {
 /// At most a few endpoints by address, then how many more.
 fn endpoints(service: &inventory::Installed) -> String {
     const SHOWN: usize = 4;
-    let mut lines: Vec<String> = service.refuses.map(|reason| format!("refused: {reason}")).into_iter().collect();
+    let mut lines: Vec<String> =
+        service.refuses.map(|reason| format!("refused: {reason}")).into_iter().collect();
     for endpoint in service.endpoints.iter().take(SHOWN) {
         let note = match (endpoint.usable.as_slice(), endpoint.serving) {
             ([], _) => " (draining)".to_owned(),

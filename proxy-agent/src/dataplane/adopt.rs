@@ -10,7 +10,7 @@ use std::{
     ops::Range,
 };
 
-use proxy_common::{AddressBits, Address, EndpointState, FrontendKey, FrontendKind, Service};
+use proxy_common::{Address, AddressBits, EndpointState, FrontendKey, FrontendKind, Service};
 
 use super::{Error, install::Installed, names, tables::Tables};
 use crate::plan::ServicePortId;
@@ -29,19 +29,19 @@ pub(super) struct Adopted {
 pub(super) fn adopt(tables: &Tables) -> Result<Adopted, Error> {
     let mut adopted = Adopted::default();
     let mut frontends: HashMap<u32, Vec<(FrontendKey, FrontendKind)>> = HashMap::new();
-    for entry in tables.frontends.iter() {
+    for entry in &tables.frontends {
         let (key, value) = entry.map_err(Error::map("FRONTENDS"))?;
         match FrontendKind::from_number(value.kind) {
             Some(kind) => frontends.entry(value.service).or_default().push((key, kind)),
             None => adopted.orphans.push(key),
         }
     }
-    for entry in tables.addresses.iter() {
+    for entry in &tables.addresses {
         let (address, value) = entry.map_err(Error::map("ADDRESSES"))?;
-        adopted.addresses.insert(address, value.bits);
+        adopted.addresses.insert(address, value.kind);
     }
     let mut live = live_slots(tables);
-    for entry in tables.names.iter() {
+    for entry in &tables.names {
         let (index, name) = entry.map_err(Error::map("NAMES"))?;
         let (Some(id), Some(record)) = (names::from_table(&name), tables.services.load(index)) else {
             continue;
@@ -50,7 +50,9 @@ pub(super) fn adopt(tables: &Tables) -> Result<Adopted, Error> {
         let mut frontends = frontends.remove(&index).unwrap_or_default();
         frontends.sort_unstable();
         adopted.indexes.push(index);
-        adopted.ids.extend(block.clone().filter_map(|slot| tables.endpoints.load(slot)).map(|endpoint| endpoint.id));
+        adopted
+            .ids
+            .extend(block.clone().filter_map(|slot| tables.endpoints.load(slot)).map(|endpoint| endpoint.id));
         let found = Installed { index, block, frontends: frontends.into_boxed_slice() };
         if let Some(twin) = adopted.installed.insert(id, found) {
             adopted.orphans.extend(twin.frontends.iter().map(|(key, _)| *key));
@@ -98,7 +100,11 @@ fn block(record: &Service, mut live: Vec<u32>) -> Range<u32> {
         return hull;
     };
     let whole = usize::try_from(last - first).is_ok_and(|steps| steps + 1 == live.len());
-    if whole && (hull.is_empty() || (first <= hull.start && hull.end <= last + 1)) { first..last + 1 } else { hull }
+    if whole && (hull.is_empty() || (first <= hull.start && hull.end <= last + 1)) {
+        first..last + 1
+    } else {
+        hull
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Giving slots, indexes and ids back only when no program can still be reading them.
 //!
 //! An update of an array of maps from user space makes the kernel wait for all running programs
-//! (`maybe_wait_bpf_programs`), also on machines with one processor and on nohz_full kernels, where
+//! (`maybe_wait_bpf_programs`), also on machines with one processor and on `nohz_full` kernels, where
 //! `membarrier` does not. That takes milliseconds, so a thread of its own does it, for everything that
 //! has been retired meanwhile at once, and publishing never waits for it.
 
@@ -62,8 +62,19 @@ impl Grace {
 
     /// Hands over what no table leads to any more.
     pub(super) fn retire(&mut self, retired: Retired) {
+        if !retired.is_empty() {
+            self.send(retired);
+        }
+    }
+
+    /// Waits until every program that runs now has ended.
+    pub(super) fn pass(&mut self) {
+        self.send(Retired::default());
+        self.wait();
+    }
+
+    fn send(&mut self, retired: Retired) {
         if let Some(sender) = &self.retire
-            && !retired.is_empty()
             && sender.send(retired).is_ok()
         {
             self.pending += 1;

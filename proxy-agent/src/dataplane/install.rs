@@ -17,24 +17,20 @@
 use std::{
     collections::{HashMap, HashSet},
     ops::Range,
-    sync::atomic::Ordering,
 };
 
-use proxy_common::{
-    Address, AddressBits, AddressEntry, Endpoint, EndpointState, Frontend, FrontendKey, FrontendKind, Port, Service,
-    Span, service::EndpointSet,
-};
+use proxy_common::{Address, AddressBits, AddressEntry, EndpointState, Frontend, FrontendKey, FrontendKind};
 
 use super::{
     Error, Options,
     adopt::{Adopted, adopt},
     grace::{Grace, Retired},
     ids::Ids,
-    names,
+    publish,
     slab::Slab,
     tables::Tables,
 };
-use crate::plan::{Changes, Problem, ServicePlan, ServicePortId, Target};
+use crate::plan::{Changes, Problem, ServicePlan, ServicePortId};
 
 /// Where an installed Service port is. Its endpoints are read from its slots, not kept twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,21 +46,14 @@ pub struct Installed {
 /// The kernel's tables and what is free in them. There is one writer: the agent holds a lock.
 #[derive(Debug)]
 pub struct Dataplane {
-    tables: Tables,
-    grace: Grace,
-    slots: Slab,
-    ids: Ids,
-    indexes: Ids,
-    installed: HashMap<ServicePortId, Installed>,
+    pub(super) tables: Tables,
+    pub(super) grace: Grace,
+    pub(super) slots: Slab,
+    pub(super) ids: Ids,
+    pub(super) indexes: Ids,
+    pub(super) installed: HashMap<ServicePortId, Installed>,
     addresses: HashMap<Address, AddressBits>,
     orphans: Vec<FrontendKey>,
-}
-
-/// Slots and ids for a set of endpoints, taken before anything is written.
-struct Room {
-    block: Range<u32>,
-    /// For each backend its id and generation.
-    ids: Vec<(u32, u16)>,
 }
 
 impl Dataplane {
@@ -74,8 +63,7 @@ impl Dataplane {
         let mut grace = Grace::new(Tables::grace(&options.pin_dir)?)?;
         let Adopted { installed, orphans, addresses, indexes, ids } = adopt(&tables)?;
         // What nothing leads to may still be read by a program that began before the last agent ended.
-        grace.retire(Retired { slots: vec![0..0], ..Retired::default() });
-        grace.wait();
+        grace.pass();
         let blocks = installed.values().map(|found| found.block.clone()).collect();
         Ok(Self {
             slots: Slab::new(tables.endpoints.len(), blocks),
@@ -113,11 +101,11 @@ impl Dataplane {
                     let found = self.frontends(plan, index, &mut problems);
                     gone.extend(found.into_iter().map(|key| (key, index)));
                 }
-                Err(table) => problems.push(full(&plan.id, table)),
+                Err(table) => problems.push(publish::full(&plan.id, table)),
             }
         }
         for (address, bits) in &changes.addresses {
-            if bits.0 != 0 {
+            if !bits.is_none() {
                 self.set_address(*address, *bits, &mut problems);
             }
         }
@@ -132,7 +120,7 @@ impl Dataplane {
             self.delete_frontend(&key, Some(index));
         }
         for (address, bits) in &changes.addresses {
-            if bits.0 == 0 {
+            if bits.is_none() {
                 self.remove_address(*address);
             }
         }
@@ -143,7 +131,9 @@ impl Dataplane {
             let planned: HashSet<Address> = changes.addresses.iter().map(|(address, _)| *address).collect();
             let strays: Vec<Address> =
                 self.addresses.keys().filter(|address| !planned.contains(address)).copied().collect();
-            strays.into_iter().for_each(|address| self.remove_address(address));
+            for address in strays {
+                self.remove_address(address);
+            }
         }
         for index in &retired.services {
             // The name goes last: until here a restarted agent would have found the Service by it.
@@ -151,143 +141,6 @@ impl Dataplane {
         }
         self.grace.retire(retired);
         problems
-    }
-
-    /// Steps 1 to 3 for one Service port. `Err` names the table that has no room.
-    fn publish(&mut self, plan: &ServicePlan, retired: &mut Retired) -> Result<u32, &'static str> {
-        let known = self.installed.get(&plan.id).cloned();
-        let old = known.as_ref().map_or(0..0, |found| found.block.clone());
-        let mut former: HashMap<(Address, Port), (u32, u16)> = HashMap::with_capacity(old.len());
-        let mut same = old.len() == plan.backends.len();
-        for (place, slot) in old.clone().enumerate() {
-            if let Some(endpoint) = self.tables.endpoints.load(slot) {
-                former.insert((endpoint.address, endpoint.port), (endpoint.id, endpoint.generation));
-                same = same
-                    && plan.backends.get(place).is_some_and(|backend| {
-                        (backend.address, backend.port) == (endpoint.address, endpoint.port)
-                    });
-            }
-        }
-        let index = match &known {
-            Some(found) => found.index,
-            None => self.with_room("SERVICES", |this| this.indexes.take())?,
-        };
-        let room = match self.with_room("ENDPOINTS", |this| this.room(plan, same.then(|| old.clone()), &former)) {
-            Ok(room) => room,
-            Err(table) => {
-                if known.is_none() {
-                    self.indexes.give(index);
-                }
-                return Err(table);
-            }
-        };
-
-        for ((backend, slot), (id, generation)) in plan.backends.iter().zip(room.block.clone()).zip(&room.ids) {
-            if !same {
-                let (address, port) = (backend.address, backend.port);
-                self.tables.endpoints.store(
-                    slot,
-                    &Endpoint { address, id: *id, service: index, port, generation: *generation, padding: 0 },
-                );
-            }
-            let place = slot - room.block.start;
-            let bits = state_bits(plan, place, backend.serving);
-            self.tables.states.store(*id, &EndpointState { slot, generation: *generation, bits });
-            former.remove(&(backend.address, backend.port));
-        }
-        self.publish_record(plan, index, known.is_none(), room.block.start);
-        for (id, generation) in former.into_values() {
-            self.tables.states.store(id, &EndpointState { slot: 0, generation, bits: 0 });
-            retired.ids.push(id);
-        }
-        if !same && !old.is_empty() {
-            retired.slots.push(old);
-        }
-        let entry = self.installed.entry(plan.id.clone()).or_insert(Installed {
-            index,
-            block: 0..0,
-            frontends: Box::default(),
-        });
-        entry.block = room.block;
-        Ok(index)
-    }
-
-    /// Takes what `plan` needs; `None`, with nothing taken, when something is used up.
-    fn room(
-        &mut self,
-        plan: &ServicePlan,
-        in_place: Option<Range<u32>>,
-        former: &HashMap<(Address, Port), (u32, u16)>,
-    ) -> Option<Room> {
-        let reused = in_place.is_some();
-        let block = match in_place {
-            Some(block) => block,
-            None => self.slots.take(u32::try_from(plan.backends.len()).ok()?)?,
-        };
-        let mut ids = Vec::with_capacity(plan.backends.len());
-        let mut taken = Vec::new();
-        for backend in &plan.backends {
-            if let Some(known) = former.get(&(backend.address, backend.port)) {
-                ids.push(*known);
-            } else if let Some(id) = self.ids.take() {
-                let generation = self.tables.states.load(id).map_or(0, |state| state.generation).wrapping_add(1);
-                taken.push(id);
-                ids.push((id, generation));
-            } else {
-                taken.into_iter().for_each(|id| self.ids.give(id));
-                if !reused {
-                    self.slots.give(block);
-                }
-                return None;
-            }
-        }
-        Some(Room { block, ids })
-    }
-
-    /// Takes something, after a grace period if that is what it takes.
-    fn with_room<T>(
-        &mut self,
-        table: &'static str,
-        take: impl Fn(&mut Self) -> Option<T>,
-    ) -> Result<T, &'static str> {
-        if let Some(taken) = take(self) {
-            return Ok(taken);
-        }
-        let freed = self.grace.wait();
-        self.reuse(freed);
-        take(self).ok_or(table)
-    }
-
-    /// Step 2.
-    fn publish_record(&mut self, plan: &ServicePlan, index: u32, fresh: bool, base: u32) {
-        let span = |target: &Target| match target {
-            Target::Backends(range) => Span { base: base + range.start, count: range.end - range.start },
-            Target::Refuse(reason) => Span::refuse(*reason),
-        };
-        let services = &self.tables.services;
-        let before = services.load(index);
-        let generation = before.map_or(0, |record| record.generation).wrapping_add(u16::from(fresh));
-        let record = Service {
-            cluster: span(&plan.cluster),
-            inside: span(&plan.inside),
-            outside: span(&plan.outside),
-            affinity_seconds: plan.affinity_seconds,
-            generation,
-            padding: 0,
-        };
-        if fresh {
-            services.store(index, &record);
-            if let Err(error) = self.tables.names.insert(index, names::to_table(&plan.id), 0) {
-                tracing::warn!(service = %plan.id, %error, "no name: a restart will install this Service anew");
-            }
-            return;
-        }
-        for (word, value) in bytemuck::cast::<Service, [u64; 4]>(record).into_iter().enumerate() {
-            let place = services.word(index, word);
-            if place.load(Ordering::Relaxed) != value {
-                place.store(value, Ordering::Release);
-            }
-        }
     }
 
     /// Step 4 for one Service port; gives back the frontends that it does not have any more.
@@ -301,7 +154,9 @@ impl Dataplane {
                 problems.push(Problem {
                     object: format!("Service {}/{}", plan.id.namespace, plan.id.name),
                     field: key.to_string(),
-                    message: format!("{kind} could not be installed in FRONTENDS: {error}; raise --max-frontends"),
+                    message: format!(
+                        "{kind} could not be installed in FRONTENDS: {error}; raise --max-frontends"
+                    ),
                 });
                 continue;
             }
@@ -369,31 +224,16 @@ impl Dataplane {
         self.installed.keys().filter(|id| !planned.contains(id)).cloned().collect()
     }
 
-    fn reuse(&mut self, freed: Retired) {
-        freed.slots.into_iter().for_each(|run| self.slots.give(run));
-        freed.ids.into_iter().for_each(|id| self.ids.give(id));
-        freed.services.into_iter().for_each(|index| self.indexes.give(index));
-    }
-}
-
-/// The bits of the backend at `place` in its plan.
-fn state_bits(plan: &ServicePlan, place: u32, serving: bool) -> u16 {
-    let targets =
-        [(EndpointSet::Cluster, &plan.cluster), (EndpointSet::Inside, &plan.inside), (EndpointSet::Outside, &plan.outside)];
-    let usable = targets.into_iter().filter_map(|(set, target)| match target {
-        Target::Backends(range) if range.contains(&place) => Some(EndpointState::usable(set)),
-        _ => None,
-    });
-    usable.fold(if serving { EndpointState::SERVING } else { 0 }, |bits, bit| bits | bit)
-}
-
-fn full(id: &ServicePortId, table: &'static str) -> Problem {
-    let flag = if table == "SERVICES" { "--max-services" } else { "--max-endpoints" };
-    Problem {
-        object: format!("Service {}/{}", id.namespace, id.name),
-        field: format!("port {:?}", id.port),
-        message: format!(
-            "not installed: {table} is full; run `sidestep cleanup` and start again with a larger {flag}"
-        ),
+    pub(super) fn reuse(&mut self, freed: Retired) {
+        let Retired { slots, ids, services } = freed;
+        for run in slots {
+            self.slots.give(run);
+        }
+        for id in ids {
+            self.ids.give(id);
+        }
+        for index in services {
+            self.indexes.give(index);
+        }
     }
 }

@@ -82,6 +82,9 @@ pub struct Options {
     pub cgroup_root: PathBuf,
     /// Sizes for tables that are made new.
     pub capacity: Capacity,
+    /// Whether the programs tell every decision (`aya_log`), for debugging. Switched off, the verifier
+    /// removes it.
+    pub program_log: bool,
 }
 
 /// Loads the programs on pinned maps, made new where they are missing. Attaches nothing.
@@ -101,6 +104,7 @@ pub fn load(options: &Options) -> Result<Ebpf, Error> {
     }
     let Capacity { services, frontends, endpoints } = existing_capacity(&dir)?.unwrap_or(options.capacity);
     let node_netns = netns_cookie()?;
+    let log_level = if options.program_log { aya_log::Level::Debug as u8 } else { 0 };
     let set_retval = u8::from(has_set_retval());
     let mut ebpf = loader
         .map_max_entries("SERVICES", services)
@@ -113,11 +117,14 @@ pub fn load(options: &Options) -> Result<Ebpf, Error> {
         .override_global("NODE_NETNS", &node_netns, true)
         .override_global("HAS_SET_RETVAL", &set_retval, true)
         .override_global("SERVICES_LEN", &services, true)
+        .override_global(aya_log::LEVEL, &log_level, true)
         .load(OBJECT)?;
     for hook in &HOOKS {
-        program(&mut ebpf, hook)?
-            .load()
-            .map_err(|source| Error::Program { action: "load", program: hook.name, source })?;
+        program(&mut ebpf, hook)?.load().map_err(|source| Error::Program {
+            action: "load",
+            program: hook.name,
+            source,
+        })?;
     }
     Ok(ebpf)
 }
@@ -133,7 +140,9 @@ fn existing_capacity(dir: &Path) -> Result<Option<Capacity>, Error> {
     };
     let (services, frontends, endpoints) = (length("SERVICES")?, length("FRONTENDS")?, length("ENDPOINTS")?);
     Ok(match (services, frontends, endpoints) {
-        (Some(services), Some(frontends), Some(endpoints)) => Some(Capacity { services, frontends, endpoints }),
+        (Some(services), Some(frontends), Some(endpoints)) => {
+            Some(Capacity { services, frontends, endpoints })
+        }
         _ => None,
     })
 }
@@ -144,6 +153,22 @@ pub(super) fn program<'a>(ebpf: &'a mut Ebpf, hook: &Hook) -> Result<&'a mut Cgr
         .ok_or_else(|| Error::Missing(format!("the object holds no program {}", hook.name)))?
         .try_into()
         .map_err(|source| Error::Program { action: "load", program: hook.name, source })
+}
+
+/// How many instructions the verifier walked for each loaded program (5.16), by the program's name.
+pub fn verified_instructions(ebpf: &mut Ebpf) -> Result<Vec<(&'static str, u32)>, Error> {
+    let mut counts = Vec::with_capacity(HOOKS.len());
+    for hook in &HOOKS {
+        let info = program(ebpf, hook)?.info().map_err(|source| Error::Program {
+            action: "ask for",
+            program: hook.name,
+            source,
+        })?;
+        if let Some(count) = info.verified_instruction_count() {
+            counts.push((hook.name, count));
+        }
+    }
+    Ok(counts)
 }
 
 /// Attaches every program to the cgroup, or puts it behind the link that is pinned there already.
@@ -159,7 +184,9 @@ pub fn attach(ebpf: &mut Ebpf, options: &Options) -> Result<(), Error> {
         }
         let failed = |source| Error::Program { action: "attach", program: hook.name, source };
         // For links the mode is the link's flags, which must be 0; links always share the hook.
-        let id = program.attach(&cgroup, CgroupAttachMode::Single).map_err(|error| exclusive(error, cgroup_root, hook))?;
+        let id = program
+            .attach(&cgroup, CgroupAttachMode::Single)
+            .map_err(|error| exclusive(error, cgroup_root, hook))?;
         let link: FdLink = program.take_link(id).map_err(failed)?.try_into().map_err(|_| {
             Error::Missing("this kernel has no links for cgroup programs (5.7 is needed)".to_owned())
         })?;
@@ -203,7 +230,8 @@ pub fn cleanup(pin_dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let links = dir.join("links");
     let mut removed = Vec::new();
     // In the opposite order of attaching: connect first.
-    let pins = HOOKS.iter().rev().map(|hook| links.join(hook.name)).chain(MAPS.iter().map(|map| dir.join(map.name)));
+    let pins =
+        HOOKS.iter().rev().map(|hook| links.join(hook.name)).chain(MAPS.iter().map(|map| dir.join(map.name)));
     for pin in pins {
         match fs::remove_file(&pin) {
             Ok(()) => removed.push(pin),
@@ -215,7 +243,8 @@ pub fn cleanup(pin_dir: &Path) -> Result<Vec<PathBuf>, Error> {
         match fs::remove_dir(directory) {
             Ok(()) => removed.push(directory.to_owned()),
             // Not there, or something of somebody else's is in it.
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {}
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {}
             Err(error) => return Err(Error::system("rmdir", directory)(error)),
         }
     }

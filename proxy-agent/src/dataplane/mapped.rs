@@ -54,9 +54,11 @@ impl<T: bytemuck::Pod> Mapped<T> {
     pub fn word(&self, index: u32, word: usize) -> &AtomicU64 {
         assert!(index < self.length && word < Self::WORDS, "element {index} word {word} of {}", self.length);
         let offset = index as usize * Self::WORDS + word;
-        // SAFETY: within the mapping (just checked), aligned (mappings are by page, elements whole words),
-        // and never accessed other than atomically.
-        unsafe { AtomicU64::from_ptr(self.memory.as_mut_ptr().cast::<u64>().add(offset)) }
+        #[expect(clippy::cast_ptr_alignment, reason = "a mapping begins at a page")]
+        let words = self.memory.as_mut_ptr().cast::<u64>();
+        // SAFETY: within the mapping (just checked), aligned (elements are whole words), and never accessed
+        // other than atomically.
+        unsafe { AtomicU64::from_ptr(words.add(offset)) }
     }
 
     /// A copy of an element; `None` beyond the end. Whole only if it is one word or nobody writes it.

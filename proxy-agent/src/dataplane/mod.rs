@@ -3,7 +3,9 @@
 //! | file | concept |
 //! |---|---|
 //! | `install` | [`Dataplane`]: applies [`crate::plan::Changes`]; the order of writes and why it is safe |
+//! | `publish` | its first steps: endpoints, and the one store that publishes them |
 //! | `adopt` | what a restarted agent finds in the tables |
+//! | `recall` | the tables read back as a plan |
 //! | `slab`, `ids` | which slots, indexes and endpoint ids are free |
 //! | `grace` | giving things back only when no program can still be reading them |
 //! | `tables` | the pinned maps, typed; `mapped`: those that are memory |
@@ -20,15 +22,19 @@ mod install;
 mod load;
 mod mapped;
 mod names;
+mod publish;
+mod recall;
 mod slab;
 mod system;
 mod tables;
 
 pub use bpf::attached_programs;
 pub use install::{Dataplane, Installed};
-pub use load::{Capacity, HOOKS, Hook, Options, attach, cleanup, is_attached, load};
+pub use load::{Capacity, HOOKS, Hook, Options, attach, cleanup, is_attached, load, verified_instructions};
 pub use mapped::Mapped;
-pub use system::{Cgroup2, bpffs_mounted, cgroup2_mount, ensure_bpffs, has_set_retval, netns_cookie, netns_cookie_of};
+pub use system::{
+    Cgroup2, bpffs_mounted, cgroup2_mount, ensure_bpffs, has_set_retval, netns_cookie, netns_cookie_of,
+};
 pub use tables::{MAPS, MapSpec, Tables, abi_dir};
 
 /// What can go wrong between the agent and the kernel. Each names the call or the path.

@@ -58,7 +58,10 @@ pub fn ensure_bpffs(pin_dir: &Path) -> Result<(), Error> {
         return Ok(());
     }
     if !pin_dir.starts_with(standard) {
-        return Err(Error::Missing(format!("{} is not on a BPF file system (mount -t bpf)", pin_dir.display())));
+        return Err(Error::Missing(format!(
+            "{} is not on a BPF file system (mount -t bpf)",
+            pin_dir.display()
+        )));
     }
     if in_container() {
         return Err(Error::Missing(
@@ -81,10 +84,12 @@ fn in_container() -> bool {
 }
 
 fn mounts() -> Result<Vec<procfs::process::MountInfo>, Error> {
-    Process::myself().and_then(|process| process.mountinfo()).map(|mounts| mounts.0).map_err(|error| Error::System {
-        call: "reading",
-        path: "/proc/self/mountinfo".to_owned(),
-        source: io::Error::other(error),
+    Process::myself().and_then(|process| process.mountinfo()).map(|mounts| mounts.0).map_err(|error| {
+        Error::System {
+            call: "reading",
+            path: "/proc/self/mountinfo".to_owned(),
+            source: io::Error::other(error),
+        }
     })
 }
 
@@ -129,6 +134,8 @@ pub fn netns_cookie_of(path: &Path) -> Result<u64, Error> {
                 .map_err(|errno| Error::system("setns", path)(errno.into()))?;
             netns_cookie()
         });
-        inside.join().unwrap_or_else(|_| Err(Error::Missing(format!("looking into {} failed", path.display()))))
+        inside
+            .join()
+            .unwrap_or_else(|_| Err(Error::Missing(format!("looking into {} failed", path.display()))))
     })
 }

@@ -7,8 +7,9 @@ use std::{
 
 use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapInfo};
 use proxy_common::{
-    ABI, Address, AddressBits, AddressEntry, Affinity, AffinityKey, Datagrams, Endpoint, EndpointState, Frontend,
-    FrontendKey, OverflowKey, Service, ServiceCounters, ServiceName, Span, Translation, service::EndpointSet,
+    ABI, Address, AddressBits, AddressEntry, Affinity, AffinityKey, Datagrams, Endpoint, EndpointState,
+    Frontend, FrontendKey, OverflowKey, Service, ServiceCounters, ServiceName, Span, Translation,
+    service::EndpointSet,
 };
 
 use super::{Error, mapped::Mapped};
@@ -60,7 +61,11 @@ impl MapSpec {
             return Ok(());
         }
         let sizes = |(key, value): (usize, usize)| format!("keys of {key} and values of {value} bytes");
-        Err(Error::Layout { path: path.display().to_string(), found: sizes(found), expected: sizes(expected) })
+        Err(Error::Layout {
+            path: path.display().to_string(),
+            found: sizes(found),
+            expected: sizes(expected),
+        })
     }
 }
 
@@ -157,7 +162,7 @@ impl proxy_common::Tables for Tables {
     }
 
     fn address(&self, address: &Address) -> AddressBits {
-        self.addresses.get(address, 0).map_or(AddressBits::NONE, |entry| entry.bits)
+        self.addresses.get(address, 0).map_or(AddressBits::NONE, |entry| entry.kind)
     }
 
     fn span(&self, service: u32, set: EndpointSet) -> Option<Span> {

@@ -1,5 +1,28 @@
 //! What one node should install: a pure function of the model.
+//!
+//! The rules are functions of their own, named after what they decide, with the ids of the rows of the
+//! Kubernetes semantics that they keep: which [frontends] lead to a Service port, which endpoints it has
+//! ([candidates]), which of them may be used ([usable], [topology]), where traffic goes ([targets]), who
+//! gets a frontend that two ask for ([claims]). The [`Planner`] applies them to what a change touches.
 
+mod addresses;
+mod api_server;
+mod arrange;
+mod candidates;
+mod claims;
+mod draft;
+mod frontends;
 mod install;
+mod planner;
+mod problems;
+#[cfg(test)]
+mod properties;
+mod targets;
+#[cfg(test)]
+mod testing;
+mod topology;
+mod usable;
+mod view;
 
 pub use install::{Backend, Changes, Family, Problem, ServicePlan, ServicePortId, Target};
+pub use planner::Planner;

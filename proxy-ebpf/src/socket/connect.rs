@@ -5,6 +5,7 @@ use aya_ebpf::{
     macros::cgroup_sock_addr,
     programs::SockAddrContext,
 };
+use aya_log_ebpf::debug;
 use proxy_common::{Decision, Translation, select};
 
 use super::{
@@ -42,6 +43,13 @@ fn connect(ctx: &SockAddrContext, hook: Hook) -> i32 {
         Decision::Refuse { service, reason } => {
             peers::forget_connected(ctx);
             count::refusal(service, reason);
+            debug!(
+                ctx,
+                "connect to {:i}:{} refused: {}",
+                destination.address.bytes,
+                destination.port.get(),
+                reason as u32
+            );
             refuse_connect(ctx, hook)
         }
         Decision::Forward(forward) => {
@@ -49,6 +57,13 @@ fn connect(ctx: &SockAddrContext, hook: Hook) -> i32 {
             peers::remember_connected(ctx, Translation::new(&destination, &endpoint));
             rewrite(ctx, hook, &endpoint.address, endpoint.port);
             count::connection(endpoint.service);
+            debug!(
+                ctx,
+                "connect to {:i}:{} got endpoint {}",
+                destination.address.bytes,
+                destination.port.get(),
+                endpoint.id
+            );
             ALLOW
         }
     }

@@ -42,7 +42,7 @@ pub(super) fn peer(ctx: &SockAddrContext, hook: Hook) -> (Address, Port) {
     // SAFETY: the kernel passes a valid context; volatile, since the verifier accepts only accesses of
     // the fields' own width.
     unsafe {
-        let port = Port((&raw const (*c).user_port).read_volatile() as u16);
+        let port = Port::from_network((&raw const (*c).user_port).read_volatile() as u16);
         let address = match hook {
             Hook::V4 => {
                 Address::from_words([0, 0, 0xffff_u32.to_be(), (&raw const (*c).user_ip4).read_volatile()])
@@ -58,6 +58,17 @@ pub(super) fn peer(ctx: &SockAddrContext, hook: Hook) -> (Address, Port) {
             }
         };
         (address, port)
+    }
+}
+
+/// Whether a UDP socket is connected. Taking its peer away runs no hook, so a record of it may be stale.
+#[inline(always)]
+pub(super) fn is_connected(ctx: &SockAddrContext) -> bool {
+    const TCP_ESTABLISHED: u32 = 1;
+    // SAFETY: the kernel passes a valid context; the verifier knows its socket as one.
+    unsafe {
+        let socket = (&raw const (*ctx.sock_addr).__bindgen_anon_1.sk).read_volatile();
+        !socket.is_null() && (&raw const (*socket).state).read_volatile() == TCP_ESTABLISHED
     }
 }
 
@@ -85,7 +96,7 @@ pub(super) fn rewrite(ctx: &SockAddrContext, hook: Hook, address: &Address, port
                 words.add(3).write_volatile(d);
             }
         }
-        (&raw mut (*c).user_port).write_volatile(u32::from(port.0));
+        (&raw mut (*c).user_port).write_volatile(u32::from(port.to_network()));
     }
 }
 
@@ -104,7 +115,7 @@ pub(super) fn refuse_connect(ctx: &SockAddrContext, hook: Hook) -> i32 {
     } else {
         Address::from_words([0, 0, 0, 1_u32.to_be()])
     };
-    rewrite(ctx, hook, &loopback, Port(0));
+    rewrite(ctx, hook, &loopback, Port::NONE);
     ALLOW
 }
 

@@ -17,11 +17,10 @@ use crate::{
 pub(super) fn remember_connected(ctx: &SockAddrContext, mut translation: Translation) {
     // SAFETY: the storage is the socket's own, and the kernel holds the socket's lock in these hooks.
     unsafe {
-        let record = SOCKETS.get_ptr_mut(ctx);
-        if !record.is_null() {
-            *record = translation;
-        } else if SOCKETS.get_or_insert_ptr_mut(ctx, Some(&mut translation)).is_null() {
-            count::socket(Total::UnrecordedSocket);
+        // One call whether the record is there or not, and then a store that is cheaper than a second call.
+        match SOCKETS.get_or_insert_ptr_mut(ctx, Some(&mut translation)).as_mut() {
+            Some(record) => *record = translation,
+            None => count::socket(Total::UnrecordedSocket),
         }
     }
 }
@@ -33,7 +32,7 @@ pub(super) fn forget_connected(ctx: &SockAddrContext) {
     unsafe {
         let record = SOCKETS.get_ptr_mut(ctx);
         if !record.is_null() {
-            (*record).frontend_port = Port(0);
+            (*record).frontend_port = Port::NONE;
         }
     }
 }
@@ -70,7 +69,11 @@ pub(super) fn datagram_peer(ctx: &SockAddrContext, destination: &FrontendKey) ->
     if datagrams.evicted == 0 {
         return None;
     }
-    overflowed(ctx, &destination.address, destination.port, OverflowKey::BY_FRONTEND)
+    let mut translation = overflowed(ctx, &destination.address, destination.port, OverflowKey::BY_FRONTEND)?;
+    // Back among the latest: the answer may come from an endpoint that several Services share.
+    translation.checksum = 0;
+    remember_datagram(ctx, &translation);
+    Some(translation)
 }
 
 /// What the program asked for, if a datagram from `address` and `port` answers it.
@@ -102,7 +105,7 @@ pub(super) fn datagram_frontend(
 /// Records a translation for datagrams: over the old one for the same address, else in a free entry, else
 /// in place of the oldest, which moves to OVERFLOW.
 #[inline(always)]
-pub(super) fn remember_datagram(ctx: &SockAddrContext, translation: Translation) {
+pub(super) fn remember_datagram(ctx: &SockAddrContext, translation: &Translation) {
     // SAFETY: as in `remember_connected`; a null initial value asks for zeros, which is `Datagrams::EMPTY`.
     let Some(datagrams) = (unsafe { DATAGRAMS.get_or_insert_ptr_mut(ctx, None).as_mut() }) else {
         count::socket(Total::UnrecordedSocket);
@@ -114,7 +117,7 @@ pub(super) fn remember_datagram(ctx: &SockAddrContext, translation: Translation)
             place = Some(index as u32);
             break;
         }
-        if entry.frontend_port.0 == 0 && place.is_none() {
+        if entry.frontend_port == Port::NONE && place.is_none() {
             place = Some(index as u32);
         }
     }
@@ -124,7 +127,7 @@ pub(super) fn remember_datagram(ctx: &SockAddrContext, translation: Translation)
         datagrams.evicted = oldest.wrapping_add(1);
         oldest
     });
-    *entry_mut(datagrams, place) = translation;
+    *entry_mut(datagrams, place) = *translation;
     datagrams.latest = place % Datagrams::LEN as u32;
 }
 

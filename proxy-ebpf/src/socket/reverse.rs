@@ -5,7 +5,7 @@
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 
 use super::{
-    context::{ALLOW, Hook, peer, rewrite},
+    context::{ALLOW, Hook, is_connected, peer, rewrite},
     peers,
 };
 
@@ -36,9 +36,12 @@ pub(crate) fn getpeername6(ctx: SockAddrContext) -> i32 {
 #[inline(always)]
 fn received(ctx: &SockAddrContext, hook: Hook) -> i32 {
     let (address, port) = peer(ctx, hook);
-    if let Some((frontend, frontend_port)) = peers::connected_frontend(ctx, &address, port) {
-        rewrite(ctx, hook, &frontend, frontend_port);
-    } else if let Some((frontend, frontend_port)) = peers::datagram_frontend(ctx, &address, port) {
+    let frontend = if is_connected(ctx) {
+        peers::connected_frontend(ctx, &address, port)
+    } else {
+        peers::datagram_frontend(ctx, &address, port)
+    };
+    if let Some((frontend, frontend_port)) = frontend {
         rewrite(ctx, hook, &frontend, frontend_port);
     }
     ALLOW

@@ -9,6 +9,7 @@ use aya_ebpf::{
     macros::cgroup_sock_addr,
     programs::SockAddrContext,
 };
+use aya_log_ebpf::debug;
 use proxy_common::{
     Decision, Protocol, Reason, Translation,
     select::{Resolution, choose, is_serving, resolve},
@@ -61,13 +62,27 @@ fn sendmsg(ctx: &SockAddrContext, hook: Hook) -> i32 {
         Decision::NotService => ALLOW,
         Decision::Refuse { service, reason } => {
             count::refusal(service, reason);
+            debug!(
+                ctx,
+                "datagram to {:i}:{} refused: {}",
+                destination.address.bytes,
+                destination.port.get(),
+                reason as u32
+            );
             refuse_datagram()
         }
         Decision::Forward(forward) => {
             let endpoint = forward.endpoint;
-            peers::remember_datagram(ctx, Translation::new(&destination, &endpoint));
+            peers::remember_datagram(ctx, &Translation::new(&destination, &endpoint));
             rewrite(ctx, hook, &endpoint.address, endpoint.port);
             count::connection(endpoint.service);
+            debug!(
+                ctx,
+                "datagram to {:i}:{} got endpoint {}",
+                destination.address.bytes,
+                destination.port.get(),
+                endpoint.id
+            );
             ALLOW
         }
     }

@@ -21,6 +21,8 @@ use crate::place::Place;
 const LIMIT: usize = 128;
 /// How long a stopping server waits for its clients to end by themselves.
 const DRAIN: Duration = Duration::from_secs(2);
+/// How often a server looks whether it is to stop.
+const TICK: Duration = Duration::from_millis(20);
 
 /// A TCP server for both families; ends on drop.
 #[derive(Debug)]
@@ -93,14 +95,11 @@ impl Shared {
                 thread::sleep(Duration::from_millis(1));
                 continue;
             }
-            match listener.accept() {
-                Ok((stream, _)) => {
-                    self.connections.fetch_add(1, Ordering::Relaxed);
-                    let shared = Arc::clone(&self);
-                    serving.push(thread::spawn(move || shared.serve(&stream)));
-                }
-                Err(_) => thread::sleep(Duration::from_millis(1)),
-            }
+            // Nothing within the listener's patience: look whether it is time to stop.
+            let Ok((stream, _)) = listener.accept() else { continue };
+            self.connections.fetch_add(1, Ordering::Relaxed);
+            let shared = Arc::clone(&self);
+            serving.push(thread::spawn(move || shared.serve(&stream)));
         }
         // The clients that are there get their answers; who says nothing for long is cut off.
         let start = Instant::now();
@@ -127,7 +126,8 @@ impl Shared {
     }
 
     fn talk(&self, stream: &TcpStream) -> std::io::Result<()> {
-        stream.set_nonblocking(false)?;
+        // Connections inherit the listener's patience; clients may think for as long as they like.
+        stream.set_read_timeout(None)?;
         stream.set_nodelay(true)?;
         let peer = canonical(stream.peer_addr()?);
         let local = canonical(stream.local_addr()?);
@@ -158,6 +158,6 @@ fn listen(address: SocketAddr) -> Result<TcpListener> {
     crate::sockets::set_option(&socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, fast_open)?;
     socket.bind(&address.into())?;
     socket.listen(1024)?;
-    socket.set_nonblocking(true)?;
+    socket.set_read_timeout(Some(TICK))?;
     Ok(socket.into())
 }

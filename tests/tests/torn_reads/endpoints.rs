@@ -1,10 +1,13 @@
 //! Endpoints whose addresses tell whose they are, and one server behind all of them.
 //!
 //! The Service with number `s` owns 10.250.`s`.0/24 and nothing else. All of that is local to one pod, in which the
-//! clients are too; the server answers each connection with the address that it came in at.
+//! clients are too; the server answers each TCP connection with the address that it came in at. Of a UDP socket the
+//! routing table tells: whoever connects to a Service's endpoints gets 10.251.`s`.1 as its own address, and no packet
+//! has to be sent to find out.
 
 use std::{
-    io::Write,
+    fmt::Write as _,
+    io::Write as _,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     sync::{
         Arc,
@@ -16,6 +19,7 @@ use std::{
 
 use anyhow::Result;
 use sidestep_tests::Place;
+use socket2::SockRef;
 
 /// The port of every endpoint.
 pub(crate) const PORT: u16 = 8080;
@@ -62,6 +66,11 @@ pub(crate) const fn endpoint(service: u8, number: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 250, service, number)
 }
 
+/// The own address of a UDP socket that is connected to an endpoint of this Service.
+pub(crate) const fn source(service: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 251, service, 1)
+}
+
 /// The server behind every endpoint; ends on drop.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -72,20 +81,18 @@ pub(crate) struct Server {
 impl Server {
     /// Makes all endpoints local to `pod` and serves them.
     pub(crate) fn start(pod: &Place) -> Result<Self> {
-        // A VIP that is nobody's at the moment ends at once instead of waiting for an answer.
-        pod.namespace().ip_batch(
-            "route add local 10.250.0.0/16 dev lo\nroute add unreachable 10.98.0.0/16\nroute add unreachable 10.99.0.0/16\n",
-        )?;
+        let mut routes = "route add local 10.251.0.0/16 dev lo\n".to_owned();
+        for service in 0..=u8::MAX {
+            writeln!(routes, "route add local 10.250.{service}.0/24 dev lo src {}", source(service))?;
+        }
+        pod.namespace().ip_batch(&routes)?;
         let listener = pod.run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)))?;
-        listener.set_nonblocking(true)?;
+        SockRef::from(&listener).set_read_timeout(Some(Duration::from_millis(20)))?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                let Ok((mut stream, _)) = listener.accept() else {
-                    thread::sleep(Duration::from_micros(50));
-                    continue;
-                };
+                let Ok((mut stream, _)) = listener.accept() else { continue };
                 if let Ok(SocketAddr::V4(local)) = stream.local_addr() {
                     // A client that is gone already counts its own failure.
                     let _ = stream.write_all(&local.ip().octets());

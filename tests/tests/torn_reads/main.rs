@@ -34,6 +34,7 @@ fn no_client_is_misled_while_the_tables_are_rewritten() {
         cgroup_root: lab.root().path().to_owned(),
         // Small, so that slots, ids and indexes are used again and again.
         capacity: Capacity { services: 256, frontends: 512, endpoints: 1 << 14 },
+        program_log: false,
     };
     let mut programs = load(&options).expect("the programs load");
     attach(&mut programs, &options).expect("the programs attach");

@@ -16,6 +16,9 @@ use crate::{
 /// Every so many replacements a Service comes or goes, and an address moves.
 const LIFECYCLE: u64 = 8;
 
+/// Every Service has a port of each.
+const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
+
 /// The only writer.
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -68,9 +71,11 @@ impl Writer {
 
     /// Installs the Services that are there all the time.
     pub(crate) fn create(&mut self) {
-        let mut install: Vec<ServicePlan> =
-            (0..STEADY).map(|number| self.plan(number, Vip::Steady(number))).collect();
-        install.push(self.plan(MOVING[0], Vip::Moving));
+        let steady = (0..STEADY).map(|number| (number, Vip::Steady(number)));
+        let install = steady
+            .chain([(MOVING[0], Vip::Moving)])
+            .flat_map(|(number, vip)| self.both(number, vip))
+            .collect();
         let vips = (0..STEADY).map(Vip::Steady).chain([Vip::Moving]);
         let addresses = vips.map(|vip| (address(vip.address()), AddressBits::CLUSTER_IP)).collect();
         self.apply(&Changes { complete: true, install, addresses, ..Changes::default() });
@@ -81,7 +86,8 @@ impl Writer {
         for _ in 0..LIFECYCLE {
             let number =
                 if self.random.below(2) == 0 { self.random.below(4) } else { self.random.below(STEADY) };
-            let plan = self.plan(number, Vip::Steady(number));
+            let protocol = if self.random.below(2) == 0 { Protocol::Tcp } else { Protocol::Udp };
+            let plan = self.plan(number, protocol, Vip::Steady(number));
             self.apply(&Changes { install: vec![plan], ..Changes::default() });
             self.replacements += 1;
         }
@@ -96,12 +102,12 @@ impl Writer {
         *present = !*present;
         if *present {
             self.created += 1;
-            let install = vec![self.plan(STEADY + number, vip)];
+            let install = self.both(STEADY + number, vip).into();
             let addresses = vec![(address(vip.address()), AddressBits::CLUSTER_IP)];
             self.apply(&Changes { install, addresses, ..Changes::default() });
         } else {
             self.deleted += 1;
-            let remove = vec![id(STEADY + number)];
+            let remove = PROTOCOLS.map(|protocol| id(STEADY + number, protocol)).into();
             let addresses = vec![(address(vip.address()), AddressBits::NONE)];
             self.apply(&Changes { remove, addresses, ..Changes::default() });
         }
@@ -112,12 +118,18 @@ impl Writer {
         let old = MOVING[self.owner];
         self.owner = 1 - self.owner;
         self.moved += 1;
-        let install = vec![self.plan(MOVING[self.owner], Vip::Moving)];
-        self.apply(&Changes { install, remove: vec![id(old)], ..Changes::default() });
+        let install = self.both(MOVING[self.owner], Vip::Moving).into();
+        let remove = PROTOCOLS.map(|protocol| id(old, protocol)).into();
+        self.apply(&Changes { install, remove, ..Changes::default() });
+    }
+
+    /// Plans for both ports of this Service.
+    fn both(&mut self, number: u8, vip: Vip) -> [ServicePlan; 2] {
+        PROTOCOLS.map(|protocol| self.plan(number, protocol, vip))
     }
 
     /// A plan for this Service with endpoints drawn anew.
-    fn plan(&mut self, number: u8, vip: Vip) -> ServicePlan {
+    fn plan(&mut self, number: u8, protocol: Protocol, vip: Vip) -> ServicePlan {
         let first = 1 + self.random.below(200);
         let count = 1 + self.random.below(12);
         let backends: Vec<Backend> = (first..first + count)
@@ -128,9 +140,9 @@ impl Writer {
             })
             .collect();
         let all = Target::Backends(0..u32::from(count));
-        let key = FrontendKey::new(address(vip.address()), Port::new(80), Protocol::Tcp as u8);
+        let key = FrontendKey::new(address(vip.address()), Port::new(80), protocol as u8);
         ServicePlan {
-            id: id(number),
+            id: id(number, protocol),
             frontends: vec![(key, FrontendKind::ClusterIp)],
             affinity_seconds: if number.is_multiple_of(4) { 600 } else { 0 },
             backends,
@@ -150,12 +162,12 @@ fn address(ip: Ipv4Addr) -> Address {
     IpAddr::V4(ip).into()
 }
 
-fn id(number: u8) -> ServicePortId {
+fn id(number: u8, protocol: Protocol) -> ServicePortId {
     ServicePortId {
         namespace: "stress".to_owned(),
         name: format!("service-{number}"),
         port: String::new(),
-        protocol: Protocol::Tcp,
+        protocol,
         family: Family::V4,
     }
 }

@@ -17,17 +17,17 @@ use super::{cast::Cast, table::Row};
 
 /// TCP to a ClusterIP: every pod gets its share.
 pub(super) fn web(cast: &Cast) -> Row {
-    requests::http("web: TCP through the ClusterIP", &cast.client, "10.96.0.10:80", 3)
+    requests::http("web: TCP, ClusterIP", &cast.client, "10.96.0.10:80", 3)
 }
 
 /// The same in IPv6.
 pub(super) fn web_over_ipv6(cast: &Cast) -> Row {
-    requests::http("web6: TCP over IPv6", &cast.client, "[fd00:10:96::10]:80", 3)
+    requests::http("web6: TCP, IPv6", &cast.client, "[fd00:10:96::10]:80", 3)
 }
 
 /// The same with a socket for IPv6 that talks IPv4.
 pub(super) fn web_over_mapped_ipv6(cast: &Cast) -> Row {
-    requests::http("web6: an IPv6 socket for IPv4", &cast.client, "[::ffff:10.96.0.16]:80", 3)
+    requests::http("web6: TCP, v4-mapped", &cast.client, "[::ffff:10.96.0.16]:80", 3)
 }
 
 /// A NodePort at the node's address, from a pod.
@@ -42,12 +42,12 @@ pub(super) fn node_port_on_loopback(lab: &Lab) -> Row {
 
 /// UDP, a new socket for each question.
 pub(super) fn names_unconnected(cast: &Cast) -> Row {
-    requests::names("dns: UDP, sendto and recvfrom", cast, false)
+    requests::names("dns: UDP, sendto", cast, false)
 }
 
 /// UDP, a new connected socket for each question.
 pub(super) fn names_connected(cast: &Cast) -> Row {
-    requests::names("dns: UDP, connect and send", cast, true)
+    requests::names("dns: UDP, connect", cast, true)
 }
 
 /// ClientIP affinity: one pod for one client.
@@ -62,7 +62,7 @@ pub(super) fn nobody_there(cast: &Cast) -> Row {
 
 /// A port that the ClusterIP does not have.
 pub(super) fn unknown_port(cast: &Cast) -> Row {
-    let mut row = refused("dns: a port that it lacks", cast, "10.96.0.53:54");
+    let mut row = refused("dns: unknown port", cast, "10.96.0.53:54");
     cast.client.run(|| {
         let refused = Asker::v4().and_then(|asker| asker.ask(at("10.96.0.53:54")));
         row.expect(is_refused(&refused), || format!("sendto: {refused:?}"));

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use comfy_table::{ContentArrangement, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, presets};
+
+/// Columns of a terminal that the table takes at most.
+const WIDTH: u16 = 156;
 
 /// One row: what was tried and what came of it.
 #[derive(Debug, Default)]
@@ -69,15 +72,8 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = comfy_table::Table::new();
         table.load_style(presets::UTF8_FULL_CONDENSED);
-        table.set_content_arrangement(ContentArrangement::Disabled);
-        table.set_header([
-            "what",
-            "address",
-            "requests",
-            "who answered",
-            "peer that the client saw",
-            "result",
-        ]);
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
+        table.set_header(["what", "address", "requests", "who answered", "peer seen", "result"]);
         for row in &self.rows {
             let spread: Vec<String> =
                 row.spread.iter().map(|(name, count)| format!("{name} {count}")).collect();
@@ -93,6 +89,12 @@ impl fmt::Display for Table {
                 row.peer.clone(),
                 result,
             ]);
+        }
+        // Numbers that belong together stay on one line; only remarks are wrapped.
+        for column in [0, 1, 3, 4] {
+            if let Some(column) = table.column_mut(column) {
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            }
         }
         write!(f, "{table}")
     }

@@ -82,10 +82,9 @@ fn kernel_packages() -> Result<Vec<Package>> {
     let found = match compiler::find() {
         Ok(compiler) => Ok(compiler),
         Err(_) if compiler::rustup_may_add_source() => {
-            let what = "rust-src: the kernel's target has no prebuilt library, so it is built from source";
-            // Unreachable download servers are no error here: the distribution's compiler is the other way.
-            let _ = progress::step(what, compiler::add_source_with_rustup);
-            compiler::find()
+            let what = "rustup component add rust-src (the kernel's target has no prebuilt library)";
+            // A failure is no error here: the distribution's compiler is the other way.
+            progress::step(what, || compiler::add_source_with_rustup().and_then(|()| compiler::find()))
         }
         Err(error) => Err(error),
     };

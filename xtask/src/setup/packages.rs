@@ -32,8 +32,10 @@ pub(crate) const NETWORK: &[Package] = &[
 ];
 
 /// What boots another kernel.
-pub(crate) const EMULATOR: &[Package] =
-    &[Package { name: "qemu-system-x86", brings: "qemu-system-x86_64", why: "boots other kernels" }];
+pub(crate) const EMULATOR: &[Package] = &[
+    Package { name: "qemu-system-x86", brings: "qemu-system-x86_64", why: "boots other kernels" },
+    Package { name: "kmod", brings: "/usr/sbin/depmod", why: "says which of a kernel's modules need which" },
+];
 
 /// A compiler with library source, and the LLVM that bpf-linker is built on, from Debian itself.
 pub(crate) const DEBIAN_COMPILER: &[Package] = &[

@@ -24,7 +24,7 @@ pub(super) struct Servers {
 
 const WAIT: Duration = Duration::from_secs(3);
 
-pub(super) fn run(servers: &Servers) -> Vec<Check> {
+pub(super) fn run(servers: Servers) -> Vec<Check> {
     let v4 = SocketAddr::new(VIP4, PORT);
     let v6 = SocketAddr::new(VIP6, PORT);
     let mapped = match VIP4 {

@@ -5,13 +5,17 @@ use aya::{programs::loaded_programs, util::KernelVersion};
 use super::{Check, Outcome};
 use crate::{
     commands::Place,
-    dataplane::{HOOKS, attached_programs, bpffs_mounted, cgroup2_mount, has_set_retval, is_attached, netns_cookie},
+    dataplane::{
+        HOOKS, attached_programs, bpffs_mounted, cgroup2_mount, has_set_retval, is_attached, netns_cookie,
+    },
 };
 
 pub(super) fn check(place: &Place) -> Vec<Check> {
     let mut checks = vec![kernel(), privileges()];
     checks.push(match cgroup2_mount() {
-        Ok(mount) if mount.root == "/" => Check::new("cgroup2", Outcome::Ok, mount.path.display().to_string()),
+        Ok(mount) if mount.root == "/" => {
+            Check::new("cgroup2", Outcome::Ok, mount.path.display().to_string())
+        }
         Ok(mount) => Check::new(
             "cgroup2",
             Outcome::Failed,
@@ -60,7 +64,9 @@ fn kernel() -> Check {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
     match KernelVersion::current() {
         Ok(version) if version >= OLDEST => Check::new("kernel", Outcome::Ok, release),
-        Ok(_) => Check::new("kernel", Outcome::Failed, format!("{release}: 5.10 is the oldest that is supported")),
+        Ok(_) => {
+            Check::new("kernel", Outcome::Failed, format!("{release}: 5.10 is the oldest that is supported"))
+        }
         Err(error) => Check::new("kernel", Outcome::Failed, error.to_string()),
     }
 }
@@ -69,7 +75,11 @@ fn privileges() -> Check {
     if nix::unistd::geteuid().is_root() {
         Check::new("privileges", Outcome::Ok, "root")
     } else {
-        Check::new("privileges", Outcome::Failed, "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN")
+        Check::new(
+            "privileges",
+            Outcome::Failed,
+            "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN",
+        )
     }
 }
 
@@ -82,7 +92,9 @@ fn network_file_systems() -> Check {
         .into_iter()
         .filter(|name| known.lines().any(|line| line.split_whitespace().last() == Some(name)))
         .collect();
-    if clients.is_empty() || KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0)) {
+    if clients.is_empty()
+        || KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0))
+    {
         return Check::new(NAME, Outcome::Ok, "mounts through a Service can reconnect");
     }
     Check::new(
@@ -115,7 +127,10 @@ fn other_programs(place: &Place) -> Vec<Check> {
                 let ours = usize::from(is_attached(&place.pin_dir, hook));
                 if ids.len() > ours {
                     let list = ids.iter().map(|id| {
-                        names.iter().find(|(known, _)| known == id).map_or("?".to_owned(), |(_, name)| format!("{name} ({id})"))
+                        names
+                            .iter()
+                            .find(|(known, _)| known == id)
+                            .map_or("?".to_owned(), |(_, name)| format!("{name} ({id})"))
                     });
                     found.push(format!("{}: {}", hook.name, list.collect::<Vec<_>>().join(", ")));
                 }
@@ -124,7 +139,11 @@ fn other_programs(place: &Place) -> Vec<Check> {
         }
     }
     if found.is_empty() {
-        return vec![Check::new(NAME, Outcome::Ok, format!("none but ours at our hooks of {}", cgroup.display()))];
+        return vec![Check::new(
+            NAME,
+            Outcome::Ok,
+            format!("none but ours at our hooks of {}", cgroup.display()),
+        )];
     }
     vec![Check::new(NAME, Outcome::Warning, format!("others run at the same hooks: {}", found.join("; ")))]
 }

@@ -53,7 +53,11 @@ impl Check {
         Self { name: name.to_owned(), outcome, detail: detail.into() }
     }
 
-    fn of<T, E: std::fmt::Display>(name: &str, result: Result<T, E>, detail: impl FnOnce(T) -> String) -> Self {
+    fn of<T, E: std::fmt::Display>(
+        name: &str,
+        result: Result<T, E>,
+        detail: impl FnOnce(T) -> String,
+    ) -> Self {
         match result {
             Ok(value) => Self::new(name, Outcome::Ok, detail(value)),
             Err(error) => Self::new(name, Outcome::Failed, error.to_string()),
@@ -63,7 +67,7 @@ impl Check {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(servers) = &arguments.client {
-        println!("{}", serde_json::to_string(&client::run(&serde_json::from_str(servers)?))?);
+        println!("{}", serde_json::to_string(&client::run(serde_json::from_str(servers)?))?);
         return Ok(ExitCode::SUCCESS);
     }
     let mut checks = machine::check(&arguments.place);

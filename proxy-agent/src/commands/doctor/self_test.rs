@@ -49,11 +49,12 @@ fn test(place: &Place) -> anyhow::Result<Vec<Check>> {
         pin_dir: scratch.pin_dir.clone(),
         cgroup_root: scratch.cgroup.clone(),
         capacity: Capacity { services: 64, frontends: 64, endpoints: 64 },
+        program_log: false,
     };
     let mut ebpf = load(&options)?;
     let mut checks = vec![Check::new("programs load", Outcome::Ok, "the verifier accepts all")];
     let servers = serve()?;
-    let problems = Dataplane::open(&options)?.apply(&plan(&servers));
+    let problems = Dataplane::open(&options)?.apply(&plan(servers));
     anyhow::ensure!(problems.is_empty(), "installing the test's Services: {problems:?}");
     attach(&mut ebpf, &options)?;
     checks.push(Check::new("programs attach", Outcome::Ok, scratch.cgroup.display().to_string()));
@@ -106,18 +107,25 @@ fn loopback_up() -> io::Result<()> {
     for (place, byte) in request.ifr_name.iter_mut().zip(b"lo") {
         *place = byte.cast_signed();
     }
-    request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or_default();
+    request.ifr_ifru.ifru_flags =
+        libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or_default();
     // SAFETY: SIOCSIFFLAGS reads the request, which outlives the call.
-    let result = unsafe { libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&socket), libc::SIOCSIFFLAGS, &raw const request) };
+    let result = unsafe {
+        libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&socket), libc::SIOCSIFFLAGS, &raw const request)
+    };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Starts a TCP and a UDP server on loopback of each family, which end with the process.
 fn serve() -> anyhow::Result<Servers> {
     let mut ports = [0; 4];
-    for (place, address) in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].into_iter().enumerate() {
-        let tcp = TcpListener::bind(SocketAddr::new(address, 0)).with_context(|| format!("listening on {address}"))?;
-        let udp = UdpSocket::bind(SocketAddr::new(address, 0)).with_context(|| format!("binding {address}"))?;
+    for (place, address) in
+        [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].into_iter().enumerate()
+    {
+        let tcp = TcpListener::bind(SocketAddr::new(address, 0))
+            .with_context(|| format!("listening on {address}"))?;
+        let udp =
+            UdpSocket::bind(SocketAddr::new(address, 0)).with_context(|| format!("binding {address}"))?;
         ports[2 * place] = tcp.local_addr()?.port();
         ports[2 * place + 1] = udp.local_addr()?.port();
         std::thread::spawn(move || {
@@ -138,13 +146,14 @@ fn serve() -> anyhow::Result<Servers> {
     Ok(Servers { tcp4, udp4, tcp6, udp6 })
 }
 
-fn plan(servers: &Servers) -> Changes {
-    let Servers { tcp4, udp4, tcp6, udp6 } = *servers;
+fn plan(servers: Servers) -> Changes {
+    let Servers { tcp4, udp4, tcp6, udp6 } = servers;
     let loopback = |vip: IpAddr| -> IpAddr {
         if vip.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() }
     };
     let service = |vip: IpAddr, port: u16, protocol: Protocol, backend: Option<u16>| {
-        let target = if backend.is_some() { Target::Backends(0..1) } else { Target::Refuse(Reason::NoEndpoints) };
+        let target =
+            if backend.is_some() { Target::Backends(0..1) } else { Target::Refuse(Reason::NoEndpoints) };
         ServicePlan {
             id: ServicePortId {
                 namespace: "sidestep".to_owned(),
@@ -159,7 +168,11 @@ fn plan(servers: &Servers) -> Changes {
             )],
             affinity_seconds: 0,
             backends: backend
-                .map(|port| Backend { address: Address::from(loopback(vip)), port: Port::new(port), serving: true })
+                .map(|port| Backend {
+                    address: Address::from(loopback(vip)),
+                    port: Port::new(port),
+                    serving: true,
+                })
                 .into_iter()
                 .collect(),
             cluster: target.clone(),

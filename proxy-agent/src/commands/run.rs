@@ -1,0 +1,267 @@
+//! `sidestep run`: the agent. Source -> plan -> dataplane, until somebody ends it; the datapath stays.
+//!
+//! One thread does everything in turn (a source only waits for the network or for files); the grace thread
+//! of the dataplane and the reader of manifests are the others.
+
+use std::{net::IpAddr, path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use clap::Args;
+use nix::ifaddrs::getifaddrs;
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
+};
+use tracing::{debug, error, info, warn};
+
+use super::Place;
+use crate::{
+    dataplane::{self, Capacity, Dataplane, Options},
+    plan::{Changes, Planner, Problem},
+    report::{Report, RunDir},
+    source::{self, Batch},
+};
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    /// Read Service, EndpointSlice and Node objects from the YAML files of this directory, and follow it;
+    /// without it, from the API server that the kubeconfig or the pod's service account names
+    #[arg(long, value_name = "DIR")]
+    manifests: Option<PathBuf>,
+    /// Go straight to this API server: the `kubernetes` Service does not work before Sidestep does
+    #[arg(long, value_name = "URL", conflicts_with = "manifests", env = "SIDESTEP_SERVER")]
+    server: Option<String>,
+    /// This node's name; decides which endpoints are local [default: the host name in lower case]
+    #[arg(long, env = "NODE_NAME")]
+    node_name: Option<String>,
+    /// Room for Service ports in all families, for tables that are made new
+    #[arg(long, default_value_t = Capacity::default().services, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
+    max_services: u32,
+    /// Room for addresses of Services
+    #[arg(long, default_value_t = Capacity::default().frontends, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
+    max_frontends: u32,
+    /// Room for endpoints, and for those that an update replaces
+    #[arg(long, default_value_t = Capacity::default().endpoints, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
+    max_endpoints: u32,
+    /// Let the kernel programs tell every decision too (at level debug): for debugging only
+    #[arg(long)]
+    program_log: bool,
+    /// What to log, such as `info` or `proxy_agent=debug`
+    #[arg(long, default_value = "info", env = "SIDESTEP_LOG")]
+    log: String,
+}
+
+/// How often the node's own addresses are looked at.
+const ADDRESSES: Duration = Duration::from_secs(5);
+/// How many batches of events may wait.
+const QUEUE: usize = 256;
+
+pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&arguments.log)
+        .with_context(|| format!("--log {:?} is not a filter", arguments.log))?;
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve(arguments))
+}
+
+async fn serve(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    // Before anything else, so that no signal finds the agent half started.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut agent = Agent::start(&arguments)?;
+
+    let (events, mut batches) = mpsc::channel::<Batch>(QUEUE);
+    let source = tokio::spawn(follow(arguments, agent.report.node.clone(), events));
+    let mut addresses = interval(ADDRESSES);
+    addresses.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut waiting = Vec::new();
+    loop {
+        tokio::select! {
+            // Address changes first: a NodePort must not miss the address that a Service came with.
+            biased;
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = addresses.tick() => agent.look_at_addresses()?,
+            count = batches.recv_many(&mut waiting, QUEUE) => {
+                if count == 0 {
+                    // The source ended, which it does only with an error.
+                    source.await.context("the source ended")??;
+                    anyhow::bail!("the source ended");
+                }
+                let changes = agent.planner.apply(waiting.drain(..).flatten());
+                agent.install(&changes)?;
+            }
+        }
+    }
+    source.abort();
+    info!("ending; programs and tables stay as they are (`sidestep cleanup` removes them)");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the source until nobody listens.
+async fn follow(arguments: Arguments, node: String, events: mpsc::Sender<Batch>) -> anyhow::Result<()> {
+    if let Some(directory) = &arguments.manifests {
+        source::manifests::run(directory, events).await?;
+    } else {
+        let client = source::kube::connect(arguments.server.as_deref()).await?;
+        source::kube::run(client, &node, events).await;
+    }
+    Ok(())
+}
+
+/// The stages after the source, and the report about them.
+struct Agent {
+    planner: Planner,
+    dataplane: Dataplane,
+    ebpf: aya::Ebpf,
+    options: Options,
+    run_dir: RunDir,
+    report: Report,
+    /// What the kernel would not take, by object.
+    refused: Vec<Problem>,
+}
+
+impl Agent {
+    fn start(arguments: &Arguments) -> anyhow::Result<Self> {
+        let Place { pin_dir, run_dir, .. } = &arguments.place;
+        let run_dir = RunDir::lock(run_dir)
+            .with_context(|| format!("another agent may be running: cannot lock {}", run_dir.display()))?;
+        let node = match &arguments.node_name {
+            Some(name) => name.clone(),
+            None => nix::unistd::gethostname()?.to_string_lossy().to_lowercase(),
+        };
+        let options = Options {
+            pin_dir: pin_dir.clone(),
+            cgroup_root: arguments.place.cgroup_root()?,
+            capacity: Capacity {
+                services: arguments.max_services,
+                frontends: arguments.max_frontends,
+                endpoints: arguments.max_endpoints,
+            },
+            program_log: arguments.program_log,
+        };
+        let mut ebpf = dataplane::load(&options)?;
+        if options.program_log {
+            follow_program_log(&mut ebpf)?;
+        }
+        let dataplane = Dataplane::open(&options)?;
+        let source = match (&arguments.manifests, &arguments.server) {
+            (Some(directory), _) => format!("manifests in {}", directory.display()),
+            (None, Some(server)) => format!("API server {server}"),
+            (None, None) => "API server of the kubeconfig or service account".to_owned(),
+        };
+        info!(
+            version = env!("CARGO_PKG_VERSION"), node, source, cgroup = %options.cgroup_root.display(),
+            adopted = dataplane.installed().len(), "starting"
+        );
+        let report = Report {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            node: node.clone(),
+            source,
+            cgroup_root: options.cgroup_root.clone(),
+            synced: false,
+            problems: Vec::new(),
+        };
+        let mut planner = Planner::new(&node);
+        // The way to the API server outlives its list of endpoints; the planner takes no other plan.
+        for plan in dataplane.recall(|id| id.namespace == "default" && id.name == "kubernetes") {
+            planner.recall(plan);
+        }
+        let mut agent = Self { planner, dataplane, ebpf, options, run_dir, report, refused: Vec::new() };
+        agent.write_report();
+        Ok(agent)
+    }
+
+    /// Installs changes, attaches the programs once everything is installed, and reports.
+    fn install(&mut self, changes: &Changes) -> anyhow::Result<()> {
+        if !changes.is_empty() {
+            let began = std::time::Instant::now();
+            let refused = self.dataplane.apply(changes);
+            log_changes(changes, began.elapsed());
+            self.refused.retain(|old| !changes.install.iter().any(|plan| concerns(old, plan)));
+            self.refused.extend(refused);
+        }
+        if changes.complete {
+            // Not before: a Service that is not installed yet would not be a Service.
+            dataplane::attach(&mut self.ebpf, &self.options)?;
+            self.report.synced = true;
+            info!(services = self.dataplane.installed().len(), "everything is installed");
+        }
+        self.write_report();
+        Ok(())
+    }
+
+    /// Follows the addresses of the node's interfaces; those of kube-ipvs0 stand for Services.
+    fn look_at_addresses(&mut self) -> anyhow::Result<()> {
+        let interfaces = match getifaddrs() {
+            Ok(interfaces) => interfaces,
+            Err(error) => {
+                warn!(%error, "the node's addresses cannot be listed; the last known ones stay");
+                return Ok(());
+            }
+        };
+        let addresses = interfaces
+            .filter(|interface| interface.interface_name != "kube-ipvs0")
+            .filter_map(|interface| interface.address)
+            .filter_map(|address| {
+                let v4 = address.as_sockaddr_in().map(|found| IpAddr::V4(found.ip()));
+                v4.or_else(|| address.as_sockaddr_in6().map(|found| IpAddr::V6(found.ip())))
+            })
+            .filter(|address| !address.is_loopback())
+            .collect();
+        let changes = self.planner.set_local_addresses(addresses);
+        self.install(&changes)
+    }
+
+    fn write_report(&mut self) {
+        let mut problems = self.planner.problems();
+        problems.extend(self.refused.iter().cloned());
+        for problem in problems.iter().filter(|problem| !self.report.problems.contains(problem)) {
+            warn!("{problem}");
+        }
+        self.report.problems = problems;
+        if let Err(error) = self.run_dir.write(&self.report) {
+            error!(%error, "the report for `sidestep status` could not be written");
+        }
+    }
+}
+
+/// Reads what the programs tell, for as long as the agent runs.
+fn follow_program_log(ebpf: &mut aya::Ebpf) -> anyhow::Result<()> {
+    let logger = aya_log::EbpfLogger::init(ebpf).context("reading the programs' log")?;
+    // SAFETY: the logger owns its descriptor and names the same one as long as it lives.
+    let mut logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }?;
+    tokio::spawn(async move {
+        while let Ok(mut ready) = logger.readable_mut().await {
+            ready.get_inner_mut().flush();
+            ready.clear_ready();
+        }
+    });
+    Ok(())
+}
+
+fn concerns(problem: &Problem, plan: &crate::plan::ServicePlan) -> bool {
+    problem.object == format!("Service {}/{}", plan.id.namespace, plan.id.name)
+}
+
+/// Tells a person who follows the log what changed. The first, complete plan is one line.
+fn log_changes(changes: &Changes, took: Duration) {
+    if changes.complete {
+        debug!(services = changes.install.len(), ?took, "first plan");
+        return;
+    }
+    for plan in &changes.install {
+        let backends = plan.backends.len();
+        info!(service = %plan.id, frontends = plan.frontends.len(), endpoints = backends, "installed");
+    }
+    for id in &changes.remove {
+        info!(service = %id, "removed");
+    }
+    debug!(?took, "applied");
+}

@@ -1,0 +1,53 @@
+//! What sources say: the one stream of changes that everything after them consumes.
+
+use super::{EndpointSlice, Flaw, Kind, Node, ObjectKey, ObjectName, Service};
+
+/// An object of a kind that Sidestep reads.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Object {
+    /// A Service.
+    Service(Service),
+    /// An EndpointSlice.
+    EndpointSlice(EndpointSlice),
+    /// A Node.
+    Node(Node),
+}
+
+impl Object {
+    /// What identifies it.
+    pub fn key(&self) -> ObjectKey {
+        match self {
+            Self::Service(service) => ObjectKey::new(Kind::Service, service.name.clone()),
+            Self::EndpointSlice(slice) => ObjectKey::new(Kind::EndpointSlice, slice.name.clone()),
+            Self::Node(node) => ObjectKey::new(Kind::Node, ObjectName::new("", &node.name)),
+        }
+    }
+
+    /// Its fields that could not be used.
+    pub fn flaws(&self) -> &[Flaw] {
+        match self {
+            Self::Service(service) => &service.flaws,
+            Self::EndpointSlice(slice) => &slice.flaws,
+            Self::Node(node) => &node.flaws,
+        }
+    }
+}
+
+/// A change, as a source reports it.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Event {
+    /// The object is new, or is now like this.
+    Upsert(Object),
+    /// The object is no more, or is none of our business any more.
+    Delete(ObjectKey),
+    /// What is wrong at `origin` now (a file's document, a watch); replaces what was said of it before,
+    /// and an empty list takes it back.
+    Found {
+        /// Where, in words: `web.yaml, document 2`.
+        origin: String,
+        /// What.
+        flaws: Vec<Flaw>,
+    },
+    /// Everything that exists has been reported once. Comes once, after the first complete pass.
+    Synced,
+}

@@ -1,0 +1,28 @@
+//! What the agent knows of the cluster: Services, EndpointSlices and its own Node, slim.
+//!
+//! Objects come in as [`wire`] types, which decode whatever the API allows and nothing more than is used.
+//! Reading one ([`Service::read`], [`EndpointSlice::read`], [`Node::read`]) checks every field once: what is
+//! kept is valid by its type, and each field that could not be used becomes a [`Flaw`] that names it, while
+//! the rest of the object goes on. The [`Store`] keeps the objects and says which Services a change touches.
+//! Nothing here decides where traffic goes: that is the plan's job.
+
+mod address;
+mod cidr;
+mod endpoint_slice;
+mod event;
+mod flaw;
+mod name;
+mod node;
+mod port;
+mod service;
+mod service_fields;
+mod store;
+pub mod wire;
+
+pub use endpoint_slice::{Conditions, Endpoint, EndpointPort, EndpointSlice, Hints};
+pub use event::{Event, Object};
+pub use flaw::{Flaw, Flaws};
+pub use name::{Kind, ObjectKey, ObjectName};
+pub use node::Node;
+pub use service::{Listed, Restricted, Service, ServicePort, TrafficPolicy};
+pub use store::{Store, Touched};

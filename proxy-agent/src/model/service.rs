@@ -1,0 +1,138 @@
+//! A Service, slim: only what decides what a node installs.
+
+use proxy_common::{Address, Protocol};
+
+use super::{Flaw, Flaws, ObjectName, cidr, service_fields as fields, wire};
+
+/// Presence of this label hands a Service to another proxy (IN-1).
+const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
+
+/// What a Service says that matters here. Every value is valid.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Service {
+    /// Its name.
+    pub name: ObjectName,
+    /// `metadata.creationTimestamp` in seconds since 1970; `i64::MAX` where there is none.
+    pub created: i64,
+    /// ClusterIPs, at most one of each family (FE-2).
+    pub cluster_ips: Box<[Listed]>,
+    /// `spec.externalIPs` (FE-3).
+    pub external_ips: Box<[Listed]>,
+    /// `status.loadBalancer.ingress[].ip` that nodes answer themselves (FE-5).
+    pub load_balancer_ips: Box<[Listed]>,
+    /// `spec.ports` (FE-1).
+    pub ports: Box<[ServicePort]>,
+    /// `spec.internalTrafficPolicy`.
+    pub internal: TrafficPolicy,
+    /// `spec.externalTrafficPolicy`.
+    pub external: TrafficPolicy,
+    /// Seconds of ClientIP affinity, 0 for none (ST-2).
+    pub affinity_seconds: u32,
+    /// Families whose LoadBalancer IPs are for some clients only (ST-1).
+    pub restricted: Restricted,
+    /// Fields that could not be used.
+    pub flaws: Box<[Flaw]>,
+}
+
+/// An address and where in its list it stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Listed {
+    /// Position in the list.
+    pub index: u16,
+    /// The address.
+    pub address: Address,
+}
+
+/// A port of a Service.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ServicePort {
+    /// Position in `spec.ports`.
+    pub index: u16,
+    /// Its name, by which EndpointSlices refer to it; empty for an unnamed port.
+    pub name: Box<str>,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// The port that clients use.
+    pub port: u16,
+    /// The port that clients use on the node's own addresses, if any (FE-4).
+    pub node_port: Option<u16>,
+}
+
+/// Where traffic may go.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum TrafficPolicy {
+    /// To endpoints on all nodes.
+    #[default]
+    Cluster,
+    /// To endpoints on this node only.
+    Local,
+}
+
+/// Families that `spec.loadBalancerSourceRanges` really restricts.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Restricted {
+    /// IPv4.
+    pub v4: bool,
+    /// IPv6.
+    pub v6: bool,
+}
+
+impl Service {
+    /// Checks and keeps what matters. Nothing for a Service that is none of a node's business: one that
+    /// another proxy serves (IN-1), a headless one, and an `ExternalName` (IN-2).
+    pub fn read(wire: wire::Service) -> Option<Self> {
+        let wire::Service { metadata, spec, status } = wire;
+        let spec = spec.unwrap_or_default();
+        let other_proxy = metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(PROXY_NAME));
+        if other_proxy || is_skipped(&spec) {
+            return None;
+        }
+
+        let mut flaws = Flaws::default();
+        let (namespace, name) =
+            (metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default());
+        let ports = if fields::has_valid_name(namespace, name, &mut flaws) {
+            fields::ports(&spec, &mut flaws)
+        } else {
+            Box::default()
+        };
+        let ranges = spec.load_balancer_source_ranges.as_deref().unwrap_or_default();
+        let (restricted, unreadable) = cidr::restricted(ranges);
+        for index in unreadable {
+            flaws.add(
+                || format!("spec.loadBalancerSourceRanges[{index}]"),
+                || format!("`{}` is not a range of addresses; write one such as 10.0.0.0/8", ranges[index]),
+            );
+        }
+        Some(Self {
+            name: ObjectName::new(namespace, name),
+            created: metadata.creation_timestamp.map_or(i64::MAX, |time| time.0.as_second()),
+            cluster_ips: fields::cluster_ips(&spec, &mut flaws),
+            external_ips: fields::external_ips(&spec, &mut flaws),
+            load_balancer_ips: fields::load_balancer_ips(status.as_ref(), &mut flaws),
+            ports,
+            internal: fields::policy(
+                "spec.internalTrafficPolicy",
+                spec.internal_traffic_policy.as_deref(),
+                &mut flaws,
+            ),
+            external: fields::policy(
+                "spec.externalTrafficPolicy",
+                spec.external_traffic_policy.as_deref(),
+                &mut flaws,
+            ),
+            affinity_seconds: fields::affinity_seconds(&spec, &mut flaws),
+            restricted,
+            flaws: flaws.finish(),
+        })
+    }
+}
+
+/// IN-2: headless Services and those of type `ExternalName` have no addresses to serve. (One whose ClusterIP is missing
+/// altogether is kept: it installs nothing, and its flaw says so.)
+fn is_skipped(spec: &wire::ServiceSpec) -> bool {
+    let headless = |ip: Option<&str>| ip == Some("None");
+    headless(spec.cluster_ip.as_deref())
+        || headless(spec.cluster_ips.as_ref().and_then(|ips| ips.first()).map(String::as_str))
+        || spec.type_.as_deref() == Some("ExternalName")
+}

@@ -1,0 +1,202 @@
+//! Keeps the objects, and says which Services a change touches.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::{EndpointSlice, Kind, Node, Object, ObjectKey, ObjectName, Service};
+
+/// The latest state of every object that matters to one node.
+#[derive(Debug)]
+pub struct Store {
+    node_name: Box<str>,
+    node: Option<Node>,
+    services: HashMap<ObjectName, Service>,
+    slices: HashMap<ObjectName, EndpointSlice>,
+    /// Names of slices by Service; both are in the same namespace.
+    slices_of: HashMap<ObjectName, BTreeSet<Box<str>>>,
+}
+
+/// What has to be planned anew after a change.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub enum Touched {
+    /// Nothing: what came is what was known.
+    #[default]
+    Nothing,
+    /// These Services.
+    Services(BTreeSet<ObjectName>),
+    /// Every Service: the Node changed.
+    Everything,
+}
+
+impl Touched {
+    fn service(name: ObjectName) -> Self {
+        Self::Services(BTreeSet::from([name]))
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Everything, _) | (_, Self::Everything) => Self::Everything,
+            (Self::Nothing, other) | (other, Self::Nothing) => other,
+            (Self::Services(mut these), Self::Services(mut those)) => {
+                these.append(&mut those);
+                Self::Services(these)
+            }
+        }
+    }
+}
+
+impl Store {
+    /// An empty store for the node of this name (EP-5).
+    pub fn new(node_name: &str) -> Self {
+        Self {
+            node_name: node_name.into(),
+            node: None,
+            services: HashMap::new(),
+            slices: HashMap::new(),
+            slices_of: HashMap::new(),
+        }
+    }
+
+    /// Takes in an object that is new or changed. Nothing is touched by what is already known.
+    pub fn upsert(&mut self, object: Object) -> Touched {
+        match object {
+            Object::Service(service) => {
+                if self.services.get(&service.name) == Some(&service) {
+                    return Touched::Nothing;
+                }
+                let name = service.name.clone();
+                self.services.insert(name.clone(), service);
+                Touched::service(name)
+            }
+            Object::EndpointSlice(slice) => self.upsert_slice(slice),
+            Object::Node(node) => {
+                if node.name != self.node_name || self.node.as_ref() == Some(&node) {
+                    return Touched::Nothing;
+                }
+                self.node = Some(node);
+                Touched::Everything
+            }
+        }
+    }
+
+    fn upsert_slice(&mut self, slice: EndpointSlice) -> Touched {
+        let known = self.slices.get(&slice.name);
+        if known == Some(&slice) {
+            return Touched::Nothing;
+        }
+        let moved = known.is_some_and(|known| known.service != slice.service);
+        let before = if moved { self.delete_slice(&slice.name) } else { Touched::Nothing };
+        let service = ObjectName { namespace: slice.name.namespace.clone(), name: slice.service.clone() };
+        self.slices_of.entry(service.clone()).or_default().insert(slice.name.name.clone());
+        self.slices.insert(slice.name.clone(), slice);
+        before.and(Touched::service(service))
+    }
+
+    /// Forgets an object.
+    pub fn delete(&mut self, key: &ObjectKey) -> Touched {
+        match key.kind {
+            Kind::Service => match self.services.remove(&key.name) {
+                Some(_) => Touched::service(key.name.clone()),
+                None => Touched::Nothing,
+            },
+            Kind::EndpointSlice => self.delete_slice(&key.name),
+            Kind::Node => {
+                if key.name.name != self.node_name || self.node.take().is_none() {
+                    return Touched::Nothing;
+                }
+                Touched::Everything
+            }
+        }
+    }
+
+    fn delete_slice(&mut self, name: &ObjectName) -> Touched {
+        let Some(slice) = self.slices.remove(name) else { return Touched::Nothing };
+        let service = ObjectName { namespace: slice.name.namespace, name: slice.service };
+        if let Some(names) = self.slices_of.get_mut(&service) {
+            names.remove(&slice.name.name);
+            if names.is_empty() {
+                self.slices_of.remove(&service);
+            }
+        }
+        Touched::service(service)
+    }
+
+    /// The Node that the agent runs on, if it is known.
+    pub fn node(&self) -> Option<&Node> {
+        self.node.as_ref()
+    }
+
+    /// A Service.
+    pub fn service(&self, name: &ObjectName) -> Option<&Service> {
+        self.services.get(name)
+    }
+
+    /// Every Service's name, in no particular order.
+    pub fn service_names(&self) -> impl Iterator<Item = &ObjectName> {
+        self.services.keys()
+    }
+
+    /// The EndpointSlices of a Service, in the order of their names.
+    pub fn slices_of(&self, service: &ObjectName) -> Vec<&EndpointSlice> {
+        let Some(names) = self.slices_of.get(service) else { return Vec::new() };
+        let slice = |name: &str| self.slices.get(&ObjectName::new(&service.namespace, name));
+        names.iter().filter_map(|name| slice(name)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn slice(name: &str, service: &str, port: u16) -> Object {
+        let wire = json!({
+            "metadata": {"name": name, "namespace": "ns", "labels": {"kubernetes.io/service-name": service}},
+            "addressType": "IPv4",
+            "ports": [{"name": "", "port": port}],
+        });
+        let slice = EndpointSlice::read(serde_json::from_value(wire).expect("an EndpointSlice"));
+        Object::EndpointSlice(slice.expect("kept"))
+    }
+
+    fn touched(names: &[&str]) -> Touched {
+        Touched::Services(names.iter().map(|name| ObjectName::new("ns", name)).collect())
+    }
+
+    #[test]
+    fn a_slice_touches_the_services_that_it_leaves_and_joins() {
+        let mut store = Store::new("n1");
+        assert_eq!(store.upsert(slice("s", "a", 1)), touched(&["a"]));
+        assert_eq!(store.upsert(slice("s", "a", 1)), Touched::Nothing);
+        assert_eq!(store.upsert(slice("s", "a", 2)), touched(&["a"]));
+        assert_eq!(store.upsert(slice("s", "b", 2)), touched(&["a", "b"]));
+        assert!(store.slices_of(&ObjectName::new("ns", "a")).is_empty());
+        assert_eq!(store.slices_of(&ObjectName::new("ns", "b")).len(), 1);
+        let key = ObjectKey::new(Kind::EndpointSlice, ObjectName::new("ns", "s"));
+        assert_eq!(store.delete(&key), touched(&["b"]));
+        assert_eq!(store.delete(&key), Touched::Nothing);
+        assert!(store.slices_of.is_empty(), "nothing is left behind");
+    }
+
+    /// IN-5: only this node's own Node matters, and only when it changes.
+    #[test]
+    fn only_the_own_node_touches_anything() {
+        let node = |name: &str, zone: &str| {
+            Object::Node(Node {
+                name: name.into(),
+                zone: Some(zone.into()),
+                addresses: Box::default(),
+                flaws: Box::default(),
+            })
+        };
+        let mut store = Store::new("n1");
+        assert_eq!(store.upsert(node("n2", "a")), Touched::Nothing);
+        assert_eq!(store.upsert(node("n1", "a")), Touched::Everything);
+        assert_eq!(store.upsert(node("n1", "a")), Touched::Nothing);
+        let key = |name| ObjectKey::new(Kind::Node, ObjectName::new("", name));
+        assert_eq!(store.delete(&key("n2")), Touched::Nothing);
+        assert_eq!(store.delete(&key("n1")), Touched::Everything);
+    }
+}

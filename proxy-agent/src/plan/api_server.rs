@@ -1,0 +1,33 @@
+//! The way to the API server stays open: `default/kubernetes` is never planned without endpoints.
+//!
+//! An API server that restarts takes its own endpoint away. If the last one goes, whoever would have to
+//! put it back must still be able to reach it where it was.
+
+use super::{ServicePlan, Target};
+use crate::model::Flaw;
+
+/// Whether the plan is one of the API server's Service.
+pub(super) fn is_api_server(plan: &ServicePlan) -> bool {
+    plan.id.namespace == "default" && plan.id.name == "kubernetes"
+}
+
+/// Gives a plan without endpoints those of `last`, the plan that was in effect before. Without such a plan
+/// nothing is installed: the address is left alone rather than refused.
+pub(super) fn keep_open(
+    plan: ServicePlan,
+    last: Option<&ServicePlan>,
+) -> (Option<ServicePlan>, Option<Flaw>) {
+    if matches!(plan.cluster, Target::Backends(_)) {
+        return (Some(plan), None);
+    }
+    let last = last.filter(|last| matches!(last.cluster, Target::Backends(_)));
+    let Some(last) = last else {
+        let message = "no usable endpoint, and none is known from before, so the Service is not installed; \
+                       check the API server's EndpointSlice";
+        return (None, Some(Flaw::new("endpoints", message)));
+    };
+    let ServicePlan { id, frontends, affinity_seconds, .. } = plan;
+    let kept = ServicePlan { id, frontends, affinity_seconds, ..last.clone() };
+    let message = "no usable endpoint, so the last known ones are kept; check the API server's EndpointSlice";
+    (Some(kept), Some(Flaw::new("endpoints", message)))
+}

@@ -1,0 +1,176 @@
+//! Who owns a frontend that several Services ask for? (FE-6)
+//!
+//! Exactly one does, by a rule that every node applies alike: the oldest Service, then the first by
+//! namespace and name, then its first port. The others wait, and the next one takes over at once when the
+//! owner goes.
+
+use std::{
+    collections::{BTreeSet, HashMap, hash_map::Entry},
+    sync::Arc,
+};
+
+use proxy_common::FrontendKey;
+
+use crate::model::ObjectName;
+
+/// Who asks; the least one owns.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Claimant {
+    /// When the Service was created, in seconds since 1970.
+    pub(super) created: i64,
+    /// The Service.
+    pub(super) service: Arc<ObjectName>,
+    /// Position in its `spec.ports`.
+    pub(super) port: u16,
+}
+
+/// Who asks for one frontend. Usually that is one Service, which costs no allocation.
+#[derive(Debug)]
+struct Claim {
+    owner: Claimant,
+    waiting: BTreeSet<Claimant>,
+}
+
+/// Every frontend that someone asks for.
+#[derive(Default, Debug)]
+pub(super) struct Claims {
+    claims: HashMap<FrontendKey, Claim>,
+}
+
+impl Claims {
+    /// The owner of a frontend.
+    pub(super) fn owner(&self, key: &FrontendKey) -> Option<&Claimant> {
+        self.claims.get(key).map(|claim| &claim.owner)
+    }
+
+    /// Replaces what a Service asked for (`before`) by what it asks for (`after`). Gives the *other*
+    /// Services that this concerns: those that wait for a frontend whose owner changed, or own it now.
+    pub(super) fn replace(
+        &mut self,
+        service: &ObjectName,
+        before: &[FrontendKey],
+        after: &[(FrontendKey, Claimant)],
+    ) -> BTreeSet<ObjectName> {
+        let mut keys: Vec<FrontendKey> = before.to_vec();
+        keys.extend(after.iter().map(|(key, _)| *key));
+        keys.sort_unstable();
+        keys.dedup();
+        let owners: Vec<Option<Claimant>> = keys.iter().map(|key| self.owner(key).cloned()).collect();
+
+        for key in before {
+            self.withdraw(service, key);
+        }
+        for (key, claimant) in after {
+            self.claim(*key, claimant.clone());
+        }
+
+        let mut concerned = BTreeSet::new();
+        for (key, before) in keys.iter().zip(owners) {
+            if self.owner(key) != before.as_ref()
+                && let Some(claim) = self.claims.get(key)
+            {
+                concerned.extend(claim.all().map(|claimant| ObjectName::clone(&claimant.service)));
+            }
+        }
+        concerned.remove(service);
+        concerned
+    }
+
+    fn claim(&mut self, key: FrontendKey, mut claimant: Claimant) {
+        match self.claims.entry(key) {
+            Entry::Vacant(entry) => {
+                entry.insert(Claim { owner: claimant, waiting: BTreeSet::new() });
+            }
+            Entry::Occupied(mut entry) => {
+                let claim = entry.get_mut();
+                if claimant < claim.owner {
+                    std::mem::swap(&mut claim.owner, &mut claimant);
+                }
+                if claimant != claim.owner {
+                    claim.waiting.insert(claimant);
+                }
+            }
+        }
+    }
+
+    /// Takes back every claim of a Service on a frontend.
+    fn withdraw(&mut self, service: &ObjectName, key: &FrontendKey) {
+        let Entry::Occupied(mut entry) = self.claims.entry(*key) else { return };
+        let claim = entry.get_mut();
+        claim.waiting.retain(|claimant| *claimant.service != *service);
+        if *claim.owner.service == *service {
+            match claim.waiting.pop_first() {
+                Some(next) => claim.owner = next,
+                None => drop(entry.remove()),
+            }
+        }
+    }
+}
+
+impl Claim {
+    fn all(&self) -> impl Iterator<Item = &Claimant> {
+        std::iter::once(&self.owner).chain(&self.waiting)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proxy_common::{Address, Port};
+
+    use super::*;
+
+    const KEY: FrontendKey = FrontendKey::new(Address::from_v4([10, 0, 0, 1]), Port::new(80), 6);
+
+    fn name(name: &str) -> ObjectName {
+        ObjectName::new("default", name)
+    }
+
+    fn claimant(service: &str, created: i64, port: u16) -> Claimant {
+        Claimant { created, service: Arc::new(name(service)), port }
+    }
+
+    /// FE-6: the oldest, then by name, then by port.
+    #[test]
+    fn the_oldest_owns_then_the_first_by_name_then_the_first_port() {
+        let mut claims = Claims::default();
+        let mut expect = |who: Claimant, owner: &Claimant| {
+            let service = ObjectName::clone(&who.service);
+            claims.replace(&service, &[], &[(KEY, who)]);
+            assert_eq!(claims.owner(&KEY), Some(owner));
+        };
+        let (late, b, a, early) =
+            (claimant("a", 9, 0), claimant("b", 5, 1), claimant("b", 5, 0), claimant("z", 1, 7));
+        expect(late.clone(), &late);
+        expect(b.clone(), &b);
+        expect(a.clone(), &a);
+        expect(late, &a);
+        expect(early.clone(), &early);
+    }
+
+    /// FE-6: the next one takes over at once, and everyone who waits learns of the new owner.
+    #[test]
+    fn when_the_owner_goes_the_next_takes_over() {
+        let mut claims = Claims::default();
+        for service in ["b", "a", "c"] {
+            claims.replace(&name(service), &[], &[(KEY, claimant(service, 0, 0))]);
+        }
+        assert_eq!(claims.owner(&KEY), Some(&claimant("a", 0, 0)));
+        let concerned = claims.replace(&name("a"), &[KEY], &[]);
+        assert_eq!(concerned, BTreeSet::from([name("b"), name("c")]));
+        assert_eq!(claims.owner(&KEY), Some(&claimant("b", 0, 0)));
+        assert!(claims.replace(&name("c"), &[KEY], &[]).is_empty(), "the owner did not change");
+        assert!(claims.replace(&name("b"), &[KEY], &[]).is_empty(), "nobody is left");
+        assert!(claims.claims.is_empty());
+    }
+
+    #[test]
+    fn asking_for_the_same_again_concerns_nobody() {
+        let mut claims = Claims::default();
+        for service in ["a", "b"] {
+            claims.replace(&name(service), &[], &[(KEY, claimant(service, 0, 0))]);
+        }
+        assert!(claims.replace(&name("a"), &[KEY], &[(KEY, claimant("a", 0, 0))]).is_empty());
+        let concerned = claims.replace(&name("a"), &[KEY], &[(KEY, claimant("a", 7, 0))]);
+        assert_eq!(concerned, BTreeSet::from([name("b")]), "it is younger now");
+    }
+}

@@ -1,0 +1,135 @@
+//! Which addresses lead to a Service port?
+
+use proxy_common::{Address, FrontendKey, FrontendKind, Port};
+
+use super::{Family, view::View};
+use crate::model::{Flaw, Listed, Service, ServicePort};
+
+/// A frontend that a Service port asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Want {
+    /// Its key.
+    pub(super) key: FrontendKey,
+    /// Its kind.
+    pub(super) kind: FrontendKind,
+    /// Position in the list of the Service that it comes from.
+    index: u16,
+}
+
+impl Want {
+    /// Whether clients outside of the node may use it.
+    pub(super) fn is_external(&self) -> bool {
+        self.kind != FrontendKind::ClusterIp
+    }
+
+    /// The field that asks for it.
+    pub(super) fn field(&self, port: &ServicePort) -> String {
+        match self.kind {
+            FrontendKind::ClusterIp => format!("spec.clusterIPs[{}]", self.index),
+            FrontendKind::NodePort => format!("spec.ports[{}].nodePort", port.index),
+            FrontendKind::LoadBalancer => format!("status.loadBalancer.ingress[{}].ip", self.index),
+            FrontendKind::ExternalIp => format!("spec.externalIPs[{}]", self.index),
+        }
+    }
+}
+
+/// FE-2: a family without a ClusterIP gets nothing at all.
+pub(super) fn families(service: &Service) -> impl Iterator<Item = Family> {
+    [Family::V4, Family::V6]
+        .into_iter()
+        .filter(|family| service.cluster_ips.iter().any(|ip| is_of_family(ip.address, *family)))
+}
+
+/// Every frontend of one port in one family, each key once. An address that is listed in several ways is
+/// what comes first here: the ClusterIP, an external IP, a LoadBalancer IP.
+pub(super) fn wants(service: &Service, port: &ServicePort, family: Family, view: View<'_>) -> Vec<Want> {
+    let mut wants = Vec::new();
+    let mut add = |want: Want| {
+        if !wants.iter().any(|other: &Want| other.key == want.key) {
+            wants.push(want);
+        }
+    };
+    let of = |list: &[Listed], kind| addresses(list, port, family, kind).collect::<Vec<_>>();
+    of(&service.cluster_ips, FrontendKind::ClusterIp)
+        .into_iter()
+        .filter(|want| !is_own_address(want.key.address, view))
+        .for_each(&mut add);
+    of(&service.external_ips, FrontendKind::ExternalIp).into_iter().for_each(&mut add);
+    if !is_restricted(service, family) {
+        of(&service.load_balancer_ips, FrontendKind::LoadBalancer).into_iter().for_each(&mut add);
+    }
+    node_port(port, family).into_iter().for_each(&mut add);
+    wants
+}
+
+/// FE-2, FE-3, FE-5: one frontend for each address of the family.
+fn addresses(
+    list: &[Listed],
+    port: &ServicePort,
+    family: Family,
+    kind: FrontendKind,
+) -> impl Iterator<Item = Want> {
+    let key = |address| FrontendKey::new(address, Port::new(port.port), port.protocol as u8);
+    list.iter().filter(move |listed| is_of_family(listed.address, family)).map(move |listed| Want {
+        key: key(listed.address),
+        kind,
+        index: listed.index,
+    })
+}
+
+/// FE-4: of any type of Service; TCP and UDP of one number are two.
+fn node_port(port: &ServicePort, family: Family) -> Option<Want> {
+    let any = if family == Family::V4 { Address::ANY_V4 } else { Address::ANY_V6 };
+    let key = FrontendKey::node_port(&any, Port::new(port.node_port?), port.protocol as u8);
+    Some(Want { key, kind: FrontendKind::NodePort, index: 0 })
+}
+
+/// PO-18: a ClusterIP that is bound on the node (as node-local DNS does) is answered there.
+fn is_own_address(address: Address, view: View<'_>) -> bool {
+    view.own_addresses.contains(&address)
+}
+
+/// ST-1: LoadBalancer IPs that not everyone may use.
+fn is_restricted(service: &Service, family: Family) -> bool {
+    match family {
+        Family::V4 => service.restricted.v4,
+        Family::V6 => service.restricted.v6,
+    }
+}
+
+/// What a Service asks for and does not get, by rules of its own (PO-18, ST-1).
+pub(super) fn withheld(service: &Service, view: View<'_>) -> Vec<Flaw> {
+    let mut flaws = Vec::new();
+    for ip in service.cluster_ips.iter().filter(|ip| is_own_address(ip.address, view)) {
+        flaws.push(Flaw::new(
+            format!("spec.clusterIPs[{}]", ip.index),
+            format!(
+                "{} is an address of this node, so it is left to whoever listens there (such as NodeLocal \
+                 DNS); remove it from the node if the Service should answer",
+                ip.address
+            ),
+        ));
+    }
+    for family in families(service).filter(|family| is_restricted(service, *family)) {
+        let listed = service.load_balancer_ips.iter().find(|ip| is_of_family(ip.address, family));
+        if let Some(ip) = listed {
+            flaws.push(Flaw::new(
+                "spec.loadBalancerSourceRanges",
+                format!(
+                    "source ranges are not enforced yet, so {} is not short-cut on this node and goes to the \
+                     load balancer; remove the ranges if every client may use it",
+                    ip.address
+                ),
+            ));
+        }
+    }
+    flaws
+}
+
+fn is_of_family(address: Address, family: Family) -> bool {
+    address.is_v4() == (family == Family::V4)
+}
+
+#[cfg(test)]
+#[path = "frontends_tests.rs"]
+mod tests;

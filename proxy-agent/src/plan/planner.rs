@@ -1,0 +1,300 @@
+//! Keeps the plan equal to the objects, at the cost of the change.
+//!
+//! A change touches some Services; those are planned anew from the store, and others only if a frontend
+//! changed hands between them and a touched one. What comes out is compared with the last plan, and only
+//! differences leave. A plan never depends on the order in which changes came (but for
+//! `default/kubernetes`, whose endpoints outlive their slices).
+//!
+//! Nothing leaves before every source has reported everything once: half of a cluster is not a plan.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use proxy_common::{Address, AddressBits, FrontendKey};
+
+use super::{
+    Changes, Problem, ServicePlan, ServicePortId,
+    addresses::Addresses,
+    api_server,
+    claims::{Claimant, Claims},
+    draft::{Draft, drafts},
+    frontends,
+    problems::{Origin, Problems},
+    view::View,
+};
+use crate::model::{Event, Flaw, ObjectName, Store, Touched};
+
+/// Turns what sources say into what the node installs.
+#[derive(Debug)]
+pub struct Planner {
+    node_name: Box<str>,
+    store: Store,
+    /// Addresses of the node's own interfaces, as the caller gave them.
+    local_addresses: Vec<Address>,
+    /// Addresses that have the bit NODE.
+    node_addresses: BTreeSet<Address>,
+    /// Both: an address that is the node's own in any sense (PO-18).
+    own_addresses: HashSet<Address>,
+    planned: HashMap<ObjectName, Planned>,
+    claims: Claims,
+    addresses: Addresses,
+    problems: Problems,
+    /// Plans of `default/kubernetes` from before the agent was started.
+    recalled: HashMap<ServicePortId, ServicePlan>,
+    synced: bool,
+}
+
+/// What a Service has.
+#[derive(Default, Debug)]
+struct Planned {
+    /// The frontends that it asks for, whether it owns them or not.
+    claims: Box<[FrontendKey]>,
+    /// Its plans, sorted by id.
+    plans: Vec<ServicePlan>,
+}
+
+impl Planner {
+    /// Plans for the node of this name (EP-5: `--node-name`, or the host name in lower case).
+    pub fn new(node_name: &str) -> Self {
+        Self {
+            node_name: node_name.into(),
+            store: Store::new(node_name),
+            local_addresses: Vec::new(),
+            node_addresses: BTreeSet::new(),
+            own_addresses: HashSet::new(),
+            planned: HashMap::new(),
+            claims: Claims::default(),
+            addresses: Addresses::default(),
+            problems: Problems::default(),
+            recalled: HashMap::new(),
+            synced: false,
+        }
+    }
+
+    /// Tells which plan was in effect before the agent was started. It matters for `default/kubernetes`
+    /// alone, whose endpoints are kept if none is known; other plans are ignored. Before [`Event::Synced`].
+    pub fn recall(&mut self, plan: ServicePlan) {
+        if api_server::is_api_server(&plan) {
+            self.recalled.insert(plan.id.clone(), plan);
+        }
+    }
+
+    /// Takes in what sources say. Nothing comes out before [`Event::Synced`], which gives the whole plan.
+    pub fn apply(&mut self, events: impl IntoIterator<Item = Event>) -> Changes {
+        let mut touched = Touched::Nothing;
+        let mut complete = false;
+        for event in events {
+            match event {
+                Event::Upsert(object) => {
+                    let key = object.key();
+                    self.problems.set(Origin::Object(key.clone()), || key.to_string(), object.flaws());
+                    touched = touched.and(self.store.upsert(object));
+                }
+                Event::Delete(key) => {
+                    self.problems.set(Origin::Object(key.clone()), String::new, &[]);
+                    touched = touched.and(self.store.delete(&key));
+                }
+                Event::Found { origin, flaws } => {
+                    self.problems.set(Origin::Source(origin.clone()), || origin, &flaws);
+                }
+                Event::Synced => complete = !self.synced,
+            }
+        }
+        if complete {
+            self.synced = true;
+            self.recompute(Touched::Everything);
+            return self.full();
+        }
+        if self.synced { self.recompute(touched) } else { Changes::default() }
+    }
+
+    /// Tells the addresses of the node's interfaces (without those of `kube-ipvs0`, which stand for
+    /// Services). They are the node's own for PO-18; and NodePorts are answered on them if there is no Node
+    /// object that says where.
+    pub fn set_local_addresses(&mut self, addresses: Vec<IpAddr>) -> Changes {
+        let mut addresses: Vec<Address> = addresses.into_iter().map(Address::from).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        if addresses == self.local_addresses {
+            return Changes::default();
+        }
+        self.local_addresses = addresses;
+        if self.synced { self.recompute(Touched::Everything) } else { Changes::default() }
+    }
+
+    /// The whole plan.
+    pub fn full(&mut self) -> Changes {
+        self.addresses.take_changes();
+        let mut install: Vec<ServicePlan> = self.plans().cloned().collect();
+        install.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        Changes { complete: true, install, remove: Vec::new(), addresses: self.addresses.all() }
+    }
+
+    /// Every plan, in no particular order.
+    pub fn plans(&self) -> impl Iterator<Item = &ServicePlan> {
+        self.planned.values().flat_map(|planned| &planned.plans)
+    }
+
+    /// What could not be used of the current objects, sorted.
+    pub fn problems(&self) -> Vec<Problem> {
+        self.problems.list()
+    }
+
+    /// Whether every source has reported everything once.
+    pub fn is_synced(&self) -> bool {
+        self.synced
+    }
+
+    fn recompute(&mut self, touched: Touched) -> Changes {
+        let mut names = match touched {
+            Touched::Nothing => return Changes::default(),
+            Touched::Services(names) => names,
+            Touched::Everything => {
+                self.update_own_addresses();
+                self.store.service_names().chain(self.planned.keys()).cloned().collect()
+            }
+        };
+        let mut concerned = BTreeSet::new();
+        for name in &names {
+            concerned.append(&mut self.update_claims(name));
+        }
+        names.append(&mut concerned);
+
+        let mut changes = Changes::default();
+        for name in &names {
+            self.update_plans(name, &mut changes);
+        }
+        changes.install.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        changes.remove.sort_unstable();
+        changes.addresses = self.addresses.take_changes();
+        changes
+    }
+
+    /// The Node's addresses, else those of the interfaces (without those that mean something else on every
+    /// node: loopback and link-local ones).
+    fn update_own_addresses(&mut self) {
+        let of_node = self.store.node().map(|node| &*node.addresses).unwrap_or_default();
+        let meaningful = |address: &&Address| match IpAddr::from(**address) {
+            IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_unspecified(),
+            IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unspecified() && !v6.is_unicast_link_local(),
+        };
+        let answering = if of_node.is_empty() { &*self.local_addresses } else { of_node };
+        let node_addresses: BTreeSet<Address> = answering.iter().filter(meaningful).copied().collect();
+        self.own_addresses = self.local_addresses.iter().chain(of_node).copied().collect();
+        let before = std::mem::replace(&mut self.node_addresses, node_addresses);
+        for address in before.difference(&self.node_addresses) {
+            self.addresses.subtract(*address, AddressBits::NODE);
+        }
+        for address in self.node_addresses.difference(&before) {
+            self.addresses.add(*address, AddressBits::NODE);
+        }
+    }
+
+    fn view(&self) -> View<'_> {
+        View {
+            node: &self.node_name,
+            zone: self.store.node().and_then(|node| node.zone.as_deref()),
+            own_addresses: &self.own_addresses,
+        }
+    }
+
+    /// First pass: which frontends does the Service ask for now? Gives the other Services concerned.
+    fn update_claims(&mut self, name: &ObjectName) -> BTreeSet<ObjectName> {
+        let mut after: Vec<(FrontendKey, Claimant)> = Vec::new();
+        if let Some(service) = self.store.service(name) {
+            let who = Arc::new(name.clone());
+            for Draft { port, wants, .. } in drafts(service, self.view()) {
+                let claimant =
+                    Claimant { created: service.created, service: Arc::clone(&who), port: port.index };
+                after.extend(wants.iter().map(|want| (want.key, claimant.clone())));
+            }
+        }
+        let mut keys: Vec<FrontendKey> = after.iter().map(|(key, _)| *key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let before = if keys.is_empty() {
+            self.planned.get_mut(name).map(|planned| std::mem::take(&mut planned.claims))
+        } else {
+            let planned = self.planned.entry(name.clone()).or_default();
+            Some(std::mem::replace(&mut planned.claims, keys.into()))
+        };
+        self.claims.replace(name, &before.unwrap_or_default(), &after)
+    }
+
+    /// Second pass: what does the Service install now, and what of it is new?
+    fn update_plans(&mut self, name: &ObjectName, changes: &mut Changes) {
+        let mut planned = self.planned.remove(name).unwrap_or_default();
+        let mut before: BTreeMap<ServicePortId, ServicePlan> =
+            planned.plans.drain(..).map(|plan| (plan.id.clone(), plan)).collect();
+        let (mut plans, mut flaws) = self.plan(name);
+        plans.retain_mut(|plan| {
+            if !api_server::is_api_server(plan) {
+                return true;
+            }
+            let last = before.get(&plan.id).or_else(|| self.recalled.get(&plan.id));
+            let (kept, flaw) = api_server::keep_open(plan.clone(), last);
+            flaws.extend(flaw);
+            kept.is_some_and(|kept| {
+                *plan = kept;
+                true
+            })
+        });
+        self.problems.set(Origin::Plan(name.clone()), || format!("Service {name}"), &flaws);
+
+        plans.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        for plan in &plans {
+            let last = before.remove(&plan.id);
+            if last.as_ref() != Some(plan) {
+                changes.install.push(plan.clone());
+                self.addresses.add_plan(plan);
+                if let Some(last) = last {
+                    self.addresses.subtract_plan(&last);
+                }
+            }
+        }
+        for (id, last) in before {
+            self.addresses.subtract_plan(&last);
+            changes.remove.push(id);
+        }
+        planned.plans = plans;
+        if !planned.plans.is_empty() || !planned.claims.is_empty() {
+            self.planned.insert(name.clone(), planned);
+        }
+    }
+
+    /// The plans of a Service, and what of it could not be planned.
+    fn plan(&self, name: &ObjectName) -> (Vec<ServicePlan>, Vec<Flaw>) {
+        let Some(service) = self.store.service(name) else { return (Vec::new(), Vec::new()) };
+        let view = self.view();
+        let slices = self.store.slices_of(name);
+        let mut flaws = frontends::withheld(service, view);
+        let mut plans = Vec::new();
+        for draft in drafts(service, view) {
+            let port = draft.port;
+            let owner = |key: &FrontendKey| {
+                self.claims.owner(key).filter(|owner| *owner.service != *name || owner.port != port.index)
+            };
+            for want in &draft.wants {
+                if let Some(owner) = owner(&want.key) {
+                    flaws.push(Flaw::new(
+                        want.field(port),
+                        format!(
+                            "{} belongs to Service {} (spec.ports[{}]), which comes first by age and name; \
+                             use another address or port here, or remove it there",
+                            want.key, owner.service, owner.port
+                        ),
+                    ));
+                }
+            }
+            plans.extend(draft.plan(service, &slices, view, |want| owner(&want.key).is_none()));
+        }
+        (plans, flaws)
+    }
+}
+
+#[cfg(test)]
+#[path = "planner_tests.rs"]
+mod tests;

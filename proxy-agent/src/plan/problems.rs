@@ -1,0 +1,48 @@
+//! The current problems, by where they were found, so that they vanish when they are fixed.
+
+use std::collections::BTreeMap;
+
+use super::Problem;
+use crate::model::{Flaw, ObjectKey, ObjectName};
+
+/// Where problems were found. What is found there replaces what was found there before.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Origin {
+    /// At a source, in its words.
+    Source(String),
+    /// While an object was read.
+    Object(ObjectKey),
+    /// While a Service was planned.
+    Plan(ObjectName),
+}
+
+/// All current problems. Costs nothing for what has none.
+#[derive(Default, Debug)]
+pub(super) struct Problems {
+    found: BTreeMap<Origin, Vec<Problem>>,
+}
+
+impl Problems {
+    /// Replaces what was found at `origin` in `object`.
+    pub(super) fn set(&mut self, origin: Origin, object: impl FnOnce() -> String, flaws: &[Flaw]) {
+        if flaws.is_empty() {
+            self.found.remove(&origin);
+            return;
+        }
+        let object = object();
+        let problem = |flaw: &Flaw| Problem {
+            object: object.clone(),
+            field: flaw.field.to_string(),
+            message: flaw.message.to_string(),
+        };
+        self.found.insert(origin, flaws.iter().map(problem).collect());
+    }
+
+    /// All of them, sorted.
+    pub(super) fn list(&self) -> Vec<Problem> {
+        let mut all: Vec<Problem> = self.found.values().flatten().cloned().collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+}

@@ -1,0 +1,161 @@
+//! Which objects do the files of a directory define, together?
+//!
+//! A file that is read anew gives only the difference. What a file can no longer say because part of it does
+//! not parse stays as it was: a typo must not take a running Service away. A file that is gone takes its
+//! objects with it. An object that two files define is the first file's; the other is named, and takes over
+//! when the first one goes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Event,
+    documents::{Bad, Parsed},
+};
+use crate::model::{Flaw, Object, ObjectKey};
+
+/// What the files say.
+#[derive(Default, Debug)]
+pub(super) struct Catalog {
+    files: BTreeMap<String, File>,
+    /// Which files define an object.
+    definers: BTreeMap<ObjectKey, BTreeSet<String>>,
+}
+
+#[derive(Default, Debug)]
+struct File {
+    objects: BTreeMap<ObjectKey, Object>,
+    /// Where something is wrong in it, and what.
+    found: BTreeMap<String, Vec<Flaw>>,
+}
+
+impl Catalog {
+    /// Takes in what a file says now.
+    pub(super) fn replace(&mut self, name: &str, parsed: Parsed) -> Vec<Event> {
+        let Parsed { objects, bad } = parsed;
+        let mut file = File::default();
+        let mut named = BTreeSet::new();
+        for (place, key, object) in objects {
+            if !named.insert(key.clone()) {
+                let message =
+                    format!("{key} is defined twice in {name}; the first one counts, remove the other");
+                file.add(format!("{name}, {place}"), Flaw::new("metadata.name", message));
+            } else if let Some(object) = object {
+                file.objects.insert(key, object);
+            }
+        }
+        if let Some(before) = self.files.get(name) {
+            for (key, object) in &before.objects {
+                if !named.contains(key) && bad.iter().any(|bad| may_be(bad, key)) {
+                    file.objects.insert(key.clone(), object.clone());
+                }
+            }
+        }
+        for Bad { place, flaw, .. } in bad {
+            file.add(format!("{name}, {place}"), flaw);
+        }
+        self.set(name, Some(file))
+    }
+
+    /// A file that cannot be read at all keeps what it had.
+    pub(super) fn unreadable(&mut self, name: &str, flaw: Flaw) -> Vec<Event> {
+        let objects = self.files.get(name).map(|file| file.objects.clone()).unwrap_or_default();
+        self.set(name, Some(File { objects, found: BTreeMap::from([(name.into(), vec![flaw])]) }))
+    }
+
+    /// A file is gone.
+    pub(super) fn remove(&mut self, name: &str) -> Vec<Event> {
+        self.set(name, None)
+    }
+
+    /// The names of all files.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.files.keys().map(String::as_str)
+    }
+
+    fn set(&mut self, name: &str, file: Option<File>) -> Vec<Event> {
+        let before = self.files.remove(name).unwrap_or_default();
+        let after = file.as_ref();
+        let mut keys: BTreeSet<ObjectKey> = before.objects.keys().cloned().collect();
+        keys.extend(after.into_iter().flat_map(|file| file.objects.keys().cloned()));
+
+        let mut events = differences(&before.found, after.map(|file| &file.found));
+        // Everything said of these objects is compared with what holds afterwards.
+        let effective: Vec<Option<Object>> = keys
+            .iter()
+            .map(|key| match self.definers.get(key)?.first()? {
+                owner if owner == name => before.objects.get(key).cloned(),
+                owner => self.files.get(owner)?.objects.get(key).cloned(),
+            })
+            .collect();
+        let duplicates: Vec<_> = keys.iter().map(|key| self.duplicates(key)).collect();
+
+        for key in before.objects.keys() {
+            if let Some(definers) = self.definers.get_mut(key) {
+                definers.remove(name);
+                if definers.is_empty() {
+                    self.definers.remove(key);
+                }
+            }
+        }
+        if let Some(file) = file {
+            for key in file.objects.keys() {
+                self.definers.entry(key.clone()).or_default().insert(name.into());
+            }
+            self.files.insert(name.into(), file);
+        }
+
+        for ((key, was), duplicated) in keys.iter().zip(effective).zip(duplicates) {
+            let now = self.effective(key);
+            if now != was.as_ref() {
+                events.push(now.map_or_else(|| Event::Delete(key.clone()), |now| Event::Upsert(now.clone())));
+            }
+            events.extend(differences(&duplicated, Some(&self.duplicates(key))));
+        }
+        events
+    }
+
+    /// The first file's definition.
+    fn effective(&self, key: &ObjectKey) -> Option<&Object> {
+        self.files.get(self.definers.get(key)?.first()?)?.objects.get(key)
+    }
+
+    /// What there is to say of the files that define `key` in vain.
+    fn duplicates(&self, key: &ObjectKey) -> BTreeMap<String, Vec<Flaw>> {
+        let Some(definers) = self.definers.get(key) else { return BTreeMap::new() };
+        let Some(first) = definers.first() else { return BTreeMap::new() };
+        let flaw = |file: &String| {
+            let message = format!("{first} defines it too and comes first by name; remove one of the two");
+            (format!("{file}, {key}"), vec![Flaw::new("metadata.name", message)])
+        };
+        definers.iter().skip(1).map(flaw).collect()
+    }
+}
+
+impl File {
+    fn add(&mut self, origin: String, flaw: Flaw) {
+        self.found.entry(origin).or_default().push(flaw);
+    }
+}
+
+/// Whether a document that could not be read may have been about this object. A document that does not even
+/// parse may have been about any.
+fn may_be(bad: &Bad, key: &ObjectKey) -> bool {
+    bad.about.as_ref().is_none_or(|about| about.name == key.name.name)
+}
+
+/// What to say so that `before` becomes `after`.
+fn differences(
+    before: &BTreeMap<String, Vec<Flaw>>,
+    after: Option<&BTreeMap<String, Vec<Flaw>>>,
+) -> Vec<Event> {
+    let found = |origin: &String, flaws: Vec<Flaw>| Event::Found { origin: origin.clone(), flaws };
+    let gone = before.keys().filter(|origin| !after.is_some_and(|after| after.contains_key(*origin)));
+    let new = after.into_iter().flatten().filter(|(origin, flaws)| before.get(*origin) != Some(*flaws));
+    gone.map(|origin| found(origin, Vec::new()))
+        .chain(new.map(|(origin, flaws)| found(origin, flaws.clone())))
+        .collect()
+}
+
+#[cfg(test)]
+#[path = "catalog_tests.rs"]
+mod tests;

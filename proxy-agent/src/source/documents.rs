@@ -1,0 +1,239 @@
+//! The text of a manifest file as objects, document by document: one that cannot be read is named, and the
+//! others go on.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::{Deserialize, de::DeserializeOwned};
+
+use super::relist::Watched;
+use crate::model::{Flaw, Kind, Object, ObjectKey, ObjectName, wire};
+
+/// What a file says.
+#[derive(Default, Debug)]
+pub(super) struct Parsed {
+    /// The objects in order, each with its place (`document 2`). Without a value: it is there, but none of
+    /// a node's business.
+    pub(super) objects: Vec<(String, ObjectKey, Option<Object>)>,
+    /// What could not be read.
+    pub(super) bad: Vec<Bad>,
+}
+
+/// A document, or an item of a list, that could not be read.
+#[derive(Debug)]
+pub(super) struct Bad {
+    /// Its place.
+    pub(super) place: String,
+    /// The object that it is about, if that much could be read.
+    pub(super) about: Option<ObjectName>,
+    /// What is wrong.
+    pub(super) flaw: Flaw,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Header {
+    api_version: Option<String>,
+    kind: Option<String>,
+    metadata: Option<HeaderMetadata>,
+}
+
+#[derive(Deserialize)]
+struct HeaderMetadata {
+    namespace: Option<String>,
+    name: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct List {
+    items: Option<Vec<serde_json::Value>>,
+}
+
+/// Reads a file's text, YAML or JSON.
+pub(super) fn parse(text: &str) -> Parsed {
+    let mut parsed = Parsed::default();
+    for (number, document) in (1..).zip(split(text)) {
+        parsed.document(&format!("document {number}"), &document);
+    }
+    parsed
+}
+
+/// One document of a file.
+struct Document<'a> {
+    text: &'a str,
+    /// How many lines of the file come before it.
+    lines_before: u64,
+}
+
+/// Splits at lines that start with `---`, which no document can contain otherwise. Documents without
+/// content do not count.
+fn split(text: &str) -> Vec<Document<'_>> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut documents = Vec::new();
+    let (mut start, mut offset, mut lines_before, mut lines) = (0, 0, 0, 0);
+    for line in text.split_inclusive('\n') {
+        if is_separator(line) {
+            documents.push(Document { text: &text[start..offset], lines_before });
+            (start, lines_before) = (offset, lines);
+        }
+        offset += line.len();
+        lines += 1;
+    }
+    documents.push(Document { text: &text[start..], lines_before });
+    documents.retain(|document| document.text.lines().any(has_content));
+    documents
+}
+
+fn is_separator(line: &str) -> bool {
+    line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
+}
+
+fn has_content(line: &str) -> bool {
+    let line = if is_separator(line) { &line[3..] } else { line };
+    let line = line.trim();
+    !(line.is_empty() || line.starts_with('#') || line == "...")
+}
+
+impl Parsed {
+    fn document(&mut self, place: &str, document: &Document<'_>) {
+        let header = match decode::<Header>(document) {
+            Ok(header) => header,
+            Err(flaw) => return self.bad.push(Bad { place: place.into(), about: None, flaw }),
+        };
+        if let Some(of) = header.kind.as_deref().and_then(|kind| kind.strip_suffix("List")) {
+            match decode::<List>(document) {
+                Ok(list) => self.list(place, of, list),
+                Err(flaw) => self.bad.push(Bad { place: place.into(), about: None, flaw }),
+            }
+            return;
+        }
+        self.object(place, &header, |kind| match kind {
+            Kind::Service => Ok(Wire::Service(Box::new(decode(document)?))),
+            Kind::EndpointSlice => Ok(Wire::EndpointSlice(Box::new(decode(document)?))),
+            Kind::Node => Ok(Wire::Node(Box::new(decode(document)?))),
+        });
+    }
+
+    /// Items name their kind, or leave it to the list (`ServiceList`).
+    fn list(&mut self, place: &str, of: &str, list: List) {
+        for (index, item) in list.items.into_iter().flatten().enumerate() {
+            let place = format!("{place}, items[{index}]");
+            let mut header = match from_value::<Header>(&item) {
+                Ok(header) => header,
+                Err(flaw) => {
+                    self.bad.push(Bad { place, about: None, flaw });
+                    continue;
+                }
+            };
+            if let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.name() == of) {
+                header.kind.get_or_insert_with(|| kind.name().into());
+                header.api_version.get_or_insert_with(|| kind.api_version().into());
+            }
+            self.object(&place, &header, |kind| match kind {
+                Kind::Service => Ok(Wire::Service(Box::new(from_value(&item)?))),
+                Kind::EndpointSlice => Ok(Wire::EndpointSlice(Box::new(from_value(&item)?))),
+                Kind::Node => Ok(Wire::Node(Box::new(from_value(&item)?))),
+            });
+        }
+    }
+
+    fn object(&mut self, place: &str, header: &Header, decode: impl FnOnce(Kind) -> Result<Wire, Flaw>) {
+        let about = header.metadata.as_ref().and_then(|metadata| {
+            let name = metadata.name.as_deref().filter(|name| !name.is_empty())?;
+            Some(ObjectName::new(metadata.namespace.as_deref().unwrap_or("default"), name))
+        });
+        match kind(header).and_then(decode).and_then(Wire::read) {
+            Ok((key, object)) => self.objects.push((place.into(), key, object)),
+            Err(flaw) => self.bad.push(Bad { place: place.into(), about, flaw }),
+        }
+    }
+}
+
+/// An object of a kind that Sidestep reads, as it is written.
+enum Wire {
+    Service(Box<wire::Service>),
+    EndpointSlice(Box<wire::EndpointSlice>),
+    Node(Box<wire::Node>),
+}
+
+impl Wire {
+    /// With what an API server would have filled in.
+    fn read(self) -> Result<(ObjectKey, Option<Object>), Flaw> {
+        match self {
+            Self::Service(mut service) => {
+                complete(&mut service.metadata, true)?;
+                Ok((service.key(), service.read()))
+            }
+            Self::EndpointSlice(mut slice) => {
+                complete(&mut slice.metadata, true)?;
+                Ok((slice.key(), slice.with_api_defaults().read()))
+            }
+            Self::Node(mut node) => {
+                complete(&mut node.metadata, false)?;
+                Ok((node.key(), node.read()))
+            }
+        }
+    }
+}
+
+fn complete(metadata: &mut ObjectMeta, namespaced: bool) -> Result<(), Flaw> {
+    if metadata.name.as_deref().unwrap_or_default().is_empty() {
+        return Err(Flaw::new("metadata.name", "missing; give the object a name"));
+    }
+    if namespaced {
+        let namespace = metadata.namespace.take().filter(|namespace| !namespace.is_empty());
+        metadata.namespace = Some(namespace.unwrap_or_else(|| "default".into()));
+    } else {
+        metadata.namespace = None;
+    }
+    Ok(())
+}
+
+/// The kind, if it is one that Sidestep reads.
+fn kind(header: &Header) -> Result<Kind, Flaw> {
+    let version = header.api_version.as_deref().unwrap_or_default();
+    let written = header.kind.as_deref().unwrap_or_default();
+    let known = Kind::ALL.into_iter().find(|kind| kind.name() == written);
+    match known {
+        Some(kind) if kind.api_version() == version => Ok(kind),
+        Some(kind) => Err(Flaw::new(
+            "apiVersion",
+            format!("`{version}` has no {written} that is read here; write {}", kind.api_version()),
+        )),
+        None => Err(Flaw::new(
+            "kind",
+            format!(
+                "`{written}` is not read here (only Service, EndpointSlice, Node and List); move it elsewhere"
+            ),
+        )),
+    }
+}
+
+fn decode<T: DeserializeOwned>(document: &Document<'_>) -> Result<T, Flaw> {
+    serde_saphyr::from_str_with_options(document.text, options()).map_err(|error| {
+        let line = error.location().map(|location| location.line() + document.lines_before);
+        let rendered = error.render_with_options(serde_saphyr::render_options! {
+            snippets: serde_saphyr::SnippetMode::Off,
+            line_offset: document.lines_before,
+        });
+        Flaw::new(line.map_or_else(|| "document".into(), |line| format!("line {line}")), rendered)
+    })
+}
+
+/// Budgets against documents that explode, well above a list of every Service of a large cluster.
+fn options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_events: 50_000_000,
+            max_nodes: 20_000_000,
+            max_total_scalar_bytes: 1 << 30,
+        },
+        with_snippet: false,
+    }
+}
+
+fn from_value<T: DeserializeOwned>(value: &serde_json::Value) -> Result<T, Flaw> {
+    T::deserialize(value).map_err(|error| Flaw::new("item", error.to_string()))
+}
+
+#[cfg(test)]
+#[path = "documents_tests.rs"]
+mod tests;

@@ -1,0 +1,201 @@
+//! Turns a watch of one kind into changes. A list that is taken again is a difference, not a new start:
+//! its objects are marked as they come, and only what is not marked at its end is deleted.
+
+use std::collections::HashMap;
+
+use ::kube::runtime::watcher;
+
+use crate::model::{
+    EndpointSlice, Event, Kind, Node, Object, ObjectKey, ObjectName, Service,
+    wire::{self},
+};
+
+/// An object of the API that can be watched and read.
+pub(super) trait Watched: ::kube::Resource<DynamicType = ()> {
+    /// Its kind.
+    const KIND: Kind;
+
+    /// Whether an object that goes is forgotten. The Node is not: what is known of it stays true of the
+    /// machine that this runs on (IN-5).
+    const FORGET: bool = true;
+
+    /// Checks it and keeps what matters; nothing if it is none of a node's business.
+    fn read(self) -> Option<Object>;
+
+    /// What identifies it.
+    fn key(&self) -> ObjectKey {
+        let part = |part: &Option<String>| part.as_deref().unwrap_or_default().into();
+        let namespace = part(&self.meta().namespace);
+        ObjectKey::new(Self::KIND, ObjectName { namespace, name: part(&self.meta().name) })
+    }
+}
+
+impl Watched for wire::Service {
+    const KIND: Kind = Kind::Service;
+
+    fn read(self) -> Option<Object> {
+        Service::read(self).map(Object::Service)
+    }
+}
+
+impl Watched for wire::EndpointSlice {
+    const KIND: Kind = Kind::EndpointSlice;
+
+    fn read(self) -> Option<Object> {
+        EndpointSlice::read(self).map(Object::EndpointSlice)
+    }
+}
+
+impl Watched for wire::Node {
+    const KIND: Kind = Kind::Node;
+    const FORGET: bool = false;
+
+    fn read(self) -> Option<Object> {
+        Some(Object::Node(Node::read(self)))
+    }
+}
+
+/// The objects of one kind that were reported, each with the list in which it was last seen.
+#[derive(Default, Debug)]
+pub(super) struct Relist {
+    seen: HashMap<ObjectName, u64>,
+    list: u64,
+}
+
+/// What a step gives.
+#[derive(PartialEq, Default, Debug)]
+pub(super) struct Step {
+    /// Changes.
+    pub(super) events: Vec<Event>,
+    /// Whether a list is complete with this.
+    pub(super) complete: bool,
+}
+
+impl Relist {
+    /// Takes in what a watcher says. A list that starts before the one before it ended starts the marking
+    /// over.
+    pub(super) fn step<W: Watched>(&mut self, event: watcher::Event<W>) -> Step {
+        match event {
+            watcher::Event::Init => {
+                self.list += 1;
+                Step::default()
+            }
+            watcher::Event::InitApply(object) | watcher::Event::Apply(object) => self.apply(object),
+            watcher::Event::Delete(object) => self.delete::<W>(object.key().name),
+            watcher::Event::InitDone => self.sweep::<W>(),
+        }
+    }
+
+    fn apply<W: Watched>(&mut self, object: W) -> Step {
+        let name = object.key().name;
+        match object.read() {
+            Some(object) => {
+                self.seen.insert(name, self.list);
+                Step { events: vec![Event::Upsert(object)], complete: false }
+            }
+            None => self.delete::<W>(name),
+        }
+    }
+
+    fn delete<W: Watched>(&mut self, name: ObjectName) -> Step {
+        let known = self.seen.remove(&name).is_some();
+        let gone = known && W::FORGET;
+        let events = gone.then(|| Event::Delete(ObjectKey::new(W::KIND, name))).into_iter().collect();
+        Step { events, complete: false }
+    }
+
+    fn sweep<W: Watched>(&mut self) -> Step {
+        let list = self.list;
+        let gone = self.seen.extract_if(|_, seen| *seen != list);
+        let mut events: Vec<Event> =
+            gone.map(|(name, _)| Event::Delete(ObjectKey::new(W::KIND, name))).collect();
+        if !W::FORGET {
+            events.clear();
+        }
+        Step { events, complete: true }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
+
+    use super::*;
+
+    fn service(name: &str, ip: &str) -> wire::Service {
+        let metadata = json!({"name": name, "namespace": "default"});
+        serde_json::from_value(json!({"metadata": metadata, "spec": {"clusterIP": ip}})).expect("a Service")
+    }
+
+    /// Runs a recorded watch; each step is written as `+name` or `-name`, `.` for a complete list.
+    fn run<W: Watched>(events: Vec<watcher::Event<W>>) -> Vec<String> {
+        let mut relist = Relist::default();
+        let mut said = Vec::new();
+        for event in events {
+            let Step { mut events, complete } = relist.step(event);
+            events.sort_by_key(|event| format!("{event:?}"));
+            said.extend(events.iter().map(|event| match event {
+                Event::Upsert(object) => format!("+{}", object.key().name.name),
+                Event::Delete(key) => format!("-{}", key.name.name),
+                other => panic!("unexpected {other:?}"),
+            }));
+            said.extend(complete.then(|| ".".to_owned()));
+        }
+        said
+    }
+
+    #[test]
+    fn a_list_that_is_taken_again_is_a_difference() {
+        let said = run(vec![
+            Init,
+            InitApply(service("a", "10.0.0.1")),
+            InitApply(service("b", "10.0.0.2")),
+            InitDone,
+            Apply(service("c", "10.0.0.3")),
+            Delete(service("a", "10.0.0.1")),
+            Init,
+            InitApply(service("b", "10.0.0.2")),
+            InitDone,
+        ]);
+        assert_eq!(said, ["+a", "+b", ".", "+c", "-a", "+b", "-c", "."]);
+    }
+
+    #[test]
+    fn a_list_that_is_cut_short_deletes_nothing() {
+        let said = run(vec![
+            Init,
+            InitApply(service("a", "10.0.0.1")),
+            InitApply(service("b", "10.0.0.2")),
+            InitDone,
+            Init,
+            InitApply(service("a", "10.0.0.1")),
+            Init,
+            InitApply(service("b", "10.0.0.2")),
+            InitDone,
+        ]);
+        assert_eq!(said, ["+a", "+b", ".", "+a", "+b", "-a", "."]);
+    }
+
+    /// IN-2: a Service that becomes headless is gone; one that always was is not heard of.
+    #[test]
+    fn what_is_none_of_our_business_any_more_is_deleted() {
+        let said = run(vec![
+            Init,
+            InitApply(service("a", "10.0.0.1")),
+            InitApply(service("b", "None")),
+            InitDone,
+            Apply(service("a", "None")),
+            Delete(service("b", "None")),
+        ]);
+        assert_eq!(said, ["+a", ".", "-a"]);
+    }
+
+    /// IN-5: a Node that is deleted and registers again keeps its zone and addresses in between.
+    #[test]
+    fn the_last_known_node_is_kept() {
+        let node = || wire::Node::default();
+        assert_eq!(run(vec![Init, InitApply(node()), InitDone, Delete(node())]), ["+", "."]);
+        assert_eq!(run(vec![Init, InitApply(node()), InitDone, Init, InitDone]), ["+", ".", "."]);
+    }
+}

@@ -1,0 +1,288 @@
+//! `select` on tables in memory: what it decides, and what it never does.
+
+use std::{cell::RefCell, collections::HashMap, net::IpAddr};
+
+use proptest::prelude::*;
+use proxy_common::{
+    Address, AddressBits, Affinity, AffinityKey, Client, Decision, Endpoint, EndpointState, Frontend,
+    FrontendKey, FrontendKind, Port, Reason, Scope, Span, Tables, select, select::scale,
+    service::EndpointSet,
+};
+
+const TCP: u8 = 6;
+const SECOND: u64 = 1_000_000_000;
+
+#[derive(Default)]
+struct Memory {
+    frontends: HashMap<FrontendKey, Frontend>,
+    addresses: HashMap<Address, AddressBits>,
+    spans: HashMap<u32, [Span; 3]>,
+    affinity_seconds: HashMap<u32, u32>,
+    endpoints: HashMap<u32, Endpoint>,
+    states: HashMap<u32, EndpointState>,
+    clients: RefCell<HashMap<(Address, u32), Affinity>>,
+}
+
+impl Tables for Memory {
+    fn frontend(&self, key: &FrontendKey) -> Option<Frontend> {
+        self.frontends.get(key).copied()
+    }
+    fn address(&self, address: &Address) -> AddressBits {
+        self.addresses.get(address).copied().unwrap_or_default()
+    }
+    fn span(&self, service: u32, set: EndpointSet) -> Option<Span> {
+        self.spans.get(&service).map(|spans| spans[set as usize])
+    }
+    fn affinity_policy(&self, service: u32) -> Option<(u32, u16)> {
+        Some((self.affinity_seconds.get(&service).copied().unwrap_or(0), 1))
+    }
+    fn endpoint(&self, slot: u32) -> Option<Endpoint> {
+        self.endpoints.get(&slot).copied()
+    }
+    fn endpoint_state(&self, id: u32) -> Option<EndpointState> {
+        self.states.get(&id).copied()
+    }
+    fn affinity(&self, key: &AffinityKey) -> Option<Affinity> {
+        self.clients.borrow().get(&(key.client, key.service)).copied()
+    }
+    fn remember(&self, key: &AffinityKey, affinity: &Affinity) {
+        assert_eq!(affinity.fingerprint, key.fingerprint());
+        self.clients.borrow_mut().insert((key.client, key.service), *affinity);
+    }
+    fn refresh(&self, key: &AffinityKey, now: u64) {
+        if let Some(found) = self.clients.borrow_mut().get_mut(&(key.client, key.service)) {
+            found.last_used = now;
+        }
+    }
+}
+
+struct Caller {
+    cookie: u32,
+    is_node: bool,
+    scope: Scope,
+}
+
+impl Client for Caller {
+    fn identity(&self) -> Address {
+        Address::from_words([self.cookie, 0, 0, 0])
+    }
+    fn is_node(&self) -> bool {
+        self.is_node
+    }
+    fn scope(&self) -> Scope {
+        self.scope
+    }
+}
+
+const POD: Caller = Caller { cookie: 7, is_node: false, scope: Scope::Inside };
+const NODE: Caller = Caller { cookie: 1, is_node: true, scope: Scope::Inside };
+const OUTSIDE: Caller = Caller { cookie: 0, is_node: false, scope: Scope::Outside };
+
+fn address(text: &str) -> Address {
+    text.parse::<IpAddr>().expect("a valid address").into()
+}
+
+fn key(text: &str, port: u16) -> FrontendKey {
+    FrontendKey::new(address(text), Port::new(port), TCP)
+}
+
+impl Memory {
+    /// Service 1 with `count` endpoints in slots from 100, for every set.
+    fn with_service(count: u32) -> Self {
+        let mut memory = Self::default();
+        let span = if count == 0 { Span::refuse(Reason::NoEndpoints) } else { Span { base: 100, count } };
+        memory.spans.insert(1, [span; 3]);
+        for number in 0..count {
+            memory.put(100 + number, number + 1);
+        }
+        memory
+    }
+
+    fn put(&mut self, slot: u32, id: u32) {
+        let endpoint = Endpoint {
+            address: Address::from_v4((0x0a01_0000 | id).to_be_bytes()),
+            id,
+            service: 1,
+            port: Port::new(8080),
+            generation: 1,
+            padding: 0,
+        };
+        self.endpoints.insert(slot, endpoint);
+        let bits = EndpointState::usable(EndpointSet::Cluster)
+            | EndpointState::usable(EndpointSet::Inside)
+            | EndpointState::usable(EndpointSet::Outside)
+            | EndpointState::SERVING;
+        self.states.insert(id, EndpointState { slot, generation: 1, bits });
+    }
+
+    fn frontend(mut self, key: FrontendKey, kind: FrontendKind) -> Self {
+        self.frontends.insert(key, Frontend::new(&key, 1, kind));
+        self
+    }
+
+    fn ask(&self, key: &FrontendKey, client: &Caller, now: u64, random: u32) -> Decision {
+        select(self, key, client, || now, || random)
+    }
+
+    fn id(&self, key: &FrontendKey, client: &Caller, now: u64, random: u32) -> u32 {
+        match self.ask(key, client, now, random) {
+            Decision::Forward(forward) => forward.endpoint.id,
+            other => panic!("no endpoint: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_address_that_is_not_ours_is_left_alone() {
+    assert_eq!(Memory::default().ask(&key("192.0.2.1", 80), &POD, 0, 0), Decision::NotService);
+    assert_eq!(Memory::default().ask(&key("127.0.0.1", 80), &NODE, 0, 0), Decision::NotService);
+}
+
+/// PO-13, PO-20.
+#[test]
+fn an_unknown_port_is_refused_on_a_cluster_ip_only() {
+    let mut memory = Memory::default();
+    memory.addresses.insert(address("10.96.0.1"), AddressBits::CLUSTER_IP);
+    memory.addresses.insert(address("203.0.113.1"), AddressBits::VIP);
+    let both = AddressBits::VIP.with(AddressBits::NODE);
+    memory.addresses.insert(address("203.0.113.2"), both);
+    let refused = Decision::Refuse { service: None, reason: Reason::UnknownPort };
+    assert_eq!(memory.ask(&key("10.96.0.1", 81), &POD, 0, 0), refused);
+    assert_eq!(memory.ask(&key("203.0.113.1", 81), &POD, 0, 0), Decision::NotService);
+    assert_eq!(memory.ask(&key("203.0.113.2", 22), &POD, 0, 0), Decision::NotService);
+}
+
+/// Promise 5: whatever else an address is, a node's own address is never refused.
+#[test]
+fn a_node_address_is_never_refused_for_its_port() {
+    let mut memory = Memory::default();
+    memory.addresses.insert(address("192.0.2.9"), AddressBits::NODE.with(AddressBits::CLUSTER_IP));
+    assert_eq!(memory.ask(&key("192.0.2.9", 6443), &POD, 0, 0), Decision::NotService);
+}
+
+/// PO-9, PO-21.
+#[test]
+fn a_node_port_is_on_node_addresses_and_on_the_nodes_own_loopback() {
+    let any = FrontendKey::node_port(&Address::ANY_V4, Port::new(30080), TCP);
+    let mut memory = Memory::with_service(1).frontend(any, FrontendKind::NodePort);
+    memory.addresses.insert(address("192.0.2.9"), AddressBits::NODE);
+    assert_eq!(memory.id(&key("192.0.2.9", 30080), &POD, 0, 0), 1);
+    assert_eq!(memory.id(&key("127.0.0.1", 30080), &NODE, 0, 0), 1);
+    assert_eq!(memory.id(&key("0.0.0.0", 30080), &NODE, 0, 0), 1);
+    for (client, text) in [(&POD, "127.0.0.1"), (&POD, "0.0.0.0"), (&POD, "192.0.2.10"), (&NODE, "::1")] {
+        assert_eq!(memory.ask(&key(text, 30080), client, 0, 0), Decision::NotService, "{text}");
+    }
+}
+
+/// PO-1, PO-2, PO-3: each way to a Service has its own set.
+#[test]
+fn kind_and_origin_decide_which_set_is_used() {
+    let (cluster, external) = (key("10.96.0.1", 80), key("203.0.113.1", 80));
+    let mut memory = Memory::with_service(3)
+        .frontend(cluster, FrontendKind::ClusterIp)
+        .frontend(external, FrontendKind::LoadBalancer);
+    memory.spans.insert(
+        1,
+        [Span::refuse(Reason::NoLocalEndpoints), Span { base: 100, count: 1 }, Span { base: 102, count: 1 }],
+    );
+    let refused = Decision::Refuse { service: Some(1), reason: Reason::NoLocalEndpoints };
+    assert_eq!(memory.ask(&cluster, &POD, 0, 0), refused);
+    assert_eq!(memory.ask(&cluster, &OUTSIDE, 0, 0), refused);
+    assert_eq!(memory.id(&external, &POD, 0, u32::MAX), 1);
+    assert_eq!(memory.id(&external, &OUTSIDE, 0, 0), 3);
+}
+
+/// ST-2.
+#[test]
+fn affinity_keeps_the_endpoint_and_slides_with_each_connection() {
+    let vip = key("10.96.0.1", 80);
+    let mut memory = Memory::with_service(10).frontend(vip, FrontendKind::ClusterIp);
+    memory.affinity_seconds.insert(1, 10);
+    assert_eq!(memory.id(&vip, &POD, 0, 0), 1);
+    assert_eq!(memory.id(&vip, &POD, 9 * SECOND, u32::MAX), 1);
+    assert_eq!(memory.id(&vip, &POD, 18 * SECOND, u32::MAX), 1, "the last connection was nine seconds ago");
+    assert_eq!(memory.id(&vip, &NODE, 18 * SECOND, u32::MAX), 10, "another client");
+    assert_eq!(memory.id(&vip, &POD, 28 * SECOND, u32::MAX), 10, "ten seconds are over");
+}
+
+/// ST-2: the entry of an endpoint that left is ignored; ST-3: state is the endpoint's, wherever its slot is.
+#[test]
+fn affinity_follows_the_endpoint_to_its_new_slot_and_ends_with_it() {
+    let vip = key("10.96.0.1", 80);
+    let mut memory = Memory::with_service(2).frontend(vip, FrontendKind::ClusterIp);
+    memory.affinity_seconds.insert(1, 10);
+    assert_eq!(memory.id(&vip, &POD, 0, 0), 1);
+    // The set is replaced: endpoint 1 moves to slot 201, endpoint 3 is new.
+    memory.put(200, 3);
+    memory.put(201, 1);
+    memory.spans.insert(1, [Span { base: 200, count: 2 }; 3]);
+    assert_eq!(memory.id(&vip, &POD, SECOND, 0), 1);
+    memory.states.insert(1, EndpointState { slot: 201, generation: 1, bits: EndpointState::SERVING });
+    assert_eq!(memory.id(&vip, &POD, SECOND, 0), 3, "serving is not enough for new connections");
+    // The id is used again by somebody else's endpoint.
+    memory.clients.borrow_mut().clear();
+    assert_eq!(memory.id(&vip, &POD, SECOND, u32::MAX), 1);
+    memory.put(201, 1);
+    memory.states.insert(1, EndpointState { slot: 201, generation: 2, bits: 0xffff });
+    assert_eq!(memory.id(&vip, &POD, SECOND, 0), 3, "the generation is another one");
+}
+
+#[test]
+fn tables_that_disagree_refuse_by_name() {
+    let vip = key("10.96.0.1", 80);
+    let mut memory = Memory::default().frontend(vip, FrontendKind::ClusterIp);
+    let refused = Decision::Refuse { service: Some(1), reason: Reason::Inconsistent };
+    assert_eq!(memory.ask(&vip, &POD, 0, 0), refused, "no record");
+    memory.spans.insert(1, [Span { base: 5, count: 1 }; 3]);
+    assert_eq!(memory.ask(&vip, &POD, 0, 0), refused, "no slot");
+}
+
+#[test]
+fn reasons_keep_their_numbers() {
+    let numbers: Vec<u32> = Reason::ALL.iter().map(|reason| *reason as u32).collect();
+    assert_eq!(numbers, [1, 2, 3, 4], "numbers are never reused; new reasons go behind");
+    for reason in Reason::ALL {
+        assert_eq!(Reason::from_number(reason as u32), reason);
+        assert!((reason as u32) < Reason::LIMIT);
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_choice_never_leaves_the_span(
+        base in 0_u32..1000,
+        count in 1_u32..1000,
+        seconds in prop_oneof![Just(0_u32), 1_u32..100],
+        randoms in prop::collection::vec(any::<u32>(), 1..50),
+        times in prop::collection::vec(0_u64..200 * SECOND, 50),
+    ) {
+        let vip = key("10.96.0.1", 80);
+        let mut memory = Memory::default().frontend(vip, FrontendKind::ClusterIp);
+        memory.spans.insert(1, [Span { base, count }; 3]);
+        memory.affinity_seconds.insert(1, seconds);
+        // Every slot exists, so that leaving the span would succeed.
+        for slot in 0..2500 { memory.put(slot, slot + 1); }
+        for (random, now) in randoms.into_iter().zip(times) {
+            let id = memory.id(&vip, &POD, now, random);
+            prop_assert!((base..base + count).contains(&(id - 1)));
+        }
+    }
+
+    #[test]
+    fn scaling_covers_the_range_evenly(count in 1_u32..100_000) {
+        prop_assert_eq!(scale(0, count), 0);
+        prop_assert_eq!(scale(u32::MAX, count), count - 1);
+        // The share of each value differs by at most one part in 2^32 / count.
+        let middle = scale(1 << 31, count);
+        prop_assert!(middle == count / 2);
+    }
+
+    #[test]
+    fn fingerprints_tell_keys_apart(a in any::<[u32; 4]>(), b in any::<[u32; 4]>(), port in any::<u16>()) {
+        prop_assume!(a != b);
+        let (a, b) = (Address::from_words(a), Address::from_words(b));
+        let key = |address| FrontendKey::new(address, Port::new(port), TCP);
+        // Equal by chance once in 2^24; proptest's few hundred cases never meet it.
+        prop_assert_ne!(key(a).fingerprint(), key(b).fingerprint());
+    }
+}

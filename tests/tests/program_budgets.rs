@@ -1,0 +1,40 @@
+//! What the programs cost the verifier: a ratchet. A program that grows past its budget is split or slimmed,
+//! or its budget is raised here, by somebody who says why.
+
+use proxy_agent::dataplane::{Capacity, Options, load, verified_instructions};
+use sidestep_tests::{lab, skip};
+
+/// Instructions that the verifier may walk for each program, measured on 6.18 and rounded up by a tenth.
+const BUDGETS: [(&str, u32); 8] = [
+    ("recvmsg4", 345),
+    ("recvmsg6", 435),
+    ("getpeername4", 38),
+    ("getpeername6", 53),
+    ("sendmsg4", 5_000),
+    ("sendmsg6", 13_200),
+    ("connect4", 2_400),
+    ("connect6", 2_800),
+];
+
+#[test]
+fn every_program_stays_within_its_budget_of_verified_instructions() {
+    let lab = lab!();
+    let options = Options {
+        pin_dir: lab.pin_directory().to_owned(),
+        cgroup_root: lab.root().path().to_owned(),
+        capacity: Capacity::default(),
+        program_log: false,
+    };
+    let mut programs = load(&options).expect("the programs load");
+    let counts = verified_instructions(&mut programs).expect("the kernel tells");
+    if counts.is_empty() {
+        skip!("this kernel does not count verified instructions (5.16)");
+    }
+    println!("{counts:?}");
+    assert_eq!(counts.len(), BUDGETS.len());
+    for ((program, count), (name, budget)) in counts.into_iter().zip(BUDGETS) {
+        assert_eq!(program, name);
+        assert!(count <= budget, "{program}: {count} instructions, {budget} allowed");
+        assert!(count * 2 > budget, "{program}: {count} instructions; lower its budget of {budget}");
+    }
+}

@@ -1,0 +1,65 @@
+//! What there is to see: the attached programs, the maps as bpftool shows them, and how to go on from there.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result};
+
+use crate::process;
+
+/// Lines of a dump that are shown.
+const LINES: usize = 24;
+/// What to ask of which map, in the order in which a lookup goes through them. Arrays are long and mostly empty, so
+/// their first element in use is shown: indexes of Services begin at 1.
+const MAPS: &[(&str, &[&str], &[&str])] = &[
+    ("FRONTENDS", &["dump"], &[]),
+    ("ADDRESSES", &["dump"], &[]),
+    ("SERVICES", &["lookup"], &["key", "1", "0", "0", "0"]),
+    ("ENDPOINTS", &["lookup"], &["key", "0", "0", "0", "0"]),
+];
+
+/// Prints what is attached to `cgroup` and pinned in `pins` by the agent `binary` with its report in `run`.
+pub(super) fn print(binary: &Path, cgroup: &Path, pins: &Path, run: &Path) -> Result<()> {
+    let (bin, pin_dir, run_dir) = (binary.display(), pins.display(), run.display());
+    let maps = pins.join("v1");
+    show(Command::new("bpftool").args(["cgroup", "show"]).arg(cgroup))?;
+    for (name, before, after) in MAPS {
+        let map = maps.join(name);
+        show(Command::new("bpftool").arg("map").args(*before).arg("pinned").arg(map).args(*after))?;
+    }
+    show(Command::new(binary).arg("status").arg("--pin-dir").arg(pins).arg("--run-dir").arg(run))?;
+
+    println!("\n--- to go on");
+    println!("all maps are in {}:", maps.display());
+    let entries = fs::read_dir(&maps).with_context(|| format!("no maps in {}", maps.display()))?;
+    let names: Vec<_> =
+        entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    println!("  {}", names.join(" "));
+    println!("a shell that sees the Services:");
+    println!("  sudo sh -c 'echo $$ > {}/cgroup.procs; exec bash'", cgroup.display());
+    println!("why does a client get what it gets:");
+    println!("  sudo {bin} explain --pin-dir {pin_dir} --run-dir {run_dir} CLIENT ADDRESS:PORT/PROTOCOL");
+    Ok(())
+}
+
+/// Prints a command and the beginning of what it says.
+fn show(command: &mut Command) -> Result<()> {
+    println!("\n--- {}", process::line(command));
+    // Administrators' folders are not on every path.
+    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
+    let mut child = command.env("PATH", path).stdout(Stdio::piped()).spawn()?;
+    let output = child.stdout.take().context("the output is a pipe")?;
+    let mut lines = BufReader::new(output).lines();
+    for line in lines.by_ref().take(LINES) {
+        println!("{}", line?);
+    }
+    if lines.next().is_some() {
+        println!("…");
+        // Millions of lines may follow.
+        child.kill()?;
+    }
+    child.wait()?;
+    Ok(())
+}

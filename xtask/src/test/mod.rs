@@ -1,0 +1,60 @@
+//! `cargo xtask test`: every test of the workspace, scenarios in network namespaces included.
+
+mod skips;
+mod summary;
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::build::{agent, kernel};
+use crate::setup::{self, Need};
+use crate::{process, workspace};
+
+/// Which tests to run.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Build the agent that the scenarios start with optimizations
+    #[arg(long)]
+    release: bool,
+    /// Parts of test names; anything else goes to cargo-nextest as it is
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    filter: Vec<String>,
+}
+
+/// Builds, tests, and ends with one line of counts.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    setup::ensure(&[Need::KernelBuild, Need::Network, Need::Nextest])?;
+    let object = kernel::build()?;
+    let binary = agent::build(if args.release { agent::Profile::Release } else { agent::Profile::Dev })?;
+
+    let report = workspace::target("nextest/default/junit.xml");
+    let skip_log = workspace::target("nextest/skipped.log");
+    for stale in [&report, &skip_log] {
+        if stale.exists() {
+            fs::remove_file(stale).with_context(|| format!("cannot remove {}", stale.display()))?;
+        }
+    }
+    let mut command = Command::new(setup::cargo());
+    command.current_dir(workspace::root()).args(["nextest", "run"]).args(&args.filter);
+    command.env("SIDESTEP_BIN", &binary).env("SIDESTEP_EBPF_OBJECT", &object);
+    command.env("SIDESTEP_SKIP_LOG", &skip_log);
+    let status = process::status(&mut command)?;
+
+    if !report.exists() {
+        bail!("no test ran: `{}` ended with {status}", process::line(&command));
+    }
+    let counts = summary::read(&report)?;
+    let skips = skips::read(&skip_log)?;
+    for skip in &skips {
+        println!("SKIPPED {skip}");
+    }
+    // A test that skips ends well, so the runner counts it as passed.
+    let passed = counts.passed.saturating_sub(skips::tests(&skips));
+    println!("{passed} passed, {} failed, {} skipped", counts.failed, skips::tests(&skips));
+    if counts.failed > 0 || !status.success() {
+        bail!("tests failed: `{}` ended with {status}", process::line(&command));
+    }
+    Ok(())
+}

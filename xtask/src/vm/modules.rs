@@ -1,0 +1,81 @@
+//! Kernel modules that the machine needs, with those on which they depend.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+/// What the agent uses and Debian's cloud kernels have as modules. One that a kernel has built in, or has not,
+/// is left out: the checks tell.
+const WANTED: &[&str] = &["inet_diag", "tcp_diag", "udp_diag", "sch_ingress", "cls_bpf", "veth"];
+
+/// A module, ready to be loaded.
+pub(super) struct Module {
+    /// Its file's name, without the compression's ending.
+    pub(super) name: String,
+    /// The module, uncompressed: older kernels take no other.
+    pub(super) bytes: Vec<u8>,
+}
+
+/// The wanted modules of the kernel in `folder`, each after those on which it depends.
+pub(super) fn read(folder: &Path) -> Result<Vec<Module>> {
+    let dependencies = folder.join("modules.dep");
+    let text = match fs::read_to_string(&dependencies) {
+        Ok(text) => text,
+        // Packages leave it to depmod, which needs to run on the machine that installs them.
+        Err(_) => depmod(folder)?,
+    };
+    let mut order: Vec<&str> = Vec::new();
+    for name in WANTED {
+        for path in closure(&text, name) {
+            if !order.contains(&path) {
+                order.push(path);
+            }
+        }
+    }
+    order.into_iter().map(|path| load(&folder.join(path))).collect()
+}
+
+/// `modules.dep` of the kernel in `folder`, written by depmod.
+fn depmod(folder: &Path) -> Result<String> {
+    let version = folder.file_name().context("a modules folder is named by its kernel's version")?;
+    let base = folder.ancestors().nth(3).context("a modules folder is below lib/modules")?;
+    let mut command = std::process::Command::new("/usr/sbin/depmod");
+    crate::process::output(command.arg("-b").arg(base).arg(version))?;
+    Ok(fs::read_to_string(folder.join("modules.dep"))?)
+}
+
+/// The module's path and those of its dependencies, in the order in which they must be loaded.
+fn closure<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
+    let line = text.lines().filter_map(|line| line.split_once(':')).find(|(path, _)| {
+        let file = path.rsplit('/').next().unwrap_or(path);
+        file.split('.').next().is_some_and(|stem| stem.replace('-', "_") == name)
+    });
+    // depmod lists what a module needs directly first, and the deepest last.
+    line.map(|(path, needs)| needs.split_whitespace().rev().chain([path]).collect()).unwrap_or_default()
+}
+
+fn load(path: &PathBuf) -> Result<Module> {
+    let raw = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let Some(name) = name.strip_suffix(".xz").map(str::to_owned) else {
+        return Ok(Module { name, bytes: raw });
+    };
+    let mut bytes = Vec::new();
+    lzma_rs::xz_decompress(&mut raw.as_slice(), &mut bytes)
+        .map_err(|error| anyhow::anyhow!("{}: {error:?}", path.display()))?;
+    Ok(Module { name, bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::closure;
+
+    #[test]
+    fn a_module_comes_after_what_it_needs() {
+        let text = "kernel/net/a.ko.xz: kernel/net/b.ko.xz kernel/net/c.ko.xz\nkernel/net/c-d.ko:\n";
+        assert_eq!(closure(text, "a"), ["kernel/net/c.ko.xz", "kernel/net/b.ko.xz", "kernel/net/a.ko.xz"]);
+        assert_eq!(closure(text, "c_d"), ["kernel/net/c-d.ko"]);
+        assert!(closure(text, "built_in").is_empty());
+    }
+}

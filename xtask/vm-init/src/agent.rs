@@ -1,0 +1,68 @@
+//! The agent: started on the two Services, and waited for.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+/// The agent's binary in the initramfs.
+const BINARY: &str = "/sidestep";
+const RUN_DIR: &str = "/run/sidestep";
+const REPORT: &str = "/run/sidestep/report.json";
+/// Where the agent pins by default, with its tables' version.
+const PINS: &str = "/sys/fs/bpf/sidestep/v1";
+/// An emulated processor is slow; a verifier that takes longer than this is a finding.
+const SYNC_LIMIT: Duration = Duration::from_mins(1);
+
+/// Starts the agent; everything but the manifests is found by itself.
+pub(crate) fn start() -> Result<Child> {
+    fs::create_dir_all(RUN_DIR).with_context(|| format!("create {RUN_DIR}"))?;
+    let mut command = Command::new(BINARY);
+    command.args(["run", "--manifests", "/manifests", "--node-name", "vm", "--run-dir", RUN_DIR]);
+    command.spawn().with_context(|| format!("start {BINARY}"))
+}
+
+/// Waits until the agent reports that the kernel is as the manifests want it.
+pub(crate) fn wait_until_synced(agent: &mut Child) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        let report = fs::read_to_string(REPORT).unwrap_or_default();
+        let report: Value = serde_json::from_str(&report).unwrap_or_default();
+        if report["synced"] == true {
+            return match report["problems"].as_array() {
+                Some(problems) if !problems.is_empty() => bail!("synced with problems: {problems:?}"),
+                _ => Ok(()),
+            };
+        }
+        if let Some(status) = agent.try_wait()? {
+            bail!("the agent ended: {status}");
+        }
+        if start.elapsed() > SYNC_LIMIT {
+            bail!("not synced after {} s", SYNC_LIMIT.as_secs());
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The tables are loaded: they are pinned.
+pub(crate) fn loaded() -> Result<()> {
+    let table = Path::new(PINS).join("FRONTENDS");
+    if table.exists() { Ok(()) } else { bail!("{} is missing", table.display()) }
+}
+
+/// The programs are attached: their links are pinned. Says how many.
+pub(crate) fn attached() -> Result<usize> {
+    let links = Path::new(PINS).join("links");
+    let count = fs::read_dir(&links).with_context(|| format!("{} is missing", links.display()))?.count();
+    if count > 0 { Ok(count) } else { bail!("{} is empty", links.display()) }
+}
+
+/// `sidestep doctor`, whose lines go to the console.
+pub(crate) fn doctor() -> Result<()> {
+    let status = Command::new(BINARY).arg("doctor").status().context("start the doctor")?;
+    if status.success() { Ok(()) } else { bail!("{status}") }
+}

@@ -1,0 +1,76 @@
+//! What is looked at, in the order of the table that `cargo xtask vm` prints.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::agent;
+
+const LIMIT: Duration = Duration::from_secs(5);
+/// The Service `echo`, as in the manifests.
+const VIP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+/// The Service `empty`, which has no endpoints.
+const EMPTY: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 11);
+
+/// Looks at everything; true where all is well.
+pub(crate) fn run() -> Result<bool> {
+    let mut agent = agent::start()?;
+    let synced = agent::wait_until_synced(&mut agent);
+    let all = [
+        say("load", &agent::loaded().map(|()| String::new())),
+        say("attach", &agent::attached().map(|count| format!("{count} links"))),
+        say("sync", &synced.map(|()| String::new())),
+        say("doctor", &agent::doctor().map(|()| String::new())),
+        say("tcp", &tcp()),
+        say("udp", &udp()),
+        say("refusal", &refusal()),
+    ];
+    agent.kill().context("stop the agent")?;
+    Ok(all.iter().all(|ok| *ok))
+}
+
+fn say(name: &str, result: &Result<String>) -> bool {
+    match result {
+        Ok(detail) => println!("VM CHECK {name} ok {detail}"),
+        Err(error) => println!("VM CHECK {name} FAIL {error:#}"),
+    }
+    result.is_ok()
+}
+
+/// A connection through the VIP is answered, and its peer is the VIP.
+fn tcp() -> Result<String> {
+    let vip = SocketAddr::from((VIP, 80));
+    let mut stream = TcpStream::connect_timeout(&vip, LIMIT).context("connect")?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    let peer = stream.peer_addr().context("getpeername")?;
+    ensure!(peer == vip, "the peer is {peer}, not the Service");
+    stream.write_all(b"ping").context("write")?;
+    let mut answer = [0; 4];
+    stream.read_exact(&mut answer).context("read")?;
+    ensure!(&answer == b"ping", "answered {answer:?}");
+    Ok(String::new())
+}
+
+/// A datagram to the VIP is answered, and the answer comes from the VIP.
+fn udp() -> Result<String> {
+    let vip = SocketAddr::from((VIP, 53));
+    let socket = UdpSocket::bind("0.0.0.0:0").context("bind")?;
+    socket.set_read_timeout(Some(LIMIT))?;
+    socket.send_to(b"ping", vip).context("sendto")?;
+    let mut answer = [0; 16];
+    let (length, source) = socket.recv_from(&mut answer).context("recvfrom")?;
+    ensure!(source == vip, "answered from {source}, not the Service");
+    ensure!(&answer[..length] == b"ping", "answered {:?}", &answer[..length]);
+    Ok(String::new())
+}
+
+/// A Service without endpoints refuses at once.
+fn refusal() -> Result<String> {
+    match TcpStream::connect_timeout(&SocketAddr::from((EMPTY, 80)), LIMIT) {
+        Ok(_) => bail!("connected"),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(String::new()),
+        Err(error) => bail!("{error}, not ECONNREFUSED"),
+    }
+}

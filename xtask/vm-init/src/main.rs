@@ -1,0 +1,46 @@
+//! The first process of the virtual machines that `cargo xtask vm` boots.
+//!
+//! It makes a node out of a bare kernel, starts the agent on two Services, talks to them through their addresses,
+//! prints one line `VM CHECK <name> ok|FAIL <detail>` for each thing it looked at, then `VM RESULT ok|FAIL`, and
+//! powers the machine off, whatever happened.
+
+mod agent;
+mod checks;
+mod echo;
+mod loopback;
+mod modules;
+mod mounts;
+
+use std::fs;
+use std::net::Ipv4Addr;
+
+use anyhow::Result;
+use nix::sys::reboot::{RebootMode, reboot};
+
+/// The endpoint's address, put on the loopback device.
+const ENDPOINT: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 10);
+
+fn main() {
+    if std::process::id() != 1 {
+        eprintln!("vm-init is the first process of a virtual machine; see `cargo xtask vm`");
+        std::process::exit(2);
+    }
+    match node().and_then(|()| checks::run()) {
+        Ok(true) => println!("VM RESULT ok"),
+        Ok(false) => println!("VM RESULT FAIL"),
+        Err(error) => println!("VM RESULT FAIL {error:#}"),
+    }
+    // Returning from here would be a kernel panic, which ends the machine as well.
+    let _ = reboot(RebootMode::RB_POWER_OFF);
+    let _ = reboot(RebootMode::RB_AUTOBOOT);
+}
+
+/// Makes a node out of a bare kernel.
+fn node() -> Result<()> {
+    mounts::mount_all()?;
+    println!("VM KERNEL {}", fs::read_to_string("/proc/sys/kernel/osrelease")?.trim());
+    modules::load_all()?;
+    loopback::up()?;
+    loopback::add(ENDPOINT)?;
+    echo::serve(ENDPOINT)
+}
