@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-use aya::programs::CgroupSockAddr;
+use aya::programs::Program;
 
 use super::{Error, Hook};
 
@@ -60,7 +60,7 @@ unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<i32> {
 }
 
 /// Puts another program behind a pinned link, without a moment in which neither is attached (5.7).
-pub(super) fn replace_program(link: &Path, program: &CgroupSockAddr) -> Result<(), Error> {
+pub(super) fn replace_program(link: &Path, program: &Program) -> Result<(), Error> {
     let path = CString::new(link.as_os_str().as_encoded_bytes())
         .map_err(|error| Error::system("BPF_OBJ_GET", link)(error.into()))?;
     let mut attr = ObjGet { pathname: path.as_ptr() as u64, ..Default::default() };

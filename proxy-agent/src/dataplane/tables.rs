@@ -8,7 +8,7 @@ use std::{
 use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapInfo};
 use proxy_common::{
     ABI, Address, AddressBits, AddressEntry, Affinity, AffinityKey, Datagrams, Endpoint, EndpointState,
-    Frontend, FrontendKey, OverflowKey, Service, ServiceCounters, ServiceName, Span, Translation,
+    Frontend, FrontendKey, OverflowKey, Peer, Service, ServiceCounters, ServiceName, Span, Translation,
     service::EndpointSet,
 };
 
@@ -30,12 +30,13 @@ const fn spec<K, V>(name: &'static str) -> MapSpec {
 }
 
 /// Every map that is pinned.
-pub const MAPS: [MapSpec; 13] = [
+pub const MAPS: [MapSpec; 14] = [
     spec::<FrontendKey, Frontend>("FRONTENDS"),
     spec::<Address, AddressEntry>("ADDRESSES"),
     spec::<u32, Service>("SERVICES"),
     spec::<u32, Endpoint>("ENDPOINTS"),
     spec::<u32, EndpointState>("ENDPOINT_STATE"),
+    spec::<u32, Peer>("PEERS"),
     spec::<u32, Translation>("SOCKETS"),
     spec::<u32, Datagrams>("DATAGRAMS"),
     spec::<OverflowKey, Translation>("OVERFLOW"),
