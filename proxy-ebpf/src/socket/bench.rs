@@ -123,7 +123,7 @@ impl Memory for Small {
         unsafe {
             let record = SMALL.get_ptr_mut(ctx);
             if !record.is_null() {
-                (*record).port = Port(0);
+                (*record).port = Port::NONE;
             }
         }
     }
