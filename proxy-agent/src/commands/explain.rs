@@ -160,11 +160,7 @@ fn print(explanation: &Explanation) {
     if !explanation.candidates.is_empty() {
         println!("candidates  {}", explanation.candidates.join("\n            "));
     }
-    println!(
-        "decision    {}: {}",
-        explanation.reason.unwrap_or(explanation.decision),
-        explanation.because
-    );
+    println!("decision    {}: {}", explanation.reason.unwrap_or(explanation.decision), explanation.because);
     if let Some(endpoint) = &explanation.endpoint {
         println!("endpoint    {endpoint}");
     }

@@ -11,6 +11,7 @@
 //!    ClusterIP refuses unknown ports only when its known ones are there.
 //! 5. Frontends that are no more are deleted, then addresses.
 //! 6. Slots, ids and indexes are **retired**: used again only after a grace period (`grace`).
+//! 7. Connected UDP sockets of endpoints that are gone are looked for (`stale`).
 //!
 //! What remembers an index or id beyond that (sockets, affinity) remembers its generation.
 
@@ -32,6 +33,7 @@ use super::{
     ids::Ids,
     names,
     slab::Slab,
+    stale::Stale,
     tables::Tables,
 };
 use crate::plan::{Changes, Problem, ServicePlan, ServicePortId, Target};
@@ -58,6 +60,7 @@ pub struct Dataplane {
     installed: HashMap<ServicePortId, Installed>,
     addresses: HashMap<Address, AddressBits>,
     orphans: Vec<FrontendKey>,
+    stale: Stale,
 }
 
 /// Slots and ids for a set of endpoints, taken before anything is written.
@@ -85,6 +88,7 @@ impl Dataplane {
             installed,
             addresses,
             orphans,
+            stale: Stale::start(&options.pin_dir)?,
         })
     }
 
@@ -124,6 +128,7 @@ impl Dataplane {
         for id in changes.remove.iter().chain(&stale) {
             if let Some(found) = self.installed.remove(id) {
                 gone.extend(found.frontends.iter().map(|(key, _)| (*key, found.index)));
+                self.stale.gone(id);
                 self.withdraw(&found, &mut retired);
             }
         }
@@ -151,6 +156,7 @@ impl Dataplane {
             let _ = self.tables.names.remove(index);
         }
         self.grace.retire(retired);
+        self.stale.look(changes.complete);
         problems
     }
 
@@ -200,6 +206,7 @@ impl Dataplane {
         }
         self.publish_record(plan, index, known.is_none(), room.block.start);
         for (id, generation) in former.into_values() {
+            self.stale.gone(&plan.id);
             self.tables.states.store(id, &EndpointState { slot: 0, generation, bits: 0 });
             retired.ids.push(id);
         }

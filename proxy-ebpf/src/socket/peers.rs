@@ -4,12 +4,12 @@
 //! The two storages are apart because a record's size is its price: every TCP connection to a Service
 //! creates the first (48 bytes), and only unconnected UDP the second (200 bytes).
 
-use aya_ebpf::{EbpfContext as _, helpers::bpf_get_socket_cookie, programs::SockAddrContext};
+use aya_ebpf::{EbpfContext as _, helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie}, programs::SockAddrContext};
 use proxy_common::{Address, Datagrams, FrontendKey, OverflowKey, Port, Total, Translation};
 
 use crate::{
     count,
-    tables::{DATAGRAMS, OVERFLOW, SOCKETS},
+    tables::{DATAGRAMS, NAMESPACES, OVERFLOW, SOCKETS},
 };
 
 /// Records the connected peer.
@@ -22,6 +22,16 @@ pub(super) fn remember_connected(ctx: &SockAddrContext, mut translation: Transla
             Some(record) => *record = translation,
             None => count::socket(Total::UnrecordedSocket),
         }
+    }
+}
+
+/// Records that this socket's namespace has connected UDP sockets that were translated.
+#[inline(always)]
+pub(super) fn remember_namespace(ctx: &SockAddrContext) {
+    // SAFETY: the helper takes the program's own context.
+    let cookie = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
+    if NAMESPACES.get_ptr(&cookie).is_none() && NAMESPACES.insert(&cookie, &0, 0).is_err() {
+        count::socket(Total::UntrackedNamespace);
     }
 }
 
