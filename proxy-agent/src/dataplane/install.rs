@@ -23,7 +23,7 @@ use std::{
 
 use proxy_common::{
     Address, AddressBits, AddressEntry, Endpoint, EndpointState, Frontend, FrontendKey, FrontendKind, Port,
-    Service, Span, service::EndpointSet,
+    Protocol, Service, Span, service::EndpointSet,
 };
 
 use super::{
@@ -128,8 +128,7 @@ impl Dataplane {
         for id in changes.remove.iter().chain(&stale) {
             if let Some(found) = self.installed.remove(id) {
                 gone.extend(found.frontends.iter().map(|(key, _)| (*key, found.index)));
-                self.stale.gone(id);
-                self.withdraw(&found, &mut retired);
+                self.withdraw(id.protocol, &found, &mut retired);
             }
         }
         for (key, index) in gone {
@@ -205,8 +204,8 @@ impl Dataplane {
             former.remove(&(backend.address, backend.port));
         }
         self.publish_record(plan, index, known.is_none(), room.block.start);
-        for (id, generation) in former.into_values() {
-            self.stale.gone(&plan.id);
+        for ((address, port), (id, generation)) in former {
+            self.stale.gone(plan.id.protocol, address, port);
             self.tables.states.store(id, &EndpointState { slot: 0, generation, bits: 0 });
             retired.ids.push(id);
         }
@@ -345,10 +344,11 @@ impl Dataplane {
     }
 
     /// Step 6 for a Service port that is no more.
-    fn withdraw(&self, found: &Installed, retired: &mut Retired) {
+    fn withdraw(&mut self, protocol: Protocol, found: &Installed, retired: &mut Retired) {
         for endpoint in found.block.clone().filter_map(|slot| self.tables.endpoints.load(slot)) {
             let gone = EndpointState { slot: 0, generation: endpoint.generation, bits: 0 };
             self.tables.states.store(endpoint.id, &gone);
+            self.stale.gone(protocol, endpoint.address, endpoint.port);
             retired.ids.push(endpoint.id);
         }
         if !found.block.is_empty() {

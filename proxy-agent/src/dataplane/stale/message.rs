@@ -1,12 +1,10 @@
 //! `NETLINK_SOCK_DIAG` messages: which connected UDP sockets are there, and destroy this one.
 //!
-//! Written by hand because no crate spells `INET_DIAG_REQ_SK_BPF_STORAGES` or `SOCK_DESTROY`. Pure: bytes in,
-//! bytes out; what is too short or of another kind is passed over, never a panic.
-//!
-//! The kernel's side is `net/ipv4/inet_diag.c`, `udp_diag.c` and `net/core/bpf_sk_storage.c`.
+//! Written by hand because no crate spells `SOCK_DESTROY`. Pure: bytes in, bytes out; what is too short or of
+//! another kind is passed over, never a panic. The kernel's side is `net/ipv4/inet_diag.c` and `udp_diag.c`.
 
 use bytemuck::{Pod, Zeroable, bytes_of, pod_read_unaligned};
-use proxy_common::{Address, Port, Translation};
+use proxy_common::{Address, Port};
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -15,18 +13,6 @@ const SOCK_DESTROY: u16 = 21;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
 const NLM_F_DUMP: u16 = 0x300;
-/// `INET_DIAG_REQ_SK_BPF_STORAGES`, in a request.
-const REQ_STORAGES: u16 = 2;
-/// `SK_DIAG_BPF_STORAGE_REQ_MAP_FD`, in the former.
-const REQ_MAP_FD: u16 = 1;
-/// `INET_DIAG_SK_BPF_STORAGES`, in an answer.
-const STORAGES: u16 = 20;
-/// `SK_DIAG_BPF_STORAGE`, in the former.
-const STORAGE: u16 = 1;
-/// `SK_DIAG_BPF_STORAGE_MAP_VALUE`, in the former.
-const MAP_VALUE: u16 = 3;
-/// What an attribute's type is without its flags (`NLA_F_NESTED`, `NLA_F_NET_BYTEORDER`).
-const NLA_TYPE_MASK: u16 = 0x3fff;
 /// The state of a connected UDP socket.
 const TCP_ESTABLISHED: u32 = 1;
 
@@ -86,24 +72,30 @@ const _: () = assert!(size_of::<SocketId>() == 48);
 const _: () = assert!(size_of::<Request>() == 56);
 const _: () = assert!(size_of::<Answer>() == 72);
 
-/// A connected UDP socket that has a record.
+/// A connected UDP socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Found {
     family: u8,
     id: SocketId,
-    /// What SOCKETS holds for it.
-    pub(super) record: Translation,
+    /// Its inode: what the descriptors of processes name.
+    pub(super) inode: u32,
 }
 
 impl Found {
-    /// Whether the socket is connected to what its record says: not so if it was connected elsewhere since.
-    pub(super) fn is_translated(&self) -> bool {
+    /// What it is connected to.
+    pub(super) fn peer(&self) -> (Address, Port) {
         let address = if i32::from(self.family) == libc::AF_INET {
             Address::from_v4(self.id.destination[0].to_ne_bytes())
         } else {
             Address::from_words(self.id.destination)
         };
-        self.record.is_to(&address, Port::from_network(self.id.destination_port))
+        (address, Port::from_network(self.id.destination_port))
+    }
+
+    /// Its cookie (`SO_COOKIE`): no other socket ever has the same.
+    pub(super) fn cookie(&self) -> u64 {
+        let [low, high] = self.id.cookie;
+        u64::from(high) << 32 | u64::from(low)
     }
 }
 
@@ -116,17 +108,15 @@ pub(super) enum Message {
     End(i32),
 }
 
-/// Asks for all connected UDP sockets of a family, with their values in the storage map `map_fd`.
-pub(super) fn dump(family: u8, map_fd: u32) -> Vec<u8> {
-    let fd = attribute(REQ_MAP_FD, &map_fd.to_ne_bytes());
-    let storages = attribute(REQ_STORAGES, &fd);
+/// Asks for all connected UDP sockets of a family.
+pub(super) fn dump(family: u8) -> Vec<u8> {
     let request = request(family, 1 << TCP_ESTABLISHED, SocketId::zeroed());
-    message(SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP, &request, &storages)
+    message(SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP, &request)
 }
 
 /// Asks to destroy a socket; its cookie makes sure that it is that one.
 pub(super) fn destroy(found: &Found) -> Vec<u8> {
-    message(SOCK_DESTROY, NLM_F_REQUEST | NLM_F_ACK, &request(found.family, u32::MAX, found.id), &[])
+    message(SOCK_DESTROY, NLM_F_REQUEST | NLM_F_ACK, &request(found.family, u32::MAX, found.id))
 }
 
 /// The messages in what the kernel sent at once.
@@ -154,41 +144,18 @@ pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message> {
 }
 
 fn socket(body: &[u8]) -> Option<Found> {
-    let Answer { family, id, .. } = prefix(body)?;
-    let storages = find(body.get(size_of::<Answer>()..)?, STORAGES)?;
-    let value = find(find(storages, STORAGE)?, MAP_VALUE)?;
-    Some(Found { family, id, record: prefix(value)? })
+    let Answer { family, id, inode, .. } = prefix(body)?;
+    Some(Found { family, id, inode })
 }
 
 fn request(family: u8, states: u32, id: SocketId) -> Request {
     Request { family, protocol: proxy_common::Protocol::Udp as u8, extensions: 0, padding: 0, states, id }
 }
 
-fn message(kind: u16, flags: u16, request: &Request, attributes: &[u8]) -> Vec<u8> {
-    let length = size_of::<Header>() + size_of::<Request>() + attributes.len();
-    let length = u32::try_from(length).unwrap_or(u32::MAX);
+fn message(kind: u16, flags: u16, request: &Request) -> Vec<u8> {
+    let length = u32::try_from(size_of::<Header>() + size_of::<Request>()).unwrap_or_default();
     let header = Header { length, kind, flags, sequence: 0, port: 0 };
-    [bytes_of(&header), bytes_of(request), attributes].concat()
-}
-
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
-    let mut bytes = [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), value].concat();
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
-}
-
-/// The value of the first attribute of this kind.
-fn find(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
-    loop {
-        let [length, kind]: [u16; 2] = prefix(attributes)?;
-        let length = usize::from(length);
-        let value = attributes.get(4..length)?;
-        if kind & NLA_TYPE_MASK == wanted {
-            return Some(value);
-        }
-        attributes = attributes.get(length.next_multiple_of(4)..)?;
-    }
+    [bytes_of(&header), bytes_of(request)].concat()
 }
 
 fn prefix<T: Pod>(bytes: &[u8]) -> Option<T> {

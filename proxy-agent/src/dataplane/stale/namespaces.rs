@@ -95,7 +95,7 @@ fn inode(target: &str) -> Option<u64> {
 }
 
 /// The entries of a directory whose names are numbers; none if it is gone.
-fn numbered(directory: &Path) -> Vec<PathBuf> {
+pub(super) fn numbered(directory: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(directory) else {
         return Vec::new();
     };

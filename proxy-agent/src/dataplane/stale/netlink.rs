@@ -2,11 +2,10 @@
 
 use std::{
     io,
-    os::fd::{AsFd as _, AsRawFd, OwnedFd, RawFd},
+    os::fd::{AsRawFd, OwnedFd, RawFd},
     path::Path,
 };
 
-use aya::maps::MapData;
 use nix::{
     errno::Errno,
     sys::{
@@ -32,7 +31,6 @@ const PATIENCE: TimeVal = TimeVal::new(2, 0);
 #[derive(Debug)]
 pub(super) struct Diag {
     socket: OwnedFd,
-    buffer: Vec<u8>,
 }
 
 impl AsRawFd for Diag {
@@ -51,15 +49,14 @@ impl Diag {
             Ok(socket)
         };
         let socket = make().map_err(failed("socket(NETLINK_SOCK_DIAG)"))?;
-        Ok(Self { socket, buffer: vec![0; BUFFER] })
+        Ok(Self { socket })
     }
 
-    /// The connected UDP sockets of a family that have a record in `sockets`.
+    /// The connected UDP sockets of a family.
     ///
-    /// Sockets that others close meanwhile may make the kernel miss one: ask again where it matters.
-    pub(super) fn connected(&mut self, family: i32, sockets: &MapData) -> Result<Vec<Found>, Error> {
-        let map = sockets.fd().as_fd().as_raw_fd().cast_unsigned();
-        let request = message::dump(u8::try_from(family).unwrap_or_default(), map);
+    /// Sockets that others close meanwhile may make the kernel miss one: ask again later.
+    pub(super) fn connected(&self, family: i32) -> Result<Vec<Found>, Error> {
+        let request = message::dump(u8::try_from(family).unwrap_or_default());
         let mut all = Vec::new();
         let end = self.exchange("SOCK_DIAG_BY_FAMILY", &request, |found| all.push(found))?;
         match end {
@@ -70,7 +67,7 @@ impl Diag {
     }
 
     /// Destroys a socket: its owner gets ECONNABORTED once, and may connect it again. `false` if it is gone.
-    pub(super) fn destroy(&mut self, found: &Found) -> Result<bool, Error> {
+    pub(super) fn destroy(&self, found: &Found) -> Result<bool, Error> {
         match self.exchange("SOCK_DESTROY", &message::destroy(found), |_| ())? {
             0 => Ok(true),
             libc::ENOENT => Ok(false),
@@ -80,20 +77,21 @@ impl Diag {
 
     /// Sends a request and reads until the end of the answer, which is 0 or an error number.
     fn exchange(
-        &mut self,
+        &self,
         call: &'static str,
         request: &[u8],
         mut each: impl FnMut(Found),
     ) -> Result<i32, Error> {
         let socket = self.socket.as_raw_fd();
         send(socket, request, MsgFlags::empty()).map_err(failed(call))?;
+        let mut buffer = vec![0; BUFFER];
         loop {
-            let length = match recv(socket, &mut self.buffer, MsgFlags::empty()) {
+            let length = match recv(socket, &mut buffer, MsgFlags::empty()) {
                 Ok(length) => length,
                 Err(Errno::EINTR) => continue,
                 Err(errno) => return Err(failed(call)(errno)),
             };
-            for message in message::messages(&self.buffer[..length]) {
+            for message in message::messages(&buffer[..length]) {
                 match message {
                     Message::Socket(found) => each(found),
                     Message::End(code) => return Ok(code),

@@ -15,10 +15,11 @@ use std::{
 
 use aya::maps::MapData;
 use nix::sched::{CloneFlags, setns};
-use proxy_common::{Address, Port, Total};
+use proxy_common::{Address, Port, Total, Translation};
 
 use super::{
     super::{Error, Tables, grace::Readers, system::netns_cookie_of_socket},
+    Suspects, holders,
     message::Found,
     namespaces::Walk,
     netlink::Diag,
@@ -33,9 +34,6 @@ const LAST_LOOK: Duration = Duration::from_secs(1);
 const SHARE: u32 = 10;
 /// Longest pause between a change and its search.
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
-/// How often a family is searched until nothing is found: a dump can miss sockets when others close.
-const ROUNDS: usize = 4;
-
 /// Everything that a search needs.
 pub(super) struct Search {
     tables: Tables,
@@ -65,43 +63,44 @@ impl Search {
     }
 
     /// Searches whenever it is asked to, and once more [`LAST_LOOK`] later, until nobody can ask any more.
-    pub(super) fn run(mut self, asked: &Receiver<()>) {
-        let mut look_again = false;
+    pub(super) fn run(mut self, asked: &Receiver<Suspects>) {
+        // Those of the last search, which have another one coming.
+        let mut again = Suspects::default();
         loop {
-            let next = if look_again {
-                asked.recv_timeout(LAST_LOOK)
-            } else {
+            let next = if again.are_none() {
                 asked.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                asked.recv_timeout(LAST_LOOK)
             };
-            look_again = match next {
-                Ok(()) => true,
-                Err(RecvTimeoutError::Timeout) => false,
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
-            while asked.try_recv().is_ok() {}
             let began = Instant::now();
-            if look_again {
-                // Programs that read the old tables have ended then.
-                self.readers.wait();
+            match next {
+                Ok(mut suspects) => {
+                    asked.try_iter().for_each(|more| suspects.add(more));
+                    // Programs that read the old tables have ended then.
+                    self.readers.wait();
+                    again.add(suspects);
+                    self.everywhere(&again);
+                }
+                Err(RecvTimeoutError::Timeout) => self.everywhere(&std::mem::take(&mut again)),
+                Err(RecvTimeoutError::Disconnected) => return,
             }
-            self.everywhere();
             std::thread::sleep(LONGEST_PAUSE.min(began.elapsed() * (SHARE - 1)));
         }
     }
 
     /// Searches every namespace that may have something.
-    fn everywhere(&mut self) {
+    fn everywhere(&mut self, suspects: &Suspects) {
         let began = Instant::now();
         let mut wanted = self.tracked.wanted(&self.tables);
         if wanted.is_done() {
             return;
         }
-        let living = Living::new();
         let mut failure = None;
-        let (mut visited, mut closed) = (0_u32, BTreeMap::<String, u32>::new());
+        let mut places = Vec::new();
         let walked = Walk::through(|namespace, path| {
-            match self.inside(namespace, path, &mut wanted, &living, &mut closed) {
-                Ok(looked) => visited += u32::from(looked),
+            match look_into(namespace, path, suspects, &mut wanted) {
+                Ok(Some(place)) => places.push(place),
+                Ok(None) => {}
                 Err(error) => failure = Some(error),
             }
             if wanted.is_done() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -109,6 +108,9 @@ impl Search {
         // A thread that stays keeps the namespace of a pod that is gone.
         if let Err(errno) = setns(&self.home, CloneFlags::CLONE_NEWNET) {
             failure = Some(Error::system("setns", "/proc/thread-self/ns/net")(errno.into()));
+        }
+        if let Err(error) = self.close(&mut places, &mut wanted) {
+            failure = Some(error);
         }
         match (walked, failure) {
             (Ok(whole), None) => {
@@ -119,54 +121,37 @@ impl Search {
             }
             (Err(error), _) | (Ok(_), Some(error)) => self.tell(&error),
         }
-        for (endpoint, sockets) in &closed {
-            tracing::info!(endpoint, sockets, "closed connected UDP sockets: their endpoint is gone");
-        }
-        tracing::debug!(namespaces = visited, took = ?began.elapsed(), "looked for stale UDP sockets");
+        tracing::debug!(namespaces = places.len(), took = ?began.elapsed(), "looked for stale UDP sockets");
     }
 
-    /// Searches one namespace, if it is wanted.
-    fn inside(
-        &mut self,
-        namespace: &File,
-        path: &Path,
-        wanted: &mut Wanted,
-        living: &Living,
-        closed: &mut BTreeMap<String, u32>,
-    ) -> Result<bool, Error> {
-        setns(namespace, CloneFlags::CLONE_NEWNET)
-            .map_err(|errno| Error::system("setns", path)(errno.into()))?;
-        let mut diag = Diag::new()?;
-        let cookie = netns_cookie_of_socket(&diag)?;
-        if !wanted.meet(cookie) {
-            return Ok(false);
-        }
-        for family in [libc::AF_INET, libc::AF_INET6] {
-            for round in 1.. {
-                let mut found = diag.connected(family, &self.sockets)?;
-                found.retain(Found::is_translated);
-                if !found.is_empty() {
-                    self.tracked.enter(wanted, cookie);
-                }
-                found.retain(|socket| self.is_stale(socket, living));
-                if found.is_empty() || round > ROUNDS {
-                    break;
-                }
-                for socket in &found {
-                    if diag.destroy(socket)? {
-                        let endpoint = format!("{}:{}", socket.record.backend, socket.record.backend_port);
-                        *closed.entry(endpoint).or_default() += 1;
-                        let total = self.tables.totals.word(Total::ClosedSocket as u32, 0);
-                        total.fetch_add(1, Ordering::Relaxed);
-                    }
+    /// Closes what is stale among the suspects of these namespaces.
+    fn close(&mut self, places: &mut [Place], wanted: &mut Wanted) -> Result<(), Error> {
+        let all = places.iter().flat_map(|place| place.suspects.iter().copied()).collect();
+        let records = holders::records(&self.sockets, all);
+        let living = Living::new();
+        let mut closed = BTreeMap::<String, u32>::new();
+        for place in places {
+            for socket in &place.suspects {
+                // Without a record, or connected elsewhere since, it was not translated.
+                let (address, port) = socket.peer();
+                let record = records.get(&socket.cookie()).filter(|record| record.is_to(&address, port));
+                let Some(record) = record else { continue };
+                self.tracked.enter(wanted, place.cookie);
+                if self.is_stale(record, &living) && place.diag.destroy(socket)? {
+                    *closed.entry(format!("{address}:{port}")).or_default() += 1;
+                    let total = self.tables.totals.word(Total::ClosedSocket as u32, 0);
+                    total.fetch_add(1, Ordering::Relaxed);
                 }
             }
         }
-        Ok(true)
+        for (endpoint, sockets) in &closed {
+            tracing::info!(endpoint, sockets, "closed connected UDP sockets: their endpoint is gone");
+        }
+        Ok(())
     }
 
-    fn is_stale(&self, socket: &Found, living: &Living) -> bool {
-        verdict::is_stale(&self.tables, &socket.record, |service, address, port| {
+    fn is_stale(&self, record: &Translation, living: &Living) -> bool {
+        verdict::is_stale(&self.tables, record, |service, address, port| {
             living.get_or_init(|| self.living()).contains(&(service, *address, port))
         })
     }
@@ -190,4 +175,30 @@ impl Search {
             self.told = Some(message);
         }
     }
+}
+
+/// A namespace that was looked into.
+struct Place {
+    cookie: u64,
+    diag: Diag,
+    suspects: Vec<Found>,
+}
+
+/// Collects the suspects of one namespace, if it is wanted.
+fn look_into(
+    namespace: &File,
+    path: &Path,
+    suspects: &Suspects,
+    wanted: &mut Wanted,
+) -> Result<Option<Place>, Error> {
+    setns(namespace, CloneFlags::CLONE_NEWNET).map_err(|errno| Error::system("setns", path)(errno.into()))?;
+    let diag = Diag::new()?;
+    let cookie = netns_cookie_of_socket(&diag)?;
+    if !wanted.meet(cookie) {
+        return Ok(None);
+    }
+    let mut found = diag.connected(libc::AF_INET)?;
+    found.extend(diag.connected(libc::AF_INET6)?);
+    found.retain(|socket| suspects.include(&socket.peer()));
+    Ok(Some(Place { cookie, diag, suspects: found }))
 }
