@@ -25,6 +25,7 @@ const FRONTENDS_LEN: usize = 1 << 18;
 const ENDPOINTS_LEN: usize = 1 << 18;
 const CLIENTS_LEN: usize = 1 << 16;
 const OVERFLOW_LEN: usize = 1 << 13;
+const NAMESPACES_LEN: usize = 1 << 14;
 
 /// Address, port and protocol to service. Memory is taken as entries come, not for the worst case.
 #[btf_map]
@@ -57,6 +58,11 @@ pub(crate) static SOCKETS: SkStorage<Translation> = SkStorage::new();
 /// The peers of a UDP socket that sends without being connected.
 #[btf_map]
 pub(crate) static DATAGRAMS: SkStorage<Datagrams> = SkStorage::new();
+
+/// Cookies of the network namespaces that ever connected a UDP socket to a Service; the values say nothing.
+/// The agent looks for sockets in no other namespace, and takes out those that are gone.
+#[btf_map]
+pub(crate) static NAMESPACES: HashMap<u64, u64, NAMESPACES_LEN, NO_PREALLOC> = HashMap::new();
 
 /// What did not fit into DATAGRAMS.
 #[btf_map]

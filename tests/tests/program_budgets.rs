@@ -13,8 +13,9 @@ const BUDGETS: [(&str, u32); 9] = [
     ("getpeername6", 53),
     ("sendmsg4", 5_000),
     ("sendmsg6", 13_200),
-    ("connect4", 2_400),
-    ("connect6", 2_800),
+    // Connected UDP also enters its namespace in NAMESPACES: one more branch, walked for each way to get there.
+    ("connect4", 4_500),
+    ("connect6", 5_300),
 ];
 
 #[test]

@@ -5,14 +5,15 @@ use std::{
     ffi::CString,
     fs::File,
     io,
-    os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd, FromRawFd as _, OwnedFd},
     path::Path,
 };
 
-use aya::programs::Program;
+use aya::{maps::MapData, programs::Program};
 
 use super::{Error, Hook};
 
+const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_PROG_QUERY: libc::c_long = 16;
 const BPF_LINK_UPDATE: libc::c_long = 29;
@@ -49,6 +50,17 @@ struct ProgQuery {
     padding: u32,
 }
 
+/// The part of `union bpf_attr` that BPF_MAP_LOOKUP_ELEM reads.
+#[repr(C)]
+#[derive(Default)]
+struct MapElement {
+    map_fd: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
 /// Calls `bpf(2)`.
 ///
 /// # Safety
@@ -81,6 +93,24 @@ pub(super) fn replace_program(link: &Path, program: &Program) -> Result<(), Erro
     // SAFETY: no addresses.
     unsafe { bpf(BPF_LINK_UPDATE, &mut attr) }.map_err(Error::system("BPF_LINK_UPDATE", link))?;
     Ok(())
+}
+
+/// The value of `socket` in a socket storage map with values of type `T`; `None` if it has none.
+pub(super) fn socket_storage<T: bytemuck::Pod>(map: &MapData, socket: &impl AsRawFd) -> Option<T> {
+    if map.info().ok()?.value_size() as usize != size_of::<T>() {
+        return None;
+    }
+    let (key, mut value) = (socket.as_raw_fd(), T::zeroed());
+    let mut attr = MapElement {
+        map_fd: map.fd().as_fd().as_raw_fd().cast_unsigned(),
+        key: std::ptr::from_ref(&key) as u64,
+        value: std::ptr::from_mut(&mut value) as u64,
+        ..Default::default()
+    };
+    // SAFETY: the key of such a map is a descriptor, the value is as long as the map's (just checked), and
+    // both outlive the call.
+    unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut attr) }.ok()?;
+    Some(value)
 }
 
 /// The ids of all programs attached to `cgroup` at `hook`, ours included, in the order in which they run.

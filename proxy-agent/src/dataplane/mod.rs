@@ -8,6 +8,7 @@
 //! | `recall` | the tables read back as a plan |
 //! | `slab`, `ids` | which slots, indexes and endpoint ids are free |
 //! | `grace` | giving things back only when no program can still be reading them |
+//! | `stale` | closing the connected UDP sockets of endpoints that are gone |
 //! | `tables` | the pinned maps, typed; `mapped`: those that are memory |
 //! | `load` | creating maps and programs, pinning, attaching, replacing programs behind their links |
 //! | `names` | Service port identities as the tables spell them |
@@ -25,6 +26,7 @@ mod names;
 mod publish;
 mod recall;
 mod slab;
+mod stale;
 mod system;
 mod tables;
 

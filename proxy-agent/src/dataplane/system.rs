@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::AsRawFd as _,
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
 };
 
@@ -83,7 +83,7 @@ fn in_container() -> bool {
     std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() || (own.is_some() && init.is_some() && own != init)
 }
 
-fn mounts() -> Result<Vec<procfs::process::MountInfo>, Error> {
+pub(super) fn mounts() -> Result<Vec<procfs::process::MountInfo>, Error> {
     Process::myself().and_then(|process| process.mountinfo()).map(|mounts| mounts.0).map_err(|error| {
         Error::System {
             call: "reading",
@@ -98,6 +98,11 @@ pub fn netns_cookie() -> Result<u64, Error> {
     let socket = std::net::UdpSocket::bind(("127.0.0.1", 0))
         .or_else(|_| std::net::UdpSocket::bind(("::1", 0)))
         .map_err(Error::system("bind", "loopback"))?;
+    netns_cookie_of_socket(&socket)
+}
+
+/// The cookie of the network namespace that `socket` was made in; 0 where the kernel does not tell (5.14).
+pub(super) fn netns_cookie_of_socket(socket: &impl AsRawFd) -> Result<u64, Error> {
     let mut cookie = 0_u64;
     let mut length = libc::socklen_t::try_from(size_of::<u64>()).unwrap_or_default();
     // SAFETY: the option writes at most `length` bytes to `cookie`, which outlives the call.

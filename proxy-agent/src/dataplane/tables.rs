@@ -30,7 +30,7 @@ const fn spec<K, V>(name: &'static str) -> MapSpec {
 }
 
 /// Every map that is pinned.
-pub const MAPS: [MapSpec; 14] = [
+pub const MAPS: [MapSpec; 15] = [
     spec::<FrontendKey, Frontend>("FRONTENDS"),
     spec::<Address, AddressEntry>("ADDRESSES"),
     spec::<u32, Service>("SERVICES"),
@@ -39,6 +39,7 @@ pub const MAPS: [MapSpec; 14] = [
     spec::<u32, Peer>("PEERS"),
     spec::<u32, Translation>("SOCKETS"),
     spec::<u32, Datagrams>("DATAGRAMS"),
+    spec::<u64, u64>("NAMESPACES"),
     spec::<OverflowKey, Translation>("OVERFLOW"),
     spec::<AffinityKey, Affinity>("AFFINITY"),
     spec::<u32, ServiceCounters>("COUNTERS"),
@@ -121,6 +122,16 @@ impl Tables {
     /// Opens GRACE, which only the writer needs.
     pub(super) fn grace(pin_dir: &Path) -> Result<ArrayOfMaps<MapData, Array<MapData, u32>>, Error> {
         pinned(&abi_dir(pin_dir), "GRACE")?.try_into().map_err(Error::map("GRACE"))
+    }
+
+    /// Opens NAMESPACES, which only the search for stale sockets needs.
+    pub(super) fn namespaces(pin_dir: &Path) -> Result<HashMap<MapData, u64, u64>, Error> {
+        hash(&abi_dir(pin_dir), "NAMESPACES")
+    }
+
+    /// Opens SOCKETS, whose elements only the kernel can find.
+    pub(super) fn sockets(pin_dir: &Path) -> Result<MapData, Error> {
+        MapData::from_pin(abi_dir(pin_dir).join("SOCKETS")).map_err(Error::map("SOCKETS"))
     }
 
     /// Connections and refusals of the Service at `index`, over all shards.

@@ -6,7 +6,7 @@ use aya_ebpf::{
     programs::SockAddrContext,
 };
 use aya_log_ebpf::debug;
-use proxy_common::{Decision, Translation, select};
+use proxy_common::{Decision, Protocol, Translation, select};
 
 use super::{
     context::{ALLOW, Hook, SocketClient, destination, protocol, refuse_connect, rewrite},
@@ -55,6 +55,10 @@ fn connect(ctx: &SockAddrContext, hook: Hook) -> i32 {
         Decision::Forward(forward) => {
             let endpoint = forward.endpoint;
             peers::remember_connected(ctx, protocol, Translation::new(&destination, &endpoint));
+            if protocol == Protocol::Udp as u8 {
+                // Sends on a connected socket reach no hook: when the endpoint goes, the agent comes for it.
+                peers::remember_namespace(ctx);
+            }
             rewrite(ctx, hook, &endpoint.address, endpoint.port);
             count::connection(endpoint.service);
             debug!(

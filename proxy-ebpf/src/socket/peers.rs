@@ -4,14 +4,18 @@
 //! TCP sockets have a cheaper place (`connections`), and come here only when it is taken. The two storages
 //! are apart because a record's size is its price: 48 bytes and 200 bytes.
 
-use aya_ebpf::{EbpfContext as _, helpers::bpf_get_socket_cookie, programs::SockAddrContext};
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie},
+    programs::SockAddrContext,
+};
 use proxy_common::{Address, Datagrams, FrontendKey, OverflowKey, Port, Protocol, Total, Translation};
 
 use super::connections;
 
 use crate::{
     count,
-    tables::{DATAGRAMS, OVERFLOW, SOCKETS},
+    tables::{DATAGRAMS, NAMESPACES, OVERFLOW, SOCKETS},
 };
 
 /// Records the connected peer.
@@ -29,6 +33,16 @@ pub(super) fn remember_connected(ctx: &SockAddrContext, protocol: u8, mut transl
             Some(record) => *record = translation,
             None => count::socket(Total::UnrecordedSocket),
         }
+    }
+}
+
+/// Records that this socket's namespace has connected UDP sockets that were translated.
+#[inline(always)]
+pub(super) fn remember_namespace(ctx: &SockAddrContext) {
+    // SAFETY: the helper takes the program's own context.
+    let cookie = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
+    if NAMESPACES.get_ptr(&cookie).is_none() && NAMESPACES.insert(&cookie, &0, 0).is_err() {
+        count::socket(Total::UntrackedNamespace);
     }
 }
 
