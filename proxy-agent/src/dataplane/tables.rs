@@ -89,6 +89,7 @@ pub struct Tables {
     pub counters: Mapped<ServiceCounters>,
     /// TOTALS.
     pub totals: Mapped<u64>,
+    frontends_room: u32,
 }
 
 impl fmt::Debug for Tables {
@@ -114,12 +115,20 @@ impl Tables {
             states: mapped(&dir, "ENDPOINT_STATE")?,
             counters: mapped(&dir, "COUNTERS")?,
             totals: mapped(&dir, "TOTALS")?,
+            frontends_room: MapInfo::from_pin(dir.join("FRONTENDS"))
+                .map_err(Error::map("FRONTENDS"))?
+                .max_entries(),
         })
     }
 
     /// Opens GRACE, which only the writer needs.
     pub(super) fn grace(pin_dir: &Path) -> Result<ArrayOfMaps<MapData, Array<MapData, u32>>, Error> {
         pinned(&abi_dir(pin_dir), "GRACE")?.try_into().map_err(Error::map("GRACE"))
+    }
+
+    /// How many entries FRONTENDS has room for.
+    pub fn frontends_room(&self) -> u32 {
+        self.frontends_room
     }
 
     /// Connections and refusals of the Service at `index`, over all shards.

@@ -63,8 +63,16 @@ mod tests {
         for (metadata, spec, leaving) in [
             (serde_json::json!({}), serde_json::json!({}), false),
             (serde_json::json!({}), serde_json::json!({"unschedulable": true, "taints": null}), false),
-            (serde_json::json!({}), serde_json::json!({"taints": [{"key": "node.kubernetes.io/not-ready"}]}), false),
-            (serde_json::json!({}), serde_json::json!({"taints": [{"key": TO_BE_DELETED, "effect": "NoSchedule"}]}), true),
+            (
+                serde_json::json!({}),
+                serde_json::json!({"taints": [{"key": "node.kubernetes.io/not-ready"}]}),
+                false,
+            ),
+            (
+                serde_json::json!({}),
+                serde_json::json!({"taints": [{"key": TO_BE_DELETED, "effect": "NoSchedule"}]}),
+                true,
+            ),
             (serde_json::json!({"deletionTimestamp": "2026-01-01T00:00:00Z"}), serde_json::json!({}), true),
         ] {
             let wire = serde_json::from_value(serde_json::json!({"metadata": metadata, "spec": spec}));

@@ -31,11 +31,7 @@ pub(super) struct HealthCheckCount {
 }
 
 /// One for each family of the Service, also if it has no endpoint; none without a port.
-pub(super) fn count(
-    service: &Service,
-    slices: &[&EndpointSlice],
-    view: View<'_>,
-) -> Vec<HealthCheckCount> {
+pub(super) fn count(service: &Service, slices: &[&EndpointSlice], view: View<'_>) -> Vec<HealthCheckCount> {
     let Some(port) = service.health_check_node_port else { return Vec::new() };
     let counted = |family| HealthCheckCount {
         family,
@@ -106,9 +102,7 @@ mod tests {
         let spec = json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local",
             "healthCheckNodePort": 32000, "clusterIP": "10.0.0.1",
             "ports": [{"name": "a", "port": 80}, {"name": "b", "port": 81}]});
-        let endpoint = |host: u8, node: &str, conditions: serde_json::Value| {
-            json!({"addresses": [format!("10.1.0.{host}")], "nodeName": node, "conditions": conditions})
-        };
+        let endpoint = |host: u8, node: &str, conditions: serde_json::Value| json!({"addresses": [format!("10.1.0.{host}")], "nodeName": node, "conditions": conditions});
         let terminating = json!({"ready": false, "serving": true, "terminating": true});
         let endpoints = json!([
             endpoint(1, "n1", json!({})),

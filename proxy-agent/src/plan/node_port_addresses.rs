@@ -48,9 +48,8 @@ impl NodePortAddresses {
         for entry in &self.entries {
             match entry {
                 Entry::Localhost => {}
-                Entry::Primary => chosen.extend(
-                    [true, false].iter().filter_map(|v4| known.iter().find(|ip| ip.is_v4() == *v4)),
-                ),
+                Entry::Primary => chosen
+                    .extend([true, false].iter().filter_map(|v4| known.iter().find(|ip| ip.is_v4() == *v4))),
                 Entry::All => chosen.extend(local.iter().chain(of_node)),
                 Entry::Range { .. } => {
                     chosen.extend(local.iter().chain(of_node).filter(|ip| entry.contains(ip)));
