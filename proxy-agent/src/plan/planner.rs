@@ -26,7 +26,7 @@ use super::{
     problems::{Origin, Problems},
     view::View,
 };
-use crate::model::{Event, Flaw, Object, ObjectName, Store, Touched};
+use crate::model::{Event, Flaw, Kind, Object, ObjectName, Store, Touched};
 
 /// Turns what sources say into what the node installs.
 #[derive(Debug)]
@@ -141,6 +141,11 @@ impl Planner {
                 }
                 Event::Delete(key) => {
                     self.problems.set(Origin::Object(key.clone()), String::new, &[]);
+                    if key.kind == Kind::Service {
+                        // One that installs nothing is not among those that are planned anew with all.
+                        self.problems.set(Origin::Plan(key.name.clone()), String::new, &[]);
+                        self.health_checks.remove(&key.name);
+                    }
                     let news = self.store.delete(&key);
                     self.tally.note(key.kind, &news, 0);
                     touched = touched.and(news);

@@ -19,6 +19,9 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Services(pub(super) Arc<Tables>);
 
+/// Which clients of a Service a figure is about.
+type Choice = fn(&Service) -> Span;
+
 /// What is told of one.
 struct Row {
     labels: [(&'static str, String); 5],
@@ -84,7 +87,7 @@ impl Collector for Services {
             &|row, metric| ConstGauge::new(row.record.outside.count).encode(metric),
         )?;
 
-        let lacking = |span: fn(&Service) -> Span| {
+        let lacking = |span: Choice| {
             let lacks = |span: Span| span.count == 0 && span.base == Reason::NoLocalEndpoints as u32;
             rows.iter().filter(|row| lacks(span(&row.record))).count()
         };
@@ -94,7 +97,7 @@ impl Collector for Services {
             None,
             MetricType::Gauge,
         )?;
-        let policies: [(&str, fn(&Service) -> Span); 2] =
+        let policies: [(&str, Choice); 2] =
             [("internal", |record| record.cluster), ("external", |record| record.outside)];
         for (policy, span) in policies {
             ConstGauge::new(lacking(span)).encode(metric.encode_family(&[("traffic_policy", policy)])?)?;
