@@ -34,6 +34,7 @@ pub use bpf::attached_programs;
 pub use install::{Dataplane, Installed};
 pub use load::{Capacity, HOOKS, Hook, Options, attach, cleanup, is_attached, load, verified_instructions};
 pub use mapped::Mapped;
+pub use names::from_table as identity;
 pub use system::{
     Cgroup2, bpffs_mounted, cgroup2_mount, ensure_bpffs, has_set_retval, netns_cookie, netns_cookie_of,
 };

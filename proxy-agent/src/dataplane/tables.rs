@@ -91,6 +91,7 @@ pub struct Tables {
     pub counters: Mapped<ServiceCounters>,
     /// TOTALS.
     pub totals: Mapped<u64>,
+    frontends_room: u32,
 }
 
 impl fmt::Debug for Tables {
@@ -116,6 +117,9 @@ impl Tables {
             states: mapped(&dir, "ENDPOINT_STATE")?,
             counters: mapped(&dir, "COUNTERS")?,
             totals: mapped(&dir, "TOTALS")?,
+            frontends_room: MapInfo::from_pin(dir.join("FRONTENDS"))
+                .map_err(Error::map("FRONTENDS"))?
+                .max_entries(),
         })
     }
 
@@ -132,6 +136,11 @@ impl Tables {
     /// Opens SOCKETS, whose elements only the kernel can find.
     pub(super) fn sockets(pin_dir: &Path) -> Result<MapData, Error> {
         MapData::from_pin(abi_dir(pin_dir).join("SOCKETS")).map_err(Error::map("SOCKETS"))
+    }
+
+    /// How many entries FRONTENDS has room for.
+    pub fn frontends_room(&self) -> u32 {
+        self.frontends_room
     }
 
     /// Connections and refusals of the Service at `index`, over all shards.
