@@ -8,6 +8,15 @@
 //! | `socket` | the hooks at `connect`, `sendmsg`, `recvmsg` and `getpeername` |
 #![no_std]
 #![no_main]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "a hook's signature is the kernel's: it gets its context by value"
+)]
+#![expect(clippy::cast_possible_truncation, reason = "the kernel passes ports and protocols in wider fields")]
+#![expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "by value a key is copied, and the stack has 512 bytes"
+)]
 #![feature(asm_experimental_arch)]
 
 mod config;

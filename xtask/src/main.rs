@@ -2,6 +2,7 @@
 //!
 //! Every command begins with [`setup::ensure`], so none of them asks the reader to install something first.
 
+mod bench;
 mod build;
 mod demo;
 mod lint;
@@ -31,6 +32,8 @@ enum Command {
     Setup,
     /// Build the kernel programs and the `sidestep` binary that carries them
     Build(build::Args),
+    /// Measure what translation costs, against no translation and against kube-proxy's way
+    Bench(bench::Args),
     /// Watch Services work in a lab of network namespaces, by the agent on `deploy/demo`
     Demo,
     /// Load the kernel programs on a cgroup of their own and show how to inspect them
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Setup => setup::run(),
         Command::Build(args) => build::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Demo => demo::run(),
         Command::BuildAndLoad(args) => load::run(&args),
         Command::Lint => lint::run(),

@@ -8,10 +8,13 @@
 //! | `reverse` | recvmsg4/6, getpeername4/6 |
 //! | `context` | reading and writing `struct bpf_sock_addr`, and refusing |
 //! | `peers` | what a socket remembers |
+//! | `bench` | other ways to remember it, only in the object that the benchmark loads |
 //!
 //! An AF_INET6 socket with v4-mapped peers wanders between the hooks of both families (a `sendto` runs
 //! sendmsg4, its answer recvmsg6); since addresses are sixteen bytes everywhere, one record serves all.
 
+#[cfg(feature = "bench")]
+mod bench;
 mod connect;
 mod context;
 mod peers;

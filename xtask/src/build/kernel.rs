@@ -1,7 +1,7 @@
 //! The kernel programs: one object file with type information (BTF), at a path that does not change.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -20,8 +20,19 @@ pub(crate) fn object() -> PathBuf {
 pub(crate) fn build() -> Result<PathBuf> {
     let folder = workspace::path("target/ebpf");
     process::run(cargo("build")?.arg("--target-dir").arg(&folder))?;
+    keep(&folder, object())
+}
+
+/// Builds the programs that the benchmark compares the shipped ones with, in a folder of their own.
+pub(crate) fn build_bench() -> Result<PathBuf> {
+    let folder = workspace::path("target/ebpf-bench");
+    process::run(cargo("build")?.args(["--features", "bench"]).arg("--target-dir").arg(&folder))?;
+    keep(&folder, workspace::path("target/ebpf/sidestep-bench.bpf.o"))
+}
+
+/// Copies what cargo left in `folder` to `object`, unless it is the same.
+fn keep(folder: &Path, object: PathBuf) -> Result<PathBuf> {
     let built = folder.join(TARGET).join("release/proxy-ebpf");
-    let object = object();
     let bytes = fs::read(&built).with_context(|| format!("cargo left no {}", built.display()))?;
     if fs::read(&object).ok().as_ref() != Some(&bytes) {
         fs::write(&object, &bytes).with_context(|| format!("cannot write {}", object.display()))?;

@@ -1,0 +1,97 @@
+//! Other programs on the same tables: each remembers the connected peer in another way (`proxy-ebpf`, feature
+//! `bench`), or not at all, and is attached to a cgroup of its own.
+
+use std::{fs::File, path::Path};
+
+use anyhow::{Context as _, Result};
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{CgroupAttachMode, CgroupSock, CgroupSockAddr},
+};
+use proxy_agent::dataplane::{Capacity, has_set_retval, netns_cookie};
+use sidestep_tests::cgroup::Cgroup;
+
+use crate::{
+    datapath::Datapath,
+    programs::{self, Figures},
+};
+
+/// A program, what ends with the socket, and what it is called in tables.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Comparison {
+    /// The connect program.
+    pub(crate) connect: &'static str,
+    /// The program at the socket's end, if there is one.
+    pub(crate) release: Option<&'static str>,
+    /// For people.
+    pub(crate) title: &'static str,
+}
+
+impl Comparison {
+    /// Whether connections to a VIP arrive.
+    pub(crate) fn translates(&self) -> bool {
+        self.connect != EMPTY
+    }
+}
+
+/// The program that shows what measuring costs.
+const EMPTY: &str = "empty4";
+
+/// All of them.
+pub(crate) const COMPARISONS: [Comparison; 5] = [
+    Comparison { connect: EMPTY, release: None, title: "a program that does nothing" },
+    Comparison { connect: "decide4", release: None, title: "nothing remembered" },
+    Comparison { connect: "small4", release: None, title: "24 bytes of socket storage" },
+    Comparison { connect: "cookie4", release: Some("cookie_release"), title: "hash by cookie" },
+    Comparison { connect: "slot4", release: Some("slot_release"), title: "array slot by cookie" },
+];
+
+/// The programs, loaded and attached.
+pub(crate) struct Comparisons {
+    ebpf: Ebpf,
+    cgroups: Vec<(Comparison, Cgroup)>,
+}
+
+impl Comparisons {
+    /// Loads the programs of `object` on the tables of `datapath`.
+    pub(crate) fn new(object: &Path, datapath: &Datapath, parent: &Cgroup) -> Result<Self> {
+        let (cookie, set_retval) = (netns_cookie()?, u8::from(has_set_retval()));
+        let services = Capacity::default().services;
+        let mut loader = EbpfLoader::new();
+        for (name, pin) in datapath.tables() {
+            loader.map_pin_path(name, pin);
+        }
+        let mut ebpf = loader
+            .override_global("NODE_NETNS", &cookie, true)
+            .override_global("HAS_SET_RETVAL", &set_retval, true)
+            .override_global("SERVICES_LEN", &services, true)
+            .load_file(object)
+            .with_context(|| format!("loading {}", object.display()))?;
+        let mut cgroups = Vec::new();
+        for comparison in COMPARISONS {
+            let cgroup = parent.child(comparison.connect)?;
+            let directory = File::open(cgroup.path())?;
+            let program: &mut CgroupSockAddr =
+                ebpf.program_mut(comparison.connect).context(comparison.connect)?.try_into()?;
+            program.load().context(comparison.connect)?;
+            program.attach(&directory, CgroupAttachMode::Single)?;
+            if let Some(name) = comparison.release {
+                let program: &mut CgroupSock = ebpf.program_mut(name).context(name)?.try_into()?;
+                program.load().context(name)?;
+                program.attach(&directory, CgroupAttachMode::Single)?;
+            }
+            cgroups.push((comparison, cgroup));
+        }
+        Ok(Self { ebpf, cgroups })
+    }
+
+    /// Each with its cgroup.
+    pub(crate) fn cgroups(&self) -> &[(Comparison, Cgroup)] {
+        &self.cgroups
+    }
+
+    /// What the kernel counted for a program until now.
+    pub(crate) fn figures(&mut self, program: &str) -> Result<Figures> {
+        programs::figures(&mut self.ebpf, program)
+    }
+}

@@ -1,0 +1,133 @@
+//! Measures what a connection through a Service address costs, beside one that goes to the pod directly and one
+//! that kube-proxy's rules translate.
+//!
+//! How the figures come about, so that they can be believed:
+//! - Everything that is compared runs in the same minutes on the same processors: a *round* is a few milliseconds of
+//!   each cell, in an order that changes; a ratio is taken within a round, and the median over all rounds is reported.
+//! - "Direct" runs twice in each round, in two processes. Their ratio to each other is the noise floor.
+//! - A worker is a process of its own in its cgroup and network namespace, pinned to a processor, that waits on a
+//!   pipe between its turns.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `connect`, `udp` | the two benchmarks: what is compared with what |
+//! | `topology` | client pod, node, server pod; addresses |
+//! | `datapath` | Sidestep's own programs and tables for one number of Services; `comparisons`: other programs |
+//! | `netfilter` | rules in kube-proxy's shape |
+//! | `worker`, `server` | the processes that make the traffic |
+//! | `place` | namespace, cgroup and processor of a process |
+//! | `rounds` | interleaving; `statistics`: medians and confidence; `programs`: the kernel's own statistics |
+//! | `memory` | bytes of maps and sockets |
+//! | `report`, `goals`, `machine`, `progress` | what a reader sees |
+#![expect(clippy::cast_precision_loss, reason = "figures of a benchmark are far below 2^52")]
+
+mod comparisons;
+mod connect;
+mod datapath;
+mod goals;
+mod interrupt;
+mod machine;
+mod memory;
+mod netfilter;
+mod place;
+mod programs;
+mod progress;
+mod report;
+mod rounds;
+mod server;
+mod statistics;
+mod topology;
+mod udp;
+mod worker;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Result, bail};
+use clap::{Parser, Subcommand, ValueEnum};
+
+use report::Report;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench", about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// TCP connections, persistent connections, nanoseconds in the programs, memory
+    Connect(Options),
+    /// Datagrams of sockets that are not connected
+    Udp(Options),
+    /// One of the processes that make the traffic
+    #[command(hide = true)]
+    Worker {
+        /// The processor to stay on
+        processor: usize,
+    },
+    /// The process that answers it
+    #[command(hide = true)]
+    Server {
+        /// The processor to stay on
+        processor: usize,
+    },
+}
+
+/// How a benchmark runs and reports.
+#[derive(clap::Args)]
+struct Options {
+    /// What to print
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Output,
+    /// Exit with status 1 where a goal is missed
+    #[arg(long)]
+    check: bool,
+    /// A minute instead of several: fewer rounds, no 100,000 Services
+    #[arg(long)]
+    quick: bool,
+    /// Only these parts of `connect`; `udp` has none
+    #[arg(long, value_enum)]
+    only: Vec<connect::Part>,
+    /// The object with the programs to compare with; `cargo xtask bench` sets it
+    #[arg(long, env = "SIDESTEP_BENCH_OBJECT", hide = true)]
+    object: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// Tables for people
+    Table,
+    /// One JSON document with every sample
+    Json,
+}
+
+fn main() -> Result<ExitCode> {
+    match Cli::parse().command {
+        Command::Connect(options) => measure(&options, connect::run),
+        Command::Udp(options) => measure(&options, udp::run),
+        Command::Worker { processor } => worker::main(processor).map(|()| ExitCode::SUCCESS),
+        Command::Server { processor } => server::main(processor).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn measure(options: &Options, benchmark: fn(&Options) -> Result<Report>) -> Result<ExitCode> {
+    if let Some(reason) = sidestep_tests::skip::missing() {
+        bail!("the benchmark cannot run: {reason}");
+    }
+    interrupt::catch()?;
+    sidestep_tests::sweep::leftovers();
+    let report = benchmark(options)?;
+    match options.output {
+        Output::Table => println!("{report}"),
+        Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+    }
+    let missed = report.goals.iter().filter(|goal| !goal.met).count();
+    match (options.check, options.output) {
+        (false, _) => {}
+        (true, Output::Table) => println!("{}", report.last_line()),
+        // Standard output is one document.
+        (true, Output::Json) => eprintln!("{}", report.last_line()),
+    }
+    Ok(if options.check && missed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}

@@ -1,0 +1,90 @@
+//! iptables: one chain in which every Service has a rule, a chain for each Service and each endpoint.
+//!
+//! A Service is found by going through the rules until one matches; its chain draws an endpoint with the
+//! `statistic` match; the endpoint's chain marks a pod that talks to itself, and translates.
+
+use std::fmt::Write as _;
+
+use crate::topology::{PODS, SERVER_PORT, SERVERS, SERVICE_PORT, service_address};
+
+/// The mark of what is masqueraded after routing.
+const MASQUERADE: &str = "0x4000";
+
+/// The nat and filter tables with this many Services.
+pub(super) fn rules(services: u32) -> String {
+    let mut chains = String::new();
+    let mut rules = String::new();
+    for number in 0..services {
+        let vip = service_address(number);
+        let _ = writeln!(chains, ":BP-SVC-{number} - [0:0]");
+        let _ = writeln!(
+            rules,
+            "-A BP-SERVICES -d {vip}/32 -p tcp -m tcp --dport {SERVICE_PORT} -j BP-SVC-{number}"
+        );
+        let _ = writeln!(
+            rules,
+            "-A BP-SVC-{number} ! -s {PODS} -d {vip}/32 -p tcp -m tcp --dport {SERVICE_PORT} -j BP-MARK-MASQ"
+        );
+        for (endpoint, server) in SERVERS.iter().enumerate() {
+            let chain = format!("BP-SEP-{number}-{endpoint}");
+            let left = SERVERS.len() - endpoint;
+            let chance = match left {
+                1 => String::new(),
+                _ => format!(" -m statistic --mode random --probability {:.10}", 1.0 / left as f64),
+            };
+            let _ = writeln!(chains, ":{chain} - [0:0]");
+            let _ = writeln!(rules, "-A BP-SVC-{number}{chance} -j {chain}");
+            let _ = writeln!(rules, "-A {chain} -s {server}/32 -j BP-MARK-MASQ");
+            let _ =
+                writeln!(rules, "-A {chain} -p tcp -m tcp -j DNAT --to-destination {server}:{SERVER_PORT}");
+        }
+    }
+    format!(
+        "*filter
+:INPUT ACCEPT [0:0]
+:FORWARD ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:BP-FORWARD - [0:0]
+:BP-REJECTS - [0:0]
+-A INPUT -m conntrack --ctstate NEW -j BP-REJECTS
+-A FORWARD -m conntrack --ctstate NEW -j BP-REJECTS
+-A FORWARD -j BP-FORWARD
+-A OUTPUT -m conntrack --ctstate NEW -j BP-REJECTS
+-A BP-FORWARD -m conntrack --ctstate INVALID -j DROP
+-A BP-FORWARD -m mark --mark {MASQUERADE}/{MASQUERADE} -j ACCEPT
+-A BP-FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+COMMIT
+*nat
+:PREROUTING ACCEPT [0:0]
+:INPUT ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:POSTROUTING ACCEPT [0:0]
+:BP-SERVICES - [0:0]
+:BP-NODEPORTS - [0:0]
+:BP-POSTROUTING - [0:0]
+:BP-MARK-MASQ - [0:0]
+{chains}-A PREROUTING -j BP-SERVICES
+-A OUTPUT -j BP-SERVICES
+-A POSTROUTING -j BP-POSTROUTING
+-A BP-MARK-MASQ -j MARK --or-mark {MASQUERADE}
+-A BP-POSTROUTING -m mark ! --mark {MASQUERADE}/{MASQUERADE} -j RETURN
+-A BP-POSTROUTING -j MARK --xor-mark {MASQUERADE}
+-A BP-POSTROUTING -j MASQUERADE --random-fully
+{rules}-A BP-SERVICES -m addrtype --dst-type LOCAL -j BP-NODEPORTS
+COMMIT
+"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_last_endpoint_takes_what_is_left() {
+        let rules = super::rules(1);
+        assert!(
+            rules.contains("-A BP-SVC-0 -m statistic --mode random --probability 0.5000000000 -j BP-SEP-0-0"),
+            "{rules}"
+        );
+        assert!(rules.contains("-A BP-SVC-0 -j BP-SEP-0-1"), "{rules}");
+    }
+}

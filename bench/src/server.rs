@@ -1,0 +1,92 @@
+//! The server: TCP connections one after the other, TCP connections that stay, and datagrams. One process a topology.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
+    process::{Child, Command, Stdio},
+    thread,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use sidestep_tests::{cgroup::Cgroup, namespace::Namespace};
+use socket2::{Domain, Socket, Type};
+
+use crate::{
+    place,
+    topology::{SERVER_PORT, SERVERS},
+};
+
+/// A connection that begins with this byte stays, and is given a thread of its own.
+pub(crate) const STAYS: u8 = b'+';
+/// Connections that may wait to be accepted: more than a client makes in one turn.
+const BACKLOG: i32 = 16_384;
+
+/// A server; ended and waited for on drop.
+#[derive(Debug)]
+pub(crate) struct Server(Child);
+
+impl Server {
+    /// Starts a server in this namespace and cgroup, and waits until it listens.
+    pub(crate) fn start(namespace: &Namespace, cgroup: &Cgroup, processor: usize) -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["server", &processor.to_string()]).stdin(Stdio::null()).stdout(Stdio::piped());
+        place::put(&mut command, namespace, cgroup)?;
+        let mut server = Self(command.spawn().context("starting a server")?);
+        let mut ready = [0];
+        let length = server.0.stdout.as_mut().context("the server's output")?.read(&mut ready)?;
+        ensure!(length == 1, "the server ended at once");
+        Ok(server)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The server's side, on this processor: answers until it is killed.
+pub(crate) fn main(processor: usize) -> Result<()> {
+    place::pin(processor)?;
+    let listener = listen(SERVER_PORT)?;
+    for address in SERVERS {
+        let socket = UdpSocket::bind((address, SERVER_PORT))?;
+        thread::spawn(move || {
+            let mut buffer = [0; 64];
+            loop {
+                if let Ok((length, client)) = socket.recv_from(&mut buffer) {
+                    let _ = socket.send_to(&buffer[..length], client);
+                }
+            }
+        });
+    }
+    io::stdout().write_all(b"!")?;
+    io::stdout().flush()?;
+    for stream in listener.incoming().flatten() {
+        answer(stream);
+    }
+    Ok(())
+}
+
+/// Gives every byte back until the client is gone, however it went.
+fn answer(mut stream: TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let mut byte = [0];
+    while matches!(stream.read(&mut byte), Ok(1)) && stream.write_all(&byte).is_ok() {
+        if byte == [STAYS] {
+            thread::spawn(move || {
+                while matches!(stream.read(&mut byte), Ok(1)) && stream.write_all(&byte).is_ok() {}
+            });
+            return;
+        }
+    }
+}
+
+fn listen(port: u16) -> Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port).into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}

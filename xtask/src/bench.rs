@@ -1,0 +1,33 @@
+//! `cargo xtask bench`: builds both objects and the benchmark in release, and becomes the benchmark.
+
+use std::{ffi::OsString, os::unix::process::CommandExt as _, process::Command};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    build::kernel,
+    process,
+    setup::{self, Need},
+    workspace,
+};
+
+/// What to measure; everything after `bench` goes to the benchmark, which explains itself with `--help`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// `connect` or `udp`, and the benchmark's own options: `-o json`, `--check`, `--quick`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+/// Builds, then replaces this process by the benchmark.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    setup::ensure(&[Need::KernelBuild, Need::Network])?;
+    kernel::build()?;
+    let comparisons = kernel::build_bench()?;
+    let mut build = Command::new(setup::cargo());
+    build.current_dir(workspace::root()).args(["build", "--release", "--package", "sidestep-bench"]);
+    process::run(&mut build)?;
+    let mut bench = Command::new(workspace::target("release/sidestep-bench"));
+    bench.args(&args.arguments).env("SIDESTEP_BENCH_OBJECT", comparisons);
+    Err(bench.exec()).with_context(|| format!("cannot start `{}`", process::line(&bench)))
+}
