@@ -6,16 +6,16 @@ use sidestep_tests::{lab, skip};
 
 /// Instructions that the verifier may walk for each program, measured on 6.18 and rounded up by a tenth.
 const BUDGETS: [(&str, u32); 9] = [
-    ("release", 60),
+    ("release", 23),
     ("recvmsg4", 345),
     ("recvmsg6", 435),
-    ("getpeername4", 38),
-    ("getpeername6", 53),
-    ("sendmsg4", 5_000),
-    ("sendmsg6", 13_200),
+    ("getpeername4", 77),
+    ("getpeername6", 107),
+    ("sendmsg4", 4_400),
+    ("sendmsg6", 4_300),
     // Connected UDP also enters its namespace in NAMESPACES: one more branch, walked for each way to get there.
-    ("connect4", 4_500),
-    ("connect6", 5_300),
+    ("connect4", 4_250),
+    ("connect6", 4_400),
 ];
 
 #[test]

@@ -6,7 +6,7 @@
 //! | `connect` | connect4, connect6 |
 //! | `sendmsg` | sendmsg4, sendmsg6: UDP sockets that are not connected |
 //! | `reverse` | recvmsg4/6, getpeername4/6 |
-//! | `connections` | what a TCP socket remembers; sock_release |
+//! | `connections` | what a TCP socket remembers; `sock_release` |
 //! | `context` | reading and writing `struct bpf_sock_addr`, and refusing |
 //! | `peers` | what a socket remembers: UDP, and what `connections` has no room for |
 //! | `bench` | other ways to remember it, only in the object that the benchmark loads |
