@@ -34,8 +34,8 @@ pub(crate) struct Args {
 /// Boots each kernel, and prints what worked on which.
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::ensure(&[Need::KernelBuild, Need::Emulator])?;
-    let object = kernel::build()?;
-    let guest = guest::build(&object)?;
+    kernel::build()?;
+    let guest = guest::build()?;
     let mut reports = Vec::new();
     for kernel in args.kernel.kernels() {
         let image = kernel.fetch()?;
