@@ -204,9 +204,11 @@ mod tests {
 
     #[test]
     fn a_containers_own_bpffs_is_told_from_the_nodes() {
-        let check =
-            |lines: &[&str], init: Option<&[MountInfo]>| bpffs_is_nodes(&table(lines), init, Path::new(PIN_DIR));
-        let line = |device: &str, fields: &str| format!("42 23 {device} / /sys/fs/bpf rw{fields} - bpf bpf rw");
+        let check = |lines: &[&str], init: Option<&[MountInfo]>| {
+            bpffs_is_nodes(&table(lines), init, Path::new(PIN_DIR))
+        };
+        let line =
+            |device: &str, fields: &str| format!("42 23 {device} / /sys/fs/bpf rw{fields} - bpf bpf rw");
         let (private, slave) = (line("0:99", ""), line("0:39", " master:12"));
         // PID 1 in sight: devices decide.
         let init = table(&[&line("0:39", " shared:12")]);

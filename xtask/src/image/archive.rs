@@ -3,12 +3,13 @@
 //! Both descriptions name the same blobs. Nothing in the archive depends on when, where or by whom it was made.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
 use oci_spec::image::{
-    ANNOTATION_REF_NAME, Arch, Config, ConfigBuilder, Descriptor, DescriptorBuilder, Digest, ImageConfiguration,
-    ImageConfigurationBuilder, ImageIndex, ImageIndexBuilder, ImageManifest, ImageManifestBuilder, MediaType,
-    OciLayoutBuilder, Os, PlatformBuilder, RootFsBuilder,
+    ANNOTATION_REF_NAME, Arch, Config, ConfigBuilder, Descriptor, DescriptorBuilder, Digest,
+    ImageConfiguration, ImageConfigurationBuilder, ImageIndex, ImageIndexBuilder, ImageManifest,
+    ImageManifestBuilder, MediaType, OciLayoutBuilder, Os, PlatformBuilder, RootFsBuilder,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -36,9 +37,7 @@ struct Blob {
 
 impl Blob {
     fn new(media_type: MediaType, bytes: Vec<u8>) -> Result<Self> {
-        let hash = Sha256::digest(&bytes);
-        let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        let digest: Digest = format!("sha256:{hex}").parse()?;
+        let digest: Digest = format!("sha256:{}", sha256(&bytes)).parse()?;
         Ok(Self { descriptor: Descriptor::new(media_type, bytes.len() as u64, digest), bytes })
     }
 
@@ -102,8 +101,7 @@ fn configuration(layer: &Blob) -> Result<ImageConfiguration> {
             ("org.opencontainers.image.licenses".to_owned(), "Apache-2.0".to_owned()),
         ]))
         .build()?;
-    let rootfs =
-        RootFsBuilder::default().typ("layers").diff_ids([layer.digest().to_string()]).build()?;
+    let rootfs = RootFsBuilder::default().typ("layers").diff_ids([layer.digest().to_string()]).build()?;
     Ok(ImageConfigurationBuilder::default()
         .created("1970-01-01T00:00:00Z")
         .architecture(Arch::default())
@@ -147,6 +145,14 @@ fn canonical(document: &impl Serialize) -> Result<Vec<u8>> {
     Ok(serde_json::to_vec(&document)?)
 }
 
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::new(), |mut hex, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::{collections::BTreeMap, io::Read as _};
@@ -178,8 +184,7 @@ mod tests {
             let path = format!("blobs/sha256/{digest}");
             let bytes = &files[&path];
             assert_eq!(descriptor["size"], bytes.len());
-            let hash: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-            assert_eq!(hash, digest);
+            assert_eq!(sha256(bytes), digest);
             path
         };
         assert_eq!(json("oci-layout")["imageLayoutVersion"], "1.0.0");

@@ -42,7 +42,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Ok(image.digest().to_string())
     })?;
     let file = path.display();
-    println!("{}\n{digest}\n{file}: {:.1} MB", args.name, fs::metadata(&path)?.len() as f64 / 1e6);
+    println!("{}\n{digest}\n{file}: {} MB", args.name, fs::metadata(&path)?.len() / 1_000_000);
     println!("containerd, k3s  ctr --namespace k8s.io images import {file}   (on each node; k3s: `k3s ctr`)");
     println!("kind             kind load image-archive {file}");
     println!("docker           docker load --input {file}");

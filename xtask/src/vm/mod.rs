@@ -4,7 +4,6 @@
 //! there is in such a machine. It is emulated without KVM, which hangs on some hosts, so it runs anywhere; nothing
 //! of the host is changed.
 
-mod archive;
 mod guest;
 mod initramfs;
 mod kernels;

@@ -5,9 +5,7 @@ use aya::{programs::loaded_programs, util::KernelVersion};
 use super::{Check, Outcome};
 use crate::{
     commands::Place,
-    dataplane::{
-        HOOKS, attached_programs, bpffs_mounted, has_set_retval, is_attached, netns_cookie,
-    },
+    dataplane::{HOOKS, attached_programs, bpffs_mounted, has_set_retval, is_attached, netns_cookie},
 };
 
 pub(super) fn check(place: &Place) -> Vec<Check> {
@@ -64,7 +62,7 @@ fn privileges() -> Check {
         Check::new(
             "privileges",
             Outcome::Failed,
-            "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN",
+            "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON",
         )
     }
 }
