@@ -67,7 +67,7 @@ fn overlay(overlay: &str, server: &str) {
     );
     assert_eq!(config.data.expect("data")["server"], server);
 
-    let spec = daemon_set.spec.expect("a spec");
+    let spec = daemon_set.spec;
     // An API server refuses a selector that does not match the template.
     let labels = spec.template.metadata.and_then(|metadata| metadata.labels).expect("labels");
     for (key, value) in spec.selector.match_labels.expect("a selector") {

@@ -41,12 +41,12 @@ fn unpack(archive: &Path, folder: &Path) -> (PathBuf, Value) {
     (root, json(blob(&manifest["config"])))
 }
 
-/// Runs the image's entry point where nothing of the machine is but `/proc` and `/sys`.
+/// Runs the image's entry point where nothing of the machine is but what a runtime mounts.
 fn doctor(root: &Path, config: &Value) -> std::process::Output {
     let program = config["config"]["Entrypoint"][0].as_str().expect("an entry point");
     let cgroup = sidestep_tests::cgroup::own_directory().expect("a cgroup");
     // The mounts are this child's alone, and go with it.
-    let script = r#"mount --rbind /proc "$1/proc" && mount --rbind /sys "$1/sys" &&
+    let script = r#"for i in dev proc sys; do mount --rbind /$i "$1/$i" || exit; done;
         exec chroot "$1" "$2" doctor --output json --cgroup-root "$3""#;
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "slave", "sh", "-c", script, "sh"]).arg(root).arg(program);
