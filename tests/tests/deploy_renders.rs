@@ -78,7 +78,7 @@ fn overlay(overlay: &str, server: &str) {
     node(&pod);
     let [agent] = &pod.containers[..] else { panic!("one container") };
     agent_container(agent, name(&config.metadata));
-    let [mount] = &pod.init_containers.as_deref().expect("an init container")[..] else { panic!("one") };
+    let [mount] = pod.init_containers.as_deref().expect("an init container") else { panic!("one") };
     assert_eq!(mount.args, Some(vec!["mount".to_owned()]));
     assert_eq!(mount.image, agent.image);
     for container in [agent, mount] {
