@@ -39,6 +39,7 @@ impl Datapath {
             pin_dir: pins.path().to_owned(),
             cgroup_root: cgroup.path().to_owned(),
             capacity: Capacity::default(),
+            program_log: false,
         };
         let ebpf = dataplane::load(&options)?;
         let problems = Dataplane::open(&options)?.apply(&plan(services));

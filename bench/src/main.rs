@@ -3,7 +3,7 @@
 //!
 //! How the figures come about, so that they can be believed:
 //! - Everything that is compared runs in the same minutes on the same processors: a *round* is a few milliseconds of
-//!   each cell, in an order that rotates; a ratio is taken within a round, and the median over all rounds is reported.
+//!   each cell, in an order that changes; a ratio is taken within a round, and the median over all rounds is reported.
 //! - "Direct" runs twice in each round, in two processes. Their ratio to each other is the noise floor.
 //! - A worker is a process of its own in its cgroup and network namespace, pinned to a processor, that waits on a
 //!   pipe between its turns.
@@ -86,6 +86,9 @@ struct Options {
     /// A minute instead of several: fewer rounds, no 100,000 Services
     #[arg(long)]
     quick: bool,
+    /// Only these parts of `connect`; `udp` has none
+    #[arg(long, value_enum)]
+    only: Vec<connect::Part>,
     /// The object with the programs to compare with; `cargo xtask bench` sets it
     #[arg(long, env = "SIDESTEP_BENCH_OBJECT", hide = true)]
     object: Option<PathBuf>,

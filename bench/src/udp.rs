@@ -1,8 +1,9 @@
 //! `bench udp`: what datagrams of sockets that are not connected cost.
 //!
 //! Programs at sendmsg and recvmsg have a price for every socket of the machine: while one is attached anywhere, the
-//! kernel takes the socket's lock around each call, also in cgroups without programs. So a fourth row exists:
-//! "nothing attached", measured in turns during which Sidestep's programs are detached.
+//! kernel takes the socket's lock around each call, also in cgroups without programs. So there is a row
+//! "nothing attached", measured in turns before which Sidestep's programs are detached, and one "just attached" to
+//! compare it with, measured when they are back.
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::{
     place::Processors,
     progress::Progress,
     report::{Report, Row, Section},
-    rounds::Budget,
+    rounds::{Budget, order},
     statistics::Summary,
     topology::{DIRECT, Topology, hot},
     worker::{Target, Task, Worker, Workload},
@@ -28,14 +29,22 @@ const FULL: Budget = Budget { rounds: 500, time: Duration::from_mins(1), turn: D
 const QUICK: Budget = Budget { rounds: 150, time: Duration::from_secs(12), turn: Duration::from_millis(8) };
 
 /// What is compared: name, worker, target.
-const ROWS: [(&str, usize, Target); 5] = [
+const ROWS: [(&str, usize, Target); 6] = [
     ("direct", 0, DIRECT),
     ("direct, second process", 1, DIRECT),
     ("through a VIP", 2, hot(SERVICES)),
     ("to no Service, programs attached", 3, DIRECT),
-    (BARE, 0, DIRECT),
+    ("direct, just attached", 0, DIRECT),
+    ("direct, nothing attached", 0, DIRECT),
 ];
-const BARE: &str = "direct, nothing attached";
+/// How many rows are shuffled; the last two are measured after the programs were attached and detached.
+const SHUFFLED: usize = 4;
+/// The row in whose turns the programs have just been attached.
+const ATTACHED: usize = 4;
+/// The row in whose turns they have just been detached.
+const DETACHED: usize = 5;
+/// Exchanges that nobody counts, after the kernel has patched its own code.
+const SETTLING: u32 = 64;
 
 /// Runs the benchmark.
 pub(crate) fn run(options: &Options) -> Result<Report> {
@@ -95,41 +104,36 @@ fn measure(
     let fitting = u64::try_from(budget.turn.as_nanos()).unwrap_or(u64::MAX) / trial.max(1);
     let operations = u32::try_from(fitting.clamp(32, 2_000)).unwrap_or(2_000) / threads * threads;
     let mut samples = vec![Vec::with_capacity(budget.rounds); ROWS.len()];
-    let attached = ROWS.len() - 1;
     let start = std::time::Instant::now();
     for round in 0..budget.rounds {
         if round >= 10 && start.elapsed() > budget.time {
             break;
         }
-        let mut turn = |index: usize, warm: bool| -> Result<()> {
+        let mut turn = |index: usize, settle: bool| -> Result<()> {
             let (_, worker, target) = ROWS[index];
-            let operations = if warm { 16 } else { operations };
-            let done = workers[worker].run(&Task { workload, target, operations })?;
-            if !warm {
-                samples[index].push(done.nanoseconds as f64 / f64::from(operations));
+            if settle {
+                workers[worker].run(&Task { workload, target, operations: SETTLING })?;
             }
+            let done = workers[worker].run(&Task { workload, target, operations })?;
+            samples[index].push(done.nanoseconds as f64 / f64::from(operations));
             Ok(())
         };
-        let bare_first = round.is_multiple_of(2);
-        for phase in 0..2 {
-            if (phase == 0) == bare_first {
-                datapath.detach()?;
-                // The kernel patches its own code when the last program goes: let it settle.
-                turn(attached, true)?;
-                turn(attached, false)?;
-                datapath.attach()?;
-                turn(0, true)?;
-            } else {
-                for index in crate::rounds::order(attached, round) {
-                    turn(index, false)?;
-                }
+        // One place more than rows: the detour without programs.
+        for index in order(SHUFFLED + 1, round) {
+            if index < SHUFFLED {
+                turn(index, false)?;
+                continue;
             }
+            datapath.detach()?;
+            turn(DETACHED, true)?;
+            datapath.attach()?;
+            turn(ATTACHED, true)?;
         }
         progress.tick(round, budget.rounds);
     }
     let direct: Vec<f64> =
         samples[0].iter().zip(&samples[1]).map(|(first, second)| f64::midpoint(*first, *second)).collect();
-    let bare = samples[attached].clone();
+    let bare = samples[DETACHED].clone();
     let rows = ROWS
         .iter()
         .zip(samples)
@@ -151,7 +155,7 @@ fn method(processors: Processors, budget: Budget) -> Vec<String> {
             processors.client, processors.server
         ),
         format!(
-            "Rounds of turns of {:?}, order rotated and reversed; ratios are taken within a round, medians over the \
+            "Rounds of turns of {:?}, each round in another order; ratios are taken within a round, medians over the \
              rounds, with 95 % intervals by order statistics.",
             budget.turn
         ),

@@ -68,6 +68,15 @@ pub struct ForeignProgram {
 impl ForeignProgram {
     /// Loads and attaches it.
     pub fn attach(cgroup: &Path, verdict: Verdict) -> Result<Self> {
+        Self::attach_with(cgroup, verdict, BPF_F_ALLOW_MULTI)
+    }
+
+    /// Loads and attaches it so that the kernel lets nobody else attach to this hook, as careless programs do.
+    pub fn attach_exclusively(cgroup: &Path, verdict: Verdict) -> Result<Self> {
+        Self::attach_with(cgroup, verdict, 0)
+    }
+
+    fn attach_with(cgroup: &Path, verdict: Verdict, attach_flags: u32) -> Result<Self> {
         let mut prog_name = [0; 16];
         prog_name[..7].copy_from_slice(b"foreign");
         let instructions = instructions(verdict);
@@ -88,7 +97,7 @@ impl ForeignProgram {
             target_fd: cgroup.as_raw_fd().try_into()?,
             attach_bpf_fd: program.as_raw_fd().try_into()?,
             attach_type: BPF_CGROUP_INET4_CONNECT,
-            attach_flags: BPF_F_ALLOW_MULTI,
+            attach_flags,
         };
         bpf(BPF_PROG_ATTACH, &mut attach).context("attaching a foreign program")?;
         Ok(Self { _program: program })

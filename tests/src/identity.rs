@@ -1,8 +1,7 @@
 //! Names: everything that a lab makes carries the maker's process id, so that leftovers can be told from the living.
 
 use std::{
-    fmt,
-    path::Path,
+    fmt, fs,
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -28,8 +27,14 @@ impl Identity {
         name.strip_prefix(PREFIX)
             .and_then(|rest| rest.split('-').next())
             .and_then(|pid| pid.parse::<u32>().ok())
-            .is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())
+            .is_some_and(|pid| !is_alive(pid))
     }
+}
+
+/// Whether the process runs; one that was killed and is not yet buried by its parent does not.
+fn is_alive(pid: u32) -> bool {
+    // 12333 (torn_reads) Z 1 …
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
 impl Default for Identity {

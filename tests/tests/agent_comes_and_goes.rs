@@ -78,3 +78,16 @@ fn stopping_the_agent_leaves_the_datapath_in_place() {
     pressure.stop().assert_flawless();
     assert_eq!(before, bpftool::pinned_ids(cluster.lab.pin_directory()).expect("ids"));
 }
+
+/// Two agents on one node would undo each other's work: the second one says so and ends.
+#[test]
+fn a_second_agent_is_refused() {
+    let cluster = cluster!(1);
+    let _agent = start(&cluster);
+    let manifests = cluster.lab.manifests();
+    let directory = manifests.directory().to_str().expect("a path in UTF-8");
+    let output = cluster.lab.sidestep(&["run", "--manifests", directory]).expect("it runs");
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && message.contains("another agent"), "{}: {message}", output.status);
+    cluster.client.run(|| ask(at(TCP))).expect("the first one is not disturbed");
+}

@@ -47,3 +47,18 @@ fn an_agent_starts_after_a_cleanup() {
     agent.restart(&cluster.lab).expect("it starts");
     cluster.client.run(|| ask(at("10.96.0.10:80"))).expect("an answer");
 }
+
+/// A program that claims a hook for itself alone leaves no room for ours: the agent names the cgroup and the hook, and
+/// leaves the other one alone.
+#[test]
+fn an_exclusive_program_is_named_and_left_alone() {
+    let cluster = cluster!(1);
+    let root = cluster.lab.root().path();
+    let _foreign = ForeignProgram::attach_exclusively(root, Verdict::Pass).expect("attaching");
+    let before = bpftool::cgroup_programs(root).expect("bpftool");
+    let error = cluster.lab.agent().expect_err("no room").to_string();
+    assert!(error.contains("connect4") && error.contains(&root.display().to_string()), "{error}");
+    assert!(bpftool::cgroup_programs(root).expect("bpftool").contains(&before[0]));
+    assert!(cluster.lab.sidestep(&["cleanup"]).expect("cleanup runs").status.success());
+    assert_eq!(bpftool::cgroup_programs(root).expect("bpftool"), before);
+}

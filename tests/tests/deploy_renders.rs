@@ -117,7 +117,7 @@ fn agent_container(agent: &Container, config: &str) {
     assert_eq!(security.read_only_root_filesystem, Some(true));
     let capabilities = security.capabilities.as_ref().expect("capabilities");
     assert_eq!(capabilities.drop, Some(vec!["ALL".to_owned()]));
-    let expected = ["BPF", "NET_ADMIN", "PERFMON", "SYS_RESOURCE"].map(str::to_owned);
+    let expected = ["BPF", "NET_ADMIN", "PERFMON", "SYS_ADMIN", "SYS_RESOURCE"].map(str::to_owned);
     assert_eq!(capabilities.add, Some(expected.to_vec()));
 
     let port = agent.ports.iter().flatten().find(|port| port.name.as_deref() == Some("health"));

@@ -20,6 +20,21 @@ use crate::{
 
 use lab::Lab;
 
+/// A part of the benchmark.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(crate) enum Part {
+    /// Connect and close
+    Connections,
+    /// Connect, one byte there and back, close
+    Requests,
+    /// One byte there and back on a connection that stays
+    Persistent,
+    /// Connect and close, in turns in which what is freed later counts too
+    Long,
+    /// Nanoseconds in the programs
+    Programs,
+}
+
 /// How much is done.
 pub(crate) struct Scale {
     /// Numbers of Services.
@@ -59,28 +74,42 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     let mut lab = Lab::new(options, &scale, &mut progress)?;
     let mut goals = Vec::new();
     let mut sections = Vec::new();
-    for (workload, title) in [
-        (Workload::Connect, "connect, close"),
-        (Workload::Request, "connect, one byte there and back, close"),
-        (Workload::Persistent, "one byte there and back on a connection that stays"),
+    let wanted = |part: Part| options.only.is_empty() || options.only.contains(&part);
+    for (part, workload, title) in [
+        (Part::Connections, Workload::Connect, "connect, close"),
+        (Part::Requests, Workload::Request, "connect, one byte there and back, close"),
+        (Part::Persistent, Workload::Persistent, "one byte there and back on a connection that stays"),
     ] {
-        progress.stage(title);
-        let cells = connections::cells(&lab, workload);
-        let measured = connections::measure(&mut lab, &cells, workload, title, scale.rounds, &mut progress)?;
-        goals.extend(connections::goals(&measured, workload));
-        sections.push(measured);
+        if wanted(part) {
+            progress.stage(title);
+            let cells = connections::cells(&lab, workload);
+            let measured =
+                connections::measure(&mut lab, &cells, workload, title, scale.rounds, &mut progress)?;
+            goals.extend(connections::goals(&measured, workload));
+            sections.push(measured);
+            lab.ruled.iter().try_for_each(|(node, _)| node.ensure_used())?;
+        }
     }
-    let title = "connect, close, in long turns";
-    progress.stage(title);
-    let few = connections::few(&connections::cells(&lab, Workload::Connect));
-    sections.push(connections::measure(&mut lab, &few, Workload::Connect, title, scale.long, &mut progress)?);
+    if wanted(Part::Long) {
+        let title = "connect, close, in long turns";
+        progress.stage(title);
+        let few = connections::few(&connections::cells(&lab, Workload::Connect));
+        sections.push(connections::measure(
+            &mut lab,
+            &few,
+            Workload::Connect,
+            title,
+            scale.long,
+            &mut progress,
+        )?);
+    }
     lab.topology.ensure_rule_free()?;
-    lab.ruled.iter().try_for_each(|(node, _)| node.ensure_used())?;
-
-    progress.stage("nanoseconds in the programs");
-    let inside = inside::measure(&mut lab, scale.inside, &mut progress)?;
-    goals.extend(inside::goals(&inside));
-    sections.push(inside);
+    if wanted(Part::Programs) {
+        progress.stage("nanoseconds in the programs");
+        let inside = inside::measure(&mut lab, scale.inside, &mut progress)?;
+        goals.extend(inside::goals(&inside));
+        sections.push(inside);
+    }
 
     progress.stage("memory");
     let tables = lab.datapaths.iter().map(memory::Tables::of).collect::<Result<_>>()?;
@@ -111,7 +140,7 @@ fn method(lab: &Lab, scale: &Scale) -> Vec<String> {
             lab.processors.client, lab.processors.server
         ),
         format!(
-            "Rounds of turns of {:?} (long turns: {:?}; nanoseconds in programs: {:?}, after as long a warm-up), order rotated and reversed; ratios are taken \
+            "Rounds of turns of {:?} (long turns: {:?}; nanoseconds in programs: {:?}, after as long a warm-up), each round in another order; ratios are taken \
              within a round, medians over the rounds, with 95 % intervals by order statistics.",
             scale.rounds.turn, scale.long.turn, scale.inside.turn
         ),

@@ -161,7 +161,7 @@ fn own_namespace_is_init() -> bool {
 }
 
 /// The mounts of the process that `/proc/<who>` stands for.
-fn mounts(who: &str) -> Result<Vec<MountInfo>, Error> {
+pub(super) fn mounts(who: &str) -> Result<Vec<MountInfo>, Error> {
     let path = format!("/proc/{who}");
     Process::new_with_root(path.clone().into())
         .and_then(|process| process.mountinfo())

@@ -8,6 +8,7 @@
 //! | `recall` | the tables read back as a plan |
 //! | `slab`, `ids` | which slots, indexes and endpoint ids are free |
 //! | `grace` | giving things back only when no program can still be reading them |
+//! | `stale` | closing the connected UDP sockets of endpoints that are gone |
 //! | `tables` | the pinned maps, typed; `mapped`: those that are memory |
 //! | `load` | creating maps and programs, pinning, attaching, replacing programs behind their links |
 //! | `names` | Service port identities as the tables spell them |
@@ -27,6 +28,7 @@ mod names;
 mod publish;
 mod recall;
 mod slab;
+mod stale;
 mod system;
 mod tables;
 
@@ -35,6 +37,7 @@ pub use host::{bpffs_mounted, check_bpffs, ensure_bpffs, mount_missing, node_cgr
 pub use install::{Dataplane, Installed};
 pub use load::{Capacity, HOOKS, Hook, Options, attach, cleanup, is_attached, load, verified_instructions};
 pub use mapped::Mapped;
+pub use names::from_table as identity;
 pub use system::{has_set_retval, netns_cookie, netns_cookie_of};
 pub use tables::{MAPS, MapSpec, Tables, abi_dir};
 

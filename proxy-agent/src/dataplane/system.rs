@@ -1,6 +1,6 @@
 //! What the dataplane asks the kernel: the node's network namespace, helpers.
 
-use std::{io, os::fd::AsRawFd as _, path::Path};
+use std::{io, os::fd::AsRawFd, path::Path};
 
 use aya::{
     programs::ProgramType,
@@ -14,6 +14,11 @@ pub fn netns_cookie() -> Result<u64, Error> {
     let socket = std::net::UdpSocket::bind(("127.0.0.1", 0))
         .or_else(|_| std::net::UdpSocket::bind(("::1", 0)))
         .map_err(Error::system("bind", "loopback"))?;
+    netns_cookie_of_socket(&socket)
+}
+
+/// The cookie of the network namespace that `socket` was made in; 0 where the kernel does not tell (5.14).
+pub(super) fn netns_cookie_of_socket(socket: &impl AsRawFd) -> Result<u64, Error> {
     let mut cookie = 0_u64;
     let mut length = libc::socklen_t::try_from(size_of::<u64>()).unwrap_or_default();
     // SAFETY: the option writes at most `length` bytes to `cookie`, which outlives the call.
