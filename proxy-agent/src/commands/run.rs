@@ -150,6 +150,8 @@ struct Agent {
 
 impl Agent {
     fn start(arguments: &Arguments, settings: &Settings) -> anyhow::Result<Self> {
+        let cgroup_root = arguments.place.cgroup_root()?;
+        arguments.place.check_bpffs()?;
         let Place { pin_dir, run_dir, .. } = &arguments.place;
         let run_dir = RunDir::lock(run_dir)
             .with_context(|| format!("another agent may be running: cannot lock {}", run_dir.display()))?;
@@ -159,7 +161,7 @@ impl Agent {
         };
         let options = Options {
             pin_dir: pin_dir.clone(),
-            cgroup_root: arguments.place.cgroup_root()?,
+            cgroup_root,
             capacity: Capacity {
                 services: arguments.max_services,
                 frontends: arguments.max_frontends,

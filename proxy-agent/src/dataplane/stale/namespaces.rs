@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::super::{Error, system};
+use super::super::{Error, host};
 
 /// A walk through the namespaces.
 pub(super) struct Walk<V> {
@@ -38,7 +38,7 @@ impl<V: FnMut(&File, &Path) -> ControlFlow<()>> Walk<V> {
         if self.link(Path::new("/proc/thread-self/ns/net")).is_break() {
             return Ok(());
         }
-        for mount in system::mounts()?.into_iter().filter(|mount| mount.fs_type == "nsfs") {
+        for mount in host::mounts("self")?.into_iter().filter(|mount| mount.fs_type == "nsfs") {
             if let Some(inode) = inode(&mount.root)
                 && self.place(inode, &mount.mount_point).is_break()
             {
