@@ -43,7 +43,7 @@ pub(crate) const COMPARISONS: [Comparison; 5] = [
     Comparison { connect: "decide4", release: None, title: "nothing remembered" },
     Comparison { connect: "small4", release: None, title: "24 bytes of socket storage" },
     Comparison { connect: "cookie4", release: Some("cookie_release"), title: "hash by cookie" },
-    Comparison { connect: "slot4", release: Some("slot_release"), title: "array slot by cookie" },
+    Comparison { connect: "storage4", release: None, title: "48 bytes of socket storage" },
 ];
 
 /// The programs, loaded and attached.

@@ -4,8 +4,10 @@
 //! install) -> [`dataplane`] (make the kernel so). Nothing points backwards. [`commands`] are the edges.
 
 pub mod commands;
+pub mod config;
 pub mod dataplane;
 pub mod model;
 pub mod plan;
 pub mod report;
+pub mod serve;
 pub mod source;

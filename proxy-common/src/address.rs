@@ -28,9 +28,14 @@ impl Address {
     }
 
     /// From the four words of a kernel context, each in network byte order as stored in memory.
+    ///
+    /// Put together in two halves, so that kernel code stores it as they are read again: a load that spans
+    /// two stores waits for both.
     #[inline(always)]
     pub const fn from_words(words: [u32; 4]) -> Self {
-        Self { bytes: must_cast(words) }
+        let [a, b, c, d] = words;
+        let halves = [a as u64 | (b as u64) << 32, c as u64 | (d as u64) << 32];
+        Self { bytes: must_cast(halves) }
     }
 
     /// The four words of a kernel context; the inverse of [`Address::from_words`].

@@ -32,19 +32,26 @@ pub enum Total {
     OverflowedSocket = Reason::LIMIT,
     /// The kernel had no memory for a socket's record: its peer name will be the endpoint's.
     UnrecordedSocket,
+    /// NAMESPACES had no room: until the agent has made some, it looks into every namespace.
+    UntrackedNamespace,
+    /// A connected UDP socket was closed because its endpoint is gone (ST-5). Counted by the agent.
+    ClosedSocket,
 }
 
 impl Total {
     /// Length of TOTALS.
     pub const LIMIT: u32 = 32;
     /// All that are not reasons.
-    pub const ALL: [Self; 2] = [Self::OverflowedSocket, Self::UnrecordedSocket];
+    pub const ALL: [Self; 4] =
+        [Self::OverflowedSocket, Self::UnrecordedSocket, Self::UntrackedNamespace, Self::ClosedSocket];
 
     /// The name that metrics and commands use.
     pub const fn name(self) -> &'static str {
         match self {
             Self::OverflowedSocket => "overflowed-sockets",
             Self::UnrecordedSocket => "unrecorded-sockets",
+            Self::UntrackedNamespace => "untracked-namespaces",
+            Self::ClosedSocket => "closed-sockets",
         }
     }
 }

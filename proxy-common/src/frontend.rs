@@ -25,19 +25,27 @@ impl FrontendKey {
     /// The key of exactly this address.
     #[inline(always)]
     pub const fn new(address: Address, port: Port, protocol: u8) -> Self {
-        Self { address, port, protocol, any_address: 0, padding: 0 }
+        Self::in_words(address, port, protocol, 0)
     }
 
     /// The key of a NodePort in the family of `address`.
     #[inline(always)]
     pub const fn node_port(address: &Address, port: Port, protocol: u8) -> Self {
-        Self { address: address.any_of_family(), port, protocol, any_address: 1, padding: 0 }
+        Self::in_words(address.any_of_family(), port, protocol, 1)
+    }
+
+    /// Put together in words, for the reason that [`Address::from_words`] gives.
+    #[inline(always)]
+    const fn in_words(address: Address, port: Port, protocol: u8, any_address: u8) -> Self {
+        let [high, low]: [u64; 2] = must_cast(address.bytes);
+        let rest = port.number as u64 | (protocol as u64) << 16 | (any_address as u64) << 24;
+        must_cast([high, low, rest])
     }
 
     /// Twenty-four bits that depend on every bit of the key.
     #[inline(always)]
     pub const fn fingerprint(&self) -> u32 {
-        let rest = (self.port.number as u64) << 16 | (self.protocol as u64) << 8 | self.any_address as u64;
+        let [_, _, rest]: [u64; 3] = must_cast(*self);
         self.address.fingerprint_with(rest) >> 8
     }
 }

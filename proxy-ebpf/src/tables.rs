@@ -12,8 +12,8 @@ use aya_ebpf::{
 };
 use proxy_common::{
     Address, AddressBits, AddressEntry, Affinity, AffinityKey, Datagrams, Endpoint, EndpointState, Frontend,
-    FrontendKey, OverflowKey, Service, ServiceCounters, ServiceName, Span, Tables, Total, Translation,
-    counters::SHARDS, service::EndpointSet,
+    FrontendKey, OverflowKey, Peer, Service, ServiceCounters, ServiceName, Span, Tables, Total, Translation,
+    counters::SHARDS, peer, service::EndpointSet,
 };
 
 const MMAPABLE: usize = 1 << 10; // BPF_F_MMAPABLE, 5.5
@@ -24,6 +24,8 @@ const SERVICES_LEN: usize = 1 << 17;
 const FRONTENDS_LEN: usize = 1 << 18;
 const ENDPOINTS_LEN: usize = 1 << 18;
 const CLIENTS_LEN: usize = 1 << 16;
+const OVERFLOW_LEN: usize = 1 << 13;
+const NAMESPACES_LEN: usize = 1 << 14;
 
 /// Address, port and protocol to service. Memory is taken as entries come, not for the worst case.
 #[btf_map]
@@ -45,7 +47,11 @@ pub(crate) static ENDPOINTS: Array<Endpoint, ENDPOINTS_LEN, MMAPABLE> = Array::n
 #[btf_map]
 pub(crate) static ENDPOINT_STATE: Array<EndpointState, ENDPOINTS_LEN, MMAPABLE> = Array::new();
 
-/// The connected peer of a socket.
+/// The connected peer of a TCP socket.
+#[btf_map]
+pub(crate) static PEERS: Array<Peer, { peer::PEERS as usize }> = Array::new();
+
+/// The connected peer of a UDP socket, and of a TCP socket whose element of PEERS is another's.
 #[btf_map]
 pub(crate) static SOCKETS: SkStorage<Translation> = SkStorage::new();
 
@@ -53,9 +59,14 @@ pub(crate) static SOCKETS: SkStorage<Translation> = SkStorage::new();
 #[btf_map]
 pub(crate) static DATAGRAMS: SkStorage<Datagrams> = SkStorage::new();
 
+/// Cookies of the network namespaces that ever connected a UDP socket to a Service; the values say nothing.
+/// The agent looks for sockets in no other namespace, and takes out those that are gone.
+#[btf_map]
+pub(crate) static NAMESPACES: HashMap<u64, u64, NAMESPACES_LEN, NO_PREALLOC> = HashMap::new();
+
 /// What did not fit into DATAGRAMS.
 #[btf_map]
-pub(crate) static OVERFLOW: LruHashMap<OverflowKey, Translation, CLIENTS_LEN> = LruHashMap::new();
+pub(crate) static OVERFLOW: LruHashMap<OverflowKey, Translation, OVERFLOW_LEN> = LruHashMap::new();
 
 /// ClientIP affinity.
 #[btf_map]

@@ -4,7 +4,8 @@ use std::{
     fs::{self, OpenOptions},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Command, ExitStatus, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -14,7 +15,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{lab::Lab, report::Report};
+use crate::{kept::Kept, lab::Lab, report::Report};
 
 /// The variable that names the binary to test.
 pub const BINARY: &str = "SIDESTEP_BIN";
@@ -31,7 +32,7 @@ const TAIL: usize = 60;
 /// A running agent; ended on drop, which leaves the datapath in place.
 #[derive(Debug)]
 pub struct Agent {
-    child: Option<Child>,
+    process: Option<Kept>,
     run_directory: PathBuf,
     log: PathBuf,
 }
@@ -39,30 +40,29 @@ pub struct Agent {
 impl Agent {
     /// Starts an agent on the lab's node and waits until it has installed the manifests.
     pub fn start(lab: &Lab) -> Result<Self> {
-        let mut agent = Self { child: None, run_directory: lab.run_directory(), log: lab.log_file() };
+        let mut agent = Self { process: None, run_directory: lab.run_directory(), log: lab.log_file() };
         agent.restart(lab)?;
         Ok(agent)
     }
 
     /// Starts the agent again, after [`Agent::stop`] or [`Agent::kill`].
     pub fn restart(&mut self, lab: &Lab) -> Result<()> {
-        ensure!(self.child.is_none(), "the agent runs already");
+        ensure!(self.process.is_none(), "the agent runs already");
         let log = OpenOptions::new().create(true).append(true).open(&self.log).context("the agent's log")?;
         let manifests = lab.manifests();
         let mut command = command(lab, &["run"])?;
         command.arg("--manifests").arg(manifests.directory()).args(["--node-name", NODE_NAME]);
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
-        // A child takes the namespace of the thread that starts it. Its cgroup is left alone: the agent of
-        // a test that was killed must not keep the lab's cgroups busy.
-        let child = lab.node().namespace().run(|| command.spawn())?.context("starting sidestep")?;
-        fs::write(self.run_directory.join("lab-agent.pid"), child.id().to_string())?;
-        self.child = Some(child);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        // Ctrl-C ends the test or demo, which then ends the agent as it should be.
+        command.process_group(0);
+        // Beside the lab's cgroups, so that these can always be removed.
+        self.process = Some(Kept::start(command, Arc::clone(&lab.node().namespace))?);
         self.wait_until_synced()
     }
 
     /// The agent's process id.
     pub fn pid(&self) -> Option<u32> {
-        self.child.as_ref().map(Child::id)
+        self.process.as_ref().map(|process| process.child.id())
     }
 
     /// What the agent reports of itself.
@@ -73,15 +73,13 @@ impl Agent {
     /// Ends the agent politely (SIGTERM) and returns how it ended.
     pub fn stop(&mut self) -> Result<ExitStatus> {
         self.signal(Signal::SIGTERM)?;
-        let mut child = self.child.take().context("the agent does not run")?;
+        let mut process = self.process.take().context("the agent does not run")?;
         let start = Instant::now();
         loop {
-            if let Some(status) = child.try_wait()? {
+            if let Some(status) = process.child.try_wait()? {
                 return Ok(status);
             }
             if start.elapsed() > STOP {
-                child.kill()?;
-                child.wait()?;
                 bail!("the agent did not end within {STOP:?} of SIGTERM");
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -90,9 +88,9 @@ impl Agent {
 
     /// Ends the agent as a crash would (SIGKILL).
     pub fn kill(&mut self) -> Result<()> {
-        let mut child = self.child.take().context("the agent does not run")?;
-        child.kill()?;
-        child.wait()?;
+        let mut process = self.process.take().context("the agent does not run")?;
+        process.child.kill()?;
+        process.child.wait()?;
         Ok(())
     }
 
@@ -118,10 +116,10 @@ impl Agent {
             {
                 return Ok(());
             }
-            if let Some(child) = &mut self.child
-                && let Some(status) = child.try_wait()?
+            if let Some(process) = &mut self.process
+                && let Some(status) = process.child.try_wait()?
             {
-                self.child = None;
+                self.process = None;
                 bail!("the agent ended with {status} before it was synced:\n{}", self.log_tail());
             }
             ensure!(
@@ -139,7 +137,7 @@ impl Drop for Agent {
         if std::thread::panicking() {
             eprintln!("--- end of the agent's log\n{}\n---", self.log_tail());
         }
-        if self.child.is_some()
+        if self.process.is_some()
             && let Err(error) = self.stop()
         {
             eprintln!("agent: {error:#}");

@@ -16,6 +16,7 @@ pub mod cluster;
 pub mod eventually;
 pub mod foreign;
 pub mod identity;
+mod kept;
 pub mod lab;
 pub mod manifest;
 pub mod namespace;

@@ -1,16 +1,12 @@
 //! Removes what labs left behind whose process was killed before it could clean up.
 //!
-//! Only names of our own making are touched ([`Identity::is_leftover`]), and only where the process in the name is gone.
+//! Only names of our own making are touched ([`Identity::is_leftover`]), and only where the process in the
+//! name is gone. There are no processes to sweep: they end with the one that started them ([`crate::kept`]).
 
 use std::{
     fs,
     path::{Path, PathBuf},
     sync::Once,
-};
-
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
 };
 
 use crate::{cgroup, identity::Identity, namespace, pins};
@@ -20,7 +16,6 @@ pub fn leftovers() {
     static SWEPT: Once = Once::new();
     SWEPT.call_once(|| {
         for directory in named(&std::env::temp_dir()) {
-            end_agent(&directory);
             report(&directory, fs::remove_dir_all(&directory));
         }
         for directory in named(Path::new(pins::BPFFS)) {
@@ -45,17 +40,6 @@ fn named(directory: &Path) -> Vec<PathBuf> {
         .filter(|entry| entry.file_name().to_str().is_some_and(Identity::is_leftover))
         .map(|entry| entry.path())
         .collect()
-}
-
-/// Ends the agent of a dead lab: the process with the noted id, if its command line names this very lab.
-fn end_agent(lab: &Path) {
-    let Ok(pid) = fs::read_to_string(lab.join("run/lab-agent.pid")) else { return };
-    let Ok(pid) = pid.trim().parse::<i32>() else { return };
-    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    if String::from_utf8_lossy(&command).contains(&lab.join("run").display().to_string()) {
-        // It may end by itself in this moment, which is as good.
-        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-    }
 }
 
 fn remove_cgroups(path: &Path) -> std::io::Result<()> {

@@ -5,15 +5,17 @@ use proxy_agent::dataplane::{Capacity, Options, load, verified_instructions};
 use sidestep_tests::{lab, skip};
 
 /// Instructions that the verifier may walk for each program, measured on 6.18 and rounded up by a tenth.
-const BUDGETS: [(&str, u32); 8] = [
+const BUDGETS: [(&str, u32); 9] = [
+    ("release", 23),
     ("recvmsg4", 345),
     ("recvmsg6", 435),
-    ("getpeername4", 38),
-    ("getpeername6", 53),
-    ("sendmsg4", 5_000),
-    ("sendmsg6", 13_200),
-    ("connect4", 2_400),
-    ("connect6", 2_800),
+    ("getpeername4", 77),
+    ("getpeername6", 107),
+    ("sendmsg4", 4_400),
+    ("sendmsg6", 4_300),
+    // Connected UDP also enters its namespace in NAMESPACES: one more branch, walked for each way to get there.
+    ("connect4", 4_250),
+    ("connect6", 4_400),
 ];
 
 #[test]

@@ -5,6 +5,7 @@
 mod bench;
 mod build;
 mod demo;
+mod image;
 mod lint;
 mod load;
 mod process;
@@ -38,6 +39,8 @@ enum Command {
     Demo,
     /// Load the kernel programs on a cgroup of their own and show how to inspect them
     BuildAndLoad(load::Args),
+    /// Write the agent as a container image, in one file that containerd, Docker and kind load
+    Image(image::Args),
     /// Check the format and run clippy, on the host's crates and the kernel programs
     Lint,
     /// Run all tests, or those whose name contains a filter
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Demo => demo::run(),
         Command::BuildAndLoad(args) => load::run(&args),
+        Command::Image(args) => image::run(&args),
         Command::Lint => lint::run(),
         Command::Test(args) => test::run(&args),
         Command::Vm(args) => vm::run(&args),

@@ -5,6 +5,7 @@ mod doctor;
 mod explain;
 mod inventory;
 mod manual;
+mod mount;
 mod run;
 mod status;
 
@@ -31,18 +32,20 @@ pub struct Place {
     /// Directory for the agent's lock and report.
     #[arg(long, global = true, default_value = "/run/sidestep", env = "SIDESTEP_RUN_DIR")]
     pub run_dir: PathBuf,
-    /// Cgroup whose processes are served [default: the root of cgroup2].
+    /// Cgroup whose processes are served [default: the node's root].
     #[arg(long, global = true, env = "SIDESTEP_CGROUP_ROOT")]
     pub cgroup_root: Option<PathBuf>,
 }
 
 impl Place {
-    /// The cgroup to attach to: the given one, or the root of cgroup2.
+    /// The cgroup to attach to: the given one, or the node's root. A container's own is refused.
     fn cgroup_root(&self) -> Result<PathBuf, dataplane::Error> {
-        match &self.cgroup_root {
-            Some(path) => Ok(path.clone()),
-            None => dataplane::cgroup2_mount().map(|mount| mount.path),
-        }
+        self.cgroup_root.clone().map_or_else(dataplane::node_cgroup, Ok)
+    }
+
+    /// Refuses a BPF file system that goes with this container. Who names a cgroup knows what they do.
+    fn check_bpffs(&self) -> Result<(), dataplane::Error> {
+        if self.cgroup_root.is_some() { Ok(()) } else { dataplane::check_bpffs(&self.pin_dir) }
     }
 }
 
@@ -66,6 +69,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Check this machine, and try translation on real sockets
     Doctor(doctor::Arguments),
+    /// Mount cgroup2 and the BPF file system where the node lacks them (for an init container)
+    Mount(mount::Arguments),
     /// Detach and unpin everything that is Sidestep's, and nothing else
     Cleanup(cleanup::Arguments),
     /// Print a shell's completions
@@ -82,6 +87,7 @@ impl Cli {
             Command::Status(arguments) => status::run(&arguments),
             Command::Explain(arguments) => explain::run(&arguments),
             Command::Doctor(arguments) => doctor::run(&arguments),
+            Command::Mount(arguments) => mount::run(&arguments),
             Command::Cleanup(arguments) => cleanup::run(&arguments),
             Command::Completions(arguments) => Ok(manual::completions(&arguments)),
             Command::Man(arguments) => manual::man(&arguments),

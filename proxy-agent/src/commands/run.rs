@@ -18,9 +18,11 @@ use tracing::{debug, error, info, warn};
 
 use super::Place;
 use crate::{
+    config::{self, Flags, Settings},
     dataplane::{self, Capacity, Dataplane, Options},
     plan::{Changes, Planner, Problem},
     report::{Report, RunDir},
+    serve::{Applied, Serve},
     source::{self, Batch},
 };
 
@@ -36,9 +38,8 @@ pub(super) struct Arguments {
     /// Go straight to this API server: the `kubernetes` Service does not work before Sidestep does
     #[arg(long, value_name = "URL", conflicts_with = "manifests", env = "SIDESTEP_SERVER")]
     server: Option<String>,
-    /// This node's name; decides which endpoints are local [default: the host name in lower case]
-    #[arg(long, env = "NODE_NAME")]
-    node_name: Option<String>,
+    #[command(flatten)]
+    configuration: Flags,
     /// Room for Service ports in all families, for tables that are made new
     #[arg(long, default_value_t = Capacity::default().services, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
     max_services: u32,
@@ -66,17 +67,25 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("--log {:?} is not a filter", arguments.log))?;
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve(arguments))
+    let settings = Settings::read(&arguments.configuration)?;
+    if let Some(path) = &arguments.configuration.write_config_to {
+        std::fs::write(path, settings.to_yaml()?).with_context(|| path.display().to_string())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve(arguments, settings))
 }
 
-async fn serve(arguments: Arguments) -> anyhow::Result<ExitCode> {
+async fn serve(arguments: Arguments, settings: Settings) -> anyhow::Result<ExitCode> {
     // Before anything else, so that no signal finds the agent half started.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut agent = Agent::start(&arguments)?;
+    let mut agent = Agent::start(&arguments, &settings)?;
 
     let (events, mut batches) = mpsc::channel::<Batch>(QUEUE);
-    let source = tokio::spawn(follow(arguments, agent.report.node.clone(), events));
+    let source = follow(arguments, settings.kubeconfig.clone(), agent.report.node.clone(), events);
+    let source = tokio::spawn(source);
+    let file = settings.file.as_ref().map(|(path, text)| (path.as_path(), text.as_str()));
+    let mut reconfigured = std::pin::pin!(config::changed(file));
     let mut addresses = interval(ADDRESSES);
     addresses.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut waiting = Vec::new();
@@ -86,6 +95,10 @@ async fn serve(arguments: Arguments) -> anyhow::Result<ExitCode> {
             biased;
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            () = &mut reconfigured => {
+                info!("the configuration file has changed: ending, to be started again with it");
+                break;
+            }
             _ = addresses.tick() => agent.look_at_addresses()?,
             count = batches.recv_many(&mut waiting, QUEUE) => {
                 if count == 0 {
@@ -93,6 +106,7 @@ async fn serve(arguments: Arguments) -> anyhow::Result<ExitCode> {
                     source.await.context("the source ended")??;
                     anyhow::bail!("the source ended");
                 }
+                agent.serve.queued();
                 let changes = agent.planner.apply(waiting.drain(..).flatten());
                 agent.install(&changes)?;
             }
@@ -104,11 +118,16 @@ async fn serve(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 /// Runs the source until nobody listens.
-async fn follow(arguments: Arguments, node: String, events: mpsc::Sender<Batch>) -> anyhow::Result<()> {
+async fn follow(
+    arguments: Arguments,
+    kubeconfig: Option<PathBuf>,
+    node: String,
+    events: mpsc::Sender<Batch>,
+) -> anyhow::Result<()> {
     if let Some(directory) = &arguments.manifests {
         source::manifests::run(directory, events).await?;
     } else {
-        let client = source::kube::connect(arguments.server.as_deref()).await?;
+        let client = source::kube::connect(arguments.server.as_deref(), kubeconfig.as_deref()).await?;
         source::kube::run(client, &node, events).await;
     }
     Ok(())
@@ -124,20 +143,25 @@ struct Agent {
     report: Report,
     /// What the kernel would not take, by object.
     refused: Vec<Problem>,
+    /// What of the configuration could not be used.
+    misconfigured: Vec<Problem>,
+    serve: Serve,
 }
 
 impl Agent {
-    fn start(arguments: &Arguments) -> anyhow::Result<Self> {
+    fn start(arguments: &Arguments, settings: &Settings) -> anyhow::Result<Self> {
+        let cgroup_root = arguments.place.cgroup_root()?;
+        arguments.place.check_bpffs()?;
         let Place { pin_dir, run_dir, .. } = &arguments.place;
         let run_dir = RunDir::lock(run_dir)
             .with_context(|| format!("another agent may be running: cannot lock {}", run_dir.display()))?;
-        let node = match &arguments.node_name {
+        let node = match &settings.node_name {
             Some(name) => name.clone(),
             None => nix::unistd::gethostname()?.to_string_lossy().to_lowercase(),
         };
         let options = Options {
             pin_dir: pin_dir.clone(),
-            cgroup_root: arguments.place.cgroup_root()?,
+            cgroup_root,
             capacity: Capacity {
                 services: arguments.max_services,
                 frontends: arguments.max_frontends,
@@ -145,6 +169,9 @@ impl Agent {
             },
             program_log: arguments.program_log,
         };
+        if let Err(error) = std::fs::write("/proc/self/oom_score_adj", settings.oom_score_adj.to_string()) {
+            debug!(%error, score = settings.oom_score_adj, "the kernel's choice when memory is short stays");
+        }
         let mut ebpf = dataplane::load(&options)?;
         if options.program_log {
             follow_program_log(&mut ebpf)?;
@@ -168,20 +195,32 @@ impl Agent {
             synced: false,
             problems: Vec::new(),
         };
+        let serve = Serve::start(settings, pin_dir, &node, &report.source)?;
         let mut planner = Planner::new(&node);
+        planner.set_node_port_addresses(settings.node_port_addresses.clone());
         // The way to the API server outlives its list of endpoints; the planner takes no other plan.
         for plan in dataplane.recall(|id| id.namespace == "default" && id.name == "kubernetes") {
             planner.recall(plan);
         }
-        let mut agent = Self { planner, dataplane, ebpf, options, run_dir, report, refused: Vec::new() };
+        let mut agent = Self {
+            planner,
+            dataplane,
+            ebpf,
+            options,
+            run_dir,
+            report,
+            refused: Vec::new(),
+            misconfigured: settings.problems.clone(),
+            serve,
+        };
         agent.write_report();
         Ok(agent)
     }
 
     /// Installs changes, attaches the programs once everything is installed, and reports.
     fn install(&mut self, changes: &Changes) -> anyhow::Result<()> {
+        let began = std::time::Instant::now();
         if !changes.is_empty() {
-            let began = std::time::Instant::now();
             let refused = self.dataplane.apply(changes);
             log_changes(changes, began.elapsed());
             self.refused.retain(|old| !changes.install.iter().any(|plan| concerns(old, plan)));
@@ -194,6 +233,14 @@ impl Agent {
             info!(services = self.dataplane.installed().len(), "everything is installed");
         }
         self.write_report();
+        self.serve.applied(Applied {
+            changes,
+            took: began.elapsed(),
+            tally: self.planner.take_tally(),
+            node_eligible: self.planner.is_node_eligible(),
+            health_checks: self.planner.health_checks(),
+            problems: self.report.problems.len(),
+        });
         Ok(())
     }
 
@@ -221,7 +268,8 @@ impl Agent {
 
     fn write_report(&mut self) {
         let mut problems = self.planner.problems();
-        problems.extend(self.refused.iter().cloned());
+        problems.extend(self.refused.iter().chain(&self.misconfigured).cloned());
+        problems.extend(self.serve.problems());
         for problem in problems.iter().filter(|problem| !self.report.problems.contains(problem)) {
             warn!("{problem}");
         }

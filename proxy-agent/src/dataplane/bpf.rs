@@ -5,14 +5,15 @@ use std::{
     ffi::CString,
     fs::File,
     io,
-    os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd, FromRawFd as _, OwnedFd},
     path::Path,
 };
 
-use aya::programs::CgroupSockAddr;
+use aya::{maps::MapData, programs::Program};
 
 use super::{Error, Hook};
 
+const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_PROG_QUERY: libc::c_long = 16;
 const BPF_LINK_UPDATE: libc::c_long = 29;
@@ -49,6 +50,17 @@ struct ProgQuery {
     padding: u32,
 }
 
+/// The part of `union bpf_attr` that BPF_MAP_LOOKUP_ELEM reads.
+#[repr(C)]
+#[derive(Default)]
+struct MapElement {
+    map_fd: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
 /// Calls `bpf(2)`.
 ///
 /// # Safety
@@ -60,7 +72,7 @@ unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<i32> {
 }
 
 /// Puts another program behind a pinned link, without a moment in which neither is attached (5.7).
-pub(super) fn replace_program(link: &Path, program: &CgroupSockAddr) -> Result<(), Error> {
+pub(super) fn replace_program(link: &Path, program: &Program) -> Result<(), Error> {
     let path = CString::new(link.as_os_str().as_encoded_bytes())
         .map_err(|error| Error::system("BPF_OBJ_GET", link)(error.into()))?;
     let mut attr = ObjGet { pathname: path.as_ptr() as u64, ..Default::default() };
@@ -81,6 +93,24 @@ pub(super) fn replace_program(link: &Path, program: &CgroupSockAddr) -> Result<(
     // SAFETY: no addresses.
     unsafe { bpf(BPF_LINK_UPDATE, &mut attr) }.map_err(Error::system("BPF_LINK_UPDATE", link))?;
     Ok(())
+}
+
+/// The value of `socket` in a socket storage map with values of type `T`; `None` if it has none.
+pub(super) fn socket_storage<T: bytemuck::Pod>(map: &MapData, socket: &impl AsRawFd) -> Option<T> {
+    if map.info().ok()?.value_size() as usize != size_of::<T>() {
+        return None;
+    }
+    let (key, mut value) = (socket.as_raw_fd(), T::zeroed());
+    let mut attr = MapElement {
+        map_fd: map.fd().as_fd().as_raw_fd().cast_unsigned(),
+        key: std::ptr::from_ref(&key) as u64,
+        value: std::ptr::from_mut(&mut value) as u64,
+        ..Default::default()
+    };
+    // SAFETY: the key of such a map is a descriptor, the value is as long as the map's (just checked), and
+    // both outlive the call.
+    unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut attr) }.ok()?;
+    Some(value)
 }
 
 /// The ids of all programs attached to `cgroup` at `hook`, ours included, in the order in which they run.

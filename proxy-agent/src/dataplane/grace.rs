@@ -50,12 +50,12 @@ pub(super) struct Grace {
 
 impl Grace {
     pub(super) fn new(map: ArrayOfMaps<MapData, Array<MapData, u32>>) -> Result<Self, Error> {
-        let inner = Array::<MapData, u32>::create(1, 0).map_err(Error::map("GRACE"))?;
+        let readers = Readers::new(map)?;
         let (retire, retired) = channel();
         let (give, free) = channel();
         let thread = std::thread::Builder::new()
             .name("grace".to_owned())
-            .spawn(move || wait_for_readers(map, &inner, &retired, &give))
+            .spawn(move || wait_for_readers(readers, &retired, &give))
             .map_err(Error::system("starting a thread", "grace"))?;
         Ok(Self { retire: Some(retire), free, pending: 0, thread: Some(thread) })
     }
@@ -116,23 +116,35 @@ impl Drop for Grace {
     }
 }
 
-fn wait_for_readers(
-    mut map: ArrayOfMaps<MapData, Array<MapData, u32>>,
-    inner: &Array<MapData, u32>,
-    retired: &Receiver<Retired>,
-    give: &Sender<(Retired, usize)>,
-) {
+/// Waits for the programs that are running, one grace period for each call.
+pub(super) struct Readers {
+    map: ArrayOfMaps<MapData, Array<MapData, u32>>,
+    inner: Array<MapData, u32>,
+}
+
+impl Readers {
+    pub(super) fn new(map: ArrayOfMaps<MapData, Array<MapData, u32>>) -> Result<Self, Error> {
+        let inner = Array::<MapData, u32>::create(1, 0).map_err(Error::map("GRACE"))?;
+        Ok(Self { map, inner })
+    }
+
+    pub(super) fn wait(&mut self) {
+        // The one update that must not be skipped: again until it is done.
+        while let Err(error) = self.map.set(0, &self.inner, 0) {
+            tracing::error!(%error, "waiting for a grace period failed; trying again");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+fn wait_for_readers(mut readers: Readers, retired: &Receiver<Retired>, give: &Sender<(Retired, usize)>) {
     while let Ok(mut batch) = retired.recv() {
         let mut calls = 1;
         while let Ok(more) = retired.try_recv() {
             batch.append(more);
             calls += 1;
         }
-        // The one update that must not be skipped: again until it is done.
-        while let Err(error) = map.set(0, inner, 0) {
-            tracing::error!(%error, "waiting for a grace period failed; trying again");
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        readers.wait();
         if give.send((batch, calls)).is_err() {
             return;
         }

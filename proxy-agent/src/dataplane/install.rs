@@ -11,6 +11,7 @@
 //!    ClusterIP refuses unknown ports only when its known ones are there.
 //! 5. Frontends that are no more are deleted, then addresses.
 //! 6. Slots, ids and indexes are **retired**: used again only after a grace period (`grace`).
+//! 7. Connected UDP sockets of endpoints that are gone are looked for (`stale`).
 //!
 //! What remembers an index or id beyond that (sockets, affinity) remembers its generation.
 
@@ -19,7 +20,9 @@ use std::{
     ops::Range,
 };
 
-use proxy_common::{Address, AddressBits, AddressEntry, EndpointState, Frontend, FrontendKey, FrontendKind};
+use proxy_common::{
+    Address, AddressBits, AddressEntry, EndpointState, Frontend, FrontendKey, FrontendKind, Protocol,
+};
 
 use super::{
     Error, Options,
@@ -28,6 +31,7 @@ use super::{
     ids::Ids,
     publish,
     slab::Slab,
+    stale::Stale,
     tables::Tables,
 };
 use crate::plan::{Changes, Problem, ServicePlan, ServicePortId};
@@ -54,6 +58,7 @@ pub struct Dataplane {
     pub(super) installed: HashMap<ServicePortId, Installed>,
     addresses: HashMap<Address, AddressBits>,
     orphans: Vec<FrontendKey>,
+    pub(super) stale: Stale,
 }
 
 impl Dataplane {
@@ -74,6 +79,7 @@ impl Dataplane {
             installed,
             addresses,
             orphans,
+            stale: Stale::start(&options.pin_dir)?,
         })
     }
 
@@ -113,7 +119,7 @@ impl Dataplane {
         for id in changes.remove.iter().chain(&stale) {
             if let Some(found) = self.installed.remove(id) {
                 gone.extend(found.frontends.iter().map(|(key, _)| (*key, found.index)));
-                self.withdraw(&found, &mut retired);
+                self.withdraw(id.protocol, &found, &mut retired);
             }
         }
         for (key, index) in gone {
@@ -140,6 +146,7 @@ impl Dataplane {
             let _ = self.tables.names.remove(index);
         }
         self.grace.retire(retired);
+        self.stale.look(changes.complete);
         problems
     }
 
@@ -185,10 +192,11 @@ impl Dataplane {
     }
 
     /// Step 6 for a Service port that is no more.
-    fn withdraw(&self, found: &Installed, retired: &mut Retired) {
+    fn withdraw(&mut self, protocol: Protocol, found: &Installed, retired: &mut Retired) {
         for endpoint in found.block.clone().filter_map(|slot| self.tables.endpoints.load(slot)) {
             let gone = EndpointState { slot: 0, generation: endpoint.generation, bits: 0 };
             self.tables.states.store(endpoint.id, &gone);
+            self.stale.gone(protocol, endpoint.address, endpoint.port);
             retired.ids.push(endpoint.id);
         }
         if !found.block.is_empty() {

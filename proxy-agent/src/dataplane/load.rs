@@ -12,7 +12,7 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader,
     maps::MapInfo,
-    programs::{CgroupAttachMode, CgroupSockAddr, ProgramError, links::FdLink},
+    programs::{CgroupAttachMode, Program, ProgramError, links::FdLink},
 };
 use proxy_common::counters::SHARDS;
 
@@ -41,11 +41,13 @@ pub enum AttachType {
     Udp6Recvmsg = 20,
     Inet4Getpeername = 29,
     Inet6Getpeername = 30,
+    InetSockRelease = 34,
 }
 
 /// The hooks in the order in which they are attached: what undoes a translation stands before what makes
 /// one, so that no program ever sees a peer that it did not ask for.
-pub const HOOKS: [Hook; 8] = [
+pub const HOOKS: [Hook; 9] = [
+    Hook { name: "release", attach_type: AttachType::InetSockRelease },
     Hook { name: "recvmsg4", attach_type: AttachType::Udp4Recvmsg },
     Hook { name: "recvmsg6", attach_type: AttachType::Udp6Recvmsg },
     Hook { name: "getpeername4", attach_type: AttachType::Inet4Getpeername },
@@ -120,7 +122,7 @@ pub fn load(options: &Options) -> Result<Ebpf, Error> {
         .override_global(aya_log::LEVEL, &log_level, true)
         .load(OBJECT)?;
     for hook in &HOOKS {
-        program(&mut ebpf, hook)?.load().map_err(|source| Error::Program {
+        load_program(program(&mut ebpf, hook)?).map_err(|source| Error::Program {
             action: "load",
             program: hook.name,
             source,
@@ -148,11 +150,35 @@ fn existing_capacity(dir: &Path) -> Result<Option<Capacity>, Error> {
 }
 
 /// A loaded program by its hook.
-pub(super) fn program<'a>(ebpf: &'a mut Ebpf, hook: &Hook) -> Result<&'a mut CgroupSockAddr, Error> {
+pub(super) fn program<'a>(ebpf: &'a mut Ebpf, hook: &Hook) -> Result<&'a mut Program, Error> {
     ebpf.program_mut(hook.name)
-        .ok_or_else(|| Error::Missing(format!("the object holds no program {}", hook.name)))?
-        .try_into()
-        .map_err(|source| Error::Program { action: "load", program: hook.name, source })
+        .ok_or_else(|| Error::Missing(format!("the object holds no program {}", hook.name)))
+}
+
+fn load_program(program: &mut Program) -> Result<(), ProgramError> {
+    match program {
+        Program::CgroupSockAddr(program) => program.load(),
+        Program::CgroupSock(program) => program.load(),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+}
+
+/// Attaches a program; the link is the caller's.
+fn link(program: &mut Program, cgroup: &File) -> Result<FdLink, ProgramError> {
+    // For links the mode is the link's flags, which must be 0; links always share the hook.
+    const MODE: CgroupAttachMode = CgroupAttachMode::Single;
+    let no_links = |_| ProgramError::UnexpectedProgramType;
+    match program {
+        Program::CgroupSockAddr(program) => {
+            let id = program.attach(cgroup, MODE)?;
+            program.take_link(id)?.try_into().map_err(no_links)
+        }
+        Program::CgroupSock(program) => {
+            let id = program.attach(cgroup, MODE)?;
+            program.take_link(id)?.try_into().map_err(no_links)
+        }
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
 }
 
 /// How many instructions the verifier walked for each loaded program (5.16), by the program's name.
@@ -182,14 +208,7 @@ pub fn attach(ebpf: &mut Ebpf, options: &Options) -> Result<(), Error> {
             bpf::replace_program(&pin, program)?;
             continue;
         }
-        let failed = |source| Error::Program { action: "attach", program: hook.name, source };
-        // For links the mode is the link's flags, which must be 0; links always share the hook.
-        let id = program
-            .attach(&cgroup, CgroupAttachMode::Single)
-            .map_err(|error| exclusive(error, cgroup_root, hook))?;
-        let link: FdLink = program.take_link(id).map_err(failed)?.try_into().map_err(|_| {
-            Error::Missing("this kernel has no links for cgroup programs (5.7 is needed)".to_owned())
-        })?;
+        let link = link(program, &cgroup).map_err(|error| exclusive(error, cgroup_root, hook))?;
         link.pin(&pin).map_err(|error| Error::System {
             call: "BPF_OBJ_PIN",
             path: pin.display().to_string(),

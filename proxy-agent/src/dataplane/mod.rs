@@ -8,15 +8,18 @@
 //! | `recall` | the tables read back as a plan |
 //! | `slab`, `ids` | which slots, indexes and endpoint ids are free |
 //! | `grace` | giving things back only when no program can still be reading them |
+//! | `stale` | closing the connected UDP sockets of endpoints that are gone |
 //! | `tables` | the pinned maps, typed; `mapped`: those that are memory |
 //! | `load` | creating maps and programs, pinning, attaching, replacing programs behind their links |
 //! | `names` | Service port identities as the tables spell them |
-//! | `system` | cgroup2, bpffs, namespace cookies, helpers |
+//! | `host` | the node's own cgroup2 and bpffs, told from a container's |
+//! | `system` | namespace cookies, helpers |
 //! | `bpf` | the few raw `bpf(2)` calls that aya does not have |
 
 mod adopt;
 mod bpf;
 mod grace;
+mod host;
 mod ids;
 mod install;
 mod load;
@@ -25,16 +28,17 @@ mod names;
 mod publish;
 mod recall;
 mod slab;
+mod stale;
 mod system;
 mod tables;
 
 pub use bpf::attached_programs;
+pub use host::{bpffs_mounted, check_bpffs, ensure_bpffs, mount_missing, node_cgroup};
 pub use install::{Dataplane, Installed};
 pub use load::{Capacity, HOOKS, Hook, Options, attach, cleanup, is_attached, load, verified_instructions};
 pub use mapped::Mapped;
-pub use system::{
-    Cgroup2, bpffs_mounted, cgroup2_mount, ensure_bpffs, has_set_retval, netns_cookie, netns_cookie_of,
-};
+pub use names::from_table as identity;
+pub use system::{has_set_retval, netns_cookie, netns_cookie_of};
 pub use tables::{MAPS, MapSpec, Tables, abi_dir};
 
 /// What can go wrong between the agent and the kernel. Each names the call or the path.

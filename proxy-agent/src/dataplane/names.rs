@@ -22,7 +22,7 @@ pub(super) fn to_table(id: &ServicePortId) -> ServiceName {
 }
 
 /// The identity in a value of NAMES; `None` if no version of us wrote it.
-pub(super) fn from_table(name: &ServiceName) -> Option<ServicePortId> {
+pub fn from_table(name: &ServiceName) -> Option<ServicePortId> {
     Some(ServicePortId {
         namespace: text(&name.namespace)?,
         name: text(&name.name)?,

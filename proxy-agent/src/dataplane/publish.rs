@@ -61,7 +61,8 @@ impl Dataplane {
             former.remove(&(backend.address, backend.port));
         }
         self.publish_record(plan, index, known.is_none(), room.block.start);
-        for (id, generation) in former.into_values() {
+        for ((address, port), (id, generation)) in former {
+            self.stale.gone(plan.id.protocol, address, port);
             self.tables.states.store(id, &EndpointState { slot: 0, generation, bits: 0 });
             retired.ids.push(id);
         }

@@ -8,7 +8,7 @@ use std::{
 use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapInfo};
 use proxy_common::{
     ABI, Address, AddressBits, AddressEntry, Affinity, AffinityKey, Datagrams, Endpoint, EndpointState,
-    Frontend, FrontendKey, OverflowKey, Service, ServiceCounters, ServiceName, Span, Translation,
+    Frontend, FrontendKey, OverflowKey, Peer, Service, ServiceCounters, ServiceName, Span, Translation,
     service::EndpointSet,
 };
 
@@ -30,14 +30,16 @@ const fn spec<K, V>(name: &'static str) -> MapSpec {
 }
 
 /// Every map that is pinned.
-pub const MAPS: [MapSpec; 13] = [
+pub const MAPS: [MapSpec; 15] = [
     spec::<FrontendKey, Frontend>("FRONTENDS"),
     spec::<Address, AddressEntry>("ADDRESSES"),
     spec::<u32, Service>("SERVICES"),
     spec::<u32, Endpoint>("ENDPOINTS"),
     spec::<u32, EndpointState>("ENDPOINT_STATE"),
+    spec::<u32, Peer>("PEERS"),
     spec::<u32, Translation>("SOCKETS"),
     spec::<u32, Datagrams>("DATAGRAMS"),
+    spec::<u64, u64>("NAMESPACES"),
     spec::<OverflowKey, Translation>("OVERFLOW"),
     spec::<AffinityKey, Affinity>("AFFINITY"),
     spec::<u32, ServiceCounters>("COUNTERS"),
@@ -89,6 +91,7 @@ pub struct Tables {
     pub counters: Mapped<ServiceCounters>,
     /// TOTALS.
     pub totals: Mapped<u64>,
+    frontends_room: u32,
 }
 
 impl fmt::Debug for Tables {
@@ -114,12 +117,30 @@ impl Tables {
             states: mapped(&dir, "ENDPOINT_STATE")?,
             counters: mapped(&dir, "COUNTERS")?,
             totals: mapped(&dir, "TOTALS")?,
+            frontends_room: MapInfo::from_pin(dir.join("FRONTENDS"))
+                .map_err(Error::map("FRONTENDS"))?
+                .max_entries(),
         })
     }
 
     /// Opens GRACE, which only the writer needs.
     pub(super) fn grace(pin_dir: &Path) -> Result<ArrayOfMaps<MapData, Array<MapData, u32>>, Error> {
         pinned(&abi_dir(pin_dir), "GRACE")?.try_into().map_err(Error::map("GRACE"))
+    }
+
+    /// Opens NAMESPACES, which only the search for stale sockets needs.
+    pub(super) fn namespaces(pin_dir: &Path) -> Result<HashMap<MapData, u64, u64>, Error> {
+        hash(&abi_dir(pin_dir), "NAMESPACES")
+    }
+
+    /// Opens SOCKETS, whose elements only the kernel can find.
+    pub(super) fn sockets(pin_dir: &Path) -> Result<MapData, Error> {
+        MapData::from_pin(abi_dir(pin_dir).join("SOCKETS")).map_err(Error::map("SOCKETS"))
+    }
+
+    /// How many entries FRONTENDS has room for.
+    pub fn frontends_room(&self) -> u32 {
+        self.frontends_room
     }
 
     /// Connections and refusals of the Service at `index`, over all shards.

@@ -2,6 +2,8 @@
 //!
 //! Names of nodes and zones repeat within a slice, so endpoints refer to tables of the slice.
 
+use std::collections::BTreeMap;
+
 use proxy_common::{Address, Protocol};
 
 use super::{Flaw, Flaws, ObjectName, address, port, wire};
@@ -22,6 +24,8 @@ pub struct EndpointSlice {
     pub ports: Box<[EndpointPort]>,
     /// `endpoints` that have an address (EP-2), all of the slice's own family (EP-1).
     pub endpoints: Box<[Endpoint]>,
+    /// When the change was made that led to this version, in milliseconds since 1970; 0 if nobody says.
+    pub triggered: i64,
     nodes: Box<[Box<str>]>,
     hints: Box<[Hints]>,
     /// Fields that could not be used.
@@ -98,6 +102,7 @@ impl EndpointSlice {
             service: service.into(),
             ports,
             endpoints,
+            triggered: metadata.annotations.as_ref().map_or(0, triggered),
             nodes: nodes.into(),
             hints: hints.into(),
             flaws: flaws.finish(),
@@ -113,6 +118,12 @@ impl EndpointSlice {
     pub fn hints_of(&self, endpoint: &Endpoint) -> Option<&Hints> {
         self.hints.get(usize::from(endpoint.hints?))
     }
+}
+
+/// The annotation of the endpoints controller; what is not a time says nothing.
+fn triggered(annotations: &BTreeMap<String, String>) -> i64 {
+    let written = annotations.get(wire::metadata::TRIGGERED);
+    written.and_then(|text| text.parse::<jiff::Timestamp>().ok()).map_or(0, jiff::Timestamp::as_millisecond)
 }
 
 /// A slice while it is being read.

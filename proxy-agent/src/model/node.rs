@@ -4,6 +4,9 @@ use proxy_common::Address;
 
 use super::{Flaw, Flaws, address, wire};
 
+/// The key of the taint that the cluster autoscaler puts on a node that it is about to remove (HE-1).
+const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
+
 /// What a Node says that matters here (IN-5).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Node {
@@ -13,6 +16,8 @@ pub struct Node {
     pub zone: Option<Box<str>>,
     /// `status.addresses` of the types `InternalIP` and `ExternalIP`, in that order.
     pub addresses: Box<[Address]>,
+    /// It is about to go: load balancers should send nothing new (HE-1).
+    pub leaving: bool,
     /// Fields that could not be used.
     pub flaws: Box<[Flaw]>,
 }
@@ -20,7 +25,7 @@ pub struct Node {
 impl Node {
     /// Checks and keeps what matters.
     pub fn read(wire: wire::Node) -> Self {
-        let wire::Node { metadata, status } = wire;
+        let wire::Node { metadata, spec, status } = wire;
         let mut flaws = Flaws::default();
         let listed = status.and_then(|status| status.addresses).unwrap_or_default();
         let mut addresses = Vec::new();
@@ -38,14 +43,42 @@ impl Node {
             name: metadata.name.unwrap_or_default().into(),
             zone: zone.filter(|zone| !zone.is_empty()).map(Into::into),
             addresses: addresses.into(),
+            leaving: metadata.deletion_timestamp.is_some() || spec.is_some_and(is_to_be_deleted),
             flaws: flaws.finish(),
         }
     }
 }
 
+fn is_to_be_deleted(spec: wire::NodeSpec) -> bool {
+    spec.taints.into_iter().flatten().any(|taint| taint.key.as_deref() == Some(TO_BE_DELETED))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// HE-1: a deletion timestamp or the autoscaler's taint; a cordoned node is not leaving.
+    #[test]
+    fn a_node_leaves_when_it_is_deleted_or_about_to_be() {
+        for (metadata, spec, leaving) in [
+            (serde_json::json!({}), serde_json::json!({}), false),
+            (serde_json::json!({}), serde_json::json!({"unschedulable": true, "taints": null}), false),
+            (
+                serde_json::json!({}),
+                serde_json::json!({"taints": [{"key": "node.kubernetes.io/not-ready"}]}),
+                false,
+            ),
+            (
+                serde_json::json!({}),
+                serde_json::json!({"taints": [{"key": TO_BE_DELETED, "effect": "NoSchedule"}]}),
+                true,
+            ),
+            (serde_json::json!({"deletionTimestamp": "2026-01-01T00:00:00Z"}), serde_json::json!({}), true),
+        ] {
+            let wire = serde_json::from_value(serde_json::json!({"metadata": metadata, "spec": spec}));
+            assert_eq!(Node::read(wire.expect("a Node")).leaving, leaving, "{metadata} {spec}");
+        }
+    }
 
     /// IN-5: `InternalIP` first, then `ExternalIP`; the zone is a label.
     #[test]

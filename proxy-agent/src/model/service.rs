@@ -26,6 +26,8 @@ pub struct Service {
     pub internal: TrafficPolicy,
     /// `spec.externalTrafficPolicy`.
     pub external: TrafficPolicy,
+    /// `spec.healthCheckNodePort`, of a Service whose load balancer asks there (HE-3).
+    pub health_check_node_port: Option<u16>,
     /// Seconds of ClientIP affinity, 0 for none (ST-2).
     pub affinity_seconds: u32,
     /// Families whose LoadBalancer IPs are for some clients only (ST-1).
@@ -121,6 +123,7 @@ impl Service {
                 spec.external_traffic_policy.as_deref(),
                 &mut flaws,
             ),
+            health_check_node_port: fields::health_check_node_port(&spec, &mut flaws),
             affinity_seconds: fields::affinity_seconds(&spec, &mut flaws),
             restricted,
             flaws: flaws.finish(),

@@ -169,6 +169,14 @@ pub(super) fn policy(field: &str, text: Option<&str>, flaws: &mut Flaws) -> Traf
     }
 }
 
+/// HE-3: only of a LoadBalancer whose `externalTrafficPolicy` is Local; 0 means none.
+pub(super) fn health_check_node_port(spec: &ServiceSpec, flaws: &mut Flaws) -> Option<u16> {
+    let asked = spec.type_.as_deref() == Some("LoadBalancer")
+        && spec.external_traffic_policy.as_deref() == Some("Local");
+    let written = spec.health_check_node_port.filter(|port| asked && *port != 0)?;
+    port::number(written).map_err(|error| flaws.add(|| "spec.healthCheckNodePort".into(), || error)).ok()
+}
+
 /// ST-2: 1 to 86400 seconds, 10800 by default; 0 without ClientIP affinity.
 pub(super) fn affinity_seconds(spec: &ServiceSpec, flaws: &mut Flaws) -> u32 {
     const DEFAULT: u32 = 10_800;

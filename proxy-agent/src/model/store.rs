@@ -71,11 +71,14 @@ impl Store {
             }
             Object::EndpointSlice(slice) => self.upsert_slice(slice),
             Object::Node(node) => {
-                if node.name != self.node_name || self.node.as_ref() == Some(&node) {
+                if node.name != self.node_name {
                     return Touched::Nothing;
                 }
+                // Whether it is leaving matters to load balancers, and to no plan.
+                let known = self.node.as_ref().map(|known| Node { leaving: node.leaving, ..known.clone() });
+                let same = known.as_ref() == Some(&node);
                 self.node = Some(node);
-                Touched::Everything
+                if same { Touched::Nothing } else { Touched::Everything }
             }
         }
     }
@@ -188,6 +191,7 @@ mod tests {
                 name: name.into(),
                 zone: Some(zone.into()),
                 addresses: Box::default(),
+                leaving: false,
                 flaws: Box::default(),
             })
         };

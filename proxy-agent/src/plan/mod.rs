@@ -12,11 +12,14 @@ mod candidates;
 mod claims;
 mod draft;
 mod frontends;
+mod health_checks;
 mod install;
+mod node_port_addresses;
 mod planner;
 mod problems;
 #[cfg(test)]
 mod properties;
+mod tally;
 mod targets;
 #[cfg(test)]
 mod testing;
@@ -24,5 +27,8 @@ mod topology;
 mod usable;
 mod view;
 
+pub use health_checks::HealthCheck;
 pub use install::{Backend, Changes, Family, Problem, ServicePlan, ServicePortId, Target};
+pub use node_port_addresses::NodePortAddresses;
 pub use planner::Planner;
+pub use tally::Tally;

@@ -16,16 +16,17 @@ use std::{
 use proxy_common::{Address, AddressBits, FrontendKey};
 
 use super::{
-    Changes, Problem, ServicePlan, ServicePortId,
+    Changes, HealthCheck, NodePortAddresses, Problem, ServicePlan, ServicePortId, Tally,
     addresses::Addresses,
     api_server,
     claims::{Claimant, Claims},
     draft::{Draft, drafts},
     frontends,
+    health_checks::{HealthCheckCount, count},
     problems::{Origin, Problems},
     view::View,
 };
-use crate::model::{Event, Flaw, ObjectName, Store, Touched};
+use crate::model::{Event, Flaw, Kind, Object, ObjectName, Store, Touched};
 
 /// Turns what sources say into what the node installs.
 #[derive(Debug)]
@@ -44,6 +45,13 @@ pub struct Planner {
     problems: Problems,
     /// Plans of `default/kubernetes` from before the agent was started.
     recalled: HashMap<ServicePortId, ServicePlan>,
+    /// Which of its addresses the node answers NodePorts on (CF-8).
+    node_port_addresses: NodePortAddresses,
+    /// What load balancers ask about, by Service (HE-3).
+    health_checks: BTreeMap<ObjectName, Vec<HealthCheckCount>>,
+    /// Whether the node was seen and is not leaving (HE-1). A Node that is deleted changes nothing.
+    node_eligible: bool,
+    tally: Tally,
     synced: bool,
 }
 
@@ -70,8 +78,35 @@ impl Planner {
             addresses: Addresses::default(),
             problems: Problems::default(),
             recalled: HashMap::new(),
+            node_port_addresses: NodePortAddresses::default(),
+            health_checks: BTreeMap::new(),
+            node_eligible: false,
+            tally: Tally::default(),
             synced: false,
         }
+    }
+
+    /// Tells which of its addresses the node answers NodePorts on (CF-8). Before anything else.
+    pub fn set_node_port_addresses(&mut self, chosen: NodePortAddresses) {
+        self.node_port_addresses = chosen;
+    }
+
+    /// Whether load balancers may send new connections to the node (HE-1).
+    pub fn is_node_eligible(&self) -> bool {
+        self.node_eligible
+    }
+
+    /// Where load balancers ask which Services have endpoints here (HE-3), in order.
+    pub fn health_checks(&self) -> Vec<HealthCheck> {
+        let node = self.node_addresses.iter().copied().map(IpAddr::from);
+        let listening = self.node_port_addresses.listening(node);
+        let checks = self.health_checks.iter();
+        checks.flat_map(|(name, counts)| counts.iter().map(|count| count.on(name, &listening))).collect()
+    }
+
+    /// What has come in since the last call.
+    pub fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
     }
 
     /// Tells which plan was in effect before the agent was started. It matters for `default/kubernetes`
@@ -91,11 +126,29 @@ impl Planner {
                 Event::Upsert(object) => {
                     let key = object.key();
                     self.problems.set(Origin::Object(key.clone()), || key.to_string(), object.flaws());
-                    touched = touched.and(self.store.upsert(object));
+                    if let Object::Node(node) = &object
+                        && node.name == self.node_name
+                    {
+                        self.node_eligible = !node.leaving;
+                    }
+                    let triggered = match &object {
+                        Object::EndpointSlice(slice) => slice.triggered,
+                        Object::Service(_) | Object::Node(_) => 0,
+                    };
+                    let news = self.store.upsert(object);
+                    self.tally.note(key.kind, &news, triggered);
+                    touched = touched.and(news);
                 }
                 Event::Delete(key) => {
                     self.problems.set(Origin::Object(key.clone()), String::new, &[]);
-                    touched = touched.and(self.store.delete(&key));
+                    if key.kind == Kind::Service {
+                        // One that installs nothing is not among those that are planned anew with all.
+                        self.problems.set(Origin::Plan(key.name.clone()), String::new, &[]);
+                        self.health_checks.remove(&key.name);
+                    }
+                    let news = self.store.delete(&key);
+                    self.tally.note(key.kind, &news, 0);
+                    touched = touched.and(news);
                 }
                 Event::Found { origin, flaws } => {
                     self.problems.set(Origin::Source(origin.clone()), || origin, &flaws);
@@ -181,7 +234,7 @@ impl Planner {
             IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_unspecified(),
             IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unspecified() && !v6.is_unicast_link_local(),
         };
-        let answering = if of_node.is_empty() { &*self.local_addresses } else { of_node };
+        let answering = self.node_port_addresses.choose(of_node, &self.local_addresses);
         let node_addresses: BTreeSet<Address> = answering.iter().filter(meaningful).copied().collect();
         self.own_addresses = self.local_addresses.iter().chain(of_node).copied().collect();
         let before = std::mem::replace(&mut self.node_addresses, node_addresses);
@@ -243,6 +296,7 @@ impl Planner {
             })
         });
         self.problems.set(Origin::Plan(name.clone()), || format!("Service {name}"), &flaws);
+        self.update_health_checks(name);
 
         plans.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         for plan in &plans {
@@ -262,6 +316,15 @@ impl Planner {
         planned.plans = plans;
         if !planned.plans.is_empty() || !planned.claims.is_empty() {
             self.planned.insert(name.clone(), planned);
+        }
+    }
+
+    fn update_health_checks(&mut self, name: &ObjectName) {
+        let service = self.store.service(name).filter(|service| service.health_check_node_port.is_some());
+        let counts = service.map(|service| count(service, &self.store.slices_of(name), self.view()));
+        match counts {
+            Some(counts) => drop(self.health_checks.insert(name.clone(), counts)),
+            None => drop(self.health_checks.remove(name)),
         }
     }
 

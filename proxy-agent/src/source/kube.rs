@@ -7,11 +7,13 @@
 use std::{
     fmt::Debug,
     hash::{BuildHasher, RandomState},
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use ::kube::{
     Api, Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
     runtime::{WatchStreamExt, watcher},
 };
 use futures_util::StreamExt;
@@ -35,6 +37,14 @@ pub enum Error {
     /// Neither a kubeconfig nor a service account.
     #[error("neither a kubeconfig nor a service account of a pod says where the API server is: {0}")]
     Configuration(#[source] ::kube::config::InferConfigError),
+    /// The kubeconfig that was asked for cannot be used.
+    #[error("the kubeconfig {}: {error}", path.display())]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: ::kube::config::KubeconfigError,
+    },
     /// The address given is not one.
     #[error("`{server}` is not the address of an API server (such as https://10.0.0.1:6443): {reason}")]
     Server {
@@ -48,10 +58,13 @@ pub enum Error {
     Client(#[source] ::kube::Error),
 }
 
-/// A client from the kubeconfig or the pod's service account. `server` goes straight to an API server
+/// A client from the kubeconfig (that of `path`, or in the usual places) or the pod's service account. `server` goes straight to an API server
 /// instead of the address found there (CF-1: without a service proxy the in-cluster address does not work).
-pub async fn connect(server: Option<&str>) -> Result<Client, Error> {
-    let found = Config::infer().await.map_err(Error::Configuration);
+pub async fn connect(server: Option<&str>, path: Option<&Path>) -> Result<Client, Error> {
+    let found = match path {
+        None => Config::infer().await.map_err(Error::Configuration),
+        Some(path) => from_file(path).await,
+    };
     let config = match server {
         None => found?,
         Some(server) => {
@@ -62,11 +75,20 @@ pub async fn connect(server: Option<&str>) -> Result<Client, Error> {
                     config.cluster_url = address;
                     config
                 }
+                // A file that was asked for by name must not be missing silently.
+                Err(error) if path.is_some() => return Err(error),
                 Err(_) => Config::new(address),
             }
         }
     };
     Client::try_from(config).map_err(Error::Client)
+}
+
+/// CF-1: a kubeconfig that was asked for by name.
+async fn from_file(path: &Path) -> Result<Config, Error> {
+    let described = |error| Error::Kubeconfig { path: path.to_owned(), error };
+    let file = Kubeconfig::read_from(path).map_err(described)?;
+    Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(described)
 }
 
 /// Watches everything that matters to the node of this name until nobody listens any more.

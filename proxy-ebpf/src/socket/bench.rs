@@ -10,11 +10,11 @@
 //! | `decide4` | nothing | - |
 //! | `small4` | in socket storage, 24 bytes: what `getpeername` needs | with the socket |
 //! | `cookie4` | in a preallocated hash keyed by the socket's cookie | `cookie_release` |
-//! | `slot4` | in an array element that the cookie points at, 32 bytes; in socket storage where a living socket has it | `slot_release` |
+//! | `storage4` | in socket storage, 48 bytes: the whole translation | with the socket |
 
 use aya_ebpf::{
     EbpfContext as _,
-    btf_maps::{Array, HashMap, SkStorage},
+    btf_maps::{HashMap, SkStorage},
     helpers::{bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_ktime_get_ns},
     macros::{btf_map, cgroup_sock, cgroup_sock_addr},
     programs::{SockAddrContext, SockContext},
@@ -22,7 +22,10 @@ use aya_ebpf::{
 use proxy_common::{Address, Decision, FrontendKey, Port, Translation, select};
 
 use super::context::{ALLOW, Hook, SocketClient, destination, protocol, refuse_connect, rewrite};
-use crate::{count, tables::Maps};
+use crate::{
+    count,
+    tables::{Maps, SOCKETS},
+};
 
 const LEN: usize = 1 << 16;
 
@@ -35,23 +38,11 @@ pub(crate) struct Frontend {
     padding: [u16; 3],
 }
 
-/// The same, and whose it is.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct Slot {
-    /// The socket's cookie; 0 where nobody has the element.
-    owner: u64,
-    frontend: Frontend,
-}
-
 #[btf_map]
 static SMALL: SkStorage<Frontend> = SkStorage::new();
 
 #[btf_map]
 static COOKIES: HashMap<u64, Translation, LEN> = HashMap::new();
-
-#[btf_map]
-static SLOTS: Array<Slot, LEN> = Array::new();
 
 /// One way to remember.
 trait Memory {
@@ -183,58 +174,32 @@ pub(crate) fn cookie_release(ctx: SockContext) -> i32 {
     ALLOW
 }
 
-struct InSlot;
+struct Storage;
 
-impl Memory for InSlot {
+impl Memory for Storage {
     #[inline(always)]
-    fn remember(ctx: &SockAddrContext, frontend: &FrontendKey, translation: Translation) {
-        let owner = cookie(ctx);
-        let Some(slot) = slot(owner) else { return };
-        // SAFETY: an element of the map, and its words are aligned. Two sockets that meet in an empty element
-        // are told apart when it is read: by its owner.
+    fn remember(ctx: &SockAddrContext, _: &FrontendKey, mut translation: Translation) {
+        // SAFETY: as in `Small::remember`.
         unsafe {
-            let current = (&raw const (*slot).owner).read_volatile();
-            if current != 0 && current != owner {
-                Small::remember(ctx, frontend, translation);
-                return;
+            if let Some(record) = SOCKETS.get_or_insert_ptr_mut(ctx, Some(&mut translation)).as_mut() {
+                *record = translation;
             }
-            (*slot).frontend = Frontend { address: frontend.address, port: frontend.port, padding: [0; 3] };
-            (&raw mut (*slot).owner).write_volatile(owner);
         }
     }
 
     #[inline(always)]
     fn forget(ctx: &SockAddrContext) {
-        vacate(cookie(ctx));
-    }
-}
-
-#[inline(always)]
-fn slot(owner: u64) -> Option<*mut Slot> {
-    SLOTS.get_ptr_mut(owner as u32 & (LEN as u32 - 1))
-}
-
-#[inline(always)]
-fn vacate(owner: u64) {
-    let Some(slot) = slot(owner) else { return };
-    // SAFETY: as in `InSlot::remember`.
-    unsafe {
-        let place = &raw mut (*slot).owner;
-        if place.read_volatile() == owner {
-            place.write_volatile(0);
+        // SAFETY: as in `Small::remember`.
+        unsafe {
+            if let Some(record) = SOCKETS.get_ptr_mut(ctx).as_mut() {
+                record.frontend_port = Port::NONE;
+            }
         }
     }
 }
 
-/// An array element that the socket's cookie points at.
+/// Socket storage of the whole translation, as UDP has it.
 #[cgroup_sock_addr(connect4)]
-pub(crate) fn slot4(ctx: SockAddrContext) -> i32 {
-    connect::<InSlot>(&ctx)
-}
-
-/// Gives the element of `slot4` back.
-#[cgroup_sock(sock_release)]
-pub(crate) fn slot_release(ctx: SockContext) -> i32 {
-    vacate(released(&ctx));
-    ALLOW
+pub(crate) fn storage4(ctx: SockAddrContext) -> i32 {
+    connect::<Storage>(&ctx)
 }

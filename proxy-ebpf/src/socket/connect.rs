@@ -6,7 +6,7 @@ use aya_ebpf::{
     programs::SockAddrContext,
 };
 use aya_log_ebpf::debug;
-use proxy_common::{Decision, Translation, select};
+use proxy_common::{Decision, Protocol, Translation, select};
 
 use super::{
     context::{ALLOW, Hook, SocketClient, destination, protocol, refuse_connect, rewrite},
@@ -37,11 +37,11 @@ fn connect(ctx: &SockAddrContext, hook: Hook) -> i32 {
     match select(&Maps, &destination, &SocketClient(ctx), clock, random) {
         Decision::NotService => {
             // The socket may have been connected to a Service before (`AF_UNSPEC` runs no hook).
-            peers::forget_connected(ctx);
+            peers::forget_connected(ctx, protocol);
             ALLOW
         }
         Decision::Refuse { service, reason } => {
-            peers::forget_connected(ctx);
+            peers::forget_connected(ctx, protocol);
             count::refusal(service, reason);
             debug!(
                 ctx,
@@ -54,7 +54,11 @@ fn connect(ctx: &SockAddrContext, hook: Hook) -> i32 {
         }
         Decision::Forward(forward) => {
             let endpoint = forward.endpoint;
-            peers::remember_connected(ctx, Translation::new(&destination, &endpoint));
+            peers::remember_connected(ctx, protocol, Translation::new(&destination, &endpoint));
+            if protocol == Protocol::Udp as u8 {
+                // Sends on a connected socket reach no hook: when the endpoint goes, the agent comes for it.
+                peers::remember_namespace(ctx);
+            }
             rewrite(ctx, hook, &endpoint.address, endpoint.port);
             count::connection(endpoint.service);
             debug!(

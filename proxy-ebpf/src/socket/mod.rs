@@ -6,8 +6,9 @@
 //! | `connect` | connect4, connect6 |
 //! | `sendmsg` | sendmsg4, sendmsg6: UDP sockets that are not connected |
 //! | `reverse` | recvmsg4/6, getpeername4/6 |
+//! | `connections` | what a TCP socket remembers; `sock_release` |
 //! | `context` | reading and writing `struct bpf_sock_addr`, and refusing |
-//! | `peers` | what a socket remembers |
+//! | `peers` | what a socket remembers: UDP, and what `connections` has no room for |
 //! | `bench` | other ways to remember it, only in the object that the benchmark loads |
 //!
 //! An AF_INET6 socket with v4-mapped peers wanders between the hooks of both families (a `sendto` runs
@@ -16,6 +17,7 @@
 #[cfg(feature = "bench")]
 mod bench;
 mod connect;
+mod connections;
 mod context;
 mod peers;
 mod reverse;

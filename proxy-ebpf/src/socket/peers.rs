@@ -1,20 +1,31 @@
 //! What a socket remembers: SOCKETS for the connected peer, DATAGRAMS for peers of unconnected UDP, and
 //! OVERFLOW for the sockets that talk to more Services than DATAGRAMS holds.
 //!
-//! The two storages are apart because a record's size is its price: every TCP connection to a Service
-//! creates the first (48 bytes), and only unconnected UDP the second (200 bytes).
+//! TCP sockets have a cheaper place (`connections`), and come here only when it is taken. The two storages
+//! are apart because a record's size is its price: 48 bytes and 200 bytes.
 
-use aya_ebpf::{EbpfContext as _, helpers::bpf_get_socket_cookie, programs::SockAddrContext};
-use proxy_common::{Address, Datagrams, FrontendKey, OverflowKey, Port, Total, Translation};
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie},
+    programs::SockAddrContext,
+};
+use proxy_common::{Address, Datagrams, FrontendKey, OverflowKey, Port, Protocol, Total, Translation};
+
+use super::connections;
 
 use crate::{
     count,
-    tables::{DATAGRAMS, OVERFLOW, SOCKETS},
+    tables::{DATAGRAMS, NAMESPACES, OVERFLOW, SOCKETS},
 };
 
 /// Records the connected peer.
 #[inline(always)]
-pub(super) fn remember_connected(ctx: &SockAddrContext, mut translation: Translation) {
+pub(super) fn remember_connected(ctx: &SockAddrContext, protocol: u8, mut translation: Translation) {
+    if protocol == Protocol::Tcp as u8
+        && connections::claim(ctx, &translation.frontend, translation.frontend_port)
+    {
+        return;
+    }
     // SAFETY: the storage is the socket's own, and the kernel holds the socket's lock in these hooks.
     unsafe {
         // One call whether the record is there or not, and then a store that is cheaper than a second call.
@@ -25,9 +36,22 @@ pub(super) fn remember_connected(ctx: &SockAddrContext, mut translation: Transla
     }
 }
 
+/// Records that this socket's namespace has connected UDP sockets that were translated.
+#[inline(always)]
+pub(super) fn remember_namespace(ctx: &SockAddrContext) {
+    // SAFETY: the helper takes the program's own context.
+    let cookie = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
+    if NAMESPACES.get_ptr(&cookie).is_none() && NAMESPACES.insert(&cookie, &0, 0).is_err() {
+        count::socket(Total::UntrackedNamespace);
+    }
+}
+
 /// Forgets the connected peer, if there is one: the socket is being connected to something else.
 #[inline(always)]
-pub(super) fn forget_connected(ctx: &SockAddrContext) {
+pub(super) fn forget_connected(ctx: &SockAddrContext, protocol: u8) {
+    if protocol == Protocol::Tcp as u8 {
+        connections::vacate(ctx);
+    }
     // SAFETY: as in `remember_connected`.
     unsafe {
         let record = SOCKETS.get_ptr_mut(ctx);

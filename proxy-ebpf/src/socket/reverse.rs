@@ -3,9 +3,11 @@
 //! A peer that was never translated is left as it is: these hooks see every socket of the node.
 
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
+use proxy_common::Protocol;
 
 use super::{
-    context::{ALLOW, Hook, is_connected, peer, rewrite},
+    connections,
+    context::{ALLOW, Hook, is_connected, peer, protocol, rewrite},
     peers,
 };
 
@@ -49,6 +51,12 @@ fn received(ctx: &SockAddrContext, hook: Hook) -> i32 {
 
 #[inline(always)]
 fn connected(ctx: &SockAddrContext, hook: Hook) -> i32 {
+    if protocol(ctx) == Some(Protocol::Tcp as u8)
+        && let Some((frontend, frontend_port)) = connections::frontend(ctx)
+    {
+        rewrite(ctx, hook, &frontend, frontend_port);
+        return ALLOW;
+    }
     let (address, port) = peer(ctx, hook);
     if let Some((frontend, frontend_port)) = peers::connected_frontend(ctx, &address, port) {
         rewrite(ctx, hook, &frontend, frontend_port);

@@ -1,6 +1,7 @@
 //! `cargo xtask build`: the kernel programs, then the binary that carries them.
 
 pub(crate) mod agent;
+pub(crate) mod freestanding;
 pub(crate) mod kernel;
 
 use anyhow::Result;

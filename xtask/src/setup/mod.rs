@@ -5,7 +5,9 @@
 //! told exactly what to install, all of it at once.
 
 mod apt;
+mod archive;
 mod compiler;
+pub(crate) mod kubectl;
 mod linker;
 mod nextest;
 mod packages;
@@ -13,6 +15,7 @@ mod probe;
 
 use anyhow::Result;
 
+pub(crate) use archive::Archive;
 pub(crate) use compiler::Compiler;
 pub(crate) use packages::Package;
 

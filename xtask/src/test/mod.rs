@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::build::{agent, kernel};
 use crate::setup::{self, Need};
-use crate::{process, workspace};
+use crate::{image, process, workspace};
 
 /// Which tests to run.
 #[derive(clap::Args)]
@@ -39,7 +39,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut command = Command::new(setup::cargo());
     command.current_dir(workspace::root()).args(["nextest", "run"]).args(&args.filter);
     command.env("SIDESTEP_BIN", &binary).env("SIDESTEP_EBPF_OBJECT", &object);
-    command.env("SIDESTEP_SKIP_LOG", &skip_log);
+    command.env("SIDESTEP_SKIP_LOG", &skip_log).env("SIDESTEP_IMAGE", image::default_path());
+    if let Some(kubectl) = setup::kubectl::find() {
+        command.env("SIDESTEP_KUBECTL", kubectl);
+    }
     let status = process::status(&mut command)?;
 
     if !report.exists() {

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::archive::Archive;
+use crate::setup::Archive;
 use crate::{process, progress, workspace};
 
 /// The package that depends on the newest kernel of its suite.

@@ -4,7 +4,6 @@
 //! there is in such a machine. It is emulated without KVM, which hangs on some hosts, so it runs anywhere; nothing
 //! of the host is changed.
 
-mod archive;
 mod guest;
 mod initramfs;
 mod kernels;
@@ -34,8 +33,8 @@ pub(crate) struct Args {
 /// Boots each kernel, and prints what worked on which.
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::ensure(&[Need::KernelBuild, Need::Emulator])?;
-    let object = kernel::build()?;
-    let guest = guest::build(&object)?;
+    kernel::build()?;
+    let guest = guest::build()?;
     let mut reports = Vec::new();
     for kernel in args.kernel.kernels() {
         let image = kernel.fetch()?;

@@ -5,30 +5,14 @@ use aya::{programs::loaded_programs, util::KernelVersion};
 use super::{Check, Outcome};
 use crate::{
     commands::Place,
-    dataplane::{
-        HOOKS, attached_programs, bpffs_mounted, cgroup2_mount, has_set_retval, is_attached, netns_cookie,
-    },
+    dataplane::{HOOKS, attached_programs, bpffs_mounted, has_set_retval, is_attached, netns_cookie},
 };
 
 pub(super) fn check(place: &Place) -> Vec<Check> {
     let mut checks = vec![kernel(), privileges()];
-    checks.push(match cgroup2_mount() {
-        Ok(mount) if mount.root == "/" => {
-            Check::new("cgroup2", Outcome::Ok, mount.path.display().to_string())
-        }
-        Ok(mount) => Check::new(
-            "cgroup2",
-            Outcome::Failed,
-            format!(
-                "{} shows only {}: programs there would serve nobody but this container; \
-                 mount the host's /sys/fs/cgroup by hostPath",
-                mount.path.display(),
-                mount.root
-            ),
-        ),
-        Err(error) => Check::new("cgroup2", Outcome::Failed, error.to_string()),
-    });
-    checks.push(match bpffs_mounted(&place.pin_dir) {
+    checks.push(Check::of("cgroup2", place.cgroup_root(), |path| path.display().to_string()));
+    let mounted = place.check_bpffs().and_then(|()| bpffs_mounted(&place.pin_dir));
+    checks.push(match mounted {
         Ok(true) => Check::new("bpffs", Outcome::Ok, place.pin_dir.display().to_string()),
         Ok(false) => Check::new(
             "bpffs",
@@ -78,7 +62,7 @@ fn privileges() -> Check {
         Check::new(
             "privileges",
             Outcome::Failed,
-            "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN",
+            "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON",
         )
     }
 }

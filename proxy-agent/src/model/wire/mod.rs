@@ -2,15 +2,15 @@
 //!
 //! Only the fields that are used, each of the widest type that the API allows, since one object that does
 //! not decode would make a whole list fail. `null` means the same as nothing. Metadata is slim from the
-//! first byte: `managedFields` and annotations are passed over without being kept.
+//! first byte: `managedFields`, and annotations but one, are passed over without being kept.
 
 mod endpoint_slice;
-mod metadata;
+pub(in crate::model) mod metadata;
 mod node;
 mod service;
 
 pub use endpoint_slice::{Conditions, Endpoint, EndpointPort, EndpointSlice, HintTarget, Hints};
-pub use node::{Node, NodeAddress, NodeStatus};
+pub use node::{Node, NodeAddress, NodeSpec, NodeStatus, Taint};
 pub use service::{
     ClientIpConfig, LoadBalancerIngress, LoadBalancerStatus, Service, ServicePort, ServiceSpec,
     ServiceStatus, SessionAffinityConfig,

@@ -9,8 +9,24 @@ pub struct Node {
     /// `metadata`.
     #[serde(default, deserialize_with = "super::metadata::deserialize")]
     pub metadata: ObjectMeta,
+    /// `spec`.
+    pub spec: Option<NodeSpec>,
     /// `status`.
     pub status: Option<NodeStatus>,
+}
+
+/// `spec`.
+#[derive(Clone, Default, Debug, Deserialize)]
+pub struct NodeSpec {
+    /// `taints`.
+    pub taints: Option<Vec<Taint>>,
+}
+
+/// `spec.taints[]`.
+#[derive(Clone, Default, Debug, Deserialize)]
+pub struct Taint {
+    /// `key`.
+    pub key: Option<String>,
 }
 
 /// `status`.

@@ -43,6 +43,8 @@ pub struct ServiceSpec {
     pub session_affinity: Option<String>,
     /// `sessionAffinityConfig`.
     pub session_affinity_config: Option<SessionAffinityConfig>,
+    /// `healthCheckNodePort`.
+    pub health_check_node_port: Option<i64>,
     /// `loadBalancerSourceRanges`.
     pub load_balancer_source_ranges: Option<Vec<String>>,
 }

@@ -1,6 +1,6 @@
 //! Packages of other suites than the machine's, from the machine's own mirror, verified as apt does it.
 //!
-//! apt runs with a private configuration below `target/vm`: the machine's lists and settings stay as they are, and
+//! apt runs with a private configuration below `target`: the machine's lists and settings stay as they are, and
 //! no privilege is needed.
 
 use std::fs;
@@ -15,13 +15,13 @@ use crate::process;
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// apt with a state of its own.
-pub(super) struct Archive {
+pub(crate) struct Archive {
     folder: PathBuf,
 }
 
 impl Archive {
     /// Fetches and verifies the lists of `suites`.
-    pub(super) fn open(folder: &Path, suites: &[&str]) -> Result<Self> {
+    pub(crate) fn open(folder: &Path, suites: &[&str]) -> Result<Self> {
         for part in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(folder.join(part))
                 .with_context(|| format!("cannot create {}", folder.display()))?;
@@ -43,7 +43,7 @@ impl Archive {
     }
 
     /// The package whose name begins with `prefix` on which `package` depends.
-    pub(super) fn dependency(&self, package: &str, prefix: &str) -> Result<String> {
+    pub(crate) fn dependency(&self, package: &str, prefix: &str) -> Result<String> {
         let shown = process::output(self.tool("apt-cache").args(["show", "--no-all-versions", package]))?;
         let depends = shown.lines().find_map(|line| line.strip_prefix("Depends: "));
         let names = depends
@@ -55,7 +55,7 @@ impl Archive {
     }
 
     /// Downloads `package` into `to` and returns the file.
-    pub(super) fn download(&self, package: &str, to: &Path) -> Result<PathBuf> {
+    pub(crate) fn download(&self, package: &str, to: &Path) -> Result<PathBuf> {
         fs::create_dir_all(to).with_context(|| format!("cannot create {}", to.display()))?;
         process::output(self.tool("apt-get").args(["download", package]).current_dir(to))?;
         let prefix = format!("{package}_");
@@ -111,5 +111,5 @@ fn mirror_for(suite: &str, archive: &Archive) -> Result<String> {
             return Ok(mirror.to_owned());
         }
     }
-    bail!("apt has no Debian mirror for {suite}: `cargo xtask vm` needs a Debian machine")
+    bail!("apt has no Debian mirror for {suite}: this needs a Debian machine")
 }

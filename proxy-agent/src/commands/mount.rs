@@ -1,0 +1,26 @@
+//! `sidestep mount`: the privileged part of a start, for an init container on nodes that lack a mount.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::Place;
+use crate::dataplane;
+
+/// Arguments of `mount`.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    place: Place,
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let made = dataplane::mount_missing(&arguments.place.run_dir.join("cgroup2"))?;
+    for path in &made {
+        println!("mounted {}", path.display());
+    }
+    if made.is_empty() {
+        println!("cgroup2 and the BPF file system are mounted");
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,100 @@
+//! `kubeproxy.config.k8s.io/v1alpha1`, as it is written.
+//!
+//! Fields that Sidestep follows have a type; the others are known, so that they are not warned about, and
+//! kept as they are for `/configz`.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A `KubeProxyConfiguration`.
+#[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct KubeProxyConfiguration {
+    /// `kubeproxy.config.k8s.io/v1alpha1`.
+    pub api_version: String,
+    /// `KubeProxyConfiguration`.
+    pub kind: String,
+    /// Decides the families of the default addresses to listen on (CF-3).
+    pub bind_address: Option<String>,
+    /// End when a port cannot be listened on (CF-5).
+    pub bind_address_hard_fail: Option<bool>,
+    /// How to reach the API server (CF-1).
+    pub client_connection: Option<ClientConnection>,
+    /// Where `/healthz` and `/livez` are (CF-4).
+    pub healthz_bind_address: Option<String>,
+    /// This node's name (CF-2).
+    pub hostname_override: Option<String>,
+    /// Where `/metrics` is (CF-4).
+    pub metrics_bind_address: Option<String>,
+    /// Which back end kube-proxy uses: here it only says whose `syncPeriod` counts (CF-7).
+    pub mode: Option<String>,
+    /// Where NodePorts are answered (CF-8).
+    pub node_port_addresses: Option<Vec<String>>,
+    /// How much the kernel wants to kill the agent when memory is short (CF-15).
+    pub oom_score_adj: Option<i32>,
+    /// kube-proxy's back end of this name.
+    pub iptables: Option<BackEnd>,
+    /// kube-proxy's back end of this name.
+    pub ipvs: Option<BackEnd>,
+    /// kube-proxy's back end of this name.
+    pub nftables: Option<BackEnd>,
+    // Accepted without effect (CF-6, CF-9, CF-13, CF-14, CF-16); kube-proxy's documentation has them.
+    #[serde(rename = "clusterCIDR", skip_serializing_if = "Option::is_none")]
+    pub(super) cluster_cidr: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) config_sync_period: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) conntrack: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) detect_local: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) detect_local_mode: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) enable_profiling: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) feature_gates: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) logging: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) port_range: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) show_hidden_metrics_for_version: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) winkernel: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) windows_run_as_service: Option<Value>,
+}
+
+/// `clientConnection`.
+#[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClientConnection {
+    /// The kubeconfig; a pod's service account without one.
+    pub kubeconfig: Option<String>,
+    // Accepted without effect.
+    pub(super) accept_content_types: Option<Value>,
+    pub(super) burst: Option<Value>,
+    pub(super) content_type: Option<Value>,
+    pub(super) qps: Option<Value>,
+}
+
+/// `iptables`, `ipvs` or `nftables`: only the period matters, for what counts as stuck (CF-12).
+#[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BackEnd {
+    /// A duration such as `30s`; 0 means the default.
+    pub sync_period: Option<String>,
+    // Accepted without effect.
+    #[serde(rename = "excludeCIDRs")]
+    pub(super) exclude_cidrs: Option<Value>,
+    pub(super) localhost_node_ports: Option<Value>,
+    pub(super) masquerade_all: Option<Value>,
+    pub(super) masquerade_bit: Option<Value>,
+    pub(super) min_sync_period: Option<Value>,
+    pub(super) scheduler: Option<Value>,
+    #[serde(rename = "strictARP")]
+    pub(super) strict_arp: Option<Value>,
+    pub(super) tcp_fin_timeout: Option<Value>,
+    pub(super) tcp_timeout: Option<Value>,
+    pub(super) udp_timeout: Option<Value>,
+}

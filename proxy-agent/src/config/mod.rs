@@ -1,0 +1,26 @@
+//! How the agent is told what to do: a `KubeProxyConfiguration` file as kube-proxy reads it, and flags, which
+//! override it.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `file` | the fields of the file, as they are written |
+//! | `decode` | its text: what is unknown is named, and passed over (as kube-proxy does for v1alpha1) |
+//! | `flags` | the flags that stand for fields |
+//! | `settings` | what both together mean |
+//! | `addresses` | where to listen |
+//! | `change` | noticing that the file is another one |
+//!
+//! What never happens: a field that cannot be used ends the agent. It is named, and the default holds.
+
+mod addresses;
+mod change;
+mod decode;
+mod file;
+mod flags;
+mod settings;
+
+pub use change::changed;
+pub use decode::{Decoded, Error, decode};
+pub use file::KubeProxyConfiguration;
+pub use flags::Flags;
+pub use settings::Settings;

@@ -1,0 +1,217 @@
+//! What the file and the flags together mean.
+
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use super::{
+    Flags, KubeProxyConfiguration,
+    addresses::{self, Purpose},
+    decode::{Decoded, decode},
+    file::{BackEnd, ClientConnection},
+};
+use crate::plan::{NodePortAddresses, Problem};
+
+/// The agent's configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The file and its text, if there is one.
+    pub file: Option<(PathBuf, String)>,
+    /// The node's name, if one is given (CF-2).
+    pub node_name: Option<String>,
+    /// Where the API server is described, if not in the usual places (CF-1).
+    pub kubeconfig: Option<PathBuf>,
+    /// Where `/healthz` and `/livez` are (CF-4).
+    pub healthz: Option<SocketAddr>,
+    /// Where `/metrics` is (CF-4).
+    pub metrics: Option<SocketAddr>,
+    /// Whether the agent ends when it cannot listen there (CF-5).
+    pub bind_hard_fail: bool,
+    /// Where NodePorts are answered (CF-8).
+    pub node_port_addresses: NodePortAddresses,
+    /// How much the kernel wants to kill the agent (CF-15).
+    pub oom_score_adj: i32,
+    /// How long a change may wait before the agent is unhealthy: twice the `syncPeriod` (CF-12, HE-1).
+    pub patience: Duration,
+    /// The same as a file, for `/configz` and `--write-config-to`.
+    pub effective: KubeProxyConfiguration,
+    /// What could not be used.
+    pub problems: Vec<Problem>,
+}
+
+/// `oomScoreAdj` by default, and `syncPeriod`, as kube-proxy has them.
+const OOM_SCORE_ADJ: i32 = -999;
+const SYNC_PERIOD: Duration = Duration::from_secs(30);
+
+/// Notes what could not be used, by field.
+struct Notes {
+    object: String,
+    problems: Vec<Problem>,
+}
+
+impl Notes {
+    fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        let object = self.object.clone();
+        self.problems.push(Problem { object, field: field.into(), message: message.into() });
+    }
+}
+
+impl Settings {
+    /// Reads the file that the flags name, and lets them override it. Fails only if the file cannot be used.
+    pub fn read(flags: &Flags) -> anyhow::Result<Self> {
+        let file = match &flags.config {
+            None => None,
+            Some(path) => {
+                let describe = |error: &dyn std::fmt::Display| {
+                    anyhow::anyhow!("the configuration {}: {error}", path.display())
+                };
+                let text = fs::read_to_string(path).map_err(|error| describe(&error))?;
+                let decoded = decode(&text).map_err(|error| describe(&error))?;
+                Some((path.clone(), text, decoded))
+            }
+        };
+        let (file, decoded) = match file {
+            None => (None, Decoded::default()),
+            Some((path, text, decoded)) => (Some((path, text)), decoded),
+        };
+        let settings = Self::new(file, decoded, flags);
+        if let Some(mode) = settings.effective.mode.as_deref().filter(|mode| !mode.is_empty()) {
+            // CF-7.
+            tracing::info!(mode, "the configuration's mode is kube-proxy's and has no effect here");
+        }
+        Ok(settings)
+    }
+
+    fn new(file: Option<(PathBuf, String)>, decoded: Decoded, flags: &Flags) -> Self {
+        let object = file.as_ref().map_or_else(
+            || "command line".to_owned(),
+            |(path, _)| format!("configuration {}", path.display()),
+        );
+        let mut notes = Notes { object, problems: Vec::new() };
+        for (field, message) in decoded.passed_over {
+            notes.add(field, message);
+        }
+        let mut written = override_by(decoded.configuration, flags);
+        let v6 = written
+            .bind_address
+            .as_deref()
+            .and_then(|ip| ip.parse().ok())
+            .is_some_and(|ip: IpAddr| ip.is_ipv6());
+        let listen = |flag: Option<&String>,
+                      field: &mut Option<String>,
+                      purpose: Purpose,
+                      name: &str,
+                      notes: &mut Notes| {
+            let chosen = match field.as_deref() {
+                // Of a flag nothing means nowhere; of a field, that nothing was written.
+                Some("") if flag.is_some() => Ok(None),
+                None | Some("") => Ok(Some(purpose.default_address(v6))),
+                Some(text) => addresses::read(text, purpose),
+            };
+            let chosen = chosen.unwrap_or_else(|error| {
+                notes.add(name, error);
+                Some(purpose.default_address(v6))
+            });
+            // An empty field would mean the default.
+            *field = Some(chosen.map_or_else(|| "0.0.0.0:0".to_owned(), |address| address.to_string()));
+            chosen
+        };
+        let healthz = listen(
+            flags.healthz_bind_address.as_ref(),
+            &mut written.healthz_bind_address,
+            Purpose::Health,
+            "healthzBindAddress",
+            &mut notes,
+        );
+        let metrics = listen(
+            flags.metrics_bind_address.as_ref(),
+            &mut written.metrics_bind_address,
+            Purpose::Metrics,
+            "metricsBindAddress",
+            &mut notes,
+        );
+        let entries = written.node_port_addresses.iter().flatten().map(String::as_str);
+        let (node_port_addresses, bad) = NodePortAddresses::read(entries);
+        for (index, message) in bad {
+            notes.add(format!("nodePortAddresses[{index}]"), message);
+        }
+        let patience = 2 * sync_period(&written, &mut notes);
+        let filled = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let connection = written.client_connection.as_ref();
+        Self {
+            node_name: filled(&written.hostname_override).map(|name| name.trim().to_owned()),
+            kubeconfig: connection.and_then(|connection| filled(&connection.kubeconfig)).map(Into::into),
+            healthz,
+            metrics,
+            bind_hard_fail: *written.bind_address_hard_fail.get_or_insert(false),
+            node_port_addresses,
+            oom_score_adj: *written.oom_score_adj.get_or_insert(OOM_SCORE_ADJ),
+            patience,
+            effective: written,
+            problems: notes.problems,
+            file,
+        }
+    }
+
+    /// The configuration in effect as YAML.
+    pub fn to_yaml(&self) -> anyhow::Result<String> {
+        Ok(serde_saphyr::to_string(&self.effective)?)
+    }
+}
+
+/// Flags go before the file.
+fn override_by(mut file: KubeProxyConfiguration, flags: &Flags) -> KubeProxyConfiguration {
+    "kubeproxy.config.k8s.io/v1alpha1".clone_into(&mut file.api_version);
+    "KubeProxyConfiguration".clone_into(&mut file.kind);
+    // As kube-proxy does it: node names are lower case.
+    file.hostname_override = file.hostname_override.map(|name| name.to_lowercase());
+    let over = |field: &mut Option<String>, flag: &Option<String>| {
+        if flag.is_some() {
+            field.clone_from(flag);
+        }
+    };
+    over(&mut file.hostname_override, &flags.node_name);
+    over(&mut file.healthz_bind_address, &flags.healthz_bind_address);
+    over(&mut file.metrics_bind_address, &flags.metrics_bind_address);
+    file.bind_address_hard_fail = flags.bind_address_hard_fail.or(file.bind_address_hard_fail);
+    file.oom_score_adj = flags.oom_score_adj.or(file.oom_score_adj);
+    if flags.nodeport_addresses.is_some() {
+        file.node_port_addresses.clone_from(&flags.nodeport_addresses);
+    }
+    if let Some(path) = &flags.kubeconfig {
+        let connection: &mut ClientConnection = file.client_connection.get_or_insert_default();
+        connection.kubeconfig = Some(path.display().to_string());
+    }
+    file
+}
+
+/// CF-12: that of the back end which `mode` names, 30 seconds by default.
+fn sync_period(written: &KubeProxyConfiguration, notes: &mut Notes) -> Duration {
+    let (name, back_end): (_, &Option<BackEnd>) = match written.mode.as_deref() {
+        Some("nftables") => ("nftables", &written.nftables),
+        Some("ipvs") => ("ipvs", &written.ipvs),
+        _ => ("iptables", &written.iptables),
+    };
+    let Some(text) = back_end.as_ref().and_then(|back_end| back_end.sync_period.as_deref()) else {
+        return SYNC_PERIOD;
+    };
+    let period = text.parse::<jiff::SignedDuration>().ok().and_then(|period| Duration::try_from(period).ok());
+    match period {
+        Some(Duration::ZERO) => SYNC_PERIOD,
+        Some(period) => period,
+        None => {
+            notes.add(
+                format!("{name}.syncPeriod"),
+                format!("`{text}` is no duration, taken as 30s; write one such as 30s"),
+            );
+            SYNC_PERIOD
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "settings_tests.rs"]
+mod tests;

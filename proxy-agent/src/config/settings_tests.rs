@@ -1,0 +1,89 @@
+//! The file, the flags, and what they mean together.
+
+use super::*;
+
+fn settings(text: &str, flags: &Flags) -> Settings {
+    let header = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
+    let text = if text.contains("apiVersion") { text.to_owned() } else { format!("{header}{text}") };
+    let decoded = decode(&text).expect("a configuration");
+    Settings::new(Some(("kube-proxy.conf".into(), text)), decoded, flags)
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the settings that it is compared with are optional")]
+fn at(text: &str) -> Option<SocketAddr> {
+    Some(text.parse().expect("an address"))
+}
+
+/// CF-2, CF-4, CF-5, CF-12, CF-15: kubeadm writes every field empty, which means the defaults.
+#[test]
+fn what_kubeadm_writes_means_the_defaults() {
+    let read = settings(include_str!("testdata/kubeadm.yaml"), &Flags::default());
+    assert_eq!((read.healthz, read.metrics), (at("0.0.0.0:10256"), at("127.0.0.1:10249")));
+    assert_eq!((read.node_name.as_deref(), read.bind_hard_fail, read.oom_score_adj), (None, false, -999));
+    assert_eq!(read.patience, Duration::from_mins(1));
+    assert_eq!(read.kubeconfig, Some("/var/lib/kube-proxy/kubeconfig.conf".into()));
+    assert_eq!(read.node_port_addresses, NodePortAddresses::default());
+    assert_eq!(read.problems, []);
+}
+
+/// CF-1, CF-2, CF-3, CF-4, CF-12, CF-15: fields that are written count.
+#[test]
+fn what_is_written_counts() {
+    let read = settings(
+        "bindAddress: '::'\nbindAddressHardFail: true\nhostnameOverride: ' Node-1 '\noomScoreAdj: -5\n\
+         metricsBindAddress: 0.0.0.0\nmode: ipvs\nipvs: {syncPeriod: 1m30s}\nnodePortAddresses: [primary]\n",
+        &Flags::default(),
+    );
+    assert_eq!((read.healthz, read.metrics), (at("[::]:10256"), at("0.0.0.0:10249")));
+    assert_eq!(
+        (read.node_name.as_deref(), read.bind_hard_fail, read.oom_score_adj),
+        (Some("node-1"), true, -5)
+    );
+    assert_eq!(read.patience, Duration::from_mins(3));
+    assert_eq!(read.node_port_addresses, NodePortAddresses::read(["primary"]).0);
+    assert_eq!(read.problems, []);
+}
+
+/// Flags override the file; CF-4: an empty one, or port 0, means nowhere.
+#[test]
+fn flags_override_the_file() {
+    let flags = Flags {
+        node_name: Some("n2".into()),
+        healthz_bind_address: Some(String::new()),
+        metrics_bind_address: Some("127.0.0.1:0".into()),
+        bind_address_hard_fail: Some(false),
+        kubeconfig: Some("/etc/k".into()),
+        oom_score_adj: Some(7),
+        ..Flags::default()
+    };
+    let read = settings(
+        "hostnameOverride: n1\nhealthzBindAddress: 0.0.0.0:1\nbindAddressHardFail: true\noomScoreAdj: 1\n\
+         clientConnection: {kubeconfig: /file}\n",
+        &flags,
+    );
+    assert_eq!((read.healthz, read.metrics), (None, None));
+    assert_eq!((read.node_name.as_deref(), read.bind_hard_fail, read.oom_score_adj), (Some("n2"), false, 7));
+    assert_eq!(read.kubeconfig, Some("/etc/k".into()));
+}
+
+/// CF-8, CF-12: what cannot be used is named, and the defaults hold.
+#[test]
+fn what_cannot_be_used_is_named() {
+    let read = settings(
+        "healthzBindAddress: nowhere\niptables: {syncPeriod: often}\nnodePortAddresses: [10.0.0.0]\nfoo: 1\n",
+        &Flags::default(),
+    );
+    let fields: Vec<&str> = read.problems.iter().map(|problem| &*problem.field).collect();
+    assert_eq!(fields, ["foo", "healthzBindAddress", "nodePortAddresses[0]", "iptables.syncPeriod"]);
+    assert_eq!((read.healthz, read.patience), (at("0.0.0.0:10256"), Duration::from_mins(1)));
+}
+
+/// CF-17: what `--write-config-to` writes means the same when it is read.
+#[test]
+fn the_effective_configuration_reads_as_itself() {
+    let flags = Flags { node_name: Some("n2".into()), ..Flags::default() };
+    let first = settings("nodePortAddresses: [10.0.0.0/8]\n", &flags);
+    let second = settings(&first.to_yaml().expect("YAML"), &Flags::default());
+    assert_eq!(second.effective, first.effective);
+    assert_eq!(second.problems, []);
+}

@@ -1,0 +1,143 @@
+//! Whether the endpoint of a translation is gone.
+//!
+//! Gone is an endpoint that neither serves nor may be chosen for new connections. What is unready and served
+//! all the same (`publishNotReadyAddresses`) may be chosen: a socket that was closed would come right back.
+
+use proxy_common::{
+    Address, Client, EndpointState, FrontendKey, Port, Protocol, Scope, Tables, Translation,
+    select::{Resolution, resolve},
+};
+
+/// Decides about one record.
+///
+/// The endpoint may live on under another id: its Service port was renamed, or the address that the client
+/// asked for moved to another Service with the same pod behind it. `lives(service, address, port)` is asked
+/// only then.
+pub(super) fn is_stale(
+    tables: &impl Tables,
+    record: &Translation,
+    lives: impl FnOnce(u32, &Address, Port) -> bool,
+) -> bool {
+    let state = tables.endpoint_state(record.endpoint);
+    if state.is_some_and(|state| state.generation == record.generation && is_alive(state)) {
+        return false;
+    }
+    let key = FrontendKey::new(record.frontend, record.frontend_port, Protocol::Udp as u8);
+    match resolve(tables, &key, &Anybody) {
+        Resolution::Service(frontend) => !lives(frontend.service, &record.backend, record.backend_port),
+        Resolution::NotService | Resolution::UnknownPort => true,
+    }
+}
+
+/// Whether there is an endpoint with this state word.
+pub(super) fn is_alive(state: EndpointState) -> bool {
+    state.bits != 0
+}
+
+/// A client that may use every frontend: who got a translation was allowed to.
+struct Anybody;
+
+impl Client for Anybody {
+    fn identity(&self) -> Address {
+        Address::ANY_V6
+    }
+
+    fn is_node(&self) -> bool {
+        true
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::Inside
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use proxy_common::{
+        AddressBits, Affinity, AffinityKey, Endpoint, Frontend, FrontendKind, Span, service::EndpointSet,
+    };
+
+    use super::*;
+
+    /// One Service (index 5) at 10.96.0.53:53, and the state of endpoint 7.
+    struct Fake {
+        state: EndpointState,
+        known: bool,
+    }
+
+    fn vip() -> Address {
+        IpAddr::from(Ipv4Addr::new(10, 96, 0, 53)).into()
+    }
+
+    impl Tables for Fake {
+        fn frontend(&self, key: &FrontendKey) -> Option<Frontend> {
+            let found = *key == FrontendKey::new(vip(), Port::new(53), Protocol::Udp as u8);
+            (self.known && found).then(|| Frontend::new(key, 5, FrontendKind::ClusterIp))
+        }
+        fn address(&self, _: &Address) -> AddressBits {
+            AddressBits::NONE
+        }
+        fn span(&self, _: u32, _: EndpointSet) -> Option<Span> {
+            None
+        }
+        fn affinity_policy(&self, _: u32) -> Option<(u32, u16)> {
+            None
+        }
+        fn endpoint(&self, _: u32) -> Option<Endpoint> {
+            None
+        }
+        fn endpoint_state(&self, id: u32) -> Option<EndpointState> {
+            (id == 7).then_some(self.state)
+        }
+        fn affinity(&self, _: &AffinityKey) -> Option<Affinity> {
+            None
+        }
+        fn remember(&self, _: &AffinityKey, _: &Affinity) {}
+        fn refresh(&self, _: &AffinityKey, _: u64) {}
+    }
+
+    fn stale(generation: u16, bits: u16, known: bool, lives: bool) -> bool {
+        let record = Translation {
+            frontend: vip(),
+            frontend_port: Port::new(53),
+            endpoint: 7,
+            generation: 3,
+            ..Translation::UNUSED
+        };
+        let tables = Fake { state: EndpointState { slot: 0, generation, bits }, known };
+        is_stale(&tables, &record, |service, _, _| {
+            assert_eq!(service, 5);
+            lives
+        })
+    }
+
+    /// ST-10: out of every set, but serving.
+    #[test]
+    fn an_endpoint_that_drains_is_not_gone() {
+        assert!(!stale(3, EndpointState::SERVING, true, false));
+    }
+
+    #[test]
+    fn an_endpoint_that_is_unready_and_used_all_the_same_is_not_gone() {
+        assert!(!stale(3, EndpointState::usable(EndpointSet::Cluster), true, false));
+    }
+
+    /// ST-5.
+    #[test]
+    fn an_endpoint_without_bits_or_whose_id_is_anothers_is_gone() {
+        assert!(stale(3, 0, true, false));
+        assert!(stale(4, EndpointState::SERVING, true, false));
+    }
+
+    #[test]
+    fn an_endpoint_that_lives_on_under_another_id_is_not_gone() {
+        assert!(!stale(3, 0, true, true));
+    }
+
+    #[test]
+    fn the_endpoints_of_a_service_that_went_are_gone() {
+        assert!(stale(3, 0, false, true));
+    }
+}

@@ -1,0 +1,97 @@
+//! Answering HTTP requests.
+
+use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
+
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::{CONTENT_TYPE, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::sleep,
+};
+use tracing::debug;
+
+/// An answer.
+pub(super) type Answer = Response<Full<Bytes>>;
+
+/// How many clients of one listener are served at the same time; others wait.
+const CLIENTS: usize = 64;
+/// How long a client may take for its question.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What is to be found at one listener.
+pub(super) trait Site: Send + Sync + 'static {
+    /// The answer to a GET of this path.
+    fn answer(&self, path: &str) -> impl Future<Output = Answer> + Send;
+}
+
+/// Answers until it is dropped, and then no more: connections go with it.
+pub(super) async fn serve<S: Site>(listener: TcpListener, site: Arc<S>) {
+    let mut clients = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept(), if clients.len() < CLIENTS => match accepted {
+                Ok((stream, _)) => drop(clients.spawn(talk(stream, Arc::clone(&site)))),
+                // Too many open files, or a client that has gone: neither is helped by trying at once.
+                Err(_) => sleep(Duration::from_millis(100)).await,
+            },
+            Some(_) = clients.join_next(), if !clients.is_empty() => {}
+        }
+    }
+}
+
+async fn talk<S: Site>(stream: TcpStream, site: Arc<S>) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let site = Arc::clone(&site);
+        async move {
+            let answer = match *request.method() {
+                Method::GET | Method::HEAD => site.answer(request.uri().path()).await,
+                _ => text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n"),
+            };
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
+        debug!(%error, "a client of the agent's own listeners");
+    }
+}
+
+/// An answer of this type.
+pub(super) fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+}
+
+/// An answer in words.
+pub(super) fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    answer(status, "text/plain; charset=utf-8", body)
+}
+
+/// An answer in JSON.
+pub(super) fn json(status: StatusCode, body: &impl serde::Serialize) -> Answer {
+    match serde_json::to_vec(body) {
+        Ok(body) => answer(status, "application/json", body),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
+}
+
+/// There is nothing at this path.
+pub(super) fn not_found() -> Answer {
+    text(StatusCode::NOT_FOUND, "404 page not found\n")
+}
+
+/// 200 or 503.
+pub(super) const fn status(good: bool) -> StatusCode {
+    if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}

@@ -1,0 +1,121 @@
+//! Listening, and trying again (CF-5).
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use socket2::{Domain, Socket, Type};
+use tokio::{net::TcpListener, time::sleep};
+
+use super::{
+    Shared, Task,
+    http::{self, Site},
+    lock,
+};
+use crate::plan::Problem;
+
+/// How long until another try, as kube-proxy has it.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Who else is served at the same port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Families {
+    /// `[::]` is for IPv4, too.
+    Both,
+    /// Each family has a listener of its own.
+    Own,
+}
+
+/// A listener at this address.
+pub(super) fn bind(address: SocketAddr, families: Families) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(families == Families::Own || !address.ip().is_unspecified())?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(128)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Listens for as long as the task lives. `what` are the object and the field that ask for it. With
+/// `hard_fail` the first failure is the last.
+pub(super) fn start<S: Site>(
+    shared: &Arc<Shared>,
+    what: (&str, &str),
+    address: SocketAddr,
+    site: S,
+    hard_fail: bool,
+) -> anyhow::Result<Task> {
+    if hard_fail {
+        let listener = bind(address, Families::Both)
+            .with_context(|| format!("{} is {address}, where this process cannot listen", what.1))?;
+        return Ok(Task(tokio::spawn(http::serve(listener, Arc::new(site)))));
+    }
+    let problem = problem(what, address);
+    let named = Named { shared: Arc::clone(shared), key: what.1.to_owned() };
+    Ok(keep_listening(named, problem, address, Families::Both, site))
+}
+
+/// Listens, and tries again if it cannot; meanwhile the problem is named.
+pub(super) fn keep_listening<S: Site>(
+    named: Named,
+    problem: impl Fn(&io::Error) -> Problem + Send + Sync + 'static,
+    address: SocketAddr,
+    families: Families,
+    site: S,
+) -> Task {
+    Task(tokio::spawn(async move {
+        let site = Arc::new(site);
+        loop {
+            match bind(address, families) {
+                Ok(listener) => {
+                    named.clear();
+                    http::serve(listener, Arc::clone(&site)).await;
+                }
+                Err(error) => {
+                    lock(&named.shared.problems).insert(named.key.clone(), problem(&error));
+                    sleep(RETRY).await;
+                }
+            }
+        }
+    }))
+}
+
+/// The problem with one address; it goes when nobody wants to listen there any more.
+#[derive(Debug)]
+pub(super) struct Named {
+    /// Where problems are kept.
+    pub(super) shared: Arc<Shared>,
+    /// What nobody else's problem is called.
+    pub(super) key: String,
+}
+
+impl Named {
+    fn clear(&self) {
+        lock(&self.shared.problems).remove(&self.key);
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// What to say of an address that cannot be listened on.
+pub(super) fn problem(
+    (object, field): (&str, &str),
+    address: SocketAddr,
+) -> impl Fn(&io::Error) -> Problem + Send + Sync + use<> {
+    let (object, field) = (object.to_owned(), field.to_owned());
+    move |error| Problem {
+        object: object.clone(),
+        field: field.clone(),
+        message: format!(
+            "cannot listen on {address} ({error}), trying again every {} s; end who listens there (such as \
+             kube-proxy), or choose another port",
+            RETRY.as_secs()
+        ),
+    }
+}

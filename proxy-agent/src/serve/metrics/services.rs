@@ -1,0 +1,107 @@
+//! What happened to each Service's clients: read from the tables, index by index.
+
+use std::{fmt, sync::Arc};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+};
+use proxy_common::{Reason, Service, ServiceCounters, Span};
+
+use super::super::health;
+use crate::{
+    dataplane::{Tables, identity},
+    plan::ServicePortId,
+};
+
+/// Every Service port that is installed.
+#[derive(Debug)]
+pub(super) struct Services(pub(super) Arc<Tables>);
+
+/// Which clients of a Service a figure is about.
+type Choice = fn(&Service) -> Span;
+
+/// What is told of one.
+struct Row {
+    labels: [(&'static str, String); 5],
+    record: Service,
+    counted: ServiceCounters,
+}
+
+impl Services {
+    /// The arrays are memory; only the name of an index that is used costs a system call.
+    fn rows(&self) -> Vec<Row> {
+        let tables = &self.0;
+        let used = |index| tables.services.load(index).filter(|record| record.generation != 0);
+        let rows = (0..tables.services.len()).filter_map(|index| {
+            let record = used(index)?;
+            let name = tables.names.get(&index, 0).ok()?;
+            Some(Row { labels: labels(identity(&name)?), record, counted: tables.counted(index) })
+        });
+        rows.collect()
+    }
+}
+
+fn labels(id: ServicePortId) -> [(&'static str, String); 5] {
+    let ServicePortId { namespace, name, port, protocol, family } = id;
+    [
+        ("namespace", namespace),
+        ("service", name),
+        ("port", port),
+        ("protocol", protocol.to_string()),
+        ("ip_family", health::name(family).to_owned()),
+    ]
+}
+
+impl Collector for Services {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let rows = self.rows();
+        let mut per_service =
+            |name, help, metric_type, value: &dyn Fn(&Row, MetricEncoder<'_>) -> fmt::Result| {
+                let mut metric = encoder.encode_descriptor(name, help, None, metric_type)?;
+                rows.iter().try_for_each(|row| value(row, metric.encode_family(&row.labels)?))
+            };
+        per_service(
+            "sidestep_service_connections",
+            "Connections, and UDP flows of a socket, that were given an endpoint",
+            MetricType::Counter,
+            &|row, metric| ConstCounter::new(row.counted.connections).encode(metric),
+        )?;
+        per_service(
+            "sidestep_service_refusals",
+            "Connections and datagrams that were refused",
+            MetricType::Counter,
+            &|row, metric| ConstCounter::new(row.counted.refusals).encode(metric),
+        )?;
+        per_service(
+            "sidestep_service_endpoints",
+            "Endpoints that clients of the ClusterIP may get",
+            MetricType::Gauge,
+            &|row, metric| ConstGauge::new(row.record.cluster.count).encode(metric),
+        )?;
+        per_service(
+            "sidestep_service_external_endpoints",
+            "Endpoints that clients outside of the node may get",
+            MetricType::Gauge,
+            &|row, metric| ConstGauge::new(row.record.outside.count).encode(metric),
+        )?;
+
+        let lacking = |span: Choice| {
+            let lacks = |span: Span| span.count == 0 && span.base == Reason::NoLocalEndpoints as u32;
+            rows.iter().filter(|row| lacks(span(&row.record))).count()
+        };
+        let mut metric = encoder.encode_descriptor(
+            "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
+            "Service ports whose policy is Local, with endpoints elsewhere only",
+            None,
+            MetricType::Gauge,
+        )?;
+        let policies: [(&str, Choice); 2] =
+            [("internal", |record| record.cluster), ("external", |record| record.outside)];
+        for (policy, span) in policies {
+            ConstGauge::new(lacking(span)).encode(metric.encode_family(&[("traffic_policy", policy)])?)?;
+        }
+        Ok(())
+    }
+}

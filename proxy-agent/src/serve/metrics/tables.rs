@@ -1,0 +1,70 @@
+//! How full the tables are, and what happened on the whole node.
+
+use std::{fmt, sync::Arc};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+};
+use proxy_common::{Reason, counters::Total};
+
+use crate::dataplane::Tables;
+
+/// The tables as a whole.
+#[derive(Debug)]
+pub(super) struct Fill(pub(super) Arc<Tables>);
+
+impl Fill {
+    /// Entries and room of each table that can be full.
+    fn tables(&self) -> [(&'static str, usize, u32); 3] {
+        let tables = &self.0;
+        let used = |id: &u32| tables.states.load(*id).is_some_and(|state| state.bits != 0);
+        let room = tables.frontends_room();
+        // A key that is deleted under the walk starts it anew; it ends all the same.
+        let frontends = tables.frontends.keys().take(room as usize).count();
+        [
+            (
+                "services",
+                tables.names.keys().take(tables.services.len() as usize).count(),
+                tables.services.len(),
+            ),
+            ("frontends", frontends, room),
+            ("endpoints", (0..tables.states.len()).filter(used).count(), tables.endpoints.len()),
+        ]
+    }
+
+    fn total(&self, index: u32) -> u64 {
+        self.0.totals.load(index).unwrap_or(0)
+    }
+}
+
+impl Collector for Fill {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let tables = self.tables();
+        let help = "Entries of a table";
+        let mut metric =
+            encoder.encode_descriptor("sidestep_table_entries", help, None, MetricType::Gauge)?;
+        for (name, entries, _) in &tables {
+            ConstGauge::new(*entries).encode(metric.encode_family(&[("table", *name)])?)?;
+        }
+        let help = "Entries that a table has room for";
+        let mut metric = encoder.encode_descriptor("sidestep_table_room", help, None, MetricType::Gauge)?;
+        for (name, _, room) in &tables {
+            ConstGauge::new(*room).encode(metric.encode_family(&[("table", *name)])?)?;
+        }
+        let help = "Connections and datagrams that were refused, by reason";
+        let mut metric = encoder.encode_descriptor("sidestep_refusals", help, None, MetricType::Counter)?;
+        for reason in Reason::ALL {
+            let counter = ConstCounter::new(self.total(reason as u32));
+            counter.encode(metric.encode_family(&[("reason", reason.name())])?)?;
+        }
+        let help = "Sockets whose record did not fit, by what happened";
+        let mut metric = encoder.encode_descriptor("sidestep_sockets", help, None, MetricType::Counter)?;
+        for total in Total::ALL {
+            let counter = ConstCounter::new(self.total(total as u32));
+            counter.encode(metric.encode_family(&[("what", total.name())])?)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,146 @@
+//! What the agent tells over HTTP: its health, load balancers' questions, metrics.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `health` | when is the agent healthy? (pure) |
+//! | `healthz` | `/healthz` and `/livez` (HE-1, HE-2) |
+//! | `health_checks` | one listener for each health check node port (HE-3) |
+//! | `inspect` | `/metrics`, `/proxyMode`, `/configz` (HE-4) |
+//! | `metrics` | what is counted, and what is read from the tables when somebody asks |
+//! | `http`, `listen` | answering requests; listening, and trying again |
+//!
+//! Handlers read snapshots and never wait for the agent; the agent never waits for a client. What takes long
+//! (a scrape of all Services) runs on a thread of its own. A port that cannot be listened on is a problem
+//! that is named, and tried again every few seconds: nobody loses traffic for want of a metric.
+
+mod health;
+mod health_checks;
+mod healthz;
+mod http;
+mod inspect;
+mod listen;
+mod metrics;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio::task::JoinHandle;
+
+use self::{
+    health::Health, health_checks::HealthChecks, healthz::Healthz, inspect::Inspect, metrics::Metrics,
+};
+use crate::{
+    config::Settings,
+    dataplane::Tables,
+    plan::{Changes, Family, HealthCheck, Problem, Tally},
+};
+
+/// What all listeners know.
+#[derive(Debug)]
+struct Shared {
+    health: Mutex<Health>,
+    metrics: Metrics,
+    /// What cannot be listened on, by who wants to.
+    problems: Mutex<BTreeMap<String, Problem>>,
+}
+
+/// Takes a lock that nobody holds for long; what it guards is whole even if a holder panicked.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A task that ends with its owner.
+#[derive(Debug)]
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What was done about changes.
+#[derive(Debug)]
+pub struct Applied<'a> {
+    /// The changes.
+    pub changes: &'a Changes,
+    /// How long it took to install them.
+    pub took: Duration,
+    /// What had come in.
+    pub tally: Tally,
+    /// Whether load balancers may send new connections here (HE-1).
+    pub node_eligible: bool,
+    /// What load balancers ask about (HE-3).
+    pub health_checks: Vec<HealthCheck>,
+    /// How many problems there are.
+    pub problems: usize,
+}
+
+/// The listeners; dropping it closes them.
+#[derive(Debug)]
+pub struct Serve {
+    shared: Arc<Shared>,
+    health_checks: HealthChecks,
+    _tasks: Vec<Task>,
+}
+
+impl Serve {
+    /// Starts to listen. Fails only if the configuration says that it is to fail (CF-5).
+    pub fn start(settings: &Settings, pin_dir: &Path, node: &str, source: &str) -> anyhow::Result<Self> {
+        let families = if has_ipv6() { &[Family::V4, Family::V6][..] } else { &[Family::V4] };
+        let mut metrics = Metrics::new(node, source);
+        metrics.read_from(Tables::open(pin_dir)?);
+        let shared = Arc::new(Shared {
+            health: Mutex::new(Health::new(families, settings.patience)),
+            metrics,
+            problems: Mutex::default(),
+        });
+        let mut tasks = Vec::new();
+        if let Some(address) = settings.healthz {
+            let site = Healthz(Arc::clone(&shared));
+            let field = "healthzBindAddress";
+            tasks.push(listen::start(&shared, ("the agent", field), address, site, settings.bind_hard_fail)?);
+        }
+        if let Some(address) = settings.metrics {
+            let site = Inspect::new(Arc::clone(&shared), settings);
+            let field = "metricsBindAddress";
+            tasks.push(listen::start(&shared, ("the agent", field), address, site, settings.bind_hard_fail)?);
+        }
+        Ok(Self { health_checks: HealthChecks::new(Arc::clone(&shared)), shared, _tasks: tasks })
+    }
+
+    /// Changes have come in and are about to be applied.
+    pub fn queued(&self) {
+        let now = Timestamp::now();
+        lock(&self.shared.health).queued(now);
+        self.shared.metrics.queued(now);
+    }
+
+    /// They have been applied.
+    pub fn applied(&mut self, applied: Applied<'_>) {
+        let now = Timestamp::now();
+        self.shared.metrics.applied(&applied, now);
+        let mut health = lock(&self.shared.health);
+        health.applied(now);
+        health.set_node_eligible(applied.node_eligible);
+        drop(health);
+        self.health_checks.set(applied.health_checks);
+    }
+
+    /// What cannot be listened on.
+    pub fn problems(&self) -> Vec<Problem> {
+        lock(&self.shared.problems).values().cloned().collect()
+    }
+}
+
+/// IN-10: whether the kernel has IPv6, on some interface at least.
+fn has_ipv6() -> bool {
+    std::fs::read_to_string("/proc/net/if_inet6").is_ok_and(|interfaces| !interfaces.is_empty())
+}

@@ -1,0 +1,73 @@
+//! A process that ends when this one does, however this one ends.
+//!
+//! The kernel ties a child to the *thread* that started it (`PR_SET_PDEATHSIG`), so that thread lives as long as the child
+//! is wanted. The child inherits nothing but its three standard descriptors: not, say, the lock under which a build
+//! runs its tests.
+
+use std::{
+    io,
+    os::unix::process::CommandExt,
+    process::{Child, Command},
+    sync::{
+        Arc,
+        mpsc::{Sender, channel},
+    },
+    thread::{self, JoinHandle},
+};
+
+use anyhow::{Context, Result};
+
+use crate::namespace::Namespace;
+
+/// The process. Dropping this ends it at once if it still runs.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// The process, to wait for.
+    pub(crate) child: Child,
+    alive: Option<Sender<()>>,
+    keeper: Option<JoinHandle<()>>,
+}
+
+impl Kept {
+    /// Starts `command` in a namespace.
+    pub(crate) fn start(mut command: Command, namespace: Arc<Namespace>) -> Result<Self> {
+        // SAFETY: between fork and exec only two system calls are made, and nothing is allocated.
+        unsafe { command.pre_exec(cut_ties) };
+        let (alive, gone) = channel::<()>();
+        let (started, start) = channel();
+        let keeper = thread::Builder::new().name("keeper".to_owned()).spawn(move || {
+            let child = namespace.enter().and_then(|()| Ok(command.spawn()?));
+            if started.send(child).is_ok() {
+                // Nothing is ever sent: this ends when the sender is dropped.
+                let _ = gone.recv();
+            }
+        })?;
+        let child = start.recv().context("the keeper's answer")?;
+        let child = child.context("starting sidestep")?;
+        Ok(Self { child, alive: Some(alive), keeper: Some(keeper) })
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.alive = None;
+        if let Some(keeper) = self.keeper.take() {
+            let _ = keeper.join();
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn cut_ties() -> io::Result<()> {
+    /// `CLOSE_RANGE_CLOEXEC`, 5.11; where the kernel has it not, descriptors are inherited as ever.
+    const CLOEXEC: libc::c_uint = 4;
+    // SAFETY: neither call takes a pointer.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, CLOEXEC);
+        if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! A container sees a cgroup that looks like the root, and may have a BPF file system of its own: the agent tells
+//! them from the node's, and refuses to serve nobody.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    time::Duration,
+};
+
+use serde_json::Value;
+use sidestep_tests::{agent, cgroup, eventually::wait_for, skip};
+
+/// An ordinary cgroup below this process's own; removed on drop.
+struct Pod {
+    cgroup: PathBuf,
+}
+
+impl Pod {
+    fn new(name: &str) -> Self {
+        let own = cgroup::own_directory().expect("a cgroup");
+        let cgroup = own.join(format!("ss-{}-{name}", std::process::id()));
+        fs::create_dir(&cgroup).expect("a cgroup");
+        Self { cgroup }
+    }
+
+    /// Runs `script` as a container's first process would be: in cgroup and mount namespaces of its own. In it,
+    /// `$sidestep` is the binary and `$mount` where cgroup2 is.
+    fn run(&self, script: &str) -> Output {
+        let enter = r#"echo $$ > "$cgroup/cgroup.procs" &&
+            exec timeout 20 unshare --cgroup --mount --propagation slave sh -ec "$script""#;
+        let own = cgroup::own_directory().expect("a cgroup");
+        let mount = own.ancestors().filter(|path| path.join("cgroup.controllers").exists()).last();
+        let mut command = Command::new("sh");
+        command.args(["-c", enter]).env("cgroup", &self.cgroup).env("script", script);
+        // As every pod has it. Elsewhere PID 1 tells, which some machines hide from their root.
+        command.env("KUBERNETES_SERVICE_HOST", "10.96.0.1");
+        command.env("mount", mount.expect("cgroup2")).env("sidestep", agent::binary().expect("a binary"));
+        command.output().expect("sh")
+    }
+
+    /// What doctor says of `check` after `script`.
+    fn check(&self, script: &str, check: &str) -> (String, String) {
+        let output = self.run(&format!("{script}\n\"$sidestep\" doctor --output json || true"));
+        let text = String::from_utf8_lossy(&output.stdout);
+        let checks: Vec<Value> = serde_json::from_str(&text)
+            .unwrap_or_else(|error| panic!("{error}: {text}{}", String::from_utf8_lossy(&output.stderr)));
+        let found = checks.iter().find(|found| found["name"] == check).expect("the check");
+        let field = |name: &str| found[name].as_str().expect("text").to_owned();
+        (field("outcome"), field("detail"))
+    }
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        let gone = || fs::remove_dir(&self.cgroup).is_ok();
+        if let Err(error) = wait_for(Duration::from_secs(2), "the cgroup to be empty", gone) {
+            eprintln!("{}: {error:#}", self.cgroup.display());
+        }
+    }
+}
+
+/// The container's own view takes the place of the machine's.
+const OWN_CGROUP: &str = r#"umount -l "$mount" && mount -t cgroup2 none "$mount""#;
+
+#[test]
+fn in_a_private_cgroup_namespace_the_agent_refuses_to_start() {
+    if let Some(reason) = skip::missing() {
+        skip!("{reason}");
+    }
+    let pod = Pod::new("refuse");
+    let folder = tempfile::tempdir().expect("a folder");
+    let arguments = format!("--manifests {0} --run-dir {0}", folder.path().display());
+    let output =
+        pod.run(&format!("{OWN_CGROUP}\nexec \"$sidestep\" run {arguments} --pin-dir /sys/fs/bpf/{PINS}"));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("is this container's and not the node's") && text.contains("hostPath"), "{text}");
+    assert!(!Path::new("/sys/fs/bpf").join(PINS).exists(), "nothing was made");
+    let (outcome, detail) = pod.check(OWN_CGROUP, "cgroup2");
+    assert_eq!(outcome, "failed", "{detail}");
+}
+
+/// A pin directory that no agent gets to make.
+const PINS: &str = "ss-refused";
+
+#[test]
+fn the_nodes_cgroup_is_found_where_it_was_mounted_into_the_container() {
+    if let Some(reason) = skip::missing() {
+        skip!("{reason}");
+    }
+    let pod = Pod::new("given");
+    let folder = tempfile::tempdir().expect("a folder");
+    let given = folder.path().join("cgroup");
+    fs::create_dir(&given).expect("a folder");
+    let script = format!("mount --bind \"$mount\" {}\n{OWN_CGROUP}", given.display());
+    assert_eq!(pod.check(&script, "cgroup2"), ("ok".to_owned(), given.display().to_string()));
+}
+
+#[test]
+fn a_bpf_file_system_of_the_containers_own_is_refused() {
+    if let Some(reason) = skip::missing() {
+        skip!("{reason}");
+    }
+    let pod = Pod::new("bpffs");
+    let (outcome, detail) = pod.check("mount -t bpf none /sys/fs/bpf", "bpffs");
+    assert!(outcome == "failed" && detail.contains("this container's own"), "{outcome}: {detail}");
+    let (outcome, detail) = pod.check("mount --make-shared /sys/fs/bpf", "bpffs");
+    assert_ne!(outcome, "failed", "{detail}");
+}

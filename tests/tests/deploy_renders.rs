@@ -1,0 +1,182 @@
+//! What `kubectl apply -k deploy/overlays/…` sends: each overlay renders, to objects that an API server would take
+//! and that say what the agent needs.
+
+use std::{path::Path, process::Command};
+
+use k8s_openapi::{
+    api::{
+        apps::v1::DaemonSet,
+        core::v1::{ConfigMap, Container, PodSpec, ServiceAccount, Volume},
+        rbac::v1::ClusterRoleBinding,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use proxy_agent::dataplane::{Capacity, MAPS};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use sidestep_tests::skip;
+
+/// Names the kubectl to use; `cargo xtask test` sets it.
+const KUBECTL: &str = "SIDESTEP_KUBECTL";
+
+/// The objects of an overlay, or why they cannot be had here.
+fn render(overlay: &str) -> Result<Vec<Value>, String> {
+    let kubectl = std::env::var_os(KUBECTL).unwrap_or_else(|| "kubectl".into());
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/overlays").join(overlay);
+    let output = Command::new(&kubectl).arg("kustomize").arg(&folder).output();
+    let output = output.map_err(|error| format!("{}: {error}", kubectl.display()))?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && errors.is_empty(), "{overlay}: {errors}");
+    let text = String::from_utf8(output.stdout).expect("YAML is UTF-8");
+    Ok(serde_saphyr::from_multiple(&text).expect("YAML"))
+}
+
+/// The only object of a kind. Nothing in it may be unknown to the type: a misspelt field is dropped by decoding.
+fn only<T: DeserializeOwned + serde::Serialize>(objects: &[Value], kind: &str) -> T {
+    let found: Vec<&Value> = objects.iter().filter(|object| object["kind"] == kind).collect();
+    let [object] = found[..] else { panic!("{} objects of kind {kind}", found.len()) };
+    let typed: T = serde_json::from_value(object.clone()).unwrap_or_else(|error| panic!("{kind}: {error}"));
+    assert_eq!(&serde_json::to_value(&typed).expect("JSON"), object, "{kind}");
+    typed
+}
+
+fn name(metadata: &ObjectMeta) -> &str {
+    metadata.name.as_deref().expect("a name")
+}
+
+fn mebibytes(quantity: &str) -> u64 {
+    quantity.strip_suffix("Mi").and_then(|number| number.parse().ok()).expect("a quantity in Mi")
+}
+
+fn overlay(overlay: &str, server: &str) {
+    let objects = match render(overlay) {
+        Ok(objects) => objects,
+        Err(reason) => skip!("kubectl is needed: {reason}"),
+    };
+    assert_eq!(objects.len(), 4, "{objects:?}");
+    let account: ServiceAccount = only(&objects, "ServiceAccount");
+    let binding: ClusterRoleBinding = only(&objects, "ClusterRoleBinding");
+    let config: ConfigMap = only(&objects, "ConfigMap");
+    let daemon_set: DaemonSet = only(&objects, "DaemonSet");
+
+    assert_eq!(binding.role_ref.name, "system:node-proxier");
+    let subject = &binding.subjects.expect("subjects")[0];
+    assert_eq!(
+        (subject.name.as_str(), &subject.namespace),
+        (name(&account.metadata), &account.metadata.namespace)
+    );
+    assert_eq!(config.data.expect("data")["server"], server);
+
+    let spec = daemon_set.spec;
+    // An API server refuses a selector that does not match the template.
+    let labels = spec.template.metadata.and_then(|metadata| metadata.labels).expect("labels");
+    for (key, value) in spec.selector.match_labels.expect("a selector") {
+        assert_eq!(labels.get(&key), Some(&value));
+    }
+    let pod = spec.template.spec.expect("a pod");
+    assert_eq!(pod.service_account_name.as_deref(), Some(name(&account.metadata)));
+    node(&pod);
+    let [agent] = &pod.containers[..] else { panic!("one container") };
+    agent_container(agent, name(&config.metadata));
+    let [mount] = pod.init_containers.as_deref().expect("an init container") else { panic!("one") };
+    assert_eq!(mount.args, Some(vec!["mount".to_owned()]));
+    assert_eq!(mount.image, agent.image);
+    for container in [agent, mount] {
+        mounts(container, pod.volumes.as_deref().expect("volumes"));
+    }
+}
+
+/// Everywhere, before anything else, and with nothing of the cluster's that is not there yet.
+fn node(pod: &PodSpec) {
+    assert_eq!(pod.host_network, Some(true));
+    assert_eq!(pod.host_pid, None);
+    assert_eq!(pod.dns_policy.as_deref(), Some("Default"));
+    assert_eq!(pod.priority_class_name.as_deref(), Some("system-node-critical"));
+    let tolerations = pod.tolerations.as_deref().expect("tolerations");
+    let all = |toleration: &k8s_openapi::api::core::v1::Toleration| {
+        toleration.operator.as_deref() == Some("Exists")
+            && toleration.key.is_none()
+            && toleration.effect.is_none()
+    };
+    assert!(tolerations.iter().any(all), "{tolerations:?}");
+}
+
+fn agent_container(agent: &Container, config: &str) {
+    let env = agent.env.as_deref().expect("variables");
+    let source = |name: &str| {
+        let variable = env.iter().find(|variable| variable.name == name).expect("the variable");
+        variable.value_from.as_ref().expect("a source")
+    };
+    let node = source("NODE_NAME").field_ref.as_ref().expect("a field");
+    assert_eq!(node.field_path, "spec.nodeName");
+    let server = source("SIDESTEP_SERVER").config_map_key_ref.as_ref().expect("a ConfigMap's key");
+    assert_eq!((server.name.as_str(), server.key.as_str()), (config, "server"));
+
+    let security = agent.security_context.as_ref().expect("a security context");
+    assert_eq!(security.privileged, Some(false));
+    assert_eq!(security.read_only_root_filesystem, Some(true));
+    let capabilities = security.capabilities.as_ref().expect("capabilities");
+    assert_eq!(capabilities.drop, Some(vec!["ALL".to_owned()]));
+    let expected = ["BPF", "NET_ADMIN", "PERFMON", "SYS_ADMIN", "SYS_RESOURCE"].map(str::to_owned);
+    assert_eq!(capabilities.add, Some(expected.to_vec()));
+
+    let port = agent.ports.iter().flatten().find(|port| port.name.as_deref() == Some("health"));
+    assert_eq!(port.map(|port| port.container_port), Some(10256));
+    for (probe, path) in [(&agent.liveness_probe, "/livez"), (&agent.readiness_probe, "/healthz")] {
+        let get = probe.as_ref().and_then(|probe| probe.http_get.as_ref()).expect("a probe");
+        assert_eq!(get.path.as_deref(), Some(path));
+    }
+
+    let limits = agent.resources.as_ref().and_then(|resources| resources.limits.as_ref()).expect("limits");
+    let (limit, needed) = (mebibytes(&limits["memory"].0), memory() >> 20);
+    assert!((needed..needed * 3 / 2).contains(&limit), "the limit is {limit} Mi, needed are {needed}");
+}
+
+/// What the manifest's comment adds up, from the tables themselves.
+fn memory() -> u64 {
+    let Capacity { services, frontends, endpoints } = Capacity::default();
+    let tables = MAPS.iter().map(|map| {
+        let (key, value) = (map.key as u64, map.value as u64);
+        let hash = |entries: u32| (16 + (48 + key + value + 8).next_multiple_of(32)) * u64::from(entries);
+        match map.name {
+            "FRONTENDS" | "ADDRESSES" => hash(frontends),
+            "NAMES" => (16 + (48 + key + value + 8).next_power_of_two()) * u64::from(services),
+            "SERVICES" => value * u64::from(services),
+            "COUNTERS" => 4 * value * u64::from(services),
+            "ENDPOINTS" | "ENDPOINT_STATE" => value * u64::from(endpoints),
+            "AFFINITY" | "OVERFLOW" => (16 + 48 + key + value) << 16,
+            _ => 0,
+        }
+    });
+    // And 2^17 sockets, and the agent itself.
+    tables.sum::<u64>() + (384 << 17) + (60 << 20)
+}
+
+/// Each mount has its volume, and what is mounted on the node later is seen here.
+fn mounts(container: &Container, volumes: &[Volume]) {
+    for (volume, host) in [("cgroup", "/sys/fs/cgroup"), ("bpf", "/sys/fs/bpf"), ("run", "/run/sidestep")] {
+        let found = volumes.iter().find(|found| found.name == volume).expect("the volume");
+        assert_eq!(found.host_path.as_ref().expect("a hostPath").path, host);
+        let mount = container.volume_mounts.iter().flatten().find(|mount| mount.name == volume);
+        let propagation = mount.and_then(|mount| mount.mount_propagation.as_deref());
+        assert!(
+            matches!(propagation, Some("HostToContainer" | "Bidirectional")),
+            "{volume}: {propagation:?}"
+        );
+    }
+}
+
+#[test]
+fn the_overlay_for_kubeadm_renders_valid_objects() {
+    overlay("kubeadm", "https://control-plane.example:6443");
+}
+
+#[test]
+fn the_overlay_for_k3s_renders_valid_objects() {
+    overlay("k3s", "https://127.0.0.1:6444");
+}
+
+#[test]
+fn the_overlay_for_kind_renders_valid_objects() {
+    overlay("kind", "https://kind-control-plane:6443");
+}

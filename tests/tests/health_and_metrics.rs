@@ -1,0 +1,192 @@
+//! What the agent tells over HTTP: its health, load balancers' questions, and metrics.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    thread,
+    time::Duration,
+};
+
+use sidestep_tests::{
+    cluster,
+    cluster::{Cluster, at, service, slice},
+    eventually,
+    eventually::wait_for,
+    report::Report,
+    topology::{NODE_V4, NODE_V6},
+    traffic::ask,
+};
+
+/// A GET; the whole answer, or nothing if nobody listens.
+fn get(address: SocketAddr, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+fn status(answer: Option<&String>) -> Option<u16> {
+    answer?.split(' ').nth(1)?.parse().ok()
+}
+
+const TAINTED: &str = "apiVersion: v1
+kind: Node
+metadata: {name: lab-node}
+spec: {taints: [{key: ToBeDeletedByClusterAutoscaler, effect: NoSchedule}]}
+status: {addresses: [{type: InternalIP, address: 192.0.2.10}, {type: InternalIP, address: '2001:db8:192::10'}]}
+";
+
+const LOAD_BALANCER: &str = "apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: default}
+spec:
+  type: LoadBalancer
+  clusterIP: 10.96.0.10
+  clusterIPs: [10.96.0.10, 'fd00:10:96::10']
+  ipFamilies: [IPv4, IPv6]
+  externalTrafficPolicy: Local
+  healthCheckNodePort: 32000
+  ports: [{name: http, port: 80, protocol: TCP}, {name: dns, port: 53, protocol: UDP}]
+";
+
+/// HE-1, HE-2: a load balancer outside is told when the node is about to go; the kubelet is not.
+#[test]
+fn health_follows_the_node() {
+    let cluster = cluster!(0);
+    let _agent = cluster.lab.agent().expect("an agent");
+    let outside = cluster.lab.other_node();
+    let health = |path: &str| outside.run(|| get(SocketAddr::from((NODE_V4, 10256)), path));
+    eventually("healthy", || status(health("/healthz").as_ref()) == Some(200));
+    let answer = health("/healthz").expect("an answer");
+    assert!(answer.contains("200 OK") && answer.contains("lastUpdated"), "{answer}");
+
+    cluster.lab.manifests().write_text("node.yaml", TAINTED).expect("manifests");
+    eventually("the node is about to go", || status(health("/healthz").as_ref()) == Some(503));
+    assert_eq!(status(health("/livez").as_ref()), Some(200));
+
+    // A Node that is deleted stays what it was last.
+    cluster.lab.manifests().write("node.yaml", &[&sidestep_tests::manifest::Node::lab()]).expect("manifests");
+    eventually("the node stays", || status(health("/healthz").as_ref()) == Some(200));
+    cluster.lab.manifests().remove("node.yaml").expect("removed");
+    thread::sleep(Duration::from_millis(500));
+    assert_eq!(status(health("/healthz").as_ref()), Some(200));
+}
+
+/// HE-3: each family has its port; it says how many ready endpoints are here, and goes with the Service.
+#[test]
+fn a_load_balancer_is_told_where_endpoints_are() {
+    let cluster = cluster!(2);
+    let manifests = cluster.lab.manifests();
+    manifests.write_text("web.yaml", LOAD_BALANCER).expect("manifests");
+    let [a, b] = [0, 1].map(|number: usize| cluster.backends[number].place.v4);
+    cluster.endpoints("web", &slice("web").ready(a).ready(b)).expect("manifests");
+    let _agent = cluster.lab.agent().expect("an agent");
+    let outside = cluster.lab.other_node();
+    let asked = |address: SocketAddr| outside.run(|| get(address, "/healthz"));
+    let (v4, v6) = (SocketAddr::from((NODE_V4, 32000)), SocketAddr::from((NODE_V6, 32000)));
+    eventually("two endpoints are here", || status(asked(v4).as_ref()) == Some(200));
+    let answer = asked(v4).expect("an answer");
+    assert!(answer.contains("x-load-balancing-endpoint-weight: 2"), "{answer}");
+    assert!(answer.contains("\"localEndpoints\":2"), "{answer}");
+    assert_eq!(status(asked(v6).as_ref()), Some(503), "no endpoint of IPv6 is here");
+
+    cluster.endpoints("web", &slice("web").on_node("another-node").ready(a).ready(b)).expect("manifests");
+    eventually("none is here", || status(asked(v4).as_ref()) == Some(503));
+    manifests.remove("web.yaml").expect("removed");
+    eventually("nobody listens", || asked(v4).is_none() && asked(v6).is_none());
+}
+
+/// HE-4: metrics of each Service, and the names that dashboards know.
+#[test]
+fn metrics_count_what_happened_to_each_service() {
+    let cluster = cluster!(2);
+    cluster.serve("web", &service("web", &["10.96.0.10"])).expect("manifests");
+    cluster.lab.manifests().write("empty.yaml", &[&service("empty", &["10.96.0.99"])]).expect("manifests");
+    let _agent = cluster.lab.agent().expect("an agent");
+    cluster.client.run(|| {
+        (0..5).for_each(|_| drop(ask(at("10.96.0.10:80")).expect("an answer")));
+        assert!(ask(at("10.96.0.99:80")).is_err());
+    });
+    let metrics = metrics(&cluster);
+    let of = |metric: &str, service: &str, port: &str, protocol: &str| {
+        format!(
+            "{metric}{{namespace=\"default\",service=\"{service}\",port=\"{port}\",protocol=\"{protocol}\",ip_family=\"IPv4\"}}"
+        )
+    };
+    for (name, value) in [
+        (of("sidestep_service_connections_total", "web", "http", "TCP"), "5"),
+        (of("sidestep_service_connections_total", "web", "dns", "UDP"), "0"),
+        (of("sidestep_service_refusals_total", "empty", "http", "TCP"), "1"),
+        (of("sidestep_service_endpoints", "web", "http", "TCP"), "2"),
+        (of("sidestep_service_endpoints", "empty", "http", "TCP"), "0"),
+        ("sidestep_table_entries{table=\"services\"}".into(), "4"),
+        ("sidestep_table_entries{table=\"frontends\"}".into(), "4"),
+        ("sidestep_table_entries{table=\"endpoints\"}".into(), "4"),
+        ("sidestep_refusals_total{reason=\"no-endpoints\"}".into(), "1"),
+        ("sidestep_problems".into(), "0"),
+        ("sidestep_synced".into(), "1"),
+        ("kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"}".into(), "1"),
+        ("kubeproxy_sync_proxy_rules_service_changes_total".into(), "2"),
+        ("kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy=\"internal\"}".into(), "0"),
+    ] {
+        let line = format!("{name} {value}\n");
+        assert!(metrics.contains(&line), "{line}is not in\n{metrics}");
+    }
+}
+
+/// The latency objective counts from the annotation of the endpoints controller.
+#[test]
+fn network_programming_time_counts_from_the_trigger() {
+    let cluster = cluster!(1);
+    cluster.serve("web", &service("web", &["10.96.0.10"])).expect("manifests");
+    let _agent = cluster.lab.agent().expect("an agent");
+    let count = "kubeproxy_network_programming_duration_seconds_count";
+    assert!(metrics(&cluster).contains(&format!("{count} 0\n")));
+    // A time that is to come is one that the agent has not been started after.
+    let slice = slice("web").ready(cluster.backends[0].place.v4).to_string();
+    let annotated = slice.replace(
+        "metadata:\n",
+        "metadata:\n  annotations: {endpoints.kubernetes.io/last-change-trigger-time: '2999-01-01T00:00:00.5Z'}\n",
+    );
+    cluster
+        .lab
+        .manifests()
+        .write_text("more.yaml", &annotated.replace("web-ipv4", "web-more"))
+        .expect("manifests");
+    eventually("one change is counted", || metrics(&cluster).contains(&format!("{count} 1\n")));
+}
+
+/// CF-17: a change of the configuration file ends the agent, politely; unknown fields are named (CF-6).
+#[test]
+fn a_change_of_the_configuration_ends_the_agent() {
+    let cluster = cluster!(0);
+    let file = cluster.lab.run_directory().join("kube-proxy.conf");
+    let text = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n\
+                hostnameOverride: LAB-NODE\nhealthzBindAddress: 127.0.0.1:10300\nfoo: bar\n";
+    fs::write(&file, text).expect("written");
+    let (manifests, path) = (cluster.lab.manifests(), file.to_str().expect("a path"));
+    let arguments = ["run", "--config", path, "--manifests", manifests.directory().to_str().expect("a path")];
+    thread::scope(|scope| {
+        let run = scope.spawn(|| cluster.lab.sidestep(&arguments).expect("the agent runs"));
+        let directory = cluster.lab.run_directory();
+        let limit = Duration::from_secs(20);
+        let synced = wait_for(limit, "synced", || Report::read(&directory).is_ok_and(|report| report.synced));
+        let report = Report::read(&directory);
+        let health = cluster.lab.node().run(|| get(at("127.0.0.1:10300"), "/healthz"));
+        // Whatever has gone wrong, the agent has to end.
+        fs::write(&file, format!("{text}oomScoreAdj: 0\n")).expect("written");
+        let output = run.join().expect("it ends");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        synced.expect("synced");
+        assert_eq!(status(health.as_ref()), Some(200), "{health:?}");
+        assert!(report.expect("a report").names("kube-proxy.conf", "foo"));
+    });
+}
+
+/// What a scraper on the node gets.
+fn metrics(cluster: &Cluster) -> String {
+    cluster.lab.node().run(|| get(at("127.0.0.1:10249"), "/metrics")).expect("metrics")
+}

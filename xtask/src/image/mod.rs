@@ -1,0 +1,67 @@
+//! `cargo xtask image`: the agent as a container image, in one file and without a container engine.
+
+mod archive;
+mod layer;
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+
+use crate::build::{agent::Profile, freestanding, kernel};
+use crate::setup::{self, Need};
+use crate::{progress, workspace};
+
+/// The image's name, as `deploy/base` has it.
+const NAME: &str = concat!("ghcr.io/sidestep-proxy/sidestep:", env!("CARGO_PKG_VERSION"));
+
+/// Where the image goes, and its name.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Name and tag
+    #[arg(long, default_value = NAME)]
+    name: String,
+    /// The file to write [default: target/image/sidestep.tar]
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// Builds the static agent, wraps it, and says how to load the file.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    setup::ensure(&[Need::KernelBuild])?;
+    kernel::build()?;
+    let binary = freestanding::build(&["proxy-agent"], Profile::Release)?.join("sidestep");
+    let bytes = fs::read(&binary).with_context(|| format!("cannot read {}", binary.display()))?;
+    let path = args.output.clone().unwrap_or_else(default_path);
+    let digest = progress::step("the image", || {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        }
+        let image = archive::Image::new(&args.name, layer::build(&bytes)?)?;
+        fs::write(&path, image.archive()?).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(image.digest().to_string())
+    })?;
+    let file = path.display();
+    println!("{}\n{digest}\n{file}: {} MB", args.name, fs::metadata(&path)?.len() / 1_000_000);
+    println!("containerd, k3s  ctr --namespace k8s.io images import {file}   (on each node; k3s: `k3s ctr`)");
+    println!("kind             kind load image-archive {file}");
+    println!("docker           docker load --input {file}");
+    println!("a registry       skopeo copy oci-archive:{file} docker://REGISTRY/NAME:TAG");
+    Ok(())
+}
+
+/// Where tests look for the image too.
+pub(crate) fn default_path() -> PathBuf {
+    workspace::target("image/sidestep.tar")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_daemon_set_runs_the_image_that_is_built() {
+        let manifest = crate::workspace::path("deploy/base/daemonset.yaml");
+        let text = std::fs::read_to_string(&manifest).unwrap();
+        let images: Vec<&str> = text.lines().filter_map(|line| line.trim().strip_prefix("image: ")).collect();
+        assert!(!images.is_empty() && images.iter().all(|image| *image == super::NAME), "{images:?}");
+    }
+}
