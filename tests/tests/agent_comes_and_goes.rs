@@ -91,3 +91,19 @@ fn a_second_agent_is_refused() {
     assert!(!output.status.success() && message.contains("another agent"), "{}: {message}", output.status);
     cluster.client.run(|| ask(at(TCP))).expect("the first one is not disturbed");
 }
+
+/// The tables have one writer, whatever run directory a second agent is given; and are not removed under it.
+#[test]
+fn a_second_agent_and_a_cleanup_are_refused_while_an_agent_runs() {
+    let cluster = cluster!(1);
+    let _agent = start(&cluster);
+    let elsewhere = cluster.lab.run_directory().join("elsewhere");
+    let elsewhere = elsewhere.to_str().expect("a path in UTF-8");
+    for command in [&["cleanup"][..], &["run", "--manifests", "/"]] {
+        let arguments: Vec<&str> = command.iter().copied().chain(["--run-dir", elsewhere]).collect();
+        let output = cluster.lab.sidestep(&arguments).expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("an agent runs with the tables"), "{said}");
+    }
+    cluster.client.run(|| ask(at(TCP))).expect("Services work on");
+}

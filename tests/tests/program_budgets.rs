@@ -14,8 +14,8 @@ const BUDGETS: [(&str, u32); 9] = [
     ("sendmsg4", 4_400),
     ("sendmsg6", 4_300),
     // Connected UDP also enters its namespace in NAMESPACES: one more branch, walked for each way to get there.
-    ("connect4", 4_250),
-    ("connect6", 4_400),
+    ("connect4", 2_500),
+    ("connect6", 2_650),
 ];
 
 #[test]

@@ -3,8 +3,8 @@
 use sidestep_tests::{
     cluster,
     cluster::{Cluster, at, service, spread},
-    skip,
-    traffic::Asker,
+    eventually, skip,
+    traffic::{Asker, is_refused},
 };
 
 fn dns(cluster: &Cluster) -> sidestep_tests::Agent {
@@ -96,5 +96,42 @@ fn an_ipv6_socket_connects_with_an_ipv4_address() {
         let mapped = at("[::ffff:10.96.0.53]:53");
         assert_eq!(asker.socket().peer_addr().expect("a peer"), mapped);
         assert_eq!(asker.ask_peer().expect("an answer").1, mapped);
+    });
+}
+
+/// A datagram that names the Service on a socket that is connected to it goes to the connected endpoint: the
+/// kernel takes answers from nobody else.
+#[test]
+fn a_connected_socket_may_name_its_service_again() {
+    let cluster = cluster!(3);
+    let _agent = dns(&cluster);
+    let vip = at("10.96.0.53:53");
+    cluster.client.run(|| {
+        for _ in 0..20 {
+            let asker = Asker::for_address(vip).expect("a socket");
+            asker.connect(vip).expect("connect");
+            let (first, _) = asker.ask_peer().expect("an answer");
+            let (again, source) = asker.ask(vip).expect("an answer, although the socket is connected");
+            assert_eq!((again.server, source), (first.server, vip));
+        }
+    });
+}
+
+/// A connect that is refused leaves the socket where it was, and so what it calls its peer.
+#[test]
+fn a_refused_connect_leaves_the_connected_peer() {
+    let cluster = cluster!(1);
+    let _agent = dns(&cluster);
+    cluster.lab.manifests().write("empty.yaml", &[&service("empty", &["10.96.0.99"])]).expect("manifests");
+    let (vip, empty) = (at("10.96.0.53:53"), at("10.96.0.99:53"));
+    eventually("the Service without endpoints is there", || {
+        cluster.client.run(|| is_refused(&Asker::for_address(empty).and_then(|asker| asker.connect(empty))))
+    });
+    cluster.client.run(|| {
+        let asker = Asker::for_address(vip).expect("a socket");
+        asker.connect(vip).expect("connect");
+        assert!(is_refused(&asker.connect(empty)));
+        assert_eq!(asker.socket().peer_addr().expect("a peer"), vip);
+        assert_eq!(asker.ask_peer().expect("an answer").1, vip);
     });
 }

@@ -23,6 +23,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             report.pid
         );
     }
+    if dataplane::abi_dir(pin_dir).exists() {
+        // Whichever run directory its agent has.
+        drop(dataplane::lock(pin_dir)?);
+    }
     let removed = dataplane::cleanup(pin_dir)?;
     for path in &removed {
         println!("removed {}", path.display());

@@ -117,7 +117,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn explain(tables: &Tables, key: &FrontendKey, client: &Client) -> Explanation {
-    let recorder = Recorder { tables, steps: RefCell::default() };
+    let unknown_client = client.cookie == 0 && client.scope == Scope::Inside;
+    let recorder = Recorder { tables, unknown_client, steps: RefCell::default() };
     let decision = select(&recorder, key, client, monotonic_nanoseconds, || 0);
     let (service, name, reason, endpoint, because) = match decision {
         Decision::NotService => {
@@ -215,6 +216,8 @@ fn monotonic_nanoseconds() -> u64 {
 /// The tables, with a note of every lookup.
 struct Recorder<'a> {
     tables: &'a Tables,
+    /// Whether the client is named by an address: affinity at sockets is by network namespace (ST-9).
+    unknown_client: bool,
     steps: RefCell<Steps>,
 }
 
@@ -307,6 +310,14 @@ impl proxy_common::Tables for Recorder<'_> {
 
     fn affinity(&self, key: &AffinityKey) -> Option<Affinity> {
         let affinity = self.tables.affinity(key);
+        if self.unknown_client {
+            self.note(
+                "AFFINITY",
+                "client",
+                "not known for an address: name the client as pid:N or netns:PATH",
+            );
+            return affinity;
+        }
         let text = affinity
             .map_or("no earlier connection".to_owned(), |found| format!("endpoint id {}", found.endpoint));
         self.note("AFFINITY", "client", text);

@@ -7,7 +7,7 @@ use std::{net::IpAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
-use nix::ifaddrs::getifaddrs;
+use nix::{fcntl::Flock, ifaddrs::getifaddrs};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{SignalKind, signal},
@@ -138,6 +138,8 @@ struct Agent {
     planner: Planner,
     dataplane: Dataplane,
     ebpf: aya::Ebpf,
+    /// Held as long as this agent writes the tables.
+    _tables_lock: Flock<std::fs::File>,
     options: Options,
     run_dir: RunDir,
     report: Report,
@@ -172,6 +174,14 @@ impl Agent {
         if let Err(error) = std::fs::write("/proc/self/oom_score_adj", settings.oom_score_adj.to_string()) {
             debug!(%error, score = settings.oom_score_adj, "the kernel's choice when memory is short stays");
         }
+        let processes = options.cgroup_root.join("cgroup.procs");
+        anyhow::ensure!(
+            processes.exists(),
+            "--cgroup-root {} is not a directory of cgroup2: {} is missing",
+            options.cgroup_root.display(),
+            processes.display()
+        );
+        let tables_lock = dataplane::lock(pin_dir)?;
         let mut ebpf = dataplane::load(&options)?;
         if options.program_log {
             follow_program_log(&mut ebpf)?;
@@ -206,6 +216,7 @@ impl Agent {
             planner,
             dataplane,
             ebpf,
+            _tables_lock: tables_lock,
             options,
             run_dir,
             report,

@@ -131,8 +131,13 @@ impl Dataplane {
             }
         }
         if changes.complete {
+            // An orphan that a plan has named leads to that plan's Service by now.
+            let wanted: HashSet<&FrontendKey> =
+                changes.install.iter().flat_map(|plan| &plan.frontends).map(|(key, _)| key).collect();
             for key in std::mem::take(&mut self.orphans) {
-                self.delete_frontend(&key, None);
+                if !wanted.contains(&key) {
+                    self.delete_frontend(&key, None);
+                }
             }
             let planned: HashSet<Address> = changes.addresses.iter().map(|(address, _)| *address).collect();
             let strays: Vec<Address> =

@@ -14,6 +14,7 @@ use aya::{
     maps::MapInfo,
     programs::{CgroupAttachMode, Program, ProgramError, links::FdLink},
 };
+use nix::fcntl::{Flock, FlockArg};
 use proxy_common::counters::SHARDS;
 
 use super::{Error, MAPS, abi_dir, bpf, ensure_bpffs, has_set_retval, netns_cookie};
@@ -205,8 +206,17 @@ pub fn attach(ebpf: &mut Ebpf, options: &Options) -> Result<(), Error> {
         let pin = link_pin(&options.pin_dir, hook);
         let program = program(ebpf, hook)?;
         if pin.exists() {
-            bpf::replace_program(&pin, program)?;
-            continue;
+            match bpf::replace_program(&pin, program) {
+                Ok(()) => {
+                    in_place(program, hook, options)?;
+                    continue;
+                }
+                // Its cgroup is gone, and with it what the link attached: begin anew.
+                Err(Error::System { source, .. }) if source.raw_os_error() == Some(libc::ENOLINK) => {
+                    fs::remove_file(&pin).map_err(Error::system("unlink", &pin))?;
+                }
+                Err(error) => return Err(error),
+            }
         }
         let link = link(program, &cgroup).map_err(|error| exclusive(error, cgroup_root, hook))?;
         link.pin(&pin).map_err(|error| Error::System {
@@ -216,6 +226,39 @@ pub fn attach(ebpf: &mut Ebpf, options: &Options) -> Result<(), Error> {
         })?;
     }
     Ok(())
+}
+
+/// Checks that a pinned link attaches our program where the options say.
+fn in_place(program: &Program, hook: &Hook, options: &Options) -> Result<(), Error> {
+    let info =
+        program.info().map_err(|source| Error::Program { action: "ask for", program: hook.name, source })?;
+    if bpf::attached_programs(&options.cgroup_root, hook)?.contains(&info.id()) {
+        return Ok(());
+    }
+    Err(Error::Missing(format!(
+        "the links under {} are attached to another cgroup than {}: start with the --cgroup-root that they were \
+         made with, or run `sidestep cleanup` first",
+        options.pin_dir.display(),
+        options.cgroup_root.display(),
+    )))
+}
+
+/// Locks the tables below `pin_dir` for one writer, until the lock is dropped: two would give out the same slots.
+pub fn lock(pin_dir: &Path) -> Result<Flock<File>, Error> {
+    ensure_bpffs(pin_dir)?;
+    let dir = abi_dir(pin_dir);
+    fs::create_dir_all(&dir).map_err(Error::system("mkdir", &dir))?;
+    let directory = File::open(&dir).map_err(Error::system("open", &dir))?;
+    Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+        if errno == nix::errno::Errno::EWOULDBLOCK {
+            Error::Missing(format!(
+                "an agent runs with the tables under {}: stop it first",
+                pin_dir.display()
+            ))
+        } else {
+            Error::system("flock", &dir)(errno.into())
+        }
+    })
 }
 
 /// EPERM from attaching means that somebody's program claims the hook for itself alone.

@@ -35,7 +35,9 @@ mod tables;
 pub use bpf::attached_programs;
 pub use host::{bpffs_mounted, check_bpffs, ensure_bpffs, mount_missing, node_cgroup};
 pub use install::{Dataplane, Installed};
-pub use load::{Capacity, HOOKS, Hook, Options, attach, cleanup, is_attached, load, verified_instructions};
+pub use load::{
+    Capacity, HOOKS, Hook, Options, attach, cleanup, is_attached, load, lock, verified_instructions,
+};
 pub use mapped::Mapped;
 pub use names::from_table as identity;
 pub use system::{has_set_retval, netns_cookie, netns_cookie_of};

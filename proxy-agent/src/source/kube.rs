@@ -69,7 +69,10 @@ pub async fn connect(server: Option<&str>, path: Option<&Path>) -> Result<Client
         None => found?,
         Some(server) => {
             let reason = |reason| Error::Server { server: server.into(), reason };
-            let address = server.parse().map_err(|error| reason(format!("{error}")))?;
+            let address: hyper::Uri = server.parse().map_err(|error| reason(format!("{error}")))?;
+            if address.scheme().is_none() {
+                return Err(reason("it lacks https://".to_owned()));
+            }
             match found {
                 Ok(mut config) => {
                     config.cluster_url = address;

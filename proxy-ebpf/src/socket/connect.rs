@@ -12,7 +12,7 @@ use super::{
     context::{ALLOW, Hook, SocketClient, destination, protocol, refuse_connect, rewrite},
     peers,
 };
-use crate::{count, tables::Maps};
+use crate::{config, count, tables::Maps};
 
 /// `connect()` with an `AF_INET` address, whatever the socket's family.
 #[cgroup_sock_addr(connect4)]
@@ -41,7 +41,9 @@ fn connect(ctx: &SockAddrContext, hook: Hook) -> i32 {
             ALLOW
         }
         Decision::Refuse { service, reason } => {
-            peers::forget_connected(ctx, protocol);
+            if !leaves_connected(protocol) {
+                peers::forget_connected(ctx, protocol);
+            }
             count::refusal(service, reason);
             debug!(
                 ctx,
@@ -55,10 +57,6 @@ fn connect(ctx: &SockAddrContext, hook: Hook) -> i32 {
         Decision::Forward(forward) => {
             let endpoint = forward.endpoint;
             peers::remember_connected(ctx, protocol, Translation::new(&destination, &endpoint));
-            if protocol == Protocol::Udp as u8 {
-                // Sends on a connected socket reach no hook: when the endpoint goes, the agent comes for it.
-                peers::remember_namespace(ctx);
-            }
             rewrite(ctx, hook, &endpoint.address, endpoint.port);
             count::connection(endpoint.service);
             debug!(
@@ -71,4 +69,11 @@ fn connect(ctx: &SockAddrContext, hook: Hook) -> i32 {
             ALLOW
         }
     }
+}
+
+/// Whether a refused connect leaves the socket with the peer that it had: UDP's does where the call fails,
+/// which before 5.18 it does not (`refuse_connect`).
+#[inline(always)]
+fn leaves_connected(protocol: u8) -> bool {
+    protocol == Protocol::Udp as u8 && config::has_set_retval()
 }

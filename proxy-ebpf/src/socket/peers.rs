@@ -28,17 +28,23 @@ pub(super) fn remember_connected(ctx: &SockAddrContext, protocol: u8, mut transl
     }
     // SAFETY: the storage is the socket's own, and the kernel holds the socket's lock in these hooks.
     unsafe {
-        // One call whether the record is there or not, and then a store that is cheaper than a second call.
-        match SOCKETS.get_or_insert_ptr_mut(ctx, Some(&mut translation)).as_mut() {
-            Some(record) => *record = translation,
-            None => count::socket(Total::UnrecordedSocket),
+        if let Some(record) = SOCKETS.get_ptr_mut(ctx).as_mut() {
+            *record = translation;
+            return;
         }
+        if SOCKETS.get_or_insert_ptr_mut(ctx, Some(&mut translation)).is_null() {
+            count::socket(Total::UnrecordedSocket);
+        }
+    }
+    if protocol == Protocol::Udp as u8 {
+        // Sends on a connected socket reach no hook: when the endpoint goes, the agent comes for it.
+        remember_namespace(ctx);
     }
 }
 
 /// Records that this socket's namespace has connected UDP sockets that were translated.
 #[inline(always)]
-pub(super) fn remember_namespace(ctx: &SockAddrContext) {
+fn remember_namespace(ctx: &SockAddrContext) {
     // SAFETY: the helper takes the program's own context.
     let cookie = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
     if NAMESPACES.get_ptr(&cookie).is_none() && NAMESPACES.insert(&cookie, &0, 0).is_err() {
@@ -59,6 +65,14 @@ pub(super) fn forget_connected(ctx: &SockAddrContext, protocol: u8) {
             (*record).frontend_port = Port::NONE;
         }
     }
+}
+
+/// The connected peer's translation, if the program asked for `destination`.
+#[inline(always)]
+pub(super) fn connected_peer(ctx: &SockAddrContext, destination: &FrontendKey) -> Option<Translation> {
+    // SAFETY: as in `remember_connected`.
+    let record = unsafe { SOCKETS.get_ptr_mut(ctx).as_ref()? };
+    record.is_from(&destination.address, destination.port).then_some(*record)
 }
 
 /// What the program asked for, if the connected peer is the one at `address` and `port`.

@@ -16,7 +16,7 @@ use proxy_common::{
 };
 
 use super::{
-    context::{ALLOW, Hook, SocketClient, destination, protocol, refuse_datagram, rewrite},
+    context::{ALLOW, Hook, SocketClient, destination, is_connected, protocol, refuse_datagram, rewrite},
     peers,
 };
 use crate::{count, tables::Maps};
@@ -49,6 +49,13 @@ fn sendmsg(ctx: &SockAddrContext, hook: Hook) -> i32 {
         }
         Resolution::Service(frontend) => frontend,
     };
+    if is_connected(ctx)
+        && let Some(known) = peers::connected_peer(ctx, &destination)
+    {
+        // The kernel takes answers from the connected peer alone.
+        rewrite(ctx, hook, &known.backend, known.backend_port);
+        return ALLOW;
+    }
     if let Some(known) = peers::datagram_peer(ctx, &destination)
         && known.service == frontend.service
         && is_serving(&Maps, known.endpoint, known.generation)
