@@ -98,10 +98,16 @@ fn a_second_agent_and_a_cleanup_are_refused_while_an_agent_runs() {
     let cluster = cluster!(1);
     let _agent = start(&cluster);
     let elsewhere = cluster.lab.run_directory().join("elsewhere");
-    let elsewhere = elsewhere.to_str().expect("a path in UTF-8");
-    for command in [&["cleanup"][..], &["run", "--manifests", "/"]] {
-        let arguments: Vec<&str> = command.iter().copied().chain(["--run-dir", elsewhere]).collect();
-        let output = cluster.lab.sidestep(&arguments).expect("it starts");
+    for arguments in [&["cleanup"][..], &["run", "--manifests", "/"]] {
+        let mut command = std::process::Command::new(sidestep_tests::agent::binary().expect("the binary"));
+        command
+            .args(arguments)
+            .arg("--run-dir")
+            .arg(&elsewhere)
+            .arg("--pin-dir")
+            .arg(cluster.lab.pin_directory());
+        command.arg("--cgroup-root").arg(cluster.lab.root().path());
+        let output = cluster.lab.node().run(|| command.output()).expect("it starts");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && said.contains("an agent runs with the tables"), "{said}");
     }
