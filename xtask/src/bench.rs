@@ -13,6 +13,7 @@ use crate::{
 
 /// What to measure; everything after `bench` goes to the benchmark, which explains itself with `--help`.
 #[derive(clap::Args)]
+#[command(disable_help_flag = true)]
 pub(crate) struct Args {
     /// `connect` or `udp`, and the benchmark's own options: `-o json`, `--check`, `--quick`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
