@@ -36,6 +36,8 @@ pub(crate) struct Outcome {
     pub(crate) failed: u64,
     /// Connections that failed because the Service was not there at the moment, as it may be.
     pub(crate) absent: u64,
+    /// Sockets that the agent closed before they were looked at, because their endpoint was gone.
+    pub(crate) closed: u64,
     /// The first few wrongs.
     pub(crate) words: Vec<String>,
 }
@@ -87,11 +89,18 @@ impl Outcome {
         self.misled += other.misled;
         self.failed += other.failed;
         self.absent += other.absent;
+        self.closed += other.closed;
         self.words.extend(other.words);
     }
 
     fn note(&mut self, vip: Vip, result: io::Result<Ipv4Addr>) {
         let words = match result {
+            // The endpoint went between connecting and looking, and the agent closed the socket (ST-5).
+            Ok(seen) if seen.is_unspecified() => {
+                self.connections += 1;
+                self.closed += 1;
+                return;
+            }
             Ok(seen) => {
                 self.connections += 1;
                 let [10, 250 | 251, owner, _] = seen.octets() else { unreachable!("{vip:?} led to {seen}") };
