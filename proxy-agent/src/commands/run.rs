@@ -82,7 +82,8 @@ async fn serve(arguments: Arguments, settings: Settings) -> anyhow::Result<ExitC
     let mut agent = Agent::start(&arguments, &settings)?;
 
     let (events, mut batches) = mpsc::channel::<Batch>(QUEUE);
-    let source = follow(arguments, settings.kubeconfig.clone(), agent.report.node.clone(), events);
+    let bypass = dataplane::Bypass::open(&arguments.place.pin_dir)?;
+    let source = follow(arguments, settings.kubeconfig.clone(), agent.report.node.clone(), bypass, events);
     let source = tokio::spawn(source);
     let file = settings.file.as_ref().map(|(path, text)| (path.as_path(), text.as_str()));
     let mut reconfigured = std::pin::pin!(config::changed(file));
@@ -122,12 +123,14 @@ async fn follow(
     arguments: Arguments,
     kubeconfig: Option<PathBuf>,
     node: String,
+    bypass: dataplane::Bypass,
     events: mpsc::Sender<Batch>,
 ) -> anyhow::Result<()> {
     if let Some(directory) = &arguments.manifests {
         source::manifests::run(directory, events).await?;
     } else {
-        let client = source::kube::connect(arguments.server.as_deref(), kubeconfig.as_deref()).await?;
+        let (server, kubeconfig) = (arguments.server.as_deref(), kubeconfig.as_deref());
+        let client = source::kube::connect(server, kubeconfig, Some(bypass)).await?;
         source::kube::run(client, &node, events).await;
     }
     Ok(())
