@@ -19,12 +19,12 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
+pub use super::client::{Error, connect};
 use super::{
     Batch, Event,
     relist::{Relist, Step, Watched},
     start_gate::StartGate,
 };
-pub use super::client::{Error, connect};
 use crate::model::{Flaw, wire};
 
 /// How many events are sent as one at most.
