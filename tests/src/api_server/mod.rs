@@ -5,7 +5,7 @@
 //! version, bookmarks, and 410 where the history has been forgotten. What it does not know it answers with 400,
 //! so that a test cannot pass by asking for something else. Objects are ordinary JSON; nothing is validated.
 //!
-//! What never happens: it never answers outside of the loopback of the network namespace it was started in.
+//! What never happens: it never answers outside of the network namespace it was started in.
 
 mod journal;
 mod respond;

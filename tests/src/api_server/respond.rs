@@ -28,7 +28,8 @@ impl Objects {
         let path = head.uri.path();
         let query: HashMap<String, String> =
             form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
-        let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.path() == path) else {
+        let (within, everywhere) = namespace(path);
+        let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.path() == everywhere) else {
             if path.ends_with("/events") || path.contains("/events/") {
                 let body = body.collect().await.expect("the request's body").to_bytes();
                 return self.record(&head.method, path, &body);
@@ -39,7 +40,7 @@ impl Objects {
             return status(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "the double only reads these");
         }
         let query = match Query::read(&query) {
-            Ok(query) => query,
+            Ok(query) => Query { selector: query.selector.within(within), ..query },
             Err(message) => return status(StatusCode::BAD_REQUEST, "BadRequest", &message),
         };
         let answer = if query.watch { self.watch(kind, &query) } else { self.page(kind, &query) };
@@ -106,6 +107,15 @@ impl Objects {
         let code = if *method == Method::POST { StatusCode::CREATED } else { StatusCode::OK };
         answer(code, full(object.to_string()))
     }
+}
+
+/// The namespace in a path, and the path of the same kind in all namespaces.
+fn namespace(path: &str) -> (Option<&str>, String) {
+    let parts = path.split_once("/namespaces/").and_then(|(head, rest)| {
+        let (namespace, kind) = rest.split_once('/')?;
+        Some((namespace, format!("{head}/{kind}")))
+    });
+    parts.map_or_else(|| (None, path.to_owned()), |(namespace, path)| (Some(namespace), path))
 }
 
 /// What a request for a kind asks for.
