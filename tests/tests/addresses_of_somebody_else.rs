@@ -8,7 +8,7 @@ use sidestep_tests::{
     traffic::{Asker, TcpServer, UdpServer, ask},
 };
 
-/// PO-18: a ClusterIP that the node has on an interface, as NodeLocal DNSCache does, belongs to who listens there;
+/// PO-18: a ClusterIP that the node has on an interface, as a cache of DNS does, belongs to who listens there;
 /// `status` says so; and it is the Service's again when the interface gives it back.
 #[test]
 fn a_cluster_ip_on_an_interface_of_the_node_is_left_alone() {
