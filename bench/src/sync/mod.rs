@@ -196,7 +196,8 @@ fn measure(
     let before = Usage::of(pid)?;
     std::thread::sleep(scale.idle);
     let after = Usage::of(pid)?;
-    let seconds = after.processor.saturating_sub(before.processor).as_secs_f64() / scale.idle.as_secs_f64() * 60.0;
+    let seconds =
+        after.processor.saturating_sub(before.processor).as_secs_f64() / scale.idle.as_secs_f64() * 60.0;
     measured.goals.push(Goal::at_most(
         format!("{title}: seconds of processor time in 60 idle seconds"),
         Summary::of(&[seconds]),
