@@ -50,7 +50,8 @@ fn what_goes_wrong_is_told_as_events_and_only_once() {
     let objects = Objects::default();
     objects.put(json!({"kind": "Node", "apiVersion": "v1", "metadata": {"name": NODE_NAME},
         "status": {"addresses": [{"type": "InternalIP", "address": node.v4.to_string()}]}}));
-    let health_check = json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 32100});
+    let health_check =
+        json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 32100});
     objects.put(service("probed", "10.96.0.8", &health_check));
     objects.put(service("first", "10.96.0.9", &json!({})));
     // Comes second by its name.

@@ -13,35 +13,29 @@ mod announcement;
 mod publish;
 mod restraint;
 
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::mpsc::{Receiver, Sender, channel, error::TrySendError};
 
 pub use self::{announcement::Announcement, publish::publish};
 
 /// How many announcements may wait; what does not fit is only in the log.
 const QUEUE: usize = 256;
 
-/// Takes announcements; without a server to write them to they go nowhere.
+/// Takes announcements. Where nobody reads the queue (manifests have no Events) they go nowhere.
 #[derive(Debug)]
-pub struct Announcer(Option<Sender<Announcement>>);
+pub struct Announcer(Sender<Announcement>);
 
 impl Announcer {
     /// And the queue that [`publish()`] reads.
     pub fn new() -> (Self, Receiver<Announcement>) {
         let (sender, receiver) = channel(QUEUE);
-        (Self(Some(sender)), receiver)
-    }
-
-    /// For sources that have no Events.
-    pub fn silent() -> Self {
-        Self(None)
+        (Self(sender), receiver)
     }
 
     /// Tells this at some time, or drops it. Never waits.
     pub fn tell(&self, announcement: impl Into<Option<Announcement>>) {
-        if let (Some(queue), Some(announcement)) = (&self.0, announcement.into())
-            && queue.try_send(announcement).is_err()
-        {
-            tracing::debug!("too many events wait; one was dropped");
+        let Some(announcement) = announcement.into() else { return };
+        if let Err(TrySendError::Full(dropped)) = self.0.try_send(announcement) {
+            tracing::debug!(?dropped, "too many events wait");
         }
     }
 }

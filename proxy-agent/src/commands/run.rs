@@ -7,7 +7,6 @@ use std::{net::IpAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
-use futures_util::future::OptionFuture;
 use nix::{fcntl::Flock, ifaddrs::getifaddrs};
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -81,13 +80,7 @@ async fn serve(arguments: Arguments, settings: Settings) -> anyhow::Result<ExitC
     // Before anything else, so that no signal finds the agent half started.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let (announcer, announcements) = match &arguments.manifests {
-        Some(_) => (Announcer::silent(), None),
-        None => {
-            let (announcer, queue) = Announcer::new();
-            (announcer, Some(queue))
-        }
-    };
+    let (announcer, announcements) = Announcer::new();
     let mut agent = Agent::start(&arguments, &settings, announcer)?;
 
     let (events, mut batches) = mpsc::channel::<Batch>(QUEUE);
@@ -135,19 +128,15 @@ async fn follow(
     node: String,
     bypass: dataplane::Bypass,
     events: mpsc::Sender<Batch>,
-    announcements: Option<mpsc::Receiver<Announcement>>,
+    announcements: mpsc::Receiver<Announcement>,
 ) -> anyhow::Result<()> {
     if let Some(directory) = &arguments.manifests {
         source::manifests::run(directory, events).await?;
     } else {
         let (server, kubeconfig) = (arguments.server.as_deref(), kubeconfig.as_deref());
         let client = source::kube::connect(server, kubeconfig, Some(bypass)).await?;
-        let announcing = announcements.map(|queue| announce::publish(client.clone(), &node, queue));
-        tokio::select! {
-            () = source::kube::run(client.clone(), &node, events) => {}
-            // It ends only with the agent.
-            Some(()) = OptionFuture::from(announcing) => {}
-        }
+        let announce = announce::publish(client.clone(), &node, announcements);
+        tokio::join!(source::kube::run(client.clone(), &node, events), announce);
     }
     Ok(())
 }

@@ -51,7 +51,7 @@ struct ProgQuery {
     padding: u32,
 }
 
-/// The part of `union bpf_attr` that BPF_MAP_LOOKUP_ELEM and BPF_MAP_UPDATE_ELEM read.
+/// The part of `union bpf_attr` that looking an element up and updating it read.
 #[repr(C)]
 #[derive(Default)]
 struct MapElement {
