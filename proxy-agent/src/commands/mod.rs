@@ -6,6 +6,7 @@ mod explain;
 mod inventory;
 mod manual;
 mod mount;
+mod news;
 mod run;
 mod status;
 

@@ -16,7 +16,7 @@ use tokio::{
 };
 use tracing::{debug, error, info, warn};
 
-use super::Place;
+use super::{Place, news::News};
 use crate::{
     announce::{self, Announcement, Announcer},
     config::{self, Flags, Settings},
@@ -243,8 +243,12 @@ impl Agent {
     fn install(&mut self, changes: &Changes) -> anyhow::Result<()> {
         let began = std::time::Instant::now();
         if !changes.is_empty() {
+            let news = News::of(changes, &self.dataplane);
             let refused = self.dataplane.apply(changes);
-            log_changes(changes, began.elapsed());
+            debug!(services = changes.install.len(), took = ?began.elapsed(), "applied");
+            if let Some(news) = news {
+                news.tell(changes);
+            }
             self.refused.retain(|old| !changes.install.iter().any(|plan| concerns(old, plan)));
             self.refused.extend(refused);
         }
@@ -328,20 +332,4 @@ fn follow_program_log(ebpf: &mut aya::Ebpf) -> anyhow::Result<()> {
 
 fn concerns(problem: &Problem, plan: &crate::plan::ServicePlan) -> bool {
     problem.object == format!("Service {}/{}", plan.id.namespace, plan.id.name)
-}
-
-/// Tells a person who follows the log what changed. The first, complete plan is one line.
-fn log_changes(changes: &Changes, took: Duration) {
-    if changes.complete {
-        debug!(services = changes.install.len(), ?took, "first plan");
-        return;
-    }
-    for plan in &changes.install {
-        let backends = plan.backends.len();
-        info!(service = %plan.id, frontends = plan.frontends.len(), endpoints = backends, "installed");
-    }
-    for id in &changes.remove {
-        info!(service = %id, "removed");
-    }
-    debug!(?took, "applied");
 }
