@@ -118,7 +118,7 @@ fn a_bpf_file_system_of_the_containers_own_is_refused() {
     assert_ne!(outcome, "failed", "{detail}");
 }
 
-/// The capabilities of the DaemonSet's container, as `setpriv` spells them.
+/// The capabilities of the `DaemonSet`'s container, as `setpriv` spells them.
 fn daemon_sets_capabilities() -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/base/daemonset.yaml");
     let manifest: Value =
@@ -168,7 +168,7 @@ impl Drop for Reader {
     }
 }
 
-/// ST-5 from within a pod as the DaemonSet makes it: sockets of any user, found through the host's processes. Without
+/// ST-5 from within a pod as the `DaemonSet` makes it: sockets of any user, found through the host's processes. Without
 /// the capabilities for that they stay open, and nothing else is lost.
 #[test]
 fn the_daemon_sets_capabilities_are_enough_to_close_sockets_of_endpoints_that_are_gone() {

@@ -37,8 +37,8 @@ struct Before {
 impl News {
     /// Nothing, unless there is something to tell and somebody who reads it.
     pub(super) fn of(changes: &Changes, dataplane: &Dataplane) -> Option<Self> {
-        let Changes { complete, install, remove, addresses: _ } = changes;
-        if *complete || (install.is_empty() && remove.is_empty()) || !enabled!(Level::INFO) {
+        let Changes { more, complete, install, remove, addresses: _ } = changes;
+        if *more || *complete || (install.is_empty() && remove.is_empty()) || !enabled!(Level::INFO) {
             return None;
         }
         let told = install.iter().map(|plan| &plan.id).chain(remove).take(SERVICES);
@@ -202,7 +202,10 @@ mod tests {
     use proxy_common::Protocol;
 
     use super::*;
-    use crate::plan::{Backend, Family};
+    use crate::{
+        model::ObjectName,
+        plan::{Backend, Family},
+    };
 
     fn address(host: u8) -> Address {
         IpAddr::from([10, 0, 0, host]).into()
@@ -224,9 +227,8 @@ mod tests {
         };
         ServicePlan {
             id: ServicePortId {
-                namespace: "demo".into(),
-                name: "web".into(),
-                port: String::new(),
+                service: ObjectName::new("demo", "web"),
+                port: "".into(),
                 protocol: Protocol::Tcp,
                 family: Family::V4,
             },
