@@ -2,7 +2,7 @@
 
 use crate::{
     Address, AddressEntry, Affinity, AffinityKey, Datagrams, Endpoint, EndpointState, Frontend, FrontendKey,
-    OverflowKey, Service, ServiceCounters, ServiceName, Translation,
+    OverflowKey, Service, ServiceCounters, ServiceName, ServiceRefusals, Translation,
 };
 
 /// Fails to compile for a type with padding or invalid bit patterns.
@@ -30,5 +30,6 @@ pod!(
     Service,
     ServiceCounters,
     ServiceName,
+    ServiceRefusals,
     Translation,
 );

@@ -12,8 +12,8 @@ use aya_ebpf::{
 };
 use proxy_common::{
     Address, AddressBits, AddressEntry, Affinity, AffinityKey, Datagrams, Endpoint, EndpointState, Frontend,
-    FrontendKey, OverflowKey, Peer, Service, ServiceCounters, ServiceName, Span, Tables, Total, Translation,
-    counters::SHARDS, peer, service::EndpointSet,
+    FrontendKey, OverflowKey, Peer, Service, ServiceCounters, ServiceName, ServiceRefusals, Span, Tables,
+    Total, Translation, counters::SHARDS, peer, service::EndpointSet,
 };
 
 const MMAPABLE: usize = 1 << 10; // BPF_F_MMAPABLE, 5.5
@@ -72,10 +72,14 @@ pub(crate) static OVERFLOW: LruHashMap<OverflowKey, Translation, OVERFLOW_LEN> =
 #[btf_map]
 pub(crate) static AFFINITY: LruHashMap<AffinityKey, Affinity, CLIENTS_LEN> = LruHashMap::new();
 
-/// Connections and refusals of each Service, in shards.
+/// Connections of each Service, in shards.
 #[btf_map]
 pub(crate) static COUNTERS: Array<ServiceCounters, { SERVICES_LEN * SHARDS as usize }, MMAPABLE> =
     Array::new();
+
+/// Refusals of each Service, by reason.
+#[btf_map]
+pub(crate) static REFUSALS: Array<ServiceRefusals, SERVICES_LEN, MMAPABLE> = Array::new();
 
 /// Refusals by reason and other totals of the node.
 #[btf_map]

@@ -155,6 +155,7 @@ fn memory() -> u64 {
             "NAMES" => (16 + (48 + key + value + 8).next_power_of_two()) * u64::from(services),
             "SERVICES" => value * u64::from(services),
             "COUNTERS" => 4 * value * u64::from(services),
+            "REFUSALS" => value * u64::from(services),
             "ENDPOINTS" | "ENDPOINT_STATE" => value * u64::from(endpoints),
             "AFFINITY" | "OVERFLOW" => (16 + 48 + key + value) << 16,
             _ => 0,

@@ -1,10 +1,11 @@
 //! What is installed, read back from the pinned tables: the common ground of `status` and `explain`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use aya::maps::MapError;
 use proxy_common::{
-    EndpointState, FrontendKey, FrontendKind, Reason, Service, ServiceName, Span, service::EndpointSet,
+    EndpointState, FrontendKey, FrontendKind, Reason, Service, ServiceName, ServiceRefusals, Span,
+    service::EndpointSet,
 };
 use serde::Serialize;
 
@@ -26,7 +27,10 @@ pub(super) struct Installed {
     pub(super) refuses: Option<&'static str>,
     pub(super) affinity_seconds: u32,
     pub(super) connections: u64,
-    pub(super) refusals: u64,
+    /// Those that were given the endpoint that their client had before.
+    pub(super) affinity_hits: u64,
+    /// Connections and datagrams that were refused, by reason.
+    pub(super) refusals: BTreeMap<&'static str, u64>,
 }
 
 /// An address that leads to a Service port.
@@ -74,8 +78,9 @@ pub(super) fn read(tables: &Tables) -> Result<Vec<Installed>, MapError> {
             endpoints: endpoints.remove(&index).unwrap_or_default(),
             refuses: refusal(&record),
             affinity_seconds: record.affinity_seconds,
-            connections: counted.connections,
-            refusals: counted.refusals,
+            connections: counted.connections(),
+            affinity_hits: counted.remembered,
+            refusals: refusals(&tables.refused(index)),
         });
     }
     all.sort_by(|a, b| a.service.cmp(&b.service));
@@ -104,6 +109,11 @@ fn display(name: &ServiceName) -> String {
         family: if name.family == 6 { Family::V6 } else { Family::V4 },
     }
     .to_string()
+}
+
+fn refusals(counted: &ServiceRefusals) -> BTreeMap<&'static str, u64> {
+    let counts = Reason::ALL.iter().map(|reason| (reason.name(), counted.of(*reason)));
+    counts.filter(|(_, count)| *count > 0).collect()
 }
 
 fn refusal(record: &Service) -> Option<&'static str> {

@@ -110,7 +110,7 @@ async fn serve(arguments: Arguments, settings: Settings) -> anyhow::Result<ExitC
                     source.await.context("the source ended")??;
                     anyhow::bail!("the source ended");
                 }
-                agent.serve.queued();
+                agent.serve.queued(waiting.iter().flatten());
                 let changes = agent.planner.apply(waiting.drain(..).flatten());
                 agent.follow(changes)?;
             }
@@ -262,6 +262,7 @@ impl Agent {
             node_eligible: self.planner.is_node_eligible(),
             health_checks: self.planner.health_checks(),
             problems: self.report.problems.len(),
+            synced: self.report.synced,
         });
         Ok(())
     }

@@ -8,7 +8,9 @@ use std::{
 use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapInfo};
 use proxy_common::{
     ABI, Address, AddressBits, AddressEntry, Affinity, AffinityKey, Datagrams, Endpoint, EndpointState,
-    Frontend, FrontendKey, OverflowKey, Peer, Service, ServiceCounters, ServiceName, Span, Translation,
+    Frontend, FrontendKey, OverflowKey, Peer, Service, ServiceCounters, ServiceName, ServiceRefusals, Span,
+    Translation,
+    counters::{SHARDS, shard},
     service::EndpointSet,
 };
 
@@ -30,7 +32,7 @@ const fn spec<K, V>(name: &'static str) -> MapSpec {
 }
 
 /// Every map that is pinned.
-pub const MAPS: [MapSpec; 15] = [
+pub const MAPS: [MapSpec; 16] = [
     spec::<FrontendKey, Frontend>("FRONTENDS"),
     spec::<Address, AddressEntry>("ADDRESSES"),
     spec::<u32, Service>("SERVICES"),
@@ -43,6 +45,7 @@ pub const MAPS: [MapSpec; 15] = [
     spec::<OverflowKey, Translation>("OVERFLOW"),
     spec::<AffinityKey, Affinity>("AFFINITY"),
     spec::<u32, ServiceCounters>("COUNTERS"),
+    spec::<u32, ServiceRefusals>("REFUSALS"),
     spec::<u32, u64>("TOTALS"),
     spec::<u32, ServiceName>("NAMES"),
     spec::<u32, u32>("GRACE"),
@@ -89,6 +92,8 @@ pub struct Tables {
     pub states: Mapped<EndpointState>,
     /// COUNTERS.
     pub counters: Mapped<ServiceCounters>,
+    /// REFUSALS.
+    pub refusals: Mapped<ServiceRefusals>,
     /// TOTALS.
     pub totals: Mapped<u64>,
     frontends_room: u32,
@@ -116,6 +121,7 @@ impl Tables {
             endpoints: mapped(&dir, "ENDPOINTS")?,
             states: mapped(&dir, "ENDPOINT_STATE")?,
             counters: mapped(&dir, "COUNTERS")?,
+            refusals: mapped(&dir, "REFUSALS")?,
             totals: mapped(&dir, "TOTALS")?,
             frontends_room: MapInfo::from_pin(dir.join("FRONTENDS"))
                 .map_err(Error::map("FRONTENDS"))?
@@ -143,17 +149,34 @@ impl Tables {
         self.frontends_room
     }
 
-    /// Connections and refusals of the Service at `index`, over all shards.
+    /// Connections of the Service at `index`, over all shards.
     pub fn counted(&self, index: u32) -> ServiceCounters {
         let mut sum = ServiceCounters::default();
-        for cpu in 0..proxy_common::counters::SHARDS {
-            let element = proxy_common::counters::shard(cpu, index, self.services.len());
-            if let Some(ServiceCounters { connections, refusals }) = self.counters.load(element) {
-                sum.connections += connections;
-                sum.refusals += refusals;
+        for element in self.shards(index) {
+            if let Some(ServiceCounters { drawn, remembered }) = self.counters.load(element) {
+                sum.drawn += drawn;
+                sum.remembered += remembered;
             }
         }
         sum
+    }
+
+    /// Refusals of the Service at `index`.
+    pub fn refused(&self, index: u32) -> ServiceRefusals {
+        self.refusals.load(index).unwrap_or_default()
+    }
+
+    /// Begins to count anew for an index that another Service had.
+    pub(super) fn reset_counters(&self, index: u32) {
+        for element in self.shards(index) {
+            self.counters.store(element, &ServiceCounters::default());
+        }
+        self.refusals.store(index, &ServiceRefusals::default());
+    }
+
+    fn shards(&self, index: u32) -> impl Iterator<Item = u32> {
+        let services = self.services.len();
+        (0..SHARDS).map(move |cpu| shard(cpu, index, services))
     }
 }
 
