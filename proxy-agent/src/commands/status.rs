@@ -72,6 +72,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     ];
     if let Some(filter) = &arguments.filter {
         services.retain(|service| service.service.contains(filter.as_str()));
+        if services.is_empty() {
+            anyhow::bail!(
+                "no Service whose name contains `{filter}` is installed (`sidestep status` shows all)"
+            );
+        }
     }
     let status = Status {
         agent_running,
