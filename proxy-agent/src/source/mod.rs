@@ -7,11 +7,17 @@
 pub mod kube;
 pub mod manifests;
 
+mod backoff;
 mod catalog;
+mod course;
 mod directory;
 mod documents;
+mod failure;
+mod follow;
 mod relist;
+mod request;
 mod start_gate;
+mod trouble;
 
 pub use crate::model::{Event, Object};
 
