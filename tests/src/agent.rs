@@ -6,7 +6,6 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -35,6 +34,9 @@ const TAIL: usize = 60;
 pub struct Agent {
     /// Where it hears of objects: arguments of `run`.
     source: Vec<OsString>,
+    /// Whether it is within the cgroup that its programs are attached to.
+    inside: bool,
+    environment: Vec<(&'static str, OsString)>,
     process: Option<Kept>,
     run_directory: PathBuf,
     log: PathBuf,
@@ -58,11 +60,32 @@ impl Agent {
 
     /// The same, not yet started: [`Agent::launch`] starts it without waiting.
     pub fn following(lab: &Lab, server: &ApiServer) -> Self {
-        Self::new(lab, vec!["--server".into(), server.url().into()])
+        Self::at(lab, &server.url())
+    }
+
+    /// An agent for the API server at this URL, not yet started.
+    pub fn at(lab: &Lab, server: &str) -> Self {
+        Self::new(lab, vec!["--server".into(), server.into()])
     }
 
     fn new(lab: &Lab, source: Vec<OsString>) -> Self {
-        Self { source, process: None, run_directory: lab.run_directory(), log: lab.log_file() }
+        let (run_directory, log) = (lab.run_directory(), lab.log_file());
+        Self { source, inside: false, environment: Vec::new(), process: None, run_directory, log }
+    }
+
+    /// Is to be in the cgroup of the node's processes from its next start on, so that the hooks see its sockets, as
+    /// on a real node. It has to end before the lab.
+    #[must_use]
+    pub fn inside(mut self) -> Self {
+        self.inside = true;
+        self
+    }
+
+    /// Is to have this variable from its next start on.
+    #[must_use]
+    pub fn variable(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.environment.push((name, value.into()));
+        self
     }
 
     /// Starts the agent again, after [`Agent::stop`] or [`Agent::kill`].
@@ -82,8 +105,12 @@ impl Agent {
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         // Ctrl-C ends the test or demo, which then ends the agent as it should be.
         command.process_group(0);
-        // Beside the lab's cgroups, so that these can always be removed.
-        self.process = Some(Kept::start(command, Arc::clone(&lab.node().namespace))?);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let node = lab.node().clone();
+        // Beside the lab's cgroups unless asked for, so that these can always be removed.
+        let inside = self.inside;
+        self.process =
+            Some(Kept::start(command, move || if inside { node.enter() } else { node.namespace.enter() })?);
         Ok(())
     }
 

@@ -5,6 +5,7 @@ mod doctor;
 mod explain;
 mod inventory;
 mod manual;
+mod memory;
 mod mount;
 mod run;
 mod status;

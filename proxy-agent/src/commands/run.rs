@@ -16,11 +16,12 @@ use tokio::{
 };
 use tracing::{debug, error, info, warn};
 
-use super::Place;
+use super::{Place, memory};
 use crate::{
+    announce::{self, Announcement, Announcer},
     config::{self, Flags, Settings},
     dataplane::{self, Capacity, Dataplane, Options},
-    plan::{Changes, Planner, Problem},
+    plan::{Changes, Planner, Problem, is_api_server},
     report::{Report, RunDir},
     serve::{Applied, Serve},
     source::{self, Batch},
@@ -79,10 +80,13 @@ async fn serve(arguments: Arguments, settings: Settings) -> anyhow::Result<ExitC
     // Before anything else, so that no signal finds the agent half started.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut agent = Agent::start(&arguments, &settings)?;
+    let (announcer, announcements) = Announcer::new();
+    let mut agent = Agent::start(&arguments, &settings, announcer)?;
 
     let (events, mut batches) = mpsc::channel::<Batch>(QUEUE);
-    let source = follow(arguments, settings.kubeconfig.clone(), agent.report.node.clone(), events);
+    let bypass = dataplane::Bypass::open(&arguments.place.pin_dir)?;
+    let node = agent.report.node.clone();
+    let source = follow(arguments, settings.kubeconfig.clone(), node, bypass, events, announcements);
     let source = tokio::spawn(source);
     let file = settings.file.as_ref().map(|(path, text)| (path.as_path(), text.as_str()));
     let mut reconfigured = std::pin::pin!(config::changed(file));
@@ -108,7 +112,7 @@ async fn serve(arguments: Arguments, settings: Settings) -> anyhow::Result<ExitC
                 }
                 agent.serve.queued();
                 let changes = agent.planner.apply(waiting.drain(..).flatten());
-                agent.install(&changes)?;
+                agent.follow(changes)?;
             }
         }
     }
@@ -122,13 +126,17 @@ async fn follow(
     arguments: Arguments,
     kubeconfig: Option<PathBuf>,
     node: String,
+    bypass: dataplane::Bypass,
     events: mpsc::Sender<Batch>,
+    announcements: mpsc::Receiver<Announcement>,
 ) -> anyhow::Result<()> {
     if let Some(directory) = &arguments.manifests {
         source::manifests::run(directory, events).await?;
     } else {
-        let client = source::kube::connect(arguments.server.as_deref(), kubeconfig.as_deref()).await?;
-        source::kube::run(client, &node, events).await;
+        let (server, kubeconfig) = (arguments.server.as_deref(), kubeconfig.as_deref());
+        let client = source::kube::connect(server, kubeconfig, Some(bypass)).await?;
+        let announce = announce::publish(client.clone(), &node, announcements);
+        tokio::join!(source::kube::run(client.clone(), &node, events), announce);
     }
     Ok(())
 }
@@ -148,10 +156,11 @@ struct Agent {
     /// What of the configuration could not be used.
     misconfigured: Vec<Problem>,
     serve: Serve,
+    announcer: Announcer,
 }
 
 impl Agent {
-    fn start(arguments: &Arguments, settings: &Settings) -> anyhow::Result<Self> {
+    fn start(arguments: &Arguments, settings: &Settings, announcer: Announcer) -> anyhow::Result<Self> {
         let cgroup_root = arguments.place.cgroup_root()?;
         arguments.place.check_bpffs()?;
         let Place { pin_dir, run_dir, .. } = &arguments.place;
@@ -209,7 +218,7 @@ impl Agent {
         let mut planner = Planner::new(&node);
         planner.set_node_port_addresses(settings.node_port_addresses.clone());
         // The way to the API server outlives its list of endpoints; the planner takes no other plan.
-        for plan in dataplane.recall(|id| id.namespace == "default" && id.name == "kubernetes") {
+        for plan in dataplane.recall(|id| is_api_server(&id.service)) {
             planner.recall(plan);
         }
         let mut agent = Self {
@@ -223,29 +232,31 @@ impl Agent {
             refused: Vec::new(),
             misconfigured: settings.problems.clone(),
             serve,
+            announcer,
         };
+        agent.announcer.tell(Announcement::starting());
         agent.write_report();
         Ok(agent)
     }
 
     /// Installs changes, attaches the programs once everything is installed, and reports.
-    fn install(&mut self, changes: &Changes) -> anyhow::Result<()> {
+    fn follow(&mut self, mut changes: Changes) -> anyhow::Result<()> {
         let began = std::time::Instant::now();
-        if !changes.is_empty() {
-            let refused = self.dataplane.apply(changes);
-            log_changes(changes, began.elapsed());
-            self.refused.retain(|old| !changes.install.iter().any(|plan| concerns(old, plan)));
-            self.refused.extend(refused);
+        while changes.more {
+            self.install(&changes);
+            changes = self.planner.next_part();
         }
+        self.install(&changes);
         if changes.complete {
             // Not before: a Service that is not installed yet would not be a Service.
             dataplane::attach(&mut self.ebpf, &self.options)?;
             self.report.synced = true;
             info!(services = self.dataplane.installed().len(), "everything is installed");
+            memory::give_back();
         }
         self.write_report();
         self.serve.applied(Applied {
-            changes,
+            changes: &changes,
             took: began.elapsed(),
             tally: self.planner.take_tally(),
             node_eligible: self.planner.is_node_eligible(),
@@ -253,6 +264,16 @@ impl Agent {
             problems: self.report.problems.len(),
         });
         Ok(())
+    }
+
+    fn install(&mut self, changes: &Changes) {
+        if changes.is_empty() {
+            return;
+        }
+        let refused = self.dataplane.apply(changes);
+        log_changes(changes);
+        self.refused.retain(|old| !changes.install.iter().any(|plan| concerns(old, plan)));
+        self.refused.extend(refused);
     }
 
     /// Follows the addresses of the node's interfaces; those of kube-ipvs0 stand for Services.
@@ -274,15 +295,25 @@ impl Agent {
             .filter(|address| !address.is_loopback())
             .collect();
         let changes = self.planner.set_local_addresses(addresses);
-        self.install(&changes)
+        self.follow(changes)
     }
 
     fn write_report(&mut self) {
         let mut problems = self.planner.problems();
         problems.extend(self.refused.iter().chain(&self.misconfigured).cloned());
+        let of_listeners = problems.len();
         problems.extend(self.serve.problems());
-        for problem in problems.iter().filter(|problem| !self.report.problems.contains(problem)) {
+        for (number, problem) in problems.iter().enumerate() {
+            if self.report.problems.contains(problem) {
+                continue;
+            }
             warn!("{problem}");
+            let node = &self.report.node;
+            self.announcer.tell(if number < of_listeners {
+                Announcement::not_installed(problem, node)
+            } else {
+                Announcement::not_listening(problem, node)
+            });
         }
         self.report.problems = problems;
         if let Err(error) = self.run_dir.write(&self.report) {
@@ -306,13 +337,12 @@ fn follow_program_log(ebpf: &mut aya::Ebpf) -> anyhow::Result<()> {
 }
 
 fn concerns(problem: &Problem, plan: &crate::plan::ServicePlan) -> bool {
-    problem.object == format!("Service {}/{}", plan.id.namespace, plan.id.name)
+    problem.object == format!("Service {}", plan.id.service)
 }
 
 /// Tells a person who follows the log what changed. The first, complete plan is one line.
-fn log_changes(changes: &Changes, took: Duration) {
-    if changes.complete {
-        debug!(services = changes.install.len(), ?took, "first plan");
+fn log_changes(changes: &Changes) {
+    if changes.more || changes.complete {
         return;
     }
     for plan in &changes.install {
@@ -322,5 +352,4 @@ fn log_changes(changes: &Changes, took: Duration) {
     for id in &changes.remove {
         info!(service = %id, "removed");
     }
-    debug!(?took, "applied");
 }

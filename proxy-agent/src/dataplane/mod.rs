@@ -14,10 +14,12 @@
 //! | `names` | Service port identities as the tables spell them |
 //! | `host` | the node's own cgroup2 and bpffs, told from a container's |
 //! | `system` | namespace cookies, helpers |
+//! | `bypass` | marking the agent's own sockets, which the hooks leave alone |
 //! | `bpf` | the few raw `bpf(2)` calls that aya does not have |
 
 mod adopt;
 mod bpf;
+mod bypass;
 mod grace;
 mod host;
 mod ids;
@@ -33,6 +35,7 @@ mod system;
 mod tables;
 
 pub use bpf::attached_programs;
+pub use bypass::Bypass;
 pub use host::{bpffs_mounted, check_bpffs, ensure_bpffs, mount_missing, node_cgroup};
 pub use install::{Dataplane, Installed};
 pub use load::{

@@ -153,7 +153,8 @@ impl Course {
             *limit = self.limit;
         }
         // After a long absence, a version that is forgotten must not cost one more long wait.
-        let first_list = list && !std::mem::replace(&mut self.listed_again, self.listed_again || list);
+        let first_list = list && !self.listed_again;
+        self.listed_again |= list;
         let wait = if first_list { self.backoff.short_wait(random) } else { self.backoff.wait(random) };
         wait.max(failure.asked_for().unwrap_or_default().min(backoff::LONGEST))
     }

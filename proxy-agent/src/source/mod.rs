@@ -9,7 +9,9 @@ pub mod manifests;
 
 mod backoff;
 mod catalog;
+mod client;
 mod course;
+mod dial;
 mod directory;
 mod documents;
 mod failure;

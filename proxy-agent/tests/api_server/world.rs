@@ -65,10 +65,16 @@ impl Node {
     }
 
     fn take(&mut self, batch: Batch) {
-        let Changes { complete, install, remove, .. } = self.planner.apply(batch);
-        if complete {
-            self.installed.clear();
+        let mut changes = self.planner.apply(batch);
+        while changes.more {
+            self.install(changes);
+            changes = self.planner.next_part();
         }
+        self.install(changes);
+    }
+
+    fn install(&mut self, changes: Changes) {
+        let Changes { install, remove, .. } = changes;
         for id in remove {
             assert!(self.installed.remove(&id).is_some(), "{id} is removed, but was not there");
         }
@@ -78,7 +84,7 @@ impl Node {
     /// What is installed, in short.
     pub(crate) fn endpoints(&self) -> BTreeSet<Endpoint> {
         let endpoints = |plan: &ServicePlan| {
-            let name = plan.id.name.clone();
+            let name = plan.id.service.name().to_owned();
             let of_backend = move |address: IpAddr| match address {
                 IpAddr::V4(v4) => (name.clone(), v4.octets()[3]),
                 IpAddr::V6(v6) => panic!("unexpected {v6}"),

@@ -6,7 +6,7 @@
 //! so that a test cannot pass by asking for something else. Objects are ordinary JSON; nothing is validated. It does
 //! wrong ([`Fault`], [`Slip`]) what it is told to.
 //!
-//! What never happens: it never answers outside of the loopback of the network namespace it was started in.
+//! What never happens: it never answers outside of the network namespace it was started in.
 
 mod faults;
 mod journal;

@@ -30,7 +30,8 @@ impl Objects {
         let path = head.uri.path();
         let query: HashMap<String, String> =
             form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
-        let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.path() == path) else {
+        let (within, everywhere) = namespace(path);
+        let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.path() == everywhere) else {
             if path.ends_with("/events") || path.contains("/events/") {
                 let body = body.collect().await.expect("the request's body").to_bytes();
                 return Ok(self.record(&head.method, path, &body));
@@ -42,7 +43,7 @@ impl Objects {
             return Ok(status(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message));
         }
         let query = match Query::read(&query) {
-            Ok(query) => query,
+            Ok(query) => Query { selector: query.selector.within(within), ..query },
             Err(message) => return Ok(status(StatusCode::BAD_REQUEST, "BadRequest", &message)),
         };
         let of = match &query {
@@ -129,6 +130,15 @@ impl Objects {
         let code = if *method == Method::POST { StatusCode::CREATED } else { StatusCode::OK };
         answer(code, full(object.to_string()))
     }
+}
+
+/// The namespace in a path, and the path of the same kind in all namespaces.
+fn namespace(path: &str) -> (Option<&str>, String) {
+    let parts = path.split_once("/namespaces/").and_then(|(head, rest)| {
+        let (namespace, kind) = rest.split_once('/')?;
+        Some((namespace, format!("{head}/{kind}")))
+    });
+    parts.map_or_else(|| (None, path.to_owned()), |(namespace, path)| (Some(namespace), path))
 }
 
 /// What a request for a kind asks for.

@@ -6,6 +6,7 @@ use serde_json::Value;
 #[derive(Clone, Default, Debug)]
 pub(super) struct Facts {
     labels: Box<[String]>,
+    namespace: String,
     name: String,
     cluster_ip: String,
 }
@@ -16,6 +17,7 @@ impl Facts {
         let labels = object["metadata"]["labels"].as_object();
         Self {
             labels: labels.map(|labels| labels.keys().cloned().collect()).unwrap_or_default(),
+            namespace: text(&object["metadata"]["namespace"]),
             name: text(&object["metadata"]["name"]),
             cluster_ip: text(&object["spec"]["clusterIP"]),
         }
@@ -31,6 +33,8 @@ enum Requirement {
     ClusterIpIsNot(String),
     /// `metadata.name=value`
     NameIs(String),
+    /// A request for one namespace.
+    NamespaceIs(String),
 }
 
 /// All requirements of a request.
@@ -66,11 +70,18 @@ impl Selector {
         Ok(Self(requirements))
     }
 
+    /// The same, in one namespace.
+    pub(super) fn within(mut self, namespace: Option<&str>) -> Self {
+        self.0.extend(namespace.map(|namespace| Requirement::NamespaceIs(namespace.to_owned())));
+        self
+    }
+
     pub(super) fn matches(&self, facts: &Facts) -> bool {
         self.0.iter().all(|requirement| match requirement {
             Requirement::WithoutLabel(label) => !facts.labels.contains(label),
             Requirement::ClusterIpIsNot(value) => facts.cluster_ip != *value,
             Requirement::NameIs(value) => facts.name == *value,
+            Requirement::NamespaceIs(value) => facts.namespace == *value,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The double on a socket, with a thread of its own.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     ops::Deref,
     thread::JoinHandle,
 };
@@ -31,7 +31,12 @@ struct Running {
 impl ApiServer {
     /// Serves these objects on a free port of the loopback of this network namespace.
     pub fn start(namespace: &Namespace, objects: Objects) -> Result<Self> {
-        let listener = namespace.run(|| TcpListener::bind("127.0.0.1:0"))?.context("listen")?;
+        Self::start_at(namespace, (Ipv4Addr::LOCALHOST, 0).into(), objects)
+    }
+
+    /// Serves these objects on an address of this network namespace.
+    pub fn start_at(namespace: &Namespace, address: SocketAddr, objects: Objects) -> Result<Self> {
+        let listener = namespace.run(|| TcpListener::bind(address))?.context("listen")?;
         let address = listener.local_addr()?;
         let running = Some(Running::start(listener, objects.clone())?);
         Ok(Self { objects, address, running })
