@@ -41,9 +41,9 @@ impl Backoff {
 }
 
 fn within(step: Duration, random: impl FnOnce(u64) -> u64) -> Duration {
-    let least = step / 4;
-    let spread = u64::try_from((step - least).as_millis()).unwrap_or(u64::MAX);
-    least + Duration::from_millis(random(spread))
+    let quarter = step / 4;
+    let spread = u64::try_from((quarter * 3).as_millis()).unwrap_or(u64::MAX);
+    quarter + Duration::from_millis(random(spread))
 }
 
 #[cfg(test)]

@@ -94,7 +94,11 @@ impl Course {
             if now.duration_since(since) < LAG {
                 return Err(Failure::Stale { newest, listed });
             }
-            tracing::warn!(newest, listed, "the server's versions have gone back, for good it seems: believing it");
+            tracing::warn!(
+                newest,
+                listed,
+                "the server's versions have gone back, for good it seems: believing it"
+            );
             self.newest = Some(listed);
         }
         self.stale_since = None;

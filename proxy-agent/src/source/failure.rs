@@ -26,7 +26,7 @@ impl fmt::Display for Request {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// No answer that could be used: the server said no, or there was no server.
-    #[error("the {request} failed: {error}")]
+    #[error("the {request} failed: {}", briefly(.error))]
     Request {
         /// Which request.
         request: Request,
@@ -72,6 +72,14 @@ pub(super) enum Failure {
         /// The list's.
         listed: u64,
     },
+}
+
+/// What kube says, in the server's words where there are some.
+fn briefly(error: &::kube::Error) -> String {
+    match error {
+        ::kube::Error::Api(status) => format!("{} ({} {})", status.message, status.code, status.reason),
+        other => other.to_string(),
+    }
 }
 
 /// What to do after a failure, and the wait that follows it.

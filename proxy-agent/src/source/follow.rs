@@ -33,7 +33,7 @@ const BATCH: usize = 512;
 const WATCH: u32 = 150;
 /// See [`WATCH`].
 const SPREAD: u64 = 50;
-/// How long the first request waits at most, in milliseconds: a DaemonSet starts on all nodes at once.
+/// How long the first request waits at most, in milliseconds: a `DaemonSet` starts on all nodes at once.
 const START: u64 = 500;
 /// A watch that has lasted this long is in order.
 const SETTLED: Duration = Duration::from_secs(10);
@@ -98,7 +98,8 @@ where
         if token.is_none() {
             self.relist.start();
         }
-        let mut batch: Batch = list.items.into_iter().flat_map(|object| self.relist.apply(object)).collect();
+        let mut batch: Batch =
+            list.items.into_iter().filter_map(|object| self.relist.apply(object)).collect();
         if complete {
             batch.extend(self.relist.sweep::<W>());
         }

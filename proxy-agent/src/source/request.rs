@@ -84,7 +84,8 @@ impl<W: Watched + DeserializeOwned + Clone + std::fmt::Debug> Requests<W> {
         let request = core::Request::new(W::url_path(&(), None)).watch(&parameters, version);
         let request = request.map_err(|error| failed(::kube::Error::BuildRequest(error)))?;
         let late = |_| Failure::Late { request: Request::Watch, limit: START };
-        let stream = timeout(START, self.client.request_stream(request)).await.map_err(late)?.map_err(failed)?;
+        let stream =
+            timeout(START, self.client.request_stream(request)).await.map_err(late)?.map_err(failed)?;
         let events = stream.lines().map(|line| {
             let line = line.map_err(Failure::Broken)?;
             serde_json::from_str(&line).map_err(Failure::Unreadable)

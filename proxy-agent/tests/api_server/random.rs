@@ -67,7 +67,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     /// Whatever goes wrong in whatever order: nothing is lost on the way (see [`World::pass`]), and everything is
     /// right in the end.

@@ -157,7 +157,7 @@ impl Objects {
         self.cut();
     }
 
-    /// What goes wrong with a request, if it has no answer.
+    /// What goes wrong with the next request of this kind.
     pub(super) fn draw(&self, of: Of, kind: Kind) -> Option<Fault> {
         locked(&self.0.faults).answer(of, kind)
     }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{
     Asked, Fault, Kind, Objects, Of, Recorded, faults, locked,
     selector::Selector,
+    store::Store,
     watching::{self, Watch},
 };
 
@@ -52,8 +53,11 @@ impl Objects {
             Query { .. } => Of::Lists,
         };
         let fault = self.draw(of, kind);
-        let answer =
-            if query.watch { self.watch(kind, &query) } else { self.page(kind, &query, fault == Some(Fault::Lag)) };
+        let answer = if query.watch {
+            self.watch(kind, &query)
+        } else {
+            self.page(kind, &query, fault == Some(Fault::Lag))
+        };
         let bytes = if query.watch { 0 } else { hyper::body::Body::size_hint(answer.body()).lower() };
         locked(&self.0.journal).asked.push(Asked {
             kind,
@@ -81,20 +85,18 @@ impl Objects {
         let (version, number, start, items) = match token.as_deref() {
             None => {
                 let frozen = if lags { self.frozen() } else { None };
-                let (version, items) = match frozen {
-                    Some(store) => (store.version(), store.list(kind, &query.selector)),
-                    None => {
-                        let store = locked(&self.0.store);
-                        (store.version(), store.list(kind, &query.selector))
-                    }
-                };
+                let list = |store: &Store| (store.version(), store.list(kind, &query.selector));
+                let (version, items) =
+                    frozen.as_ref().map_or_else(|| list(&locked(&self.0.store)), |frozen| list(frozen));
                 (version, pages.keep(items.into()), 0, pages.newest())
             }
             Some(&[version, number, start]) => match pages.of(number) {
                 Some(items) => (version, number, usize::try_from(start).unwrap_or(usize::MAX), items),
                 None => return gone("the provided continue parameter is too old"),
             },
-            Some(_) => return status(StatusCode::BAD_REQUEST, "BadRequest", "not a continue token of the double"),
+            Some(_) => {
+                return status(StatusCode::BAD_REQUEST, "BadRequest", "not a continue token of the double");
+            }
         };
         let start = start.min(items.len());
         let end = start.saturating_add(query.limit).min(items.len());
