@@ -7,6 +7,7 @@ mod inventory;
 mod manual;
 mod memory;
 mod mount;
+mod news;
 mod run;
 mod status;
 

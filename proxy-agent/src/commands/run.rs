@@ -16,7 +16,7 @@ use tokio::{
 };
 use tracing::{debug, error, info, warn};
 
-use super::{Place, memory};
+use super::{Place, memory, news::News};
 use crate::{
     announce::{self, Announcement, Announcer},
     config::{self, Flags, Settings},
@@ -270,10 +270,11 @@ impl Agent {
         if changes.is_empty() {
             return;
         }
-        let refused = self.dataplane.apply(changes);
-        log_changes(changes);
-        self.refused.retain(|old| !changes.install.iter().any(|plan| concerns(old, plan)));
-        self.refused.extend(refused);
+        let news = News::of(changes, &self.dataplane);
+        self.refused = self.dataplane.apply(changes);
+        if let Some(news) = news {
+            news.tell(changes);
+        }
     }
 
     /// Follows the addresses of the node's interfaces; those of kube-ipvs0 stand for Services.
@@ -334,22 +335,4 @@ fn follow_program_log(ebpf: &mut aya::Ebpf) -> anyhow::Result<()> {
         }
     });
     Ok(())
-}
-
-fn concerns(problem: &Problem, plan: &crate::plan::ServicePlan) -> bool {
-    problem.object == format!("Service {}", plan.id.service)
-}
-
-/// Tells a person who follows the log what changed. The first, complete plan is one line.
-fn log_changes(changes: &Changes) {
-    if changes.more || changes.complete {
-        return;
-    }
-    for plan in &changes.install {
-        let backends = plan.backends.len();
-        info!(service = %plan.id, frontends = plan.frontends.len(), endpoints = backends, "installed");
-    }
-    for id in &changes.remove {
-        info!(service = %id, "removed");
-    }
 }
