@@ -86,8 +86,7 @@ impl Objects {
             None => {
                 let frozen = if lags { self.frozen() } else { None };
                 let list = |store: &Store| (store.version(), store.list(kind, &query.selector));
-                let (version, items) =
-                    frozen.as_ref().map_or_else(|| list(&locked(&self.0.store)), |frozen| list(frozen));
+                let (version, items) = frozen.as_ref().map_or_else(|| list(&locked(&self.0.store)), list);
                 (version, pages.keep(items.into()), 0, pages.newest())
             }
             Some(&[version, number, start]) => match pages.of(number) {
