@@ -6,7 +6,10 @@
 use std::{fmt::Display, time::Duration};
 
 use hyper::Request;
-use kube::{Client, Config, config::Kubeconfig};
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
 use serde_json::Value;
 use sidestep_tests::{
     Agent, cluster,
@@ -40,7 +43,8 @@ impl Api<'_> {
             .run(|| {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 runtime.expect("a runtime").block_on(async {
-                    let config = Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await;
+                    let config =
+                        Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
                     let client = Client::try_from(config.expect("a configuration")).expect("a client");
                     let text =
                         tokio::time::timeout(Duration::from_secs(10), client.request_text(request)).await;
