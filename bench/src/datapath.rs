@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use aya::Ebpf;
 use proxy_agent::{
     dataplane::{self, Capacity, Dataplane, HOOKS, MAPS, Options},
-    plan::{Backend, Changes, Family, ServicePlan, ServicePortId, Target},
+    plan::{Backend, Changes, Family, ServicePlan, ServicePortId, Sources, Target},
 };
 use proxy_common::{Address, AddressBits, FrontendKey, FrontendKind, Port, Protocol};
 use sidestep_tests::{cgroup::Cgroup, identity::Identity, pins::PinDirectory};
@@ -108,6 +108,7 @@ fn service(number: u32, protocol: Protocol) -> ServicePlan {
             FrontendKey::new(address, Port::new(SERVICE_PORT), protocol as u8),
             FrontendKind::ClusterIp,
         )],
+        sources: Sources::Everyone,
         affinity_seconds: 0,
         backends: SERVERS
             .iter()

@@ -208,6 +208,7 @@ impl Agent {
         let serve = Serve::start(settings, pin_dir, &node, &report.source)?;
         let mut planner = Planner::new(&node);
         planner.set_node_port_addresses(settings.node_port_addresses.clone());
+        planner.set_cannot_restrict(dataplane::cannot_restrict()?);
         // The way to the API server outlives its list of endpoints; the planner takes no other plan.
         for plan in dataplane.recall(|id| id.namespace == "default" && id.name == "kubernetes") {
             planner.recall(plan);
@@ -281,6 +282,7 @@ impl Agent {
         let mut problems = self.planner.problems();
         problems.extend(self.refused.iter().chain(&self.misconfigured).cloned());
         problems.extend(self.serve.problems());
+        problems.extend(self.dataplane.problems());
         for problem in problems.iter().filter(|problem| !self.report.problems.contains(problem)) {
             warn!("{problem}");
         }

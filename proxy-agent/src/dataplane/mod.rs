@@ -8,16 +8,20 @@
 //! | `recall` | the tables read back as a plan |
 //! | `slab`, `ids` | which slots, indexes and endpoint ids are free |
 //! | `grace` | giving things back only when no program can still be reading them |
+//! | `ranges` | who may use LoadBalancer IPs that are not for everyone |
+//! | `clients` | by which addresses the sockets of a network namespace are judged |
 //! | `stale` | closing the connected UDP sockets of endpoints that are gone |
 //! | `tables` | the pinned maps, typed; `mapped`: those that are memory |
 //! | `load` | creating maps and programs, pinning, attaching, replacing programs behind their links |
 //! | `names` | Service port identities as the tables spell them |
+//! | `namespaces` | finding the machine's network namespaces |
 //! | `host` | the node's own cgroup2 and bpffs, told from a container's |
 //! | `system` | namespace cookies, helpers |
 //! | `bpf` | the few raw `bpf(2)` calls that aya does not have |
 
 mod adopt;
 mod bpf;
+mod clients;
 mod grace;
 mod host;
 mod ids;
@@ -25,7 +29,9 @@ mod install;
 mod load;
 mod mapped;
 mod names;
+mod namespaces;
 mod publish;
+mod ranges;
 mod recall;
 mod slab;
 mod stale;
@@ -33,14 +39,14 @@ mod system;
 mod tables;
 
 pub use bpf::attached_programs;
-pub use host::{bpffs_mounted, check_bpffs, ensure_bpffs, mount_missing, node_cgroup};
+pub use host::{bpffs_mounted, check_bpffs, ensure_bpffs, mount_missing, node_cgroup, sees_namespaces};
 pub use install::{Dataplane, Installed};
 pub use load::{
     Capacity, HOOKS, Hook, Options, attach, cleanup, is_attached, load, lock, verified_instructions,
 };
 pub use mapped::Mapped;
 pub use names::from_table as identity;
-pub use system::{has_set_retval, netns_cookie, netns_cookie_of};
+pub use system::{cannot_restrict, has_set_retval, netns_cookie, netns_cookie_of};
 pub use tables::{MAPS, MapSpec, Tables, abi_dir};
 
 /// What can go wrong between the agent and the kernel. Each names the call or the path.

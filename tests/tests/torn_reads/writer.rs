@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use proxy_agent::{
     dataplane::Dataplane,
-    plan::{Backend, Changes, Family, ServicePlan, ServicePortId, Target},
+    plan::{Backend, Changes, Family, ServicePlan, ServicePortId, Sources, Target},
 };
 use proxy_common::{Address, AddressBits, FrontendKey, FrontendKind, Port, Protocol};
 
@@ -144,6 +144,7 @@ impl Writer {
         ServicePlan {
             id: id(number, protocol),
             frontends: vec![(key, FrontendKind::ClusterIp)],
+            sources: Sources::Everyone,
             affinity_seconds: if number.is_multiple_of(4) { 600 } else { 0 },
             backends,
             cluster: all.clone(),
