@@ -10,7 +10,8 @@
 //!
 //! | file | concept |
 //! |---|---|
-//! | `connect`, `udp` | the two benchmarks: what is compared with what |
+//! | `connect`, `udp` | the benchmarks of the way of a connection: what is compared with what |
+//! | `sync` | the benchmark of the agent: how fast it follows an API server |
 //! | `topology` | client pod, node, server pod; addresses |
 //! | `datapath` | Sidestep's own programs and tables for one number of Services; `comparisons`: other programs |
 //! | `netfilter` | rules in kube-proxy's shape |
@@ -36,6 +37,7 @@ mod report;
 mod rounds;
 mod server;
 mod statistics;
+mod sync;
 mod topology;
 mod udp;
 mod worker;
@@ -60,6 +62,8 @@ enum Command {
     Connect(Options),
     /// Datagrams of sockets that are not connected
     Udp(Options),
+    /// Following an API server: first sync, from a change to a connection, memory, processor time
+    Sync(Options),
     /// One of the processes that make the traffic
     #[command(hide = true)]
     Worker {
@@ -106,6 +110,7 @@ fn main() -> Result<ExitCode> {
     match Cli::parse().command {
         Command::Connect(options) => measure(&options, connect::run),
         Command::Udp(options) => measure(&options, udp::run),
+        Command::Sync(options) => measure(&options, sync::run),
         Command::Worker { processor } => worker::main(processor).map(|()| ExitCode::SUCCESS),
         Command::Server { processor } => server::main(processor).map(|()| ExitCode::SUCCESS),
     }

@@ -3,6 +3,7 @@
 //! Data flows one way: [`source`] (watch) -> [`model`] (objects, slim) -> [`plan`] (what one node should
 //! install) -> [`dataplane`] (make the kernel so). Nothing points backwards. [`commands`] are the edges.
 
+pub mod announce;
 pub mod commands;
 pub mod config;
 pub mod dataplane;

@@ -43,6 +43,10 @@ impl Translation {
         checksum: 0,
     };
 
+    /// The record of a socket whose TCP connections are left alone: neither translated nor refused. The agent
+    /// writes it for its own connections to the API server, before it connects.
+    pub const BYPASS: Self = Self { service: u32::MAX, ..Self::UNUSED };
+
     /// The record of a client that asked for `frontend` and got `endpoint`.
     #[inline(always)]
     pub const fn new(frontend: &FrontendKey, endpoint: &Endpoint) -> Self {
@@ -68,6 +72,12 @@ impl Translation {
     #[inline(always)]
     pub fn is_to(&self, address: &Address, port: Port) -> bool {
         self.frontend_port.number != 0 && self.backend_port == port && self.backend.words() == address.words()
+    }
+
+    /// Whether this is [`Translation::BYPASS`]. Forgetting a peer keeps it so.
+    #[inline(always)]
+    pub const fn is_bypass(&self) -> bool {
+        self.service == u32::MAX && self.frontend_port.number == 0
     }
 
     /// Sixteen bits that depend on every other bit of the record.

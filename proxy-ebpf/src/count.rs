@@ -49,8 +49,9 @@ fn of_service(service: u32) -> Option<*mut ServiceCounters> {
     COUNTERS.get_ptr_mut(shard(cpu, service, config::services_len()))
 }
 
+/// Adds one to a word of a map.
 #[inline(always)]
-fn add(counter: *mut u64) {
+pub(crate) fn add(counter: *mut u64) {
     // `core` has no atomic addition for this target, and the kernel before 5.12 none that fetches.
     // SAFETY: `counter` points to an aligned word of a map's element, which lives as long as the program runs.
     unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) 1_u64, options(nostack)) };

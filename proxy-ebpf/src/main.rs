@@ -6,6 +6,7 @@
 //! | `config` | what the loader tells the programs before the verifier sees them |
 //! | `count` | counters |
 //! | `socket` | the hooks at `connect`, `sendmsg`, `recvmsg` and `getpeername` |
+//! | `system_calls` | a counter for the benchmark, only in the object that it loads |
 #![no_std]
 #![no_main]
 #![expect(
@@ -22,6 +23,8 @@
 mod config;
 mod count;
 mod socket;
+#[cfg(feature = "bench")]
+mod system_calls;
 mod tables;
 
 #[cfg(not(test))]

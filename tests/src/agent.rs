@@ -1,11 +1,11 @@
 //! `sidestep run` as a process of the lab's node.
 
 use std::{
+    ffi::OsString,
     fs::{self, OpenOptions},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -15,7 +15,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{kept::Kept, lab::Lab, report::Report};
+use crate::{api_server::ApiServer, kept::Kept, lab::Lab, report::Report};
 
 /// The variable that names the binary to test.
 pub const BINARY: &str = "SIDESTEP_BIN";
@@ -32,6 +32,11 @@ const TAIL: usize = 60;
 /// A running agent; ended on drop, which leaves the datapath in place.
 #[derive(Debug)]
 pub struct Agent {
+    /// Where it hears of objects: arguments of `run`.
+    source: Vec<OsString>,
+    /// Whether it is within the cgroup that its programs are attached to.
+    inside: bool,
+    environment: Vec<(&'static str, OsString)>,
     process: Option<Kept>,
     run_directory: PathBuf,
     log: PathBuf,
@@ -40,24 +45,73 @@ pub struct Agent {
 impl Agent {
     /// Starts an agent on the lab's node and waits until it has installed the manifests.
     pub fn start(lab: &Lab) -> Result<Self> {
-        let mut agent = Self { process: None, run_directory: lab.run_directory(), log: lab.log_file() };
+        let manifests = lab.manifests().directory().into();
+        let mut agent = Self::new(lab, vec!["--manifests".into(), manifests]);
         agent.restart(lab)?;
         Ok(agent)
     }
 
+    /// Starts an agent that follows an API server, and waits until it has installed what is there.
+    pub fn follow(lab: &Lab, server: &ApiServer) -> Result<Self> {
+        let mut agent = Self::following(lab, server);
+        agent.restart(lab)?;
+        Ok(agent)
+    }
+
+    /// The same, not yet started: [`Agent::launch`] starts it without waiting.
+    pub fn following(lab: &Lab, server: &ApiServer) -> Self {
+        Self::at(lab, &server.url())
+    }
+
+    /// An agent for the API server at this URL, not yet started.
+    pub fn at(lab: &Lab, server: &str) -> Self {
+        Self::new(lab, vec!["--server".into(), server.into()])
+    }
+
+    fn new(lab: &Lab, source: Vec<OsString>) -> Self {
+        let (run_directory, log) = (lab.run_directory(), lab.log_file());
+        Self { source, inside: false, environment: Vec::new(), process: None, run_directory, log }
+    }
+
+    /// Is to be in the cgroup of the node's processes from its next start on, so that the hooks see its sockets, as
+    /// on a real node. It has to end before the lab.
+    #[must_use]
+    pub fn inside(mut self) -> Self {
+        self.inside = true;
+        self
+    }
+
+    /// Is to have this variable from its next start on.
+    #[must_use]
+    pub fn variable(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.environment.push((name, value.into()));
+        self
+    }
+
     /// Starts the agent again, after [`Agent::stop`] or [`Agent::kill`].
     pub fn restart(&mut self, lab: &Lab) -> Result<()> {
+        self.launch(lab)?;
+        self.wait_until_synced(START)
+    }
+
+    /// Starts the agent, and does not wait.
+    pub fn launch(&mut self, lab: &Lab) -> Result<()> {
         ensure!(self.process.is_none(), "the agent runs already");
         let log = OpenOptions::new().create(true).append(true).open(&self.log).context("the agent's log")?;
-        let manifests = lab.manifests();
         let mut command = command(lab, &["run"])?;
-        command.arg("--manifests").arg(manifests.directory()).args(["--node-name", NODE_NAME]);
+        command.args(&self.source).args(["--node-name", NODE_NAME]);
+        // No kubeconfig of the person who runs the tests.
+        command.env_remove("KUBECONFIG").env("HOME", lab.run_directory());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         // Ctrl-C ends the test or demo, which then ends the agent as it should be.
         command.process_group(0);
-        // Beside the lab's cgroups, so that these can always be removed.
-        self.process = Some(Kept::start(command, Arc::clone(&lab.node().namespace))?);
-        self.wait_until_synced()
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let node = lab.node().clone();
+        // Beside the lab's cgroups unless asked for, so that these can always be removed.
+        let inside = self.inside;
+        self.process =
+            Some(Kept::start(command, move || if inside { node.enter() } else { node.namespace.enter() })?);
+        Ok(())
     }
 
     /// The agent's process id.
@@ -106,7 +160,8 @@ impl Agent {
         kill(Pid::from_raw(pid.try_into()?), signal).context("kill")
     }
 
-    fn wait_until_synced(&mut self) -> Result<()> {
+    /// Waits until a started agent has installed everything.
+    pub fn wait_until_synced(&mut self, patience: Duration) -> Result<()> {
         let start = Instant::now();
         let pid = self.pid();
         loop {
@@ -123,11 +178,11 @@ impl Agent {
                 bail!("the agent ended with {status} before it was synced:\n{}", self.log_tail());
             }
             ensure!(
-                start.elapsed() < START,
-                "the agent was not synced within {START:?}:\n{}",
+                start.elapsed() < patience,
+                "the agent was not synced within {patience:?}:\n{}",
                 self.log_tail()
             );
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }

@@ -8,16 +8,11 @@ use std::{
     io,
     os::unix::process::CommandExt,
     process::{Child, Command},
-    sync::{
-        Arc,
-        mpsc::{Sender, channel},
-    },
+    sync::mpsc::{Sender, channel},
     thread::{self, JoinHandle},
 };
 
 use anyhow::{Context, Result};
-
-use crate::namespace::Namespace;
 
 /// The process. Dropping this ends it at once if it still runs.
 #[derive(Debug)]
@@ -29,14 +24,17 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// Starts `command` in a namespace.
-    pub(crate) fn start(mut command: Command, namespace: Arc<Namespace>) -> Result<Self> {
+    /// Starts `command` where `enter` takes a thread.
+    pub(crate) fn start(
+        mut command: Command,
+        enter: impl FnOnce() -> Result<()> + Send + 'static,
+    ) -> Result<Self> {
         // SAFETY: between fork and exec only two system calls are made, and nothing is allocated.
         unsafe { command.pre_exec(cut_ties) };
         let (alive, gone) = channel::<()>();
         let (started, start) = channel();
         let keeper = thread::Builder::new().name("keeper".to_owned()).spawn(move || {
-            let child = namespace.enter().and_then(|()| Ok(command.spawn()?));
+            let child = enter().and_then(|()| Ok(command.spawn()?));
             if started.send(child).is_ok() {
                 // Nothing is ever sent: this ends when the sender is dropped.
                 let _ = gone.recv();

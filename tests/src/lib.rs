@@ -10,6 +10,7 @@
 //! goes when the next lab starts ([`sweep`]).
 
 pub mod agent;
+pub mod api_server;
 pub mod bpftool;
 pub mod cgroup;
 pub mod cluster;

@@ -30,7 +30,7 @@ metadata: {name: truncated, namespace: default}
 spec: {clusterIP: 10.96.0.32, ports: [{port: 80,
 ";
 
-/// IN-1 to EP-6 as far as they can go wrong; each is named with what is wrong, all else works.
+/// Each is named with what is wrong, and all else works.
 #[test]
 fn bad_objects_are_named_and_the_rest_is_installed() {
     let cluster = cluster!(1);

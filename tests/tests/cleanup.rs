@@ -7,7 +7,7 @@ use sidestep_tests::{
     traffic::ask,
 };
 
-/// Promise 5: a program of somebody else on the same cgroup is there before, during and after.
+/// HE-6, and promise 5: a program of somebody else on the same cgroup is there before, during and after.
 #[test]
 fn cleanup_removes_what_is_ours_and_nothing_else() {
     let cluster = cluster!(1);

@@ -168,16 +168,19 @@ fn mounts(container: &Container, volumes: &[Volume]) {
     }
 }
 
+/// IN-6: the rights of kube-proxy and no others, among the rest.
 #[test]
 fn the_overlay_for_kubeadm_renders_valid_objects() {
     overlay("kubeadm", "https://control-plane.example:6443");
 }
 
+/// IN-6: the rights of kube-proxy and no others, among the rest.
 #[test]
 fn the_overlay_for_k3s_renders_valid_objects() {
     overlay("k3s", "https://127.0.0.1:6444");
 }
 
+/// IN-6: the rights of kube-proxy and no others, among the rest.
 #[test]
 fn the_overlay_for_kind_renders_valid_objects() {
     overlay("kind", "https://kind-control-plane:6443");

@@ -40,7 +40,7 @@ fn a_rolling_update_fails_no_request() {
     pressure.stop().assert_flawless();
 }
 
-/// Services appear, change their ports and go, as their manifests do.
+/// IN-8: Services appear, change their ports and go as their manifests do, without waiting for a next sync.
 #[test]
 fn services_come_and_go() {
     let cluster = cluster!(1);

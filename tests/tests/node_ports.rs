@@ -5,7 +5,7 @@ use sidestep_tests::{
     cluster::{self, Cluster, DNS, HTTP, at},
     eventually,
     manifest::{Protocol, Service},
-    topology::NODE_V4,
+    topology::{GATEWAY_V4, NODE_V4},
     traffic::{Asker, Conversation, TcpServer, ask, connect, is_refused},
 };
 
@@ -39,7 +39,8 @@ fn a_node_port_answers_at_this_nodes_addresses() {
             });
         }
     }
-    // The same number in the other protocol is nobody's.
+    // PO-10: the node's other addresses are not the Node's; the same number in the other protocol is nobody's.
+    assert!(is_refused(&cluster.client.run(|| connect((GATEWAY_V4, 30080).into()))));
     assert!(is_refused(&cluster.client.run(|| connect((NODE_V4, 30053).into()))));
 }
 

@@ -43,6 +43,8 @@ enum Command {
     Image(image::Args),
     /// Check the format and run clippy, on the host's crates and the kernel programs
     Lint,
+    /// List the rows of service semantics with the tests that prove them
+    Rows,
     /// Run all tests, or those whose name contains a filter
     Test(test::Args),
     /// Boot other kernels in emulated machines and try the agent there
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         Command::BuildAndLoad(args) => load::run(&args),
         Command::Image(args) => image::run(&args),
         Command::Lint => lint::run(),
+        Command::Rows => test::Rows::read().map(|rows| rows.list()),
         Command::Test(args) => test::run(&args),
         Command::Vm(args) => vm::run(&args),
     };

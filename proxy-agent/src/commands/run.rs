@@ -18,6 +18,7 @@ use tracing::{debug, error, info, warn};
 
 use super::Place;
 use crate::{
+    announce::{self, Announcement, Announcer},
     config::{self, Flags, Settings},
     dataplane::{self, Capacity, Dataplane, Options},
     plan::{Changes, Planner, Problem},
@@ -79,10 +80,13 @@ async fn serve(arguments: Arguments, settings: Settings) -> anyhow::Result<ExitC
     // Before anything else, so that no signal finds the agent half started.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut agent = Agent::start(&arguments, &settings)?;
+    let (announcer, announcements) = Announcer::new();
+    let mut agent = Agent::start(&arguments, &settings, announcer)?;
 
     let (events, mut batches) = mpsc::channel::<Batch>(QUEUE);
-    let source = follow(arguments, settings.kubeconfig.clone(), agent.report.node.clone(), events);
+    let bypass = dataplane::Bypass::open(&arguments.place.pin_dir)?;
+    let node = agent.report.node.clone();
+    let source = follow(arguments, settings.kubeconfig.clone(), node, bypass, events, announcements);
     let source = tokio::spawn(source);
     let file = settings.file.as_ref().map(|(path, text)| (path.as_path(), text.as_str()));
     let mut reconfigured = std::pin::pin!(config::changed(file));
@@ -122,13 +126,17 @@ async fn follow(
     arguments: Arguments,
     kubeconfig: Option<PathBuf>,
     node: String,
+    bypass: dataplane::Bypass,
     events: mpsc::Sender<Batch>,
+    announcements: mpsc::Receiver<Announcement>,
 ) -> anyhow::Result<()> {
     if let Some(directory) = &arguments.manifests {
         source::manifests::run(directory, events).await?;
     } else {
-        let client = source::kube::connect(arguments.server.as_deref(), kubeconfig.as_deref()).await?;
-        source::kube::run(client, &node, events).await;
+        let (server, kubeconfig) = (arguments.server.as_deref(), kubeconfig.as_deref());
+        let client = source::kube::connect(server, kubeconfig, Some(bypass)).await?;
+        let announce = announce::publish(client.clone(), &node, announcements);
+        tokio::join!(source::kube::run(client.clone(), &node, events), announce);
     }
     Ok(())
 }
@@ -148,10 +156,11 @@ struct Agent {
     /// What of the configuration could not be used.
     misconfigured: Vec<Problem>,
     serve: Serve,
+    announcer: Announcer,
 }
 
 impl Agent {
-    fn start(arguments: &Arguments, settings: &Settings) -> anyhow::Result<Self> {
+    fn start(arguments: &Arguments, settings: &Settings, announcer: Announcer) -> anyhow::Result<Self> {
         let cgroup_root = arguments.place.cgroup_root()?;
         arguments.place.check_bpffs()?;
         let Place { pin_dir, run_dir, .. } = &arguments.place;
@@ -224,7 +233,9 @@ impl Agent {
             refused: Vec::new(),
             misconfigured: settings.problems.clone(),
             serve,
+            announcer,
         };
+        agent.announcer.tell(Announcement::starting());
         agent.write_report();
         Ok(agent)
     }
@@ -281,10 +292,20 @@ impl Agent {
     fn write_report(&mut self) {
         let mut problems = self.planner.problems();
         problems.extend(self.refused.iter().chain(&self.misconfigured).cloned());
-        problems.extend(self.serve.problems());
         problems.extend(self.dataplane.problems());
-        for problem in problems.iter().filter(|problem| !self.report.problems.contains(problem)) {
+        let of_listeners = problems.len();
+        problems.extend(self.serve.problems());
+        for (number, problem) in problems.iter().enumerate() {
+            if self.report.problems.contains(problem) {
+                continue;
+            }
             warn!("{problem}");
+            let node = &self.report.node;
+            self.announcer.tell(if number < of_listeners {
+                Announcement::not_installed(problem, node)
+            } else {
+                Announcement::not_listening(problem, node)
+            });
         }
         self.report.problems = problems;
         if let Err(error) = self.run_dir.write(&self.report) {

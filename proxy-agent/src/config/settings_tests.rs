@@ -78,6 +78,52 @@ fn what_cannot_be_used_is_named() {
     assert_eq!((read.healthz, read.patience), (at("0.0.0.0:10256"), Duration::from_mins(1)));
 }
 
+/// CF-6, CF-7, CF-9, CF-10, CF-11, CF-13, CF-14, CF-16: what means nothing here is known, changes nothing, and is
+/// still told by `/configz`.
+#[test]
+fn what_means_nothing_here_is_read_without_a_word() {
+    let written = [
+        "featureGates: {SomeGate: true}",
+        "logging: {format: json}",
+        "enableProfiling: true",
+        "showHiddenMetricsForVersion: '1.35'",
+        "mode: nftables",
+        "detectLocalMode: BridgeInterface",
+        "clusterCIDR: 10.244.0.0/16",
+        "detectLocal: {bridgeInterface: br0}",
+        "iptables: {masqueradeAll: true, localhostNodePorts: false, masqueradeBit: 14}",
+        "nftables: {masqueradeAll: true}",
+        "configSyncPeriod: 15m",
+        "conntrack: {maxPerCore: 1, tcpEstablishedTimeout: 24h, udpTimeout: 10s}",
+        "ipvs: {scheduler: rr, strictARP: true}",
+        "winkernel: {networkName: x}",
+        "portRange: 1-2",
+    ];
+    let nothing = settings("", &Flags::default());
+    for line in written {
+        let read = settings(&format!("{line}\n"), &Flags::default());
+        assert_eq!(read.problems, [], "{line}");
+        let field = line.split_once(':').expect("a field").0;
+        assert!(read.to_yaml().expect("YAML").contains(field), "{line}");
+        assert_eq!(
+            (read.healthz, read.metrics, read.node_name, read.kubeconfig, read.patience),
+            (
+                nothing.healthz,
+                nothing.metrics,
+                nothing.node_name.clone(),
+                nothing.kubeconfig.clone(),
+                nothing.patience
+            ),
+            "{line}"
+        );
+        assert_eq!(
+            (read.node_port_addresses, read.bind_hard_fail, read.oom_score_adj),
+            (nothing.node_port_addresses.clone(), nothing.bind_hard_fail, nothing.oom_score_adj),
+            "{line}"
+        );
+    }
+}
+
 /// CF-17: what `--write-config-to` writes means the same when it is read.
 #[test]
 fn the_effective_configuration_reads_as_itself() {

@@ -1,5 +1,5 @@
-//! The few raw `bpf(2)` calls that aya does not have: replacing the program behind a link, and asking what
-//! is attached to a cgroup.
+//! The few raw `bpf(2)` calls that aya does not have: replacing the program behind a link, asking what is
+//! attached to a cgroup, and socket storage.
 
 use std::{
     ffi::CString,
@@ -14,6 +14,7 @@ use aya::{maps::MapData, programs::Program};
 use super::{Error, Hook};
 
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
+const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_PROG_QUERY: libc::c_long = 16;
 const BPF_LINK_UPDATE: libc::c_long = 29;
@@ -50,7 +51,7 @@ struct ProgQuery {
     padding: u32,
 }
 
-/// The part of `union bpf_attr` that BPF_MAP_LOOKUP_ELEM reads.
+/// The part of `union bpf_attr` that looking an element up and updating it read.
 #[repr(C)]
 #[derive(Default)]
 struct MapElement {
@@ -111,6 +112,29 @@ pub(super) fn socket_storage<T: bytemuck::Pod>(map: &MapData, socket: &impl AsRa
     // both outlive the call.
     unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut attr) }.ok()?;
     Some(value)
+}
+
+/// Replaces the value of `socket` in a socket storage map with values of type `T`.
+pub(super) fn set_socket_storage<T: bytemuck::Pod>(
+    map: &MapData,
+    socket: &impl AsRawFd,
+    value: &T,
+) -> Result<(), Error> {
+    let update = || {
+        if map.info().map_err(io::Error::other)?.value_size() as usize != size_of::<T>() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let key = socket.as_raw_fd();
+        let mut attr = MapElement {
+            map_fd: map.fd().as_fd().as_raw_fd().cast_unsigned(),
+            key: std::ptr::from_ref(&key) as u64,
+            value: std::ptr::from_ref(value) as u64,
+            ..Default::default()
+        };
+        // SAFETY: as in `socket_storage`; the kernel reads both.
+        unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut attr) }
+    };
+    update().map(drop).map_err(Error::system("BPF_MAP_UPDATE_ELEM", "SOCKETS"))
 }
 
 /// The ids of all programs attached to `cgroup` at `hook`, ours included, in the order in which they run.

@@ -17,10 +17,12 @@
 //! | `namespaces` | finding the machine's network namespaces |
 //! | `host` | the node's own cgroup2 and bpffs, told from a container's |
 //! | `system` | namespace cookies, helpers |
+//! | `bypass` | marking the agent's own sockets, which the hooks leave alone |
 //! | `bpf` | the few raw `bpf(2)` calls that aya does not have |
 
 mod adopt;
 mod bpf;
+mod bypass;
 mod clients;
 mod grace;
 mod host;
@@ -39,6 +41,7 @@ mod system;
 mod tables;
 
 pub use bpf::attached_programs;
+pub use bypass::Bypass;
 pub use host::{bpffs_mounted, check_bpffs, ensure_bpffs, mount_missing, node_cgroup, sees_namespaces};
 pub use install::{Dataplane, Installed};
 pub use load::{

@@ -72,10 +72,39 @@ impl ObjectKey {
     pub fn new(kind: Kind, name: ObjectName) -> Self {
         Self { kind, name }
     }
+
+    /// The key that is written like this, if it is one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (kind, name) = text.split_once(' ')?;
+        let kind = Kind::ALL.into_iter().find(|known| known.name() == kind)?;
+        let name = match (kind, name.split_once('/')) {
+            (Kind::Node, None) => ObjectName::new("", name),
+            (Kind::Service | Kind::EndpointSlice, Some((namespace, name))) => {
+                ObjectName::new(namespace, name)
+            }
+            _ => return None,
+        };
+        Some(Self::new(kind, name))
+    }
 }
 
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.kind.name(), self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_reads_as_it_is_written() {
+        for text in ["Service default/web", "EndpointSlice default/web-1", "Node n1"] {
+            assert_eq!(ObjectKey::parse(text).map(|key| key.to_string()).as_deref(), Some(text));
+        }
+        for text in ["Service web", "Node a/b", "Pod a/b", "the agent", ""] {
+            assert_eq!(ObjectKey::parse(text), None, "{text}");
+        }
     }
 }

@@ -80,7 +80,7 @@ mod tests {
         counts.iter().map(|count| (count.family, count.port, count.local_endpoints)).collect()
     }
 
-    /// HE-3: only a LoadBalancer with the policy Local is asked about, in each of its families.
+    /// FE-7, HE-3: only a LoadBalancer with the policy Local is asked about, in each of its families.
     #[test]
     fn only_local_load_balancers_are_asked_about() {
         for (kind, policy, port, expected) in [

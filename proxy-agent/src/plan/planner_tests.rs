@@ -104,6 +104,40 @@ fn a_change_gives_only_what_it_changes() {
     assert!(changes.install.is_empty());
 }
 
+/// EP-12: hints decide, and neither the Service's `trafficDistribution` nor its annotations, which the producer of
+/// hints has read already.
+#[test]
+fn only_hints_keep_traffic_near() {
+    let near = |metadata: Value, distribution: Value| {
+        let mut metadata = metadata;
+        metadata["name"] = "web".into();
+        metadata["namespace"] = "default".into();
+        let spec =
+            json!({"clusterIP": "10.0.0.1", "ports": [{"port": 80}], "trafficDistribution": distribution});
+        Event::Upsert(Object::Service(testing::service_object(json!({"metadata": metadata, "spec": spec}))))
+    };
+    let slice = |hinted: bool| {
+        let endpoint = |host: &str, zone: &str, node: &str| {
+            let hints = json!({"forZones": [{"name": zone}], "forNodes": [{"name": node}]});
+            json!({"addresses": [host], "zone": zone, "nodeName": node, "hints": if hinted { hints } else { Value::Null }})
+        };
+        let endpoints = json!([endpoint("10.1.0.1", "a", "n1"), endpoint("10.1.0.2", "b", "n2")]);
+        let ports = json!([{"name": "", "port": 8080}]);
+        Event::Upsert(Object::EndpointSlice(testing::slice("web-1", "web", "IPv4", ports, endpoints)))
+    };
+    let mode = json!({"annotations": {"service.kubernetes.io/topology-mode": "Auto"}});
+    for (metadata, distribution, hinted, expected) in [
+        (json!({}), json!("PreferSameNode"), false, 2),
+        (json!({}), json!("PreferClose"), false, 2),
+        (mode, Value::Null, false, 2),
+        (json!({}), Value::Null, true, 1),
+    ] {
+        let events = [near(metadata, distribution.clone()), slice(hinted), node("a", &["192.168.0.1"])];
+        let (_, changes) = synced(events);
+        assert_eq!(changes.install[0].cluster, Target::Backends(0..expected), "{distribution} {hinted}");
+    }
+}
+
 /// PO-1: a Service without endpoints is installed, and refuses.
 #[test]
 fn a_service_without_endpoints_refuses() {

@@ -89,7 +89,7 @@ fn object(request: &str, version: &str) -> Value {
 #[tokio::test]
 async fn everything_is_listed_before_synced_and_then_followed() {
     let double = Double::start();
-    let client = connect(Some(&double.address), None).await.expect("a client");
+    let client = connect(Some(&double.address), None, None).await.expect("a client");
     let (sender, mut batches) = mpsc::channel(16);
     let running = tokio::spawn(run(client, "n1", sender));
 
@@ -136,7 +136,7 @@ async fn everything_is_listed_before_synced_and_then_followed() {
 
 #[tokio::test]
 async fn an_address_that_is_none_is_named() {
-    let error = connect(Some("not an address"), None).await.err().expect("no client");
+    let error = connect(Some("not an address"), None, None).await.err().expect("no client");
     assert!(error.to_string().contains("not an address"), "{error}");
 }
 

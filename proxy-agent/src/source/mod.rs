@@ -8,6 +8,8 @@ pub mod kube;
 pub mod manifests;
 
 mod catalog;
+mod client;
+mod dial;
 mod directory;
 mod documents;
 mod relist;

@@ -6,7 +6,10 @@ use aya_ebpf::{
     programs::SockAddrContext,
 };
 use aya_log_ebpf::debug;
-use proxy_common::{Decision, Protocol, Translation, select};
+use proxy_common::{
+    Decision, Protocol, Reason, Translation,
+    select::{Resolution, choose, resolve},
+};
 
 use super::{
     context::{ALLOW, Hook, SocketClient, destination, protocol, refuse_connect, rewrite},
@@ -32,14 +35,26 @@ fn connect(ctx: &SockAddrContext, hook: Hook) -> i32 {
         return ALLOW;
     };
     let destination = destination(ctx, hook, protocol);
+    let client = SocketClient(ctx);
+    // The two halves of `select`, and between them the agent's own way to the API server.
+    let resolution = resolve(&Maps, &destination, &client);
+    if resolution == Resolution::NotService {
+        // The socket may have been connected to a Service before (`AF_UNSPEC` runs no hook).
+        peers::forget_connected(ctx, protocol);
+        return ALLOW;
+    }
+    if peers::is_bypassed(ctx, protocol) {
+        return ALLOW;
+    }
     // SAFETY: helpers without pointers.
     let (clock, random) = (|| unsafe { bpf_ktime_get_ns() }, || unsafe { bpf_get_prandom_u32() });
-    match select(&Maps, &destination, &SocketClient(ctx), clock, random) {
-        Decision::NotService => {
-            // The socket may have been connected to a Service before (`AF_UNSPEC` runs no hook).
-            peers::forget_connected(ctx, protocol);
-            ALLOW
-        }
+    let decision = match resolution {
+        Resolution::NotService => return ALLOW,
+        Resolution::UnknownPort => Decision::Refuse { service: None, reason: Reason::UnknownPort },
+        Resolution::Service(frontend) => choose(&Maps, &destination, frontend, &client, clock, random),
+    };
+    match decision {
+        Decision::NotService => ALLOW,
         Decision::Refuse { service, reason } => {
             if !leaves_connected(protocol) {
                 peers::forget_connected(ctx, protocol);

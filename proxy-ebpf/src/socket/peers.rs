@@ -67,6 +67,15 @@ pub(super) fn forget_connected(ctx: &SockAddrContext, protocol: u8) {
     }
 }
 
+/// Whether the agent has marked this TCP socket as one of its own, to be left alone. A lookup in the socket itself,
+/// asked only of connections to Services.
+#[inline(always)]
+pub(super) fn is_bypassed(ctx: &SockAddrContext, protocol: u8) -> bool {
+    // SAFETY: as in `remember_connected`.
+    protocol == Protocol::Tcp as u8
+        && unsafe { SOCKETS.get_ptr_mut(ctx).as_ref() }.is_some_and(Translation::is_bypass)
+}
+
 /// The connected peer's translation, if the program asked for `destination`.
 #[inline(always)]
 pub(super) fn connected_peer(ctx: &SockAddrContext, destination: &FrontendKey) -> Option<Translation> {

@@ -20,6 +20,8 @@ pub(crate) enum Profile {
 pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
     let mut command = Command::new(setup::cargo());
     command.current_dir(workspace::root()).args(["build", "--package", "proxy-agent", "--bin", "sidestep"]);
+    // As the tests are built, so that neither build undoes the other's.
+    command.env("SIDESTEP_EBPF_OBJECT", super::kernel::object());
     let folder = match profile {
         Profile::Dev => "debug",
         Profile::Release => {

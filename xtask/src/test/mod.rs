@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every test of the workspace, scenarios in network namespaces included.
 
+mod rows;
 mod skips;
 mod summary;
 
@@ -12,6 +13,8 @@ use crate::build::{agent, kernel};
 use crate::setup::{self, Need};
 use crate::{image, process, workspace};
 
+pub(crate) use rows::Rows;
+
 /// Which tests to run.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -23,7 +26,7 @@ pub(crate) struct Args {
     filter: Vec<String>,
 }
 
-/// Builds, tests, and ends with one line of counts.
+/// Builds, tests, and ends with two lines of counts: of tests, and of the rows that they prove.
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::ensure(&[Need::KernelBuild, Need::Network, Need::Nextest])?;
     let object = kernel::build()?;
@@ -59,5 +62,5 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if counts.failed > 0 || !status.success() {
         bail!("tests failed: `{}` ended with {status}", process::line(&command));
     }
-    Ok(())
+    Rows::read()?.check(args.filter.is_empty().then_some(&counts.names))
 }

@@ -1,5 +1,6 @@
 //! How many tests passed and failed, from the runner's `JUnit` report.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -13,6 +14,8 @@ pub(super) struct Counts {
     pub(super) passed: usize,
     /// Tests that did not.
     pub(super) failed: usize,
+    /// The names of all tests, without the modules that they are in.
+    pub(super) names: BTreeSet<String>,
 }
 
 /// Reads the report at `path`.
@@ -25,7 +28,9 @@ fn parse(xml: &str) -> Result<Counts> {
     let report = Report::deserialize_from_str(xml)?;
     ensure!(report.tests > 0, "the report names no test");
     let failed = report.failures + report.errors;
-    Ok(Counts { passed: report.tests.saturating_sub(failed), failed })
+    let tests = report.test_suites.iter().flat_map(|suite| &suite.test_cases);
+    let names = tests.map(|test| test.name.as_str().rsplit("::").next().unwrap_or_default().to_owned());
+    Ok(Counts { passed: report.tests.saturating_sub(failed), failed, names: names.collect() })
 }
 
 #[cfg(test)]
@@ -38,11 +43,12 @@ mod tests {
 <testsuites name="nextest-run" tests="3" failures="1" errors="1" time="1.0">
   <testsuite name="a" tests="3" disabled="0" errors="1" failures="1">
     <testcase name="one" classname="a" time="0.1"></testcase>
-    <testcase name="two" classname="a" time="0.1"><failure type="test failure"></failure></testcase>
+    <testcase name="module::two" classname="a" time="0.1"><failure type="test failure"></failure></testcase>
     <testcase name="three" classname="a" time="0.1"><error type="exec failure"></error></testcase>
   </testsuite>
 </testsuites>"#;
-        assert_eq!(parse(xml).unwrap(), Counts { passed: 1, failed: 2 });
+        let names = ["one", "two", "three"].map(str::to_owned).into();
+        assert_eq!(parse(xml).unwrap(), Counts { passed: 1, failed: 2, names });
     }
 
     #[test]

@@ -1,0 +1,41 @@
+//! Kubernetes Events: telling people who look at a Service or a Node, and not at an agent's log.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `announcement` | what is told of what (pure) |
+//! | `restraint` | how often: the same once an hour, and never a flood (pure; time is an argument) |
+//! | `publish` | writing it to the API server |
+//!
+//! Whoever has something to tell puts it into a bounded queue and goes on: an API server that is slow, gone or
+//! unwilling costs an announcement, never a change. All of it is in `sidestep status` and the log as well.
+
+mod announcement;
+mod publish;
+mod restraint;
+
+use tokio::sync::mpsc::{Receiver, Sender, channel, error::TrySendError};
+
+pub use self::{announcement::Announcement, publish::publish};
+
+/// How many announcements may wait; what does not fit is only in the log.
+const QUEUE: usize = 256;
+
+/// Takes announcements. Where nobody reads the queue (manifests have no Events) they go nowhere.
+#[derive(Debug)]
+pub struct Announcer(Sender<Announcement>);
+
+impl Announcer {
+    /// And the queue that [`publish()`] reads.
+    pub fn new() -> (Self, Receiver<Announcement>) {
+        let (sender, receiver) = channel(QUEUE);
+        (Self(sender), receiver)
+    }
+
+    /// Tells this at some time, or drops it. Never waits.
+    pub fn tell(&self, announcement: impl Into<Option<Announcement>>) {
+        let Some(announcement) = announcement.into() else { return };
+        if let Err(TrySendError::Full(dropped)) = self.0.try_send(announcement) {
+            tracing::debug!(?dropped, "too many events wait");
+        }
+    }
+}

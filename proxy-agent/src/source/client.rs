@@ -1,0 +1,117 @@
+//! A client of the API server: where it is, who we are, and how to get there.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use ::kube::{
+    Client, Config,
+    client::{ClientBuilder, ConfigExt as _, retry::RetryPolicy},
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use hyper_util::rt::TokioExecutor;
+use tower::{BoxError, ServiceBuilder, retry::RetryLayer};
+
+use super::dial::{Dial, InTurn, Way, ways};
+use crate::dataplane::Bypass;
+
+/// Where a pod finds its service account's API server: a ClusterIP.
+const SERVICE_ACCOUNT_HOST: &str = "KUBERNETES_SERVICE_HOST";
+
+/// Why no connection to an API server could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Neither a kubeconfig nor a service account.
+    #[error("neither a kubeconfig nor a service account of a pod says where the API server is: {0}")]
+    Configuration(#[source] ::kube::config::InferConfigError),
+    /// The kubeconfig that was asked for cannot be used.
+    #[error("the kubeconfig {}: {error}", path.display())]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: ::kube::config::KubeconfigError,
+    },
+    /// The address given is not one.
+    #[error("`{server}` is not the address of an API server (such as https://10.0.0.1:6443): {reason}")]
+    Server {
+        /// What was given.
+        server: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Proxies are not supported.
+    #[error(
+        "the kubeconfig says that the API server is behind the proxy {0}, which sidestep cannot use: give it an \
+         address that leads there without (--server)"
+    )]
+    Proxy(hyper::Uri),
+    /// The client cannot be built.
+    #[error("cannot make a client of the API server: {0}")]
+    Client(#[source] ::kube::Error),
+}
+
+/// A client from the kubeconfig (that of `path`, or in the usual places) or the pod's service account. `server`
+/// goes straight to an API server instead of the address found there (CF-1: without a service proxy the
+/// in-cluster address does not work). With `bypass`, connections go past the tables ([`super::dial`]).
+pub async fn connect(
+    server: Option<&str>,
+    path: Option<&Path>,
+    bypass: Option<Bypass>,
+) -> Result<Client, Error> {
+    let found = match path {
+        None => Config::infer().await.map_err(Error::Configuration),
+        Some(path) => from_file(path).await,
+    };
+    let config = match server {
+        None => found?,
+        Some(server) => {
+            let reason = |reason| Error::Server { server: server.into(), reason };
+            let address: hyper::Uri = server.parse().map_err(|error| reason(format!("{error}")))?;
+            if address.scheme().is_none() {
+                return Err(reason("it lacks https://".to_owned()));
+            }
+            match found {
+                Ok(mut config) => {
+                    config.cluster_url = address;
+                    config
+                }
+                // A file that was asked for by name must not be missing silently.
+                Err(error) if path.is_some() => return Err(error),
+                Err(_) => Config::new(address),
+            }
+        }
+    };
+    if let Some(proxy) = config.proxy_url {
+        return Err(Error::Proxy(proxy));
+    }
+    client(&config, bypass).map_err(Error::Client)
+}
+
+/// CF-1: a kubeconfig that was asked for by name.
+async fn from_file(path: &Path) -> Result<Config, Error> {
+    let described = |error| Error::Kubeconfig { path: path.to_owned(), error };
+    let file = Kubeconfig::read_from(path).map_err(described)?;
+    Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(described)
+}
+
+/// What kube makes of a configuration, on connections of our own.
+fn client(config: &Config, bypass: Option<Bypass>) -> Result<Client, ::kube::Error> {
+    let service_account = std::env::var(SERVICE_ACCOUNT_HOST).ok();
+    let bypass = bypass.map(Arc::new);
+    let mut connectors = Vec::new();
+    for way in ways(&config.cluster_url, service_account.as_deref()) {
+        let dial = Dial(bypass.clone().filter(|_| *way == Way::Past));
+        connectors.push((*way, config.rustls_https_connector_with_connector(dial)?));
+    }
+    let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(InTurn(connectors));
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.default_retry.then(|| RetryLayer::new(RetryPolicy::server_retry())))
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(http);
+    Ok(ClientBuilder::new(service, config.default_namespace.clone()).build())
+}

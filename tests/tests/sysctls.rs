@@ -1,0 +1,55 @@
+//! The machine's settings are the operator's.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use sidestep_tests::{
+    Place, cluster,
+    cluster::{Cluster, HTTP, at},
+    manifest::{Protocol, Service},
+    traffic::ask,
+};
+
+/// Every setting of a place's network namespace that can be read, and is not a count of something.
+fn settings(place: &Place) -> BTreeMap<String, String> {
+    fn read(folder: &Path, settings: &mut BTreeMap<String, String>) {
+        for entry in fs::read_dir(folder).expect("/proc/sys/net").filter_map(Result::ok) {
+            let path = entry.path();
+            if path.is_dir() {
+                read(&path, settings);
+            } else if !path.ends_with("nf_conntrack_count")
+                && let Ok(value) = fs::read_to_string(&path)
+            {
+                settings.insert(path.display().to_string(), value);
+            }
+        }
+    }
+    place.run(|| {
+        let mut settings = BTreeMap::new();
+        read(Path::new("/proc/sys/net"), &mut settings);
+        settings
+    })
+}
+
+fn all(cluster: &Cluster) -> [BTreeMap<String, String>; 2] {
+    [cluster.lab.node(), &cluster.client].map(settings)
+}
+
+/// ST-7: no sysctl is set, neither conntrack's nor `route_localnet` for NodePorts at loopback nor any other, by
+/// an agent that starts, serves, ends and cleans up.
+#[test]
+fn no_sysctl_is_touched() {
+    let cluster = cluster!(1);
+    let service = Service::new("web", &["10.96.0.10"]).port(HTTP, Protocol::Tcp, 80).node_port(30080);
+    cluster.serve("web", &service).expect("manifests");
+    let before = all(&cluster);
+    for name in ["ipv4/ip_forward", "ipv4/conf/all/route_localnet", "ipv4/ip_local_reserved_ports"] {
+        assert!(before[0].contains_key(&format!("/proc/sys/net/{name}")), "{name} of {}", before[0].len());
+    }
+    let mut agent = cluster.lab.agent().expect("an agent");
+    cluster.client.run(|| ask(at("10.96.0.10:80"))).expect("an answer");
+    cluster.lab.node().run(|| ask(at("127.0.0.1:30080"))).expect("an answer");
+    assert_eq!(all(&cluster), before, "while it runs");
+    agent.stop().expect("it stops");
+    assert!(cluster.lab.sidestep(&["cleanup"]).expect("cleanup runs").status.success());
+    assert_eq!(all(&cluster), before, "and afterwards");
+}

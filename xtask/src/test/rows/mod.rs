@@ -1,0 +1,179 @@
+//! Is every row of the service semantics proved by a test, or explained?
+//!
+//! The rows stand in the README's comparison table, which is the one list of them; tests carry their ids. A row
+//! that has neither a test nor a reason fails the run, and so does a test that carries an id of no row.
+
+mod id;
+mod source;
+mod table;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+
+use self::id::Id;
+use self::table::Table;
+use crate::workspace;
+
+/// Where the tests are that prove rows. Ours, the tasks' own, are about ids and not about Services.
+const SOURCES: [&str; 3] = ["proxy-common", "proxy-agent", "tests"];
+
+/// The names of the tests that carry each id.
+type Proofs = BTreeMap<Id, BTreeSet<String>>;
+
+/// What is known of every row.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    table: Table,
+    proofs: Proofs,
+}
+
+impl Rows {
+    /// Reads the README and all test sources.
+    pub(crate) fn read() -> Result<Self> {
+        let readme = workspace::path("README.md");
+        let text = fs::read_to_string(&readme).with_context(|| readme.display().to_string())?;
+        let table = table::parse(&text).with_context(|| readme.display().to_string())?;
+        let mut proofs = Proofs::new();
+        for folder in SOURCES {
+            collect(&workspace::path(folder), &mut proofs)?;
+        }
+        Ok(Self { table, proofs })
+    }
+
+    /// Prints a line of counts; fails if a row is neither tested nor explained, if a test carries an id of no
+    /// row, or if a test that carries one is not among those that `ran`.
+    pub(super) fn check(&self, ran: Option<&BTreeSet<String>>) -> Result<()> {
+        let faults = self.faults(ran);
+        println!("{self}");
+        if faults.is_empty() { Ok(()) } else { bail!("rows of service semantics: {}", faults.join("; ")) }
+    }
+
+    fn faults(&self, ran: Option<&BTreeSet<String>>) -> Vec<String> {
+        let neither = self.neither().map(|id| {
+            format!("{id} has no test, and the README does not say why (`{} …`)", table::EXPLAINED)
+        });
+        let unknown = self.proofs.iter().filter(|(id, _)| !self.table.contains_key(id));
+        let unknown =
+            unknown.map(|(id, tests)| format!("{id} is no row of the README, but {tests:?} has it"));
+        let tests: BTreeSet<&String> = self.proofs.values().flatten().collect();
+        let idle = tests.into_iter().filter(|test| ran.is_some_and(|ran| !ran.contains(*test)));
+        let idle = idle.map(|test| format!("{test} carries an id, but did not run"));
+        neither.chain(unknown).chain(idle).collect()
+    }
+
+    fn proved(&self) -> impl Iterator<Item = Id> {
+        self.table.keys().copied().filter(|id| self.proofs.contains_key(id))
+    }
+
+    fn explained(&self) -> impl Iterator<Item = Id> {
+        let reasons =
+            self.table.iter().filter(|(id, reason)| reason.is_some() && !self.proofs.contains_key(id));
+        reasons.map(|(id, _)| *id)
+    }
+
+    fn neither(&self) -> impl Iterator<Item = Id> {
+        let rest = self.table.iter().filter(|(id, reason)| reason.is_none() && !self.proofs.contains_key(id));
+        rest.map(|(id, _)| *id)
+    }
+
+    /// Prints every row with its tests, or the reason why it has none.
+    pub(crate) fn list(&self) {
+        for (id, reason) in &self.table {
+            match (self.proofs.get(id), reason) {
+                (Some(tests), _) => tests.iter().for_each(|test| println!("{id}\t{test}")),
+                (None, Some(reason)) => println!("{id}\tno test: {reason}"),
+                (None, None) => println!("{id}\tNEITHER"),
+            }
+        }
+    }
+}
+
+impl fmt::Display for Rows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (proved, explained) = (self.proved().count(), self.explained().count());
+        let neither = self.neither().count();
+        write!(
+            f,
+            "rows of service semantics: {proved} covered by tests, {explained} explained in the README, {neither} neither"
+        )?;
+        // A reason that has been overtaken does not fail a run, but nobody should go on believing it.
+        for id in self.proved().filter(|id| self.table[id].is_some()) {
+            write!(f, "\nrow {id} has a test, but the README still says `{}`", table::EXPLAINED)?;
+        }
+        Ok(())
+    }
+}
+
+/// Adds the tests of every Rust file below `folder`.
+fn collect(folder: &Path, proofs: &mut Proofs) -> Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect(&path, proofs)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+            for test in source::tests(&text).with_context(|| path.display().to_string())? {
+                for id in test.ids {
+                    proofs.entry(id).or_default().insert(test.name.clone());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{Id, Proofs, Rows, table};
+
+    fn rows(text: &str, tests: &[(&str, &str)]) -> Rows {
+        let mut proofs = Proofs::new();
+        for (id, test) in tests {
+            proofs.entry(Id::parse(id).unwrap()).or_default().insert((*test).to_owned());
+        }
+        Rows { table: table::parse(text).unwrap(), proofs }
+    }
+
+    const TABLE: &str = "\
+| EP-1 | a | b | c | d |
+| EP-2 | a | b | c | No test: of no use here |
+| EP-3 | a | b | c | d |
+";
+
+    #[test]
+    fn what_is_neither_tested_nor_explained_is_a_fault() {
+        let rows = rows(TABLE, &[("EP-1", "one")]);
+        assert_eq!(
+            rows.to_string(),
+            "rows of service semantics: 1 covered by tests, 1 explained in the README, 1 neither"
+        );
+        assert_eq!(rows.faults(None), ["EP-3 has no test, and the README does not say why (`No test: …`)"]);
+    }
+
+    #[test]
+    fn an_id_of_no_row_is_a_fault() {
+        let rows = rows(TABLE, &[("EP-1", "one"), ("EP-3", "three"), ("PO-99", "typo")]);
+        assert_eq!(rows.faults(None), [r#"PO-99 is no row of the README, but {"typo"} has it"#]);
+    }
+
+    #[test]
+    fn a_test_that_did_not_run_is_a_fault() {
+        let rows = rows(TABLE, &[("EP-1", "one"), ("EP-3", "three")]);
+        let ran = BTreeSet::from(["one".to_owned(), "other".to_owned()]);
+        assert_eq!(rows.faults(Some(&ran)), ["three carries an id, but did not run"]);
+        assert_eq!(rows.faults(None), [""; 0], "unless only some were asked for");
+    }
+
+    #[test]
+    fn an_overtaken_reason_is_told() {
+        let rows = rows(TABLE, &[("EP-1", "one"), ("EP-2", "two"), ("EP-3", "three")]);
+        assert_eq!(rows.faults(None), [""; 0]);
+        assert!(rows.to_string().ends_with("row EP-2 has a test, but the README still says `No test:`"));
+    }
+}

@@ -1,0 +1,167 @@
+//! Which tests a source file holds, and which row ids each of them carries.
+//!
+//! The file is read as Rust tokens, so that `#[test]` functions are found wherever they stand: in modules and in
+//! macros such as `proptest!`. Comments are no tokens; an id counts if it stands between the first line of a
+//! test's doc comment and the end of its body, or in its name.
+
+use std::ops::Range;
+use std::str::FromStr as _;
+
+use anyhow::{Result, anyhow};
+use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
+
+use super::id::Id;
+
+/// A test and the rows that it says it proves.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Test {
+    /// The function's name.
+    pub(super) name: String,
+    /// The ids, in the order of the text; some may come twice.
+    pub(super) ids: Vec<Id>,
+}
+
+/// Every test of a file that runs unless it is asked not to: `#[ignore]` proves nothing.
+pub(super) fn tests(text: &str) -> Result<Vec<Test>> {
+    let tokens = TokenStream::from_str(text).map_err(|error| anyhow!("not Rust: {error}"))?;
+    let mut found = Vec::new();
+    walk(tokens, &mut found);
+    let test = |(name, span): (String, Range<usize>)| {
+        let mut ids = Id::leading(&name);
+        ids.extend(Id::all_in(text.get(span).unwrap_or_default()));
+        Test { name, ids }
+    };
+    Ok(found.into_iter().map(test).collect())
+}
+
+/// The attributes before an item.
+#[derive(Default)]
+struct Attributes {
+    /// Where the first one begins, doc comments included.
+    start: Option<usize>,
+    test: bool,
+    ignored: bool,
+}
+
+impl Attributes {
+    fn add(&mut self, start: usize, attribute: &Group) {
+        self.start.get_or_insert(start);
+        // `test`, or a path that ends so, such as `tokio::test(…)`.
+        let path: Vec<String> = attribute
+            .stream()
+            .into_iter()
+            .take_while(|token| !matches!(token, TokenTree::Group(_) | TokenTree::Literal(_)))
+            .filter(|token| matches!(token, TokenTree::Ident(_)))
+            .map(|token| token.to_string())
+            .collect();
+        self.test |= path.last().is_some_and(|last| last == "test");
+        self.ignored |= path.first().is_some_and(|first| first == "ignore");
+    }
+}
+
+/// Collects the names of tests and what they span, in bytes.
+fn walk(tokens: TokenStream, found: &mut Vec<(String, Range<usize>)>) {
+    let mut tokens = tokens.into_iter().peekable();
+    let mut attributes = Attributes::default();
+    let mut function: Option<String> = None;
+    while let Some(token) = tokens.next() {
+        match token {
+            TokenTree::Punct(sign) if sign.as_char() == '#' => {
+                if let Some(TokenTree::Group(group)) = tokens.peek()
+                    && group.delimiter() == Delimiter::Bracket
+                {
+                    attributes.add(sign.span().byte_range().start, group);
+                    tokens.next();
+                }
+            }
+            TokenTree::Punct(sign) if sign.as_char() == ';' => {
+                (attributes, function) = (Attributes::default(), None);
+            }
+            TokenTree::Ident(word) if word == "fn" => {
+                function = tokens.peek().map(ToString::to_string);
+            }
+            TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => {
+                match (function.take(), std::mem::take(&mut attributes)) {
+                    (Some(name), Attributes { start: Some(start), test: true, ignored }) => {
+                        if !ignored {
+                            found.push((name, start..group.span_close().byte_range().end));
+                        }
+                    }
+                    _ => walk(group.stream(), found),
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tests;
+
+    /// The tests of `text` as `name: ids`.
+    fn found(text: &str) -> Vec<String> {
+        let line = |test: super::Test| {
+            let ids: Vec<String> = test.ids.iter().map(ToString::to_string).collect();
+            format!("{}: {}", test.name, ids.join(" "))
+        };
+        tests(text).unwrap().into_iter().map(line).collect()
+    }
+
+    #[test]
+    fn an_id_belongs_to_the_test_around_it() {
+        let text = r#"
+            //! PO-1 of the file is nobody's.
+            /// PO-2 of a function that is no test.
+            fn helper() { /* PO-3 */ }
+            #[cfg(test)]
+            mod tests {
+                /// EP-1, ä:
+                /// EP-2.
+                #[test]
+                fn fe_3_first() -> Result<(), [u8; 2]> {
+                    // EP-4
+                    assert!(works(), "EP-5: it works");
+                    { nested(); }
+                }
+                // PO-4 between two tests.
+                const PO: &str = "PO-5";
+                #[test]
+                fn second() {}
+            }
+            fn after() { "PO-6"; }
+        "#;
+        assert_eq!(found(text), ["fe_3_first: FE-3 EP-1 EP-2 EP-4 EP-5", "second: "]);
+    }
+
+    #[test]
+    fn tests_in_macros_and_of_other_runners_are_found() {
+        let text = "
+            proptest! {
+                #![proptest_config(ProptestConfig::default())]
+                /// EP-1..EP-3: always.
+                #[test]
+                fn property(a in 0..3, b in prop::collection::vec(x(), 1..4)) { body(); }
+            }
+            /// EP-4.
+            #[tokio::test(start_paused = true)]
+            async fn later() {}
+        ";
+        assert_eq!(found(text), ["property: EP-1 EP-2 EP-3", "later: EP-4"]);
+    }
+
+    #[test]
+    fn a_test_that_is_ignored_proves_nothing() {
+        let text = r#"
+            /// EP-1
+            #[test]
+            #[ignore = "slow"]
+            fn ignored() {}
+            /// EP-2
+            #[cfg(test)]
+            fn not_a_test() {}
+            extern "C" { fn foreign(); }
+        "#;
+        assert_eq!(found(text), [""; 0]);
+    }
+}
