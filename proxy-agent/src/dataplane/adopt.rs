@@ -75,6 +75,9 @@ pub(super) fn adopt(tables: &Tables) -> Result<Adopted, Error> {
         let found = Installed { index, block, frontends: frontends.into_boxed_slice() };
         if let Some(twin) = adopted.installed.insert(id, found) {
             adopted.orphans.extend(twin.frontends.iter().map(|(key, _)| *key));
+            if let Some(Restriction { set, ranges, .. }) = adopted.restrictions.remove(&twin.index) {
+                sets.insert((twin.index, set), ranges.into());
+            }
         }
     }
     adopted.orphans.extend(frontends.into_values().flatten().map(|(key, _)| key));
