@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use aya::Ebpf;
 use proxy_agent::{
     dataplane::{self, Capacity, Dataplane, HOOKS, MAPS, Options},
+    model::ObjectName,
     plan::{Backend, Changes, Family, ServicePlan, ServicePortId, Sources, Target},
 };
 use proxy_common::{Address, AddressBits, FrontendKey, FrontendKind, Port, Protocol};
@@ -84,6 +85,7 @@ fn plan(services: u32) -> Changes {
     let tcp = (0..services).map(|number| service(number, Protocol::Tcp));
     let udp = (0..services.min(WITH_UDP)).map(|number| service(number, Protocol::Udp));
     Changes {
+        more: false,
         complete: true,
         install: tcp.chain(udp).collect(),
         remove: Vec::new(),
@@ -98,9 +100,8 @@ fn service(number: u32, protocol: Protocol) -> ServicePlan {
     let all = Target::Backends(0..2);
     ServicePlan {
         id: ServicePortId {
-            namespace: "bench".to_owned(),
-            name: format!("service-{number}"),
-            port: protocol.name().to_ascii_lowercase(),
+            service: ObjectName::new("bench", &format!("service-{number}")),
+            port: protocol.name().to_ascii_lowercase().into(),
             protocol,
             family: Family::V4,
         },

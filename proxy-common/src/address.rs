@@ -9,6 +9,8 @@ use bytemuck::{Pod, Zeroable, must_cast};
 /// One spelling for both families, so that IPv4, IPv6 and v4-mapped sockets share tables and code.
 /// Aligned to eight bytes: kernel code then copies and compares it in words, not bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Pod, Zeroable)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(from = "IpAddr", into = "IpAddr"))]
 #[repr(C, align(8))]
 pub struct Address {
     /// The sixteen bytes, in network byte order.
@@ -108,6 +110,7 @@ impl core::fmt::Display for Address {
 
 /// A port. In host byte order, unlike in packets: `bpftool map dump` then prints the number that people know.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Pod, Zeroable)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[repr(transparent)]
 pub struct Port {
     /// The number, in host byte order.
@@ -151,6 +154,7 @@ impl core::fmt::Display for Port {
 
 /// A transport protocol that Services use (`spec.ports[].protocol`); the value is the IANA protocol number.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[repr(u8)]
 pub enum Protocol {
     /// TCP, 6.

@@ -6,6 +6,7 @@ use crate::address::{Address, Port, Protocol};
 
 /// A key of FRONTENDS.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Pod, Zeroable)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[repr(C)]
 pub struct FrontendKey {
     /// The address that clients use; of a NodePort the family's "any" address.
@@ -18,6 +19,7 @@ pub struct FrontendKey {
     /// Without it, a connect to `[::]:30080` would meet a NodePort's entry without the check of who asks.
     pub any_address: u8,
     /// Zero.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub padding: u32,
 }
 
@@ -66,6 +68,7 @@ impl core::fmt::Display for FrontendKey {
 
 /// How clients reach a Service through this frontend; decides which of its endpoint sets they get.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[repr(u8)]
 pub enum FrontendKind {
     /// `spec.clusterIPs`.

@@ -2,6 +2,7 @@
 
 /// The reason for a refusal. Numbers are part of the tables' contract and are never reused.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[repr(u32)]
 pub enum Reason {
     /// The Service has no usable endpoint anywhere (PO-1).

@@ -12,6 +12,7 @@ use crate::address::Address;
 
 /// A range of client addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SourceRange {
     /// The first address; bits beyond `length` are zero.
     network: Address,

@@ -37,6 +37,8 @@ pub struct Agent {
     /// Whether it is within the cgroup that its programs are attached to.
     inside: bool,
     environment: Vec<(&'static str, OsString)>,
+    /// A command that is to execute it, such as `setpriv` with its arguments.
+    wrapper: Vec<OsString>,
     process: Option<Kept>,
     run_directory: PathBuf,
     log: PathBuf,
@@ -45,8 +47,7 @@ pub struct Agent {
 impl Agent {
     /// Starts an agent on the lab's node and waits until it has installed the manifests.
     pub fn start(lab: &Lab) -> Result<Self> {
-        let manifests = lab.manifests().directory().into();
-        let mut agent = Self::new(lab, vec!["--manifests".into(), manifests]);
+        let mut agent = Self::reading(lab);
         agent.restart(lab)?;
         Ok(agent)
     }
@@ -70,7 +71,21 @@ impl Agent {
 
     fn new(lab: &Lab, source: Vec<OsString>) -> Self {
         let (run_directory, log) = (lab.run_directory(), lab.log_file());
-        Self { source, inside: false, environment: Vec::new(), process: None, run_directory, log }
+        let (environment, wrapper) = (Vec::new(), Vec::new());
+        Self { source, inside: false, environment, wrapper, process: None, run_directory, log }
+    }
+
+    /// An agent that follows the lab's manifests, not yet started.
+    pub fn reading(lab: &Lab) -> Self {
+        let manifests = lab.manifests().directory().into();
+        Self::new(lab, vec!["--manifests".into(), manifests])
+    }
+
+    /// Is to be executed by this command from its next start on. The command must not fork.
+    #[must_use]
+    pub fn wrapped<T: Into<OsString>>(mut self, wrapper: impl IntoIterator<Item = T>) -> Self {
+        self.wrapper = wrapper.into_iter().map(Into::into).collect();
+        self
     }
 
     /// Is to be in the cgroup of the node's processes from its next start on, so that the hooks see its sockets, as
@@ -98,7 +113,7 @@ impl Agent {
     pub fn launch(&mut self, lab: &Lab) -> Result<()> {
         ensure!(self.process.is_none(), "the agent runs already");
         let log = OpenOptions::new().create(true).append(true).open(&self.log).context("the agent's log")?;
-        let mut command = command(lab, &["run"])?;
+        let mut command = wrapped_command(lab, &self.wrapper, &["run"])?;
         command.args(&self.source).args(["--node-name", NODE_NAME]);
         // No kubeconfig of the person who runs the tests.
         command.env_remove("KUBECONFIG").env("HOME", lab.run_directory());
@@ -202,7 +217,19 @@ impl Drop for Agent {
 
 /// `sidestep` with these arguments and the lab's directories.
 pub(crate) fn command(lab: &Lab, arguments: &[&str]) -> Result<Command> {
-    let mut command = Command::new(binary()?);
+    wrapped_command(lab, &[], arguments)
+}
+
+/// The same, executed by another command.
+fn wrapped_command(lab: &Lab, wrapper: &[OsString], arguments: &[&str]) -> Result<Command> {
+    let mut command = match wrapper {
+        [] => Command::new(binary()?),
+        [first, rest @ ..] => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(binary()?);
+            command
+        }
+    };
     command
         .args(arguments)
         .arg("--pin-dir")

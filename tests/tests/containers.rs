@@ -1,15 +1,24 @@
 //! A container sees a cgroup that looks like the root, and may have a BPF file system of its own: the agent tells
-//! them from the node's, and refuses to serve nobody.
+//! them from the node's, and refuses to serve nobody. And what it may do there is enough for all that it does.
 
 use std::{
     fs,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Child, Command, Output, Stdio},
+    thread::sleep,
     time::Duration,
 };
 
 use serde_json::Value;
-use sidestep_tests::{agent, cgroup, eventually::wait_for, skip};
+use sidestep_tests::{
+    Agent, agent, cgroup, cluster,
+    cluster::{at, service},
+    eventually,
+    eventually::wait_for,
+    skip,
+    traffic::Asker,
+};
 
 /// An ordinary cgroup below this process's own; removed on drop.
 struct Pod {
@@ -107,4 +116,94 @@ fn a_bpf_file_system_of_the_containers_own_is_refused() {
     assert!(outcome == "failed" && detail.contains("this container's own"), "{outcome}: {detail}");
     let (outcome, detail) = pod.check("mount --make-shared /sys/fs/bpf", "bpffs");
     assert_ne!(outcome, "failed", "{detail}");
+}
+
+/// The capabilities of the `DaemonSet`'s container, as `setpriv` spells them.
+fn daemon_sets_capabilities() -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/base/daemonset.yaml");
+    let manifest: Value =
+        serde_saphyr::from_str(&fs::read_to_string(path).expect("the manifest")).expect("YAML");
+    let pod = &manifest["spec"]["template"]["spec"];
+    assert_eq!(pod["hostPID"], true);
+    let added = &pod["containers"][0]["securityContext"]["capabilities"]["add"];
+    added
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|name| name.as_str().expect("a name").to_lowercase())
+        .collect()
+}
+
+/// A command that executes another one with these capabilities alone, in cgroup and mount namespaces of its own.
+fn container(capabilities: &[String]) -> Vec<String> {
+    let set: Vec<String> = capabilities.iter().map(|name| format!("+{name}")).collect();
+    let set = format!("--bounding-set=-all,{}", set.join(","));
+    let parts = ["unshare", "--cgroup", "--mount", "--propagation", "slave", "setpriv", &set];
+    parts.map(str::to_owned).to_vec()
+}
+
+/// A process of an ordinary user that alone holds a connected UDP socket, and ends when that is closed.
+struct Reader(Child);
+
+impl Reader {
+    fn start(socket: Asker) -> Self {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "cat"]);
+        command
+            .stdin(OwnedFd::from(socket.into_socket().expect("a socket")))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        Self(command.spawn().expect("setpriv of util-linux"))
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.0.try_wait().expect("a child").is_some()
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// ST-5 from within a pod as the `DaemonSet` makes it: sockets of any user, found through the host's processes. Without
+/// the capabilities for that they stay open, and nothing else is lost.
+#[test]
+fn the_daemon_sets_capabilities_are_enough_to_close_sockets_of_endpoints_that_are_gone() {
+    let cluster = cluster!(2);
+    let capabilities = daemon_sets_capabilities();
+    let manifests = cluster.lab.manifests();
+    manifests.write("dns.yaml", &[&service("dns", &["10.96.0.53"])]).expect("manifests");
+    let vip = at("10.96.0.53:53");
+    let reader = || {
+        Reader::start(cluster.client.run(|| {
+            let asker = Asker::v4().expect("a socket");
+            asker.connect(vip).expect("connect");
+            asker
+        }))
+    };
+    for lacking in [Some("sys_ptrace"), Some("dac_read_search"), None] {
+        cluster.endpoints("dns", &cluster.slice_v4("dns", [0])).expect("manifests");
+        let given: Vec<String> =
+            capabilities.iter().filter(|name| Some(name.as_str()) != lacking).cloned().collect();
+        assert!(lacking.is_none() || given.len() < capabilities.len(), "{lacking:?} is not in the manifest");
+        let mut agent = Agent::reading(&cluster.lab).wrapped(container(&given));
+        agent = agent.variable("KUBERNETES_SERVICE_HOST", "10.96.0.1");
+        agent.restart(&cluster.lab).expect("an agent");
+        let mut reader = reader();
+        cluster.endpoints("dns", &cluster.slice_v4("dns", [1])).expect("manifests");
+        if let Some(lacking) = lacking {
+            eventually("new sockets are translated to the new endpoint", || {
+                let asker = cluster.client.run(Asker::v4).expect("a socket");
+                asker.ask(vip).is_ok_and(|(answer, _)| answer.server == "pod-1")
+            });
+            sleep(Duration::from_millis(1500));
+            assert!(!reader.has_ended(), "{lacking} is not needed: take it out of the manifest");
+        } else {
+            eventually("the socket is closed", || reader.has_ended());
+        }
+        agent.stop().expect("it ends");
+    }
 }

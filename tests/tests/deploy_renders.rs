@@ -65,7 +65,10 @@ fn overlay(overlay: &str, server: &str) {
         (subject.name.as_str(), &subject.namespace),
         (name(&account.metadata), &account.metadata.namespace)
     );
-    assert_eq!(config.data.expect("data")["server"], server);
+    let data = config.data.expect("data");
+    assert_eq!(data["server"], server);
+    let configuration = proxy_agent::config::decode(&data["config.yaml"]).expect("a configuration");
+    assert_eq!(configuration.passed_over, []);
 
     let spec = daemon_set.spec;
     // An API server refuses a selector that does not match the template.
@@ -81,6 +84,11 @@ fn overlay(overlay: &str, server: &str) {
     let [mount] = pod.init_containers.as_deref().expect("an init container") else { panic!("one") };
     assert_eq!(mount.args, Some(vec!["mount".to_owned()]));
     assert_eq!(mount.image, agent.image);
+    assert_eq!(agent.args.as_deref().expect("arguments").join(" "), "run --config /etc/sidestep/config.yaml");
+    let volume = pod.volumes.iter().flatten().find(|volume| volume.name == "config").expect("the volume");
+    assert_eq!(volume.config_map.as_ref().expect("a ConfigMap").name, name(&config.metadata));
+    let mounted = agent.volume_mounts.iter().flatten().find(|mount| mount.name == "config");
+    assert_eq!(mounted.expect("the mount").mount_path, "/etc/sidestep");
     for container in [agent, mount] {
         mounts(container, pod.volumes.as_deref().expect("volumes"));
     }
@@ -89,7 +97,8 @@ fn overlay(overlay: &str, server: &str) {
 /// Everywhere, before anything else, and with nothing of the cluster's that is not there yet.
 fn node(pod: &PodSpec) {
     assert_eq!(pod.host_network, Some(true));
-    assert_eq!(pod.host_pid, None);
+    // For the processes that hold sockets.
+    assert_eq!(pod.host_pid, Some(true));
     assert_eq!(pod.dns_policy.as_deref(), Some("Default"));
     assert_eq!(pod.priority_class_name.as_deref(), Some("system-node-critical"));
     let tolerations = pod.tolerations.as_deref().expect("tolerations");
@@ -117,8 +126,11 @@ fn agent_container(agent: &Container, config: &str) {
     assert_eq!(security.read_only_root_filesystem, Some(true));
     let capabilities = security.capabilities.as_ref().expect("capabilities");
     assert_eq!(capabilities.drop, Some(vec!["ALL".to_owned()]));
-    let expected = ["BPF", "NET_ADMIN", "PERFMON", "SYS_ADMIN", "SYS_RESOURCE"].map(str::to_owned);
-    assert_eq!(capabilities.add, Some(expected.to_vec()));
+    let expected =
+        ["BPF", "DAC_READ_SEARCH", "NET_ADMIN", "PERFMON", "SYS_ADMIN", "SYS_PTRACE", "SYS_RESOURCE"];
+    assert_eq!(capabilities.add, Some(expected.map(str::to_owned).to_vec()));
+    let app_armor = security.app_armor_profile.as_ref().expect("a profile");
+    assert_eq!(app_armor.type_, "Unconfined");
 
     let port = agent.ports.iter().flatten().find(|port| port.name.as_deref() == Some("health"));
     assert_eq!(port.map(|port| port.container_port), Some(10256));

@@ -106,15 +106,15 @@ async fn reference(
         }
         Regarding::Service(name) => name,
     };
-    let services: Api<Service> = Api::namespaced(client.clone(), &name.namespace);
+    let services: Api<Service> = Api::namespaced(client.clone(), name.namespace());
     // From the server's cache. The role may list, not get.
-    let only = ListParams::default().match_any().fields(&format!("metadata.name={}", name.name));
+    let only = ListParams::default().match_any().fields(&format!("metadata.name={}", name.name()));
     let found = services.list_metadata(&only).await?.items.into_iter().next();
     Ok(found.map(|service| ObjectReference {
         api_version: Some("v1".to_owned()),
         kind: Some("Service".to_owned()),
-        namespace: Some(name.namespace.to_string()),
-        name: Some(name.name.to_string()),
+        namespace: Some(name.namespace().to_owned()),
+        name: Some(name.name().to_owned()),
         uid: service.metadata.uid,
         ..ObjectReference::default()
     }))

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::{
     dataplane::Tables,
+    model::ObjectName,
     plan::{Family, ServicePortId},
 };
 
@@ -103,16 +104,15 @@ pub(super) fn name_of(tables: &Tables, index: u32) -> String {
 }
 
 fn display(name: &ServiceName) -> String {
-    let text = |bytes: &[u8]| {
-        String::from_utf8_lossy(bytes.split(|&byte| byte == 0).next().unwrap_or_default()).into_owned()
-    };
+    fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(bytes.split(|&byte| byte == 0).next().unwrap_or_default())
+    }
     let Some(protocol) = proxy_common::Protocol::from_number(name.protocol) else {
         return "?".to_owned();
     };
     ServicePortId {
-        namespace: text(&name.namespace),
-        name: text(&name.name),
-        port: text(&name.port),
+        service: ObjectName::new(&text(&name.namespace), &text(&name.name)),
+        port: text(&name.port).into(),
         protocol,
         family: if name.family == 6 { Family::V6 } else { Family::V4 },
     }

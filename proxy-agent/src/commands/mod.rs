@@ -5,7 +5,9 @@ mod doctor;
 mod explain;
 mod inventory;
 mod manual;
+mod memory;
 mod mount;
+mod news;
 mod run;
 mod status;
 

@@ -16,12 +16,12 @@ use tokio::{
 };
 use tracing::{debug, error, info, warn};
 
-use super::Place;
+use super::{Place, memory, news::News};
 use crate::{
     announce::{self, Announcement, Announcer},
     config::{self, Flags, Settings},
     dataplane::{self, Capacity, Dataplane, Options},
-    plan::{Changes, Planner, Problem},
+    plan::{Changes, Planner, Problem, is_api_server},
     report::{Report, RunDir},
     serve::{Applied, Serve},
     source::{self, Batch},
@@ -112,7 +112,7 @@ async fn serve(arguments: Arguments, settings: Settings) -> anyhow::Result<ExitC
                 }
                 agent.serve.queued();
                 let changes = agent.planner.apply(waiting.drain(..).flatten());
-                agent.install(&changes)?;
+                agent.follow(changes)?;
             }
         }
     }
@@ -219,7 +219,7 @@ impl Agent {
         planner.set_node_port_addresses(settings.node_port_addresses.clone());
         planner.set_cannot_restrict(dataplane::cannot_restrict()?);
         // The way to the API server outlives its list of endpoints; the planner takes no other plan.
-        for plan in dataplane.recall(|id| id.namespace == "default" && id.name == "kubernetes") {
+        for plan in dataplane.recall(|id| is_api_server(&id.service)) {
             planner.recall(plan);
         }
         let mut agent = Self {
@@ -241,23 +241,23 @@ impl Agent {
     }
 
     /// Installs changes, attaches the programs once everything is installed, and reports.
-    fn install(&mut self, changes: &Changes) -> anyhow::Result<()> {
+    fn follow(&mut self, mut changes: Changes) -> anyhow::Result<()> {
         let began = std::time::Instant::now();
-        if !changes.is_empty() {
-            let refused = self.dataplane.apply(changes);
-            log_changes(changes, began.elapsed());
-            self.refused.retain(|old| !changes.install.iter().any(|plan| concerns(old, plan)));
-            self.refused.extend(refused);
+        while changes.more {
+            self.install(&changes);
+            changes = self.planner.next_part();
         }
+        self.install(&changes);
         if changes.complete {
             // Not before: a Service that is not installed yet would not be a Service.
             dataplane::attach(&mut self.ebpf, &self.options)?;
             self.report.synced = true;
             info!(services = self.dataplane.installed().len(), "everything is installed");
+            memory::give_back();
         }
         self.write_report();
         self.serve.applied(Applied {
-            changes,
+            changes: &changes,
             took: began.elapsed(),
             tally: self.planner.take_tally(),
             node_eligible: self.planner.is_node_eligible(),
@@ -265,6 +265,19 @@ impl Agent {
             problems: self.report.problems.len(),
         });
         Ok(())
+    }
+
+    fn install(&mut self, changes: &Changes) {
+        if changes.is_empty() {
+            return;
+        }
+        let news = News::of(changes, &self.dataplane);
+        let refused = self.dataplane.apply(changes);
+        if let Some(news) = news {
+            news.tell(changes);
+        }
+        self.refused.retain(|old| !changes.install.iter().any(|plan| concerns(old, plan)));
+        self.refused.extend(refused);
     }
 
     /// Follows the addresses of the node's interfaces; those of kube-ipvs0 stand for Services.
@@ -286,7 +299,7 @@ impl Agent {
             .filter(|address| !address.is_loopback())
             .collect();
         let changes = self.planner.set_local_addresses(addresses);
-        self.install(&changes)
+        self.follow(changes)
     }
 
     fn write_report(&mut self) {
@@ -329,21 +342,5 @@ fn follow_program_log(ebpf: &mut aya::Ebpf) -> anyhow::Result<()> {
 }
 
 fn concerns(problem: &Problem, plan: &crate::plan::ServicePlan) -> bool {
-    problem.object == format!("Service {}/{}", plan.id.namespace, plan.id.name)
-}
-
-/// Tells a person who follows the log what changed. The first, complete plan is one line.
-fn log_changes(changes: &Changes, took: Duration) {
-    if changes.complete {
-        debug!(services = changes.install.len(), ?took, "first plan");
-        return;
-    }
-    for plan in &changes.install {
-        let backends = plan.backends.len();
-        info!(service = %plan.id, frontends = plan.frontends.len(), endpoints = backends, "installed");
-    }
-    for id in &changes.remove {
-        info!(service = %id, "removed");
-    }
-    debug!(?took, "applied");
+    problem.object == format!("Service {}", plan.id.service)
 }

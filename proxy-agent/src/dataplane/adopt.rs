@@ -72,7 +72,7 @@ pub(super) fn adopt(tables: &Tables) -> Result<Adopted, Error> {
         adopted
             .ids
             .extend(block.clone().filter_map(|slot| tables.endpoints.load(slot)).map(|endpoint| endpoint.id));
-        let found = Installed { index, block, frontends: frontends.into_boxed_slice() };
+        let found = Installed { index, block, frontends: frontends.into_boxed_slice(), planned: false };
         if let Some(twin) = adopted.installed.insert(id, found) {
             adopted.orphans.extend(twin.frontends.iter().map(|(key, _)| *key));
             if let Some(Restriction { set, ranges, .. }) = adopted.restrictions.remove(&twin.index) {

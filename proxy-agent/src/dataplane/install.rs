@@ -49,6 +49,8 @@ pub struct Installed {
     pub block: Range<u32>,
     /// Its entries in FRONTENDS, sorted.
     pub frontends: Box<[(FrontendKey, FrontendKind)]>,
+    /// Whether the whole plan that came last names it.
+    pub planned: bool,
 }
 
 /// The kernel's tables and what is free in them. There is one writer: the agent holds a lock.
@@ -63,7 +65,10 @@ pub struct Dataplane {
     addresses: HashMap<Address, AddressBits>,
     /// Those of them that are the node's.
     node_addresses: BTreeSet<Address>,
-    orphans: Vec<FrontendKey>,
+    /// Frontends that lead to nothing that has a name.
+    orphans: HashSet<FrontendKey>,
+    /// While the whole plan comes in parts: frontends to delete at its end, and where they led.
+    deferred: Option<Vec<(FrontendKey, u32)>>,
     pub(super) ranges: Ranges,
     clients: Clients,
     pub(super) stale: Stale,
@@ -92,7 +97,8 @@ impl Dataplane {
                 .map(|(address, _)| *address)
                 .collect(),
             addresses,
-            orphans,
+            orphans: orphans.into_iter().collect(),
+            deferred: None,
             ranges: Ranges::of(restrictions),
             clients: Clients::start(&options.pin_dir)?,
             stale: Stale::start(&options.pin_dir)?,
@@ -125,9 +131,23 @@ impl Dataplane {
         let mut problems = Vec::new();
         let mut retired = Retired::default();
         let mut gone: Vec<(FrontendKey, u32)> = Vec::new();
+        let whole = changes.more || changes.complete;
+        if whole && self.deferred.is_none() {
+            self.installed.values_mut().for_each(|found| found.planned = false);
+            self.deferred = Some(Vec::new());
+        }
 
         self.clients.expect(changes, &self.node_addresses);
         for plan in &changes.install {
+            if let Some(found) = self.installed.get_mut(&plan.id) {
+                found.planned = true;
+            }
+            if whole && !self.orphans.is_empty() {
+                // It leads to this plan's Service from now on.
+                for (key, _) in &plan.frontends {
+                    self.orphans.remove(key);
+                }
+            }
             match self.publish(plan, &mut retired, &mut problems) {
                 Ok(index) => {
                     let found = self.frontends(plan, index, &mut problems);
@@ -141,15 +161,20 @@ impl Dataplane {
                 self.set_address(*address, *bits, &mut problems);
             }
         }
-        let stale = if changes.complete { self.not_in(changes) } else { Vec::new() };
-        for id in changes.remove.iter().chain(&stale) {
+        let stray = if changes.complete { self.not_planned() } else { Vec::new() };
+        for id in changes.remove.iter().chain(&stray) {
             if let Some(found) = self.installed.remove(id) {
                 gone.extend(found.frontends.iter().map(|(key, _)| (*key, found.index)));
                 self.withdraw(id.protocol, &found, &mut retired);
             }
         }
-        for (key, index) in gone {
-            self.delete_frontend(&key, Some(index));
+        if let Some(deferred) = &mut self.deferred {
+            deferred.append(&mut gone);
+        }
+        if !changes.more {
+            for (key, index) in self.deferred.take().unwrap_or(gone) {
+                self.delete_frontend(&key, Some(index));
+            }
         }
         for (address, bits) in &changes.addresses {
             if bits.is_none() {
@@ -157,13 +182,8 @@ impl Dataplane {
             }
         }
         if changes.complete {
-            // An orphan that a plan has named leads to that plan's Service by now.
-            let wanted: HashSet<&FrontendKey> =
-                changes.install.iter().flat_map(|plan| &plan.frontends).map(|(key, _)| key).collect();
             for key in std::mem::take(&mut self.orphans) {
-                if !wanted.contains(&key) {
-                    self.delete_frontend(&key, None);
-                }
+                self.delete_frontend(&key, None);
             }
             let planned: HashSet<Address> = changes.addresses.iter().map(|(address, _)| *address).collect();
             let strays: Vec<Address> =
@@ -191,7 +211,7 @@ impl Dataplane {
                 && let Err(error) = self.tables.frontends.insert(key, Frontend::new(key, index, *kind), 0)
             {
                 problems.push(Problem {
-                    object: format!("Service {}/{}", plan.id.namespace, plan.id.name),
+                    object: format!("Service {}", plan.id.service),
                     field: key.to_string(),
                     message: format!(
                         "{kind} could not be installed in FRONTENDS: {error}; raise --max-frontends"
@@ -266,9 +286,9 @@ impl Dataplane {
         }
     }
 
-    fn not_in(&self, changes: &Changes) -> Vec<ServicePortId> {
-        let planned: HashSet<&ServicePortId> = changes.install.iter().map(|plan| &plan.id).collect();
-        self.installed.keys().filter(|id| !planned.contains(id)).cloned().collect()
+    /// What is installed and not in the whole plan.
+    fn not_planned(&self) -> Vec<ServicePortId> {
+        self.installed.iter().filter(|(_, found)| !found.planned).map(|(id, _)| id.clone()).collect()
     }
 
     pub(super) fn reuse(&mut self, freed: Retired) {

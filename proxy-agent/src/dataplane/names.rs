@@ -2,15 +2,18 @@
 
 use proxy_common::{Protocol, ServiceName};
 
-use crate::plan::{Family, ServicePortId};
+use crate::{
+    model::ObjectName,
+    plan::{Family, ServicePortId},
+};
 
 /// The value of NAMES for `id`. Longer strings than Kubernetes allows are cut: such a Service is only
 /// installed anew after a restart, instead of being found again.
 pub(super) fn to_table(id: &ServicePortId) -> ServiceName {
-    let ServicePortId { namespace, name, port, protocol, family } = id;
+    let ServicePortId { service, port, protocol, family } = id;
     ServiceName {
-        namespace: padded(namespace),
-        name: padded(name),
+        namespace: padded(service.namespace()),
+        name: padded(service.name()),
         port: padded(port),
         protocol: *protocol as u8,
         family: match family {
@@ -24,9 +27,8 @@ pub(super) fn to_table(id: &ServicePortId) -> ServiceName {
 /// The identity in a value of NAMES; `None` if no version of us wrote it.
 pub fn from_table(name: &ServiceName) -> Option<ServicePortId> {
     Some(ServicePortId {
-        namespace: text(&name.namespace)?,
-        name: text(&name.name)?,
-        port: text(&name.port)?,
+        service: ObjectName::new(text(&name.namespace)?, text(&name.name)?),
+        port: text(&name.port)?.into(),
         protocol: Protocol::from_number(name.protocol)?,
         family: match name.family {
             4 => Family::V4,
@@ -44,21 +46,22 @@ fn padded(text: &str) -> [u8; 64] {
     bytes
 }
 
-fn text(bytes: &[u8; 64]) -> Option<String> {
+fn text(bytes: &[u8; 64]) -> Option<&str> {
     let length = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
-    String::from_utf8(bytes.get(..length)?.to_vec()).ok()
+    std::str::from_utf8(bytes.get(..length)?).ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use smol_str::SmolStr;
+
     use super::*;
 
     #[test]
     fn a_name_survives_the_table() {
         let id = ServicePortId {
-            namespace: "kube-system".into(),
-            name: "kube-dns".into(),
-            port: String::new(),
+            service: ObjectName::new("kube-system", "kube-dns"),
+            port: SmolStr::default(),
             protocol: Protocol::Udp,
             family: Family::V6,
         };

@@ -80,6 +80,7 @@ impl Dataplane {
             index,
             block: 0..0,
             frontends: Box::default(),
+            planned: true,
         });
         entry.block = room.block;
         Ok(index)
@@ -185,7 +186,7 @@ fn state_bits(plan: &ServicePlan, place: u32, serving: bool) -> u16 {
 pub(super) fn full(id: &ServicePortId, table: &'static str) -> Problem {
     let flag = if table == "SERVICES" { "--max-services" } else { "--max-endpoints" };
     Problem {
-        object: format!("Service {}/{}", id.namespace, id.name),
+        object: format!("Service {}", id.service),
         field: format!("port {:?}", id.port),
         message: format!(
             "not installed: {table} is full; run `sidestep cleanup` and start again with a larger {flag}"

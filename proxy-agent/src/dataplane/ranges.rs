@@ -112,7 +112,7 @@ impl Dataplane {
             let (length, key) = range.key(index, set);
             if let Err(error) = self.tables.source_ranges.insert(&Key::new(length, key), 1, 0) {
                 problems.push(Problem {
-                    object: format!("Service {}/{}", plan.id.namespace, plan.id.name),
+                    object: format!("Service {}", plan.id.service),
                     field: "spec.loadBalancerSourceRanges".to_owned(),
                     message: format!(
                         "{range} could not be installed in SOURCE_RANGES, so it lets nobody in: {error}; write fewer \

@@ -16,7 +16,7 @@ impl Dataplane {
     }
 
     fn plan_of(&self, id: &ServicePortId, found: &Installed) -> Option<ServicePlan> {
-        let Installed { index, block, frontends } = found;
+        let Installed { index, block, frontends, planned: _ } = found;
         let record = self.tables().services.load(*index)?;
         let target = |span: Span| match span {
             Span { base, count: 0 } => Target::Refuse(Reason::from_number(base)),

@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 
 use proxy_common::{Address, Protocol};
+use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 use super::{Flaw, Flaws, ObjectName, address, port, wire};
 
@@ -14,12 +16,14 @@ const HEADLESS: &str = "service.kubernetes.io/headless";
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// What an EndpointSlice says that matters here. Every value is valid.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct EndpointSlice {
-    /// Its name.
+    /// Its name. The store keeps it apart.
+    #[serde(skip)]
     pub name: ObjectName,
-    /// The name of its Service, which is in the same namespace (IN-3).
-    pub service: Box<str>,
+    /// Its Service, which is in the same namespace (IN-3). The store keeps it apart.
+    #[serde(skip)]
+    pub service: ObjectName,
     /// `ports` that lead somewhere (EP-3).
     pub ports: Box<[EndpointPort]>,
     /// `endpoints` that have an address (EP-2), all of the slice's own family (EP-1).
@@ -33,10 +37,10 @@ pub struct EndpointSlice {
 }
 
 /// A port of all endpoints of a slice.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct EndpointPort {
     /// The Service port's name.
-    pub name: Box<str>,
+    pub name: SmolStr,
     /// Its protocol.
     pub protocol: Protocol,
     /// Where the pods listen.
@@ -44,7 +48,7 @@ pub struct EndpointPort {
 }
 
 /// An endpoint.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Endpoint {
     /// Its first address (EP-2).
     pub address: Address,
@@ -55,7 +59,7 @@ pub struct Endpoint {
 }
 
 /// Conditions with their defaults (EP-4).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Conditions {
     /// New connections may go here.
     pub ready: bool,
@@ -66,7 +70,7 @@ pub struct Conditions {
 }
 
 /// Which nodes and zones an endpoint is meant for (EP-11).
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Hints {
     /// `forNodes`.
     pub nodes: Box<[Box<str>]>,
@@ -94,12 +98,10 @@ impl EndpointSlice {
         let endpoints = reading.endpoints(endpoints.unwrap_or_default(), &address_type);
         let ports = reading.ports(ports.unwrap_or_default());
         let Reading { nodes, hints, .. } = reading;
+        let namespace = metadata.namespace.as_deref().unwrap_or_default();
         Some(Self {
-            name: ObjectName::new(
-                metadata.namespace.as_deref().unwrap_or_default(),
-                metadata.name.as_deref().unwrap_or_default(),
-            ),
-            service: service.into(),
+            name: ObjectName::new(namespace, metadata.name.as_deref().unwrap_or_default()),
+            service: ObjectName::new(namespace, &service),
             ports,
             endpoints,
             triggered: metadata.annotations.as_ref().map_or(0, triggered),

@@ -1,7 +1,7 @@
 //! What is wrong with an object, field by field.
 
 /// A field that could not be used. Who holds it knows which object it belongs to.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Flaw {
     /// The field, such as `spec.ports[0].port`.
     pub field: Box<str>,

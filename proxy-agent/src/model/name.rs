@@ -1,6 +1,8 @@
 //! How objects are named.
 
-use std::fmt;
+use std::{cmp::Ordering, fmt};
+
+use triomphe::ThinArc;
 
 /// The kinds of objects that Sidestep reads.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -35,25 +37,68 @@ impl Kind {
     }
 }
 
-/// Namespace and name; a Node's namespace is empty.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct ObjectName {
-    /// `metadata.namespace`.
-    pub namespace: Box<str>,
-    /// `metadata.name`.
-    pub name: Box<str>,
-}
+/// Namespace and name; a Node's namespace is empty. Every table of the agent that is about an object has its name, so it is
+/// one pointer, and all copies are one allocation.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct ObjectName(ThinArc<(), u8>);
+
+/// Between namespace and name: in no name, and before every character, so that bytes are in the order of the pairs.
+const BETWEEN: u8 = 0;
 
 impl ObjectName {
     /// Of these parts.
     pub fn new(namespace: &str, name: &str) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        let mut bytes = Vec::with_capacity(namespace.len() + 1 + name.len());
+        bytes.extend_from_slice(namespace.as_bytes());
+        bytes.push(BETWEEN);
+        bytes.extend_from_slice(name.as_bytes());
+        Self(ThinArc::from_header_and_slice((), &bytes))
+    }
+
+    /// `metadata.namespace`.
+    pub fn namespace(&self) -> &str {
+        self.parts().0
+    }
+
+    /// `metadata.name`.
+    pub fn name(&self) -> &str {
+        self.parts().1
+    }
+
+    fn parts(&self) -> (&str, &str) {
+        let text = std::str::from_utf8(&self.0.slice).unwrap_or_default();
+        text.split_once(char::from(BETWEEN)).unwrap_or_default()
+    }
+}
+
+impl Default for ObjectName {
+    fn default() -> Self {
+        Self::new("", "")
+    }
+}
+
+impl PartialOrd for ObjectName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// By namespace, then by name.
+impl Ord for ObjectName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.slice.cmp(&other.0.slice)
+    }
+}
+
+impl fmt::Debug for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
     }
 }
 
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { namespace, name } = self;
+        let (namespace, name) = self.parts();
         if namespace.is_empty() { f.write_str(name) } else { write!(f, "{namespace}/{name}") }
     }
 }
@@ -97,6 +142,15 @@ impl fmt::Display for ObjectKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_one_pointer_and_ordered_by_namespace_first() {
+        assert_eq!(size_of::<ObjectName>(), size_of::<usize>());
+        let name = ObjectName::new("a-b", "x");
+        assert_eq!((name.namespace(), name.name(), name.to_string()), ("a-b", "x", "a-b/x".to_owned()));
+        assert!(ObjectName::new("a", "z") < name, "although `-` comes before `/`");
+        assert_eq!(ObjectName::new("", "node").to_string(), "node");
+    }
 
     #[test]
     fn a_key_reads_as_it_is_written() {

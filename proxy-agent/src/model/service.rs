@@ -1,6 +1,8 @@
 //! A Service, slim: only what decides what a node installs.
 
 use proxy_common::{Address, Protocol};
+use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 use super::{Flaw, Flaws, ObjectName, SourceRanges, service_fields as fields, wire};
 
@@ -8,9 +10,10 @@ use super::{Flaw, Flaws, ObjectName, SourceRanges, service_fields as fields, wir
 const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
 
 /// What a Service says that matters here. Every value is valid.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Service {
-    /// Its name.
+    /// Its name. The store keeps it apart.
+    #[serde(skip)]
     pub name: ObjectName,
     /// `metadata.creationTimestamp` in seconds since 1970; `i64::MAX` where there is none.
     pub created: i64,
@@ -37,7 +40,7 @@ pub struct Service {
 }
 
 /// An address and where in its list it stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Listed {
     /// Position in the list.
     pub index: u16,
@@ -46,12 +49,12 @@ pub struct Listed {
 }
 
 /// A port of a Service.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ServicePort {
     /// Position in `spec.ports`.
     pub index: u16,
     /// Its name, by which EndpointSlices refer to it; empty for an unnamed port.
-    pub name: Box<str>,
+    pub name: SmolStr,
     /// Its protocol.
     pub protocol: Protocol,
     /// The port that clients use.
@@ -61,7 +64,7 @@ pub struct ServicePort {
 }
 
 /// Where traffic may go.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub enum TrafficPolicy {
     /// To endpoints on all nodes.
     #[default]

@@ -1,11 +1,12 @@
 //! Reading `spec.loadBalancerSourceRanges`.
 
 use proxy_common::SourceRange;
+use serde::{Deserialize, Serialize};
 
 use super::{Flaws, address};
 
 /// Who may use a Service's LoadBalancer IPs, as written: every range that can be read, in both families.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SourceRanges {
     /// The ranges, sorted.
     pub ranges: Box<[SourceRange]>,

@@ -2,17 +2,33 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{EndpointSlice, Kind, Node, Object, ObjectKey, ObjectName, Service};
+use smallvec::SmallVec;
 
-/// The latest state of every object that matters to one node.
+use super::{EndpointSlice, Kind, Node, Object, ObjectKey, ObjectName, Service, packed::Packed};
+
+/// The latest state of every object that matters to one node, packed.
 #[derive(Debug)]
 pub struct Store {
     node_name: Box<str>,
     node: Option<Node>,
-    services: HashMap<ObjectName, Service>,
-    slices: HashMap<ObjectName, EndpointSlice>,
-    /// Names of slices by Service; both are in the same namespace.
-    slices_of: HashMap<ObjectName, BTreeSet<Box<str>>>,
+    /// By the Service's name, whether it exists or only slices of it do.
+    services: HashMap<ObjectName, Known>,
+    slices: HashMap<ObjectName, KnownSlice>,
+}
+
+/// What is known of one Service.
+#[derive(Default, Debug)]
+struct Known {
+    service: Option<Packed<Service>>,
+    /// Names of its slices, in order. Usually it is one.
+    slices: SmallVec<[ObjectName; 2]>,
+}
+
+#[derive(Debug)]
+struct KnownSlice {
+    /// Its Service.
+    service: ObjectName,
+    slice: Packed<EndpointSlice>,
 }
 
 /// What has to be planned anew after a change.
@@ -49,27 +65,22 @@ impl Touched {
 impl Store {
     /// An empty store for the node of this name (EP-5).
     pub fn new(node_name: &str) -> Self {
-        Self {
-            node_name: node_name.into(),
-            node: None,
-            services: HashMap::new(),
-            slices: HashMap::new(),
-            slices_of: HashMap::new(),
-        }
+        Self { node_name: node_name.into(), node: None, services: HashMap::new(), slices: HashMap::new() }
     }
 
     /// Takes in an object that is new or changed. Nothing is touched by what is already known.
     pub fn upsert(&mut self, object: Object) -> Touched {
         match object {
             Object::Service(service) => {
-                if self.services.get(&service.name) == Some(&service) {
+                let packed = Packed::new(&service);
+                let known = self.services.entry(service.name.clone()).or_default();
+                if known.service.as_ref() == Some(&packed) {
                     return Touched::Nothing;
                 }
-                let name = service.name.clone();
-                self.services.insert(name.clone(), service);
-                Touched::service(name)
+                known.service = Some(packed);
+                Touched::service(service.name)
             }
-            Object::EndpointSlice(slice) => self.upsert_slice(slice),
+            Object::EndpointSlice(slice) => self.upsert_slice(&slice),
             Object::Node(node) => {
                 if node.name != self.node_name {
                     return Touched::Nothing;
@@ -83,29 +94,44 @@ impl Store {
         }
     }
 
-    fn upsert_slice(&mut self, slice: EndpointSlice) -> Touched {
-        let known = self.slices.get(&slice.name);
-        if known == Some(&slice) {
-            return Touched::Nothing;
+    fn upsert_slice(&mut self, slice: &EndpointSlice) -> Touched {
+        let packed = Packed::new(slice);
+        let mut before = Touched::Nothing;
+        if let Some(known) = self.slices.get_mut(&slice.name) {
+            if known.service == slice.service {
+                if known.slice == packed {
+                    return Touched::Nothing;
+                }
+                known.slice = packed;
+                return Touched::service(slice.service.clone());
+            }
+            before = self.delete_slice(&slice.name);
         }
-        let moved = known.is_some_and(|known| known.service != slice.service);
-        let before = if moved { self.delete_slice(&slice.name) } else { Touched::Nothing };
-        let service = ObjectName { namespace: slice.name.namespace.clone(), name: slice.service.clone() };
-        self.slices_of.entry(service.clone()).or_default().insert(slice.name.name.clone());
-        self.slices.insert(slice.name.clone(), slice);
+        // The name that is there already, rather than a second copy of it.
+        let entry = self.services.entry(slice.service.clone());
+        let service = entry.key().clone();
+        let names = &mut entry.or_default().slices;
+        if let Err(place) = names.binary_search(&slice.name) {
+            names.insert(place, slice.name.clone());
+        }
+        self.slices.insert(slice.name.clone(), KnownSlice { service: service.clone(), slice: packed });
         before.and(Touched::service(service))
     }
 
     /// Forgets an object.
     pub fn delete(&mut self, key: &ObjectKey) -> Touched {
         match key.kind {
-            Kind::Service => match self.services.remove(&key.name) {
-                Some(_) => Touched::service(key.name.clone()),
-                None => Touched::Nothing,
-            },
+            Kind::Service => {
+                let Some(known) = self.services.get_mut(&key.name) else { return Touched::Nothing };
+                let was_there = known.service.take().is_some();
+                if known.slices.is_empty() {
+                    self.services.remove(&key.name);
+                }
+                if was_there { Touched::service(key.name.clone()) } else { Touched::Nothing }
+            }
             Kind::EndpointSlice => self.delete_slice(&key.name),
             Kind::Node => {
-                if key.name.name != self.node_name || self.node.take().is_none() {
+                if *key.name.name() != *self.node_name || self.node.take().is_none() {
                     return Touched::Nothing;
                 }
                 Touched::Everything
@@ -114,12 +140,11 @@ impl Store {
     }
 
     fn delete_slice(&mut self, name: &ObjectName) -> Touched {
-        let Some(slice) = self.slices.remove(name) else { return Touched::Nothing };
-        let service = ObjectName { namespace: slice.name.namespace, name: slice.service };
-        if let Some(names) = self.slices_of.get_mut(&service) {
-            names.remove(&slice.name.name);
-            if names.is_empty() {
-                self.slices_of.remove(&service);
+        let Some(KnownSlice { service, .. }) = self.slices.remove(name) else { return Touched::Nothing };
+        if let Some(known) = self.services.get_mut(&service) {
+            known.slices.retain(|slice| slice != name);
+            if known.slices.is_empty() && known.service.is_none() {
+                self.services.remove(&service);
             }
         }
         Touched::service(service)
@@ -131,20 +156,26 @@ impl Store {
     }
 
     /// A Service.
-    pub fn service(&self, name: &ObjectName) -> Option<&Service> {
-        self.services.get(name)
+    pub fn service(&self, name: &ObjectName) -> Option<Service> {
+        let packed = self.services.get(name)?.service.as_ref()?;
+        Some(Service { name: name.clone(), ..packed.get() })
     }
 
     /// Every Service's name, in no particular order.
     pub fn service_names(&self) -> impl Iterator<Item = &ObjectName> {
-        self.services.keys()
+        self.services.iter().filter(|(_, known)| known.service.is_some()).map(|(name, _)| name)
     }
 
     /// The EndpointSlices of a Service, in the order of their names.
-    pub fn slices_of(&self, service: &ObjectName) -> Vec<&EndpointSlice> {
-        let Some(names) = self.slices_of.get(service) else { return Vec::new() };
-        let slice = |name: &str| self.slices.get(&ObjectName::new(&service.namespace, name));
-        names.iter().filter_map(|name| slice(name)).collect()
+    pub fn slices_of(&self, service: &ObjectName) -> Vec<EndpointSlice> {
+        let names = self.services.get(service).map(|known| &*known.slices).unwrap_or_default();
+        let slice = |name: &ObjectName| {
+            let KnownSlice { service, slice } = self.slices.get(name)?;
+            let mut slice = slice.get();
+            (slice.name, slice.service) = (name.clone(), service.clone());
+            Some(slice)
+        };
+        names.iter().filter_map(slice).collect()
     }
 }
 
@@ -180,7 +211,7 @@ mod tests {
         let key = ObjectKey::new(Kind::EndpointSlice, ObjectName::new("ns", "s"));
         assert_eq!(store.delete(&key), touched(&["b"]));
         assert_eq!(store.delete(&key), Touched::Nothing);
-        assert!(store.slices_of.is_empty(), "nothing is left behind");
+        assert!(store.services.is_empty() && store.slices.is_empty(), "nothing is left behind");
     }
 
     /// IN-5: only this node's own Node matters, and only when it changes.

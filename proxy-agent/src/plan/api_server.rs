@@ -4,11 +4,11 @@
 //! put it back must still be able to reach it where it was.
 
 use super::{ServicePlan, Target};
-use crate::model::Flaw;
+use crate::model::{Flaw, ObjectName};
 
-/// Whether the plan is one of the API server's Service.
-pub(super) fn is_api_server(plan: &ServicePlan) -> bool {
-    plan.id.namespace == "default" && plan.id.name == "kubernetes"
+/// Whether this is the API server's own Service.
+pub fn is_api_server(service: &ObjectName) -> bool {
+    service.namespace() == "default" && service.name() == "kubernetes"
 }
 
 /// Gives a plan without endpoints those of `last`, the plan that was in effect before. Without such a plan

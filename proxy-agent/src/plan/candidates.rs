@@ -24,14 +24,14 @@ pub(super) struct Candidate<'a> {
 
 /// The endpoints of a Service port in one family, each once, in order (EP-7: by address and port).
 pub(super) fn candidates<'a>(
-    slices: &[&'a EndpointSlice],
+    slices: &'a [EndpointSlice],
     name: &str,
     protocol: Protocol,
     family: Family,
     view: View<'_>,
 ) -> Vec<Candidate<'a>> {
     let mut found: HashMap<(Address, u16), Candidate<'a>> = HashMap::new();
-    for &slice in slices {
+    for slice in slices {
         for number in ports(slice, name, protocol) {
             for endpoint in slice.endpoints.iter().filter(|endpoint| is_of_family(endpoint, family)) {
                 let candidate = Candidate {
@@ -84,8 +84,7 @@ mod tests {
     use crate::plan::testing;
 
     fn find(slices: &[EndpointSlice], name: &str, protocol: Protocol, family: Family) -> Vec<String> {
-        let slices: Vec<&EndpointSlice> = slices.iter().collect();
-        candidates(&slices, name, protocol, family, testing::view())
+        candidates(slices, name, protocol, family, testing::view())
             .iter()
             .map(|c| format!("{}:{}{}", c.address, c.port, if c.local { " local" } else { "" }))
             .collect()
@@ -159,7 +158,8 @@ mod tests {
                 testing::slice(name, "web", "IPv4", json!([{"name": "", "port": 80}]), endpoints)
             };
             let (a, b) = (of("web-1", &first), of("web-2", &second));
-            let found = candidates(&[&a, &b], "", Protocol::Tcp, Family::V4, testing::view());
+            let slices = [a, b];
+            let found = candidates(&slices, "", Protocol::Tcp, Family::V4, testing::view());
             let Conditions { ready, serving, terminating } = found[0].conditions;
             assert_eq!(found.len(), 1);
             assert_eq!((ready, serving, terminating), expected, "{first} then {second}");

@@ -4,10 +4,7 @@
 //! namespace and name, then its first port. The others wait, and the next one takes over at once when the
 //! owner goes.
 
-use std::{
-    collections::{BTreeSet, HashMap, hash_map::Entry},
-    sync::Arc,
-};
+use std::collections::{BTreeSet, HashMap, hash_map::Entry};
 
 use proxy_common::FrontendKey;
 
@@ -19,7 +16,7 @@ pub(super) struct Claimant {
     /// When the Service was created, in seconds since 1970.
     pub(super) created: i64,
     /// The Service.
-    pub(super) service: Arc<ObjectName>,
+    pub(super) service: ObjectName,
     /// Position in its `spec.ports`.
     pub(super) port: u16,
 }
@@ -28,7 +25,11 @@ pub(super) struct Claimant {
 #[derive(Debug)]
 struct Claim {
     owner: Claimant,
-    waiting: BTreeSet<Claimant>,
+    #[expect(
+        clippy::box_collection,
+        reason = "nearly always nobody waits, and then it is a third of the size"
+    )]
+    waiting: Option<Box<BTreeSet<Claimant>>>,
 }
 
 /// Every frontend that someone asks for.
@@ -69,7 +70,7 @@ impl Claims {
             if self.owner(key) != before.as_ref()
                 && let Some(claim) = self.claims.get(key)
             {
-                concerned.extend(claim.all().map(|claimant| ObjectName::clone(&claimant.service)));
+                concerned.extend(claim.all().map(|claimant| claimant.service.clone()));
             }
         }
         concerned.remove(service);
@@ -79,7 +80,7 @@ impl Claims {
     fn claim(&mut self, key: FrontendKey, mut claimant: Claimant) {
         match self.claims.entry(key) {
             Entry::Vacant(entry) => {
-                entry.insert(Claim { owner: claimant, waiting: BTreeSet::new() });
+                entry.insert(Claim { owner: claimant, waiting: None });
             }
             Entry::Occupied(mut entry) => {
                 let claim = entry.get_mut();
@@ -87,7 +88,7 @@ impl Claims {
                     std::mem::swap(&mut claim.owner, &mut claimant);
                 }
                 if claimant != claim.owner {
-                    claim.waiting.insert(claimant);
+                    claim.waiting.get_or_insert_default().insert(claimant);
                 }
             }
         }
@@ -97,9 +98,18 @@ impl Claims {
     fn withdraw(&mut self, service: &ObjectName, key: &FrontendKey) {
         let Entry::Occupied(mut entry) = self.claims.entry(*key) else { return };
         let claim = entry.get_mut();
-        claim.waiting.retain(|claimant| *claimant.service != *service);
-        if *claim.owner.service == *service {
-            match claim.waiting.pop_first() {
+        let mut next = None;
+        if let Some(waiting) = &mut claim.waiting {
+            waiting.retain(|claimant| claimant.service != *service);
+            if claim.owner.service == *service {
+                next = waiting.pop_first();
+            }
+            if waiting.is_empty() {
+                claim.waiting = None;
+            }
+        }
+        if claim.owner.service == *service {
+            match next {
                 Some(next) => claim.owner = next,
                 None => drop(entry.remove()),
             }
@@ -109,7 +119,7 @@ impl Claims {
 
 impl Claim {
     fn all(&self) -> impl Iterator<Item = &Claimant> {
-        std::iter::once(&self.owner).chain(&self.waiting)
+        std::iter::once(&self.owner).chain(self.waiting.iter().flat_map(|waiting| &**waiting))
     }
 }
 
@@ -126,7 +136,7 @@ mod tests {
     }
 
     fn claimant(service: &str, created: i64, port: u16) -> Claimant {
-        Claimant { created, service: Arc::new(name(service)), port }
+        Claimant { created, service: name(service), port }
     }
 
     /// FE-6: the oldest, then by name, then by port.

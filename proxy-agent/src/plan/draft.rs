@@ -40,7 +40,7 @@ impl Draft<'_> {
     pub(super) fn plan(
         &self,
         service: &Service,
-        slices: &[&EndpointSlice],
+        slices: &[EndpointSlice],
         view: View<'_>,
         owns: impl Fn(&Want) -> bool,
     ) -> Option<ServicePlan> {
@@ -56,9 +56,8 @@ impl Draft<'_> {
         let Targets { backends, cluster, inside, outside } = targets(service, &candidates, external, view);
         Some(ServicePlan {
             id: ServicePortId {
-                namespace: service.name.namespace.to_string(),
-                name: service.name.name.to_string(),
-                port: port.name.to_string(),
+                service: service.name.clone(),
+                port: port.name.clone(),
                 protocol: port.protocol,
                 family: *family,
             },

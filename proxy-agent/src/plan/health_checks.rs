@@ -31,7 +31,7 @@ pub(super) struct HealthCheckCount {
 }
 
 /// One for each family of the Service, also if it has no endpoint; none without a port.
-pub(super) fn count(service: &Service, slices: &[&EndpointSlice], view: View<'_>) -> Vec<HealthCheckCount> {
+pub(super) fn count(service: &Service, slices: &[EndpointSlice], view: View<'_>) -> Vec<HealthCheckCount> {
     let Some(port) = service.health_check_node_port else { return Vec::new() };
     let counted = |family| HealthCheckCount {
         family,
@@ -43,7 +43,7 @@ pub(super) fn count(service: &Service, slices: &[&EndpointSlice], view: View<'_>
 
 /// Pods on this node that are ready for any port of the Service. One that terminates is not ready, unless
 /// the Service publishes those too.
-fn local_endpoints(service: &Service, slices: &[&EndpointSlice], family: Family, view: View<'_>) -> u32 {
+fn local_endpoints(service: &Service, slices: &[EndpointSlice], family: Family, view: View<'_>) -> u32 {
     let of_port =
         |port: &crate::model::ServicePort| candidates(slices, &port.name, port.protocol, family, view);
     let found = service.ports.iter().flat_map(of_port);
@@ -76,7 +76,7 @@ mod tests {
         let service = testing::service(spec);
         let ports = json!([{"name": "a", "port": 80}, {"name": "b", "port": 81}]);
         let slice = testing::slice("web-1", "web", "IPv4", ports, endpoints);
-        let counts = count(&service, &[&slice], testing::view());
+        let counts = count(&service, &[slice], testing::view());
         counts.iter().map(|count| (count.family, count.port, count.local_endpoints)).collect()
     }
 

@@ -5,9 +5,13 @@
 use std::{fmt, ops::Range};
 
 use proxy_common::{Address, AddressBits, FrontendKey, FrontendKind, Port, Protocol, Reason, SourceRange};
+use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
+
+use crate::model::ObjectName;
 
 /// The IP family of a Service port's frontends and endpoints.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub enum Family {
     /// IPv4.
     V4,
@@ -16,14 +20,13 @@ pub enum Family {
 }
 
 /// What is planned and installed as one: a port of a Service in one family (FE-1, IN-10).
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct ServicePortId {
-    /// `metadata.namespace`.
-    pub namespace: String,
-    /// `metadata.name`.
-    pub name: String,
+    /// The Service. Not packed with the rest: who keeps a packed plan knows whose it is.
+    #[serde(skip)]
+    pub service: ObjectName,
     /// `spec.ports[].name`; empty for an unnamed port.
-    pub port: String,
+    pub port: SmolStr,
     /// `spec.ports[].protocol`.
     pub protocol: Protocol,
     /// `spec.ipFamilies[i]`.
@@ -32,8 +35,8 @@ pub struct ServicePortId {
 
 impl fmt::Display for ServicePortId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { namespace, name, port, protocol, family } = self;
-        write!(f, "{namespace}/{name}")?;
+        let Self { service, port, protocol, family } = self;
+        write!(f, "{service}")?;
         if !port.is_empty() {
             write!(f, ":{port}")?;
         }
@@ -42,7 +45,7 @@ impl fmt::Display for ServicePortId {
 }
 
 /// An endpoint as the plan knows it. Address and port identify it within a Service port (EP-6).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct Backend {
     /// The pod's address.
     pub address: Address,
@@ -53,7 +56,7 @@ pub struct Backend {
 }
 
 /// What clients of one kind get.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Target {
     /// One of these: indices into [`ServicePlan::backends`], never empty.
     Backends(Range<u32>),
@@ -62,7 +65,7 @@ pub enum Target {
 }
 
 /// Who may use the LoadBalancer IPs (ST-1).
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub enum Sources {
     /// Everyone.
     #[default]
@@ -72,7 +75,7 @@ pub enum Sources {
 }
 
 /// Everything that one Service port needs installed.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ServicePlan {
     /// Whose plan this is.
     pub id: ServicePortId,
@@ -105,7 +108,10 @@ impl ServicePlan {
 /// A difference between two plans.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Changes {
-    /// Whether this is the whole plan: what is installed and not named here goes.
+    /// Whether this is a part of the whole plan, of which more parts follow: nothing goes before the last one.
+    pub more: bool,
+    /// Whether this is the whole plan, or its last part: what is installed and not named in it goes. Addresses are all in
+    /// the last part.
     pub complete: bool,
     /// New and changed Service ports, whole.
     pub install: Vec<ServicePlan>,
@@ -118,13 +124,13 @@ pub struct Changes {
 impl Changes {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        let Self { complete, install, remove, addresses } = self;
-        !complete && install.is_empty() && remove.is_empty() && addresses.is_empty()
+        let Self { more, complete, install, remove, addresses } = self;
+        !more && !complete && install.is_empty() && remove.is_empty() && addresses.is_empty()
     }
 }
 
 /// Something of an object that could not be used. The rest goes on; this is reported by name.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct Problem {
     /// Kind, namespace and name, such as `Service default/web`; or a file, such as `web.yaml, document 2`.
     pub object: String,

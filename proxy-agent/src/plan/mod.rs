@@ -28,6 +28,7 @@ mod topology;
 mod usable;
 mod view;
 
+pub use api_server::is_api_server;
 pub use health_checks::HealthCheck;
 pub use install::{Backend, Changes, Family, Problem, ServicePlan, ServicePortId, Sources, Target};
 pub use node_port_addresses::NodePortAddresses;

@@ -10,15 +10,15 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::IpAddr,
-    sync::Arc,
 };
 
 use proxy_common::{Address, AddressBits, FrontendKey};
+use serde::{Deserialize, Serialize};
 
 use super::{
     Changes, HealthCheck, NodePortAddresses, Problem, ServicePlan, ServicePortId, Tally,
     addresses::Addresses,
-    api_server,
+    api_server::{self, is_api_server},
     claims::{Claimant, Claims},
     draft::{Draft, drafts},
     frontends,
@@ -26,7 +26,7 @@ use super::{
     problems::{Origin, Problems},
     view::View,
 };
-use crate::model::{Event, Flaw, Kind, Object, ObjectName, Store, Touched};
+use crate::model::{Event, Flaw, Kind, Object, ObjectName, Packed, Store, Touched};
 
 /// Turns what sources say into what the node installs.
 #[derive(Debug)]
@@ -39,7 +39,9 @@ pub struct Planner {
     node_addresses: BTreeSet<Address>,
     /// Both: an address that is the node's own in any sense (PO-18).
     own_addresses: HashSet<Address>,
-    planned: HashMap<ObjectName, Planned>,
+    planned: HashMap<ObjectName, Packed<Planned>>,
+    /// Services that the first, complete plan has not come to yet, the next one last.
+    unplanned: Vec<ObjectName>,
     claims: Claims,
     addresses: Addresses,
     problems: Problems,
@@ -57,13 +59,31 @@ pub struct Planner {
     synced: bool,
 }
 
+/// How many Services a part of the first plan has: few enough that the agent never holds a second copy of a large cluster.
+const PART: usize = 1024;
+
 /// What a Service has.
-#[derive(Default, Debug)]
+#[derive(Default, Debug, Serialize, Deserialize)]
 struct Planned {
-    /// The frontends that it asks for, whether it owns them or not.
-    claims: Box<[FrontendKey]>,
+    /// The frontends that it asks for, whether it owns them or not; nothing where they are those of its plans.
+    claims: Option<Box<[FrontendKey]>>,
     /// Its plans, sorted by id.
     plans: Vec<ServicePlan>,
+}
+
+impl Planned {
+    /// The frontends that it asks for, in order.
+    fn claims(&self) -> Box<[FrontendKey]> {
+        self.claims.clone().unwrap_or_else(|| self.installed())
+    }
+
+    /// The frontends that it gets, in order.
+    fn installed(&self) -> Box<[FrontendKey]> {
+        let mut keys: Vec<_> =
+            self.plans.iter().flat_map(|plan| &plan.frontends).map(|(key, _)| *key).collect();
+        keys.sort_unstable();
+        keys.into()
+    }
 }
 
 impl Planner {
@@ -76,6 +96,7 @@ impl Planner {
             node_addresses: BTreeSet::new(),
             own_addresses: HashSet::new(),
             planned: HashMap::new(),
+            unplanned: Vec::new(),
             claims: Claims::default(),
             addresses: Addresses::default(),
             problems: Problems::default(),
@@ -121,12 +142,13 @@ impl Planner {
     /// Tells which plan was in effect before the agent was started. It matters for `default/kubernetes`
     /// alone, whose endpoints are kept if none is known; other plans are ignored. Before [`Event::Synced`].
     pub fn recall(&mut self, plan: ServicePlan) {
-        if api_server::is_api_server(&plan) {
+        if is_api_server(&plan.id.service) {
             self.recalled.insert(plan.id.clone(), plan);
         }
     }
 
-    /// Takes in what sources say. Nothing comes out before [`Event::Synced`], which gives the whole plan.
+    /// Takes in what sources say. Nothing comes out before [`Event::Synced`], which gives the whole plan, or the first part of
+    /// it: as long as there are more, [`Planner::next_part`] has to be called before anything else.
     pub fn apply(&mut self, events: impl IntoIterator<Item = Event>) -> Changes {
         let mut touched = Touched::Nothing;
         let mut complete = false;
@@ -167,8 +189,7 @@ impl Planner {
         }
         if complete {
             self.synced = true;
-            self.recompute(Touched::Everything);
-            return self.full();
+            return self.begin();
         }
         if self.synced { self.recompute(touched) } else { Changes::default() }
     }
@@ -190,14 +211,51 @@ impl Planner {
     /// The whole plan.
     pub fn full(&mut self) -> Changes {
         self.addresses.take_changes();
-        let mut install: Vec<ServicePlan> = self.plans().cloned().collect();
+        let mut install: Vec<ServicePlan> = self.plans().collect();
         install.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-        Changes { complete: true, install, remove: Vec::new(), addresses: self.addresses.all() }
+        Changes { complete: true, install, addresses: self.addresses.all(), ..Changes::default() }
     }
 
     /// Every plan, in no particular order.
-    pub fn plans(&self) -> impl Iterator<Item = &ServicePlan> {
-        self.planned.values().flat_map(|planned| &planned.plans)
+    pub fn plans(&self) -> impl Iterator<Item = ServicePlan> {
+        self.planned.keys().flat_map(|name| self.planned(name).plans)
+    }
+
+    /// What a Service has.
+    fn planned(&self, name: &ObjectName) -> Planned {
+        let mut planned = self.planned.get(name).map(Packed::get).unwrap_or_default();
+        for plan in &mut planned.plans {
+            plan.id.service = name.clone();
+        }
+        planned
+    }
+
+    /// Begins the first, complete plan.
+    fn begin(&mut self) -> Changes {
+        self.update_own_addresses();
+        self.unplanned = self.store.service_names().cloned().collect();
+        self.unplanned.sort_unstable_by(|a, b| b.cmp(a));
+        for name in self.unplanned.clone() {
+            self.update_claims(&name);
+        }
+        self.next_part()
+    }
+
+    /// The next part of the first, complete plan.
+    pub fn next_part(&mut self) -> Changes {
+        let rest = self.unplanned.len().saturating_sub(PART);
+        let mut changes = Changes::default();
+        for name in self.unplanned.split_off(rest) {
+            self.update_plans(&name, &mut changes);
+        }
+        changes.install.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        changes.more = rest > 0;
+        changes.complete = rest == 0;
+        self.addresses.take_changes();
+        if changes.complete {
+            changes.addresses = self.addresses.all();
+        }
+        changes
     }
 
     /// What could not be used of the current objects, sorted.
@@ -272,33 +330,32 @@ impl Planner {
     fn update_claims(&mut self, name: &ObjectName) -> BTreeSet<ObjectName> {
         let mut after: Vec<(FrontendKey, Claimant)> = Vec::new();
         if let Some(service) = self.store.service(name) {
-            let who = Arc::new(name.clone());
-            for Draft { port, wants, .. } in drafts(service, self.view()) {
-                let claimant =
-                    Claimant { created: service.created, service: Arc::clone(&who), port: port.index };
+            for Draft { port, wants, .. } in drafts(&service, self.view()) {
+                let claimant = Claimant { created: service.created, service: name.clone(), port: port.index };
                 after.extend(wants.iter().map(|want| (want.key, claimant.clone())));
             }
         }
         let mut keys: Vec<FrontendKey> = after.iter().map(|(key, _)| *key).collect();
         keys.sort_unstable();
         keys.dedup();
-        let before = if keys.is_empty() {
-            self.planned.get_mut(name).map(|planned| std::mem::take(&mut planned.claims))
-        } else {
-            let planned = self.planned.entry(name.clone()).or_default();
-            Some(std::mem::replace(&mut planned.claims, keys.into()))
-        };
-        self.claims.replace(name, &before.unwrap_or_default(), &after)
+        let planned = self.planned(name);
+        let before = planned.claims();
+        if *before != *keys {
+            let planned = Planned { claims: Some(keys.into()), ..planned };
+            self.planned.insert(name.clone(), Packed::new(&planned));
+        }
+        self.claims.replace(name, &before, &after)
     }
 
     /// Second pass: what does the Service install now, and what of it is new?
     fn update_plans(&mut self, name: &ObjectName, changes: &mut Changes) {
-        let mut planned = self.planned.remove(name).unwrap_or_default();
+        let mut planned = self.planned(name);
+        let claims = planned.claims();
         let mut before: BTreeMap<ServicePortId, ServicePlan> =
             planned.plans.drain(..).map(|plan| (plan.id.clone(), plan)).collect();
         let (mut plans, mut flaws) = self.plan(name);
         plans.retain_mut(|plan| {
-            if !api_server::is_api_server(plan) {
+            if !is_api_server(&plan.id.service) {
                 return true;
             }
             let last = before.get(&plan.id).or_else(|| self.recalled.get(&plan.id));
@@ -328,14 +385,20 @@ impl Planner {
             changes.remove.push(id);
         }
         planned.plans = plans;
-        if !planned.plans.is_empty() || !planned.claims.is_empty() {
-            self.planned.insert(name.clone(), planned);
+        planned.claims = None;
+        if *claims != *planned.installed() {
+            planned.claims = Some(claims);
+        }
+        if planned.plans.is_empty() && planned.claims.is_none() {
+            self.planned.remove(name);
+        } else {
+            self.planned.insert(name.clone(), Packed::new(&planned));
         }
     }
 
     fn update_health_checks(&mut self, name: &ObjectName) {
         let service = self.store.service(name).filter(|service| service.health_check_node_port.is_some());
-        let counts = service.map(|service| count(service, &self.store.slices_of(name), self.view()));
+        let counts = service.map(|service| count(&service, &self.store.slices_of(name), self.view()));
         match counts {
             Some(counts) => drop(self.health_checks.insert(name.clone(), counts)),
             None => drop(self.health_checks.remove(name)),
@@ -347,12 +410,12 @@ impl Planner {
         let Some(service) = self.store.service(name) else { return (Vec::new(), Vec::new()) };
         let view = self.view();
         let slices = self.store.slices_of(name);
-        let mut flaws = frontends::withheld(service, view);
+        let mut flaws = frontends::withheld(&service, view);
         let mut plans = Vec::new();
-        for draft in drafts(service, view) {
+        for draft in drafts(&service, view) {
             let port = draft.port;
             let owner = |key: &FrontendKey| {
-                self.claims.owner(key).filter(|owner| *owner.service != *name || owner.port != port.index)
+                self.claims.owner(key).filter(|owner| owner.service != *name || owner.port != port.index)
             };
             for want in &draft.wants {
                 if let Some(owner) = owner(&want.key) {
@@ -366,7 +429,7 @@ impl Planner {
                     ));
                 }
             }
-            plans.extend(draft.plan(service, &slices, view, |want| owner(&want.key).is_none()));
+            plans.extend(draft.plan(&service, &slices, view, |want| owner(&want.key).is_none()));
         }
         (plans, flaws)
     }

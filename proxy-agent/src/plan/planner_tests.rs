@@ -156,7 +156,7 @@ fn overlapping_frontends_have_one_owner() {
         aged("b", "2024-01-01T00:00:00Z", spec("10.0.0.2")),
     ]);
     let frontends = |changes: &Changes, name: &str| {
-        let plan = changes.install.iter().find(|plan| plan.id.name == name).expect("installed");
+        let plan = changes.install.iter().find(|plan| plan.id.service.name() == name).expect("installed");
         plan.frontends.iter().map(|(key, _)| key.to_string()).collect::<Vec<_>>()
     };
     let all = ["node-IPv4:30080/TCP", "10.0.0.2:80/TCP", "192.0.2.1:80/TCP"];

@@ -103,7 +103,7 @@ struct BodyName<'a> {
 
 impl Site for Question {
     async fn answer(&self, _: &str) -> Answer {
-        let ObjectName { namespace, name } = &self.service;
+        let (namespace, name) = (self.service.namespace(), self.service.name());
         let local_endpoints = self.local_endpoints.load(Ordering::Relaxed);
         let service_proxy_healthy = lock(&self.shared.health).is_live(Timestamp::now());
         let body = Body { service: BodyName { namespace, name }, local_endpoints, service_proxy_healthy };

@@ -140,7 +140,7 @@ impl File {
 /// Whether a document that could not be read may have been about this object. A document that does not even
 /// parse may have been about any.
 fn may_be(bad: &Bad, key: &ObjectKey) -> bool {
-    bad.about.as_ref().is_none_or(|about| about.name == key.name.name)
+    bad.about.as_ref().is_none_or(|about| about.name() == key.name.name())
 }
 
 /// What to say so that `before` becomes `after`.

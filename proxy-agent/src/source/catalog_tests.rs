@@ -13,9 +13,9 @@ fn said(events: &[Event]) -> Vec<String> {
         .iter()
         .map(|event| match event {
             Event::Upsert(Object::Service(service)) => {
-                format!("+{} {}", service.name.name, service.cluster_ips[0].address)
+                format!("+{} {}", service.name.name(), service.cluster_ips[0].address)
             }
-            Event::Delete(key) => format!("-{}", key.name.name),
+            Event::Delete(key) => format!("-{}", key.name.name()),
             Event::Found { origin, flaws } if flaws.is_empty() => format!("ok {origin}"),
             Event::Found { origin, .. } => format!("!{origin}"),
             other => panic!("unexpected {other:?}"),

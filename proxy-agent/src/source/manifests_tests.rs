@@ -59,7 +59,8 @@ impl Followed {
             .planner
             .plans()
             .flat_map(|plan| {
-                plan.frontends.iter().map(|(key, _)| format!("{} {}", plan.id.name, key.address))
+                let name = plan.id.service;
+                plan.frontends.into_iter().map(move |(key, _)| format!("{} {}", name.name(), key.address))
             })
             .collect();
         names.sort();

@@ -24,9 +24,9 @@ pub(super) trait Watched: ::kube::Resource<DynamicType = ()> {
 
     /// What identifies it.
     fn key(&self) -> ObjectKey {
-        let part = |part: &Option<String>| part.as_deref().unwrap_or_default().into();
-        let namespace = part(&self.meta().namespace);
-        ObjectKey::new(Self::KIND, ObjectName { namespace, name: part(&self.meta().name) })
+        let meta = self.meta();
+        let namespace = meta.namespace.as_deref().unwrap_or_default();
+        ObjectKey::new(Self::KIND, ObjectName::new(namespace, meta.name.as_deref().unwrap_or_default()))
     }
 }
 
@@ -136,8 +136,8 @@ mod tests {
             let Step { mut events, complete } = relist.step(event);
             events.sort_by_key(|event| format!("{event:?}"));
             said.extend(events.iter().map(|event| match event {
-                Event::Upsert(object) => format!("+{}", object.key().name.name),
-                Event::Delete(key) => format!("-{}", key.name.name),
+                Event::Upsert(object) => format!("+{}", object.key().name.name()),
+                Event::Delete(key) => format!("-{}", key.name.name()),
                 other => panic!("unexpected {other:?}"),
             }));
             said.extend(complete.then(|| ".".to_owned()));

@@ -47,6 +47,12 @@ impl Asker {
         &self.socket
     }
 
+    /// The socket itself, which waits for ever now.
+    pub fn into_socket(self) -> io::Result<UdpSocket> {
+        self.socket.set_read_timeout(None)?;
+        Ok(self.socket)
+    }
+
     /// Connects the socket.
     pub fn connect(&self, address: SocketAddr) -> io::Result<()> {
         self.socket.connect(address)

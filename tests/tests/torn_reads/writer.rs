@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use proxy_agent::{
     dataplane::Dataplane,
+    model::ObjectName,
     plan::{Backend, Changes, Family, ServicePlan, ServicePortId, Sources, Target},
 };
 use proxy_common::{Address, AddressBits, FrontendKey, FrontendKind, Port, Protocol, SourceRange};
@@ -193,9 +194,8 @@ fn address(ip: Ipv4Addr) -> Address {
 
 fn id(number: u8, protocol: Protocol) -> ServicePortId {
     ServicePortId {
-        namespace: "stress".to_owned(),
-        name: format!("service-{number}"),
-        port: String::new(),
+        service: ObjectName::new("stress", &format!("service-{number}")),
+        port: "".into(),
         protocol,
         family: Family::V4,
     }

@@ -18,6 +18,7 @@ use super::{Check, Outcome, client::Servers};
 use crate::{
     commands::Place,
     dataplane::{Capacity, Dataplane, Options, attach, cleanup, ensure_bpffs, load},
+    model::ObjectName,
     plan::{Backend, Changes, Family, ServicePlan, ServicePortId, Sources, Target},
 };
 
@@ -156,9 +157,8 @@ fn plan(servers: Servers) -> Changes {
             if backend.is_some() { Target::Backends(0..1) } else { Target::Refuse(Reason::NoEndpoints) };
         ServicePlan {
             id: ServicePortId {
-                namespace: "sidestep".to_owned(),
-                name: "doctor".to_owned(),
-                port: port.to_string(),
+                service: ObjectName::new("sidestep", "doctor"),
+                port: port.to_string().into(),
                 protocol,
                 family: if vip.is_ipv4() { Family::V4 } else { Family::V6 },
             },
@@ -182,6 +182,7 @@ fn plan(servers: Servers) -> Changes {
         }
     };
     Changes {
+        more: false,
         complete: true,
         install: vec![
             service(VIP4, PORT, Protocol::Tcp, Some(tcp4)),

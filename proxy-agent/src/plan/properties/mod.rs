@@ -29,7 +29,8 @@ struct Installed {
 
 impl Installed {
     fn apply(&mut self, changes: Changes) {
-        let Changes { complete, install, remove, addresses } = changes;
+        let Changes { more, complete, install, remove, addresses } = changes;
+        assert!(!more, "a small cluster is one part");
         if complete {
             *self = Self::default();
         }
@@ -84,8 +85,8 @@ fn meaning(plans: &BTreeMap<ServicePortId, ServicePlan>) -> BTreeMap<FrontendKey
         let serving = (0..plan.backends.len()).filter(|index| plan.backends[*index].serving).map(endpoint);
         assert!(!plan.frontends.is_empty() && plan.frontends.is_sorted());
         let frontend = Frontend {
-            service: plan.id.name.clone(),
-            port: plan.id.port.clone(),
+            service: plan.id.service.name().to_owned(),
+            port: plan.id.port.to_string(),
             cluster: answer(&plan.cluster),
             inside: answer(&plan.inside),
             outside: answer(&plan.outside),

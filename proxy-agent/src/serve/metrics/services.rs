@@ -44,11 +44,11 @@ impl Services {
 }
 
 fn labels(id: ServicePortId) -> [(&'static str, String); 5] {
-    let ServicePortId { namespace, name, port, protocol, family } = id;
+    let ServicePortId { service, port, protocol, family } = id;
     [
-        ("namespace", namespace),
-        ("service", name),
-        ("port", port),
+        ("namespace", service.namespace().to_owned()),
+        ("service", service.name().to_owned()),
+        ("port", port.into()),
         ("protocol", protocol.to_string()),
         ("ip_family", health::name(family).to_owned()),
     ]

@@ -1,0 +1,49 @@
+//! Values in as few bytes as they take.
+//!
+//! A node keeps what a whole cluster says of its Services, and looks at one of them when it changes. So what is kept is
+//! packed into one allocation without pointers, and unpacked for as long as it is looked at.
+
+use std::{fmt, marker::PhantomData};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+/// A packed `T`. Equal bytes are equal values.
+pub struct Packed<T> {
+    bytes: Box<[u8]>,
+    of: PhantomData<fn() -> T>,
+}
+
+/// Room for one usual value while it is packed.
+const USUAL: usize = 1024;
+
+impl<T: Serialize + DeserializeOwned> Packed<T> {
+    /// Packs a value.
+    ///
+    /// # Panics
+    /// If `T` serializes as something without a length, which no type of ours does.
+    pub fn new(value: &T) -> Self {
+        let bytes = postcard::to_extend(value, Vec::with_capacity(USUAL)).expect("types of known lengths");
+        // A copy of just the right size, rather than a larger allocation cut short, which would leave a hole.
+        Self { bytes: bytes.as_slice().into(), of: PhantomData }
+    }
+
+    /// Unpacks it.
+    ///
+    /// # Panics
+    /// If `T` does not deserialize from what it serializes to.
+    pub fn get(&self) -> T {
+        postcard::from_bytes(&self.bytes).expect("what was packed as this type")
+    }
+}
+
+impl<T> PartialEq for Packed<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl<T> fmt::Debug for Packed<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.bytes.len())
+    }
+}
