@@ -119,13 +119,14 @@ impl Watch {
         let full = self.enter(&met);
         self.fruitless = if refused && self.known.len() == known { self.fruitless + 1 } else { 0 };
         match walked {
-            Ok(_) => self.leave(&met.into_keys().collect()),
+            Ok(_) if failure.is_none() => self.leave(&met.into_keys().collect()),
+            Ok(_) => {}
             Err(error) => failure = Some(error.to_string()),
         }
         if self.fruitless >= FRUITLESS {
             failure.get_or_insert(
-                "somebody is, in a network namespace that the agent does not find; give its pod hostPID and \
-                 CAP_SYS_PTRACE"
+                "somebody is, in a network namespace that the agent does not find (give its pod hostPID and \
+                 CAP_SYS_PTRACE) or that has no address of the family"
                     .to_owned(),
             );
         }
