@@ -6,6 +6,7 @@
 //! | `publish` | its first steps: endpoints, and the one store that publishes them |
 //! | `adopt` | what a restarted agent finds in the tables |
 //! | `recall` | the tables read back as a plan |
+//! | `refused` | what there was no room for |
 //! | `slab`, `ids` | which slots, indexes and endpoint ids are free |
 //! | `grace` | giving things back only when no program can still be reading them |
 //! | `ranges` | who may use LoadBalancer IPs that are not for everyone |
@@ -32,9 +33,12 @@ mod load;
 mod mapped;
 mod names;
 mod namespaces;
+#[cfg(test)]
+mod properties;
 mod publish;
 mod ranges;
 mod recall;
+mod refused;
 mod slab;
 mod stale;
 mod system;

@@ -17,7 +17,7 @@ use crate::plan::{Problem, ServicePlan, Sources};
 pub(super) struct Restriction {
     /// Its number; never 0.
     pub(super) set: u16,
-    /// What is in it, sorted.
+    /// What is in it, sorted. Less than the plan's ranges where there was no room; so it is tried again.
     pub(super) ranges: Box<[SourceRange]>,
     /// A LoadBalancer IP of the Service's, if it has any.
     pub(super) vip: Option<Address>,
@@ -108,21 +108,23 @@ impl Dataplane {
         }
         let current = self.ranges.installed.get(&index).map(|known| known.set);
         let set = self.ranges.next(current);
+        let mut entered = Vec::with_capacity(ranges.len());
         for range in ranges {
             let (length, key) = range.key(index, set);
-            if let Err(error) = self.tables.source_ranges.insert(&Key::new(length, key), 1, 0) {
-                problems.push(Problem {
+            match self.tables.source_ranges.insert(&Key::new(length, key), 1, 0) {
+                Ok(()) => entered.push(*range),
+                Err(error) => problems.push(Problem {
                     object: format!("Service {}", plan.id.service),
                     field: "spec.loadBalancerSourceRanges".to_owned(),
                     message: format!(
                         "{range} could not be installed in SOURCE_RANGES, so it lets nobody in: {error}; write fewer \
                          and wider ranges"
                     ),
-                });
+                }),
             }
         }
         self.retire_ranges(index, retired);
-        self.ranges.installed.insert(index, Restriction { set, ranges: ranges.clone(), vip });
+        self.ranges.installed.insert(index, Restriction { set, ranges: entered.into(), vip });
         set
     }
 

@@ -18,7 +18,7 @@ mod node_port_addresses;
 mod planner;
 mod problems;
 #[cfg(test)]
-mod properties;
+pub(crate) mod properties;
 mod sources;
 mod tally;
 mod targets;
