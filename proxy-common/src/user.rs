@@ -1,8 +1,9 @@
 //! Marks every table type as plain old data for aya's typed maps.
 
 use crate::{
-    Address, AddressEntry, Affinity, AffinityKey, Datagrams, Endpoint, EndpointState, Frontend, FrontendKey,
-    OverflowKey, Service, ServiceCounters, ServiceName, ServiceRefusals, Translation,
+    Address, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint, EndpointState,
+    Frontend, FrontendKey, OverflowKey, Service, ServiceCounters, ServiceName, ServiceRefusals, SourceKey,
+    Translation,
 };
 
 /// Fails to compile for a type with padding or invalid bit patterns.
@@ -21,6 +22,7 @@ pod!(
     AddressEntry,
     Affinity,
     AffinityKey,
+    ClientAddresses,
     Datagrams,
     Endpoint,
     EndpointState,
@@ -31,5 +33,6 @@ pod!(
     ServiceCounters,
     ServiceName,
     ServiceRefusals,
+    SourceKey,
     Translation,
 );

@@ -1,11 +1,11 @@
 //! What is installed, read back from the pinned tables: the common ground of `status` and `explain`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aya::maps::MapError;
 use proxy_common::{
-    EndpointState, FrontendKey, FrontendKind, Reason, Service, ServiceName, ServiceRefusals, Span,
-    service::EndpointSet,
+    EndpointState, FrontendKey, FrontendKind, Reason, Service, ServiceName, ServiceRefusals, SourceRange,
+    Span, service::EndpointSet,
 };
 use serde::Serialize;
 
@@ -26,6 +26,8 @@ pub(super) struct Installed {
     /// Why clients of the ClusterIP are refused, if they are.
     pub(super) refuses: Option<&'static str>,
     pub(super) affinity_seconds: u32,
+    /// Who may use the LoadBalancer IPs; nothing where everyone may.
+    pub(super) source_ranges: Option<Vec<String>>,
     pub(super) connections: u64,
     /// Those that were given the endpoint that their client had before.
     pub(super) affinity_hits: u64,
@@ -58,6 +60,12 @@ pub(super) fn read(tables: &Tables) -> Result<Vec<Installed>, MapError> {
         frontends.entry(value.service).or_default().push((key, value.kind));
     }
     let mut endpoints = endpoints(tables);
+    let mut ranges: HashMap<(u32, u16), BTreeSet<SourceRange>> = HashMap::new();
+    for key in tables.source_ranges.keys() {
+        let (key, owner) = key.map(|key| (key, key.data()))?;
+        let set = ranges.entry((owner.service, owner.set)).or_default();
+        set.extend(SourceRange::from_key(key.prefix_len(), &owner));
+    }
     let mut all = Vec::new();
     for entry in &tables.names {
         let (index, name) = entry?;
@@ -78,6 +86,10 @@ pub(super) fn read(tables: &Tables) -> Result<Vec<Installed>, MapError> {
             endpoints: endpoints.remove(&index).unwrap_or_default(),
             refuses: refusal(&record),
             affinity_seconds: record.affinity_seconds,
+            source_ranges: (record.source_set != 0).then(|| {
+                let set = ranges.remove(&(index, record.source_set)).unwrap_or_default();
+                set.iter().map(ToString::to_string).collect()
+            }),
             connections: counted.connections(),
             affinity_hits: counted.remembered,
             refusals: refusals(&tables.refused(index)),

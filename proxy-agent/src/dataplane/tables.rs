@@ -5,11 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapInfo};
+use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapInfo, lpm_trie::Key};
 use proxy_common::{
-    ABI, Address, AddressBits, AddressEntry, Affinity, AffinityKey, Datagrams, Endpoint, EndpointState,
-    Frontend, FrontendKey, OverflowKey, Peer, Service, ServiceCounters, ServiceName, ServiceRefusals, Span,
-    Translation,
+    ABI, Address, AddressBits, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint,
+    EndpointState, Frontend, FrontendKey, OverflowKey, Peer, Policy, Service, ServiceCounters, ServiceName,
+    ServiceRefusals, SourceKey, Span, Translation,
     counters::{SHARDS, shard},
     service::EndpointSet,
 };
@@ -32,7 +32,7 @@ const fn spec<K, V>(name: &'static str) -> MapSpec {
 }
 
 /// Every map that is pinned.
-pub const MAPS: [MapSpec; 16] = [
+pub const MAPS: [MapSpec; 18] = [
     spec::<FrontendKey, Frontend>("FRONTENDS"),
     spec::<Address, AddressEntry>("ADDRESSES"),
     spec::<u32, Service>("SERVICES"),
@@ -44,6 +44,8 @@ pub const MAPS: [MapSpec; 16] = [
     spec::<u64, u64>("NAMESPACES"),
     spec::<OverflowKey, Translation>("OVERFLOW"),
     spec::<AffinityKey, Affinity>("AFFINITY"),
+    spec::<Key<SourceKey>, u32>("SOURCE_RANGES"),
+    spec::<u64, ClientAddresses>("CLIENTS"),
     spec::<u32, ServiceCounters>("COUNTERS"),
     spec::<u32, ServiceRefusals>("REFUSALS"),
     spec::<u32, u64>("TOTALS"),
@@ -84,6 +86,10 @@ pub struct Tables {
     pub names: HashMap<MapData, u32, ServiceName>,
     /// AFFINITY.
     pub affinities: HashMap<MapData, AffinityKey, Affinity>,
+    /// SOURCE_RANGES.
+    pub source_ranges: LpmTrie<MapData, SourceKey, u32>,
+    /// CLIENTS.
+    pub clients: HashMap<MapData, u64, ClientAddresses>,
     /// SERVICES.
     pub services: Mapped<Service>,
     /// ENDPOINTS.
@@ -97,6 +103,7 @@ pub struct Tables {
     /// TOTALS.
     pub totals: Mapped<u64>,
     frontends_room: u32,
+    source_ranges_room: u32,
 }
 
 impl fmt::Debug for Tables {
@@ -117,15 +124,16 @@ impl Tables {
             addresses: hash(&dir, "ADDRESSES")?,
             names: hash(&dir, "NAMES")?,
             affinities: hash(&dir, "AFFINITY")?,
+            source_ranges: pinned(&dir, "SOURCE_RANGES")?.try_into().map_err(Error::map("SOURCE_RANGES"))?,
+            clients: hash(&dir, "CLIENTS")?,
             services: mapped(&dir, "SERVICES")?,
             endpoints: mapped(&dir, "ENDPOINTS")?,
             states: mapped(&dir, "ENDPOINT_STATE")?,
             counters: mapped(&dir, "COUNTERS")?,
             refusals: mapped(&dir, "REFUSALS")?,
             totals: mapped(&dir, "TOTALS")?,
-            frontends_room: MapInfo::from_pin(dir.join("FRONTENDS"))
-                .map_err(Error::map("FRONTENDS"))?
-                .max_entries(),
+            frontends_room: room(&dir, "FRONTENDS")?,
+            source_ranges_room: room(&dir, "SOURCE_RANGES")?,
         })
     }
 
@@ -147,6 +155,11 @@ impl Tables {
     /// How many entries FRONTENDS has room for.
     pub fn frontends_room(&self) -> u32 {
         self.frontends_room
+    }
+
+    /// How many entries SOURCE_RANGES has room for.
+    pub fn source_ranges_room(&self) -> u32 {
+        self.source_ranges_room
     }
 
     /// Connections of the Service at `index`, over all shards.
@@ -178,6 +191,10 @@ impl Tables {
         let services = self.services.len();
         (0..SHARDS).map(move |cpu| shard(cpu, index, services))
     }
+}
+
+fn room(dir: &Path, name: &'static str) -> Result<u32, Error> {
+    Ok(MapInfo::from_pin(dir.join(name)).map_err(Error::map(name))?.max_entries())
 }
 
 fn pinned(dir: &Path, name: &'static str) -> Result<Map, Error> {
@@ -218,8 +235,8 @@ impl proxy_common::Tables for Tables {
         })
     }
 
-    fn affinity_policy(&self, service: u32) -> Option<(u32, u16)> {
-        self.services.load(service).map(|record| (record.affinity_seconds, record.generation))
+    fn policy(&self, service: u32) -> Option<Policy> {
+        self.services.load(service).map(|record| record.policy())
     }
 
     fn endpoint(&self, slot: u32) -> Option<Endpoint> {
@@ -237,4 +254,13 @@ impl proxy_common::Tables for Tables {
     fn remember(&self, _: &AffinityKey, _: &Affinity) {}
 
     fn refresh(&self, _: &AffinityKey, _: u64) {}
+
+    fn admits(&self, service: u32, set: u16, source: &Address) -> bool {
+        let key = Key::new(SourceKey::ALL_BITS, SourceKey::new(service, set, *source));
+        self.source_ranges.get(&key, 0).is_ok()
+    }
+
+    fn client(&self, cookie: u64) -> Option<ClientAddresses> {
+        self.clients.get(&cookie, 0).ok().filter(|found| found.is_of(cookie))
+    }
 }
