@@ -58,7 +58,8 @@ pub struct Dataplane {
     pub(super) ids: Ids,
     pub(super) indexes: Ids,
     pub(super) installed: HashMap<ServicePortId, Installed>,
-    addresses: HashMap<Address, AddressBits>,
+    /// What ADDRESSES held when it was opened, until the first whole plan is installed.
+    found_addresses: Option<HashMap<Address, AddressBits>>,
     /// Frontends that lead to nothing that has a name.
     orphans: HashSet<FrontendKey>,
     /// While the whole plan comes in parts: frontends to delete at its end, and where they led.
@@ -82,7 +83,7 @@ impl Dataplane {
             tables,
             grace,
             installed,
-            addresses,
+            found_addresses: Some(addresses),
             orphans: orphans.into_iter().collect(),
             deferred: None,
             stale: Stale::start(&options.pin_dir)?,
@@ -152,7 +153,7 @@ impl Dataplane {
         }
         for (address, bits) in &changes.addresses {
             if bits.is_none() {
-                self.remove_address(*address);
+                let _ = self.tables.addresses.remove(address);
             }
         }
         if changes.complete {
@@ -160,10 +161,9 @@ impl Dataplane {
                 self.delete_frontend(&key, None);
             }
             let planned: HashSet<Address> = changes.addresses.iter().map(|(address, _)| *address).collect();
-            let strays: Vec<Address> =
-                self.addresses.keys().filter(|address| !planned.contains(address)).copied().collect();
-            for address in strays {
-                self.remove_address(address);
+            let found = self.found_addresses.take().unwrap_or_default();
+            for address in found.keys().filter(|address| !planned.contains(address)) {
+                let _ = self.tables.addresses.remove(address);
             }
         }
         for index in &retired.services {
@@ -231,24 +231,16 @@ impl Dataplane {
     }
 
     fn set_address(&mut self, address: Address, bits: AddressBits, problems: &mut Vec<Problem>) {
-        if self.addresses.get(&address) == Some(&bits) {
+        let known = self.found_addresses.as_ref().and_then(|found| found.get(&address));
+        if known == Some(&bits) {
             return;
         }
-        match self.tables.addresses.insert(address, AddressEntry::new(&address, bits), 0) {
-            Ok(()) => {
-                self.addresses.insert(address, bits);
-            }
-            Err(error) => problems.push(Problem {
+        if let Err(error) = self.tables.addresses.insert(address, AddressEntry::new(&address, bits), 0) {
+            problems.push(Problem {
                 object: format!("address {address}"),
                 field: "ADDRESSES".to_owned(),
                 message: format!("could not be installed: {error}; raise --max-frontends"),
-            }),
-        }
-    }
-
-    fn remove_address(&mut self, address: Address) {
-        if self.addresses.remove(&address).is_some() {
-            let _ = self.tables.addresses.remove(&address);
+            });
         }
     }
 
