@@ -1,5 +1,6 @@
 //! Promise 1: an agent's start, stop, crash and restart touch no connection, and new ones keep working.
 
+use proxy_agent::dataplane::Tables;
 use sidestep_tests::{
     Agent, bpftool, cluster,
     cluster::{Cluster, at, service},
@@ -62,6 +63,30 @@ fn a_restarted_agent_catches_up() {
     who("10.96.0.12:80").expect("an answer");
     cluster.endpoints("web", &cluster.slice_v4("web", [0])).expect("manifests");
     eventually("and it follows what comes", || who(TCP).expect("an answer") == "pod-0");
+}
+
+/// NAMES is for people and for finding Services again: where a name is missing, the Service is installed anew, and
+/// its addresses lead somewhere at every moment.
+#[test]
+fn a_restart_without_names_fails_no_connection() {
+    let cluster = cluster!(3);
+    let mut agent = start(&cluster);
+    let pressure = Pressure::start(&cluster.client, at(TCP), at(UDP));
+    for _ in 0..3 {
+        pressure.let_pass(30);
+        agent.kill().expect("kill -9");
+        let mut tables = Tables::open(cluster.lab.pin_directory()).expect("the tables");
+        let names: Vec<u32> = tables.names.keys().collect::<Result<_, _>>().expect("every key");
+        assert_eq!(names.len(), 2, "TCP and UDP");
+        for index in names {
+            tables.names.remove(&index).expect("a name");
+        }
+        agent.restart(&cluster.lab).expect("restart");
+        pressure.let_pass(30);
+        cluster.client.run(|| ask(at(TCP))).expect("the Service is there");
+        assert_eq!(tables.frontends.keys().count(), 2, "and nothing that leads nowhere");
+    }
+    pressure.stop().assert_flawless();
 }
 
 /// SIGTERM ends the agent, with success and soon, and leaves the datapath in place.

@@ -271,12 +271,10 @@ impl Agent {
             return;
         }
         let news = News::of(changes, &self.dataplane);
-        let refused = self.dataplane.apply(changes);
+        self.refused = self.dataplane.apply(changes);
         if let Some(news) = news {
             news.tell(changes);
         }
-        self.refused.retain(|old| !changes.install.iter().any(|plan| concerns(old, plan)));
-        self.refused.extend(refused);
     }
 
     /// Follows the addresses of the node's interfaces; those of kube-ipvs0 stand for Services.
@@ -337,8 +335,4 @@ fn follow_program_log(ebpf: &mut aya::Ebpf) -> anyhow::Result<()> {
         }
     });
     Ok(())
-}
-
-fn concerns(problem: &Problem, plan: &crate::plan::ServicePlan) -> bool {
-    problem.object == format!("Service {}", plan.id.service)
 }

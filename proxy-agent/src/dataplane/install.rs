@@ -11,7 +11,8 @@
 //!    ClusterIP refuses unknown ports only when its known ones are there.
 //! 5. Frontends that are no more are deleted, then addresses.
 //! 6. Slots, ids and indexes are **retired**: used again only after a grace period (`grace`).
-//! 7. Connected UDP sockets of endpoints that are gone are looked for (`stale`).
+//! 7. What there was no room for (`refused`) is tried again if something went.
+//! 8. Connected UDP sockets of endpoints that are gone are looked for (`stale`).
 //!
 //! What remembers an index or id beyond that (sockets, affinity) remembers its generation.
 
@@ -30,6 +31,7 @@ use super::{
     grace::{Grace, Retired},
     ids::Ids,
     publish,
+    refused::Refused,
     slab::Slab,
     stale::Stale,
     tables::Tables,
@@ -64,6 +66,7 @@ pub struct Dataplane {
     orphans: HashSet<FrontendKey>,
     /// While the whole plan comes in parts: frontends to delete at its end, and where they led.
     deferred: Option<Vec<(FrontendKey, u32)>>,
+    refused: Refused,
     pub(super) stale: Stale,
 }
 
@@ -86,6 +89,7 @@ impl Dataplane {
             found_addresses: Some(addresses),
             orphans: orphans.into_iter().collect(),
             deferred: None,
+            refused: Refused::default(),
             stale: Stale::start(&options.pin_dir)?,
         })
     }
@@ -100,60 +104,52 @@ impl Dataplane {
         &self.installed
     }
 
-    /// Makes the kernel follow `changes`. What could not be installed comes back by name; the rest is done.
+    /// Makes the kernel follow `changes`. Everything that is not installed now comes back by name, also what
+    /// an earlier change asked for; the rest is done.
     pub fn apply(&mut self, changes: &Changes) -> Vec<Problem> {
         let freed = self.grace.freed();
+        let mut room = !freed.is_empty();
         self.reuse(freed);
-        let mut problems = Vec::new();
         let mut retired = Retired::default();
         let mut gone: Vec<(FrontendKey, u32)> = Vec::new();
         let whole = changes.more || changes.complete;
         if whole && self.deferred.is_none() {
             self.installed.values_mut().for_each(|found| found.planned = false);
             self.deferred = Some(Vec::new());
+            self.refused.clear();
         }
 
         for plan in &changes.install {
             if let Some(found) = self.installed.get_mut(&plan.id) {
                 found.planned = true;
             }
-            if whole && !self.orphans.is_empty() {
-                // It leads to this plan's Service from now on.
-                for (key, _) in &plan.frontends {
-                    self.orphans.remove(key);
-                }
-            }
-            match self.publish(plan, &mut retired) {
-                Ok(index) => {
-                    let found = self.frontends(plan, index, &mut problems);
-                    gone.extend(found.into_iter().map(|key| (key, index)));
-                }
-                Err(table) => problems.push(publish::full(&plan.id, table)),
-            }
+            self.install(plan, &mut retired, &mut gone);
         }
         for (address, bits) in &changes.addresses {
             if !bits.is_none() {
-                self.set_address(*address, *bits, &mut problems);
+                self.set_address(*address, *bits);
             }
         }
         let stray = if changes.complete { self.not_planned() } else { Vec::new() };
         for id in changes.remove.iter().chain(&stray) {
+            self.refused.forget(id);
             if let Some(found) = self.installed.remove(id) {
                 gone.extend(found.frontends.iter().map(|(key, _)| (*key, found.index)));
                 self.withdraw(id.protocol, &found, &mut retired);
             }
         }
+        room |= !gone.is_empty() || !retired.is_empty() || changes.complete;
         if let Some(deferred) = &mut self.deferred {
             deferred.append(&mut gone);
         }
         if !changes.more {
-            for (key, index) in self.deferred.take().unwrap_or(gone) {
-                self.delete_frontend(&key, Some(index));
-            }
+            let gone = self.deferred.take().unwrap_or(gone);
+            self.delete_frontends(gone);
         }
         for (address, bits) in &changes.addresses {
             if bits.is_none() {
-                let _ = self.tables.addresses.remove(address);
+                room = true;
+                self.remove_address(address);
             }
         }
         if changes.complete {
@@ -163,7 +159,7 @@ impl Dataplane {
             let planned: HashSet<Address> = changes.addresses.iter().map(|(address, _)| *address).collect();
             let found = self.found_addresses.take().unwrap_or_default();
             for address in found.keys().filter(|address| !planned.contains(address)) {
-                let _ = self.tables.addresses.remove(address);
+                self.remove_address(address);
             }
         }
         for index in &retired.services {
@@ -171,16 +167,47 @@ impl Dataplane {
             let _ = self.tables.names.remove(index);
         }
         self.grace.retire(retired);
+        if room && !changes.more && !self.refused.is_empty() {
+            self.try_again();
+        }
         self.stale.look(changes.complete);
-        problems
+        self.refused.problems()
+    }
+
+    /// Steps 1 to 4 for one Service port; what it does not have any more is added to `retired` and `gone`.
+    fn install(&mut self, plan: &ServicePlan, retired: &mut Retired, gone: &mut Vec<(FrontendKey, u32)>) {
+        let mut problems = Vec::new();
+        match self.publish(plan, retired) {
+            Ok(index) => {
+                let found = self.frontends(plan, index, &mut problems);
+                gone.extend(found.into_iter().map(|key| (key, index)));
+            }
+            Err(table) => problems.push(publish::full(&plan.id, table)),
+        }
+        self.refused.service(plan, problems);
+    }
+
+    /// Step 7.
+    fn try_again(&mut self) {
+        let (plans, addresses) = self.refused.again();
+        let (mut retired, mut gone) = (Retired::default(), Vec::new());
+        for plan in &plans {
+            self.install(plan, &mut retired, &mut gone);
+        }
+        for (address, bits) in addresses {
+            self.set_address(address, bits);
+        }
+        self.delete_frontends(gone);
+        self.grace.retire(retired);
     }
 
     /// Step 4 for one Service port; gives back the frontends that it does not have any more.
     fn frontends(&mut self, plan: &ServicePlan, index: u32, problems: &mut Vec<Problem>) -> Vec<FrontendKey> {
         let before = self.installed.get(&plan.id).map_or_else(Box::default, |found| found.frontends.clone());
+        let known = !self.refused.has(&plan.id);
         let mut now = Vec::with_capacity(plan.frontends.len());
         for (key, kind) in &plan.frontends {
-            if before.binary_search(&(*key, *kind)).is_err()
+            if !(known && before.binary_search(&(*key, *kind)).is_ok())
                 && let Err(error) = self.tables.frontends.insert(key, Frontend::new(key, index, *kind), 0)
             {
                 problems.push(Problem {
@@ -192,6 +219,8 @@ impl Dataplane {
                 });
                 continue;
             }
+            // It leads to this plan's Service from now on.
+            self.orphans.remove(key);
             now.push((*key, *kind));
         }
         now.sort_unstable();
@@ -204,6 +233,13 @@ impl Dataplane {
             found.frontends = now.into_boxed_slice();
         }
         gone
+    }
+
+    /// Step 5 for frontends and the indexes that they led to.
+    fn delete_frontends(&mut self, gone: Vec<(FrontendKey, u32)>) {
+        for (key, index) in gone {
+            self.delete_frontend(&key, Some(index));
+        }
     }
 
     /// Step 5: deletes an entry of FRONTENDS, unless another Service has it by now.
@@ -230,18 +266,25 @@ impl Dataplane {
         retired.services.push(found.index);
     }
 
-    fn set_address(&mut self, address: Address, bits: AddressBits, problems: &mut Vec<Problem>) {
+    fn set_address(&mut self, address: Address, bits: AddressBits) {
+        self.refused.forget_address(&address);
         let known = self.found_addresses.as_ref().and_then(|found| found.get(&address));
         if known == Some(&bits) {
             return;
         }
         if let Err(error) = self.tables.addresses.insert(address, AddressEntry::new(&address, bits), 0) {
-            problems.push(Problem {
+            let problem = Problem {
                 object: format!("address {address}"),
                 field: "ADDRESSES".to_owned(),
                 message: format!("could not be installed: {error}; raise --max-frontends"),
-            });
+            };
+            self.refused.address(address, bits, problem);
         }
+    }
+
+    fn remove_address(&mut self, address: &Address) {
+        self.refused.forget_address(address);
+        let _ = self.tables.addresses.remove(address);
     }
 
     /// What is installed and not in the whole plan.

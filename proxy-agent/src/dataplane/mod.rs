@@ -6,6 +6,7 @@
 //! | `publish` | its first steps: endpoints, and the one store that publishes them |
 //! | `adopt` | what a restarted agent finds in the tables |
 //! | `recall` | the tables read back as a plan |
+//! | `refused` | what there was no room for |
 //! | `slab`, `ids` | which slots, indexes and endpoint ids are free |
 //! | `grace` | giving things back only when no program can still be reading them |
 //! | `stale` | closing the connected UDP sockets of endpoints that are gone |
@@ -27,8 +28,11 @@ mod install;
 mod load;
 mod mapped;
 mod names;
+#[cfg(test)]
+mod properties;
 mod publish;
 mod recall;
+mod refused;
 mod slab;
 mod stale;
 mod system;

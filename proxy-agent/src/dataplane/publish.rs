@@ -182,7 +182,8 @@ pub(super) fn full(id: &ServicePortId, table: &'static str) -> Problem {
         object: format!("Service {}", id.service),
         field: format!("port {:?}", id.port),
         message: format!(
-            "not installed: {table} is full; run `sidestep cleanup` and start again with a larger {flag}"
+            "not installed: {table} is full, until other Services go; or run `sidestep cleanup` and start \
+             again with a larger {flag}"
         ),
     }
 }

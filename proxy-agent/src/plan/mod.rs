@@ -19,7 +19,7 @@ mod planned;
 mod planner;
 mod problems;
 #[cfg(test)]
-mod properties;
+pub(crate) mod properties;
 mod tally;
 mod targets;
 #[cfg(test)]

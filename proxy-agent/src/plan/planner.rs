@@ -26,9 +26,7 @@ use super::{
     problems::{Origin, Problems},
     view::View,
 };
-use crate::model::{
-    EndpointSlice, Event, Flaw, Kind, Object, ObjectName, Packed, Service, Store, Touched,
-};
+use crate::model::{EndpointSlice, Event, Flaw, Kind, Object, ObjectName, Packed, Service, Store, Touched};
 
 /// Turns what sources say into what the node installs.
 #[derive(Debug)]

@@ -9,71 +9,71 @@ use crate::model::{EndpointSlice, Event, Kind, Node, Object, ObjectKey, ObjectNa
 
 /// Everything that exists.
 #[derive(Clone, Default, Debug)]
-pub(super) struct Cluster {
-    pub(super) services: BTreeMap<String, AService>,
-    pub(super) slices: BTreeMap<String, ASlice>,
-    pub(super) node: Option<ANode>,
-    pub(super) local: Vec<&'static str>,
+pub(crate) struct Cluster {
+    pub(crate) services: BTreeMap<String, AService>,
+    pub(crate) slices: BTreeMap<String, ASlice>,
+    pub(crate) node: Option<ANode>,
+    pub(crate) local: Vec<&'static str>,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct AService {
-    pub(super) created: u8,
-    pub(super) kind: &'static str,
-    pub(super) cluster_ips: Vec<&'static str>,
-    pub(super) external_ips: Vec<&'static str>,
-    pub(super) ingress: Vec<(&'static str, Option<&'static str>)>,
-    pub(super) ports: Vec<APort>,
-    pub(super) internal: &'static str,
-    pub(super) external: &'static str,
-    pub(super) affinity: AnAffinity,
-    pub(super) ranges: Vec<&'static str>,
+pub(crate) struct AService {
+    pub(crate) created: u8,
+    pub(crate) kind: &'static str,
+    pub(crate) cluster_ips: Vec<&'static str>,
+    pub(crate) external_ips: Vec<&'static str>,
+    pub(crate) ingress: Vec<(&'static str, Option<&'static str>)>,
+    pub(crate) ports: Vec<APort>,
+    pub(crate) internal: &'static str,
+    pub(crate) external: &'static str,
+    pub(crate) affinity: AnAffinity,
+    pub(crate) ranges: Vec<&'static str>,
 }
 
 /// ClientIP affinity, or none.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) enum AnAffinity {
+pub(crate) enum AnAffinity {
     None,
     Default,
     Seconds(u32),
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct APort {
-    pub(super) name: &'static str,
-    pub(super) protocol: &'static str,
-    pub(super) port: u16,
-    pub(super) node_port: u16,
+pub(crate) struct APort {
+    pub(crate) name: &'static str,
+    pub(crate) protocol: &'static str,
+    pub(crate) port: u16,
+    pub(crate) node_port: u16,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct ASlice {
-    pub(super) service: &'static str,
-    pub(super) address_type: &'static str,
-    pub(super) ports: Vec<(&'static str, &'static str, u16)>,
-    pub(super) endpoints: Vec<AnEndpoint>,
+pub(crate) struct ASlice {
+    pub(crate) service: &'static str,
+    pub(crate) address_type: &'static str,
+    pub(crate) ports: Vec<(&'static str, &'static str, u16)>,
+    pub(crate) endpoints: Vec<AnEndpoint>,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct AnEndpoint {
-    pub(super) host: u8,
-    pub(super) ready: Option<bool>,
-    pub(super) serving: Option<bool>,
-    pub(super) terminating: Option<bool>,
-    pub(super) node: Option<&'static str>,
-    pub(super) zones: Vec<&'static str>,
-    pub(super) nodes: Vec<&'static str>,
+pub(crate) struct AnEndpoint {
+    pub(crate) host: u8,
+    pub(crate) ready: Option<bool>,
+    pub(crate) serving: Option<bool>,
+    pub(crate) terminating: Option<bool>,
+    pub(crate) node: Option<&'static str>,
+    pub(crate) zones: Vec<&'static str>,
+    pub(crate) nodes: Vec<&'static str>,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct ANode {
-    pub(super) zone: Option<&'static str>,
-    pub(super) addresses: Vec<&'static str>,
+pub(crate) struct ANode {
+    pub(crate) zone: Option<&'static str>,
+    pub(crate) addresses: Vec<&'static str>,
 }
 
 /// Something that happens.
 #[derive(Clone, Debug)]
-pub(super) enum Change {
+pub(crate) enum Change {
     Service(&'static str, Option<AService>),
     Slice(&'static str, Option<ASlice>),
     Node(Option<ANode>),
@@ -81,7 +81,7 @@ pub(super) enum Change {
 }
 
 impl ASlice {
-    pub(super) fn address_of(&self, endpoint: &AnEndpoint) -> IpAddr {
+    pub(crate) fn address_of(&self, endpoint: &AnEndpoint) -> IpAddr {
         let text = match self.address_type {
             "IPv4" => format!("10.1.0.{}", endpoint.host),
             _ => format!("fd00:1::{}", endpoint.host),
@@ -91,17 +91,17 @@ impl ASlice {
 }
 
 impl Cluster {
-    pub(super) fn local_addresses(&self) -> Vec<IpAddr> {
+    pub(crate) fn local_addresses(&self) -> Vec<IpAddr> {
         self.local.iter().map(|text| text.parse().expect("an address")).collect()
     }
 
-    pub(super) fn events(&self) -> Vec<Event> {
+    pub(crate) fn events(&self) -> Vec<Event> {
         let services = self.services.iter().map(|(name, service)| service_event(name, service));
         let slices = self.slices.iter().map(|(name, slice)| slice_event(name, slice));
         services.chain(slices).chain(self.node.iter().map(node_event)).collect()
     }
 
-    pub(super) fn apply(&mut self, change: Change) -> Option<Event> {
+    pub(crate) fn apply(&mut self, change: Change) -> Option<Event> {
         match change {
             Change::Service(name, Some(service)) => {
                 let event = service_event(name, &service);
@@ -331,7 +331,7 @@ fn local_addresses() -> impl Strategy<Value = Vec<&'static str>> {
     some(&["127.0.0.1", "192.168.0.1", "10.0.0.2", "fe80::1"])
 }
 
-pub(super) fn change() -> impl Strategy<Value = Change> {
+pub(crate) fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
         4 => (one(SERVICES), prop::option::weighted(0.8, service())).prop_map(|(n, s)| Change::Service(n, s)),
         4 => (one(SLICES), prop::option::weighted(0.8, slice())).prop_map(|(n, s)| Change::Slice(n, s)),
@@ -340,7 +340,7 @@ pub(super) fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-pub(super) fn cluster() -> impl Strategy<Value = Cluster> {
+pub(crate) fn cluster() -> impl Strategy<Value = Cluster> {
     prop::collection::vec(change(), 0..12).prop_map(|changes| {
         let mut cluster = Cluster::default();
         for change in changes {

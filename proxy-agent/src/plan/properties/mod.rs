@@ -2,7 +2,7 @@
 //!
 //! Names and addresses come from small pools, so that everything collides with everything.
 
-mod cluster;
+pub(crate) mod cluster;
 mod oracle;
 
 use std::{

@@ -1,0 +1,95 @@
+//! An agent that is pointed at the wrong place says so and ends, or makes it right; it never serves nobody silently.
+
+use std::process::Output;
+
+use proxy_agent::dataplane::{Capacity, HOOKS, Options, attach, load};
+use sidestep_tests::{
+    Lab, agent, bpftool,
+    cgroup::Cgroup,
+    cluster,
+    cluster::{Cluster, at, service},
+    lab,
+    traffic::ask,
+};
+
+/// `sidestep run` on the lab's node with these arguments and nobody else's directories; it is to end by itself.
+fn run(lab: &Lab, arguments: &[&str]) -> Output {
+    let mut command = std::process::Command::new("timeout");
+    command.arg("20").arg(agent::binary().expect("the binary")).arg("run").args(arguments);
+    command.arg("--pin-dir").arg(lab.pin_directory()).arg("--run-dir").arg(lab.run_directory());
+    lab.node().namespace().run(|| command.output()).expect("a namespace").expect("it starts")
+}
+
+fn refused(lab: &Lab, arguments: &[&str]) -> String {
+    let output = run(lab, arguments);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    said
+}
+
+/// A directory that is no cgroup is named before anything is made or attached.
+#[test]
+fn a_cgroup_root_that_is_no_cgroup_is_refused() {
+    let lab = lab!();
+    let manifests = lab.manifests();
+    let directory = manifests.directory().to_str().expect("UTF-8");
+    let said = refused(&lab, &["--manifests", directory, "--cgroup-root", directory]);
+    assert!(said.contains("is not a directory of cgroup2") && said.contains(directory), "{said}");
+    assert!(!lab.pin_directory().exists(), "nothing was made");
+}
+
+/// An API server without `https://` would be looked for on this machine.
+#[test]
+fn a_server_without_a_scheme_is_refused() {
+    let lab = lab!();
+    let root = lab.root().path().to_str().expect("UTF-8");
+    for server in ["10.0.0.1:6443", "api.example"] {
+        let said = refused(&lab, &["--server", server, "--cgroup-root", root]);
+        assert!(said.contains(server) && said.contains("https://"), "{said}");
+    }
+}
+
+/// The programs of an earlier agent, attached to this cgroup with the lab's pins.
+fn attached_to(cluster: &Cluster, cgroup: &Cgroup) {
+    let options = Options {
+        pin_dir: cluster.lab.pin_directory().to_owned(),
+        cgroup_root: cgroup.path().to_owned(),
+        capacity: Capacity::default(),
+        program_log: false,
+    };
+    let mut programs = load(&options).expect("the programs load");
+    attach(&mut programs, &options).expect("the programs attach");
+    assert_eq!(bpftool::cgroup_programs(cgroup.path()).expect("bpftool").len(), HOOKS.len());
+}
+
+/// Links outlive the cgroup that they were attached to, and then attach nothing: they are made anew.
+#[test]
+fn links_of_a_cgroup_that_was_removed_are_made_anew() {
+    let cluster = cluster!(1);
+    cluster.serve("web", &service("web", &["10.96.0.10"])).expect("manifests");
+    let old = cluster.lab.root().child("old").expect("a cgroup");
+    attached_to(&cluster, &old);
+    let path = old.path().to_owned();
+    drop(old);
+    assert!(!path.exists());
+
+    let _agent = cluster.lab.agent().expect("an agent");
+    let programs = bpftool::cgroup_programs(cluster.lab.root().path()).expect("bpftool");
+    assert_eq!(programs.len(), HOOKS.len(), "{programs:?}");
+    cluster.client.run(|| ask(at("10.96.0.10:80"))).expect("an answer");
+}
+
+/// Links of a cgroup that is there may be somebody's: the agent names them and what to do, and doing it helps.
+#[test]
+fn links_of_another_cgroup_are_named() {
+    let cluster = cluster!(1);
+    cluster.serve("web", &service("web", &["10.96.0.10"])).expect("manifests");
+    let other = cluster.lab.outside().child("other").expect("a cgroup");
+    attached_to(&cluster, &other);
+
+    let error = cluster.lab.agent().expect_err("it serves nobody").to_string();
+    assert!(error.contains("attached to another cgroup") && error.contains("sidestep cleanup"), "{error}");
+    assert!(cluster.lab.sidestep(&["cleanup"]).expect("cleanup runs").status.success());
+    let _agent = cluster.lab.agent().expect("an agent");
+    cluster.client.run(|| ask(at("10.96.0.10:80"))).expect("an answer");
+}
