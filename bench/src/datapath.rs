@@ -7,7 +7,7 @@ use aya::Ebpf;
 use proxy_agent::{
     dataplane::{self, Capacity, Dataplane, HOOKS, MAPS, Options},
     model::ObjectName,
-    plan::{Backend, Changes, Family, ServicePlan, ServicePortId, Target},
+    plan::{Backend, Changes, Family, ServicePlan, ServicePortId, Sources, Target},
 };
 use proxy_common::{Address, AddressBits, FrontendKey, FrontendKind, Port, Protocol};
 use sidestep_tests::{cgroup::Cgroup, identity::Identity, pins::PinDirectory};
@@ -109,6 +109,7 @@ fn service(number: u32, protocol: Protocol) -> ServicePlan {
             FrontendKey::new(address, Port::new(SERVICE_PORT), protocol as u8),
             FrontendKind::ClusterIp,
         )],
+        sources: Sources::Everyone,
         affinity_seconds: 0,
         backends: SERVERS
             .iter()

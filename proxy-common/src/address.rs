@@ -67,6 +67,13 @@ impl Address {
         c == 0 && (d == 0 || d == 1_u32.to_be())
     }
 
+    /// Whether this is the "any" address of a family.
+    #[inline(always)]
+    pub const fn is_unspecified(&self) -> bool {
+        let [a, b, c, d] = self.words();
+        a == 0 && b == 0 && d == 0 && (c == 0 || c == 0xffff_u32.to_be())
+    }
+
     /// The "any" address of this address's family: what NodePort frontends are keyed by.
     #[inline(always)]
     #[must_use]
@@ -283,6 +290,15 @@ mod tests {
         }
         for text in ["128.0.0.1", "10.0.0.127", "::2", "fe80::1", "1::", "0.0.0.1"] {
             assert!(!address(text).is_loopback(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_any_addresses_are_nobodys() {
+        for (text, nobodys) in
+            [("0.0.0.0", true), ("::", true), ("0.0.0.1", false), ("::1", false), ("fd00::", false)]
+        {
+            assert_eq!(address(text).is_unspecified(), nobodys, "{text}");
         }
     }
 

@@ -20,6 +20,7 @@ pub mod peer;
 pub mod reason;
 pub mod select;
 pub mod service;
+pub mod source;
 pub mod translation;
 #[cfg(feature = "user")]
 #[expect(unsafe_code, reason = "aya::Pod is an unsafe marker trait")]
@@ -34,7 +35,8 @@ pub use names::ServiceName;
 pub use peer::Peer;
 pub use reason::Reason;
 pub use select::{Client, Decision, Forward, Scope, Tables, select};
-pub use service::{Service, Span};
+pub use service::{Policy, Service, Span};
+pub use source::{ClientAddresses, SourceKey, SourceRange};
 pub use translation::{Datagrams, OverflowKey, Translation};
 
 /// Version of the tables' layout, and the name of the directory that they are pinned in (`…/v1`).

@@ -13,12 +13,22 @@ pub enum Reason {
     UnknownPort = 3,
     /// The tables disagreed with each other for longer than an update lasts; a bug, please report.
     Inconsistent = 4,
+    /// The client's address is in none of the Service's `loadBalancerSourceRanges` (ST-1).
+    SourceNotInRanges = 5,
+    /// The Service has `loadBalancerSourceRanges`, and the agent does not know the client's address yet (ST-8).
+    ClientUnknown = 6,
 }
 
 impl Reason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 4] =
-        [Self::NoEndpoints, Self::NoLocalEndpoints, Self::UnknownPort, Self::Inconsistent];
+    pub const ALL: [Self; 6] = [
+        Self::NoEndpoints,
+        Self::NoLocalEndpoints,
+        Self::UnknownPort,
+        Self::Inconsistent,
+        Self::SourceNotInRanges,
+        Self::ClientUnknown,
+    ];
 
     /// One more than the highest number: the length of tables that are indexed by reason.
     pub const LIMIT: u32 = 16;
@@ -30,6 +40,8 @@ impl Reason {
             Self::NoLocalEndpoints => "no-local-endpoints",
             Self::UnknownPort => "unknown-port",
             Self::Inconsistent => "inconsistent",
+            Self::SourceNotInRanges => "source-not-in-ranges",
+            Self::ClientUnknown => "client-unknown",
         }
     }
 
@@ -46,6 +58,13 @@ impl Reason {
                 "the address is a ClusterIP, but no Service port has this number and protocol"
             }
             Self::Inconsistent => "the tables disagree with each other; this is a bug",
+            Self::SourceNotInRanges => {
+                "the client's address is in none of the Service's spec.loadBalancerSourceRanges"
+            }
+            Self::ClientUnknown => {
+                "the Service has spec.loadBalancerSourceRanges, and the agent has not found the client's network \
+                 namespace or its address there; it looks again after such a refusal"
+            }
         }
     }
 
@@ -56,6 +75,8 @@ impl Reason {
             1 => Self::NoEndpoints,
             2 => Self::NoLocalEndpoints,
             3 => Self::UnknownPort,
+            5 => Self::SourceNotInRanges,
+            6 => Self::ClientUnknown,
             _ => Self::Inconsistent,
         }
     }

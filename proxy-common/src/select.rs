@@ -8,9 +8,10 @@ use crate::{
     address::{Address, AddressBits},
     affinity::{Affinity, AffinityKey},
     endpoint::{Endpoint, EndpointState},
-    frontend::{Frontend, FrontendKey},
+    frontend::{Frontend, FrontendKey, FrontendKind},
     reason::Reason,
-    service::{EndpointSet, Service, Span},
+    service::{EndpointSet, Policy, Service, Span},
+    source::ClientAddresses,
 };
 
 /// Where the client is, as seen from this node.
@@ -31,8 +32,8 @@ pub trait Tables {
     fn address(&self, address: &Address) -> AddressBits;
     /// One span of an element of SERVICES.
     fn span(&self, service: u32, set: EndpointSet) -> Option<Span>;
-    /// Affinity seconds and generation of an element of SERVICES.
-    fn affinity_policy(&self, service: u32) -> Option<(u32, u16)>;
+    /// The policy word of an element of SERVICES.
+    fn policy(&self, service: u32) -> Option<Policy>;
     /// ENDPOINTS.
     fn endpoint(&self, slot: u32) -> Option<Endpoint>;
     /// ENDPOINT_STATE.
@@ -43,6 +44,10 @@ pub trait Tables {
     fn remember(&self, key: &AffinityKey, affinity: &Affinity);
     /// Writes AFFINITY: the client came again at `now`, in nanoseconds since boot.
     fn refresh(&self, key: &AffinityKey, now: u64);
+    /// SOURCE_RANGES: whether a range of this set of the Service's holds the address.
+    fn admits(&self, service: u32, set: u16, source: &Address) -> bool;
+    /// CLIENTS, by the cookie of a network namespace.
+    fn client(&self, cookie: u64) -> Option<ClientAddresses>;
 }
 
 /// Who asks. Methods, not fields: most decisions need neither answer.
@@ -53,6 +58,8 @@ pub trait Client {
     fn is_node(&self) -> bool;
     /// Where the client is.
     fn scope(&self) -> Scope;
+    /// The address that a packet from the client to `destination` would have as its source, if it is known.
+    fn source(&self, tables: &impl Tables, destination: &Address) -> Option<Address>;
 }
 
 /// What [`select()`] decides.
@@ -106,7 +113,7 @@ pub fn select(
     match resolve(tables, destination, client) {
         Resolution::NotService => Decision::NotService,
         Resolution::UnknownPort => Decision::Refuse { service: None, reason: Reason::UnknownPort },
-        Resolution::Service(frontend) => choose(tables, frontend, client, clock, random),
+        Resolution::Service(frontend) => choose(tables, destination, frontend, client, clock, random),
     }
 }
 
@@ -133,6 +140,7 @@ pub fn resolve(tables: &impl Tables, destination: &FrontendKey, client: &impl Cl
 #[inline(always)]
 pub fn choose(
     tables: &impl Tables,
+    destination: &FrontendKey,
     frontend: Frontend,
     client: &impl Client,
     clock: impl FnOnce() -> u64,
@@ -144,12 +152,18 @@ pub fn choose(
     let Some(span) = tables.span(service, set) else {
         return refuse(Reason::Inconsistent);
     };
+    let Some(Policy { affinity_seconds, generation, source_set }) = tables.policy(service) else {
+        return refuse(Reason::Inconsistent);
+    };
+    if frontend.kind == FrontendKind::LoadBalancer as u8
+        && source_set != 0
+        && let Err(reason) = admit(tables, service, source_set, &destination.address, client)
+    {
+        return refuse(reason);
+    }
     if span.count == 0 {
         return refuse(Reason::from_number(span.base));
     }
-    let Some((affinity_seconds, generation)) = tables.affinity_policy(service) else {
-        return refuse(Reason::Inconsistent);
-    };
     let draw = || tables.endpoint(span.base.wrapping_add(scale(random(), span.count)));
     if affinity_seconds == 0 {
         return match draw() {
@@ -178,6 +192,21 @@ pub fn choose(
     };
     tables.remember(&key, &affinity);
     Decision::Forward(Forward { endpoint, remembered: false })
+}
+
+/// ST-1: whether the client may use a LoadBalancer IP of a Service with source ranges.
+///
+/// A call of its own: nearly nobody comes here, and the verifier forgets what it knew of it at its end.
+#[inline(never)]
+fn admit(
+    tables: &impl Tables,
+    service: u32,
+    set: u16,
+    destination: &Address,
+    client: &impl Client,
+) -> Result<(), Reason> {
+    let source = client.source(tables, destination).ok_or(Reason::ClientUnknown)?;
+    if tables.admits(service, set, &source) { Ok(()) } else { Err(Reason::SourceNotInRanges) }
 }
 
 /// The endpoint of an affinity record, if new connections of `set` may still go there.

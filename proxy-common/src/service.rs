@@ -1,6 +1,6 @@
 //! SERVICES: one record for each Service port and family, shared by all its frontends.
 
-use bytemuck::{Pod, Zeroable};
+use bytemuck::{Pod, Zeroable, must_cast};
 
 use crate::{frontend::FrontendKind, reason::Reason, select::Scope};
 
@@ -42,11 +42,39 @@ pub struct Service {
     pub affinity_seconds: u32,
     /// Counts the uses of this index, so that whatever remembers the index can tell that it was reused.
     pub generation: u16,
-    /// Zero.
-    pub padding: u16,
+    /// The set in SOURCE_RANGES that says who may use the Service's LoadBalancer IPs; 0 for everyone (ST-1).
+    pub source_set: u16,
+}
+
+/// The fourth word of [`Service`], read at once: what decides besides the spans.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Policy {
+    /// [`Service::affinity_seconds`].
+    pub affinity_seconds: u32,
+    /// [`Service::generation`].
+    pub generation: u16,
+    /// [`Service::source_set`].
+    pub source_set: u16,
+}
+
+impl Policy {
+    /// From the word, whose bytes are counted from the lowest.
+    #[inline(always)]
+    pub const fn from_word(word: u64) -> Self {
+        // In words: each halving is a shift for kernel code, where an array would be taken apart in memory.
+        let [affinity_seconds, rest]: [u32; 2] = must_cast(word);
+        let [generation, source_set]: [u16; 2] = must_cast(rest);
+        Self { affinity_seconds, generation, source_set }
+    }
 }
 
 impl Service {
+    /// What decides besides the spans.
+    pub const fn policy(&self) -> Policy {
+        let Self { cluster: _, inside: _, outside: _, affinity_seconds, generation, source_set } = *self;
+        Policy { affinity_seconds, generation, source_set }
+    }
+
     /// Which of the spans serves a client of a frontend of `kind` that comes from `scope`.
     #[inline(always)]
     pub const fn set(kind: u8, scope: Scope) -> EndpointSet {

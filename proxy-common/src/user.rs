@@ -1,8 +1,8 @@
 //! Marks every table type as plain old data for aya's typed maps.
 
 use crate::{
-    Address, AddressEntry, Affinity, AffinityKey, Datagrams, Endpoint, EndpointState, Frontend, FrontendKey,
-    OverflowKey, Service, ServiceCounters, ServiceName, Translation,
+    Address, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint, EndpointState,
+    Frontend, FrontendKey, OverflowKey, Service, ServiceCounters, ServiceName, SourceKey, Translation,
 };
 
 /// Fails to compile for a type with padding or invalid bit patterns.
@@ -21,6 +21,7 @@ pod!(
     AddressEntry,
     Affinity,
     AffinityKey,
+    ClientAddresses,
     Datagrams,
     Endpoint,
     EndpointState,
@@ -30,5 +31,6 @@ pod!(
     Service,
     ServiceCounters,
     ServiceName,
+    SourceKey,
     Translation,
 );

@@ -4,9 +4,9 @@ use std::{cell::RefCell, collections::HashMap, net::IpAddr};
 
 use proptest::prelude::*;
 use proxy_common::{
-    Address, AddressBits, Affinity, AffinityKey, Client, Decision, Endpoint, EndpointState, Frontend,
-    FrontendKey, FrontendKind, Port, Reason, Scope, Span, Tables, select, select::scale,
-    service::EndpointSet,
+    Address, AddressBits, Affinity, AffinityKey, Client, ClientAddresses, Decision, Endpoint, EndpointState,
+    Frontend, FrontendKey, FrontendKind, Policy, Port, Reason, Scope, SourceRange, Span, Tables, select,
+    select::scale, service::EndpointSet,
 };
 
 const TCP: u8 = 6;
@@ -21,6 +21,9 @@ struct Memory {
     endpoints: HashMap<u32, Endpoint>,
     states: HashMap<u32, EndpointState>,
     clients: RefCell<HashMap<(Address, u32), Affinity>>,
+    source_sets: HashMap<u32, u16>,
+    ranges: Vec<((u32, u16), SourceRange)>,
+    cookies: HashMap<u64, ClientAddresses>,
 }
 
 impl Tables for Memory {
@@ -33,8 +36,10 @@ impl Tables for Memory {
     fn span(&self, service: u32, set: EndpointSet) -> Option<Span> {
         self.spans.get(&service).map(|spans| spans[set as usize])
     }
-    fn affinity_policy(&self, service: u32) -> Option<(u32, u16)> {
-        Some((self.affinity_seconds.get(&service).copied().unwrap_or(0), 1))
+    fn policy(&self, service: u32) -> Option<Policy> {
+        let affinity_seconds = self.affinity_seconds.get(&service).copied().unwrap_or(0);
+        let source_set = self.source_sets.get(&service).copied().unwrap_or(0);
+        Some(Policy { affinity_seconds, generation: 1, source_set })
     }
     fn endpoint(&self, slot: u32) -> Option<Endpoint> {
         self.endpoints.get(&slot).copied()
@@ -54,6 +59,12 @@ impl Tables for Memory {
             found.last_used = now;
         }
     }
+    fn admits(&self, service: u32, set: u16, source: &Address) -> bool {
+        self.ranges.iter().any(|(owner, range)| *owner == (service, set) && range.contains(*source))
+    }
+    fn client(&self, cookie: u64) -> Option<ClientAddresses> {
+        self.cookies.get(&cookie).copied()
+    }
 }
 
 struct Caller {
@@ -71,6 +82,9 @@ impl Client for Caller {
     }
     fn scope(&self) -> Scope {
         self.scope
+    }
+    fn source(&self, tables: &impl Tables, destination: &Address) -> Option<Address> {
+        tables.client(self.cookie.into())?.for_destination(destination)
     }
 }
 
@@ -227,6 +241,65 @@ fn affinity_follows_the_endpoint_to_its_new_slot_and_ends_with_it() {
     assert_eq!(memory.id(&vip, &POD, SECOND, 0), 3, "the generation is another one");
 }
 
+/// ST-1: ranges are asked about at LoadBalancer IPs only, before anything is said of endpoints; ST-8: a client
+/// whose address is not known is refused by a name of its own.
+#[test]
+fn source_ranges_decide_at_load_balancer_ips_only() {
+    let (vip, cluster, external) = (key("203.0.113.1", 80), key("10.96.0.1", 80), key("203.0.113.2", 80));
+    let any = FrontendKey::node_port(&Address::ANY_V4, Port::new(30080), TCP);
+    let mut memory = Memory::with_service(1)
+        .frontend(vip, FrontendKind::LoadBalancer)
+        .frontend(cluster, FrontendKind::ClusterIp)
+        .frontend(external, FrontendKind::ExternalIp)
+        .frontend(any, FrontendKind::NodePort);
+    memory.addresses.insert(address("192.0.2.9"), AddressBits::NODE);
+    assert_eq!(memory.id(&vip, &POD, 0, 0), 1, "set 0 is everyone");
+
+    memory.source_sets.insert(1, 4);
+    let refused = |reason| Decision::Refuse { service: Some(1), reason };
+    assert_eq!(memory.ask(&vip, &POD, 0, 0), refused(Reason::ClientUnknown));
+    memory.cookies.insert(7, ClientAddresses::new(7, Some(address("10.244.1.10")), None));
+    assert_eq!(memory.ask(&vip, &POD, 0, 0), refused(Reason::SourceNotInRanges), "an empty set is nobody");
+    let range = SourceRange::new(address("10.244.1.0"), 24).expect("a range");
+    for owner in [(1, 3), (2, 4)] {
+        memory.ranges.push((owner, range));
+        assert_eq!(
+            memory.ask(&vip, &POD, 0, 0),
+            refused(Reason::SourceNotInRanges),
+            "{owner:?} is another set"
+        );
+    }
+    memory.ranges.push(((1, 4), range));
+    assert_eq!(memory.id(&vip, &POD, 0, 0), 1);
+    assert_eq!(memory.ask(&vip, &NODE, 0, 0), refused(Reason::ClientUnknown));
+    for open in [cluster, external, key("192.0.2.9", 30080)] {
+        assert_eq!(memory.id(&open, &NODE, 0, 0), 1, "{open}");
+    }
+
+    memory.spans.insert(1, [Span::refuse(Reason::NoEndpoints); 3]);
+    assert_eq!(memory.ask(&vip, &POD, 0, 0), refused(Reason::NoEndpoints));
+    assert_eq!(
+        memory.ask(&vip, &NODE, 0, 0),
+        refused(Reason::ClientUnknown),
+        "it is told nothing of the Service"
+    );
+}
+
+/// ST-8: of a client's two addresses, the one of the VIP's family counts.
+#[test]
+fn a_client_is_judged_by_its_address_in_the_family_of_the_vip() {
+    let vip = key("2001:db8::7", 80);
+    let mut memory = Memory::with_service(1).frontend(vip, FrontendKind::LoadBalancer);
+    memory.source_sets.insert(1, 1);
+    memory.ranges.push(((1, 1), SourceRange::new(address("fd00::"), 64).expect("a range")));
+    memory.cookies.insert(7, ClientAddresses::new(7, Some(address("10.244.1.10")), None));
+    let refused = Decision::Refuse { service: Some(1), reason: Reason::ClientUnknown };
+    assert_eq!(memory.ask(&vip, &POD, 0, 0), refused, "it has no address of this family yet");
+    let both = ClientAddresses::new(7, Some(address("10.244.1.10")), Some(address("fd00::10")));
+    memory.cookies.insert(7, both);
+    assert_eq!(memory.id(&vip, &POD, 0, 0), 1);
+}
+
 #[test]
 fn tables_that_disagree_refuse_by_name() {
     let vip = key("10.96.0.1", 80);
@@ -240,7 +313,7 @@ fn tables_that_disagree_refuse_by_name() {
 #[test]
 fn reasons_keep_their_numbers() {
     let numbers: Vec<u32> = Reason::ALL.iter().map(|reason| *reason as u32).collect();
-    assert_eq!(numbers, [1, 2, 3, 4], "numbers are never reused; new reasons go behind");
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6], "numbers are never reused; new reasons go behind");
     for reason in Reason::ALL {
         assert_eq!(Reason::from_number(reason as u32), reason);
         assert!((reason as u32) < Reason::LIMIT);

@@ -7,13 +7,13 @@
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
-    btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, SkStorage},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, SkStorage, lpm_trie::Key},
     macros::btf_map,
 };
 use proxy_common::{
-    Address, AddressBits, AddressEntry, Affinity, AffinityKey, Datagrams, Endpoint, EndpointState, Frontend,
-    FrontendKey, OverflowKey, Peer, Service, ServiceCounters, ServiceName, Span, Tables, Total, Translation,
-    counters::SHARDS, peer, service::EndpointSet,
+    Address, AddressBits, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint,
+    EndpointState, Frontend, FrontendKey, OverflowKey, Peer, Policy, Service, ServiceCounters, ServiceName,
+    SourceKey, Span, Tables, Total, Translation, counters::SHARDS, peer, service::EndpointSet,
 };
 
 const MMAPABLE: usize = 1 << 10; // BPF_F_MMAPABLE, 5.5
@@ -26,6 +26,7 @@ const ENDPOINTS_LEN: usize = 1 << 18;
 const CLIENTS_LEN: usize = 1 << 16;
 const OVERFLOW_LEN: usize = 1 << 13;
 const NAMESPACES_LEN: usize = 1 << 14;
+const SOURCE_RANGES_LEN: usize = 1 << 16;
 
 /// Address, port and protocol to service. Memory is taken as entries come, not for the worst case.
 #[btf_map]
@@ -72,6 +73,16 @@ pub(crate) static OVERFLOW: LruHashMap<OverflowKey, Translation, OVERFLOW_LEN> =
 #[btf_map]
 pub(crate) static AFFINITY: LruHashMap<AffinityKey, Affinity, CLIENTS_LEN> = LruHashMap::new();
 
+/// Who may use the LoadBalancer IPs of Services that say so; the values say nothing. The kernel frees an
+/// element of a trie only after a grace period, so a lookup never meets one that was given to another key.
+#[btf_map]
+pub(crate) static SOURCE_RANGES: LpmTrie<SourceKey, u32, SOURCE_RANGES_LEN> = LpmTrie::new();
+
+/// By which addresses the sockets of a network namespace are judged, by its cookie. Empty while no
+/// LoadBalancer IP is for some clients only.
+#[btf_map]
+pub(crate) static CLIENTS: HashMap<u64, ClientAddresses, NAMESPACES_LEN, NO_PREALLOC> = HashMap::new();
+
 /// Connections and refusals of each Service, in shards.
 #[btf_map]
 pub(crate) static COUNTERS: Array<ServiceCounters, { SERVICES_LEN * SHARDS as usize }, MMAPABLE> =
@@ -117,7 +128,26 @@ impl Maps {
         // SAFETY: the value of ADDRESSES is one aligned word.
         Some(bytemuck::must_cast::<u64, AddressEntry>(unsafe { word(pointer) }))
     }
+
+    #[inline(always)]
+    fn client_once(cookie: u64) -> Option<ClientAddresses> {
+        let pointer = CLIENTS.get_ptr(&cookie)?.cast::<u64>();
+        // SAFETY: the value of CLIENTS is three aligned words; whether they belong together its checksum says.
+        let words: [u64; 3] = unsafe { [word(pointer), word(pointer.add(1)), word(pointer.add(2))] };
+        Some(bytemuck::must_cast(words))
+    }
 }
+
+/// A key of SOURCE_RANGES, in whole words: a packed one would be put together byte by byte.
+#[repr(C)]
+struct SourceQuery {
+    prefix_length: u32,
+    service: u32,
+    set: u32,
+    address: [u32; 4],
+}
+
+const _: () = assert!(size_of::<SourceQuery>() == size_of::<Key<SourceKey>>());
 
 impl Tables for Maps {
     #[inline(always)]
@@ -150,11 +180,10 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn affinity_policy(&self, service: u32) -> Option<(u32, u16)> {
+    fn policy(&self, service: u32) -> Option<Policy> {
         let record = SERVICES.get_ptr(service)?;
-        // SAFETY: seconds and generation are the two halves of the record's fourth word.
-        let word = unsafe { word(&raw const (*record).affinity_seconds) };
-        Some((word as u32, (word >> 32) as u16))
+        // SAFETY: the policy is the record's fourth word, which begins with the seconds.
+        Some(Policy::from_word(unsafe { word(&raw const (*record).affinity_seconds) }))
     }
 
     #[inline(always)]
@@ -197,6 +226,28 @@ impl Tables for Maps {
             // SAFETY: one aligned word of a map's value. Should the LRU have given the element to another
             // client in between, that client's affinity lasts longer by the blink of an eye.
             unsafe { (&raw mut (*pointer).last_used).write_volatile(now) };
+        }
+    }
+
+    #[inline(always)]
+    fn admits(&self, service: u32, set: u16, source: &Address) -> bool {
+        let query = SourceQuery {
+            prefix_length: SourceKey::ALL_BITS,
+            service,
+            set: u32::from(set),
+            address: source.words(),
+        };
+        // SAFETY: a `Key<SourceKey>` is these bytes, packed; alignment is more than it asks for.
+        let key = unsafe { &*(&raw const query).cast::<Key<SourceKey>>() };
+        SOURCE_RANGES.get(key).is_some()
+    }
+
+    #[inline(always)]
+    fn client(&self, cookie: u64) -> Option<ClientAddresses> {
+        match Self::client_once(cookie) {
+            Some(found) if found.is_of(cookie) => Some(found),
+            Some(_) => Self::client_once(cookie).filter(|found| found.is_of(cookie)),
+            None => None,
         }
     }
 }

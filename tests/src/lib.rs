@@ -14,6 +14,7 @@ pub mod api_server;
 pub mod bpftool;
 pub mod cgroup;
 pub mod cluster;
+pub mod control_plane;
 pub mod eventually;
 pub mod foreign;
 pub mod identity;

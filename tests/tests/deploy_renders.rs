@@ -156,6 +156,8 @@ fn memory() -> u64 {
             "SERVICES" => value * u64::from(services),
             "COUNTERS" => 4 * value * u64::from(services),
             "ENDPOINTS" | "ENDPOINT_STATE" => value * u64::from(endpoints),
+            "SOURCE_RANGES" => 128 << 16,
+            "CLIENTS" => hash(1 << 14),
             "AFFINITY" | "OVERFLOW" => (16 + 48 + key + value) << 16,
             _ => 0,
         }

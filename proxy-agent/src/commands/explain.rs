@@ -13,8 +13,9 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::Args;
 use proxy_common::{
-    Address, AddressBits, Affinity, AffinityKey, Decision, Endpoint, EndpointState, Frontend, FrontendKey,
-    FrontendKind, Port, Protocol, Scope, Span, Tables as _, select, service::EndpointSet,
+    Address, AddressBits, Affinity, AffinityKey, ClientAddresses, Decision, Endpoint, EndpointState,
+    Frontend, FrontendKey, FrontendKind, Policy, Port, Protocol, Scope, Span, Tables as _, select,
+    service::EndpointSet,
 };
 use serde::Serialize;
 
@@ -172,22 +173,27 @@ struct Client {
     cookie: u64,
     is_node: bool,
     scope: Scope,
+    /// Its address, where that is how it was named.
+    address: Option<Address>,
 }
 
 impl Client {
     fn of(name: &ClientName) -> anyhow::Result<Self> {
         let own = netns_cookie()?;
+        let in_namespace = |cookie, is_node| Self { cookie, is_node, scope: Scope::Inside, address: None };
         Ok(match name {
-            ClientName::Node => Self { cookie: own, is_node: true, scope: Scope::Inside },
-            ClientName::Outside => Self { cookie: 0, is_node: false, scope: Scope::Outside },
+            ClientName::Node => in_namespace(own, true),
+            ClientName::Outside => Self { scope: Scope::Outside, ..in_namespace(0, false) },
             ClientName::NetworkNamespace(path) => {
                 let cookie = netns_cookie_of(path).with_context(|| format!("entering {}", path.display()))?;
-                Self { cookie, is_node: cookie == own, scope: Scope::Inside }
+                in_namespace(cookie, cookie == own)
             }
             ClientName::Pod(address) if address.is_loopback() => {
                 bail!("{address} is everybody's own: name the client as `node` or pid:N")
             }
-            ClientName::Pod(_) => Self { cookie: 0, is_node: false, scope: Scope::Inside },
+            ClientName::Pod(address) => {
+                Self { address: Some(Address::from(*address)), ..in_namespace(0, false) }
+            }
         })
     }
 }
@@ -204,6 +210,13 @@ impl proxy_common::Client for Client {
 
     fn scope(&self) -> Scope {
         self.scope
+    }
+
+    fn source(&self, tables: &impl proxy_common::Tables, destination: &Address) -> Option<Address> {
+        match self.address {
+            Some(address) => Some(address),
+            None => tables.client(self.cookie)?.for_destination(destination),
+        }
     }
 }
 
@@ -286,12 +299,17 @@ impl proxy_common::Tables for Recorder<'_> {
         span
     }
 
-    fn affinity_policy(&self, service: u32) -> Option<(u32, u16)> {
-        let policy = self.tables.affinity_policy(service);
-        if let Some((seconds, _)) = policy
-            && seconds > 0
-        {
-            self.note("SERVICES", format!("{service} affinity"), format!("ClientIP, {seconds} s"));
+    fn policy(&self, service: u32) -> Option<Policy> {
+        let policy = self.tables.policy(service);
+        if let Some(Policy { affinity_seconds, source_set, generation: _ }) = policy {
+            if affinity_seconds > 0 {
+                let text = format!("ClientIP, {affinity_seconds} s");
+                self.note("SERVICES", format!("{service} affinity"), text);
+            }
+            if source_set > 0 {
+                let text = format!("LoadBalancer IPs for set {source_set} only");
+                self.note("SERVICES", format!("{service} sources"), text);
+            }
         }
         policy
     }
@@ -327,4 +345,18 @@ impl proxy_common::Tables for Recorder<'_> {
     fn remember(&self, _: &AffinityKey, _: &Affinity) {}
 
     fn refresh(&self, _: &AffinityKey, _: u64) {}
+
+    fn admits(&self, service: u32, set: u16, source: &Address) -> bool {
+        let admits = self.tables.admits(service, set, source);
+        let text = if admits { "in a range" } else { "in no range" };
+        self.note("SOURCE_RANGES", format!("{service} set {set} {source}"), text);
+        admits
+    }
+
+    fn client(&self, cookie: u64) -> Option<ClientAddresses> {
+        let found = self.tables.client(cookie);
+        let text = found.map_or("not known".to_owned(), |addresses| addresses.to_string());
+        self.note("CLIENTS", format!("network namespace {cookie}"), text);
+        found
+    }
 }

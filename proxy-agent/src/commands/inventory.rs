@@ -1,10 +1,11 @@
 //! What is installed, read back from the pinned tables: the common ground of `status` and `explain`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use aya::maps::MapError;
 use proxy_common::{
-    EndpointState, FrontendKey, FrontendKind, Reason, Service, ServiceName, Span, service::EndpointSet,
+    EndpointState, FrontendKey, FrontendKind, Reason, Service, ServiceName, SourceRange, Span,
+    service::EndpointSet,
 };
 use serde::Serialize;
 
@@ -25,6 +26,8 @@ pub(super) struct Installed {
     /// Why clients of the ClusterIP are refused, if they are.
     pub(super) refuses: Option<&'static str>,
     pub(super) affinity_seconds: u32,
+    /// Who may use the LoadBalancer IPs; nothing where everyone may.
+    pub(super) source_ranges: Option<Vec<String>>,
     pub(super) connections: u64,
     pub(super) refusals: u64,
 }
@@ -54,6 +57,12 @@ pub(super) fn read(tables: &Tables) -> Result<Vec<Installed>, MapError> {
         frontends.entry(value.service).or_default().push((key, value.kind));
     }
     let mut endpoints = endpoints(tables);
+    let mut ranges: HashMap<(u32, u16), BTreeSet<SourceRange>> = HashMap::new();
+    for key in tables.source_ranges.keys() {
+        let (key, owner) = key.map(|key| (key, key.data()))?;
+        let set = ranges.entry((owner.service, owner.set)).or_default();
+        set.extend(SourceRange::from_key(key.prefix_len(), &owner));
+    }
     let mut all = Vec::new();
     for entry in &tables.names {
         let (index, name) = entry?;
@@ -74,6 +83,10 @@ pub(super) fn read(tables: &Tables) -> Result<Vec<Installed>, MapError> {
             endpoints: endpoints.remove(&index).unwrap_or_default(),
             refuses: refusal(&record),
             affinity_seconds: record.affinity_seconds,
+            source_ranges: (record.source_set != 0).then(|| {
+                let set = ranges.remove(&(index, record.source_set)).unwrap_or_default();
+                set.iter().map(ToString::to_string).collect()
+            }),
             connections: counted.connections,
             refusals: counted.refusals,
         });

@@ -7,12 +7,12 @@
 
 use std::{collections::HashMap, fmt, net::SocketAddr};
 
-use proxy_common::{Address, EndpointState, FrontendKey, FrontendKind, Port, Reason};
+use proxy_common::{Address, EndpointState, FrontendKey, FrontendKind, Port, Reason, SourceRange};
 use tracing::{Level, enabled, info};
 
 use crate::{
     dataplane::Dataplane,
-    plan::{Changes, ServicePlan, ServicePortId, Target},
+    plan::{Changes, ServicePlan, ServicePortId, Sources, Target},
 };
 
 /// How many Services are told of one change.
@@ -53,7 +53,14 @@ impl News {
             match self.0.get(id) {
                 None => {
                     let (frontends, endpoints) = (List(&plan.frontends), usable(plan));
-                    info!(service = %id, %frontends, endpoints = %List(&endpoints), refuses = refuses(plan), "added");
+                    info!(
+                        service = %id,
+                        %frontends,
+                        sources = sources(plan).map(display),
+                        endpoints = %List(&endpoints),
+                        refuses = refuses(plan),
+                        "added"
+                    );
                 }
                 Some(before) => Difference::between(before, plan).tell(plan),
             }
@@ -125,6 +132,7 @@ impl Difference {
             service = %plan.id,
             frontends_added = some(new_frontends).map(display),
             frontends_removed = some(gone_frontends).map(display),
+            sources = sources(plan).map(display),
             endpoints_added = some(new).map(display),
             endpoints_removed = some(gone).map(display),
             draining = some(draining).map(display),
@@ -153,6 +161,14 @@ fn refuses(plan: &ServicePlan) -> Option<&'static str> {
     }
 }
 
+/// Who may use the LoadBalancer IPs, where not everyone may.
+fn sources(plan: &ServicePlan) -> Option<List<'_, SourceRange>> {
+    match &plan.sources {
+        Sources::Everyone => None,
+        Sources::Only(ranges) => Some(List(ranges)),
+    }
+}
+
 fn socket((address, port): (Address, Port)) -> SocketAddr {
     SocketAddr::new(address.into(), port.get())
 }
@@ -167,6 +183,12 @@ struct List<'a, T>(&'a [T]);
 /// How one of a list is written.
 trait Named {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
+}
+
+impl Named for SourceRange {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
 }
 
 impl Named for SocketAddr {
@@ -233,6 +255,7 @@ mod tests {
                 family: Family::V4,
             },
             frontends: ports.iter().map(frontend).collect(),
+            sources: Sources::Everyone,
             affinity_seconds: 0,
             backends: hosts.iter().map(backend).collect(),
             cluster: target.clone(),

@@ -217,6 +217,7 @@ impl Agent {
         let serve = Serve::start(settings, pin_dir, &node, &report.source)?;
         let mut planner = Planner::new(&node);
         planner.set_node_port_addresses(settings.node_port_addresses.clone());
+        planner.set_cannot_restrict(dataplane::cannot_restrict()?);
         // The way to the API server outlives its list of endpoints; the planner takes no other plan.
         for plan in dataplane.recall(|id| is_api_server(&id.service)) {
             planner.recall(plan);
@@ -302,6 +303,7 @@ impl Agent {
     fn write_report(&mut self) {
         let mut problems = self.planner.problems();
         problems.extend(self.refused.iter().chain(&self.misconfigured).cloned());
+        problems.extend(self.dataplane.problems());
         let of_listeners = problems.len();
         problems.extend(self.serve.problems());
         for (number, problem) in problems.iter().enumerate() {

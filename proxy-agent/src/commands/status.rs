@@ -125,11 +125,15 @@ fn print(status: &Status) {
     table.load_style(presets::NOTHING);
     table.set_header(["SERVICE", "FRONTENDS", "ENDPOINTS", "AFFINITY", "CONNECTIONS", "REFUSED"]);
     for service in &status.services {
-        let frontends: Vec<String> = service
+        let mut frontends: Vec<String> = service
             .frontends
             .iter()
             .map(|frontend| format!("{} {}", frontend.address, frontend.kind))
             .collect();
+        frontends.extend(service.source_ranges.as_ref().map(|ranges| match ranges.as_slice() {
+            [] => "LoadBalancer for nobody".to_owned(),
+            ranges => format!("LoadBalancer only from {}", ranges.join(", ")),
+        }));
         let affinity = match service.affinity_seconds {
             0 => "-".to_owned(),
             seconds => format!("{seconds}s"),

@@ -2,7 +2,7 @@
 //!
 //! The kernel's tables are the only memory that outlives an agent, so everything is read from there: NAMES
 //! says which Service port an index is, FRONTENDS which addresses lead to it, ENDPOINT_STATE and ENDPOINTS
-//! which slots and ids it holds. An agent that was killed in the middle of an update left a Service either
+//! which slots and ids it holds, its record and SOURCE_RANGES who may use it. An agent that was killed in the middle of an update left a Service either
 //! before or after its one store; the slots and ids of the other side are free.
 
 use std::{
@@ -12,7 +12,13 @@ use std::{
 
 use proxy_common::{Address, AddressBits, EndpointState, FrontendKey, FrontendKind, Service};
 
-use super::{Error, install::Installed, names, tables::Tables};
+use super::{
+    Error,
+    install::Installed,
+    names,
+    ranges::{self, FormerSet, Restriction},
+    tables::Tables,
+};
 use crate::plan::ServicePortId;
 
 /// The state that the tables are in.
@@ -24,6 +30,10 @@ pub(super) struct Adopted {
     pub(super) addresses: HashMap<Address, AddressBits>,
     pub(super) indexes: Vec<u32>,
     pub(super) ids: Vec<u32>,
+    /// The sets in SOURCE_RANGES that are in use, by service index.
+    pub(super) restrictions: HashMap<u32, Restriction>,
+    /// The others.
+    pub(super) former_sets: Vec<FormerSet>,
 }
 
 pub(super) fn adopt(tables: &Tables) -> Result<Adopted, Error> {
@@ -40,6 +50,7 @@ pub(super) fn adopt(tables: &Tables) -> Result<Adopted, Error> {
         let (address, value) = entry.map_err(Error::map("ADDRESSES"))?;
         adopted.addresses.insert(address, value.kind);
     }
+    let mut sets = ranges::sets(tables)?;
     let mut live = live_slots(tables);
     for entry in &tables.names {
         let (index, name) = entry.map_err(Error::map("NAMES"))?;
@@ -49,6 +60,14 @@ pub(super) fn adopt(tables: &Tables) -> Result<Adopted, Error> {
         let block = block(&record, live.remove(&index).unwrap_or_default());
         let mut frontends = frontends.remove(&index).unwrap_or_default();
         frontends.sort_unstable();
+        if record.source_set != 0 {
+            let mut ranges = sets.remove(&(index, record.source_set)).unwrap_or_default();
+            ranges.sort_unstable();
+            let vip = frontends.iter().find(|(_, kind)| *kind == FrontendKind::LoadBalancer);
+            let vip = vip.map(|(key, _)| key.address);
+            let found = Restriction { set: record.source_set, ranges: ranges.into(), vip };
+            adopted.restrictions.insert(index, found);
+        }
         adopted.indexes.push(index);
         adopted
             .ids
@@ -56,9 +75,13 @@ pub(super) fn adopt(tables: &Tables) -> Result<Adopted, Error> {
         let found = Installed { index, block, frontends: frontends.into_boxed_slice(), planned: false };
         if let Some(twin) = adopted.installed.insert(id, found) {
             adopted.orphans.extend(twin.frontends.iter().map(|(key, _)| *key));
+            if let Some(Restriction { set, ranges, .. }) = adopted.restrictions.remove(&twin.index) {
+                sets.insert((twin.index, set), ranges.into());
+            }
         }
     }
     adopted.orphans.extend(frontends.into_values().flatten().map(|(key, _)| key));
+    adopted.former_sets = ranges::former(sets);
     let kept: HashSet<u32> = adopted.ids.iter().copied().collect();
     for id in 1..tables.states.len() {
         if let Some(state) = tables.states.load(id)
@@ -120,7 +143,7 @@ mod tests {
             outside: Span::refuse(Reason::NoEndpoints),
             affinity_seconds: 0,
             generation: 1,
-            padding: 0,
+            source_set: 0,
         }
     }
 

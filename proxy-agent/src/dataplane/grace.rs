@@ -14,7 +14,7 @@ use std::{
 
 use aya::maps::{Array, ArrayOfMaps, MapData};
 
-use super::Error;
+use super::{Error, ranges::FormerSet};
 
 /// What was taken out of service.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -22,17 +22,20 @@ pub(super) struct Retired {
     pub(super) slots: Vec<Range<u32>>,
     pub(super) ids: Vec<u32>,
     pub(super) services: Vec<u32>,
+    pub(super) sets: Vec<FormerSet>,
 }
 
 impl Retired {
     pub(super) fn is_empty(&self) -> bool {
-        self.slots.is_empty() && self.ids.is_empty() && self.services.is_empty()
+        let Self { slots, ids, services, sets } = self;
+        slots.is_empty() && ids.is_empty() && services.is_empty() && sets.is_empty()
     }
 
     fn append(&mut self, mut other: Self) {
         self.slots.append(&mut other.slots);
         self.ids.append(&mut other.ids);
         self.services.append(&mut other.services);
+        self.sets.append(&mut other.sets);
     }
 }
 
@@ -67,10 +70,10 @@ impl Grace {
         }
     }
 
-    /// Waits until every program that runs now has ended.
-    pub(super) fn pass(&mut self) {
+    /// Waits until every program that runs now has ended. Gives what has become free.
+    pub(super) fn pass(&mut self) -> Retired {
         self.send(Retired::default());
-        self.wait();
+        self.wait()
     }
 
     fn send(&mut self, retired: Retired) {

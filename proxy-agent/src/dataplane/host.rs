@@ -153,6 +153,19 @@ fn in_container() -> bool {
     std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() || !own_namespace_is_init()
 }
 
+/// Whether this process sees the network namespaces of pods: through the node's processes (in a pod: `hostPID`),
+/// or where container runtimes mount them (in a pod: the node's `/run/netns`).
+pub fn sees_namespaces() -> bool {
+    // In a pod without hostPID, PID 1 is one of the pod's own. Where its mounts cannot be read (no CAP_SYS_PTRACE),
+    // neither can its namespaces.
+    let sees_processes = !in_container() || !own_namespace_is_init();
+    sees_processes || mounts("self").is_ok_and(|mounts| mounts.iter().any(shows_namespaces))
+}
+
+fn shows_namespaces(mount: &MountInfo) -> bool {
+    mount.fs_type == "nsfs" || mount.mount_point.ends_with("netns")
+}
+
 /// Whether PID 1, as this process sees it, has the same mounts; where that cannot be read, it is taken for so.
 fn own_namespace_is_init() -> bool {
     let own = std::fs::read_link("/proc/self/ns/mnt").ok();
@@ -200,6 +213,17 @@ mod tests {
         let part = GIVEN.replace("/../../../..", "/../../other");
         assert!(choose(&[&part], true, false).is_err());
         assert!(choose(&[], false, false).unwrap_err().contains("not mounted"));
+    }
+
+    #[test]
+    fn where_namespaces_are_mounted_they_are_seen() {
+        for (line, seen) in [
+            ("50 40 0:24 /netns /host/run/netns rw master:5 - tmpfs tmpfs rw", true),
+            ("51 50 0:4 net:[4026532281] /host/run/netns/cni-1 rw master:6 - nsfs nsfs rw", true),
+            (NODE, false),
+        ] {
+            assert_eq!(table(&[line]).iter().any(shows_namespaces), seen, "{line}");
+        }
     }
 
     #[test]

@@ -4,20 +4,22 @@
 //!
 //! 1. **Endpoints** of a Service go into free slots, and each id's state word is turned to its new slot:
 //!    nothing but ids leads there yet, and an id's old slot stays as it is.
-//! 2. **One store** of a span word publishes the set: a reader has the old span or the new one.
+//!    A changed set of source ranges is written beside the old one (`ranges`).
+//! 2. **One store** of a span word publishes the set: a reader has the old span or the new one. One store of the
+//!    policy word publishes affinity and the set of source ranges.
 //! 3. Ids that are no more lose their bits: affinity and UDP stickiness stop following them.
 //! 4. **Frontends** are inserted when the record that they lead to is whole; a frontend that moves from one
 //!    Service to another is overwritten, so that there is no moment without it. Then ADDRESSES, so that a
 //!    ClusterIP refuses unknown ports only when its known ones are there.
 //! 5. Frontends that are no more are deleted, then addresses.
-//! 6. Slots, ids and indexes are **retired**: used again only after a grace period (`grace`).
+//! 6. Slots, ids, indexes and former sets of ranges are **retired**: used again only after a grace period (`grace`).
 //! 7. What there was no room for (`refused`) is tried again if something went.
 //! 8. Connected UDP sockets of endpoints that are gone are looked for (`stale`).
 //!
 //! What remembers an index or id beyond that (sockets, affinity) remembers its generation.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     ops::Range,
 };
 
@@ -28,9 +30,11 @@ use proxy_common::{
 use super::{
     Error, Options,
     adopt::{Adopted, adopt},
+    clients::Clients,
     grace::{Grace, Retired},
     ids::Ids,
     publish,
+    ranges::Ranges,
     refused::Refused,
     slab::Slab,
     stale::Stale,
@@ -62,11 +66,15 @@ pub struct Dataplane {
     pub(super) installed: HashMap<ServicePortId, Installed>,
     /// What ADDRESSES held when it was opened, until the first whole plan is installed.
     found_addresses: Option<HashMap<Address, AddressBits>>,
+    /// Addresses that are the node's.
+    node_addresses: BTreeSet<Address>,
     /// Frontends that lead to nothing that has a name.
     orphans: HashSet<FrontendKey>,
     /// While the whole plan comes in parts: frontends to delete at its end, and where they led.
     deferred: Option<Vec<(FrontendKey, u32)>>,
     refused: Refused,
+    pub(super) ranges: Ranges,
+    clients: Clients,
     pub(super) stale: Stale,
 }
 
@@ -75,23 +83,40 @@ impl Dataplane {
     pub fn open(options: &Options) -> Result<Self, Error> {
         let tables = Tables::open(&options.pin_dir)?;
         let mut grace = Grace::new(Tables::grace(&options.pin_dir)?)?;
-        let Adopted { installed, orphans, addresses, indexes, ids } = adopt(&tables)?;
+        let Adopted { installed, orphans, addresses, indexes, ids, restrictions, former_sets } =
+            adopt(&tables)?;
         // What nothing leads to may still be read by a program that began before the last agent ended.
         grace.pass();
         let blocks = installed.values().map(|found| found.block.clone()).collect();
-        Ok(Self {
+        let mut dataplane = Self {
             slots: Slab::new(tables.endpoints.len(), blocks),
             ids: Ids::new(tables.states.len(), ids),
             indexes: Ids::new(tables.services.len(), indexes),
             tables,
             grace,
             installed,
+            node_addresses: addresses
+                .iter()
+                .filter(|(_, bits)| bits.has(AddressBits::NODE))
+                .map(|(address, _)| *address)
+                .collect(),
             found_addresses: Some(addresses),
             orphans: orphans.into_iter().collect(),
             deferred: None,
             refused: Refused::default(),
+            ranges: Ranges::of(restrictions),
+            clients: Clients::start(&options.pin_dir)?,
             stale: Stale::start(&options.pin_dir)?,
-        })
+        };
+        for former in &former_sets {
+            dataplane.delete_set(former);
+        }
+        Ok(dataplane)
+    }
+
+    /// What is wrong now, apart from what [`Dataplane::apply`] said.
+    pub fn problems(&self) -> Vec<Problem> {
+        self.clients.problems()
     }
 
     /// The tables, to look at.
@@ -119,6 +144,7 @@ impl Dataplane {
             self.refused.clear();
         }
 
+        self.clients.expect(changes, &self.node_addresses);
         for plan in &changes.install {
             if let Some(found) = self.installed.get_mut(&plan.id) {
                 found.planned = true;
@@ -170,6 +196,7 @@ impl Dataplane {
         if room && !changes.more && !self.refused.is_empty() {
             self.try_again();
         }
+        self.clients.follow(self.ranges.vips(), &self.node_addresses);
         self.stale.look(changes.complete);
         self.refused.problems()
     }
@@ -177,7 +204,7 @@ impl Dataplane {
     /// Steps 1 to 4 for one Service port; what it does not have any more is added to `retired` and `gone`.
     fn install(&mut self, plan: &ServicePlan, retired: &mut Retired, gone: &mut Vec<(FrontendKey, u32)>) {
         let mut problems = Vec::new();
-        match self.publish(plan, retired) {
+        match self.publish(plan, retired, &mut problems) {
             Ok(index) => {
                 let found = self.frontends(plan, index, &mut problems);
                 gone.extend(found.into_iter().map(|key| (key, index)));
@@ -243,7 +270,7 @@ impl Dataplane {
     }
 
     /// Step 5: deletes an entry of FRONTENDS, unless another Service has it by now.
-    fn delete_frontend(&mut self, key: &FrontendKey, index: Option<u32>) {
+    pub(super) fn delete_frontend(&mut self, key: &FrontendKey, index: Option<u32>) {
         let current = self.tables.frontends.get(key, 0).map(|value| value.service);
         if let Ok(current) = current
             && index.is_none_or(|index| index == current)
@@ -263,6 +290,7 @@ impl Dataplane {
         if !found.block.is_empty() {
             retired.slots.push(found.block.clone());
         }
+        self.retire_ranges(found.index, retired);
         retired.services.push(found.index);
     }
 
@@ -272,18 +300,27 @@ impl Dataplane {
         if known == Some(&bits) {
             return;
         }
-        if let Err(error) = self.tables.addresses.insert(address, AddressEntry::new(&address, bits), 0) {
-            let problem = Problem {
-                object: format!("address {address}"),
-                field: "ADDRESSES".to_owned(),
-                message: format!("could not be installed: {error}; raise --max-frontends"),
-            };
-            self.refused.address(address, bits, problem);
+        match self.tables.addresses.insert(address, AddressEntry::new(&address, bits), 0) {
+            Ok(()) if bits.has(AddressBits::NODE) => {
+                self.node_addresses.insert(address);
+            }
+            Ok(()) => {
+                self.node_addresses.remove(&address);
+            }
+            Err(error) => {
+                let problem = Problem {
+                    object: format!("address {address}"),
+                    field: "ADDRESSES".to_owned(),
+                    message: format!("could not be installed: {error}; raise --max-frontends"),
+                };
+                self.refused.address(address, bits, problem);
+            }
         }
     }
 
     fn remove_address(&mut self, address: &Address) {
         self.refused.forget_address(address);
+        self.node_addresses.remove(address);
         let _ = self.tables.addresses.remove(address);
     }
 
@@ -293,7 +330,11 @@ impl Dataplane {
     }
 
     pub(super) fn reuse(&mut self, freed: Retired) {
-        let Retired { slots, ids, services } = freed;
+        let Retired { slots, ids, services, sets } = freed;
+        // Before an index is used again.
+        for former in &sets {
+            self.delete_set(former);
+        }
         for run in slots {
             self.slots.give(run);
         }

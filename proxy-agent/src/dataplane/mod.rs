@@ -9,10 +9,13 @@
 //! | `refused` | what there was no room for |
 //! | `slab`, `ids` | which slots, indexes and endpoint ids are free |
 //! | `grace` | giving things back only when no program can still be reading them |
+//! | `ranges` | who may use LoadBalancer IPs that are not for everyone |
+//! | `clients` | by which addresses the sockets of a network namespace are judged |
 //! | `stale` | closing the connected UDP sockets of endpoints that are gone |
 //! | `tables` | the pinned maps, typed; `mapped`: those that are memory |
 //! | `load` | creating maps and programs, pinning, attaching, replacing programs behind their links |
 //! | `names` | Service port identities as the tables spell them |
+//! | `namespaces` | finding the machine's network namespaces |
 //! | `host` | the node's own cgroup2 and bpffs, told from a container's |
 //! | `system` | namespace cookies, helpers |
 //! | `bypass` | marking the agent's own sockets, which the hooks leave alone |
@@ -21,6 +24,7 @@
 mod adopt;
 mod bpf;
 mod bypass;
+mod clients;
 mod grace;
 mod host;
 mod ids;
@@ -28,9 +32,11 @@ mod install;
 mod load;
 mod mapped;
 mod names;
+mod namespaces;
 #[cfg(test)]
 mod properties;
 mod publish;
+mod ranges;
 mod recall;
 mod refused;
 mod slab;
@@ -40,14 +46,14 @@ mod tables;
 
 pub use bpf::attached_programs;
 pub use bypass::Bypass;
-pub use host::{bpffs_mounted, check_bpffs, ensure_bpffs, mount_missing, node_cgroup};
+pub use host::{bpffs_mounted, check_bpffs, ensure_bpffs, mount_missing, node_cgroup, sees_namespaces};
 pub use install::{Dataplane, Installed};
 pub use load::{
     Capacity, HOOKS, Hook, Options, attach, cleanup, is_attached, load, lock, verified_instructions,
 };
 pub use mapped::Mapped;
 pub use names::from_table as identity;
-pub use system::{has_set_retval, netns_cookie, netns_cookie_of};
+pub use system::{cannot_restrict, has_set_retval, netns_cookie, netns_cookie_of};
 pub use tables::{MAPS, MapSpec, Tables, abi_dir};
 
 /// What can go wrong between the agent and the kernel. Each names the call or the path.

@@ -1,5 +1,5 @@
-//! Steps 1 to 3 of `install`: a Service's endpoints into free slots, one store that publishes them, and the
-//! end of the ids that are no more.
+//! Steps 1 to 3 of `install`: a Service's endpoints into free slots, its ranges into a new set, the stores that
+//! publish them, and the end of the ids that are no more.
 
 use std::{collections::HashMap, ops::Range, sync::atomic::Ordering};
 
@@ -17,7 +17,12 @@ struct Room {
 
 impl Dataplane {
     /// Steps 1 to 3 for one Service port. `Err` names the table that has no room.
-    pub(super) fn publish(&mut self, plan: &ServicePlan, retired: &mut Retired) -> Result<u32, &'static str> {
+    pub(super) fn publish(
+        &mut self,
+        plan: &ServicePlan,
+        retired: &mut Retired,
+        problems: &mut Vec<Problem>,
+    ) -> Result<u32, &'static str> {
         let known = self.installed.get(&plan.id).cloned();
         let old = known.as_ref().map_or(0..0, |found| found.block.clone());
         let mut former: HashMap<(Address, Port), (u32, u16)> = HashMap::with_capacity(old.len());
@@ -60,7 +65,9 @@ impl Dataplane {
             self.tables.states.store(*id, &EndpointState { slot, generation: *generation, bits });
             former.remove(&(backend.address, backend.port));
         }
-        self.publish_record(plan, index, known.is_none(), room.block.start);
+        self.withdraw_restricted_vips(plan, index);
+        let set = self.write_ranges(plan, index, retired, problems);
+        self.publish_record(plan, index, known.is_none(), room.block.start, set);
         for ((address, port), (id, generation)) in former {
             self.stale.gone(plan.id.protocol, address, port);
             self.tables.states.store(id, &EndpointState { slot: 0, generation, bits: 0 });
@@ -129,7 +136,7 @@ impl Dataplane {
     }
 
     /// Step 2.
-    fn publish_record(&mut self, plan: &ServicePlan, index: u32, fresh: bool, base: u32) {
+    fn publish_record(&mut self, plan: &ServicePlan, index: u32, fresh: bool, base: u32, source_set: u16) {
         let span = |target: &Target| match target {
             Target::Backends(range) => Span { base: base + range.start, count: range.end - range.start },
             Target::Refuse(reason) => Span::refuse(*reason),
@@ -143,7 +150,7 @@ impl Dataplane {
             outside: span(&plan.outside),
             affinity_seconds: plan.affinity_seconds,
             generation,
-            padding: 0,
+            source_set,
         };
         if fresh {
             services.store(index, &record);

@@ -3,7 +3,7 @@
 use proxy_common::{EndpointState, Reason, Span};
 
 use super::{Dataplane, install::Installed};
-use crate::plan::{Backend, ServicePlan, ServicePortId, Target};
+use crate::plan::{Backend, ServicePlan, ServicePortId, Sources, Target};
 
 impl Dataplane {
     /// The plans that are in effect, of the Services for which `wanted` says so.
@@ -34,6 +34,10 @@ impl Dataplane {
         Some(ServicePlan {
             id: id.clone(),
             frontends: frontends.to_vec(),
+            sources: match self.ranges.installed.get(index) {
+                Some(restriction) => Sources::Only(restriction.ranges.clone()),
+                None => Sources::Everyone,
+            },
             affinity_seconds: record.affinity_seconds,
             backends: backends.collect(),
             cluster: target(record.cluster),

@@ -40,6 +40,20 @@ pub(super) fn netns_cookie_of_socket(socket: &impl AsRawFd) -> Result<u64, Error
     }
 }
 
+/// Why clients cannot be told from each other here, and so LoadBalancer IPs that are not for everyone cannot be
+/// served (ST-8); nothing where they can.
+pub fn cannot_restrict() -> Result<Option<&'static str>, Error> {
+    Ok(if netns_cookie()? == 0 {
+        Some("this kernel does not tell the cookies of network namespaces; upgrade it to 5.14 or later")
+    } else if !super::host::sees_namespaces() {
+        Some(
+            "the agent does not see the network namespaces of pods; give its pod hostPID, or the node's /run/netns",
+        )
+    } else {
+        None
+    })
+}
+
 /// Whether the kernel lets a connect hook name the error that the caller gets (5.18).
 pub fn has_set_retval() -> bool {
     is_helper_supported(ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval).unwrap_or(false)

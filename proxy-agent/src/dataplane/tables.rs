@@ -5,11 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapInfo};
+use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapInfo, lpm_trie::Key};
 use proxy_common::{
-    ABI, Address, AddressBits, AddressEntry, Affinity, AffinityKey, Datagrams, Endpoint, EndpointState,
-    Frontend, FrontendKey, OverflowKey, Peer, Service, ServiceCounters, ServiceName, Span, Translation,
-    service::EndpointSet,
+    ABI, Address, AddressBits, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint,
+    EndpointState, Frontend, FrontendKey, OverflowKey, Peer, Policy, Service, ServiceCounters, ServiceName,
+    SourceKey, Span, Translation, service::EndpointSet,
 };
 
 use super::{Error, mapped::Mapped};
@@ -30,7 +30,7 @@ const fn spec<K, V>(name: &'static str) -> MapSpec {
 }
 
 /// Every map that is pinned.
-pub const MAPS: [MapSpec; 15] = [
+pub const MAPS: [MapSpec; 17] = [
     spec::<FrontendKey, Frontend>("FRONTENDS"),
     spec::<Address, AddressEntry>("ADDRESSES"),
     spec::<u32, Service>("SERVICES"),
@@ -42,6 +42,8 @@ pub const MAPS: [MapSpec; 15] = [
     spec::<u64, u64>("NAMESPACES"),
     spec::<OverflowKey, Translation>("OVERFLOW"),
     spec::<AffinityKey, Affinity>("AFFINITY"),
+    spec::<Key<SourceKey>, u32>("SOURCE_RANGES"),
+    spec::<u64, ClientAddresses>("CLIENTS"),
     spec::<u32, ServiceCounters>("COUNTERS"),
     spec::<u32, u64>("TOTALS"),
     spec::<u32, ServiceName>("NAMES"),
@@ -81,6 +83,10 @@ pub struct Tables {
     pub names: HashMap<MapData, u32, ServiceName>,
     /// AFFINITY.
     pub affinities: HashMap<MapData, AffinityKey, Affinity>,
+    /// SOURCE_RANGES.
+    pub source_ranges: LpmTrie<MapData, SourceKey, u32>,
+    /// CLIENTS.
+    pub clients: HashMap<MapData, u64, ClientAddresses>,
     /// SERVICES.
     pub services: Mapped<Service>,
     /// ENDPOINTS.
@@ -92,6 +98,7 @@ pub struct Tables {
     /// TOTALS.
     pub totals: Mapped<u64>,
     frontends_room: u32,
+    source_ranges_room: u32,
 }
 
 impl fmt::Debug for Tables {
@@ -112,14 +119,15 @@ impl Tables {
             addresses: hash(&dir, "ADDRESSES")?,
             names: hash(&dir, "NAMES")?,
             affinities: hash(&dir, "AFFINITY")?,
+            source_ranges: pinned(&dir, "SOURCE_RANGES")?.try_into().map_err(Error::map("SOURCE_RANGES"))?,
+            clients: hash(&dir, "CLIENTS")?,
             services: mapped(&dir, "SERVICES")?,
             endpoints: mapped(&dir, "ENDPOINTS")?,
             states: mapped(&dir, "ENDPOINT_STATE")?,
             counters: mapped(&dir, "COUNTERS")?,
             totals: mapped(&dir, "TOTALS")?,
-            frontends_room: MapInfo::from_pin(dir.join("FRONTENDS"))
-                .map_err(Error::map("FRONTENDS"))?
-                .max_entries(),
+            frontends_room: room(&dir, "FRONTENDS")?,
+            source_ranges_room: room(&dir, "SOURCE_RANGES")?,
         })
     }
 
@@ -143,6 +151,11 @@ impl Tables {
         self.frontends_room
     }
 
+    /// How many entries SOURCE_RANGES has room for.
+    pub fn source_ranges_room(&self) -> u32 {
+        self.source_ranges_room
+    }
+
     /// Connections and refusals of the Service at `index`, over all shards.
     pub fn counted(&self, index: u32) -> ServiceCounters {
         let mut sum = ServiceCounters::default();
@@ -155,6 +168,10 @@ impl Tables {
         }
         sum
     }
+}
+
+fn room(dir: &Path, name: &'static str) -> Result<u32, Error> {
+    Ok(MapInfo::from_pin(dir.join(name)).map_err(Error::map(name))?.max_entries())
 }
 
 fn pinned(dir: &Path, name: &'static str) -> Result<Map, Error> {
@@ -195,8 +212,8 @@ impl proxy_common::Tables for Tables {
         })
     }
 
-    fn affinity_policy(&self, service: u32) -> Option<(u32, u16)> {
-        self.services.load(service).map(|record| (record.affinity_seconds, record.generation))
+    fn policy(&self, service: u32) -> Option<Policy> {
+        self.services.load(service).map(|record| record.policy())
     }
 
     fn endpoint(&self, slot: u32) -> Option<Endpoint> {
@@ -214,4 +231,13 @@ impl proxy_common::Tables for Tables {
     fn remember(&self, _: &AffinityKey, _: &Affinity) {}
 
     fn refresh(&self, _: &AffinityKey, _: u64) {}
+
+    fn admits(&self, service: u32, set: u16, source: &Address) -> bool {
+        let key = Key::new(SourceKey::ALL_BITS, SourceKey::new(service, set, *source));
+        self.source_ranges.get(&key, 0).is_ok()
+    }
+
+    fn client(&self, cookie: u64) -> Option<ClientAddresses> {
+        self.clients.get(&cookie, 0).ok().filter(|found| found.is_of(cookie))
+    }
 }

@@ -7,7 +7,6 @@
 //! Nothing here decides where traffic goes: that is the plan's job.
 
 mod address;
-mod cidr;
 mod endpoint_slice;
 mod event;
 mod flaw;
@@ -17,6 +16,7 @@ mod packed;
 mod port;
 mod service;
 mod service_fields;
+mod source_ranges;
 mod store;
 pub mod wire;
 
@@ -26,5 +26,6 @@ pub use flaw::{Flaw, Flaws};
 pub use name::{Kind, ObjectKey, ObjectName};
 pub use node::Node;
 pub use packed::Packed;
-pub use service::{Listed, Restricted, Service, ServicePort, TrafficPolicy};
+pub use service::{Listed, Service, ServicePort, TrafficPolicy};
+pub use source_ranges::SourceRanges;
 pub use store::{Store, Touched};

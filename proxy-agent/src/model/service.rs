@@ -4,7 +4,7 @@ use proxy_common::{Address, Protocol};
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
-use super::{Flaw, Flaws, ObjectName, cidr, service_fields as fields, wire};
+use super::{Flaw, Flaws, ObjectName, SourceRanges, service_fields as fields, wire};
 
 /// Presence of this label hands a Service to another proxy (IN-1).
 const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
@@ -33,8 +33,8 @@ pub struct Service {
     pub health_check_node_port: Option<u16>,
     /// Seconds of ClientIP affinity, 0 for none (ST-2).
     pub affinity_seconds: u32,
-    /// Families whose LoadBalancer IPs are for some clients only (ST-1).
-    pub restricted: Restricted,
+    /// `spec.loadBalancerSourceRanges`: who may use the LoadBalancer IPs (ST-1).
+    pub source_ranges: Option<Box<SourceRanges>>,
     /// Fields that could not be used.
     pub flaws: Box<[Flaw]>,
 }
@@ -73,15 +73,6 @@ pub enum TrafficPolicy {
     Local,
 }
 
-/// Families that `spec.loadBalancerSourceRanges` really restricts.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
-pub struct Restricted {
-    /// IPv4.
-    pub v4: bool,
-    /// IPv6.
-    pub v6: bool,
-}
-
 impl Service {
     /// Checks and keeps what matters. Nothing for a Service that is none of a node's business: one that
     /// another proxy serves (IN-1), a headless one, and an `ExternalName` (IN-2).
@@ -102,13 +93,6 @@ impl Service {
             Box::default()
         };
         let ranges = spec.load_balancer_source_ranges.as_deref().unwrap_or_default();
-        let (restricted, unreadable) = cidr::restricted(ranges);
-        for index in unreadable {
-            flaws.add(
-                || format!("spec.loadBalancerSourceRanges[{index}]"),
-                || format!("`{}` is not a range of addresses; write one such as 10.0.0.0/8", ranges[index]),
-            );
-        }
         Some(Self {
             name: ObjectName::new(namespace, name),
             created: metadata.creation_timestamp.map_or(i64::MAX, |time| time.0.as_second()),
@@ -128,7 +112,7 @@ impl Service {
             ),
             health_check_node_port: fields::health_check_node_port(&spec, &mut flaws),
             affinity_seconds: fields::affinity_seconds(&spec, &mut flaws),
-            restricted,
+            source_ranges: SourceRanges::read(ranges, &mut flaws),
             flaws: flaws.finish(),
         })
     }

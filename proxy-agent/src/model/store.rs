@@ -60,10 +60,14 @@ impl Store {
         match object {
             Object::Service(service) => {
                 let packed = Packed::new(&service);
-                if let Some(known) = self.services.get(&service.name)
-                    && known.service.as_ref() == Some(&packed)
+                if let Some(known) = self.services.get_mut(&service.name)
+                    && known.service.is_some()
                 {
-                    return Touched::Nothing;
+                    if known.service.as_ref() == Some(&packed) {
+                        return Touched::Nothing;
+                    }
+                    known.service = Some(packed);
+                    return Touched::service(service.name);
                 }
                 // Under the name that came with the Service: who else keeps it keeps the same allocation.
                 let slices = self.services.remove(&service.name).unwrap_or_default().slices;

@@ -26,8 +26,8 @@ pub(super) fn keep_open(
                        check the API server's EndpointSlice";
         return (None, Some(Flaw::new("endpoints", message)));
     };
-    let ServicePlan { id, frontends, affinity_seconds, .. } = plan;
-    let kept = ServicePlan { id, frontends, affinity_seconds, ..last.clone() };
+    let ServicePlan { id, frontends, sources, affinity_seconds, .. } = plan;
+    let kept = ServicePlan { id, frontends, sources, affinity_seconds, ..last.clone() };
     let message = "no usable endpoint, so the last known ones are kept; check the API server's EndpointSlice";
     (Some(kept), Some(Flaw::new("endpoints", message)))
 }

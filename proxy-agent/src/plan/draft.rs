@@ -4,6 +4,7 @@ use super::{
     Family, ServicePlan, ServicePortId,
     candidates::candidates,
     frontends::{self, Want},
+    sources::sources,
     targets::{Targets, targets},
     view::View,
 };
@@ -61,6 +62,7 @@ impl Draft<'_> {
                 family: *family,
             },
             frontends,
+            sources: sources(service, *family, view),
             affinity_seconds: service.affinity_seconds,
             backends,
             cluster,

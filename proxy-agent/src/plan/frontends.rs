@@ -2,7 +2,7 @@
 
 use proxy_common::{Address, FrontendKey, FrontendKind, Port};
 
-use super::{Family, view::View};
+use super::{Family, Sources, sources::sources, view::View};
 use crate::model::{Flaw, Listed, Service, ServicePort};
 
 /// A frontend that a Service port asks for.
@@ -55,7 +55,7 @@ pub(super) fn wants(service: &Service, port: &ServicePort, family: Family, view:
         .filter(|want| !is_own_address(want.key.address, view))
         .for_each(&mut add);
     of(&service.external_ips, FrontendKind::ExternalIp).into_iter().for_each(&mut add);
-    if !is_restricted(service, family) {
+    if withheld_because(service, family, view).is_none() {
         of(&service.load_balancer_ips, FrontendKind::LoadBalancer).into_iter().for_each(&mut add);
     }
     node_port(port, family).into_iter().for_each(&mut add);
@@ -89,15 +89,13 @@ fn is_own_address(address: Address, view: View<'_>) -> bool {
     view.own_addresses.contains(&address)
 }
 
-/// ST-1: LoadBalancer IPs that not everyone may use.
-fn is_restricted(service: &Service, family: Family) -> bool {
-    match family {
-        Family::V4 => service.restricted.v4,
-        Family::V6 => service.restricted.v6,
-    }
+/// ST-8: why LoadBalancer IPs that not everyone may use are not installed, if they are not. Nobody would be let
+/// in where clients are unknown; left alone, the traffic goes to the load balancer, which has the ranges too.
+fn withheld_because<'a>(service: &Service, family: Family, view: View<'a>) -> Option<&'a str> {
+    view.cannot_restrict.filter(|_| sources(service, family, view) != Sources::Everyone)
 }
 
-/// What a Service asks for and does not get, by rules of its own (PO-18, ST-1).
+/// What a Service asks for and does not get, by rules of its own (PO-18, ST-8).
 pub(super) fn withheld(service: &Service, view: View<'_>) -> Vec<Flaw> {
     let mut flaws = Vec::new();
     for ip in service.cluster_ips.iter().filter(|ip| is_own_address(ip.address, view)) {
@@ -110,14 +108,16 @@ pub(super) fn withheld(service: &Service, view: View<'_>) -> Vec<Flaw> {
             ),
         ));
     }
-    for family in families(service).filter(|family| is_restricted(service, *family)) {
+    for family in families(service) {
         let listed = service.load_balancer_ips.iter().find(|ip| is_of_family(ip.address, family));
-        if let Some(ip) = listed {
+        if let Some(ip) = listed
+            && let Some(why) = withheld_because(service, family, view)
+        {
             flaws.push(Flaw::new(
                 "spec.loadBalancerSourceRanges",
                 format!(
-                    "source ranges are not enforced yet, so {} is not short-cut on this node and goes to the \
-                     load balancer; remove the ranges if every client may use it",
+                    "who connects cannot be told here, so {} is not short-cut on this node and goes to the load \
+                     balancer: {why}",
                     ip.address
                 ),
             ));

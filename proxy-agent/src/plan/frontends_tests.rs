@@ -14,7 +14,10 @@ fn service(spec: Value, ingress: Value) -> Service {
 }
 
 fn all(service: &Service) -> Vec<String> {
-    let view = testing::view();
+    all_in(service, testing::view())
+}
+
+fn all_in(service: &Service, view: View<'_>) -> Vec<String> {
     let mut found = Vec::new();
     for port in &service.ports {
         for family in families(service) {
@@ -108,19 +111,26 @@ fn a_cluster_ip_that_is_the_nodes_own_is_left_alone() {
     assert!(withheld(&own, testing::view()).is_empty());
 }
 
-/// ST-1: a restricted family's LoadBalancer IPs are not installed, and said so; everything else is.
+/// ST-1, ST-8: where clients cannot be told, a restricted family's LoadBalancer IPs are not installed, and said
+/// so; everything else is.
 #[test]
-fn restricted_load_balancer_ips_are_withheld() {
+fn restricted_load_balancer_ips_are_withheld_where_clients_are_unknown() {
     let service = service(
         json!({"clusterIPs": ["10.0.0.1", "fd00::1"], "loadBalancerSourceRanges": ["198.51.100.0/24"],
                "externalIPs": ["192.0.2.1"], "ports": [{"port": 80, "nodePort": 30080}]}),
         json!([{"ip": "192.0.2.2"}, {"ip": "2001:db8::2"}]),
     );
-    let found = all(&service);
+    let everything = all(&service);
+    assert_eq!(everything.len(), 7, "{everything:?}");
+    assert!(withheld(&service, testing::view()).is_empty());
+
+    let view = View { cannot_restrict: Some("no eyes"), ..testing::view() };
+    let found = all_in(&service, view);
     assert!(!found.contains(&"LoadBalancer 192.0.2.2:80/TCP".to_owned()), "{found:?}");
     assert!(found.contains(&"LoadBalancer [2001:db8::2]:80/TCP".to_owned()), "{found:?}");
     assert_eq!(found.len(), 6, "{found:?}");
-    let flaws = withheld(&service, testing::view());
+    let flaws = withheld(&service, view);
     assert_eq!(flaws.len(), 1);
     assert_eq!(&*flaws[0].field, "spec.loadBalancerSourceRanges");
+    assert!(flaws[0].message.contains("no eyes"), "{flaws:?}");
 }

@@ -4,7 +4,7 @@
 
 use std::{fmt, ops::Range};
 
-use proxy_common::{Address, AddressBits, FrontendKey, FrontendKind, Port, Protocol, Reason};
+use proxy_common::{Address, AddressBits, FrontendKey, FrontendKind, Port, Protocol, Reason, SourceRange};
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
@@ -64,6 +64,16 @@ pub enum Target {
     Refuse(Reason),
 }
 
+/// Who may use the LoadBalancer IPs (ST-1).
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub enum Sources {
+    /// Everyone.
+    #[default]
+    Everyone,
+    /// Whoever is in one of these ranges, sorted; nobody if there is none.
+    Only(Box<[SourceRange]>),
+}
+
 /// Everything that one Service port needs installed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ServicePlan {
@@ -71,6 +81,8 @@ pub struct ServicePlan {
     pub id: ServicePortId,
     /// The addresses that lead here, sorted. Never empty, and no other plan has the same key.
     pub frontends: Vec<(FrontendKey, FrontendKind)>,
+    /// Who may use those of them that are LoadBalancer IPs.
+    pub sources: Sources,
     /// Seconds of ClientIP affinity, 0 for none.
     pub affinity_seconds: u32,
     /// All endpoints that are usable by some target or still serving, each once. Two different sets
@@ -83,6 +95,14 @@ pub struct ServicePlan {
     pub inside: Target,
     /// For clients outside of this node that use an external frontend (externalTrafficPolicy).
     pub outside: Target,
+}
+
+impl ServicePlan {
+    /// The LoadBalancer IPs among the frontends.
+    pub fn load_balancer_ips(&self) -> impl Iterator<Item = Address> {
+        let is_vip = |(_, kind): &&(FrontendKey, FrontendKind)| *kind == FrontendKind::LoadBalancer;
+        self.frontends.iter().filter(is_vip).map(|(key, _)| key.address)
+    }
 }
 
 /// A difference between two plans.

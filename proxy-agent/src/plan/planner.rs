@@ -49,6 +49,8 @@ pub struct Planner {
     recalled: HashMap<ServicePortId, ServicePlan>,
     /// Which of its addresses the node answers NodePorts on (CF-8).
     node_port_addresses: NodePortAddresses,
+    /// Why LoadBalancer IPs that are not for everyone cannot be served, if they cannot (ST-8).
+    cannot_restrict: Option<&'static str>,
     /// What load balancers ask about, by Service (HE-3).
     health_checks: BTreeMap<ObjectName, Vec<HealthCheckCount>>,
     /// Whether the node was seen and is not leaving (HE-1). A Node that is deleted changes nothing.
@@ -93,6 +95,7 @@ impl Planner {
             problems: Problems::default(),
             recalled: HashMap::new(),
             node_port_addresses: NodePortAddresses::default(),
+            cannot_restrict: None,
             health_checks: BTreeMap::new(),
             node_eligible: false,
             tally: Tally::default(),
@@ -103,6 +106,12 @@ impl Planner {
     /// Tells which of its addresses the node answers NodePorts on (CF-8). Before anything else.
     pub fn set_node_port_addresses(&mut self, chosen: NodePortAddresses) {
         self.node_port_addresses = chosen;
+    }
+
+    /// Tells why clients cannot be told from each other here, if they cannot: LoadBalancer IPs that are not for
+    /// everyone are then left to the load balancer (ST-8). Before anything else.
+    pub fn set_cannot_restrict(&mut self, why: Option<&'static str>) {
+        self.cannot_restrict = why;
     }
 
     /// Whether load balancers may send new connections to the node (HE-1).
@@ -302,6 +311,11 @@ impl Planner {
             node: &self.node_name,
             zone: self.store.node().and_then(|node| node.zone.as_deref()),
             own_addresses: &self.own_addresses,
+            addresses: match self.store.node() {
+                Some(node) if !node.addresses.is_empty() => &node.addresses,
+                _ => &self.local_addresses,
+            },
+            cannot_restrict: self.cannot_restrict,
         }
     }
 

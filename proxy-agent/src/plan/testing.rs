@@ -12,7 +12,11 @@ use crate::model::{Conditions, EndpointSlice, Service, wire};
 pub(super) fn view() -> View<'static> {
     static OWN: LazyLock<HashSet<Address>> =
         LazyLock::new(|| HashSet::from([Address::from_v4([192, 168, 0, 1])]));
-    View { node: "n1", zone: Some("a"), own_addresses: &OWN }
+    static ADDRESSES: LazyLock<[Address; 3]> = LazyLock::new(|| {
+        ["192.168.0.1", "192.168.0.2", "fd00:168::1"]
+            .map(|text| text.parse::<std::net::IpAddr>().expect("an address").into())
+    });
+    View { node: "n1", zone: Some("a"), own_addresses: &OWN, addresses: &*ADDRESSES, cannot_restrict: None }
 }
 
 /// The Service `default/web`.

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 
 use proxy_common::Address;
 
+use super::Family;
+
 /// The node's own point of view.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct View<'a> {
@@ -13,4 +15,16 @@ pub(super) struct View<'a> {
     pub(super) zone: Option<&'a str>,
     /// Addresses that are the node's own (PO-18).
     pub(super) own_addresses: &'a HashSet<Address>,
+    /// Its addresses, the most important one first.
+    pub(super) addresses: &'a [Address],
+    /// Why LoadBalancer IPs that are not for everyone cannot be served here, if they cannot (ST-8).
+    pub(super) cannot_restrict: Option<&'a str>,
+}
+
+impl View<'_> {
+    /// The address of a family that stands for the node.
+    pub(super) fn primary(&self, family: Family) -> Option<Address> {
+        let mut found = self.addresses.iter().filter(|address| address.is_v4() == (family == Family::V4));
+        found.next().copied()
+    }
 }

@@ -5,12 +5,13 @@ use std::{
     net::{TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
 
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::Kind;
+use crate::model::{Event, Kind};
 
 /// Answers lists with one object of each kind, and each first watch with one change.
 struct Double {
@@ -138,17 +139,4 @@ async fn everything_is_listed_before_synced_and_then_followed() {
 async fn an_address_that_is_none_is_named() {
     let error = connect(Some("not an address"), None, None).await.err().expect("no client");
     assert!(error.to_string().contains("not an address"), "{error}");
-}
-
-#[test]
-fn trouble_is_said_once_and_taken_back() {
-    let mut trouble = Trouble::new("Service");
-    assert_eq!(trouble.passed(), None);
-    let Some(Event::Found { origin, flaws }) = trouble.came(&watcher::Error::NoResourceVersion) else {
-        panic!("nothing was said");
-    };
-    assert_eq!((origin.as_str(), flaws.len()), ("watch of Services", 1));
-    assert_eq!(trouble.came(&watcher::Error::NoResourceVersion), None);
-    assert_eq!(trouble.passed(), Some(Event::Found { origin, flaws: Vec::new() }));
-    assert_eq!(trouble.passed(), None);
 }

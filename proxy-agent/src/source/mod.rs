@@ -7,13 +7,19 @@
 pub mod kube;
 pub mod manifests;
 
+mod backoff;
 mod catalog;
 mod client;
+mod course;
 mod dial;
 mod directory;
 mod documents;
+mod failure;
+mod follow;
 mod relist;
+mod request;
 mod start_gate;
+mod trouble;
 
 pub use crate::model::{Event, Object};
 

@@ -3,8 +3,6 @@
 
 use std::collections::HashMap;
 
-use ::kube::runtime::watcher;
-
 use crate::model::{
     EndpointSlice, Event, Kind, Node, Object, ObjectKey, ObjectName, Service,
     wire::{self},
@@ -62,100 +60,96 @@ pub(super) struct Relist {
     list: u64,
 }
 
-/// What a step gives.
-#[derive(PartialEq, Default, Debug)]
-pub(super) struct Step {
-    /// Changes.
-    pub(super) events: Vec<Event>,
-    /// Whether a list is complete with this.
-    pub(super) complete: bool,
-}
-
 impl Relist {
-    /// Takes in what a watcher says. A list that starts before the one before it ended starts the marking
-    /// over.
-    pub(super) fn step<W: Watched>(&mut self, event: watcher::Event<W>) -> Step {
-        match event {
-            watcher::Event::Init => {
-                self.list += 1;
-                Step::default()
-            }
-            watcher::Event::InitApply(object) | watcher::Event::Apply(object) => self.apply(object),
-            watcher::Event::Delete(object) => self.delete::<W>(object.key().name),
-            watcher::Event::InitDone => self.sweep::<W>(),
-        }
+    /// A list starts. One that starts before the one before it ended starts the marking over.
+    pub(super) const fn start(&mut self) {
+        self.list += 1;
     }
 
-    fn apply<W: Watched>(&mut self, object: W) -> Step {
+    /// An object is there, or is now like this.
+    pub(super) fn apply<W: Watched>(&mut self, object: W) -> Option<Event> {
         let name = object.key().name;
-        match object.read() {
-            Some(object) => {
-                self.seen.insert(name, self.list);
-                Step { events: vec![Event::Upsert(object)], complete: false }
-            }
-            None => self.delete::<W>(name),
-        }
+        let Some(object) = object.read() else { return self.delete::<W>(name) };
+        // The object's own name, so that all tables share one.
+        self.seen.insert(object.key().name, self.list);
+        Some(Event::Upsert(object))
     }
 
-    fn delete<W: Watched>(&mut self, name: ObjectName) -> Step {
+    /// An object is gone.
+    pub(super) fn delete<W: Watched>(&mut self, name: ObjectName) -> Option<Event> {
         let known = self.seen.remove(&name).is_some();
-        let gone = known && W::FORGET;
-        let events = gone.then(|| Event::Delete(ObjectKey::new(W::KIND, name))).into_iter().collect();
-        Step { events, complete: false }
+        (known && W::FORGET).then(|| Event::Delete(ObjectKey::new(W::KIND, name)))
     }
 
-    fn sweep<W: Watched>(&mut self) -> Step {
+    /// A list is complete: what was not on it is gone.
+    pub(super) fn sweep<W: Watched>(&mut self) -> Vec<Event> {
         let list = self.list;
         let gone = self.seen.extract_if(|_, seen| *seen != list);
-        let mut events: Vec<Event> =
-            gone.map(|(name, _)| Event::Delete(ObjectKey::new(W::KIND, name))).collect();
-        if !W::FORGET {
-            events.clear();
-        }
-        Step { events, complete: true }
+        let gone = gone.map(|(name, _)| Event::Delete(ObjectKey::new(W::KIND, name)));
+        // All of them are taken out, forgotten or not.
+        let gone: Vec<Event> = gone.collect();
+        if W::FORGET { gone } else { Vec::new() }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
 
     use super::*;
+
+    /// What a list or watch says.
+    enum Said<W> {
+        Init,
+        Apply(W),
+        Delete(W),
+        InitDone,
+    }
+
+    use Said::{Apply, Delete, Init, InitDone};
 
     fn service(name: &str, ip: &str) -> wire::Service {
         let metadata = json!({"name": name, "namespace": "default"});
         serde_json::from_value(json!({"metadata": metadata, "spec": {"clusterIP": ip}})).expect("a Service")
     }
 
-    /// Runs a recorded watch; each step is written as `+name` or `-name`, `.` for a complete list.
-    fn run<W: Watched>(events: Vec<watcher::Event<W>>) -> Vec<String> {
+    /// Runs a recorded watch; what comes out is written as `+name` or `-name`, `.` for a complete list.
+    fn run<W: Watched>(said: Vec<Said<W>>) -> Vec<String> {
         let mut relist = Relist::default();
-        let mut said = Vec::new();
-        for event in events {
-            let Step { mut events, complete } = relist.step(event);
+        let mut written = Vec::new();
+        for said in said {
+            let complete = matches!(said, InitDone);
+            let mut events: Vec<Event> = match said {
+                Init => {
+                    relist.start();
+                    Vec::new()
+                }
+                Apply(object) => relist.apply(object).into_iter().collect(),
+                Delete(object) => relist.delete::<W>(object.key().name).into_iter().collect(),
+                InitDone => relist.sweep::<W>(),
+            };
             events.sort_by_key(|event| format!("{event:?}"));
-            said.extend(events.iter().map(|event| match event {
+            written.extend(events.iter().map(|event| match event {
                 Event::Upsert(object) => format!("+{}", object.key().name.name()),
                 Event::Delete(key) => format!("-{}", key.name.name()),
                 other => panic!("unexpected {other:?}"),
             }));
-            said.extend(complete.then(|| ".".to_owned()));
+            written.extend(complete.then(|| ".".to_owned()));
         }
-        said
+        written
     }
 
     #[test]
     fn a_list_that_is_taken_again_is_a_difference() {
         let said = run(vec![
             Init,
-            InitApply(service("a", "10.0.0.1")),
-            InitApply(service("b", "10.0.0.2")),
+            Apply(service("a", "10.0.0.1")),
+            Apply(service("b", "10.0.0.2")),
             InitDone,
             Apply(service("c", "10.0.0.3")),
             Delete(service("a", "10.0.0.1")),
             Init,
-            InitApply(service("b", "10.0.0.2")),
+            Apply(service("b", "10.0.0.2")),
             InitDone,
         ]);
         assert_eq!(said, ["+a", "+b", ".", "+c", "-a", "+b", "-c", "."]);
@@ -165,13 +159,13 @@ mod tests {
     fn a_list_that_is_cut_short_deletes_nothing() {
         let said = run(vec![
             Init,
-            InitApply(service("a", "10.0.0.1")),
-            InitApply(service("b", "10.0.0.2")),
+            Apply(service("a", "10.0.0.1")),
+            Apply(service("b", "10.0.0.2")),
             InitDone,
             Init,
-            InitApply(service("a", "10.0.0.1")),
+            Apply(service("a", "10.0.0.1")),
             Init,
-            InitApply(service("b", "10.0.0.2")),
+            Apply(service("b", "10.0.0.2")),
             InitDone,
         ]);
         assert_eq!(said, ["+a", "+b", ".", "+a", "+b", "-a", "."]);
@@ -182,8 +176,8 @@ mod tests {
     fn what_is_none_of_our_business_any_more_is_deleted() {
         let said = run(vec![
             Init,
-            InitApply(service("a", "10.0.0.1")),
-            InitApply(service("b", "None")),
+            Apply(service("a", "10.0.0.1")),
+            Apply(service("b", "None")),
             InitDone,
             Apply(service("a", "None")),
             Delete(service("b", "None")),
@@ -195,7 +189,7 @@ mod tests {
     #[test]
     fn the_last_known_node_is_kept() {
         let node = || wire::Node::default();
-        assert_eq!(run(vec![Init, InitApply(node()), InitDone, Delete(node())]), ["+", "."]);
-        assert_eq!(run(vec![Init, InitApply(node()), InitDone, Init, InitDone]), ["+", ".", "."]);
+        assert_eq!(run(vec![Init, Apply(node()), InitDone, Delete(node())]), ["+", "."]);
+        assert_eq!(run(vec![Init, Apply(node()), InitDone, Init, InitDone]), ["+", ".", "."]);
     }
 }

@@ -5,7 +5,7 @@ use aya_ebpf::{
     helpers::{bpf_get_netns_cookie, bpf_set_retval},
     programs::SockAddrContext,
 };
-use proxy_common::{Address, Client, FrontendKey, Port, Protocol, Scope};
+use proxy_common::{Address, Client, FrontendKey, Port, Protocol, Scope, Tables};
 
 use crate::config;
 
@@ -158,5 +158,39 @@ impl Client for SocketClient<'_> {
     #[inline(always)]
     fn scope(&self) -> Scope {
         Scope::Inside
+    }
+
+    #[inline(always)]
+    fn source(&self, tables: &impl Tables, destination: &Address) -> Option<Address> {
+        let bound = bound_address(self.0, destination);
+        if !bound.is_unspecified() {
+            return Some(bound);
+        }
+        // SAFETY: the helper takes the program's own context.
+        let cookie = unsafe { bpf_get_netns_cookie(self.0.as_ptr()) };
+        tables.client(cookie)?.for_destination(destination)
+    }
+}
+
+/// The address that a socket is bound to, in the family of `destination`; the "any" address where it is not.
+#[inline(always)]
+fn bound_address(ctx: &SockAddrContext, destination: &Address) -> Address {
+    // SAFETY: as in `is_connected`.
+    unsafe {
+        let socket = (&raw const (*ctx.sock_addr).__bindgen_anon_1.sk).read_volatile();
+        if socket.is_null() {
+            return Address::ANY_V6;
+        }
+        if destination.is_v4() {
+            let v4 = (&raw const (*socket).src_ip4).read_volatile();
+            return Address::from_words([0, 0, 0xffff_u32.to_be(), v4]);
+        }
+        let words = (&raw const (*socket).src_ip6).cast::<u32>();
+        Address::from_words([
+            words.read_volatile(),
+            words.add(1).read_volatile(),
+            words.add(2).read_volatile(),
+            words.add(3).read_volatile(),
+        ])
     }
 }

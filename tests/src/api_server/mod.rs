@@ -3,32 +3,35 @@
 //! It answers what kube clients ask, by the rules of the real one: pages of one snapshot, label and field
 //! selectors (an object that a selector no longer matches is DELETED for that watch), watches that resume at a
 //! version, bookmarks, and 410 where the history has been forgotten. What it does not know it answers with 400,
-//! so that a test cannot pass by asking for something else. Objects are ordinary JSON; nothing is validated.
+//! so that a test cannot pass by asking for something else. Objects are ordinary JSON; nothing is validated. It does
+//! wrong ([`Fault`], [`Slip`]) what it is told to.
 //!
 //! What never happens: it never answers outside of the network namespace it was started in.
 
+mod faults;
 mod journal;
+mod pages;
 mod respond;
 mod selector;
 mod serve;
 mod store;
+mod telling;
 mod watching;
 
+pub use faults::{FOR_EVER, Fault, Of, Slip};
 pub use journal::{Asked, Recorded};
 pub use respond::Body;
 pub use serve::ApiServer;
 pub use store::Kind;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hyper::body::Bytes;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use faults::Faults;
 use journal::Journal;
+use pages::Pages;
 use store::Store;
 
 /// What the server holds; every clone is the same server. Usable without a network: see [`Objects::respond`].
@@ -40,8 +43,8 @@ struct Shared {
     store: Mutex<Store>,
     /// The version of the last change; who watches waits for it to move.
     version: watch::Sender<u64>,
-    /// What is left of lists that are being read page by page, by their `continue`.
-    pages: Mutex<HashMap<u64, Vec<Bytes>>>,
+    pages: Mutex<Pages>,
+    faults: Mutex<Faults>,
     journal: Mutex<Journal>,
 }
 
@@ -49,8 +52,13 @@ impl Default for Objects {
     fn default() -> Self {
         let store = Store::default();
         let version = watch::Sender::new(store.version());
-        let (store, pages, journal) = (Mutex::new(store), Mutex::default(), Mutex::default());
-        Self(Arc::new(Shared { store, version, pages, journal }))
+        Self(Arc::new(Shared {
+            store: Mutex::new(store),
+            version,
+            pages: Mutex::default(),
+            faults: Mutex::default(),
+            journal: Mutex::default(),
+        }))
     }
 }
 
@@ -65,9 +73,11 @@ impl Objects {
         self.change(|store| store.delete(kind, namespace, name));
     }
 
-    /// Forgets the history: a watch from an older version than now's gets 410.
+    /// Forgets the history, and where lists were: a watch from an older version than now's gets 410, and so does a
+    /// later page.
     pub fn compact(&self) {
         locked(&self.0.store).compact();
+        locked(&self.0.pages).clear();
     }
 
     /// The `resourceVersion` of the last change.

@@ -1,26 +1,29 @@
 //! Requests and answers: a page of a list, a watch, or a written event.
 
-use std::{collections::HashMap, time::Instant};
+use std::{collections::HashMap, io, time::Instant};
 
 use http_body_util::{BodyExt as _, Full, combinators::BoxBody};
 use hyper::{Method, Request, Response, StatusCode, body::Bytes};
 use serde_json::{Value, json};
 
 use super::{
-    Asked, Kind, Objects, Recorded, locked,
+    Asked, Fault, Kind, Objects, Of, Recorded, faults, locked,
     selector::Selector,
+    store::Store,
     watching::{self, Watch},
 };
 
 /// The body of an answer. An error ends the connection where it is.
-pub type Body = BoxBody<Bytes, std::io::Error>;
+pub type Body = BoxBody<Bytes, io::Error>;
 
 /// How many objects a page holds if the request does not say.
 const PAGE: usize = usize::MAX;
 
 impl Objects {
     /// Answers one request: the whole server, without a network.
-    pub async fn respond<B>(&self, request: Request<B>) -> Response<Body>
+    ///
+    /// An error is a connection that breaks without an answer.
+    pub async fn respond<B>(&self, request: Request<B>) -> io::Result<Response<Body>>
     where
         B: hyper::body::Body<Error: std::fmt::Debug>,
     {
@@ -32,52 +35,73 @@ impl Objects {
         let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.path() == everywhere) else {
             if path.ends_with("/events") || path.contains("/events/") {
                 let body = body.collect().await.expect("the request's body").to_bytes();
-                return self.record(&head.method, path, &body);
+                return Ok(self.record(&head.method, path, &body));
             }
-            return status(StatusCode::NOT_FOUND, "NotFound", &format!("the double has no {path}"));
+            return Ok(status(StatusCode::NOT_FOUND, "NotFound", &format!("the double has no {path}")));
         };
         if head.method != Method::GET {
-            return status(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "the double only reads these");
+            let message = "the double only reads these";
+            return Ok(status(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message));
         }
         let query = match Query::read(&query) {
             Ok(query) => Query { selector: query.selector.within(within), ..query },
-            Err(message) => return status(StatusCode::BAD_REQUEST, "BadRequest", &message),
+            Err(message) => return Ok(status(StatusCode::BAD_REQUEST, "BadRequest", &message)),
         };
-        let answer = if query.watch { self.watch(kind, &query) } else { self.page(kind, &query) };
+        let of = match &query {
+            Query { watch: true, .. } => Of::Watches,
+            Query { token: Some(_), .. } => Of::LaterPages,
+            Query { .. } => Of::Lists,
+        };
+        let fault = self.draw(of, kind);
+        let answer = if query.watch {
+            self.watch(kind, &query)
+        } else {
+            self.page(kind, &query, fault == Some(Fault::Lag))
+        };
         let bytes = if query.watch { 0 } else { hyper::body::Body::size_hint(answer.body()).lower() };
         locked(&self.0.journal).asked.push(Asked {
             kind,
             watch: query.watch,
             version: query.version,
-            status: answer.status().as_u16(),
+            status: match fault {
+                Some(Fault::Status(code)) => code,
+                Some(Fault::Refuse | Fault::Silence) => 0,
+                _ => answer.status().as_u16(),
+            },
             bytes: bytes.try_into().unwrap_or(usize::MAX),
             at: Instant::now(),
         });
-        answer
+        match fault {
+            Some(fault) => faults::spoil(fault, of, answer).await,
+            None => Ok(answer),
+        }
     }
 
-    fn page(&self, kind: Kind, query: &Query) -> Response<Body> {
+    fn page(&self, kind: Kind, query: &Query, lags: bool) -> Response<Body> {
+        // `<version>-<number of the list>-<objects so far>`
+        let token: Option<Vec<u64>> =
+            query.token.as_ref().map(|token| token.split('-').filter_map(|part| part.parse().ok()).collect());
         let mut pages = locked(&self.0.pages);
-        let (version, mut items) = if let Some(token) = &query.token {
-            let version: Option<u64> = token.split('-').next().and_then(|version| version.parse().ok());
-            let number = token.split('-').nth(1).and_then(|number| number.parse().ok());
-            let rest = number.and_then(|number: u64| pages.remove(&number));
-            match (version, rest) {
-                (Some(version), Some(items)) => (version, items),
-                _ => return gone("the provided continue parameter is too old"),
+        let (version, number, start, items) = match token.as_deref() {
+            None => {
+                let frozen = if lags { self.frozen() } else { None };
+                let list = |store: &Store| (store.version(), store.list(kind, &query.selector));
+                let (version, items) = frozen.as_ref().map_or_else(|| list(&locked(&self.0.store)), list);
+                (version, pages.keep(items.into()), 0, pages.newest())
             }
-        } else {
-            let store = locked(&self.0.store);
-            (store.version(), store.list(kind, &query.selector))
+            Some(&[version, number, start]) => match pages.of(number) {
+                Some(items) => (version, number, usize::try_from(start).unwrap_or(usize::MAX), items),
+                None => return gone("the provided continue parameter is too old"),
+            },
+            Some(_) => {
+                return status(StatusCode::BAD_REQUEST, "BadRequest", "not a continue token of the double");
+            }
         };
-        let rest = items.split_off(query.limit.min(items.len()));
-        let mut token = None;
-        if !rest.is_empty() {
-            let number = pages.keys().max().map_or(0, |last| last + 1);
-            token = Some((format!("{version}-{number}"), rest.len()));
-            pages.insert(number, rest);
-        }
-        answer(StatusCode::OK, full(list(kind, version, &items, token)))
+        let start = start.min(items.len());
+        let end = start.saturating_add(query.limit).min(items.len());
+        let left = items.len() - end;
+        let token = (left > 0).then(|| (format!("{version}-{number}-{end}"), left));
+        answer(StatusCode::OK, full(list(kind, version, &items[start..end], token)))
     }
 
     /// Every page of a list of this kind, as a client with this limit and without selectors gets them.

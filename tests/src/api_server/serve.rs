@@ -1,7 +1,6 @@
 //! The double on a socket, with a thread of its own.
 
 use std::{
-    convert::Infallible,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     ops::Deref,
     thread::JoinHandle,
@@ -106,7 +105,7 @@ async fn accept(listener: TcpListener, objects: Objects) {
         tokio::spawn(async move {
             let service = service_fn(|request| {
                 let objects = objects.clone();
-                async move { Ok::<_, Infallible>(objects.respond(request).await) }
+                async move { objects.respond(request).await }
             });
             // An error is a client that went away, or a body that was to break off.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;

@@ -90,7 +90,7 @@ impl Change {
 }
 
 /// All objects, and their changes since the history was last forgotten.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Store {
     version: u64,
     objects: BTreeMap<(Kind, String, String), Arc<Stored>>,

@@ -7,7 +7,11 @@ use hyper::body::Bytes;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Body, Kind, Objects, locked, selector::Selector};
+use super::{
+    Body, Kind, Objects, locked,
+    selector::Selector,
+    telling::{End, Teller},
+};
 
 /// How often a client hears from a watch that has nothing to say, if it asked for bookmarks.
 const BOOKMARK: Duration = Duration::from_mins(1);
@@ -32,6 +36,8 @@ pub(super) fn start(objects: Objects, watch: Watch) -> Body {
         let until = Instant::now() + Duration::from_secs(watch.seconds.unwrap_or(LONGEST));
         let mut version = objects.0.version.subscribe();
         let mut told = watch.from;
+        let mut teller = Teller::default();
+        let cuts = locked(&objects.0.faults).cuts;
         let mut bookmark = Instant::now() + BOOKMARK;
         loop {
             // Marked as seen before the history is read: what comes in between is seen twice, not never.
@@ -45,23 +51,36 @@ pub(super) fn start(objects: Objects, watch: Watch) -> Body {
                 let _ = sender.send_data(expired()).await;
                 return;
             };
-            let mut lines = Vec::new();
+            let mut end = (locked(&objects.0.faults).cuts != cuts).then_some(End::Broken);
             for change in &changes {
+                if end.is_some() {
+                    break;
+                }
                 if let Some((event, object)) = change.seen_by(watch.kind, &watch.selector) {
-                    lines.extend_from_slice(format!(r#"{{"type":"{event}","object":"#).as_bytes());
-                    lines.extend_from_slice(&object);
-                    lines.extend_from_slice(b"}\n");
+                    let mut line = format!(r#"{{"type":"{event}","object":"#).into_bytes();
+                    line.extend_from_slice(&object);
+                    line.extend_from_slice(b"}\n");
+                    let slip = locked(&objects.0.faults).line();
+                    end = teller.tell(watch.kind, change.version, &line, slip);
                 }
             }
             told = now;
+            let lines = teller.take();
             if !lines.is_empty() && sender.send_data(lines.into()).await.is_err() {
                 return;
+            }
+            match end {
+                None => {}
+                Some(End::Whole) => return,
+                Some(End::Broken) => return sender.abort(std::io::ErrorKind::ConnectionReset.into()),
+                Some(End::Never) => return std::future::pending().await,
             }
             tokio::select! {
                 changed = version.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep_until(bookmark), if watch.bookmarks => {
                     bookmark = Instant::now() + BOOKMARK;
-                    if sender.send_data(bookmark_at(watch.kind, told)).await.is_err() {
+                    teller.tell_bookmark(&bookmark_at(watch.kind, told));
+                    if sender.send_data(teller.take().into()).await.is_err() {
                         return;
                     }
                 }

@@ -13,6 +13,7 @@ pub struct Service {
     ports: Vec<Port>,
     external_ips: Vec<IpAddr>,
     ingress: Vec<(IpAddr, &'static str)>,
+    source_ranges: Vec<String>,
     affinity_seconds: Option<u32>,
     internal_local: bool,
     external_local: bool,
@@ -37,6 +38,7 @@ impl Service {
             ports: Vec::new(),
             external_ips: Vec::new(),
             ingress: Vec::new(),
+            source_ranges: Vec::new(),
             affinity_seconds: None,
             internal_local: false,
             external_local: false,
@@ -70,6 +72,13 @@ impl Service {
     pub fn load_balancer(mut self, address: impl Into<IpAddr>, ip_mode: &'static str) -> Self {
         self.kind = "LoadBalancer";
         self.ingress.push((address.into(), ip_mode));
+        self
+    }
+
+    /// `loadBalancerSourceRanges`, instead of those there were.
+    #[must_use]
+    pub fn source_ranges(mut self, ranges: &[&str]) -> Self {
+        self.source_ranges = ranges.iter().map(ToString::to_string).collect();
         self
     }
 
@@ -111,6 +120,10 @@ impl fmt::Display for Service {
         if !external_ips.is_empty() {
             writeln!(f, "  externalIPs:")?;
             external_ips.iter().try_for_each(|ip| writeln!(f, "  - \"{ip}\""))?;
+        }
+        if !self.source_ranges.is_empty() {
+            writeln!(f, "  loadBalancerSourceRanges:")?;
+            self.source_ranges.iter().try_for_each(|range| writeln!(f, "  - \"{range}\""))?;
         }
         if let Some(seconds) = self.affinity_seconds {
             writeln!(f, "  sessionAffinity: ClientIP\n  sessionAffinityConfig:")?;

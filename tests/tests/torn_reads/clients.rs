@@ -30,10 +30,12 @@ const KEPT: usize = 20;
 pub(crate) struct Outcome {
     /// Connections that led somewhere.
     pub(crate) connections: u64,
-    /// Connections that led to another Service's endpoint.
+    /// Connections that led to another Service's endpoint, or to one that was not allowed.
     pub(crate) misled: u64,
     /// Connections that failed although the Service was there.
     pub(crate) failed: u64,
+    /// Connections that were refused because no source range holds the clients, as it should be.
+    pub(crate) refused: u64,
     /// Connections that failed because the Service was not there at the moment, as it may be.
     pub(crate) absent: u64,
     /// Sockets that the agent closed before they were looked at, because their endpoint was gone.
@@ -88,6 +90,7 @@ impl Outcome {
         self.connections += other.connections;
         self.misled += other.misled;
         self.failed += other.failed;
+        self.refused += other.refused;
         self.absent += other.absent;
         self.closed += other.closed;
         self.words.extend(other.words);
@@ -104,7 +107,7 @@ impl Outcome {
             Ok(seen) => {
                 self.connections += 1;
                 let [10, 250 | 251, owner, _] = seen.octets() else { unreachable!("{vip:?} led to {seen}") };
-                if vip.owners().contains(&owner) {
+                if vip.owners().contains(&owner) && vip != Vip::Closed {
                     return;
                 }
                 self.misled += 1;
@@ -112,6 +115,10 @@ impl Outcome {
             }
             Err(_) if matches!(vip, Vip::Fleeting(_)) => {
                 self.absent += 1;
+                return;
+            }
+            Err(error) if vip == Vip::Closed && error.kind() == io::ErrorKind::ConnectionRefused => {
+                self.refused += 1;
                 return;
             }
             Err(error) => {
@@ -128,7 +135,8 @@ impl Outcome {
 fn draw(random: &mut Random) -> Vip {
     match random.below(16) {
         0 => Vip::Moving,
-        1..4 => Vip::Fleeting(random.below(FLEETING)),
+        1 => Vip::Closed,
+        2..4 => Vip::Fleeting(random.below(FLEETING)),
         // Half of the connections go to few Services, so that these are read while they are written.
         4..8 => Vip::Steady(random.below(4)),
         _ => Vip::Steady(random.below(STEADY)),

@@ -29,6 +29,8 @@ pub(crate) const STEADY: u8 = 64;
 pub(crate) const FLEETING: u8 = 16;
 /// An address that moves between two Services and belongs to one of them at any time, `10.99.0.1`.
 pub(crate) const MOVING: [u8; 2] = [200, 201];
+/// A Service whose source ranges change without ever holding the clients, `10.100.0.1`.
+pub(crate) const CLOSED: u8 = 202;
 
 /// The addresses that clients use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,6 +41,8 @@ pub(crate) enum Vip {
     Fleeting(u8),
     /// That moves.
     Moving,
+    /// That the clients may not use.
+    Closed,
 }
 
 impl Vip {
@@ -48,6 +52,7 @@ impl Vip {
             Self::Steady(number) => Ipv4Addr::new(10, 97, 0, number + 1),
             Self::Fleeting(number) => Ipv4Addr::new(10, 98, 0, number + 1),
             Self::Moving => Ipv4Addr::new(10, 99, 0, 1),
+            Self::Closed => Ipv4Addr::new(10, 100, 0, 1),
         }
     }
 
@@ -57,6 +62,7 @@ impl Vip {
             Self::Steady(number) => [number; 2],
             Self::Fleeting(number) => [STEADY + number; 2],
             Self::Moving => MOVING,
+            Self::Closed => [CLOSED; 2],
         }
     }
 }

@@ -52,7 +52,7 @@ fn no_client_is_misled_while_the_tables_are_rewritten() {
 
     println!(
         "{seconds} s: {rate} endpoint-set replacements a second, {} Services created, {} deleted, {} addresses moved; \
-         {} connections of {} clients: {} misled, {} failed; {} found a Service that was just deleted, {} were closed with their endpoint",
+         {} connections of {} clients: {} misled, {} failed; {} were refused by source ranges, {} found a Service that was just deleted, {} were closed with their endpoint",
         writer.created(),
         writer.deleted(),
         writer.moved(),
@@ -60,10 +60,12 @@ fn no_client_is_misled_while_the_tables_are_rewritten() {
         clients::THREADS,
         outcome.misled,
         outcome.failed,
+        outcome.refused,
         outcome.absent,
         outcome.closed,
     );
     assert_eq!((outcome.misled, outcome.failed), (0, 0), "{:#?}", outcome.words);
+    assert!(outcome.refused > 100 * seconds, "the clients hardly got to be refused");
     assert!(outcome.connections > 100 * seconds, "the clients hardly got to connect");
     assert!(rate >= REPLACEMENTS, "only {rate} replacements a second");
 }

@@ -5,12 +5,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use proxy_agent::{
     dataplane::Dataplane,
     model::ObjectName,
-    plan::{Backend, Changes, Family, ServicePlan, ServicePortId, Target},
+    plan::{Backend, Changes, Family, ServicePlan, ServicePortId, Sources, Target},
 };
-use proxy_common::{Address, AddressBits, FrontendKey, FrontendKind, Port, Protocol};
+use proxy_common::{Address, AddressBits, FrontendKey, FrontendKind, Port, Protocol, SourceRange};
 
 use crate::{
-    endpoints::{FLEETING, MOVING, PORT, STEADY, Vip, endpoint},
+    endpoints::{CLOSED, FLEETING, MOVING, PORT, STEADY, Vip, endpoint},
     random::Random,
 };
 
@@ -74,10 +74,10 @@ impl Writer {
     pub(crate) fn create(&mut self) {
         let steady = (0..STEADY).map(|number| (number, Vip::Steady(number)));
         let install = steady
-            .chain([(MOVING[0], Vip::Moving)])
+            .chain([(MOVING[0], Vip::Moving), (CLOSED, Vip::Closed)])
             .flat_map(|(number, vip)| self.both(number, vip))
             .collect();
-        let vips = (0..STEADY).map(Vip::Steady).chain([Vip::Moving]);
+        let vips = (0..STEADY).map(Vip::Steady).chain([Vip::Moving, Vip::Closed]);
         let addresses = vips.map(|vip| (address(vip.address()), AddressBits::CLUSTER_IP)).collect();
         self.apply(&Changes { complete: true, install, addresses, ..Changes::default() });
     }
@@ -92,6 +92,9 @@ impl Writer {
             self.apply(&Changes { install: vec![plan], ..Changes::default() });
             self.replacements += 1;
         }
+        let protocol = PROTOCOLS[usize::from(self.random.below(2))];
+        let plan = self.plan(CLOSED, protocol, Vip::Closed);
+        self.apply(&Changes { install: vec![plan], ..Changes::default() });
         self.come_or_go();
         self.move_address();
     }
@@ -144,7 +147,11 @@ impl Writer {
         let key = FrontendKey::new(address(vip.address()), Port::new(80), protocol as u8);
         ServicePlan {
             id: id(number, protocol),
-            frontends: vec![(key, FrontendKind::ClusterIp)],
+            frontends: vec![(
+                key,
+                if is_restricted(number) { FrontendKind::LoadBalancer } else { FrontendKind::ClusterIp },
+            )],
+            sources: if is_restricted(number) { self.sources(vip) } else { Sources::Everyone },
             affinity_seconds: if number.is_multiple_of(4) { 600 } else { 0 },
             backends,
             cluster: all.clone(),
@@ -153,10 +160,32 @@ impl Writer {
         }
     }
 
+    /// Source ranges drawn anew: all that can be drawn hold the clients, for [`Vip::Closed`] none.
+    fn sources(&mut self, vip: Vip) -> Sources {
+        let range = |address: [u8; 4], length| {
+            SourceRange::new(Address::from_v4(address), length).expect("a length of IPv4")
+        };
+        // The clients' pod is the lab's first, 10.244.1.10.
+        let mut ranges = match (vip, self.random.below(3)) {
+            (Vip::Closed, draw) => vec![range([10, 244, 1, 11 + draw], 32), range([10, 244, 2, 0], 24)],
+            (_, 0) => return Sources::Everyone,
+            (_, 1) => vec![range([10, 244, 1, 10], 32)],
+            (_, _) => vec![range([10, 244, 0, 0], 16), range([10, 244, 1, 11], 32)],
+        };
+        ranges.push(range([198, 51, 100, self.random.below(200)], 32));
+        ranges.sort_unstable();
+        Sources::Only(ranges.into())
+    }
+
     fn apply(&mut self, changes: &Changes) {
         let problems = self.dataplane.apply(changes);
         assert!(problems.is_empty(), "{problems:?}");
     }
+}
+
+/// Whether the address of this Service is a LoadBalancer IP with source ranges.
+const fn is_restricted(number: u8) -> bool {
+    number % 4 == 1 || number == CLOSED
 }
 
 fn address(ip: Ipv4Addr) -> Address {

@@ -11,6 +11,7 @@ const CHECKS: &[(&str, &str)] = &[
     ("tcp", "TCP"),
     ("udp", "UDP"),
     ("refusal", "refusal"),
+    ("ranges", "source ranges"),
 ];
 
 /// One machine's outcome.

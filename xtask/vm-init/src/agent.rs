@@ -48,6 +48,13 @@ pub(crate) fn wait_until_synced(agent: &mut Child) -> Result<()> {
     }
 }
 
+/// What the agent's report says could not be installed.
+pub(crate) fn problems() -> String {
+    let report = fs::read_to_string(REPORT).unwrap_or_default();
+    let report: Value = serde_json::from_str(&report).unwrap_or_default();
+    report["problems"].to_string()
+}
+
 /// The tables are loaded: they are pinned.
 pub(crate) fn loaded() -> Result<()> {
     let table = Path::new(PINS).join("FRONTENDS");

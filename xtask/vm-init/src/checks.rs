@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::agent;
+use crate::{agent, ranges};
 
 const LIMIT: Duration = Duration::from_secs(5);
 /// The Service `echo`, as in the manifests.
@@ -26,6 +26,7 @@ pub(crate) fn run() -> Result<bool> {
         say("tcp", &tcp()),
         say("udp", &udp()),
         say("refusal", &refusal()),
+        say("ranges", &ranges::check()),
     ];
     agent.kill().context("stop the agent")?;
     Ok(all.iter().all(|ok| *ok))

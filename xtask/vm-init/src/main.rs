@@ -10,6 +10,7 @@ mod echo;
 mod loopback;
 mod modules;
 mod mounts;
+mod ranges;
 
 use std::fs;
 use std::net::Ipv4Addr;

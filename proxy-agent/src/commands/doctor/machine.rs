@@ -5,7 +5,9 @@ use aya::{programs::loaded_programs, util::KernelVersion};
 use super::{Check, Outcome};
 use crate::{
     commands::Place,
-    dataplane::{HOOKS, attached_programs, bpffs_mounted, has_set_retval, is_attached, netns_cookie},
+    dataplane::{
+        HOOKS, attached_programs, bpffs_mounted, has_set_retval, is_attached, netns_cookie, sees_namespaces,
+    },
 };
 
 pub(super) fn check(place: &Place) -> Vec<Check> {
@@ -34,9 +36,20 @@ pub(super) fn check(place: &Place) -> Vec<Check> {
         Ok(0) => Check::new(
             "network namespace cookie (5.14)",
             Outcome::Warning,
-            "missing: the initial network namespace is taken for the node's",
+            "missing: the initial network namespace is taken for the node's, and LoadBalancer IPs with source ranges \
+             are left to the load balancer",
         ),
         result => Check::of("network namespace cookie (5.14)", result, |cookie| cookie.to_string()),
+    });
+    checks.push(if sees_namespaces() {
+        Check::new("network namespaces of pods", Outcome::Ok, "visible")
+    } else {
+        Check::new(
+            "network namespaces of pods",
+            Outcome::Warning,
+            "not visible (hostPID, or the node's /run/netns): LoadBalancer IPs with source ranges are left to the \
+             load balancer",
+        )
     });
     checks.push(network_file_systems());
     checks.extend(other_programs(place));

@@ -19,7 +19,7 @@ use crate::{
     commands::Place,
     dataplane::{Capacity, Dataplane, Options, attach, cleanup, ensure_bpffs, load},
     model::ObjectName,
-    plan::{Backend, Changes, Family, ServicePlan, ServicePortId, Target},
+    plan::{Backend, Changes, Family, ServicePlan, ServicePortId, Sources, Target},
 };
 
 /// Addresses for documentation and benchmarks (RFC 5737, RFC 3849): nobody's.
@@ -166,6 +166,7 @@ fn plan(servers: Servers) -> Changes {
                 FrontendKey::new(Address::from(vip), Port::new(port), protocol as u8),
                 FrontendKind::ClusterIp,
             )],
+            sources: Sources::Everyone,
             affinity_seconds: 0,
             backends: backend
                 .map(|port| Backend {

@@ -8,15 +8,15 @@ use std::{
 
 use aya::{
     Pod,
-    maps::{Array, HashMap, Map, MapData},
+    maps::{Array, HashMap, LpmTrie, Map, MapData},
 };
 use proxy_common::{
     Address, AddressBits, AddressEntry, Endpoint, EndpointState, Frontend, FrontendKey, FrontendKind, Reason,
-    Service, ServiceName, Span, service::EndpointSet,
+    Service, ServiceName, SourceKey, SourceRange, Span, service::EndpointSet,
 };
 
 use super::super::{abi_dir, names};
-use crate::plan::{Backend, ServicePlan, ServicePortId, Target};
+use crate::plan::{Backend, ServicePlan, ServicePortId, Sources, Target};
 
 /// What the maps say.
 #[derive(Default, Debug)]
@@ -34,6 +34,8 @@ struct Raw {
     services: Vec<Service>,
     endpoints: Vec<Endpoint>,
     states: Vec<EndpointState>,
+    /// By service index and set. A former set may be there until something else is changed.
+    ranges: BTreeMap<(u32, u16), BTreeSet<SourceRange>>,
 }
 
 /// Reads everything below `pin_dir`.
@@ -46,6 +48,7 @@ pub(super) fn read(pin_dir: &Path) -> Found {
         services: array(&dir, "SERVICES"),
         endpoints: array(&dir, "ENDPOINTS"),
         states: array(&dir, "ENDPOINT_STATE"),
+        ranges: ranges(&dir),
     }
     .interpret()
 }
@@ -169,7 +172,21 @@ impl Raw {
         };
         let backends = slots.iter().map(backend).collect();
         let affinity_seconds = record.affinity_seconds;
-        ServicePlan { id: id.clone(), frontends, affinity_seconds, backends, cluster, inside, outside }
+        let set = self.ranges.get(&(index, record.source_set));
+        let sources = match record.source_set {
+            0 => Sources::Everyone,
+            _ => Sources::Only(set.into_iter().flatten().copied().collect()),
+        };
+        ServicePlan {
+            id: id.clone(),
+            frontends,
+            sources,
+            affinity_seconds,
+            backends,
+            cluster,
+            inside,
+            outside,
+        }
     }
 }
 
@@ -180,6 +197,17 @@ fn pinned(dir: &Path, name: &str) -> Map {
 fn hash<K: Pod + Ord, V: Pod>(dir: &Path, name: &str) -> BTreeMap<K, V> {
     let map: HashMap<MapData, K, V> = pinned(dir, name).try_into().expect("a hash");
     map.iter().collect::<Result<_, _>>().expect("every element")
+}
+
+fn ranges(dir: &Path) -> BTreeMap<(u32, u16), BTreeSet<SourceRange>> {
+    let trie: LpmTrie<MapData, SourceKey, u32> = pinned(dir, "SOURCE_RANGES").try_into().expect("a trie");
+    let mut sets: BTreeMap<(u32, u16), BTreeSet<SourceRange>> = BTreeMap::new();
+    for key in trie.keys() {
+        let (length, owner) = key.map(|key| (key.prefix_len(), key.data())).expect("a key");
+        let range = SourceRange::from_key(length, &owner).expect("a range");
+        sets.entry((owner.service, owner.set)).or_default().insert(range);
+    }
+    sets
 }
 
 fn array<V: Pod>(dir: &Path, name: &str) -> Vec<V> {

@@ -14,7 +14,10 @@ use std::{
 use aya::maps::MapData;
 use proxy_common::Translation;
 
-use super::{super::bpf, message::Found, namespaces::numbered};
+use super::{
+    super::{bpf, namespaces::numbered},
+    message::Found,
+};
 
 /// The records of those sockets among `wanted` that have one, by the socket's cookie.
 pub(super) fn records(sockets: &MapData, wanted: Vec<Found>) -> HashMap<u64, Translation> {

@@ -18,10 +18,9 @@ use nix::sched::{CloneFlags, setns};
 use proxy_common::{Address, Port, Total, Translation};
 
 use super::{
-    super::{Error, Tables, grace::Readers, system::netns_cookie_of_socket},
+    super::{Error, Tables, grace::Readers, namespaces::Walk, system::netns_cookie_of_socket},
     Suspects, holders,
     message::Found,
-    namespaces::Walk,
     netlink::Diag,
     tracked::{Tracked, Wanted},
     verdict,

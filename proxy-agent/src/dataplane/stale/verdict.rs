@@ -49,6 +49,10 @@ impl Client for Anybody {
     fn scope(&self) -> Scope {
         Scope::Inside
     }
+
+    fn source(&self, _: &impl Tables, _: &Address) -> Option<Address> {
+        None
+    }
 }
 
 #[cfg(test)]
@@ -56,7 +60,8 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
     use proxy_common::{
-        AddressBits, Affinity, AffinityKey, Endpoint, Frontend, FrontendKind, Span, service::EndpointSet,
+        AddressBits, Affinity, AffinityKey, ClientAddresses, Endpoint, Frontend, FrontendKind, Policy, Span,
+        service::EndpointSet,
     };
 
     use super::*;
@@ -82,7 +87,7 @@ mod tests {
         fn span(&self, _: u32, _: EndpointSet) -> Option<Span> {
             None
         }
-        fn affinity_policy(&self, _: u32) -> Option<(u32, u16)> {
+        fn policy(&self, _: u32) -> Option<Policy> {
             None
         }
         fn endpoint(&self, _: u32) -> Option<Endpoint> {
@@ -96,6 +101,12 @@ mod tests {
         }
         fn remember(&self, _: &AffinityKey, _: &Affinity) {}
         fn refresh(&self, _: &AffinityKey, _: u64) {}
+        fn admits(&self, _: u32, _: u16, _: &Address) -> bool {
+            false
+        }
+        fn client(&self, _: u64) -> Option<ClientAddresses> {
+            None
+        }
     }
 
     fn stale(generation: u16, bits: u16, known: bool, lives: bool) -> bool {

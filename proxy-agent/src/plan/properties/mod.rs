@@ -17,7 +17,7 @@ use self::{
     cluster::{Change, Cluster},
     oracle::{Answer, Frontend},
 };
-use super::{Changes, Planner, ServicePlan, ServicePortId, Target};
+use super::{Changes, Planner, ServicePlan, ServicePortId, Sources, Target};
 use crate::model::Event;
 
 /// What a dataplane would have after the changes that it was given.
@@ -92,6 +92,10 @@ fn meaning(plans: &BTreeMap<ServicePortId, ServicePlan>) -> BTreeMap<FrontendKey
             outside: answer(&plan.outside),
             serving: serving.collect(),
             affinity_seconds: plan.affinity_seconds,
+            sources: match &plan.sources {
+                Sources::Everyone => None,
+                Sources::Only(ranges) => Some(ranges.iter().map(ToString::to_string).collect()),
+            },
         };
         for (key, _) in &plan.frontends {
             assert!(frontends.insert(*key, frontend.clone()).is_none(), "two owners of {key}");

@@ -29,6 +29,8 @@ pub(super) struct Frontend {
     pub(super) outside: Answer,
     pub(super) serving: Endpoints,
     pub(super) affinity_seconds: u32,
+    /// Nothing where everyone may use the LoadBalancer IPs.
+    pub(super) sources: Option<Vec<String>>,
 }
 
 /// One way to reach a Service port: its key, and the bit that its address gets.
@@ -67,6 +69,7 @@ pub(super) fn frontends(cluster: &Cluster) -> BTreeMap<FrontendKey, Frontend> {
                     AnAffinity::Default => 10_800, // ST-2
                     AnAffinity::Seconds(seconds) => seconds,
                 },
+                sources: sources(cluster, service, v4),
             },
         );
     }
@@ -137,17 +140,9 @@ fn ways(cluster: &Cluster, service: &AService, port: &APort) -> Vec<Way> {
         // PO-18
         service.cluster_ips.iter().filter(|text| !own(text)).for_each(|t| way(t, AddressBits::CLUSTER_IP));
         service.external_ips.iter().for_each(|text| way(text, AddressBits::VIP)); // FE-3
-        // ST-1, FE-5
-        let (mut some, mut everyone) = (false, false);
-        for range in &service.ranges {
-            let (address, length) = range.split_once('/').expect("a range");
-            some |= family(&ip(address));
-            everyone |= family(&ip(address)) && length == "0";
-        }
-        if !some || everyone {
-            let vips = service.ingress.iter().filter(|(_, mode)| *mode != Some("Proxy"));
-            vips.for_each(|(text, _)| way(text, AddressBits::VIP));
-        }
+        // FE-5
+        let vips = service.ingress.iter().filter(|(_, mode)| *mode != Some("Proxy"));
+        vips.for_each(|(text, _)| way(text, AddressBits::VIP));
         // FE-4
         if port.node_port != 0 {
             let any = if family(&ip("0.0.0.0")) { Address::ANY_V4 } else { Address::ANY_V6 };
@@ -155,6 +150,45 @@ fn ways(cluster: &Cluster, service: &AService, port: &APort) -> Vec<Way> {
         }
     }
     ways
+}
+
+/// ST-1: who may use the LoadBalancer IPs of a family, range by range.
+fn sources(cluster: &Cluster, service: &AService, v4: bool) -> Option<Vec<String>> {
+    let mut all: BTreeSet<(IpAddr, u32)> = BTreeSet::new();
+    let mut typo = false;
+    for range in &service.ranges {
+        match range.split_once('/') {
+            Some((address, length)) if ip(address).is_ipv4() == v4 => {
+                all.insert((ip(address), length.parse().expect("a length")));
+            }
+            Some(_) => {}
+            None => typo = true,
+        }
+    }
+    if all.iter().any(|(_, length)| *length == 0) || (all.is_empty() && !typo) {
+        return None;
+    }
+    // Where the node is allowed, so is a LoadBalancer IP that is bound on it.
+    let of_node = cluster.node.as_ref().map(|node| node.addresses.clone()).unwrap_or_default();
+    let mut own: Vec<IpAddr> = of_node.iter().map(|text| ip(text)).collect();
+    if own.is_empty() {
+        own = cluster.local_addresses();
+        own.sort_by_key(|address| Address::from(*address));
+    }
+    let node = own.into_iter().find(|address| address.is_ipv4() == v4);
+    let holds = |(network, length): &(IpAddr, u32), address: IpAddr| match (network, address) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= *length,
+        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= *length,
+        _ => false,
+    };
+    if node.is_some_and(|node| all.iter().any(|range| holds(range, node))) {
+        let vips =
+            service.ingress.iter().filter(|(text, mode)| *mode != Some("Proxy") && ip(text).is_ipv4() == v4);
+        all.extend(vips.map(|(text, _)| (ip(text), if v4 { 32 } else { 128 })));
+    }
+    let mut all: Vec<(Address, u32)> = all.into_iter().map(|(ip, length)| (ip.into(), length)).collect();
+    all.sort_unstable();
+    Some(all.into_iter().map(|(address, length)| format!("{address}/{length}")).collect())
 }
 
 fn answer(cluster: &Cluster, service: &str, port: &APort, v4: bool, policy: &str) -> Answer {

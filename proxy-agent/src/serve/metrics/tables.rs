@@ -17,12 +17,14 @@ pub(super) struct Fill(pub(super) Arc<Tables>);
 
 impl Fill {
     /// Entries and room of each table that can be full.
-    fn tables(&self) -> [(&'static str, usize, u32); 3] {
+    fn tables(&self) -> [(&'static str, usize, u32); 4] {
         let tables = &self.0;
         let used = |id: &u32| tables.states.load(*id).is_some_and(|state| state.bits != 0);
         let room = tables.frontends_room();
         // A key that is deleted under the walk starts it anew; it ends all the same.
         let frontends = tables.frontends.keys().take(room as usize).count();
+        let ranges_room = tables.source_ranges_room();
+        let ranges = tables.source_ranges.keys().take(ranges_room as usize).count();
         [
             (
                 "services",
@@ -30,6 +32,7 @@ impl Fill {
                 tables.services.len(),
             ),
             ("frontends", frontends, room),
+            ("source-ranges", ranges, ranges_room),
             ("endpoints", (0..tables.states.len()).filter(used).count(), tables.endpoints.len()),
         ]
     }

@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::super::{Error, host};
+use super::{Error, host};
 
 /// A walk through the namespaces.
 pub(super) struct Walk<V> {

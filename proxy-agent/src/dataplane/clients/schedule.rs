@@ -1,0 +1,95 @@
+//! When to look for clients: a pure function of what is known and the time.
+
+use std::time::{Duration, Instant};
+
+/// Looks for news take at most one part in so many of the time.
+const SHARE: u32 = 10;
+/// So long after a look there is another one, whatever happens; addresses may change without any sign.
+const PERIOD: Duration = Duration::from_secs(5);
+/// Looks without any news take at most one part in so many of the time.
+const IDLE_SHARE: u32 = 100;
+/// A namespace is mounted before it has addresses: so long after a mount there is another look.
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// What the next look depends on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Schedule {
+    /// When the last look ended, and how long it took.
+    ended: Instant,
+    took: Duration,
+    /// How many refusals had been counted when it began.
+    refusals: u64,
+    /// When something was last mounted, if a look is still to follow.
+    mounted: Option<Instant>,
+    news: bool,
+}
+
+impl Schedule {
+    /// After a look that began at `began`, when so many refusals of unknown clients had been counted.
+    pub(super) fn looked(self, began: Instant, ended: Instant, refusals: u64) -> Self {
+        Self { ended, took: ended.saturating_duration_since(began), refusals, news: false, ..self }
+    }
+
+    /// Nothing has been looked at yet.
+    pub(super) const fn new(now: Instant) -> Self {
+        Self { ended: now, took: Duration::ZERO, refusals: 0, mounted: None, news: false }
+    }
+
+    /// How many refusals had been counted when the last look began.
+    pub(super) const fn refusals(&self) -> u64 {
+        self.refusals
+    }
+
+    /// Takes in what is seen at `now`, and says whether to look.
+    pub(super) fn is_due(&mut self, now: Instant, refusals: u64, mounted: bool) -> bool {
+        if mounted {
+            self.mounted = Some(now);
+        }
+        self.news |= mounted || refusals != self.refusals;
+        if self.mounted.is_some_and(|then| now.saturating_duration_since(then) >= SETTLED) {
+            self.mounted = None;
+            self.news = true;
+        }
+        let since = now.saturating_duration_since(self.ended);
+        (self.news && since >= self.took * (SHARE - 1)) || since >= PERIOD.max(self.took * (IDLE_SHARE - 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_refusal_a_mount_and_time_are_reasons_to_look() {
+        let start = Instant::now();
+        let schedule = Schedule::new(start).looked(start, start + 10 * MS, 7);
+        let at = |ms: u32| start + 10 * MS + ms * MS;
+        let due = |ms, refusals, mounted| schedule.clone().is_due(at(ms), refusals, mounted);
+        assert!(!due(4_000, 7, false), "no news");
+        assert!(due(5_000, 7, false), "the period is over");
+        assert!(due(90, 8, false) && due(90, 7, true), "news");
+        assert!(!due(89, 8, false), "looks take a tenth of the time");
+    }
+
+    #[test]
+    fn a_look_follows_when_what_was_mounted_has_settled() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(start).looked(start, start, 0);
+        assert!(schedule.is_due(start, 0, true));
+        schedule = schedule.looked(start, start + MS, 0);
+        assert!(!schedule.is_due(start + 500 * MS, 0, false));
+        assert!(schedule.is_due(start + 1_000 * MS, 0, false));
+        schedule = schedule.looked(start + 1_000 * MS, start + 1_001 * MS, 0);
+        assert!(!schedule.is_due(start + 2_500 * MS, 0, false));
+    }
+
+    #[test]
+    fn a_machine_with_very_many_processes_is_looked_through_less_often() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(start).looked(start, start + 200 * MS, 0);
+        assert!(!schedule.is_due(start + 10_000 * MS, 0, false));
+        assert!(schedule.is_due(start + 20_000 * MS, 0, false));
+    }
+}

@@ -1,0 +1,186 @@
+//! Who may use the LoadBalancer IPs of restricted Services (ST-1), in SOURCE_RANGES.
+//!
+//! A set of ranges gets a number that its Service does not use yet, is written whole, and becomes the Service's by
+//! one store of the word that names it (`publish`). So a client is judged by the old set or by the new one, never
+//! by a mixture. The old set goes after a grace period. Nothing here costs a Service that is for everyone.
+
+use std::collections::HashMap;
+
+use aya::maps::lpm_trie::Key;
+use proxy_common::{Address, FrontendKind, SourceKey, SourceRange};
+
+use super::{Dataplane, Error, grace::Retired, tables::Tables};
+use crate::plan::{Problem, ServicePlan, Sources};
+
+/// The set that a Service's record names.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Restriction {
+    /// Its number; never 0.
+    pub(super) set: u16,
+    /// What is in it, sorted. Less than the plan's ranges where there was no room; so it is tried again.
+    pub(super) ranges: Box<[SourceRange]>,
+    /// A LoadBalancer IP of the Service's, if it has any.
+    pub(super) vip: Option<Address>,
+}
+
+/// A set that no record names any more.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct FormerSet {
+    service: u32,
+    set: u16,
+    ranges: Box<[SourceRange]>,
+}
+
+/// The restricted Services, by index.
+#[derive(Default, Debug)]
+pub(super) struct Ranges {
+    pub(super) installed: HashMap<u32, Restriction>,
+    /// The number that was given last, to whichever Service.
+    last: u16,
+}
+
+/// Every set in the table, by service index and number.
+pub(super) type Sets = HashMap<(u32, u16), Vec<SourceRange>>;
+
+/// Reads the table.
+pub(super) fn sets(tables: &Tables) -> Result<Sets, Error> {
+    let mut sets = Sets::new();
+    for key in tables.source_ranges.keys() {
+        let key = key.map_err(Error::map("SOURCE_RANGES"))?;
+        let owner = key.data();
+        let set = sets.entry((owner.service, owner.set)).or_default();
+        set.extend(SourceRange::from_key(key.prefix_len(), &owner));
+    }
+    Ok(sets)
+}
+
+/// What is left in the table of sets that no record names.
+pub(super) fn former(sets: Sets) -> Vec<FormerSet> {
+    sets.into_iter()
+        .map(|((service, set), ranges)| FormerSet { service, set, ranges: ranges.into() })
+        .collect()
+}
+
+impl Ranges {
+    /// What the tables hold.
+    pub(super) fn of(installed: HashMap<u32, Restriction>) -> Self {
+        Self { installed, last: 0 }
+    }
+
+    /// A number for another set of a Service whose present one is `current`. A former set is gone from the table
+    /// long before its number comes again.
+    fn next(&mut self, current: Option<u16>) -> u16 {
+        loop {
+            self.last = self.last.wrapping_add(1);
+            if self.last != 0 && Some(self.last) != current {
+                return self.last;
+            }
+        }
+    }
+
+    /// A LoadBalancer IP of each family that is not for everyone, if there is one.
+    pub(super) fn vips(&self) -> [Option<Address>; 2] {
+        let vips = || self.installed.values().filter_map(|restriction| restriction.vip);
+        [vips().filter(Address::is_v4).min(), vips().filter(|vip| !vip.is_v4()).min()]
+    }
+}
+
+impl Dataplane {
+    /// Writes the set that `plan` asks for, unless the Service has it, and gives the number for its record; 0 for
+    /// everyone. What does not fit lets nobody in, and is told.
+    pub(super) fn write_ranges(
+        &mut self,
+        plan: &ServicePlan,
+        index: u32,
+        retired: &mut Retired,
+        problems: &mut Vec<Problem>,
+    ) -> u16 {
+        let Sources::Only(ranges) = &plan.sources else {
+            self.retire_ranges(index, retired);
+            return 0;
+        };
+        let vip = plan.load_balancer_ips().next();
+        if let Some(known) = self.ranges.installed.get_mut(&index)
+            && known.ranges == *ranges
+        {
+            known.vip = vip;
+            return known.set;
+        }
+        let current = self.ranges.installed.get(&index).map(|known| known.set);
+        let set = self.ranges.next(current);
+        let mut entered = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            let (length, key) = range.key(index, set);
+            match self.tables.source_ranges.insert(&Key::new(length, key), 1, 0) {
+                Ok(()) => entered.push(*range),
+                Err(error) => problems.push(Problem {
+                    object: format!("Service {}", plan.id.service),
+                    field: "spec.loadBalancerSourceRanges".to_owned(),
+                    message: format!(
+                        "{range} could not be installed in SOURCE_RANGES, so it lets nobody in: {error}; write fewer \
+                         and wider ranges"
+                    ),
+                }),
+            }
+        }
+        self.retire_ranges(index, retired);
+        self.ranges.installed.insert(index, Restriction { set, ranges: entered.into(), vip });
+        set
+    }
+
+    /// The Service at this index is for everyone from now on, or gone.
+    pub(super) fn retire_ranges(&mut self, index: u32, retired: &mut Retired) {
+        if let Some(Restriction { set, ranges, .. }) = self.ranges.installed.remove(&index) {
+            retired.sets.push(FormerSet { service: index, set, ranges });
+        }
+    }
+
+    /// Takes out a set that no program can be reading.
+    pub(super) fn delete_set(&mut self, former: &FormerSet) {
+        for range in &former.ranges {
+            let (length, key) = range.key(former.service, former.set);
+            let _ = self.tables.source_ranges.remove(&Key::<SourceKey>::new(length, key));
+        }
+    }
+
+    /// Takes away the LoadBalancer IPs that a restricted Service loses together with its ranges, and waits until
+    /// no program is on its way from one of them to the Service's record: it would be judged by the new ranges.
+    pub(super) fn withdraw_restricted_vips(&mut self, plan: &ServicePlan, index: u32) {
+        let Some(before) = self.ranges.installed.get(&index) else { return };
+        if matches!(&plan.sources, Sources::Only(ranges) if *ranges == before.ranges) {
+            return;
+        }
+        let lost: Vec<_> = match self.installed.get(&plan.id) {
+            Some(found) => found
+                .frontends
+                .iter()
+                .filter(|(key, kind)| {
+                    *kind == FrontendKind::LoadBalancer && !plan.frontends.iter().any(|(kept, _)| kept == key)
+                })
+                .map(|(key, _)| *key)
+                .collect(),
+            None => return,
+        };
+        if lost.is_empty() {
+            return;
+        }
+        for key in &lost {
+            self.delete_frontend(key, Some(index));
+        }
+        let freed = self.grace.pass();
+        self.reuse(freed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_sets_are_neither_nothing_nor_the_present_one() {
+        let mut ranges = Ranges { last: u16::MAX - 1, ..Ranges::default() };
+        assert_eq!(ranges.next(Some(1)), u16::MAX);
+        assert_eq!(ranges.next(Some(1)), 2, "0 is everyone, and 1 is in use");
+        assert_eq!(ranges.next(None), 3);
+    }
+}

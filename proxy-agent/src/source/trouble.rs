@@ -1,0 +1,60 @@
+//! What is wrong with a watch, said once when it comes and once when it has passed.
+
+use tracing::warn;
+
+use super::failure::Failure;
+use crate::model::{Event, Flaw};
+
+/// What was said last of one kind's watch.
+pub(super) struct Trouble {
+    kind: &'static str,
+    now: Option<String>,
+}
+
+impl Trouble {
+    /// All is well.
+    pub(super) const fn new(kind: &'static str) -> Self {
+        Self { kind, now: None }
+    }
+
+    fn origin(&self) -> String {
+        format!("watch of {}s", self.kind)
+    }
+
+    /// Something went wrong.
+    pub(super) fn came(&mut self, failure: &Failure) -> Option<Event> {
+        let message = failure.to_string();
+        if self.now.as_ref() == Some(&message) {
+            return None;
+        }
+        warn!(kind = self.kind, error = %failure, "watch failed; what was last known stays, trying again");
+        self.now = Some(message.clone());
+        let message =
+            format!("{message}; what was last known stays; check the API server and the access rights");
+        Some(Event::Found { origin: self.origin(), flaws: vec![Flaw::new("API server", message)] })
+    }
+
+    /// All is well again.
+    pub(super) fn passed(&mut self) -> Option<Event> {
+        self.now.take()?;
+        Some(Event::Found { origin: self.origin(), flaws: Vec::new() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_is_said_once_and_taken_back() {
+        let mut trouble = Trouble::new("Service");
+        assert_eq!(trouble.passed(), None);
+        let Some(Event::Found { origin, flaws }) = trouble.came(&Failure::EndedEarly) else {
+            panic!("nothing was said");
+        };
+        assert_eq!((origin.as_str(), flaws.len()), ("watch of Services", 1));
+        assert_eq!(trouble.came(&Failure::EndedEarly), None);
+        assert_eq!(trouble.passed(), Some(Event::Found { origin, flaws: Vec::new() }));
+        assert_eq!(trouble.passed(), None);
+    }
+}
