@@ -1,4 +1,4 @@
-//! COUNTERS: what happened to each Service's clients, and TOTALS: what happened on the whole node.
+//! COUNTERS and REFUSALS: what happened to each Service's clients, and TOTALS: what happened on the whole node.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -8,10 +8,41 @@ use crate::reason::Reason;
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
 #[repr(C, align(8))]
 pub struct ServiceCounters {
-    /// Connections, and UDP flows of a socket, that were given an endpoint.
-    pub connections: u64,
-    /// Connections and datagrams that were refused.
-    pub refusals: u64,
+    /// Connections, and UDP flows of a socket, that were given an endpoint at random.
+    pub drawn: u64,
+    /// Those that were given the endpoint that their client had before (ClientIP affinity).
+    pub remembered: u64,
+}
+
+impl ServiceCounters {
+    /// All that were given an endpoint.
+    pub const fn connections(&self) -> u64 {
+        self.drawn + self.remembered
+    }
+}
+
+/// An element of REFUSALS: connections and datagrams of a Service that were refused. Not sharded: who is refused
+/// has time.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
+#[repr(C, align(8))]
+pub struct ServiceRefusals {
+    /// By the number of the [`Reason`].
+    pub by_reason: [u64; ServiceRefusals::LEN],
+}
+
+impl ServiceRefusals {
+    /// A power of two above the highest number of a reason.
+    pub const LEN: usize = 8;
+
+    /// How many were refused for this reason.
+    pub const fn of(&self, reason: Reason) -> u64 {
+        self.by_reason[reason as usize]
+    }
+
+    /// How many were refused.
+    pub fn total(&self) -> u64 {
+        self.by_reason.iter().sum()
+    }
 }
 
 /// How many elements of COUNTERS a Service has, so that processors do not fight over one cache line.
@@ -57,3 +88,11 @@ impl Total {
 }
 
 const _: () = assert!(size_of::<ServiceCounters>() == 16);
+const _: () = assert!(size_of::<ServiceRefusals>() == 64);
+const _: () = {
+    let mut number = 0;
+    while number < Reason::ALL.len() {
+        assert!((Reason::ALL[number] as usize) < ServiceRefusals::LEN);
+        number += 1;
+    }
+};

@@ -28,7 +28,7 @@ mod user;
 
 pub use address::{Address, AddressBits, AddressEntry, Port, Protocol};
 pub use affinity::{Affinity, AffinityKey};
-pub use counters::{ServiceCounters, Total};
+pub use counters::{ServiceCounters, ServiceRefusals, Total};
 pub use endpoint::{Endpoint, EndpointState};
 pub use frontend::{Frontend, FrontendKey, FrontendKind};
 pub use names::ServiceName;

@@ -2,7 +2,8 @@
 
 use crate::{
     Address, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint, EndpointState,
-    Frontend, FrontendKey, OverflowKey, Service, ServiceCounters, ServiceName, SourceKey, Translation,
+    Frontend, FrontendKey, OverflowKey, Service, ServiceCounters, ServiceName, ServiceRefusals, SourceKey,
+    Translation,
 };
 
 /// Fails to compile for a type with padding or invalid bit patterns.
@@ -31,6 +32,7 @@ pod!(
     Service,
     ServiceCounters,
     ServiceName,
+    ServiceRefusals,
     SourceKey,
     Translation,
 );

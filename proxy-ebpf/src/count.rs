@@ -3,28 +3,39 @@
 use core::arch::asm;
 
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
-use proxy_common::{Reason, ServiceCounters, Total, counters::shard};
+use proxy_common::{Reason, ServiceCounters, ServiceRefusals, Total, counters::shard};
 
 use crate::{
     config,
-    tables::{COUNTERS, TOTALS},
+    tables::{COUNTERS, REFUSALS, TOTALS},
 };
 
-/// Counts a connection, or a UDP flow of a socket, that was given an endpoint of `service`.
+/// Counts a connection, or a UDP flow of a socket, that was given an endpoint of `service`; `remembered` if it is the one
+/// that the client had before.
 #[inline(always)]
-pub(crate) fn connection(service: u32) {
+pub(crate) fn connection(service: u32, remembered: bool) {
     if let Some(counters) = of_service(service) {
-        // SAFETY: the map's element lives as long as the program runs and is eight-byte aligned.
-        add(unsafe { &raw mut (*counters).connections });
+        let mut slot = u64::from(remembered);
+        // Arithmetic, for a branch would be walked once more with each way to get here; bounded for the verifier.
+        // SAFETY: it touches one register.
+        unsafe { asm!("{0} &= 1", inout(reg) slot, options(nomem, nostack)) };
+        // SAFETY: the map's element, `drawn` and then `remembered`, lives as long as the program runs and is
+        // eight-byte aligned.
+        add(unsafe { counters.cast::<u64>().add(slot as usize) });
     }
 }
 
 /// Counts a refusal, on the node and for the Service where there is one.
 #[inline(always)]
 pub(crate) fn refusal(service: Option<u32>, reason: Reason) {
-    if let Some(counters) = service.and_then(of_service) {
-        // SAFETY: as in `connection`.
-        add(unsafe { &raw mut (*counters).refusals });
+    if let Some(refusals) = service.and_then(|service| REFUSALS.get_ptr_mut(service)) {
+        const { assert!(ServiceRefusals::LEN == 8) };
+        let mut slot = reason as u64;
+        // The compiler knows that a reason is less than that, and would leave the verifier in doubt.
+        // SAFETY: it touches one register.
+        unsafe { asm!("{0} &= 7", inout(reg) slot, options(nomem, nostack)) };
+        // SAFETY: as in `connection`; the slot is one of the eight.
+        add(unsafe { (&raw mut (*refusals).by_reason).cast::<u64>().add(slot as usize) });
     }
     total(reason as u32);
 }

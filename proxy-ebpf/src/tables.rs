@@ -13,7 +13,8 @@ use aya_ebpf::{
 use proxy_common::{
     Address, AddressBits, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint,
     EndpointState, Frontend, FrontendKey, OverflowKey, Peer, Policy, Service, ServiceCounters, ServiceName,
-    SourceKey, Span, Tables, Total, Translation, counters::SHARDS, peer, service::EndpointSet,
+    ServiceRefusals, SourceKey, Span, Tables, Total, Translation, counters::SHARDS, peer,
+    service::EndpointSet,
 };
 
 const MMAPABLE: usize = 1 << 10; // BPF_F_MMAPABLE, 5.5
@@ -83,10 +84,14 @@ pub(crate) static SOURCE_RANGES: LpmTrie<SourceKey, u32, SOURCE_RANGES_LEN> = Lp
 #[btf_map]
 pub(crate) static CLIENTS: HashMap<u64, ClientAddresses, NAMESPACES_LEN, NO_PREALLOC> = HashMap::new();
 
-/// Connections and refusals of each Service, in shards.
+/// Connections of each Service, in shards.
 #[btf_map]
 pub(crate) static COUNTERS: Array<ServiceCounters, { SERVICES_LEN * SHARDS as usize }, MMAPABLE> =
     Array::new();
+
+/// Refusals of each Service, by reason.
+#[btf_map]
+pub(crate) static REFUSALS: Array<ServiceRefusals, SERVICES_LEN, MMAPABLE> = Array::new();
 
 /// Refusals by reason and other totals of the node.
 #[btf_map]

@@ -81,6 +81,19 @@ impl Agent {
         Self::new(lab, vec!["--manifests".into(), manifests])
     }
 
+    /// Has these arguments of `run` too, from its next start on.
+    #[must_use]
+    pub fn arguments<T: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = T>) -> Self {
+        self.source.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// Starts it for the first time, and waits until it has installed everything.
+    pub fn started(mut self, lab: &Lab) -> Result<Self> {
+        self.restart(lab)?;
+        Ok(self)
+    }
+
     /// Is to be executed by this command from its next start on. The command must not fork.
     #[must_use]
     pub fn wrapped<T: Into<OsString>>(mut self, wrapper: impl IntoIterator<Item = T>) -> Self {

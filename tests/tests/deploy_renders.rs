@@ -153,7 +153,7 @@ fn memory() -> u64 {
         match map.name {
             "FRONTENDS" | "ADDRESSES" => hash(frontends),
             "NAMES" => (16 + (48 + key + value + 8).next_power_of_two()) * u64::from(services),
-            "SERVICES" => value * u64::from(services),
+            "SERVICES" | "REFUSALS" => value * u64::from(services),
             "COUNTERS" => 4 * value * u64::from(services),
             "ENDPOINTS" | "ENDPOINT_STATE" => value * u64::from(endpoints),
             "SOURCE_RANGES" => 128 << 16,

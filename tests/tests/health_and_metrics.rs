@@ -9,13 +9,13 @@ use std::{
 };
 
 use sidestep_tests::{
-    cluster,
+    Agent, cluster,
     cluster::{Cluster, at, service, slice},
     eventually,
     eventually::wait_for,
     report::Report,
     topology::{NODE_V4, NODE_V6},
-    traffic::ask,
+    traffic::{ask, is_refused},
 };
 
 /// A GET; the whole answer, or nothing if nobody listens.
@@ -105,8 +105,11 @@ fn metrics_count_what_happened_to_each_service() {
     let cluster = cluster!(2);
     cluster.serve("web", &service("web", &["10.96.0.10"])).expect("manifests");
     cluster.lab.manifests().write("empty.yaml", &[&service("empty", &["10.96.0.99"])]).expect("manifests");
+    let sticky = service("sticky", &["10.96.0.20"]).client_ip_affinity(600);
+    cluster.serve("sticky", &sticky).expect("manifests");
     let _agent = cluster.lab.agent().expect("an agent");
     cluster.client.run(|| {
+        (0..4).for_each(|_| drop(ask(at("10.96.0.20:80")).expect("an answer")));
         (0..5).for_each(|_| drop(ask(at("10.96.0.10:80")).expect("an answer")));
         assert!(ask(at("10.96.0.99:80")).is_err());
     });
@@ -119,20 +122,51 @@ fn metrics_count_what_happened_to_each_service() {
     for (name, value) in [
         (of("sidestep_service_connections_total", "web", "http", "TCP"), "5"),
         (of("sidestep_service_connections_total", "web", "dns", "UDP"), "0"),
-        (of("sidestep_service_refusals_total", "empty", "http", "TCP"), "1"),
+        (of("sidestep_service_connections_total", "sticky", "http", "TCP"), "4"),
+        (of("sidestep_service_affinity_hits_total", "sticky", "http", "TCP"), "3"),
+        (of("sidestep_service_affinity_hits_total", "web", "http", "TCP"), "0"),
+        (
+            of("sidestep_service_refusals_total", "empty", "http", "TCP")
+                .replace('}', ",reason=\"no-endpoints\"}"),
+            "1",
+        ),
         (of("sidestep_service_endpoints", "web", "http", "TCP"), "2"),
         (of("sidestep_service_endpoints", "empty", "http", "TCP"), "0"),
-        ("sidestep_table_entries{table=\"services\"}".into(), "4"),
-        ("sidestep_table_entries{table=\"frontends\"}".into(), "4"),
-        ("sidestep_table_entries{table=\"endpoints\"}".into(), "4"),
+        ("sidestep_table_entries{table=\"services\"}".into(), "6"),
+        ("sidestep_table_entries{table=\"frontends\"}".into(), "6"),
+        ("sidestep_table_entries{table=\"endpoints\"}".into(), "8"),
         ("sidestep_refusals_total{reason=\"no-endpoints\"}".into(), "1"),
         ("sidestep_problems".into(), "0"),
         ("sidestep_synced".into(), "1"),
         ("kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"}".into(), "1"),
-        ("kubeproxy_sync_proxy_rules_service_changes_total".into(), "2"),
+        ("kubeproxy_sync_proxy_rules_service_changes_total".into(), "3"),
+        ("kubeproxy_sync_proxy_rules_service_changes_pending".into(), "0"),
+        ("kubeproxy_sync_proxy_rules_endpoint_changes_pending".into(), "0"),
         ("kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy=\"internal\"}".into(), "0"),
     ] {
         let line = format!("{name} {value}\n");
+        assert!(metrics.contains(&line), "{line}is not in\n{metrics}");
+    }
+}
+
+/// What another Service has counted is not told of the one that gets its place in the tables.
+#[test]
+fn a_service_begins_to_count_at_zero() {
+    let cluster = cluster!(0);
+    let manifests = cluster.lab.manifests();
+    let capacity = ["--max-services", "16"];
+    let agent = Agent::reading(&cluster.lab).arguments(capacity);
+    let _agent = agent.started(&cluster.lab).expect("an agent");
+    for number in 1..=40 {
+        let (name, address) = (format!("empty-{number}"), at(&format!("10.96.2.{number}:80")));
+        let service = service(&name, &[&address.ip().to_string()]);
+        manifests.write("empty.yaml", &[&service]).expect("manifests");
+        cluster.client.run(|| eventually("refused", || is_refused(&ask(address))));
+        // Before it was there, the address was unreachable and nobody's.
+        let line = format!(
+            "service=\"{name}\",port=\"http\",protocol=\"TCP\",ip_family=\"IPv4\",reason=\"no-endpoints\"}} 1\n"
+        );
+        let metrics = metrics(&cluster);
         assert!(metrics.contains(&line), "{line}is not in\n{metrics}");
     }
 }

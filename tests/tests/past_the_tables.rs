@@ -54,8 +54,7 @@ fn tables_that_are_wrong_about_the_api_server_do_not_cut_the_agent_off() {
     let address = SocketAddr::from((OTHER_V4, PORT));
     let mut server = api_server(&lab, address);
     server.put(service("api", &OTHER_V4.to_string(), PORT));
-    let mut agent = Agent::following(&lab, &server).inside();
-    agent.restart(&lab).expect("an agent");
+    let mut agent = Agent::following(&lab, &server).inside().started(&lab).expect("an agent");
     eventually("nobody else gets there", || others_are_refused(&lab, address));
     hears_of_changes(&lab, &server, 1);
 

@@ -15,6 +15,12 @@ pub(super) struct Arguments {
     place: Place,
 }
 
+impl From<Place> for Arguments {
+    fn from(place: Place) -> Self {
+        Self { place }
+    }
+}
+
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Place { pin_dir, run_dir, .. } = &arguments.place;
     if let Some((report, true)) = report::read(run_dir) {

@@ -1,11 +1,11 @@
 //! What is installed, read back from the pinned tables: the common ground of `status` and `explain`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aya::maps::MapError;
 use proxy_common::{
-    EndpointState, FrontendKey, FrontendKind, Reason, Service, ServiceName, SourceRange, Span,
-    service::EndpointSet,
+    EndpointState, FrontendKey, FrontendKind, Reason, Service, ServiceName, ServiceRefusals, SourceRange,
+    Span, service::EndpointSet,
 };
 use serde::Serialize;
 
@@ -29,7 +29,10 @@ pub(super) struct Installed {
     /// Who may use the LoadBalancer IPs; nothing where everyone may.
     pub(super) source_ranges: Option<Vec<String>>,
     pub(super) connections: u64,
-    pub(super) refusals: u64,
+    /// Those that were given the endpoint that their client had before.
+    pub(super) affinity_hits: u64,
+    /// Connections and datagrams that were refused, by reason.
+    pub(super) refusals: BTreeMap<&'static str, u64>,
 }
 
 /// An address that leads to a Service port.
@@ -87,8 +90,9 @@ pub(super) fn read(tables: &Tables) -> Result<Vec<Installed>, MapError> {
                 let set = ranges.remove(&(index, record.source_set)).unwrap_or_default();
                 set.iter().map(ToString::to_string).collect()
             }),
-            connections: counted.connections,
-            refusals: counted.refusals,
+            connections: counted.connections(),
+            affinity_hits: counted.remembered,
+            refusals: refusals(&tables.refused(index)),
         });
     }
     all.sort_by(|a, b| a.service.cmp(&b.service));
@@ -117,6 +121,11 @@ fn display(name: &ServiceName) -> String {
         family: if name.family == 6 { Family::V6 } else { Family::V4 },
     }
     .to_string()
+}
+
+fn refusals(counted: &ServiceRefusals) -> BTreeMap<&'static str, u64> {
+    let counts = Reason::ALL.iter().map(|reason| (reason.name(), counted.of(*reason)));
+    counts.filter(|(_, count)| *count > 0).collect()
 }
 
 fn refusal(record: &Service) -> Option<&'static str> {

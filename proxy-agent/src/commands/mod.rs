@@ -64,7 +64,7 @@ pub enum Output {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Watch Services and keep the kernel's tables right
-    Run(run::Arguments),
+    Run(Box<run::Arguments>),
     /// Show the installed Services, their endpoints and counters, and what could not be installed
     Status(status::Arguments),
     /// Tell which endpoint a client gets for an address, and why
@@ -85,7 +85,7 @@ impl Cli {
     /// Runs the command.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
-            Command::Run(arguments) => run::run(arguments),
+            Command::Run(arguments) => run::run(*arguments),
             Command::Status(arguments) => status::run(&arguments),
             Command::Explain(arguments) => explain::run(&arguments),
             Command::Doctor(arguments) => doctor::run(&arguments),

@@ -14,6 +14,12 @@ pub(super) struct Arguments {
     place: Place,
 }
 
+impl From<Place> for Arguments {
+    fn from(place: Place) -> Self {
+        Self { place }
+    }
+}
+
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let made = dataplane::mount_missing(&arguments.place.run_dir.join("cgroup2"))?;
     for path in &made {

@@ -16,7 +16,7 @@ use tokio::{
 };
 use tracing::{debug, error, info, warn};
 
-use super::{Place, memory, news::News};
+use super::{Place, cleanup, memory, mount, news::News};
 use crate::{
     announce::{self, Announcement, Announcer},
     config::{self, Flags, Settings},
@@ -50,12 +50,21 @@ pub(super) struct Arguments {
     /// Room for endpoints, and for those that an update replaces
     #[arg(long, default_value_t = Capacity::default().endpoints, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
     max_endpoints: u32,
+    /// Remove everything that is Sidestep's, as `sidestep cleanup` does, and end
+    #[arg(long, conflicts_with = "init_only")]
+    cleanup: bool,
+    /// Mount what the node lacks, as `sidestep mount` does, and end
+    #[arg(long)]
+    init_only: bool,
     /// Let the kernel programs tell every decision too (at level debug): for debugging only
     #[arg(long)]
     program_log: bool,
     /// What to log, such as `info` or `proxy_agent=debug`
     #[arg(long, default_value = "info", env = "SIDESTEP_LOG")]
     log: String,
+    /// kube-proxy's verbosity: 4 and more is `--log debug`
+    #[arg(short, long, value_name = "LEVEL", conflicts_with = "log")]
+    v: Option<u8>,
 }
 
 /// How often the node's own addresses are looked at.
@@ -64,10 +73,17 @@ const ADDRESSES: Duration = Duration::from_secs(5);
 const QUEUE: usize = 256;
 
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&arguments.log)
-        .with_context(|| format!("--log {:?} is not a filter", arguments.log))?;
+    let log = if arguments.v.is_some_and(|level| level >= 4) { "debug" } else { &arguments.log };
+    let filter = tracing_subscriber::EnvFilter::try_new(log)
+        .with_context(|| format!("--log {log:?} is not a filter"))?;
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    if arguments.cleanup {
+        return cleanup::run(&arguments.place.into());
+    }
+    if arguments.init_only {
+        return mount::run(&arguments.place.into());
+    }
     let settings = Settings::read(&arguments.configuration)?;
     if let Some(path) = &arguments.configuration.write_config_to {
         std::fs::write(path, settings.to_yaml()?).with_context(|| path.display().to_string())?;
@@ -110,7 +126,7 @@ async fn serve(arguments: Arguments, settings: Settings) -> anyhow::Result<ExitC
                     source.await.context("the source ended")??;
                     anyhow::bail!("the source ended");
                 }
-                agent.serve.queued();
+                agent.serve.queued(waiting.iter().flatten());
                 let changes = agent.planner.apply(waiting.drain(..).flatten());
                 agent.follow(changes)?;
             }
@@ -263,6 +279,7 @@ impl Agent {
             node_eligible: self.planner.is_node_eligible(),
             health_checks: self.planner.health_checks(),
             problems: self.report.problems.len(),
+            synced: self.report.synced,
         });
         Ok(())
     }

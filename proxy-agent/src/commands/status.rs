@@ -2,7 +2,7 @@
 //!
 //! Read from the pinned tables, so it works without the agent; the agent's report adds the problems.
 
-use std::process::ExitCode;
+use std::{collections::BTreeMap, process::ExitCode};
 
 use clap::Args;
 use comfy_table::{Table, presets};
@@ -72,6 +72,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     ];
     if let Some(filter) = &arguments.filter {
         services.retain(|service| service.service.contains(filter.as_str()));
+        if services.is_empty() {
+            anyhow::bail!(
+                "no Service whose name contains `{filter}` is installed (`sidestep status` shows all)"
+            );
+        }
     }
     let status = Status {
         agent_running,
@@ -136,7 +141,7 @@ fn print(status: &Status) {
         }));
         let affinity = match service.affinity_seconds {
             0 => "-".to_owned(),
-            seconds => format!("{seconds}s"),
+            seconds => format!("{seconds}s, {} kept", service.affinity_hits),
         };
         table.add_row([
             service.service.clone(),
@@ -144,7 +149,7 @@ fn print(status: &Status) {
             endpoints(service),
             affinity,
             service.connections.to_string(),
-            service.refusals.to_string(),
+            refusals(&service.refusals),
         ]);
     }
     println!("{table}");
@@ -155,6 +160,15 @@ fn print(status: &Status) {
             println!("  {problem}");
         }
     }
+}
+
+/// How many were refused, and why.
+fn refusals(counts: &BTreeMap<&'static str, u64>) -> String {
+    if counts.is_empty() {
+        return "0".to_owned();
+    }
+    let lines: Vec<String> = counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    lines.join("\n")
 }
 
 /// At most a few endpoints by address, then how many more.

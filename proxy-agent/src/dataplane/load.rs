@@ -113,6 +113,7 @@ pub fn load(options: &Options) -> Result<Ebpf, Error> {
         .map_max_entries("SERVICES", services)
         .map_max_entries("NAMES", services)
         .map_max_entries("COUNTERS", services.saturating_mul(SHARDS))
+        .map_max_entries("REFUSALS", services)
         .map_max_entries("FRONTENDS", frontends)
         .map_max_entries("ADDRESSES", frontends)
         .map_max_entries("ENDPOINTS", endpoints)

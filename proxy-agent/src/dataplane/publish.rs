@@ -153,6 +153,9 @@ impl Dataplane {
             source_set,
         };
         if fresh {
+            if before.is_some_and(|record| record.generation != 0) {
+                self.tables.reset_counters(index);
+            }
             services.store(index, &record);
             if let Err(error) = self.tables.names.insert(index, names::to_table(&plan.id), 0) {
                 tracing::warn!(service = %plan.id, %error, "no name: a restart will install this Service anew");

@@ -9,7 +9,9 @@ use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapInfo, lpm
 use proxy_common::{
     ABI, Address, AddressBits, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint,
     EndpointState, Frontend, FrontendKey, OverflowKey, Peer, Policy, Service, ServiceCounters, ServiceName,
-    SourceKey, Span, Translation, service::EndpointSet,
+    ServiceRefusals, SourceKey, Span, Translation,
+    counters::{SHARDS, shard},
+    service::EndpointSet,
 };
 
 use super::{Error, mapped::Mapped};
@@ -30,7 +32,7 @@ const fn spec<K, V>(name: &'static str) -> MapSpec {
 }
 
 /// Every map that is pinned.
-pub const MAPS: [MapSpec; 17] = [
+pub const MAPS: [MapSpec; 18] = [
     spec::<FrontendKey, Frontend>("FRONTENDS"),
     spec::<Address, AddressEntry>("ADDRESSES"),
     spec::<u32, Service>("SERVICES"),
@@ -45,6 +47,7 @@ pub const MAPS: [MapSpec; 17] = [
     spec::<Key<SourceKey>, u32>("SOURCE_RANGES"),
     spec::<u64, ClientAddresses>("CLIENTS"),
     spec::<u32, ServiceCounters>("COUNTERS"),
+    spec::<u32, ServiceRefusals>("REFUSALS"),
     spec::<u32, u64>("TOTALS"),
     spec::<u32, ServiceName>("NAMES"),
     spec::<u32, u32>("GRACE"),
@@ -95,6 +98,8 @@ pub struct Tables {
     pub states: Mapped<EndpointState>,
     /// COUNTERS.
     pub counters: Mapped<ServiceCounters>,
+    /// REFUSALS.
+    pub refusals: Mapped<ServiceRefusals>,
     /// TOTALS.
     pub totals: Mapped<u64>,
     frontends_room: u32,
@@ -125,6 +130,7 @@ impl Tables {
             endpoints: mapped(&dir, "ENDPOINTS")?,
             states: mapped(&dir, "ENDPOINT_STATE")?,
             counters: mapped(&dir, "COUNTERS")?,
+            refusals: mapped(&dir, "REFUSALS")?,
             totals: mapped(&dir, "TOTALS")?,
             frontends_room: room(&dir, "FRONTENDS")?,
             source_ranges_room: room(&dir, "SOURCE_RANGES")?,
@@ -156,17 +162,34 @@ impl Tables {
         self.source_ranges_room
     }
 
-    /// Connections and refusals of the Service at `index`, over all shards.
+    /// Connections of the Service at `index`, over all shards.
     pub fn counted(&self, index: u32) -> ServiceCounters {
         let mut sum = ServiceCounters::default();
-        for cpu in 0..proxy_common::counters::SHARDS {
-            let element = proxy_common::counters::shard(cpu, index, self.services.len());
-            if let Some(ServiceCounters { connections, refusals }) = self.counters.load(element) {
-                sum.connections += connections;
-                sum.refusals += refusals;
+        for element in self.shards(index) {
+            if let Some(ServiceCounters { drawn, remembered }) = self.counters.load(element) {
+                sum.drawn += drawn;
+                sum.remembered += remembered;
             }
         }
         sum
+    }
+
+    /// Refusals of the Service at `index`.
+    pub fn refused(&self, index: u32) -> ServiceRefusals {
+        self.refusals.load(index).unwrap_or_default()
+    }
+
+    /// Begins to count anew for an index that another Service had.
+    pub(super) fn reset_counters(&self, index: u32) {
+        for element in self.shards(index) {
+            self.counters.store(element, &ServiceCounters::default());
+        }
+        self.refusals.store(index, &ServiceRefusals::default());
+    }
+
+    fn shards(&self, index: u32) -> impl Iterator<Item = u32> {
+        let services = self.services.len();
+        (0..SHARDS).map(move |cpu| shard(cpu, index, services))
     }
 }
 

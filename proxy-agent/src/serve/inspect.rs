@@ -46,7 +46,7 @@ impl Site for Inspect {
     async fn answer(&self, path: &str) -> Answer {
         match path {
             "/metrics" => self.metrics().await,
-            "/healthz" => http::text(StatusCode::OK, "ok"),
+            "/healthz" | "/livez" => http::text(StatusCode::OK, "ok"),
             "/proxyMode" => http::text(StatusCode::OK, "sidestep"),
             "/configz" => http::json(StatusCode::OK, &self.configuration),
             _ => http::not_found(),

@@ -39,6 +39,7 @@ use self::{
 use crate::{
     config::Settings,
     dataplane::Tables,
+    model::{Event, Kind, Object, ObjectKey},
     plan::{Changes, Family, HealthCheck, Problem, Tally},
 };
 
@@ -81,6 +82,8 @@ pub struct Applied<'a> {
     pub health_checks: Vec<HealthCheck>,
     /// How many problems there are.
     pub problems: usize,
+    /// Whether everything that came in is installed: not before the sources have reported everything.
+    pub synced: bool,
 }
 
 /// The listeners; dropping it closes them.
@@ -117,10 +120,24 @@ impl Serve {
     }
 
     /// Changes have come in and are about to be applied.
-    pub fn queued(&self) {
+    pub fn queued<'a>(&self, events: impl Iterator<Item = &'a Event>) {
         let now = Timestamp::now();
+        let (mut services, mut slices) = (0, 0);
+        for event in events {
+            match event {
+                Event::Upsert(Object::Service(_)) | Event::Delete(ObjectKey { kind: Kind::Service, .. }) => {
+                    services += 1;
+                }
+                Event::Upsert(Object::EndpointSlice(_))
+                | Event::Delete(ObjectKey { kind: Kind::EndpointSlice, .. }) => slices += 1,
+                Event::Upsert(Object::Node(_))
+                | Event::Delete(ObjectKey { kind: Kind::Node, .. })
+                | Event::Found { .. }
+                | Event::Synced => {}
+            }
+        }
         lock(&self.shared.health).queued(now);
-        self.shared.metrics.queued(now);
+        self.shared.metrics.queued(now, services, slices);
     }
 
     /// They have been applied.

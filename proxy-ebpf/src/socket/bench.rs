@@ -72,7 +72,7 @@ fn connect<M: Memory>(ctx: &SockAddrContext) -> i32 {
             let endpoint = forward.endpoint;
             M::remember(ctx, &destination, Translation::new(&destination, &endpoint));
             rewrite(ctx, Hook::V4, &endpoint.address, endpoint.port);
-            count::connection(endpoint.service);
+            count::connection(endpoint.service, forward.remembered);
             ALLOW
         }
     }

@@ -73,7 +73,7 @@ fn connect(ctx: &SockAddrContext, hook: Hook) -> i32 {
             let endpoint = forward.endpoint;
             peers::remember_connected(ctx, protocol, Translation::new(&destination, &endpoint));
             rewrite(ctx, hook, &endpoint.address, endpoint.port);
-            count::connection(endpoint.service);
+            count::connection(endpoint.service, forward.remembered);
             debug!(
                 ctx,
                 "connect to {:i}:{} got endpoint {}",

@@ -82,7 +82,7 @@ fn sendmsg(ctx: &SockAddrContext, hook: Hook) -> i32 {
             let endpoint = forward.endpoint;
             peers::remember_datagram(ctx, &Translation::new(&destination, &endpoint));
             rewrite(ctx, hook, &endpoint.address, endpoint.port);
-            count::connection(endpoint.service);
+            count::connection(endpoint.service, forward.remembered);
             debug!(
                 ctx,
                 "datagram to {:i}:{} got endpoint {}",

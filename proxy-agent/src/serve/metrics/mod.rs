@@ -38,6 +38,8 @@ pub(super) struct Metrics {
     last_queued: Seconds,
     service_changes: Counter,
     endpoint_changes: Counter,
+    services_pending: Gauge,
+    endpoints_pending: Gauge,
     healthz: Family<[(&'static str, String); 1], Counter>,
     livez: Family<[(&'static str, String); 1], Counter>,
     problems: Gauge,
@@ -58,6 +60,8 @@ impl Metrics {
             last_queued: Seconds::default(),
             service_changes: Counter::default(),
             endpoint_changes: Counter::default(),
+            services_pending: Gauge::default(),
+            endpoints_pending: Gauge::default(),
             healthz: Family::default(),
             livez: Family::default(),
             problems: Gauge::default(),
@@ -113,6 +117,16 @@ impl Metrics {
             "EndpointSlices that came, changed or went",
             self.endpoint_changes.clone(),
         );
+        kube_proxy.register(
+            "sync_proxy_rules_service_changes_pending",
+            "Services that came, changed or went, and are not installed yet",
+            self.services_pending.clone(),
+        );
+        kube_proxy.register(
+            "sync_proxy_rules_endpoint_changes_pending",
+            "EndpointSlices that came, changed or went, and are not installed yet",
+            self.endpoints_pending.clone(),
+        );
         kube_proxy.register("proxy_healthz", "Answers of /healthz by status", self.healthz.clone());
         kube_proxy.register("proxy_livez", "Answers of /livez by status", self.livez.clone());
         let sidestep = self.registry.sub_registry_with_prefix("sidestep");
@@ -120,14 +134,21 @@ impl Metrics {
         sidestep.register("synced", "Whether everything was installed once", self.synced.clone());
     }
 
-    /// Changes came in.
-    pub(super) fn queued(&self, now: Timestamp) {
+    /// Changes came in: of this many Services and EndpointSlices.
+    pub(super) fn queued(&self, now: Timestamp, services: usize, slices: usize) {
         self.last_queued.set(seconds(now));
+        self.services_pending.inc_by(i64::try_from(services).unwrap_or(i64::MAX));
+        self.endpoints_pending.inc_by(i64::try_from(slices).unwrap_or(i64::MAX));
     }
 
     /// Changes were installed.
     pub(super) fn applied(&self, applied: &Applied<'_>, now: Timestamp) {
-        let Applied { changes, took, tally, problems, .. } = applied;
+        let Applied { changes, took, tally, problems, synced, .. } = applied;
+        if *synced {
+            // Until then they only gather.
+            self.services_pending.set(0);
+            self.endpoints_pending.set(0);
+        }
         self.problems.set(i64::try_from(*problems).unwrap_or(i64::MAX));
         self.service_changes.inc_by(tally.services);
         self.endpoint_changes.inc_by(tally.slices);

@@ -7,7 +7,7 @@ use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
-use proxy_common::{Reason, Service, ServiceCounters, Span};
+use proxy_common::{Reason, Service, ServiceCounters, ServiceRefusals, Span};
 
 use super::super::health;
 use crate::{
@@ -27,6 +27,7 @@ struct Row {
     labels: [(&'static str, String); 5],
     record: Service,
     counted: ServiceCounters,
+    refused: ServiceRefusals,
 }
 
 impl Services {
@@ -37,7 +38,8 @@ impl Services {
         let rows = (0..tables.services.len()).filter_map(|index| {
             let record = used(index)?;
             let name = tables.names.get(&index, 0).ok()?;
-            Some(Row { labels: labels(identity(&name)?), record, counted: tables.counted(index) })
+            let (counted, refused) = (tables.counted(index), tables.refused(index));
+            Some(Row { labels: labels(identity(&name)?), record, counted, refused })
         });
         rows.collect()
     }
@@ -66,13 +68,13 @@ impl Collector for Services {
             "sidestep_service_connections",
             "Connections, and UDP flows of a socket, that were given an endpoint",
             MetricType::Counter,
-            &|row, metric| ConstCounter::new(row.counted.connections).encode(metric),
+            &|row, metric| ConstCounter::new(row.counted.connections()).encode(metric),
         )?;
         per_service(
-            "sidestep_service_refusals",
-            "Connections and datagrams that were refused",
+            "sidestep_service_affinity_hits",
+            "Those of them that were given the endpoint that their client had before",
             MetricType::Counter,
-            &|row, metric| ConstCounter::new(row.counted.refusals).encode(metric),
+            &|row, metric| ConstCounter::new(row.counted.remembered).encode(metric),
         )?;
         per_service(
             "sidestep_service_endpoints",
@@ -86,6 +88,20 @@ impl Collector for Services {
             MetricType::Gauge,
             &|row, metric| ConstGauge::new(row.record.outside.count).encode(metric),
         )?;
+
+        let mut metric = encoder.encode_descriptor(
+            "sidestep_service_refusals",
+            "Connections and datagrams that were refused, by reason; only what has happened",
+            None,
+            MetricType::Counter,
+        )?;
+        for row in &rows {
+            for reason in Reason::ALL.into_iter().filter(|reason| row.refused.of(*reason) > 0) {
+                let labels: Vec<_> =
+                    row.labels.iter().cloned().chain([("reason", reason.name().to_owned())]).collect();
+                ConstCounter::new(row.refused.of(reason)).encode(metric.encode_family(&labels)?)?;
+            }
+        }
 
         let lacking = |span: Choice| {
             let lacks = |span: Span| span.count == 0 && span.base == Reason::NoLocalEndpoints as u32;
