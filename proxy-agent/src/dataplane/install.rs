@@ -64,8 +64,9 @@ pub struct Dataplane {
     pub(super) ids: Ids,
     pub(super) indexes: Ids,
     pub(super) installed: HashMap<ServicePortId, Installed>,
-    addresses: HashMap<Address, AddressBits>,
-    /// Those of them that are the node's.
+    /// What ADDRESSES held when it was opened, until the first whole plan is installed.
+    found_addresses: Option<HashMap<Address, AddressBits>>,
+    /// Addresses that are the node's.
     node_addresses: BTreeSet<Address>,
     /// Frontends that lead to nothing that has a name.
     orphans: HashSet<FrontendKey>,
@@ -99,7 +100,7 @@ impl Dataplane {
                 .filter(|(_, bits)| bits.has(AddressBits::NODE))
                 .map(|(address, _)| *address)
                 .collect(),
-            addresses,
+            found_addresses: Some(addresses),
             orphans: orphans.into_iter().collect(),
             deferred: None,
             refused: Refused::default(),
@@ -174,7 +175,7 @@ impl Dataplane {
         for (address, bits) in &changes.addresses {
             if bits.is_none() {
                 room = true;
-                self.remove_address(*address);
+                self.remove_address(address);
             }
         }
         if changes.complete {
@@ -182,9 +183,8 @@ impl Dataplane {
                 self.delete_frontend(&key, None);
             }
             let planned: HashSet<Address> = changes.addresses.iter().map(|(address, _)| *address).collect();
-            let strays: Vec<Address> =
-                self.addresses.keys().filter(|address| !planned.contains(address)).copied().collect();
-            for address in strays {
+            let found = self.found_addresses.take().unwrap_or_default();
+            for address in found.keys().filter(|address| !planned.contains(address)) {
                 self.remove_address(address);
             }
         }
@@ -296,17 +296,16 @@ impl Dataplane {
 
     fn set_address(&mut self, address: Address, bits: AddressBits) {
         self.refused.forget_address(&address);
-        if self.addresses.get(&address) == Some(&bits) {
+        let known = self.found_addresses.as_ref().and_then(|found| found.get(&address));
+        if known == Some(&bits) {
             return;
         }
         match self.tables.addresses.insert(address, AddressEntry::new(&address, bits), 0) {
+            Ok(()) if bits.has(AddressBits::NODE) => {
+                self.node_addresses.insert(address);
+            }
             Ok(()) => {
-                self.addresses.insert(address, bits);
-                if bits.has(AddressBits::NODE) {
-                    self.node_addresses.insert(address);
-                } else {
-                    self.node_addresses.remove(&address);
-                }
+                self.node_addresses.remove(&address);
             }
             Err(error) => {
                 let problem = Problem {
@@ -319,12 +318,10 @@ impl Dataplane {
         }
     }
 
-    fn remove_address(&mut self, address: Address) {
-        self.refused.forget_address(&address);
-        if self.addresses.remove(&address).is_some() {
-            self.node_addresses.remove(&address);
-            let _ = self.tables.addresses.remove(&address);
-        }
+    fn remove_address(&mut self, address: &Address) {
+        self.refused.forget_address(address);
+        self.node_addresses.remove(address);
+        let _ = self.tables.addresses.remove(address);
     }
 
     /// What is installed and not in the whole plan.

@@ -14,7 +14,7 @@ pub struct Packed<T> {
 }
 
 /// Room for one usual value while it is packed.
-const USUAL: usize = 1024;
+const USUAL: usize = 256;
 
 impl<T: Serialize + DeserializeOwned> Packed<T> {
     /// Packs a value.

@@ -1,6 +1,6 @@
 //! Keeps the objects, and says which Services a change touches.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use smallvec::SmallVec;
 
@@ -21,7 +21,7 @@ pub struct Store {
 struct Known {
     service: Option<Packed<Service>>,
     /// Names of its slices, in order. Usually it is one.
-    slices: SmallVec<[ObjectName; 2]>,
+    slices: SmallVec<[ObjectName; 1]>,
 }
 
 #[derive(Debug)]
@@ -38,27 +38,14 @@ pub enum Touched {
     #[default]
     Nothing,
     /// These Services.
-    Services(BTreeSet<ObjectName>),
+    Services(SmallVec<[ObjectName; 2]>),
     /// Every Service: the Node changed.
     Everything,
 }
 
 impl Touched {
     fn service(name: ObjectName) -> Self {
-        Self::Services(BTreeSet::from([name]))
-    }
-
-    /// Both together.
-    #[must_use]
-    pub fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Everything, _) | (_, Self::Everything) => Self::Everything,
-            (Self::Nothing, other) | (other, Self::Nothing) => other,
-            (Self::Services(mut these), Self::Services(mut those)) => {
-                these.append(&mut those);
-                Self::Services(these)
-            }
-        }
+        Self::Services(SmallVec::from_iter([name]))
     }
 }
 
@@ -73,11 +60,23 @@ impl Store {
         match object {
             Object::Service(service) => {
                 let packed = Packed::new(&service);
-                let known = self.services.entry(service.name.clone()).or_default();
-                if known.service.as_ref() == Some(&packed) {
-                    return Touched::Nothing;
+                if let Some(known) = self.services.get_mut(&service.name)
+                    && known.service.is_some()
+                {
+                    if known.service.as_ref() == Some(&packed) {
+                        return Touched::Nothing;
+                    }
+                    known.service = Some(packed);
+                    return Touched::service(service.name);
                 }
-                known.service = Some(packed);
+                // Under the name that came with the Service: who else keeps it keeps the same allocation.
+                let slices = self.services.remove(&service.name).unwrap_or_default().slices;
+                for slice in &slices {
+                    if let Some(known) = self.slices.get_mut(slice) {
+                        known.service = service.name.clone();
+                    }
+                }
+                self.services.insert(service.name.clone(), Known { service: Some(packed), slices });
                 Touched::service(service.name)
             }
             Object::EndpointSlice(slice) => self.upsert_slice(&slice),
@@ -96,7 +95,7 @@ impl Store {
 
     fn upsert_slice(&mut self, slice: &EndpointSlice) -> Touched {
         let packed = Packed::new(slice);
-        let mut before = Touched::Nothing;
+        let mut touched = SmallVec::new();
         if let Some(known) = self.slices.get_mut(&slice.name) {
             if known.service == slice.service {
                 if known.slice == packed {
@@ -105,7 +104,8 @@ impl Store {
                 known.slice = packed;
                 return Touched::service(slice.service.clone());
             }
-            before = self.delete_slice(&slice.name);
+            touched.push(known.service.clone());
+            self.delete_slice(&slice.name);
         }
         // The name that is there already, rather than a second copy of it.
         let entry = self.services.entry(slice.service.clone());
@@ -115,7 +115,8 @@ impl Store {
             names.insert(place, slice.name.clone());
         }
         self.slices.insert(slice.name.clone(), KnownSlice { service: service.clone(), slice: packed });
-        before.and(Touched::service(service))
+        touched.push(service);
+        Touched::Services(touched)
     }
 
     /// Forgets an object.

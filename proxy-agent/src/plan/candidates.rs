@@ -1,7 +1,5 @@
 //! Which endpoints does a Service port have, wherever they are and whatever their state?
 
-use std::collections::{HashMap, hash_map::Entry};
-
 use proxy_common::{Address, Port, Protocol};
 
 use super::{Family, view::View};
@@ -30,28 +28,30 @@ pub(super) fn candidates<'a>(
     family: Family,
     view: View<'_>,
 ) -> Vec<Candidate<'a>> {
-    let mut found: HashMap<(Address, u16), Candidate<'a>> = HashMap::new();
+    let mut found = Vec::new();
     for slice in slices {
         for number in ports(slice, name, protocol) {
             for endpoint in slice.endpoints.iter().filter(|endpoint| is_of_family(endpoint, family)) {
-                let candidate = Candidate {
+                found.push(Candidate {
                     address: endpoint.address,
                     port: Port::new(number),
                     conditions: endpoint.conditions,
                     local: is_local(slice, endpoint, view),
                     hints: slice.hints_of(endpoint),
-                };
-                match found.entry((endpoint.address, number)) {
-                    Entry::Vacant(entry) => drop(entry.insert(candidate)),
-                    Entry::Occupied(mut entry) if replaces(endpoint) => drop(entry.insert(candidate)),
-                    Entry::Occupied(_) => {}
-                }
+                });
             }
         }
     }
-    let mut candidates: Vec<_> = found.into_values().collect();
-    candidates.sort_unstable_by_key(|candidate| (candidate.address, candidate.port.get()));
-    candidates
+    // Stable, so that entries for one address and port stay in the order in which they came.
+    found.sort_by_key(|candidate| (candidate.address, candidate.port.get()));
+    found.dedup_by(|later, earlier| {
+        let same = (later.address, later.port) == (earlier.address, earlier.port);
+        if same && replaces(later) {
+            std::mem::swap(later, earlier);
+        }
+        same
+    });
+    found
 }
 
 /// FE-1, EP-3: a slice's ports belong to a Service's by name and protocol.
@@ -72,8 +72,8 @@ fn is_local(slice: &EndpointSlice, endpoint: &Endpoint, view: View<'_>) -> bool 
 
 /// EP-6: of several entries for one address and port the last one that is not terminating counts. The
 /// address of a pod that terminates may already be another pod's.
-fn replaces(endpoint: &Endpoint) -> bool {
-    !endpoint.conditions.terminating
+fn replaces(later: &Candidate<'_>) -> bool {
+    !later.conditions.terminating
 }
 
 #[cfg(test)]

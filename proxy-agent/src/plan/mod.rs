@@ -15,6 +15,7 @@ mod frontends;
 mod health_checks;
 mod install;
 mod node_port_addresses;
+mod planned;
 mod planner;
 mod problems;
 #[cfg(test)]

@@ -13,7 +13,6 @@ use std::{
 };
 
 use proxy_common::{Address, AddressBits, FrontendKey};
-use serde::{Deserialize, Serialize};
 
 use super::{
     Changes, HealthCheck, NodePortAddresses, Problem, ServicePlan, ServicePortId, Tally,
@@ -23,10 +22,11 @@ use super::{
     draft::{Draft, drafts},
     frontends,
     health_checks::{HealthCheckCount, count},
+    planned::Planned,
     problems::{Origin, Problems},
     view::View,
 };
-use crate::model::{Event, Flaw, Kind, Object, ObjectName, Packed, Store, Touched};
+use crate::model::{EndpointSlice, Event, Flaw, Kind, Object, ObjectName, Packed, Service, Store, Touched};
 
 /// Turns what sources say into what the node installs.
 #[derive(Debug)]
@@ -62,27 +62,20 @@ pub struct Planner {
 /// How many Services a part of the first plan has: few enough that the agent never holds a second copy of a large cluster.
 const PART: usize = 1024;
 
-/// What a Service has.
-#[derive(Default, Debug, Serialize, Deserialize)]
-struct Planned {
-    /// The frontends that it asks for, whether it owns them or not; nothing where they are those of its plans.
-    claims: Option<Box<[FrontendKey]>>,
-    /// Its plans, sorted by id.
-    plans: Vec<ServicePlan>,
+/// What changes concern, all together.
+#[derive(Default)]
+struct Concerned {
+    everything: bool,
+    services: BTreeSet<ObjectName>,
 }
 
-impl Planned {
-    /// The frontends that it asks for, in order.
-    fn claims(&self) -> Box<[FrontendKey]> {
-        self.claims.clone().unwrap_or_else(|| self.installed())
-    }
-
-    /// The frontends that it gets, in order.
-    fn installed(&self) -> Box<[FrontendKey]> {
-        let mut keys: Vec<_> =
-            self.plans.iter().flat_map(|plan| &plan.frontends).map(|(key, _)| *key).collect();
-        keys.sort_unstable();
-        keys.into()
+impl Concerned {
+    fn add(&mut self, touched: Touched) {
+        match touched {
+            Touched::Nothing => {}
+            Touched::Services(names) => self.services.extend(names),
+            Touched::Everything => self.everything = true,
+        }
     }
 }
 
@@ -160,7 +153,7 @@ impl Planner {
     /// Takes in what sources say. Nothing comes out before [`Event::Synced`], which gives the whole plan, or the first part of
     /// it: as long as there are more, [`Planner::next_part`] has to be called before anything else.
     pub fn apply(&mut self, events: impl IntoIterator<Item = Event>) -> Changes {
-        let mut touched = Touched::Nothing;
+        let mut touched = Concerned::default();
         let mut complete = false;
         for event in events {
             match event {
@@ -178,7 +171,7 @@ impl Planner {
                     };
                     let news = self.store.upsert(object);
                     self.tally.note(key.kind, &news, triggered);
-                    touched = touched.and(news);
+                    touched.add(news);
                 }
                 Event::Delete(key) => {
                     self.problems.set(Origin::Object(key.clone()), String::new, &[]);
@@ -189,7 +182,7 @@ impl Planner {
                     }
                     let news = self.store.delete(&key);
                     self.tally.note(key.kind, &news, 0);
-                    touched = touched.and(news);
+                    touched.add(news);
                 }
                 Event::Found { origin, flaws } => {
                     self.problems.set(Origin::Source(origin.clone()), || origin, &flaws);
@@ -215,7 +208,8 @@ impl Planner {
             return Changes::default();
         }
         self.local_addresses = addresses;
-        if self.synced { self.recompute(Touched::Everything) } else { Changes::default() }
+        let everything = Concerned { everything: true, ..Concerned::default() };
+        if self.synced { self.recompute(everything) } else { Changes::default() }
     }
 
     /// The whole plan.
@@ -278,15 +272,14 @@ impl Planner {
         self.synced
     }
 
-    fn recompute(&mut self, touched: Touched) -> Changes {
-        let mut names = match touched {
-            Touched::Nothing => return Changes::default(),
-            Touched::Services(names) => names,
-            Touched::Everything => {
-                self.update_own_addresses();
-                self.store.service_names().chain(self.planned.keys()).cloned().collect()
-            }
-        };
+    fn recompute(&mut self, touched: Concerned) -> Changes {
+        let Concerned { everything, services: mut names } = touched;
+        if everything {
+            self.update_own_addresses();
+            names = self.store.service_names().chain(self.planned.keys()).cloned().collect();
+        } else if names.is_empty() {
+            return Changes::default();
+        }
         let mut concerned = BTreeSet::new();
         for name in &names {
             concerned.append(&mut self.update_claims(name));
@@ -345,25 +338,28 @@ impl Planner {
                 after.extend(wants.iter().map(|want| (want.key, claimant.clone())));
             }
         }
-        let mut keys: Vec<FrontendKey> = after.iter().map(|(key, _)| *key).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        let planned = self.planned(name);
-        let before = planned.claims();
-        if *before != *keys {
-            let planned = Planned { claims: Some(keys.into()), ..planned };
-            self.planned.insert(name.clone(), Packed::new(&planned));
-        }
+        // The second pass, which always follows, notes what it asks for now.
+        let before = self.planned(name).claims();
         self.claims.replace(name, &before, &after)
     }
 
     /// Second pass: what does the Service install now, and what of it is new?
     fn update_plans(&mut self, name: &ObjectName, changes: &mut Changes) {
-        let mut planned = self.planned(name);
-        let claims = planned.claims();
         let mut before: BTreeMap<ServicePortId, ServicePlan> =
-            planned.plans.drain(..).map(|plan| (plan.id.clone(), plan)).collect();
-        let (mut plans, mut flaws) = self.plan(name);
+            self.planned(name).plans.into_iter().map(|plan| (plan.id.clone(), plan)).collect();
+        let (mut plans, mut flaws, mut claims) = (Vec::new(), Vec::new(), Vec::new());
+        if let Some(service) = &self.store.service(name) {
+            let slices = self.store.slices_of(name);
+            (plans, flaws) = self.plan(service, &slices, &mut claims);
+            let counts = count(service, &slices, self.view());
+            if counts.is_empty() {
+                self.health_checks.remove(name);
+            } else {
+                self.health_checks.insert(name.clone(), counts);
+            }
+        } else {
+            self.health_checks.remove(name);
+        }
         plans.retain_mut(|plan| {
             if !is_api_server(&plan.id.service) {
                 return true;
@@ -377,7 +373,6 @@ impl Planner {
             })
         });
         self.problems.set(Origin::Plan(name.clone()), || format!("Service {name}"), &flaws);
-        self.update_health_checks(name);
 
         plans.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         for plan in &plans {
@@ -394,35 +389,25 @@ impl Planner {
             self.addresses.subtract_plan(&last);
             changes.remove.push(id);
         }
-        planned.plans = plans;
-        planned.claims = None;
-        if *claims != *planned.installed() {
-            planned.claims = Some(claims);
-        }
-        if planned.plans.is_empty() && planned.claims.is_none() {
+        let planned = Planned::new(plans, claims.into());
+        if planned.is_nothing() {
             self.planned.remove(name);
         } else {
             self.planned.insert(name.clone(), Packed::new(&planned));
         }
     }
 
-    fn update_health_checks(&mut self, name: &ObjectName) {
-        let service = self.store.service(name).filter(|service| service.health_check_node_port.is_some());
-        let counts = service.map(|service| count(&service, &self.store.slices_of(name), self.view()));
-        match counts {
-            Some(counts) => drop(self.health_checks.insert(name.clone(), counts)),
-            None => drop(self.health_checks.remove(name)),
-        }
-    }
-
-    /// The plans of a Service, and what of it could not be planned.
-    fn plan(&self, name: &ObjectName) -> (Vec<ServicePlan>, Vec<Flaw>) {
-        let Some(service) = self.store.service(name) else { return (Vec::new(), Vec::new()) };
-        let view = self.view();
-        let slices = self.store.slices_of(name);
-        let mut flaws = frontends::withheld(&service, view);
+    /// The plans of a Service, what of it could not be planned, and the frontends that it asks for, in order.
+    fn plan(
+        &self,
+        service: &Service,
+        slices: &[EndpointSlice],
+        claims: &mut Vec<FrontendKey>,
+    ) -> (Vec<ServicePlan>, Vec<Flaw>) {
+        let (name, view) = (&service.name, self.view());
+        let mut flaws = frontends::withheld(service, view);
         let mut plans = Vec::new();
-        for draft in drafts(&service, view) {
+        for draft in drafts(service, view) {
             let port = draft.port;
             let owner = |key: &FrontendKey| {
                 self.claims.owner(key).filter(|owner| owner.service != *name || owner.port != port.index)
@@ -439,8 +424,11 @@ impl Planner {
                     ));
                 }
             }
-            plans.extend(draft.plan(&service, &slices, view, |want| owner(&want.key).is_none()));
+            claims.extend(draft.wants.iter().map(|want| want.key));
+            plans.extend(draft.plan(service, slices, view, |want| owner(&want.key).is_none()));
         }
+        claims.sort_unstable();
+        claims.dedup();
         (plans, flaws)
     }
 }

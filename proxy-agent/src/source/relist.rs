@@ -69,13 +69,10 @@ impl Relist {
     /// An object is there, or is now like this.
     pub(super) fn apply<W: Watched>(&mut self, object: W) -> Option<Event> {
         let name = object.key().name;
-        match object.read() {
-            Some(object) => {
-                self.seen.insert(name, self.list);
-                Some(Event::Upsert(object))
-            }
-            None => self.delete::<W>(name),
-        }
+        let Some(object) = object.read() else { return self.delete::<W>(name) };
+        // The object's own name, so that all tables share one.
+        self.seen.insert(object.key().name, self.list);
+        Some(Event::Upsert(object))
     }
 
     /// An object is gone.
