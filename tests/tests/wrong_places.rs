@@ -8,7 +8,7 @@ use sidestep_tests::{
     cgroup::Cgroup,
     cluster,
     cluster::{Cluster, at, service},
-    lab,
+    eventually, lab,
     traffic::ask,
 };
 
@@ -70,8 +70,13 @@ fn links_of_a_cgroup_that_was_removed_are_made_anew() {
     let old = cluster.lab.root().child("old").expect("a cgroup");
     attached_to(&cluster, &old);
     let path = old.path().to_owned();
+    assert!(status(&cluster).contains("programs  all 9 attached"));
     drop(old);
     assert!(!path.exists());
+    eventually("status tells that the links are severed", || {
+        let text = status(&cluster);
+        text.contains("programs  NOT attached: release") && text.contains("severed: release")
+    });
 
     let _agent = cluster.lab.agent().expect("an agent");
     let programs = bpftool::cgroup_programs(cluster.lab.root().path()).expect("bpftool");
@@ -92,4 +97,10 @@ fn links_of_another_cgroup_are_named() {
     assert!(cluster.lab.sidestep(&["cleanup"]).expect("cleanup runs").status.success());
     let _agent = cluster.lab.agent().expect("an agent");
     cluster.client.run(|| ask(at("10.96.0.10:80"))).expect("an answer");
+}
+
+/// What `sidestep status` prints.
+fn status(cluster: &Cluster) -> String {
+    let output = cluster.lab.sidestep(&["status"]).expect("status runs");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aya::maps::MapError;
 use proxy_common::{
-    EndpointState, FrontendKey, FrontendKind, Reason, Service, ServiceName, ServiceRefusals, SourceRange,
-    Span, service::EndpointSet,
+    EndpointState, FrontendKey, FrontendKind, Protocol, Reason, Service, ServiceName, ServiceRefusals,
+    SourceRange, Span, service::EndpointSet,
 };
 use serde::Serialize;
 
@@ -23,6 +23,8 @@ pub(super) struct Installed {
     pub(super) index: u32,
     pub(super) frontends: Vec<Frontend>,
     pub(super) endpoints: Vec<Endpoint>,
+    /// Why no program looks at it, if none does (FE-8).
+    pub(super) not_served: Option<&'static str>,
     /// Why clients of the ClusterIP are refused, if they are.
     pub(super) refuses: Option<&'static str>,
     pub(super) affinity_seconds: u32,
@@ -84,6 +86,8 @@ pub(super) fn read(tables: &Tables) -> Result<Vec<Installed>, MapError> {
                 })
                 .collect(),
             endpoints: endpoints.remove(&index).unwrap_or_default(),
+            not_served: (name.protocol == Protocol::Sctp as u8)
+                .then_some("not served by socket hooks: waits for the packet path"),
             refuses: refusal(&record),
             affinity_seconds: record.affinity_seconds,
             source_ranges: (record.source_set != 0).then(|| {
@@ -111,7 +115,7 @@ fn display(name: &ServiceName) -> String {
     fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
         String::from_utf8_lossy(bytes.split(|&byte| byte == 0).next().unwrap_or_default())
     }
-    let Some(protocol) = proxy_common::Protocol::from_number(name.protocol) else {
+    let Some(protocol) = Protocol::from_number(name.protocol) else {
         return "?".to_owned();
     };
     ServicePortId {

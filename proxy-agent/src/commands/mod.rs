@@ -8,6 +8,7 @@ mod manual;
 mod memory;
 mod mount;
 mod news;
+mod no_node;
 mod run;
 mod status;
 

@@ -16,7 +16,7 @@ use tokio::{
 };
 use tracing::{debug, error, info, warn};
 
-use super::{Place, cleanup, memory, mount, news::News};
+use super::{Place, cleanup, memory, mount, news::News, no_node::NoNode};
 use crate::{
     announce::{self, Announcement, Announcer},
     config::{self, Flags, Settings},
@@ -171,6 +171,7 @@ struct Agent {
     refused: Vec<Problem>,
     /// What of the configuration could not be used.
     misconfigured: Vec<Problem>,
+    no_node: NoNode,
     serve: Serve,
     announcer: Announcer,
 }
@@ -248,6 +249,7 @@ impl Agent {
             report,
             refused: Vec::new(),
             misconfigured: settings.problems.clone(),
+            no_node: NoNode::default(),
             serve,
             announcer,
         };
@@ -320,6 +322,8 @@ impl Agent {
     fn write_report(&mut self) {
         let mut problems = self.planner.problems();
         problems.extend(self.refused.iter().chain(&self.misconfigured).cloned());
+        let (synced, known) = (self.report.synced, self.planner.knows_node());
+        problems.extend(self.no_node.problem(&self.report.node, synced, known, std::time::Instant::now()));
         problems.extend(self.dataplane.problems());
         let of_listeners = problems.len();
         problems.extend(self.serve.problems());

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{Output, Place, inventory};
 use crate::{
-    dataplane::{HOOKS, Tables, is_attached},
+    dataplane::{HOOKS, Tables, is_attached, is_pinned},
     report::{self, Report},
 };
 
@@ -35,6 +35,8 @@ struct Status {
     agent: Option<Report>,
     attached: Vec<&'static str>,
     detached: Vec<&'static str>,
+    /// Those of `detached` that are pinned: their cgroup was removed, or somebody detached them.
+    severed: Vec<&'static str>,
     services: Vec<inventory::Installed>,
     totals: Vec<Count>,
     capacity: Vec<Fill>,
@@ -83,6 +85,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         agent,
         attached: attached.iter().map(|hook| hook.name).collect(),
         detached: detached.iter().map(|hook| hook.name).collect(),
+        severed: detached.iter().filter(|hook| is_pinned(pin_dir, hook)).map(|hook| hook.name).collect(),
         services,
         totals: totals(&tables),
         capacity,
@@ -118,6 +121,12 @@ fn print(status: &Status) {
         println!("programs  all {} attached", status.attached.len());
     } else {
         println!("programs  NOT attached: {}", status.detached.join(", "));
+    }
+    if !status.severed.is_empty() {
+        println!(
+            "          severed: {}: the cgroup was removed, or somebody detached them; restart the agent",
+            status.severed.join(", ")
+        );
     }
     for Fill { table, used, room } in &status.capacity {
         println!("{:<9} {used} of {room}", table.to_lowercase());
@@ -174,6 +183,9 @@ fn refusals(counts: &BTreeMap<&'static str, u64>) -> String {
 /// At most a few endpoints by address, then how many more.
 fn endpoints(service: &inventory::Installed) -> String {
     const SHOWN: usize = 4;
+    if let Some(why) = service.not_served {
+        return why.to_owned();
+    }
     let mut lines: Vec<String> =
         service.refuses.map(|reason| format!("refused: {reason}")).into_iter().collect();
     for endpoint in service.endpoints.iter().take(SHOWN) {

@@ -16,6 +16,7 @@ use super::{Error, Hook};
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_PROG_QUERY: libc::c_long = 16;
 const BPF_LINK_UPDATE: libc::c_long = 29;
 
@@ -62,6 +63,28 @@ struct MapElement {
     flags: u64,
 }
 
+/// The part of `union bpf_attr` that `BPF_OBJ_GET_INFO_BY_FD` reads and writes.
+#[repr(C)]
+#[derive(Default)]
+struct ObjInfo {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+/// `struct bpf_link_info` of a link to a cgroup.
+#[repr(C)]
+#[derive(Default)]
+struct CgroupLinkInfo {
+    kind: u32,
+    id: u32,
+    prog_id: u32,
+    padding: u32,
+    cgroup_id: u64,
+    attach_type: u32,
+    padding_2: u32,
+}
+
 /// Calls `bpf(2)`.
 ///
 /// # Safety
@@ -72,15 +95,33 @@ unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<i32> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(i32::try_from(result).unwrap_or_default()) }
 }
 
-/// Puts another program behind a pinned link, without a moment in which neither is attached (5.7).
-pub(super) fn replace_program(link: &Path, program: &Program) -> Result<(), Error> {
-    let path = CString::new(link.as_os_str().as_encoded_bytes())
-        .map_err(|error| Error::system("BPF_OBJ_GET", link)(error.into()))?;
+fn open_pin(pin: &Path) -> Result<OwnedFd, Error> {
+    let path = CString::new(pin.as_os_str().as_encoded_bytes())
+        .map_err(|error| Error::system("BPF_OBJ_GET", pin)(error.into()))?;
     let mut attr = ObjGet { pathname: path.as_ptr() as u64, ..Default::default() };
     // SAFETY: `path` outlives the call.
-    let fd = unsafe { bpf(BPF_OBJ_GET, &mut attr) }.map_err(Error::system("BPF_OBJ_GET", link))?;
+    let fd = unsafe { bpf(BPF_OBJ_GET, &mut attr) }.map_err(Error::system("BPF_OBJ_GET", pin))?;
     // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
-    let link_fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The id of the cgroup that a pinned link is attached to (5.8); 0 if that is gone, or the link was detached.
+pub(super) fn cgroup_of(link: &Path) -> Result<u64, Error> {
+    let (link_fd, mut info) = (open_pin(link)?, CgroupLinkInfo::default());
+    let mut attr = ObjInfo {
+        bpf_fd: link_fd.as_raw_fd().cast_unsigned(),
+        info_len: u32::try_from(size_of::<CgroupLinkInfo>()).unwrap_or_default(),
+        info: std::ptr::from_mut(&mut info) as u64,
+    };
+    // SAFETY: the kernel writes at most `info_len` bytes to `info`, which outlives the call.
+    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr) }
+        .map_err(Error::system("BPF_OBJ_GET_INFO_BY_FD", link))?;
+    Ok(info.cgroup_id)
+}
+
+/// Puts another program behind a pinned link, without a moment in which neither is attached (5.7).
+pub(super) fn replace_program(link: &Path, program: &Program) -> Result<(), Error> {
+    let link_fd = open_pin(link)?;
     let program_fd = program
         .fd()
         .map_err(|source| Error::Program { action: "load", program: "behind a link", source })?

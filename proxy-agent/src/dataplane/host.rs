@@ -73,9 +73,15 @@ pub fn check_bpffs(pin_dir: &Path) -> Result<(), Error> {
 /// `init` are the mounts of a PID 1 that has others than this process.
 fn bpffs_is_nodes(mounts: &[MountInfo], init: Option<&[MountInfo]>, pin_dir: &Path) -> Result<(), String> {
     let Some(bpffs) = bpffs_of(mounts, pin_dir) else { return Ok(()) };
-    let nodes = match init {
+    // PID 1 without a BPF file system is not the node's, or can say nothing: with `shareProcessNamespace` it is the
+    // pod's own.
+    let of_init = |init: &'_ [MountInfo]| -> Vec<_> {
+        init.iter().filter(|mount| mount.fs_type == "bpf").map(|mount| mount.majmin.clone()).collect()
+    };
+    let devices = init.map(of_init).filter(|devices| !devices.is_empty());
+    let nodes = match devices {
         // Each BPF file system is a device of its own.
-        Some(init) => init.iter().any(|mount| mount.fs_type == "bpf" && mount.majmin == bpffs.majmin),
+        Some(devices) => devices.contains(&bpffs.majmin),
         // A container's own mounts are private; one that came from the node by hostPath, with
         // `mountPropagation: HostToContainer`, still follows its origin.
         None => bpffs
@@ -238,6 +244,10 @@ mod tests {
         let init = table(&[&line("0:39", " shared:12")]);
         assert_eq!(check(&[&slave], Some(&init)), Ok(()));
         assert!(check(&[&private], Some(&init)).unwrap_err().contains("container's own"));
+        // PID 1 is one of the pod's (`shareProcessNamespace`), which mounts no BPF file system: propagation decides.
+        let pause = table(&["60 59 0:77 / / rw - overlay overlay rw"]);
+        assert_eq!(check(&[&slave], Some(&pause)), Ok(()));
+        assert!(check(&[&private], Some(&pause)).is_err());
         // PID 1 is the container's: propagation decides.
         assert_eq!(check(&[&slave], None), Ok(()));
         assert!(check(&[&private], None).is_err());

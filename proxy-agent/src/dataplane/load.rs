@@ -282,8 +282,13 @@ fn link_pin(pin_dir: &Path, hook: &Hook) -> PathBuf {
     abi_dir(pin_dir).join("links").join(hook.name)
 }
 
-/// Whether the link of `hook` is pinned.
+/// Whether the link of `hook` is pinned and attached to a cgroup. One whose cgroup was removed stays pinned.
 pub fn is_attached(pin_dir: &Path, hook: &Hook) -> bool {
+    bpf::cgroup_of(&link_pin(pin_dir, hook)).is_ok_and(|cgroup| cgroup != 0)
+}
+
+/// Whether the link of `hook` is pinned, attached or not.
+pub fn is_pinned(pin_dir: &Path, hook: &Hook) -> bool {
     link_pin(pin_dir, hook).exists()
 }
 

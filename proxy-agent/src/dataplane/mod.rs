@@ -49,7 +49,8 @@ pub use bypass::Bypass;
 pub use host::{bpffs_mounted, check_bpffs, ensure_bpffs, mount_missing, node_cgroup, sees_namespaces};
 pub use install::{Dataplane, Installed};
 pub use load::{
-    Capacity, HOOKS, Hook, Options, attach, cleanup, is_attached, load, lock, verified_instructions,
+    Capacity, HOOKS, Hook, Options, attach, cleanup, is_attached, is_pinned, load, lock,
+    verified_instructions,
 };
 pub use mapped::Mapped;
 pub use names::from_table as identity;

@@ -1,6 +1,6 @@
 //! Which addresses lead to a Service port?
 
-use proxy_common::{Address, FrontendKey, FrontendKind, Port};
+use proxy_common::{Address, FrontendKey, FrontendKind, Port, Protocol};
 
 use super::{Family, Sources, sources::sources, view::View};
 use crate::model::{Flaw, Listed, Service, ServicePort};
@@ -95,9 +95,17 @@ fn withheld_because<'a>(service: &Service, family: Family, view: View<'a>) -> Op
     view.cannot_restrict.filter(|_| sources(service, family, view) != Sources::Everyone)
 }
 
-/// What a Service asks for and does not get, by rules of its own (PO-18, ST-8).
+/// What a Service asks for and does not get, by rules of its own (FE-8, PO-18, ST-8).
 pub(super) fn withheld(service: &Service, view: View<'_>) -> Vec<Flaw> {
     let mut flaws = Vec::new();
+    if families(service).next().is_some() {
+        for port in service.ports.iter().filter(|port| port.protocol == Protocol::Sctp) {
+            flaws.push(Flaw::new(
+                format!("spec.ports[{}].protocol", port.index),
+                "SCTP is not served by socket hooks: it waits for the packet path; keep kube-proxy for it",
+            ));
+        }
+    }
     for ip in service.cluster_ips.iter().filter(|ip| is_own_address(ip.address, view)) {
         flaws.push(Flaw::new(
             format!("spec.clusterIPs[{}]", ip.index),

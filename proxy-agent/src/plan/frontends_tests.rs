@@ -49,6 +49,19 @@ fn every_port_has_a_frontend_in_every_family() {
     );
 }
 
+/// FE-8: a port that no program serves is named.
+#[test]
+fn sctp_is_named_as_not_served() {
+    let ports = json!([{"name": "a", "port": 80}, {"name": "c", "port": 9, "protocol": "SCTP"}]);
+    let flaws =
+        withheld(&service(json!({"clusterIP": "10.0.0.1", "ports": ports}), json!([])), testing::view());
+    assert_eq!(
+        flaws.iter().map(|flaw| flaw.field.to_string()).collect::<Vec<_>>(),
+        ["spec.ports[1].protocol"]
+    );
+    assert!(flaws[0].message.contains("not served by socket hooks"), "{flaws:?}");
+}
+
 /// FE-2: no ClusterIP of a family means no NodePort, external IP or LoadBalancer IP of it either.
 #[test]
 fn a_family_without_a_cluster_ip_has_no_frontend() {

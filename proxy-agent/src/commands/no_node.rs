@@ -1,0 +1,56 @@
+//! A node name that no Node object has (IN-5): endpoints are then nobody's, and NodePorts are at the wrong addresses.
+
+use std::time::{Duration, Instant};
+
+use crate::plan::Problem;
+
+/// How long a Node may come after the Services: as long as kube-proxy waits for it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits for the Node since everything else was known.
+#[derive(Default, Debug)]
+pub(super) struct NoNode {
+    since: Option<Instant>,
+}
+
+impl NoNode {
+    /// What is wrong `now`, if something is. `known` is whether the Node is there, `synced` whether all else is.
+    pub(super) fn problem(&mut self, node: &str, synced: bool, known: bool, now: Instant) -> Option<Problem> {
+        if known || !synced {
+            self.since = None;
+            return None;
+        }
+        let since = *self.since.get_or_insert(now);
+        (now.duration_since(since) >= PATIENCE).then(|| Problem {
+            object: format!("Node {node}"),
+            field: "metadata.name".to_owned(),
+            message: "there is no such Node, so no endpoint is local and NodePorts are at the addresses of all \
+                      interfaces; start with the --node-name (or NODE_NAME, hostnameOverride) that `kubectl get \
+                      nodes` shows"
+                .to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// IN-5: a name that is nobody's is a problem after 30 seconds, until the Node comes.
+    #[test]
+    fn a_name_that_no_node_has_is_a_problem_until_one_has_it() {
+        let (mut no_node, start) = (NoNode::default(), Instant::now());
+        let mut at = |seconds, synced, known| {
+            no_node.problem("n1", synced, known, start + Duration::from_secs(seconds))
+        };
+        assert_eq!(at(0, false, false), None);
+        assert_eq!(at(40, false, false), None, "nothing is known yet");
+        assert_eq!(at(50, true, false), None);
+        assert_eq!(at(79, true, false), None);
+        let found = at(80, true, false).expect("a problem");
+        assert_eq!((&*found.object, &*found.field), ("Node n1", "metadata.name"));
+        assert_eq!(at(81, true, true), None, "it came");
+        assert_eq!(at(90, true, false), None, "it left: 30 seconds again");
+        assert!(at(120, true, false).is_some());
+    }
+}
