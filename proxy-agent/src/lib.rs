@@ -4,6 +4,7 @@
 //! install) -> [`dataplane`] (make the kernel so). Nothing points backwards. [`commands`] are the edges.
 
 pub mod announce;
+mod causes;
 pub mod commands;
 pub mod config;
 pub mod dataplane;

@@ -209,6 +209,9 @@ impl AddressBits {
     pub const VIP: Self = Self { bits: 2 };
     /// An address of this node: NodePorts are answered on it, and it is never refused.
     pub const NODE: Self = Self { bits: 4 };
+    /// Of the "any" address of a family, which nobody has: the family's loopback addresses answer no NodePorts (CF-8,
+    /// CF-11).
+    pub const SILENT_LOOPBACK: Self = Self { bits: 8 };
 
     /// Whether all bits of `other` are set.
     #[inline(always)]

@@ -125,7 +125,11 @@ pub fn resolve(tables: &impl Tables, destination: &FrontendKey, client: &impl Cl
         return Resolution::Service(frontend);
     }
     let bits = tables.address(&destination.address);
-    if bits.has(AddressBits::NODE) || (destination.address.is_loopback() && client.is_node()) {
+    if bits.has(AddressBits::NODE)
+        || (destination.address.is_loopback()
+            && client.is_node()
+            && answers_at_loopback(tables, &destination.address))
+    {
         let key = FrontendKey::node_port(&destination.address, destination.port, destination.protocol);
         return match tables.frontend(&key) {
             Some(frontend) => Resolution::Service(frontend),
@@ -133,6 +137,13 @@ pub fn resolve(tables: &impl Tables, destination: &FrontendKey, client: &impl Cl
         };
     }
     if bits.has(AddressBits::CLUSTER_IP) { Resolution::UnknownPort } else { Resolution::NotService }
+}
+
+/// PO-11: whether NodePorts are answered at a loopback address of the node. These are too many for the table; one
+/// entry speaks for all of a family. A call of its own, as [`admit`] is.
+#[inline(never)]
+fn answers_at_loopback(tables: &impl Tables, address: &Address) -> bool {
+    !tables.address(&address.any_of_family()).has(AddressBits::SILENT_LOOPBACK)
 }
 
 /// Chooses an endpoint of the Service behind `frontend`: the client's last one under ClientIP affinity

@@ -188,6 +188,24 @@ fn a_node_port_is_on_node_addresses_and_on_the_nodes_own_loopback() {
     }
 }
 
+/// PO-11, CF-11: one entry silences the loopback addresses of its family, and nothing else.
+#[test]
+fn loopback_answers_no_node_port_where_the_table_says_so() {
+    let any = |family| FrontendKey::node_port(&family, Port::new(30080), TCP);
+    let mut memory = Memory::with_service(1)
+        .frontend(any(Address::ANY_V4), FrontendKind::NodePort)
+        .frontend(any(Address::ANY_V6), FrontendKind::NodePort);
+    memory.addresses.insert(address("192.0.2.9"), AddressBits::NODE);
+    memory.addresses.insert(Address::ANY_V4, AddressBits::SILENT_LOOPBACK);
+    for (client, text) in [(&NODE, "127.0.0.1"), (&NODE, "127.8.8.8"), (&NODE, "0.0.0.0"), (&POD, "0.0.0.0")]
+    {
+        assert_eq!(memory.ask(&key(text, 30080), client, 0, 0), Decision::NotService, "{text}");
+    }
+    for text in ["::1", "::", "192.0.2.9"] {
+        assert_eq!(memory.id(&key(text, 30080), &NODE, 0, 0), 1, "{text}");
+    }
+}
+
 /// PO-1, PO-2, PO-3: each way to a Service has its own set.
 #[test]
 fn kind_and_origin_decide_which_set_is_used() {

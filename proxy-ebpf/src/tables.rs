@@ -127,11 +127,16 @@ impl Maps {
         Some(unsafe { word(pointer) })
     }
 
+    /// No bits where there is none: no entry is without bits. (Not an `Option`: LLVM looks at what is in it before it
+    /// knows whether something is, and the verifier does not let it.)
     #[inline(always)]
-    fn address_once(address: &Address) -> Option<AddressEntry> {
-        let pointer = ADDRESSES.get_ptr(address)?;
-        // SAFETY: the value of ADDRESSES is one aligned word.
-        Some(bytemuck::must_cast::<u64, AddressEntry>(unsafe { word(pointer) }))
+    fn address_once(address: &Address) -> AddressEntry {
+        let word = match ADDRESSES.get_ptr(address) {
+            // SAFETY: the value of ADDRESSES is one aligned word.
+            Some(pointer) => unsafe { word(pointer) },
+            None => 0,
+        };
+        bytemuck::must_cast(word)
     }
 
     #[inline(always)]
@@ -165,16 +170,12 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn address(&self, address: &Address) -> AddressBits {
-        let Some(first) = Self::address_once(address) else {
-            return AddressBits::NONE;
-        };
-        if first.fingerprint == address.fingerprint() {
+        let first = Self::address_once(address);
+        if first.kind.is_none() || first.fingerprint == address.fingerprint() {
             return first.kind;
         }
-        match Self::address_once(address) {
-            Some(second) if second.fingerprint == address.fingerprint() => second.kind,
-            _ => AddressBits::NONE,
-        }
+        let second = Self::address_once(address);
+        if second.fingerprint == address.fingerprint() { second.kind } else { AddressBits::NONE }
     }
 
     #[inline(always)]

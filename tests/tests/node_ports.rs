@@ -76,6 +76,36 @@ fn a_node_port_answers_at_the_nodes_loopback() {
     });
 }
 
+/// PO-11, CF-8, CF-11: loopback is silent where the configuration leaves it out, and answers again when it does not.
+#[test]
+fn a_node_port_is_silent_at_loopback_where_the_configuration_says_so() {
+    let cluster = new_cluster!(2);
+    let mut agent = start(&cluster);
+    agent.stop().expect("it ends");
+    let file = cluster.lab.run_directory().join("kube-proxy.conf");
+    let places = [at("127.0.0.1:30080"), at("127.8.8.8:30080"), at("[::1]:30080")];
+    for (fields, answers) in [
+        ("iptables: {localhostNodePorts: false}", [false, false, false]),
+        ("nodePortAddresses: [primary]", [false, false, false]),
+        ("nodePortAddresses: [primary, localhost]", [true, true, true]),
+        ("nodePortAddresses: [192.0.2.0/24, '::1/128']", [false, false, true]),
+        ("mode: iptables", [true, true, true]),
+    ] {
+        let text =
+            format!("apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n{fields}\n");
+        std::fs::write(&file, text).expect("written");
+        let arguments = ["--config".into(), file.clone()];
+        let configured = Agent::reading(&cluster.lab).arguments(arguments).started(&cluster.lab);
+        let mut agent = configured.expect("an agent");
+        for (place, expected) in places.into_iter().zip(answers) {
+            let found = cluster.lab.node().run(|| connect(place));
+            assert_eq!(found.is_ok(), expected, "{fields}: {place}: {found:?}");
+        }
+        assert!(cluster.client.run(|| connect((NODE_V4, 30080).into())).is_ok(), "{fields}");
+        agent.stop().expect("it ends");
+    }
+}
+
 /// PO-21: a pod's loopback is the pod's own.
 #[test]
 fn a_pods_loopback_is_its_own() {

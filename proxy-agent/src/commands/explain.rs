@@ -280,6 +280,7 @@ impl proxy_common::Tables for Recorder<'_> {
             (AddressBits::CLUSTER_IP, "a ClusterIP"),
             (AddressBits::VIP, "a LoadBalancer or external IP"),
             (AddressBits::NODE, "this node's"),
+            (AddressBits::SILENT_LOOPBACK, "no NodePorts at loopback"),
         ]
         .into_iter()
         .filter(|(bit, _)| bits.has(*bit))

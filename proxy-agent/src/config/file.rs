@@ -26,7 +26,7 @@ pub struct KubeProxyConfiguration {
     pub hostname_override: Option<String>,
     /// Where `/metrics` is (CF-4).
     pub metrics_bind_address: Option<String>,
-    /// Which back end kube-proxy uses: here it only says whose `syncPeriod` counts (CF-7).
+    /// Which back end kube-proxy uses: here it only says whose `syncPeriod` counts (CF-7, CF-12).
     pub mode: Option<String>,
     /// Where NodePorts are answered (CF-8).
     pub node_port_addresses: Option<Vec<String>>,
@@ -38,7 +38,7 @@ pub struct KubeProxyConfiguration {
     pub ipvs: Option<BackEnd>,
     /// kube-proxy's back end of this name.
     pub nftables: Option<BackEnd>,
-    // Accepted without effect (CF-6, CF-9, CF-13, CF-14, CF-16); kube-proxy's documentation has them.
+    // Read without effect; `ignored` says why.
     #[serde(rename = "clusterCIDR", skip_serializing_if = "Option::is_none")]
     pub(super) cluster_cidr: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,29 +65,41 @@ pub struct KubeProxyConfiguration {
     pub(super) windows_run_as_service: Option<Value>,
 }
 
+impl KubeProxyConfiguration {
+    /// The back end that `mode` names, `iptables` by default, and its field's name.
+    pub(super) fn back_end(&self) -> (&'static str, Option<&BackEnd>) {
+        match self.mode.as_deref() {
+            Some("nftables") => ("nftables", self.nftables.as_ref()),
+            Some("ipvs") => ("ipvs", self.ipvs.as_ref()),
+            _ => ("iptables", self.iptables.as_ref()),
+        }
+    }
+}
+
 /// `clientConnection`.
 #[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ClientConnection {
     /// The kubeconfig; a pod's service account without one.
     pub kubeconfig: Option<String>,
-    // Accepted without effect.
+    // Read without effect; `ignored` says why.
     pub(super) accept_content_types: Option<Value>,
     pub(super) burst: Option<Value>,
     pub(super) content_type: Option<Value>,
     pub(super) qps: Option<Value>,
 }
 
-/// `iptables`, `ipvs` or `nftables`: only the period matters, for what counts as stuck (CF-12).
+/// `iptables`, `ipvs` or `nftables`.
 #[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BackEnd {
-    /// A duration such as `30s`; 0 means the default.
+    /// A duration such as `30s`, for what counts as stuck (CF-12); 0 means the default.
     pub sync_period: Option<String>,
-    // Accepted without effect.
+    /// Of `iptables`: whether NodePorts are answered at loopback (CF-11).
+    pub localhost_node_ports: Option<bool>,
+    // Read without effect; `ignored` says why.
     #[serde(rename = "excludeCIDRs")]
     pub(super) exclude_cidrs: Option<Value>,
-    pub(super) localhost_node_ports: Option<Value>,
     pub(super) masquerade_all: Option<Value>,
     pub(super) masquerade_bit: Option<Value>,
     pub(super) min_sync_period: Option<Value>,

@@ -7,6 +7,7 @@
 //! | `decode` | its text: what is unknown is named, and passed over (as kube-proxy does for v1alpha1) |
 //! | `flags` | the flags that stand for fields |
 //! | `settings` | what both together mean |
+//! | `ignored` | which fields say something that has no effect here, and why |
 //! | `addresses` | where to listen |
 //! | `change` | noticing that the file is another one |
 //!
@@ -17,6 +18,7 @@ mod change;
 mod decode;
 mod file;
 mod flags;
+mod ignored;
 mod settings;
 
 pub use change::changed;

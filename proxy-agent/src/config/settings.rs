@@ -11,7 +11,8 @@ use super::{
     Flags, KubeProxyConfiguration,
     addresses::{self, Purpose},
     decode::{Decoded, decode},
-    file::{BackEnd, ClientConnection},
+    file::ClientConnection,
+    ignored::{Ignored, ignored},
 };
 use crate::plan::{NodePortAddresses, Problem};
 
@@ -30,7 +31,7 @@ pub struct Settings {
     pub metrics: Option<SocketAddr>,
     /// Whether the agent ends when it cannot listen there (CF-5).
     pub bind_hard_fail: bool,
-    /// Where NodePorts are answered (CF-8).
+    /// Where NodePorts are answered (CF-8, CF-11).
     pub node_port_addresses: NodePortAddresses,
     /// How much the kernel wants to kill the agent (CF-15).
     pub oom_score_adj: i32,
@@ -78,9 +79,13 @@ impl Settings {
             Some((path, text, decoded)) => (Some((path, text)), decoded),
         };
         let settings = Self::new(file, decoded, flags);
-        if let Some(mode) = settings.effective.mode.as_deref().filter(|mode| !mode.is_empty()) {
-            // CF-7.
-            tracing::info!(mode, "the configuration's mode is kube-proxy's and has no effect here");
+        for Ignored { field, because } in ignored(&settings.effective)? {
+            // CF-6: kube-proxy refuses gates that it does not know. Here no gate is known.
+            if field.starts_with("featureGates.") {
+                tracing::warn!(field, because, "read without effect");
+            } else {
+                tracing::info!(field, because, "read without effect");
+            }
         }
         Ok(settings)
     }
@@ -134,9 +139,12 @@ impl Settings {
             &mut notes,
         );
         let entries = written.node_port_addresses.iter().flatten().map(String::as_str);
-        let (node_port_addresses, bad) = NodePortAddresses::read(entries);
+        let (mut node_port_addresses, bad) = NodePortAddresses::read(entries);
         for (index, message) in bad {
             notes.add(format!("nodePortAddresses[{index}]"), message);
+        }
+        if written.iptables.as_ref().and_then(|back_end| back_end.localhost_node_ports) == Some(false) {
+            node_port_addresses = node_port_addresses.never_at_loopback();
         }
         let patience = 2 * sync_period(&written, &mut notes);
         let filled = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
@@ -190,12 +198,8 @@ fn override_by(mut file: KubeProxyConfiguration, flags: &Flags) -> KubeProxyConf
 
 /// CF-12: that of the back end which `mode` names, 30 seconds by default.
 fn sync_period(written: &KubeProxyConfiguration, notes: &mut Notes) -> Duration {
-    let (name, back_end): (_, &Option<BackEnd>) = match written.mode.as_deref() {
-        Some("nftables") => ("nftables", &written.nftables),
-        Some("ipvs") => ("ipvs", &written.ipvs),
-        _ => ("iptables", &written.iptables),
-    };
-    let Some(text) = back_end.as_ref().and_then(|back_end| back_end.sync_period.as_deref()) else {
+    let (name, back_end) = written.back_end();
+    let Some(text) = back_end.and_then(|back_end| back_end.sync_period.as_deref()) else {
         return SYNC_PERIOD;
     };
     let period = text.parse::<jiff::SignedDuration>().ok().and_then(|period| Duration::try_from(period).ok());

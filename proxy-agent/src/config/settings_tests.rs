@@ -78,10 +78,10 @@ fn what_cannot_be_used_is_named() {
     assert_eq!((read.healthz, read.patience), (at("0.0.0.0:10256"), Duration::from_mins(1)));
 }
 
-/// CF-6, CF-7, CF-9, CF-10, CF-11, CF-13, CF-14, CF-16: what means nothing here is known, changes nothing, and is
-/// still told by `/configz`.
+/// CF-6, CF-7, CF-9, CF-10, CF-12, CF-13, CF-14, CF-16: what means nothing here is known, changes nothing, is named
+/// for the log, and is still told by `/configz`.
 #[test]
-fn what_means_nothing_here_is_read_without_a_word() {
+fn what_means_nothing_here_is_named_and_changes_nothing() {
     let written = [
         "featureGates: {SomeGate: true}",
         "logging: {format: json}",
@@ -91,7 +91,7 @@ fn what_means_nothing_here_is_read_without_a_word() {
         "detectLocalMode: BridgeInterface",
         "clusterCIDR: 10.244.0.0/16",
         "detectLocal: {bridgeInterface: br0}",
-        "iptables: {masqueradeAll: true, localhostNodePorts: false, masqueradeBit: 14}",
+        "iptables: {masqueradeAll: true, masqueradeBit: 14, minSyncPeriod: 5s}",
         "nftables: {masqueradeAll: true}",
         "configSyncPeriod: 15m",
         "conntrack: {maxPerCore: 1, tcpEstablishedTimeout: 24h, udpTimeout: 10s}",
@@ -104,6 +104,8 @@ fn what_means_nothing_here_is_read_without_a_word() {
         let read = settings(&format!("{line}\n"), &Flags::default());
         assert_eq!(read.problems, [], "{line}");
         let field = line.split_once(':').expect("a field").0;
+        let named = ignored(&read.effective).expect("fields");
+        assert!(!named.is_empty() && named.iter().all(|found| found.field.starts_with(field)), "{named:?}");
         assert!(read.to_yaml().expect("YAML").contains(field), "{line}");
         assert_eq!(
             (read.healthz, read.metrics, read.node_name, read.kubeconfig, read.patience),
@@ -121,6 +123,17 @@ fn what_means_nothing_here_is_read_without_a_word() {
             (nothing.node_port_addresses.clone(), nothing.bind_hard_fail, nothing.oom_score_adj),
             "{line}"
         );
+    }
+}
+
+/// CF-11: NodePorts at loopback are switched off by the field of iptables, as in kube-proxy, and by no other.
+#[test]
+fn localhost_node_ports_of_iptables_counts() {
+    let of = |text| settings(text, &Flags::default()).node_port_addresses;
+    let default = NodePortAddresses::default();
+    assert_eq!(of("iptables: {localhostNodePorts: false}\n"), default.clone().never_at_loopback());
+    for text in ["iptables: {localhostNodePorts: true}\n", "nftables: {localhostNodePorts: false}\n"] {
+        assert_eq!(of(text), default, "{text}");
     }
 }
 

@@ -213,7 +213,7 @@ pub fn attach(ebpf: &mut Ebpf, options: &Options) -> Result<(), Error> {
                     continue;
                 }
                 // Its cgroup is gone, and with it what the link attached: begin anew.
-                Err(Error::System { source, .. }) if source.raw_os_error() == Some(libc::ENOLINK) => {
+                Err(Error::System { error, .. }) if error.raw_os_error() == Some(libc::ENOLINK) => {
                     fs::remove_file(&pin).map_err(Error::system("unlink", &pin))?;
                 }
                 Err(error) => return Err(error),
@@ -223,7 +223,7 @@ pub fn attach(ebpf: &mut Ebpf, options: &Options) -> Result<(), Error> {
         link.pin(&pin).map_err(|error| Error::System {
             call: "BPF_OBJ_PIN",
             path: pin.display().to_string(),
-            source: io::Error::other(error),
+            error: io::Error::other(error),
         })?;
     }
     Ok(())

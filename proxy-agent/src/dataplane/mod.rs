@@ -60,14 +60,14 @@ pub use tables::{MAPS, MapSpec, Tables, abi_dir};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A system call on `path` failed.
-    #[error("{call} {path}: {source}")]
+    #[error("{call} {path}: {error}")]
     System {
         /// The call.
         call: &'static str,
         /// What it was about.
         path: String,
-        /// The kernel's answer.
-        source: std::io::Error,
+        /// The kernel's answer. No `source`: it is told already.
+        error: std::io::Error,
     },
     /// A pinned map is not what this version expects.
     #[error(
@@ -114,7 +114,7 @@ pub enum Error {
 impl Error {
     fn system(call: &'static str, path: impl AsRef<std::path::Path>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.as_ref().display().to_string();
-        move |source| Self::System { call, path, source }
+        move |error| Self::System { call, path, error }
     }
 
     fn map(map: &'static str) -> impl FnOnce(aya::maps::MapError) -> Self {

@@ -12,15 +12,21 @@ struct Reasons {
     cluster_ip: u32,
     vip: u32,
     node: u32,
+    silent_loopback: u32,
 }
 
 impl Reasons {
     fn bits(self) -> AddressBits {
-        let Self { cluster_ip, vip, node } = self;
-        [(cluster_ip, AddressBits::CLUSTER_IP), (vip, AddressBits::VIP), (node, AddressBits::NODE)]
-            .into_iter()
-            .filter(|(count, _)| *count > 0)
-            .fold(AddressBits::NONE, |bits, (_, bit)| bits.with(bit))
+        let Self { cluster_ip, vip, node, silent_loopback } = self;
+        [
+            (cluster_ip, AddressBits::CLUSTER_IP),
+            (vip, AddressBits::VIP),
+            (node, AddressBits::NODE),
+            (silent_loopback, AddressBits::SILENT_LOOPBACK),
+        ]
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .fold(AddressBits::NONE, |bits, (_, bit)| bits.with(bit))
     }
 
     fn of(&mut self, bit: AddressBits) -> Option<&mut u32> {
@@ -28,6 +34,7 @@ impl Reasons {
             AddressBits::CLUSTER_IP => Some(&mut self.cluster_ip),
             AddressBits::VIP => Some(&mut self.vip),
             AddressBits::NODE => Some(&mut self.node),
+            AddressBits::SILENT_LOOPBACK => Some(&mut self.silent_loopback),
             _ => None,
         }
     }

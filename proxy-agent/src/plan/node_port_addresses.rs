@@ -1,15 +1,22 @@
-//! On which of its addresses does the node answer NodePorts? (CF-8, PO-10)
+//! On which of its addresses does the node answer NodePorts? (CF-8, CF-11, PO-10, PO-11)
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proxy_common::Address;
 
 /// `nodePortAddresses`: ranges, or the words `primary`, `localhost` and `all`. By default the Node's own
-/// addresses. Loopback addresses answer the node's own processes in any case (PO-11).
+/// addresses, and loopback addresses for the node's own processes (PO-11).
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct NodePortAddresses {
     entries: Vec<Entry>,
+    /// `localhostNodePorts: false` (CF-11).
+    never_at_loopback: bool,
 }
+
+/// 127.0.0.0, the beginning of 127.0.0.0/8.
+const LOOPBACK_V4: Address = Address::from_v4([127, 0, 0, 0]);
+/// `::1`.
+const LOOPBACK_V6: Address = Address { bytes: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1] };
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Entry {
@@ -35,7 +42,33 @@ impl NodePortAddresses {
                 )),
             }
         }
-        (Self { entries }, bad)
+        (Self { entries, never_at_loopback: false }, bad)
+    }
+
+    /// CF-11: `localhostNodePorts` is false, whatever the entries say.
+    #[must_use]
+    pub fn never_at_loopback(self) -> Self {
+        Self { never_at_loopback: true, ..self }
+    }
+
+    /// PO-11: whether loopback addresses of a family answer the node's own processes: by default, and where an entry
+    /// names one of them, or is `localhost` or `all`.
+    pub(super) fn answers_at_loopback(&self, v4: bool) -> bool {
+        let names_loopback = |entry: &Entry| match entry {
+            Entry::Localhost | Entry::All => true,
+            Entry::Primary => false,
+            Entry::Range { base, length } => {
+                let (loopback, bits) = if v4 { (LOOPBACK_V4, 8) } else { (LOOPBACK_V6, 128) };
+                Entry::Range { base: *base, length: (*length).min(bits) }.contains(&loopback)
+            }
+        };
+        !self.never_at_loopback && (self.is_silent_on(v4) || self.entries.iter().any(names_loopback))
+    }
+
+    /// PO-10: ranges of one family alone say nothing about the other, where every address answers.
+    fn is_silent_on(&self, v4: bool) -> bool {
+        let silent = |entry: &Entry| matches!(entry, Entry::Range { base, .. } if base.is_v4() != v4);
+        self.entries.iter().all(silent)
     }
 
     /// Which of the Node's addresses (`of_node`) and of those of its interfaces (`local`).
@@ -56,12 +89,8 @@ impl NodePortAddresses {
                 }
             }
         }
-        // PO-10: ranges of one family alone say nothing about the other, where every address answers.
-        for v4 in [true, false] {
-            let silent = |entry: &Entry| matches!(entry, Entry::Range { base, .. } if base.is_v4() != v4);
-            if self.entries.iter().all(silent) {
-                chosen.extend(local.iter().chain(of_node).filter(|ip| ip.is_v4() == v4));
-            }
+        for v4 in [true, false].into_iter().filter(|v4| self.is_silent_on(*v4)) {
+            chosen.extend(local.iter().chain(of_node).filter(|ip| ip.is_v4() == v4));
         }
         chosen.sort_unstable();
         chosen.dedup();
@@ -133,6 +162,32 @@ mod tests {
         }
         let (primary, _) = NodePortAddresses::read(["primary"]);
         assert_eq!(primary.choose(&[], &local), addresses(&["192.0.2.10", "2001:db8::10"]), "without a Node");
+    }
+
+    /// PO-11, CF-8, CF-11: by default both families' loopback answers, and where an entry says so.
+    #[test]
+    fn loopback_answers_where_it_is_not_left_out() {
+        for (entries, v4, v6) in [
+            (&[][..], true, true),
+            (&["primary"], false, false),
+            (&["localhost"], true, true),
+            (&["primary", "localhost"], true, true),
+            (&["all"], true, true),
+            (&["10.0.0.0/8"], false, true),
+            (&["fd00::/8"], true, false),
+            (&["10.0.0.0/8", "fd00::/8"], false, false),
+            (&["10.0.0.0/8", "127.0.0.1/32", "::1/128"], true, true),
+            (&["127.0.0.0/8", "fd00::/8"], true, false),
+            (&["0.0.0.0/0", "::/0"], true, true),
+            (&["126.0.0.0/8", "::2/128"], false, false),
+        ] {
+            let (chosen, bad) = NodePortAddresses::read(entries.iter().copied());
+            assert_eq!(bad, [], "{entries:?}");
+            let found = (chosen.answers_at_loopback(true), chosen.answers_at_loopback(false));
+            assert_eq!(found, (v4, v6), "{entries:?}");
+            let never = chosen.never_at_loopback();
+            assert!(!never.answers_at_loopback(true) && !never.answers_at_loopback(false), "{entries:?}");
+        }
     }
 
     /// CF-8: a typo is named by its position.

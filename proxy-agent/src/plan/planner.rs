@@ -103,8 +103,13 @@ impl Planner {
         }
     }
 
-    /// Tells which of its addresses the node answers NodePorts on (CF-8). Before anything else.
+    /// Tells which of its addresses the node answers NodePorts on (CF-8, CF-11). Before anything else, and once.
     pub fn set_node_port_addresses(&mut self, chosen: NodePortAddresses) {
+        for any in [Address::ANY_V4, Address::ANY_V6] {
+            if !chosen.answers_at_loopback(any.is_v4()) {
+                self.addresses.add(any, AddressBits::SILENT_LOOPBACK);
+            }
+        }
         self.node_port_addresses = chosen;
     }
 
@@ -112,6 +117,11 @@ impl Planner {
     /// everyone are then left to the load balancer (ST-8). Before anything else.
     pub fn set_cannot_restrict(&mut self, why: Option<&'static str>) {
         self.cannot_restrict = why;
+    }
+
+    /// Whether the Node of this node's name is known (IN-5).
+    pub fn knows_node(&self) -> bool {
+        self.store.node().is_some()
     }
 
     /// Whether load balancers may send new connections to the node (HE-1).

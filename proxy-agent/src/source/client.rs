@@ -14,7 +14,7 @@ use hyper_util::rt::TokioExecutor;
 use tower::{BoxError, ServiceBuilder, retry::RetryLayer};
 
 use super::dial::{Dial, InTurn, Way, ways};
-use crate::dataplane::Bypass;
+use crate::{causes::Causes, dataplane::Bypass};
 
 /// Where a pod finds its service account's API server: a ClusterIP.
 const SERVICE_ACCOUNT_HOST: &str = "KUBERNETES_SERVICE_HOST";
@@ -23,10 +23,10 @@ const SERVICE_ACCOUNT_HOST: &str = "KUBERNETES_SERVICE_HOST";
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Neither a kubeconfig nor a service account.
-    #[error("neither a kubeconfig nor a service account of a pod says where the API server is: {0}")]
-    Configuration(#[source] ::kube::config::InferConfigError),
+    #[error("neither a kubeconfig nor a service account of a pod says where the API server is: {}", Causes(.0))]
+    Configuration(::kube::config::InferConfigError),
     /// The kubeconfig that was asked for cannot be used.
-    #[error("the kubeconfig {}: {error}", path.display())]
+    #[error("the kubeconfig {}: {}", path.display(), Causes(error))]
     Kubeconfig {
         /// The file.
         path: PathBuf,
@@ -48,8 +48,8 @@ pub enum Error {
     )]
     Proxy(hyper::Uri),
     /// The client cannot be built.
-    #[error("cannot make a client of the API server: {0}")]
-    Client(#[source] ::kube::Error),
+    #[error("cannot make a client of the API server: {}", Causes(.0))]
+    Client(::kube::Error),
 }
 
 /// A client from the kubeconfig (that of `path`, or in the usual places) or the pod's service account. `server`

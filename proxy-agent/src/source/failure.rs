@@ -4,6 +4,8 @@ use std::{fmt, io, time::Duration};
 
 use ::kube::core::Status;
 
+use crate::causes::Causes;
+
 /// A request of a [`Course`](super::course::Course).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Request {
@@ -42,8 +44,8 @@ pub(super) enum Failure {
         limit: Duration,
     },
     /// The connection broke.
-    #[error("the watch broke off: {0}")]
-    Broken(#[source] io::Error),
+    #[error("the watch broke off: {}", Causes(.0))]
+    Broken(io::Error),
     /// The server ended the watch before its time.
     #[error("the server ended the watch before its time")]
     EndedEarly,
@@ -52,7 +54,7 @@ pub(super) enum Failure {
     GaveUp(Box<Status>),
     /// Something in a watch that is no event: what it was to say is not known.
     #[error("the watch said what cannot be read: {0}")]
-    Unreadable(#[source] serde_json::Error),
+    Unreadable(serde_json::Error),
     /// An object, bookmark or list without a version.
     #[error("the {0} gave no resourceVersion")]
     NoVersion(Request),
@@ -78,7 +80,7 @@ pub(super) enum Failure {
 fn briefly(error: &::kube::Error) -> String {
     match error {
         ::kube::Error::Api(status) => format!("{} ({} {})", status.message, status.code, status.reason),
-        other => other.to_string(),
+        other => Causes(other).to_string(),
     }
 }
 

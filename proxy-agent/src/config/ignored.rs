@@ -1,0 +1,162 @@
+//! Which fields of the file say something that has no effect here, and why.
+//!
+//! A person who moves a configuration over must not have to guess: each such field is named in the log when the
+//! agent starts. Fields that are empty or zero say nothing; kubeadm writes every field.
+
+use serde_json::Value;
+
+use super::KubeProxyConfiguration;
+
+/// A field that says something without effect.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Ignored {
+    /// Its path, such as `conntrack.maxPerCore`.
+    pub(super) field: String,
+    /// Why it has no effect.
+    pub(super) because: &'static str,
+}
+
+const REQUESTS: &str = "the agent has a few watches, in JSON, and no limit of requests"; // CF-1
+const GATES: &str = "kube-proxy's feature gates switch nothing here"; // CF-6
+const LOGGING: &str = "`--log` says what is logged, and there is no profiler"; // CF-6
+const METRICS: &str = "there are no hidden metrics"; // CF-6
+const MODE: &str = "there is one mode, of sockets; it only says whose syncPeriod counts"; // CF-7
+const LOCAL: &str = "the kernel says whose socket it is, not a range of addresses"; // CF-9
+const MASQUERADE: &str = "no packet is masqueraded"; // CF-10
+const LOOPBACK: &str = "only that of iptables counts, as in kube-proxy"; // CF-11
+const PERIOD: &str = "there is no delay to set; only the syncPeriod of `mode` counts, for what is unhealthy"; // CF-12
+const RESYNC: &str = "nothing is listed again without a reason"; // CF-13
+const CONNTRACK: &str = "no connection is tracked, and no sysctl is set"; // CF-14
+const OTHER: &str = "it belongs to a back end or system that is not used here"; // CF-16
+
+/// Fields without effect, with everything that is in them.
+const WITHOUT_EFFECT: [(&str, &str); 17] = [
+    ("clientConnection.acceptContentTypes", REQUESTS),
+    ("clientConnection.burst", REQUESTS),
+    ("clientConnection.contentType", REQUESTS),
+    ("clientConnection.qps", REQUESTS),
+    ("clusterCIDR", LOCAL),
+    ("configSyncPeriod", RESYNC),
+    ("conntrack", CONNTRACK),
+    ("detectLocal", LOCAL),
+    ("detectLocalMode", LOCAL),
+    ("enableProfiling", LOGGING),
+    ("featureGates", GATES),
+    ("logging", LOGGING),
+    ("mode", MODE),
+    ("portRange", OTHER),
+    ("showHiddenMetricsForVersion", METRICS),
+    ("windowsRunAsService", OTHER),
+    ("winkernel", OTHER),
+];
+
+/// The fields of `written` that say something without effect, in order.
+pub(super) fn ignored(written: &KubeProxyConfiguration) -> serde_json::Result<Vec<Ignored>> {
+    let mut fields = Vec::new();
+    said("", &serde_json::to_value(written)?, &mut fields);
+    let (chosen, _) = written.back_end();
+    let ignored = |field: String| because(&field, chosen).map(|because| Ignored { field, because });
+    Ok(fields.into_iter().filter_map(ignored).collect())
+}
+
+/// Why a field has no effect, if it has none.
+fn because(field: &str, chosen: &str) -> Option<&'static str> {
+    if let Some((back_end @ ("iptables" | "ipvs" | "nftables"), field)) = field.split_once('.') {
+        return of_back_end(back_end, field, chosen);
+    }
+    let is_in =
+        |part: &str| field.strip_prefix(part).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    WITHOUT_EFFECT.iter().find(|(part, _)| is_in(part)).map(|(_, because)| *because)
+}
+
+/// Why a field of a back end has no effect, if it has none; `chosen` is the one that `mode` names.
+fn of_back_end(back_end: &str, field: &str, chosen: &str) -> Option<&'static str> {
+    match field {
+        "syncPeriod" if back_end == chosen => None,
+        "syncPeriod" | "minSyncPeriod" => Some(PERIOD),
+        "localhostNodePorts" if back_end == "iptables" => None,
+        "localhostNodePorts" => Some(LOOPBACK),
+        "masqueradeAll" | "masqueradeBit" => Some(MASQUERADE),
+        _ => Some(OTHER),
+    }
+}
+
+/// The paths of everything below `value` that says something.
+fn said(path: &str, value: &Value, fields: &mut Vec<String>) {
+    let says = match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                // A gate that is off says as much as one that is on.
+                match member {
+                    Value::Bool(false) if path.starts_with("featureGates.") => fields.push(path),
+                    _ => said(&path, member, fields),
+                }
+            }
+            false
+        }
+        Value::Null | Value::Bool(false) => false,
+        Value::Bool(true) => true,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !matches!(text.as_str(), "" | "0" | "0s"),
+        Value::Array(elements) => !elements.is_empty(),
+    };
+    if says {
+        fields.push(path.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::decode;
+
+    fn names(text: &str) -> Vec<String> {
+        let decoded = decode(text).expect("a configuration");
+        assert_eq!(decoded.passed_over, []);
+        let found = ignored(&decoded.configuration).expect("fields");
+        found.into_iter().map(|ignored| ignored.field).collect()
+    }
+
+    /// CF-9: of what kubeadm writes, one field says something that has no effect.
+    #[test]
+    fn what_kubeadm_writes_says_little() {
+        assert_eq!(names(include_str!("testdata/kubeadm.yaml")), ["clusterCIDR"]);
+    }
+
+    /// CF-1 to CF-17: every field that there is either counts or is named, and none is forgotten.
+    #[test]
+    fn every_field_counts_or_is_named() {
+        let text = include_str!("testdata/everything.yaml");
+        let (named, decoded) = (names(text), decode(text).expect("a configuration"));
+        let written = serde_json::to_value(decoded.configuration).expect("JSON");
+        let mut fields = Vec::new();
+        said("", &written, &mut fields);
+        assert_eq!(fields.len(), leaves(&written), "the file leaves a field out");
+        let followed: Vec<String> = fields.into_iter().filter(|field| !named.contains(field)).collect();
+        assert_eq!(
+            followed,
+            [
+                "apiVersion",
+                "bindAddress",
+                "bindAddressHardFail",
+                "clientConnection.kubeconfig",
+                "healthzBindAddress",
+                "hostnameOverride",
+                "iptables.localhostNodePorts",
+                "kind",
+                "metricsBindAddress",
+                "nftables.syncPeriod",
+                "nodePortAddresses",
+                "oomScoreAdj",
+            ]
+        );
+    }
+
+    fn leaves(value: &Value) -> usize {
+        match value {
+            Value::Object(members) => members.values().map(leaves).sum(),
+            _ => 1,
+        }
+    }
+}
