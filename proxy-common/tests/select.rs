@@ -326,7 +326,7 @@ fn every_slot_is_drawn_equally_often() {
         let mut drawn = vec![0_u32; count as usize];
         for draw in 0..draws {
             let random = u32::try_from((draw << 32) / draws).expect("thirty-two bits");
-            drawn[proxy_common::select::scale(random, count) as usize] += 1;
+            drawn[scale(random, count) as usize] += 1;
         }
         assert!(drawn.iter().all(|times| (99..=101).contains(times)), "{count}: {drawn:?}");
     }
