@@ -318,6 +318,20 @@ fn a_client_is_judged_by_its_address_in_the_family_of_the_vip() {
     assert_eq!(memory.id(&vip, &POD, 0, 0), 1);
 }
 
+/// EP-13: random bits that are spread evenly draw every slot of a span equally often.
+#[test]
+fn every_slot_is_drawn_equally_often() {
+    for count in [1_u32, 2, 3, 7, 1000] {
+        let draws = u64::from(count) * 100;
+        let mut drawn = vec![0_u32; count as usize];
+        for draw in 0..draws {
+            let random = u32::try_from((draw << 32) / draws).expect("thirty-two bits");
+            drawn[scale(random, count) as usize] += 1;
+        }
+        assert!(drawn.iter().all(|times| (99..=101).contains(times)), "{count}: {drawn:?}");
+    }
+}
+
 #[test]
 fn tables_that_disagree_refuse_by_name() {
     let vip = key("10.96.0.1", 80);

@@ -1,6 +1,6 @@
 //! What the command line owes to kube-proxy's, and to scripts.
 
-use sidestep_tests::{cluster, cluster::service};
+use sidestep_tests::{cluster, cluster::service, eventually};
 
 /// CF-17, HE-6: `--cleanup`, `--init-only` and `--v` do what they do in kube-proxy's manifests.
 #[test]
@@ -33,6 +33,13 @@ fn a_filter_that_matches_nothing_says_so_and_fails() {
         found.status.success() && String::from_utf8_lossy(&found.stdout).contains("10.96.0.10:80/TCP"),
         "{found:?}"
     );
+    let manifest = "apiVersion: v1\nkind: Service\nmetadata: {name: bad, namespace: default}\n\
+                    spec: {clusterIP: 10.96.0.11, ports: [{port: 0}]}\n";
+    cluster.lab.manifests().write_text("bad.yaml", manifest).expect("a manifest");
+    eventually("what is not installed is told why", || {
+        let found = status("default/bad");
+        found.status.success() && String::from_utf8_lossy(&found.stdout).contains("spec.ports[0].port")
+    });
     let missing = status("wbe");
     assert!(!missing.status.success(), "{missing:?}");
     assert!(String::from_utf8_lossy(&missing.stderr).contains("wbe"), "{missing:?}");

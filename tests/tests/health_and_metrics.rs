@@ -149,6 +149,29 @@ fn metrics_count_what_happened_to_each_service() {
     }
 }
 
+/// A Service whose policy is Local is counted only for the policies that it has.
+#[test]
+fn services_without_local_endpoints_are_counted_by_policy() {
+    let cluster = cluster!(1);
+    let elsewhere = |name: &str| slice(name).on_node("another-node").ready(cluster.backends[0].place.v4);
+    let manifests = cluster.lab.manifests();
+    manifests
+        .write("in.yaml", &[&service("in", &["10.96.0.30"]).internal_traffic_local()])
+        .expect("manifests");
+    let out = service("out", &["10.96.0.31"]).external_ip([198, 51, 100, 31]).external_traffic_local();
+    manifests.write("out.yaml", &[&out]).expect("manifests");
+    cluster.endpoints("in", &elsewhere("in")).expect("manifests");
+    cluster.endpoints("out", &elsewhere("out")).expect("manifests");
+    let _agent = cluster.lab.agent().expect("an agent");
+    let metrics = metrics(&cluster);
+    for policy in ["internal", "external"] {
+        // Each has a TCP and a UDP port.
+        let line =
+            format!("kubeproxy_sync_proxy_rules_no_local_endpoints_total{{traffic_policy=\"{policy}\"}} 2\n");
+        assert!(metrics.contains(&line), "{line}is not in\n{metrics}");
+    }
+}
+
 /// What another Service has counted is not told of the one that gets its place in the tables.
 #[test]
 fn a_service_begins_to_count_at_zero() {

@@ -109,7 +109,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let client = Client::of(&arguments.client)?;
     let Destination { address, protocol } = arguments.destination;
     let key = FrontendKey::new(Address::from(address.ip()), Port::new(address.port()), protocol as u8);
-    let explanation = explain(&tables, &key, &client);
+    let mut explanation = explain(&tables, &key, &client);
+    if protocol == Protocol::Sctp && explanation.decision != "not-a-service" {
+        explanation.because += " (so the tables say; but no hook sees SCTP sockets, which are left alone)";
+    }
     match arguments.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&explanation)?),
         Output::Table => print(&explanation),

@@ -3,7 +3,7 @@
 //! One thread does everything in turn (a source only waits for the network or for files); the grace thread
 //! of the dataplane and the reader of manifests are the others.
 
-use std::{net::IpAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{collections::HashSet, net::IpAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -327,8 +327,9 @@ impl Agent {
         problems.extend(self.dataplane.problems());
         let of_listeners = problems.len();
         problems.extend(self.serve.problems());
+        let known: HashSet<&Problem> = self.report.problems.iter().collect();
         for (number, problem) in problems.iter().enumerate() {
-            if self.report.problems.contains(problem) {
+            if known.contains(problem) {
                 continue;
             }
             warn!("{problem}");

@@ -74,7 +74,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     ];
     if let Some(filter) = &arguments.filter {
         services.retain(|service| service.service.contains(filter.as_str()));
-        if services.is_empty() {
+        // One that could not be installed is told among the problems.
+        let problems = agent.iter().flat_map(|report| &report.problems);
+        if services.is_empty()
+            && !problems.into_iter().any(|problem| problem.object.contains(filter.as_str()))
+        {
             anyhow::bail!(
                 "no Service whose name contains `{filter}` is installed (`sidestep status` shows all)"
             );
@@ -190,7 +194,8 @@ fn endpoints(service: &inventory::Installed) -> String {
         service.refuses.map(|reason| format!("refused: {reason}")).into_iter().collect();
     for endpoint in service.endpoints.iter().take(SHOWN) {
         let note = match (endpoint.usable.as_slice(), endpoint.serving) {
-            ([], _) => " (draining)".to_owned(),
+            // It drains, or topology or policy leaves it out here: the tables do not tell which.
+            ([], _) => " (no new connections)".to_owned(),
             (["cluster", "inside", "outside"], true) => String::new(),
             (["cluster", "inside", "outside"], false) => " (not serving)".to_owned(),
             (sets, _) => format!(" ({} only)", sets.join(", ")),

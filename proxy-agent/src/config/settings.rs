@@ -174,14 +174,14 @@ impl Settings {
 fn override_by(mut file: KubeProxyConfiguration, flags: &Flags) -> KubeProxyConfiguration {
     "kubeproxy.config.k8s.io/v1alpha1".clone_into(&mut file.api_version);
     "KubeProxyConfiguration".clone_into(&mut file.kind);
-    // As kube-proxy does it: node names are lower case.
-    file.hostname_override = file.hostname_override.map(|name| name.to_lowercase());
     let over = |field: &mut Option<String>, flag: &Option<String>| {
         if flag.is_some() {
             field.clone_from(flag);
         }
     };
     over(&mut file.hostname_override, &flags.node_name);
+    // As kube-proxy does it: node names are lower case.
+    file.hostname_override = file.hostname_override.map(|name| name.to_lowercase());
     over(&mut file.healthz_bind_address, &flags.healthz_bind_address);
     over(&mut file.metrics_bind_address, &flags.metrics_bind_address);
     file.bind_address_hard_fail = flags.bind_address_hard_fail.or(file.bind_address_hard_fail);

@@ -26,7 +26,7 @@ fn what_kubeadm_writes_means_the_defaults() {
     assert_eq!(read.problems, []);
 }
 
-/// CF-1, CF-2, CF-3, CF-4, CF-12, CF-15: fields that are written count.
+/// CF-2, CF-3, CF-4, CF-5, CF-12, CF-15: fields that are written count.
 #[test]
 fn what_is_written_counts() {
     let read = settings(
@@ -44,11 +44,11 @@ fn what_is_written_counts() {
     assert_eq!(read.problems, []);
 }
 
-/// Flags override the file; CF-4: an empty one, or port 0, means nowhere.
+/// CF-1, CF-2: flags override the file; CF-4: an empty one, or port 0, means nowhere.
 #[test]
 fn flags_override_the_file() {
     let flags = Flags {
-        node_name: Some("n2".into()),
+        node_name: Some("N2".into()),
         healthz_bind_address: Some(String::new()),
         metrics_bind_address: Some("127.0.0.1:0".into()),
         bind_address_hard_fail: Some(false),

@@ -143,7 +143,7 @@ mod tests {
         );
     }
 
-    /// EP-6, EP-7: one entry for each address and port; a terminating one never replaces another.
+    /// EP-6: one entry for each address and port; a terminating one never replaces another.
     #[test]
     fn duplicates_become_one() {
         let terminating = json!({"ready": false, "serving": true, "terminating": true});

@@ -89,7 +89,7 @@ fn a_change_gives_only_what_it_changes() {
     assert_eq!(installed(&changes), ["default/web/TCP"]);
     assert!(changes.remove.is_empty() && changes.addresses.is_empty() && !changes.complete);
 
-    // IN-9: what comes to nothing gives nothing.
+    // EP-7, IN-9: another order of the same, and what comes to nothing, give nothing.
     assert!(planner.apply([slice("web-1", "web", &["10.1.0.2", "10.1.0.1"])]).is_empty());
     assert!(
         planner

@@ -13,7 +13,7 @@ use std::sync::{Arc, atomic::AtomicU64};
 use jiff::Timestamp;
 use prometheus_client::{
     encoding::text::encode,
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 
@@ -69,12 +69,13 @@ impl Metrics {
         };
         metrics.register();
         let registry = &mut metrics.registry;
-        let agent = Info::new(vec![
-            ("version", env!("CARGO_PKG_VERSION").to_owned()),
-            ("node", node.to_owned()),
-            ("source", source.to_owned()),
-        ]);
-        registry.register("sidestep_agent", "The agent, its node and its source", agent);
+        // A gauge: older readers of Prometheus' text know no type `info`, and refuse everything for it.
+        let agent = Family::<[(&str, String); 3], Gauge>::default();
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        agent
+            .get_or_create(&[("version", version), ("node", node.to_owned()), ("source", source.to_owned())])
+            .set(1);
+        registry.register("sidestep_agent_info", "The agent, its node and its source", agent);
         registry.register_collector(Box::new(Process));
         metrics
     }

@@ -1,13 +1,13 @@
 //! What happened to each Service's clients: read from the tables, index by index.
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashSet, fmt, sync::Arc};
 
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
-use proxy_common::{Reason, Service, ServiceCounters, ServiceRefusals, Span};
+use proxy_common::{FrontendKind, Reason, Service, ServiceCounters, ServiceRefusals, Span};
 
 use super::super::health;
 use crate::{
@@ -24,6 +24,7 @@ type Choice = fn(&Service) -> Span;
 
 /// What is told of one.
 struct Row {
+    index: u32,
     labels: [(&'static str, String); 5],
     record: Service,
     counted: ServiceCounters,
@@ -39,7 +40,7 @@ impl Services {
             let record = used(index)?;
             let name = tables.names.get(&index, 0).ok()?;
             let (counted, refused) = (tables.counted(index), tables.refused(index));
-            Some(Row { labels: labels(identity(&name)?), record, counted, refused })
+            Some(Row { index, labels: labels(identity(&name)?), record, counted, refused })
         });
         rows.collect()
     }
@@ -105,18 +106,30 @@ impl Collector for Services {
 
         let lacking = |span: Choice| {
             let lacks = |span: Span| span.count == 0 && span.base == Reason::NoLocalEndpoints as u32;
-            rows.iter().filter(|row| lacks(span(&row.record))).count()
+            rows.iter()
+                .filter(move |row| lacks(span(&row.record)))
+                .map(|row| row.index)
+                .collect::<HashSet<_>>()
         };
+        let internal = lacking(|record| record.cluster);
+        // Without an external frontend there is no external policy: its span is that of the ClusterIP.
+        let mut external = lacking(|record| record.outside);
+        if !external.is_empty() {
+            let entries = self.0.frontends.iter().filter_map(Result::ok);
+            let with: HashSet<u32> = entries
+                .filter(|(_, value)| value.kind != FrontendKind::ClusterIp as u8)
+                .map(|(_, value)| value.service)
+                .collect();
+            external.retain(|index| with.contains(index));
+        }
         let mut metric = encoder.encode_descriptor(
             "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
             "Service ports whose policy is Local, with endpoints elsewhere only",
             None,
             MetricType::Gauge,
         )?;
-        let policies: [(&str, Choice); 2] =
-            [("internal", |record| record.cluster), ("external", |record| record.outside)];
-        for (policy, span) in policies {
-            ConstGauge::new(lacking(span)).encode(metric.encode_family(&[("traffic_policy", policy)])?)?;
+        for (policy, lacking) in [("internal", internal), ("external", external)] {
+            ConstGauge::new(lacking.len()).encode(metric.encode_family(&[("traffic_policy", policy)])?)?;
         }
         Ok(())
     }
