@@ -322,8 +322,11 @@ impl Agent {
     fn write_report(&mut self) {
         let mut problems = self.planner.problems();
         problems.extend(self.refused.iter().chain(&self.misconfigured).cloned());
-        let (synced, known) = (self.report.synced, self.planner.knows_node());
-        problems.extend(self.no_node.problem(&self.report.node, synced, known, std::time::Instant::now()));
+        let node = &self.report.node;
+        // What the source says of the Node, that it cannot be listed, is nearer to the cause.
+        let told = problems.iter().any(|problem| problem.object.strip_prefix("Node ") == Some(node));
+        let (synced, known) = (self.report.synced, told || self.planner.knows_node());
+        problems.extend(self.no_node.problem(node, synced, known, std::time::Instant::now()));
         problems.extend(self.dataplane.problems());
         let of_listeners = problems.len();
         problems.extend(self.serve.problems());
@@ -333,7 +336,6 @@ impl Agent {
                 continue;
             }
             warn!("{problem}");
-            let node = &self.report.node;
             self.announcer.tell(if number < of_listeners {
                 Announcement::not_installed(problem, node)
             } else {

@@ -17,7 +17,7 @@ use tokio::{
 use tracing::debug;
 
 use super::{
-    Batch, Event,
+    Batch,
     course::{Course, Next},
     failure::Failure,
     relist::{Relist, Watched},
@@ -105,8 +105,8 @@ where
         }
         self.send(batch).await;
         // Not before it has been passed on: the gate opens for what others can already take.
-        if complete && self.gate.is_opened_by(W::KIND) {
-            self.send(vec![Event::Synced]).await;
+        if complete {
+            self.send(self.gate.listed(W::KIND)).await;
         }
         Ok(())
     }

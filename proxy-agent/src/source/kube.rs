@@ -12,7 +12,7 @@ use crate::model::wire;
 
 /// Watches everything that matters to the node of this name until nobody listens any more.
 pub async fn run(client: Client, node_name: &str, events: mpsc::Sender<Batch>) {
-    let gate = StartGate::new();
+    let gate = StartGate::new(node_name);
     let node = format!("metadata.name={node_name}");
     let services = Requests::<wire::Service>::new(
         client.clone(),
@@ -29,7 +29,17 @@ pub async fn run(client: Client, node_name: &str, events: mpsc::Sender<Batch>) {
         follow(services, &gate, &events),
         follow(slices, &gate, &events),
         follow(node, &gate, &events),
+        go_on_without_node(&gate, &events),
     );
+}
+
+/// IN-5: without the Node everything works but what is local; without this, nothing would.
+async fn go_on_without_node(gate: &StartGate, events: &mpsc::Sender<Batch>) {
+    tokio::select! {
+        () = events.closed() => {}
+        // An error is that nobody listens any more.
+        batch = gate.node_is_late() => if !batch.is_empty() { let _ = events.send(batch).await; },
+    }
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ async fn a_list_that_does_not_come_takes_nothing_away() {
 /// IN-7: an agent that starts against such a server installs nothing, rather than half of the cluster.
 #[tokio::test(start_paused = true)]
 async fn nothing_is_planned_before_every_list_is_whole() {
-    for kind in [Kind::Service, Kind::EndpointSlice, Kind::Node] {
+    for kind in [Kind::Service, Kind::EndpointSlice] {
         for fault in FAULTS {
             let mut world = World::empty();
             world.populate();
@@ -63,6 +63,31 @@ async fn nothing_is_planned_before_every_list_is_whole() {
             assert!(!world.node.is_synced() && world.node.installed.is_empty(), "{kind:?} {fault:?}");
             world.recovers_within(BACK_OFF + PAGE).await;
         }
+    }
+}
+
+/// IN-5: a Node that cannot be listed, such as for want of rights, is waited for for 30 seconds; then the agent goes on
+/// without, says so, and takes it in when it comes.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_cannot_be_listed_holds_nothing_up_for_long() {
+    for fault in FAULTS {
+        let mut world = World::empty();
+        world.populate();
+        world.objects.fault_of(Kind::Node, Of::Lists, fault, FOR_EVER);
+        world.pass(29 * SECOND).await;
+        assert!(!world.node.is_synced() && world.node.installed.is_empty(), "{fault:?}");
+        world.pass(2 * SECOND).await;
+        assert!(world.node.is_synced() && !world.node.knows_node(), "{fault:?}");
+        assert_eq!(world.node.endpoints(), world.existing(), "{fault:?}");
+        let said = |world: &World| world.node.problems().iter().any(|problem| problem.starts_with("Node n1"));
+        assert!(said(&world), "{fault:?}: {:?}", world.node.problems());
+        world.follows_at_once().await;
+        assert!(said(&world), "{fault:?}: {:?}", world.node.problems());
+        world.objects.mend();
+        world.pass(BACK_OFF + PAGE).await;
+        assert!(world.node.knows_node(), "{fault:?}");
+        assert_eq!(world.node.problems(), [""; 0], "{fault:?}");
+        world.recovers_within(SECOND).await;
     }
 }
 

@@ -98,6 +98,10 @@ impl Node {
         self.planner.is_synced()
     }
 
+    pub(crate) fn knows_node(&self) -> bool {
+        self.planner.knows_node()
+    }
+
     pub(crate) fn problems(&self) -> Vec<String> {
         self.planner.problems().iter().map(ToString::to_string).collect()
     }
