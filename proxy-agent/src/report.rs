@@ -7,6 +7,7 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use nix::fcntl::{Flock, FlockArg};
@@ -44,15 +45,24 @@ pub struct RunDir {
 
 const REPORT: &str = "report.json";
 const LOCK: &str = "agent.lock";
+/// How long the kernel may take to end an agent that was killed.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 impl RunDir {
-    /// Creates and locks the directory; `WouldBlock` when another agent has it.
+    /// Creates and locks the directory; `WouldBlock` when another agent has it, and keeps it for longer than one that was
+    /// killed a moment ago.
     pub fn lock(path: &Path) -> io::Result<Self> {
         fs::create_dir_all(path)?;
-        let file = File::create(path.join(LOCK))?;
-        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-            .map_err(|(_, errno)| io::Error::from(errno))?;
-        Ok(Self { path: path.to_owned(), written: None, _lock: lock })
+        let mut file = File::create(path.join(LOCK))?;
+        let start = Instant::now();
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(Self { path: path.to_owned(), written: None, _lock: lock }),
+                Err((_, errno)) if start.elapsed() > PATIENCE => return Err(errno.into()),
+                Err((same, _)) => file = same,
+            }
+            std::thread::sleep(PATIENCE / 50);
+        }
     }
 
     /// Replaces the report, if it says something new.

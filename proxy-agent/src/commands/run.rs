@@ -3,7 +3,13 @@
 //! One thread does everything in turn (a source only waits for the network or for files); the grace thread
 //! of the dataplane and the reader of manifests are the others.
 
-use std::{collections::HashSet, net::IpAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    net::IpAddr,
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -21,7 +27,7 @@ use crate::{
     announce::{self, Announcement, Announcer},
     config::{self, Flags, Settings},
     dataplane::{self, Capacity, Dataplane, Options},
-    plan::{Changes, Planner, Problem, is_api_server},
+    plan::{Changes, Family, Planner, Problem, is_api_server},
     report::{Report, RunDir},
     serve::{Applied, Serve},
     source::{self, Batch},
@@ -261,9 +267,11 @@ impl Agent {
     /// Installs changes, attaches the programs once everything is installed, and reports.
     fn follow(&mut self, mut changes: Changes) -> anyhow::Result<()> {
         let began = std::time::Instant::now();
+        let mut families: BTreeSet<Family> = changes.families().collect();
         while changes.more {
             self.install(&changes);
             changes = self.planner.next_part();
+            families.extend(changes.families());
         }
         self.install(&changes);
         if changes.complete {
@@ -276,6 +284,7 @@ impl Agent {
         self.write_report();
         self.serve.applied(Applied {
             changes: &changes,
+            families,
             took: began.elapsed(),
             tally: self.planner.take_tally(),
             node_eligible: self.planner.is_node_eligible(),

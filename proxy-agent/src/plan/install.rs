@@ -122,6 +122,11 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// Families of the Service ports that change.
+    pub fn families(&self) -> impl Iterator<Item = Family> {
+        self.install.iter().map(|plan| &plan.id).chain(&self.remove).map(|id| id.family)
+    }
+
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         let Self { more, complete, install, remove, addresses } = self;

@@ -24,7 +24,7 @@ mod metrics;
 mod tests;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -70,8 +70,10 @@ impl Drop for Task {
 /// What was done about changes.
 #[derive(Debug)]
 pub struct Applied<'a> {
-    /// The changes.
+    /// The changes; of the whole plan its last part.
     pub changes: &'a Changes,
+    /// Families of all Service ports that changed.
+    pub families: BTreeSet<Family>,
     /// How long it took to install them.
     pub took: Duration,
     /// What had come in.

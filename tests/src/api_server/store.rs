@@ -148,7 +148,8 @@ impl Store {
 
     /// The objects of a kind that match, in the order of their names.
     pub(super) fn list(&self, kind: Kind, selector: &Selector) -> Vec<Bytes> {
-        let of_kind = self.objects.iter().filter(|((its, ..), _)| *its == kind);
+        let first = (kind, String::new(), String::new());
+        let of_kind = self.objects.range(first..).take_while(|((its, ..), _)| *its == kind);
         of_kind
             .filter(|(_, stored)| selector.matches(&stored.facts))
             .map(|(_, stored)| stored.json.clone())

@@ -19,7 +19,7 @@ use prometheus_client::{
 
 use self::{process::Process, services::Services, tables::Fill};
 use super::{Applied, health};
-use crate::{dataplane::Tables, plan};
+use crate::dataplane::Tables;
 
 type Label = [(&'static str, &'static str); 1];
 type Histograms = Family<Label, Histogram, fn() -> Histogram>;
@@ -144,7 +144,7 @@ impl Metrics {
 
     /// Changes were installed.
     pub(super) fn applied(&self, applied: &Applied<'_>, now: Timestamp) {
-        let Applied { changes, took, tally, problems, synced, .. } = applied;
+        let Applied { changes, families, took, tally, problems, synced, .. } = applied;
         if *synced {
             // Until then they only gather.
             self.services_pending.set(0);
@@ -163,13 +163,10 @@ impl Metrics {
         }
         self.last_applied.set(seconds(now));
         let partial = if changes.complete { &self.sync_full } else { &self.sync_partial };
-        for family in [plan::Family::V4, plan::Family::V6] {
-            let ids = changes.install.iter().map(|plan| &plan.id).chain(&changes.remove);
-            if ids.into_iter().any(|id| id.family == family) {
-                let label = [("ip_family", health::name(family))];
-                self.sync.get_or_create(&label).observe(took.as_secs_f64());
-                partial.get_or_create(&label).observe(took.as_secs_f64());
-            }
+        for family in families {
+            let label = [("ip_family", health::name(*family))];
+            self.sync.get_or_create(&label).observe(took.as_secs_f64());
+            partial.get_or_create(&label).observe(took.as_secs_f64());
         }
         if changes.complete {
             self.synced.set(1);
