@@ -43,7 +43,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "DIR")]
     manifests: Option<PathBuf>,
     /// Go straight to this API server: the `kubernetes` Service does not work before Sidestep does
-    #[arg(long, value_name = "URL", conflicts_with = "manifests", env = "SIDESTEP_SERVER")]
+    #[arg(long, value_name = "URL", alias = "master", conflicts_with = "manifests", env = "SIDESTEP_SERVER")]
     server: Option<String>,
     #[command(flatten)]
     configuration: Flags,

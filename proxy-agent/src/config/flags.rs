@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::kube_proxy_flags::KubeProxyFlags;
+
 /// Configuration: a file as kube-proxy's, and what overrides it.
 #[derive(Clone, Default, Debug, Args)]
 #[command(next_help_heading = "Configuration")]
@@ -36,4 +38,7 @@ pub struct Flags {
     /// How much the kernel wants to kill the agent when memory is short [default: -999]
     #[arg(long, allow_hyphen_values = true, value_parser = clap::value_parser!(i32).range(-1000..=1000))]
     pub oom_score_adj: Option<i32>,
+    /// kube-proxy's other flags.
+    #[command(flatten)]
+    pub kube_proxy: KubeProxyFlags,
 }

@@ -74,10 +74,11 @@ impl Settings {
                 Some((path.clone(), text, decoded))
             }
         };
-        let (file, decoded) = match file {
+        let (file, mut decoded) = match file {
             None => (None, Decoded::default()),
             Some((path, text, decoded)) => (Some((path, text)), decoded),
         };
+        decoded.configuration = flags.kube_proxy.over(decoded.configuration)?;
         let settings = Self::new(file, decoded, flags);
         for Ignored { field, because } in ignored(&settings.effective)? {
             // CF-6: kube-proxy refuses gates that it does not know. Here no gate is known.
