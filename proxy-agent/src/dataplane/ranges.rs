@@ -4,7 +4,7 @@
 //! one store of the word that names it (`publish`). So a client is judged by the old set or by the new one, never
 //! by a mixture. The old set goes after a grace period. Nothing here costs a Service that is for everyone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use aya::maps::lpm_trie::Key;
 use proxy_common::{Address, FrontendKind, SourceKey, SourceRange};
@@ -35,6 +35,8 @@ pub(super) struct FormerSet {
 #[derive(Default, Debug)]
 pub(super) struct Ranges {
     pub(super) installed: HashMap<u32, Restriction>,
+    /// Sets that no record names any more and that are still in the table, by service index and number.
+    leaving: HashSet<(u32, u16)>,
     /// The number that was given last, to whichever Service.
     last: u16,
 }
@@ -64,15 +66,16 @@ pub(super) fn former(sets: Sets) -> Vec<FormerSet> {
 impl Ranges {
     /// What the tables hold.
     pub(super) fn of(installed: HashMap<u32, Restriction>) -> Self {
-        Self { installed, last: 0 }
+        Self { installed, ..Self::default() }
     }
 
-    /// A number for another set of a Service whose present one is `current`. A former set is gone from the table
-    /// long before its number comes again.
-    fn next(&mut self, current: Option<u16>) -> u16 {
+    /// A number for another set of the Service at `index`: not its present one, and none that is still in the table, where
+    /// the former ranges would be in the new set too.
+    fn next(&mut self, index: u32) -> u16 {
+        let present = self.installed.get(&index).map(|known| known.set);
         loop {
             self.last = self.last.wrapping_add(1);
-            if self.last != 0 && Some(self.last) != current {
+            if self.last != 0 && Some(self.last) != present && !self.leaving.contains(&(index, self.last)) {
                 return self.last;
             }
         }
@@ -106,8 +109,7 @@ impl Dataplane {
             known.vip = vip;
             return known.set;
         }
-        let current = self.ranges.installed.get(&index).map(|known| known.set);
-        let set = self.ranges.next(current);
+        let set = self.ranges.next(index);
         let mut entered = Vec::with_capacity(ranges.len());
         for range in ranges {
             let (length, key) = range.key(index, set);
@@ -131,6 +133,7 @@ impl Dataplane {
     /// The Service at this index is for everyone from now on, or gone.
     pub(super) fn retire_ranges(&mut self, index: u32, retired: &mut Retired) {
         if let Some(Restriction { set, ranges, .. }) = self.ranges.installed.remove(&index) {
+            self.ranges.leaving.insert((index, set));
             retired.sets.push(FormerSet { service: index, set, ranges });
         }
     }
@@ -141,6 +144,7 @@ impl Dataplane {
             let (length, key) = range.key(former.service, former.set);
             let _ = self.tables.source_ranges.remove(&Key::<SourceKey>::new(length, key));
         }
+        self.ranges.leaving.remove(&(former.service, former.set));
     }
 
     /// Takes away the LoadBalancer IPs that a restricted Service loses together with its ranges, and waits until
@@ -176,11 +180,17 @@ impl Dataplane {
 mod tests {
     use super::*;
 
+    /// ST-1. The numbers of an agent that was started anew begin again, so they meet those of the one before it.
     #[test]
-    fn numbers_of_sets_are_neither_nothing_nor_the_present_one() {
-        let mut ranges = Ranges { last: u16::MAX - 1, ..Ranges::default() };
-        assert_eq!(ranges.next(Some(1)), u16::MAX);
-        assert_eq!(ranges.next(Some(1)), 2, "0 is everyone, and 1 is in use");
-        assert_eq!(ranges.next(None), 3);
+    fn a_number_is_not_given_again_while_its_set_is_in_the_table() {
+        let restriction = |set| Restriction { set, ranges: Box::default(), vip: None };
+        let mut ranges = Ranges::of(HashMap::from([(7, restriction(2))]));
+        assert_eq!(ranges.next(7), 1);
+        ranges.leaving.insert((7, 2));
+        ranges.installed.insert(7, restriction(1));
+        assert_eq!(ranges.next(7), 3, "1 is present, and 2 is still in the table");
+        ranges.leaving.clear();
+        ranges.last = u16::MAX;
+        assert_eq!(ranges.next(7), 2, "0 is everyone, and 1 is present");
     }
 }
