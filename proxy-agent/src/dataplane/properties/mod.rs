@@ -104,6 +104,13 @@ impl Node {
         if !changes.is_empty() {
             self.named = self.dataplane.as_mut().expect("an agent").apply(changes);
         }
+        // A step may be several changes: what one of them installed is what the next one leaves where it does not fit.
+        for plan in &changes.install {
+            let object = format!("Service {}", plan.id.service);
+            if !self.is_named(&object, &format!("port {:?}", plan.id.port)) {
+                self.whole.insert(plan.id.clone(), plan.clone());
+            }
+        }
     }
 
     fn step(&mut self, step: Step) {
