@@ -27,7 +27,10 @@ fn a_cluster_ip_on_an_interface_of_the_node_is_left_alone() {
         .expect("a route");
     let cache = UdpServer::start_at(node, "cache", vip).expect("a server");
     eventually("the cache answers", || who().is_ok_and(|server| server == "cache"));
-    assert!(agent.report().expect("a report").names("dns", "10.96.0.53"), "{:?}", agent.report());
+    // It is written when the tables are.
+    eventually("the report names it", || {
+        agent.report().is_ok_and(|report| report.names("dns", "10.96.0.53"))
+    });
     let output = cluster.lab.sidestep(&["status"]).expect("status runs");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("10.96.0.53 is an address of this node"), "{text}");
