@@ -8,7 +8,7 @@ use std::{
     net::IpAddr,
     path::PathBuf,
     process::ExitCode,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -26,7 +26,7 @@ use super::{Place, cleanup, memory, mount, news::News, no_node::NoNode};
 use crate::{
     announce::{self, Announcement, Announcer},
     config::{self, Flags, Settings},
-    dataplane::{self, Capacity, Dataplane, Options},
+    dataplane::{self, Capacity, Dataplane, FlowOptions, Options, ReservedPorts},
     plan::{Changes, Family, Planner, Problem, is_api_server},
     report::{Report, RunDir},
     serve::{Applied, Serve},
@@ -56,6 +56,9 @@ pub(super) struct Arguments {
     /// Room for endpoints, and for those that an update replaces
     #[arg(long, default_value_t = Capacity::default().endpoints, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
     max_endpoints: u32,
+    /// Room for flows of packets from outside; one that is masqueraded counts twice
+    #[arg(long, default_value_t = Capacity::default().flows, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
+    max_flows: u32,
     /// Remove everything that is Sidestep's, as `sidestep cleanup` does, and end
     #[arg(long, conflicts_with = "init_only")]
     cleanup: bool,
@@ -125,7 +128,7 @@ async fn serve(arguments: Arguments, settings: Settings) -> anyhow::Result<ExitC
                 info!("the configuration file has changed: ending, to be started again with it");
                 break;
             }
-            _ = addresses.tick() => agent.look_at_addresses()?,
+            _ = addresses.tick() => agent.look_at_node()?,
             count = batches.recv_many(&mut waiting, QUEUE) => {
                 if count == 0 {
                     // The source ended, which it does only with an error.
@@ -177,6 +180,7 @@ struct Agent {
     refused: Vec<Problem>,
     /// What of the configuration could not be used.
     misconfigured: Vec<Problem>,
+    reserved_ports: ReservedPorts,
     no_node: NoNode,
     serve: Serve,
     announcer: Announcer,
@@ -200,8 +204,10 @@ impl Agent {
                 services: arguments.max_services,
                 frontends: arguments.max_frontends,
                 endpoints: arguments.max_endpoints,
+                flows: arguments.max_flows,
             },
             program_log: arguments.program_log,
+            flows: FlowOptions { source_ports: settings.source_ports, timeouts: settings.timeouts },
         };
         if let Err(error) = std::fs::write("/proc/self/oom_score_adj", settings.oom_score_adj.to_string()) {
             debug!(%error, score = settings.oom_score_adj, "the kernel's choice when memory is short stays");
@@ -219,6 +225,7 @@ impl Agent {
             follow_program_log(&mut ebpf)?;
         }
         let dataplane = Dataplane::open(&options)?;
+        let reserved_ports = ReservedPorts::reserve(settings.source_ports, &arguments.place.run_dir);
         let source = match (&arguments.manifests, &arguments.server) {
             (Some(directory), _) => format!("manifests in {}", directory.display()),
             (None, Some(server)) => format!("API server {server}"),
@@ -255,6 +262,7 @@ impl Agent {
             report,
             refused: Vec::new(),
             misconfigured: settings.problems.clone(),
+            reserved_ports,
             no_node: NoNode::default(),
             serve,
             announcer,
@@ -266,7 +274,7 @@ impl Agent {
 
     /// Installs changes, attaches the programs once everything is installed, and reports.
     fn follow(&mut self, mut changes: Changes) -> anyhow::Result<()> {
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         let mut families: BTreeSet<Family> = changes.families().collect();
         while changes.more {
             self.install(&changes);
@@ -306,6 +314,12 @@ impl Agent {
         }
     }
 
+    /// Looks at what others may have changed on the node.
+    fn look_at_node(&mut self) -> anyhow::Result<()> {
+        self.reserved_ports.keep(Instant::now());
+        self.look_at_addresses()
+    }
+
     /// Follows the addresses of the node's interfaces; those of kube-ipvs0 stand for Services.
     fn look_at_addresses(&mut self) -> anyhow::Result<()> {
         let interfaces = match getifaddrs() {
@@ -335,8 +349,9 @@ impl Agent {
         // What the source says of the Node, that it cannot be listed, is nearer to the cause.
         let told = problems.iter().any(|problem| problem.object.strip_prefix("Node ") == Some(node));
         let (synced, known) = (self.report.synced, told || self.planner.knows_node());
-        problems.extend(self.no_node.problem(node, synced, known, std::time::Instant::now()));
+        problems.extend(self.no_node.problem(node, synced, known, Instant::now()));
         problems.extend(self.dataplane.problems());
+        problems.extend(self.reserved_ports.problem().cloned());
         let of_listeners = problems.len();
         problems.extend(self.serve.problems());
         let known: HashSet<&Problem> = self.report.problems.iter().collect();

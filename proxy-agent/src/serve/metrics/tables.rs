@@ -1,4 +1,4 @@
-//! How full the tables are, and what happened on the whole node.
+//! How full the tables are, which flows there are, and what happened on the whole node.
 
 use std::{fmt, sync::Arc};
 
@@ -17,7 +17,7 @@ pub(super) struct Fill(pub(super) Arc<Tables>);
 
 impl Fill {
     /// Entries and room of each table that can be full.
-    fn tables(&self) -> [(&'static str, usize, u32); 4] {
+    fn tables(&self, flows: usize) -> [(&'static str, usize, u32); 5] {
         let tables = &self.0;
         let used = |id: &u32| tables.states.load(*id).is_some_and(|state| state.bits != 0);
         let room = tables.frontends_room();
@@ -33,6 +33,7 @@ impl Fill {
             ),
             ("frontends", frontends, room),
             ("source-ranges", ranges, ranges_room),
+            ("flows", flows, tables.flows.room()),
             ("endpoints", (0..tables.states.len()).filter(used).count(), tables.endpoints.len()),
         ]
     }
@@ -44,7 +45,10 @@ impl Fill {
 
 impl Collector for Fill {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let tables = self.tables();
+        // A table that cannot be read is none.
+        let (elements, confirmed) = self.0.flows.count().unwrap_or_default();
+        let (_, unconfirmed) = self.0.new_flows.count().unwrap_or_default();
+        let tables = self.tables(elements);
         let help = "Entries of a table";
         let mut metric =
             encoder.encode_descriptor("sidestep_table_entries", help, None, MetricType::Gauge)?;
@@ -55,6 +59,11 @@ impl Collector for Fill {
         let mut metric = encoder.encode_descriptor("sidestep_table_room", help, None, MetricType::Gauge)?;
         for (name, _, room) in &tables {
             ConstGauge::new(*room).encode(metric.encode_family(&[("table", *name)])?)?;
+        }
+        let help = "Flows of packets from outside: confirmed, or new, reset and ended ones, which make way for others";
+        let mut metric = encoder.encode_descriptor("sidestep_flows", help, None, MetricType::Gauge)?;
+        for (state, flows) in [("confirmed", confirmed), ("unconfirmed", unconfirmed)] {
+            ConstGauge::new(flows).encode(metric.encode_family(&[("state", state)])?)?;
         }
         let help = "Connections and datagrams that were refused, by reason";
         let mut metric = encoder.encode_descriptor("sidestep_refusals", help, None, MetricType::Counter)?;
