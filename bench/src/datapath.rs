@@ -116,6 +116,7 @@ fn service(number: u32, protocol: Protocol) -> ServicePlan {
             .map(|&server| Backend {
                 address: Address::from(IpAddr::from(server)),
                 port: Port::new(SERVER_PORT),
+                local: true,
                 serving: true,
             })
             .collect(),

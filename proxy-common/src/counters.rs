@@ -26,17 +26,23 @@ impl ServiceCounters {
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
 #[repr(C, align(8))]
 pub struct ServiceRefusals {
-    /// By the number of the [`Reason`].
+    /// By [`ServiceRefusals::slot`].
     pub by_reason: [u64; ServiceRefusals::LEN],
 }
 
 impl ServiceRefusals {
-    /// A power of two above the highest number of a reason.
+    /// How many reasons there are: a power of two.
     pub const LEN: usize = 8;
+
+    /// The element for a reason: its number, modulo the length.
+    #[inline(always)]
+    pub const fn slot(reason: Reason) -> usize {
+        reason as usize % Self::LEN
+    }
 
     /// How many were refused for this reason.
     pub const fn of(&self, reason: Reason) -> u64 {
-        self.by_reason[reason as usize]
+        self.by_reason[Self::slot(reason)]
     }
 
     /// How many were refused.
@@ -67,14 +73,30 @@ pub enum Total {
     UntrackedNamespace,
     /// A connected UDP socket was closed because its endpoint is gone (ST-5). Counted by the agent.
     ClosedSocket,
+    /// FLOWS was full: a confirmed flow stays where a flood of new ones may push it out.
+    UnprotectedFlow,
+    /// A client's packets to two frontends would have become the same packets to one endpoint; dropped.
+    CollidingFlow,
+    /// A fragment of a datagram whose first fragment has not come by; left to the node's own stack.
+    LateFragment,
+    /// A refusal that was not answered, because a thousand were within the second.
+    UnansweredRefusal,
 }
 
 impl Total {
     /// Length of TOTALS.
     pub const LIMIT: u32 = 32;
     /// All that are not reasons.
-    pub const ALL: [Self; 4] =
-        [Self::OverflowedSocket, Self::UnrecordedSocket, Self::UntrackedNamespace, Self::ClosedSocket];
+    pub const ALL: [Self; 8] = [
+        Self::OverflowedSocket,
+        Self::UnrecordedSocket,
+        Self::UntrackedNamespace,
+        Self::ClosedSocket,
+        Self::UnprotectedFlow,
+        Self::CollidingFlow,
+        Self::LateFragment,
+        Self::UnansweredRefusal,
+    ];
 
     /// The name that metrics and commands use.
     pub const fn name(self) -> &'static str {
@@ -83,6 +105,10 @@ impl Total {
             Self::UnrecordedSocket => "unrecorded-sockets",
             Self::UntrackedNamespace => "untracked-namespaces",
             Self::ClosedSocket => "closed-sockets",
+            Self::UnprotectedFlow => "unprotected-flows",
+            Self::CollidingFlow => "colliding-flows",
+            Self::LateFragment => "late-fragments",
+            Self::UnansweredRefusal => "unanswered-refusals",
         }
     }
 }
@@ -92,7 +118,8 @@ const _: () = assert!(size_of::<ServiceRefusals>() == 64);
 const _: () = {
     let mut number = 0;
     while number < Reason::ALL.len() {
-        assert!((Reason::ALL[number] as usize) < ServiceRefusals::LEN);
+        // Numbers follow each other from 1: no two reasons share an element.
+        assert!(Reason::ALL[number] as usize == number + 1 && number < ServiceRefusals::LEN);
         number += 1;
     }
 };

@@ -22,8 +22,19 @@ pub struct Endpoint {
     pub port: Port,
     /// The id's generation: the same as in ENDPOINT_STATE as long as the endpoint exists.
     pub generation: u16,
-    /// Zero.
-    pub padding: u32,
+    /// [`Endpoint::LOCAL`].
+    pub flags: u32,
+}
+
+impl Endpoint {
+    /// The endpoint is on this node: packets to it keep their client's address.
+    pub const LOCAL: u32 = 1;
+
+    /// Whether the endpoint is on this node.
+    #[inline(always)]
+    pub const fn is_local(&self) -> bool {
+        self.flags & Self::LOCAL != 0
+    }
 }
 
 /// An element of ENDPOINT_STATE, read and written as one 64-bit word.

@@ -14,6 +14,7 @@ pub mod address;
 pub mod affinity;
 pub mod counters;
 pub mod endpoint;
+pub mod flow;
 pub mod frontend;
 pub mod names;
 pub mod peer;
@@ -30,6 +31,10 @@ pub use address::{Address, AddressBits, AddressEntry, Port, Protocol};
 pub use affinity::{Affinity, AffinityKey};
 pub use counters::{ServiceCounters, ServiceRefusals, Total};
 pub use endpoint::{Endpoint, EndpointState};
+pub use flow::{
+    Flow, FlowEndpoint, FlowKey, FragmentKey, FragmentPorts, InterfaceAddresses, Life, PacketHook,
+    RefusedRate,
+};
 pub use frontend::{Frontend, FrontendKey, FrontendKind};
 pub use names::ServiceName;
 pub use peer::Peer;

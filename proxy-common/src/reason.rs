@@ -17,17 +17,23 @@ pub enum Reason {
     SourceNotInRanges = 5,
     /// The Service has `loadBalancerSourceRanges`, and the agent does not know the client's address yet (ST-8).
     ClientUnknown = 6,
+    /// Every source port that the node may masquerade with is taken by a live flow to the same endpoint.
+    SourcePortsExhausted = 7,
+    /// The node has no address to masquerade with on the device that leads to the endpoint.
+    NoSourceAddress = 8,
 }
 
 impl Reason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::NoEndpoints,
         Self::NoLocalEndpoints,
         Self::UnknownPort,
         Self::Inconsistent,
         Self::SourceNotInRanges,
         Self::ClientUnknown,
+        Self::SourcePortsExhausted,
+        Self::NoSourceAddress,
     ];
 
     /// One more than the highest number: the length of tables that are indexed by reason.
@@ -42,6 +48,8 @@ impl Reason {
             Self::Inconsistent => "inconsistent",
             Self::SourceNotInRanges => "source-not-in-ranges",
             Self::ClientUnknown => "client-unknown",
+            Self::SourcePortsExhausted => "source-ports-exhausted",
+            Self::NoSourceAddress => "no-source-address",
         }
     }
 
@@ -65,6 +73,12 @@ impl Reason {
                 "the Service has spec.loadBalancerSourceRanges, and the agent has not found the client's network \
                  namespace or its address there; it looks again after such a refusal"
             }
+            Self::SourcePortsExhausted => {
+                "every port of --source-port-range is taken by a live flow to the same endpoint; widen the range"
+            }
+            Self::NoSourceAddress => {
+                "the device that leads to the endpoint has no address of the flow's family to masquerade with"
+            }
         }
     }
 
@@ -77,6 +91,8 @@ impl Reason {
             3 => Self::UnknownPort,
             5 => Self::SourceNotInRanges,
             6 => Self::ClientUnknown,
+            7 => Self::SourcePortsExhausted,
+            8 => Self::NoSourceAddress,
             _ => Self::Inconsistent,
         }
     }

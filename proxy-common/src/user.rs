@@ -1,9 +1,9 @@
 //! Marks every table type as plain old data for aya's typed maps.
 
 use crate::{
-    Address, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint, EndpointState,
-    Frontend, FrontendKey, OverflowKey, Service, ServiceCounters, ServiceName, ServiceRefusals, SourceKey,
-    Translation,
+    Address, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint, EndpointState, Flow,
+    FlowKey, FragmentKey, FragmentPorts, Frontend, FrontendKey, InterfaceAddresses, OverflowKey, RefusedRate,
+    Service, ServiceCounters, ServiceName, ServiceRefusals, SourceKey, Translation,
 };
 
 /// Fails to compile for a type with padding or invalid bit patterns.
@@ -26,9 +26,15 @@ pod!(
     Datagrams,
     Endpoint,
     EndpointState,
+    Flow,
+    FlowKey,
+    FragmentKey,
+    FragmentPorts,
     Frontend,
     FrontendKey,
+    InterfaceAddresses,
     OverflowKey,
+    RefusedRate,
     Service,
     ServiceCounters,
     ServiceName,

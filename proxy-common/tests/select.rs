@@ -119,7 +119,7 @@ impl Memory {
             service: 1,
             port: Port::new(8080),
             generation: 1,
-            padding: 0,
+            flags: 0,
         };
         self.endpoints.insert(slot, endpoint);
         let bits = EndpointState::usable(EndpointSet::Cluster)

@@ -29,3 +29,32 @@ pub(crate) fn has_set_retval() -> bool {
 pub(crate) fn services_len() -> u32 {
     SERVICES_LEN.load()
 }
+
+/// 1 where a program can ask the routes for a source address (`BPF_FIB_LOOKUP_SRC`, 6.7, dab4e1f06cab).
+#[unsafe(no_mangle)]
+static HAS_FIB_SOURCE: Global<u8> = Global::new(0);
+
+/// The first of the source ports that flows are masqueraded with, and how many there are.
+#[unsafe(no_mangle)]
+static SOURCE_PORT_FIRST: Global<u16> = Global::new(49_152);
+#[unsafe(no_mangle)]
+static SOURCE_PORT_COUNT: Global<u16> = Global::new(16_384);
+
+/// For how many seconds a UDP flow that is not confirmed is the same flow.
+#[unsafe(no_mangle)]
+static UDP_TIMEOUT_SECONDS: Global<u32> = Global::new(30);
+
+#[inline(always)]
+pub(crate) fn has_fib_source() -> bool {
+    HAS_FIB_SOURCE.load() != 0
+}
+
+#[inline(always)]
+pub(crate) fn source_ports() -> (u16, u16) {
+    (SOURCE_PORT_FIRST.load(), SOURCE_PORT_COUNT.load())
+}
+
+#[inline(always)]
+pub(crate) fn udp_timeout() -> u32 {
+    UDP_TIMEOUT_SECONDS.load()
+}

@@ -5,6 +5,7 @@
 //! | `tables` | the maps, and how the decision reads them |
 //! | `config` | what the loader tells the programs before the verifier sees them |
 //! | `count` | counters |
+//! | `packet` | the hooks at TC: packets from outside |
 //! | `socket` | the hooks at `connect`, `sendmsg`, `recvmsg` and `getpeername` |
 //! | `system_calls` | a counter for the benchmark, only in the object that it loads |
 #![no_std]
@@ -22,6 +23,7 @@
 
 mod config;
 mod count;
+mod packet;
 mod socket;
 #[cfg(feature = "bench")]
 mod system_calls;

@@ -12,9 +12,9 @@ use aya_ebpf::{
 };
 use proxy_common::{
     Address, AddressBits, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint,
-    EndpointState, Frontend, FrontendKey, OverflowKey, Peer, Policy, Service, ServiceCounters, ServiceName,
-    ServiceRefusals, SourceKey, Span, Tables, Total, Translation, counters::SHARDS, peer,
-    service::EndpointSet,
+    EndpointState, Flow, FlowKey, FragmentKey, FragmentPorts, Frontend, FrontendKey, InterfaceAddresses,
+    OverflowKey, Peer, Policy, RefusedRate, Service, ServiceCounters, ServiceName, ServiceRefusals,
+    SourceKey, Span, Tables, Total, Translation, counters::SHARDS, peer, service::EndpointSet,
 };
 
 const MMAPABLE: usize = 1 << 10; // BPF_F_MMAPABLE, 5.5
@@ -28,6 +28,10 @@ const CLIENTS_LEN: usize = 1 << 16;
 const OVERFLOW_LEN: usize = 1 << 13;
 const NAMESPACES_LEN: usize = 1 << 14;
 const SOURCE_RANGES_LEN: usize = 1 << 16;
+const FLOWS_LEN: usize = 1 << 18;
+const FLOWS_NEW_LEN: usize = 1 << 16;
+const FRAGMENTS_LEN: usize = 1 << 13;
+const INTERFACES_LEN: usize = 1 << 10;
 
 /// Address, port and protocol to service. Memory is taken as entries come, not for the worst case.
 #[btf_map]
@@ -83,6 +87,26 @@ pub(crate) static SOURCE_RANGES: LpmTrie<SourceKey, u32, SOURCE_RANGES_LEN> = Lp
 /// LoadBalancer IP is for some clients only.
 #[btf_map]
 pub(crate) static CLIENTS: HashMap<u64, ClientAddresses, NAMESPACES_LEN, NO_PREALLOC> = HashMap::new();
+
+/// Confirmed flows from outside. Nothing pushes them out; the agent takes out those that are idle.
+#[btf_map]
+pub(crate) static FLOWS: HashMap<FlowKey, Flow, FLOWS_LEN, NO_PREALLOC> = HashMap::new();
+
+/// Flows that are not confirmed yet, and those that have ended: who comes makes who came long ago go.
+#[btf_map]
+pub(crate) static FLOWS_NEW: LruHashMap<FlowKey, Flow, FLOWS_NEW_LEN> = LruHashMap::new();
+
+/// The ports of datagrams that come in fragments.
+#[btf_map]
+pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts, FRAGMENTS_LEN> = LruHashMap::new();
+
+/// The node's addresses on the devices that packets are hooked at, by the device's index.
+#[btf_map]
+pub(crate) static INTERFACES: HashMap<u32, InterfaceAddresses, INTERFACES_LEN, NO_PREALLOC> = HashMap::new();
+
+/// How many refusals were answered lately.
+#[btf_map]
+pub(crate) static REFUSED_RATE: Array<RefusedRate, 1> = Array::new();
 
 /// Connections of each Service, in shards.
 #[btf_map]

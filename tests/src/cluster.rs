@@ -31,6 +31,15 @@ pub struct Backend {
     pub place: Place,
 }
 
+impl Backend {
+    /// Starts both servers in a pod; they answer with its name.
+    pub fn start(place: Place) -> Result<Self> {
+        let tcp = TcpServer::start(&place, place.name(), HTTP_PORT)?;
+        let udp = UdpServer::start(&place, place.name(), DNS_PORT)?;
+        Ok(Self { tcp, udp, place })
+    }
+}
+
 /// A lab, a client and some backends; fields go in an order in which nothing is missed.
 #[derive(Debug)]
 pub struct Cluster {
@@ -48,13 +57,7 @@ impl Cluster {
         lab.manifests().write("node.yaml", &[&Node::lab()])?;
         let client = lab.pod("client")?;
         let backends = (0..backends)
-            .map(|number| {
-                let name = format!("pod-{number}");
-                let place = lab.pod(&name)?;
-                let tcp = TcpServer::start(&place, &name, HTTP_PORT)?;
-                let udp = UdpServer::start(&place, &name, DNS_PORT)?;
-                Ok(Backend { tcp, udp, place })
-            })
+            .map(|number| Backend::start(lab.pod(&format!("pod-{number}"))?))
             .collect::<Result<_>>()?;
         Ok(Self { backends, client, lab })
     }

@@ -3,7 +3,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU8, Ordering},
 };
 
 use anyhow::{Context, Result};
@@ -15,18 +14,15 @@ use crate::{
     manifest::Manifests,
     pins::PinDirectory,
     place::Place,
-    sweep, topology,
+    sweep,
+    topology::{self, Node},
 };
-
-/// Number of the first pod, as in its address `10.244.1.10`.
-const FIRST_POD: u8 = 10;
 
 /// The lab. Dropping it removes everything that it made; agents, servers and places go before it.
 #[derive(Debug)]
 pub struct Lab {
     name: String,
-    next_pod: AtomicU8,
-    node: Place,
+    node: Node,
     other: Place,
     /// Where the agent's programs are attached: the node's processes and pods are below it.
     root: Cgroup,
@@ -39,6 +35,12 @@ pub struct Lab {
 impl Lab {
     /// Makes a node without pods. Sweeps away first what labs of killed processes left.
     pub fn new() -> Result<Self> {
+        Self::on(topology::nodes)
+    }
+
+    /// The same on other wires: `nodes` makes the node and the other node from the lab's name, the cgroup of the
+    /// node's processes and the one that no program of ours sees.
+    pub(crate) fn on(nodes: impl FnOnce(&str, Cgroup, Cgroup) -> Result<(Node, Place)>) -> Result<Self> {
         sweep::leftovers();
         let name = Identity::new().to_string();
         let directory = Directory::new(std::env::temp_dir().join(&name))?;
@@ -46,19 +48,18 @@ impl Lab {
         let cgroup = Cgroup::new(&name)?;
         let root = cgroup.child("kubepods")?;
         let outside = cgroup.child("outside")?;
-        let (node, other) = topology::nodes(&name, root.child("host")?, outside.clone())?;
-        Ok(Self { name, next_pod: AtomicU8::new(FIRST_POD), node, other, root, outside, directory, pins })
+        let (node, other) = nodes(&name, root.child("host")?, outside.clone())?;
+        Ok(Self { name, node, other, root, outside, directory, pins })
     }
 
     /// Makes the next pod: `10.244.1.10`, then `.11`, and so on.
     pub fn pod(&self, name: &str) -> Result<Place> {
-        let number = self.next_pod.fetch_add(1, Ordering::Relaxed);
-        topology::pod(&self.name, &self.node, name, number, self.root.child(name)?)
+        self.node.pod(&self.name, name, self.root.child(name)?)
     }
 
     /// The node itself: its host processes and its addresses.
     pub const fn node(&self) -> &Place {
-        &self.node
+        &self.node.place
     }
 
     /// Another node of the cluster, on which no agent of this lab runs.
@@ -96,6 +97,11 @@ impl Lab {
         self.directory.0.join("run")
     }
 
+    /// Where packets of the lab are written down.
+    pub(crate) fn packet_directory(&self) -> PathBuf {
+        self.directory.0.join("packets")
+    }
+
     /// Where agents write their log.
     pub fn log_file(&self) -> PathBuf {
         self.directory.0.join("agent.log")
@@ -109,7 +115,7 @@ impl Lab {
     /// Runs `sidestep` with these arguments and the lab's directories on the node, and returns what it prints.
     pub fn sidestep(&self, arguments: &[&str]) -> Result<std::process::Output> {
         let mut command = agent::command(self, arguments)?;
-        self.node.namespace().run(|| command.output())?.context("running sidestep")
+        self.node().namespace().run(|| command.output())?.context("running sidestep")
     }
 }
 

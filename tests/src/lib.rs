@@ -12,6 +12,7 @@
 pub mod agent;
 pub mod api_server;
 pub mod bpftool;
+pub mod capture;
 pub mod cgroup;
 pub mod cluster;
 pub mod control_plane;
@@ -31,8 +32,10 @@ pub mod sockets;
 pub mod sweep;
 pub mod topology;
 pub mod traffic;
+pub mod two_nodes;
 
 pub use agent::Agent;
 pub use eventually::eventually;
 pub use lab::Lab;
 pub use place::Place;
+pub use two_nodes::TwoNodes;

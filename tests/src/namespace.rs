@@ -78,6 +78,11 @@ impl Namespace {
         ensure!(output.status.success(), "ip -n {} -batch: {}\n{lines}", self.name, stderr.trim());
         Ok(())
     }
+
+    /// Runs `bridge` with these arguments in the namespace.
+    pub(crate) fn bridge(&self, arguments: &[&str]) -> Result<()> {
+        run("bridge", &[&["-n", &self.name], arguments].concat())
+    }
 }
 
 impl Drop for Namespace {
@@ -108,8 +113,14 @@ pub(crate) fn delete(name: &str) -> Result<()> {
 }
 
 fn ip(arguments: &[&str]) -> Result<()> {
-    let output = Command::new("ip").args(arguments).output().context("running `ip` (package iproute2)")?;
+    run("ip", arguments)
+}
+
+/// Runs a program of iproute2.
+fn run(program: &str, arguments: &[&str]) -> Result<()> {
+    let output = Command::new(program).args(arguments).output();
+    let output = output.with_context(|| format!("running `{program}` (package iproute2)"))?;
     let stderr = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "ip {}: {}", arguments.join(" "), stderr.trim());
+    ensure!(output.status.success(), "{program} {}: {}", arguments.join(" "), stderr.trim());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Sockets that the standard library does not make: MPTCP, disconnecting, options.
+//! Sockets that the standard library does not make: MPTCP, packets, disconnecting, options.
 
 use std::{io, os::fd::AsRawFd};
 
@@ -10,6 +10,30 @@ const MPTCP: i32 = 262;
 /// An MPTCP socket, or an error where the kernel has none.
 pub fn mptcp(domain: Domain) -> io::Result<Socket> {
     Socket::new(domain, Type::STREAM, Some(Protocol::from(MPTCP)))
+}
+
+/// A socket for whole packets of one device with this protocol (`ETH_P_ALL`: every packet, also those that go out).
+pub fn packets(device: &str, protocol: i32) -> io::Result<Socket> {
+    // Without a protocol nothing comes until it is bound to the device.
+    let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
+    let address = link_address(device, protocol)?;
+    socket.bind(&address)?;
+    Ok(socket)
+}
+
+/// The address of a device for packet sockets.
+fn link_address(device: &str, protocol: i32) -> io::Result<SockAddr> {
+    let index = nix::net::if_::if_nametoindex(device)?;
+    let protocol = u16::try_from(protocol).map_err(io::Error::other)?;
+    let mut storage = SockAddrStorage::zeroed();
+    // SAFETY: `sockaddr_ll` is plain numbers, all zeros are a value of it, and the storage has room for it.
+    let address = unsafe { storage.view_as::<libc::sockaddr_ll>() };
+    address.sll_family = libc::AF_PACKET.try_into().map_err(io::Error::other)?;
+    address.sll_protocol = protocol.to_be();
+    address.sll_ifindex = index.try_into().map_err(io::Error::other)?;
+    let length = size_of::<libc::sockaddr_ll>().try_into().map_err(io::Error::other)?;
+    // SAFETY: the storage holds an address of its own family, of this length.
+    Ok(unsafe { SockAddr::new(storage, length) })
 }
 
 /// `connect(AF_UNSPEC)`: takes the peer from a socket.

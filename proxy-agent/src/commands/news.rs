@@ -239,8 +239,12 @@ mod tests {
 
     /// Backends of these hosts, of which the first `usable` may be chosen and all serve but those over 200.
     fn plan(hosts: &[u8], usable: u32, ports: &[u16]) -> ServicePlan {
-        let backend =
-            |host: &u8| Backend { address: address(*host), port: Port::new(80), serving: *host <= 200 };
+        let backend = |host: &u8| Backend {
+            address: address(*host),
+            port: Port::new(80),
+            local: false,
+            serving: *host <= 200,
+        };
         let target =
             if usable > 0 { Target::Backends(0..usable) } else { Target::Refuse(Reason::NoEndpoints) };
         let frontend = |port: &u16| {

@@ -32,7 +32,8 @@ impl Dataplane {
                 former.insert((endpoint.address, endpoint.port), (endpoint.id, endpoint.generation));
                 same = same
                     && plan.backends.get(place).is_some_and(|backend| {
-                        (backend.address, backend.port) == (endpoint.address, endpoint.port)
+                        (backend.address, backend.port, backend.local)
+                            == (endpoint.address, endpoint.port, endpoint.is_local())
                     });
             }
         }
@@ -55,9 +56,10 @@ impl Dataplane {
         {
             if !same {
                 let (address, port) = (backend.address, backend.port);
+                let flags = if backend.local { Endpoint::LOCAL } else { 0 };
                 self.tables.endpoints.store(
                     slot,
-                    &Endpoint { address, id: *id, service: index, port, generation: *generation, padding: 0 },
+                    &Endpoint { address, id: *id, service: index, port, generation: *generation, flags },
                 );
             }
             let place = slot - room.block.start;

@@ -29,7 +29,12 @@ impl Dataplane {
             let endpoint = self.tables().endpoints.load(slot)?;
             let state = self.tables().states.load(endpoint.id)?;
             let serving = state.bits & EndpointState::SERVING != 0;
-            Some(Backend { address: endpoint.address, port: endpoint.port, serving })
+            Some(Backend {
+                address: endpoint.address,
+                port: endpoint.port,
+                local: endpoint.is_local(),
+                serving,
+            })
         });
         Some(ServicePlan {
             id: id.clone(),

@@ -8,8 +8,9 @@ use std::{
 use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapInfo, lpm_trie::Key};
 use proxy_common::{
     ABI, Address, AddressBits, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint,
-    EndpointState, Frontend, FrontendKey, OverflowKey, Peer, Policy, Service, ServiceCounters, ServiceName,
-    ServiceRefusals, SourceKey, Span, Translation,
+    EndpointState, Flow, FlowKey, FragmentKey, FragmentPorts, Frontend, FrontendKey, InterfaceAddresses,
+    OverflowKey, Peer, Policy, RefusedRate, Service, ServiceCounters, ServiceName, ServiceRefusals,
+    SourceKey, Span, Translation,
     counters::{SHARDS, shard},
     service::EndpointSet,
 };
@@ -32,7 +33,7 @@ const fn spec<K, V>(name: &'static str) -> MapSpec {
 }
 
 /// Every map that is pinned.
-pub const MAPS: [MapSpec; 18] = [
+pub const MAPS: [MapSpec; 23] = [
     spec::<FrontendKey, Frontend>("FRONTENDS"),
     spec::<Address, AddressEntry>("ADDRESSES"),
     spec::<u32, Service>("SERVICES"),
@@ -46,6 +47,11 @@ pub const MAPS: [MapSpec; 18] = [
     spec::<AffinityKey, Affinity>("AFFINITY"),
     spec::<Key<SourceKey>, u32>("SOURCE_RANGES"),
     spec::<u64, ClientAddresses>("CLIENTS"),
+    spec::<FlowKey, Flow>("FLOWS"),
+    spec::<FlowKey, Flow>("FLOWS_NEW"),
+    spec::<FragmentKey, FragmentPorts>("FRAGMENTS"),
+    spec::<u32, InterfaceAddresses>("INTERFACES"),
+    spec::<u32, RefusedRate>("REFUSED_RATE"),
     spec::<u32, ServiceCounters>("COUNTERS"),
     spec::<u32, ServiceRefusals>("REFUSALS"),
     spec::<u32, u64>("TOTALS"),

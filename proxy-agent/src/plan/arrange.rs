@@ -28,8 +28,9 @@ pub(super) fn arrange(candidates: &[Candidate<'_>], first: &[u32], second: &[u32
             (false, false) if candidate.conditions.serving => 3,
             (false, false) => continue,
         };
-        let Candidate { address, port, conditions, .. } = candidate;
-        groups[group].push(Backend { address: *address, port: *port, serving: conditions.serving });
+        let Candidate { address, port, local, conditions, .. } = candidate;
+        let (address, port, local) = (*address, *port, *local);
+        groups[group].push(Backend { address, port, local, serving: conditions.serving });
     }
     let [only_first, both, only_second, _] = groups.each_ref().map(|group| count(group));
     Arrangement {

@@ -51,6 +51,8 @@ pub struct Backend {
     pub address: Address,
     /// The pod's port.
     pub port: Port,
+    /// Whether the pod is on this node (EP-5): then packets from outside keep their client's address.
+    pub local: bool,
     /// `conditions.serving`: flows that it has may stay, even where `Target`s leave it out.
     pub serving: bool,
 }

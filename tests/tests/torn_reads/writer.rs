@@ -140,6 +140,7 @@ impl Writer {
             .map(|last| Backend {
                 address: address(endpoint(number, last)),
                 port: Port::new(PORT),
+                local: false,
                 serving: true,
             })
             .collect();

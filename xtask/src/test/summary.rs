@@ -14,7 +14,7 @@ pub(super) struct Counts {
     pub(super) passed: usize,
     /// Tests that did not.
     pub(super) failed: usize,
-    /// The names of all tests, without the modules that they are in.
+    /// The names of all tests, and of the modules that they are in: a scenario that runs in several variants is one.
     pub(super) names: BTreeSet<String>,
 }
 
@@ -29,7 +29,7 @@ fn parse(xml: &str) -> Result<Counts> {
     ensure!(report.tests > 0, "the report names no test");
     let failed = report.failures + report.errors;
     let tests = report.test_suites.iter().flat_map(|suite| &suite.test_cases);
-    let names = tests.map(|test| test.name.as_str().rsplit("::").next().unwrap_or_default().to_owned());
+    let names = tests.flat_map(|test| test.name.as_str().split("::").map(str::to_owned));
     Ok(Counts { passed: report.tests.saturating_sub(failed), failed, names: names.collect() })
 }
 
@@ -47,7 +47,7 @@ mod tests {
     <testcase name="three" classname="a" time="0.1"><error type="exec failure"></error></testcase>
   </testsuite>
 </testsuites>"#;
-        let names = ["one", "two", "three"].map(str::to_owned).into();
+        let names = ["one", "module", "two", "three"].map(str::to_owned).into();
         assert_eq!(parse(xml).unwrap(), Counts { passed: 1, failed: 2, names });
     }
 

@@ -172,6 +172,7 @@ fn plan(servers: Servers) -> Changes {
                 .map(|port| Backend {
                     address: Address::from(loopback(vip)),
                     port: Port::new(port),
+                    local: true,
                     serving: true,
                 })
                 .into_iter()

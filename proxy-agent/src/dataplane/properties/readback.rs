@@ -168,7 +168,7 @@ impl Raw {
                 }
             }
             let serving = bits & EndpointState::SERVING != 0;
-            Backend { address: endpoint.address, port: endpoint.port, serving }
+            Backend { address: endpoint.address, port: endpoint.port, local: endpoint.is_local(), serving }
         };
         let backends = slots.iter().map(backend).collect();
         let affinity_seconds = record.affinity_seconds;

@@ -1,9 +1,11 @@
 //! Which tests a source file holds, and which row ids each of them carries.
 //!
 //! The file is read as Rust tokens, so that `#[test]` functions are found wherever they stand: in modules and in
-//! macros such as `proptest!`. Comments are no tokens; an id counts if it stands between the first line of a
-//! test's doc comment and the end of its body, or in its name.
+//! macros such as `proptest!`. So are the functions of which `in_every_variant!(…)` makes tests. Comments are no
+//! tokens; an id counts if it stands between the first line of a test's doc comment and the end of its body, or in
+//! its name.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::str::FromStr as _;
 
@@ -24,14 +26,28 @@ pub(super) struct Test {
 /// Every test of a file that runs unless it is asked not to: `#[ignore]` proves nothing.
 pub(super) fn tests(text: &str) -> Result<Vec<Test>> {
     let tokens = TokenStream::from_str(text).map_err(|error| anyhow!("not Rust: {error}"))?;
-    let mut found = Vec::new();
-    walk(tokens, &mut found);
+    let (scenarios, mut found) = (scenarios(tokens.clone()), Vec::new());
+    walk(tokens, &scenarios, &mut found);
     let test = |(name, span): (String, Range<usize>)| {
         let mut ids = Id::leading(&name);
         ids.extend(Id::all_in(text.get(span).unwrap_or_default()));
         Test { name, ids }
     };
     Ok(found.into_iter().map(test).collect())
+}
+
+/// What calls of `in_every_variant!(…)` beside the functions themselves name.
+fn scenarios(tokens: TokenStream) -> BTreeSet<String> {
+    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+    let called = tokens.windows(3).filter_map(|window| match window {
+        [TokenTree::Ident(word), TokenTree::Punct(_), TokenTree::Group(names)]
+            if word == "in_every_variant" =>
+        {
+            Some(names.stream())
+        }
+        _ => None,
+    });
+    called.flatten().map(|name| name.to_string()).collect()
 }
 
 /// The attributes before an item.
@@ -60,7 +76,7 @@ impl Attributes {
 }
 
 /// Collects the names of tests and what they span, in bytes.
-fn walk(tokens: TokenStream, found: &mut Vec<(String, Range<usize>)>) {
+fn walk(tokens: TokenStream, scenarios: &BTreeSet<String>, found: &mut Vec<(String, Range<usize>)>) {
     let mut tokens = tokens.into_iter().peekable();
     let mut attributes = Attributes::default();
     let mut function: Option<String> = None;
@@ -82,12 +98,14 @@ fn walk(tokens: TokenStream, found: &mut Vec<(String, Range<usize>)>) {
             }
             TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => {
                 match (function.take(), std::mem::take(&mut attributes)) {
-                    (Some(name), Attributes { start: Some(start), test: true, ignored }) => {
+                    (Some(name), Attributes { start: Some(start), test, ignored })
+                        if test || scenarios.contains(&name) =>
+                    {
                         if !ignored {
                             found.push((name, start..group.span_close().byte_range().end));
                         }
                     }
-                    _ => walk(group.stream(), found),
+                    _ => walk(group.stream(), scenarios, found),
                 }
             }
             _ => {}
@@ -148,6 +166,20 @@ mod tests {
             async fn later() {}
         ";
         assert_eq!(found(text), ["property: EP-1 EP-2 EP-3", "later: EP-4"]);
+    }
+
+    #[test]
+    fn functions_that_run_in_every_variant_are_tests() {
+        let text = "
+            in_every_variant!(first, second);
+            /// PO-4
+            fn first(nodes: &TwoNodes) {}
+            /// PO-5
+            fn helper() {}
+            /// PO-6
+            fn second(nodes: &TwoNodes) { vec![1].first(); }
+        ";
+        assert_eq!(found(text), ["first: PO-4", "second: PO-6"]);
     }
 
     #[test]

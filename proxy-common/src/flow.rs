@@ -1,0 +1,287 @@
+//! FLOWS and FLOWS_NEW: what becomes of the packets of a flow that comes from outside of the node.
+//!
+//! An element says what one hook puts in place of one address of one packet: ingress replaces destinations, egress
+//! replaces sources. Elements come in pairs: the peer of an element is found by what its packet has become, turned
+//! round, at the other hook, and puts back what was replaced.
+//!
+//! | hook | packet | becomes | made |
+//! |---|---|---|---|
+//! | ingress, forward | client -> frontend | client -> endpoint | when the flow begins |
+//! | egress, reply | endpoint -> client | frontend -> client | with it |
+//! | egress, forward | client -> endpoint | source -> endpoint | when a masqueraded flow leaves the node |
+//! | ingress, reply | endpoint -> source | endpoint -> client | with it |
+
+use bytemuck::{Pod, Zeroable, must_cast};
+
+use crate::address::{Address, Port};
+
+/// The hook that a packet passes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum PacketHook {
+    /// TC ingress: destinations are rewritten.
+    Ingress = 0,
+    /// TC egress: sources are rewritten.
+    Egress = 1,
+}
+
+/// A key of FLOWS and FLOWS_NEW: a packet as it comes to a hook.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Pod, Zeroable)]
+#[repr(C, align(8))]
+pub struct FlowKey {
+    /// Where the packet comes from.
+    pub source: Address,
+    /// Where it goes.
+    pub destination: Address,
+    /// Where it comes from.
+    pub source_port: Port,
+    /// Where it goes.
+    pub destination_port: Port,
+    /// IANA protocol number.
+    pub protocol: u8,
+    /// A [`PacketHook`].
+    pub hook: u8,
+    /// Zero.
+    pub padding: u16,
+}
+
+impl FlowKey {
+    /// Put together in words, for the reason that [`Address::from_words`] gives.
+    #[inline(always)]
+    pub const fn new(
+        hook: PacketHook,
+        protocol: u8,
+        source: (Address, Port),
+        destination: (Address, Port),
+    ) -> Self {
+        let [a, b]: [u64; 2] = must_cast(source.0.bytes);
+        let [c, d]: [u64; 2] = must_cast(destination.0.bytes);
+        let ports = source.1.number as u64 | (destination.1.number as u64) << 16;
+        must_cast([a, b, c, d, ports | (protocol as u64) << 32 | (hook as u64) << 40])
+    }
+
+    /// Thirty-two bits that depend on every bit of the key and of `rest`.
+    #[inline(always)]
+    const fn fingerprint_with(&self, rest: u64) -> u32 {
+        let [_, _, _, _, ports]: [u64; 5] = must_cast(*self);
+        let source = self.source.fingerprint_with(ports) as u64;
+        self.destination.fingerprint_with(rest ^ source << 16)
+    }
+
+    /// Whether the packet is at ingress.
+    #[inline(always)]
+    pub const fn is_ingress(&self) -> bool {
+        self.hook == PacketHook::Ingress as u8
+    }
+}
+
+/// When an element was last used, and what has been seen: one aligned word, which changes while programs read it.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
+#[repr(C, align(8))]
+pub struct Life {
+    /// When the last packet came, in seconds since boot; 0 in the reply element of a flow without a reply.
+    pub seconds: u32,
+    /// The bits below.
+    pub bits: u32,
+}
+
+impl Life {
+    /// The element is of packets from the client. Never changes.
+    pub const FORWARD: u32 = 1;
+    /// A TCP segment with FIN has come by in this direction.
+    pub const FIN: u32 = 2;
+    /// A TCP segment with RST has come by in this direction.
+    pub const RST: u32 = 4;
+
+    /// Whether all of `bits` are set.
+    #[inline(always)]
+    pub const fn has(self, bits: u32) -> bool {
+        self.bits & bits == bits
+    }
+
+    /// Whether a flow with these two halves has ended: a reset, or FIN from both sides.
+    #[inline(always)]
+    pub const fn ended(self, peer: Self) -> bool {
+        (self.bits | peer.bits) & Self::RST != 0 || self.bits & peer.bits & Self::FIN != 0
+    }
+}
+
+/// A value of FLOWS and FLOWS_NEW. All but `life` never changes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+#[repr(C, align(8))]
+pub struct Flow {
+    /// What is put in place of the packet's destination (ingress) or source (egress).
+    pub address: Address,
+    /// The port with it; 0 in the element of a flow that is to be masqueraded and has not left the node yet.
+    pub port: Port,
+    /// The generation of the endpoint's id.
+    pub generation: u16,
+    /// The endpoint's id.
+    pub endpoint: u32,
+    /// Index into SERVICES of the Service that the flow began with. It may have another owner by now.
+    pub service: u32,
+    /// [`Flow::is_of`]: a mismatch means that the element was reused while it was read.
+    pub check: u32,
+    /// What changes.
+    pub life: Life,
+}
+
+/// The endpoint of a flow, as its elements remember it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FlowEndpoint {
+    /// The endpoint's id.
+    pub id: u32,
+    /// The id's generation.
+    pub generation: u16,
+    /// Index into SERVICES.
+    pub service: u32,
+}
+
+impl Flow {
+    /// The value for `key` that puts `address` and `port` in place.
+    #[inline(always)]
+    pub const fn new(
+        key: &FlowKey,
+        address: Address,
+        port: Port,
+        endpoint: FlowEndpoint,
+        life: Life,
+    ) -> Self {
+        let FlowEndpoint { id, generation, service } = endpoint;
+        let flow = Self { address, port, generation, endpoint: id, service, check: 0, life };
+        Self { check: flow.checksum(key), ..flow }
+    }
+
+    /// Whether this is whole, and the value for `key`.
+    #[inline(always)]
+    pub const fn is_of(&self, key: &FlowKey) -> bool {
+        self.check == self.checksum(key)
+    }
+
+    #[inline(always)]
+    const fn checksum(&self, key: &FlowKey) -> u32 {
+        let ports = self.port.number as u64 | (self.generation as u64) << 16 | (self.endpoint as u64) << 32;
+        let value = self.address.fingerprint_with(ports) as u64;
+        key.fingerprint_with(value << 32 | self.service as u64)
+    }
+
+    /// The endpoint.
+    #[inline(always)]
+    pub const fn endpoint(&self) -> FlowEndpoint {
+        FlowEndpoint { id: self.endpoint, generation: self.generation, service: self.service }
+    }
+
+    /// Whether it is of packets from the client.
+    #[inline(always)]
+    pub const fn is_forward(&self) -> bool {
+        self.life.has(Life::FORWARD)
+    }
+
+    /// Whether the flow is to be masqueraded once it leaves the node, and has no source yet. Without a peer.
+    #[inline(always)]
+    pub const fn is_pending(&self) -> bool {
+        self.port.number == 0
+    }
+
+    /// The key of the other element of the pair.
+    #[inline(always)]
+    pub const fn peer_key(&self, key: &FlowKey) -> FlowKey {
+        let new = (self.address, self.port);
+        if key.is_ingress() {
+            FlowKey::new(PacketHook::Egress, key.protocol, new, (key.source, key.source_port))
+        } else {
+            let destination = (key.destination, key.destination_port);
+            FlowKey::new(PacketHook::Ingress, key.protocol, destination, new)
+        }
+    }
+
+    /// The other element of the pair, which puts back what this one replaces.
+    #[inline(always)]
+    pub const fn peer(&self, key: &FlowKey, peer_key: &FlowKey, life: Life) -> Self {
+        let (address, port) = if key.is_ingress() {
+            (key.destination, key.destination_port)
+        } else {
+            (key.source, key.source_port)
+        };
+        Self::new(peer_key, address, port, self.endpoint(), life)
+    }
+
+    /// Whether `peer` is the other element of this one's pair: puts back what this one replaces.
+    #[inline(always)]
+    pub fn is_peer(&self, key: &FlowKey, peer: &Self) -> bool {
+        let (address, port) = if key.is_ingress() {
+            (&key.destination, key.destination_port)
+        } else {
+            (&key.source, key.source_port)
+        };
+        peer.port == port && peer.address.words() == address.words()
+    }
+}
+
+/// A key of FRAGMENTS: what the fragments of one datagram have in common, at one hook.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Pod, Zeroable)]
+#[repr(C, align(8))]
+pub struct FragmentKey {
+    /// Where the datagram comes from.
+    pub source: Address,
+    /// Where it goes.
+    pub destination: Address,
+    /// Its identification, as in the packet.
+    pub identification: u32,
+    /// IANA protocol number of the datagram.
+    pub protocol: u8,
+    /// A [`PacketHook`].
+    pub hook: u8,
+    /// Zero.
+    pub padding: u16,
+}
+
+/// A value of FRAGMENTS, read as one 64-bit word: the ports, which only the first fragment has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+#[repr(C, align(8))]
+pub struct FragmentPorts {
+    /// The datagram's source port.
+    pub source: Port,
+    /// The datagram's destination port.
+    pub destination: Port,
+    /// [`FragmentKey::fingerprint`] of the key: a mismatch means that the element was reused while it was read.
+    pub fingerprint: u32,
+}
+
+impl FragmentKey {
+    /// Thirty-two bits that depend on every bit of the key.
+    #[inline(always)]
+    pub const fn fingerprint(&self) -> u32 {
+        let [_, _, _, _, rest]: [u64; 5] = must_cast(*self);
+        let source = self.source.fingerprint_with(rest) as u64;
+        self.destination.fingerprint_with(source << 16)
+    }
+}
+
+/// A value of INTERFACES: the addresses that the node takes for its own on a device when it masquerades, where the
+/// kernel does not tell the program (`BPF_FIB_LOOKUP_SRC`, 6.7). The key is the device's index.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+#[repr(C, align(8))]
+pub struct InterfaceAddresses {
+    /// In IPv4, as `::ffff:a.b.c.d`; `::ffff:0.0.0.0` for none.
+    pub v4: Address,
+    /// In IPv6; `::` for none.
+    pub v6: Address,
+}
+
+/// The one element of REFUSED_RATE: how many refusals were answered in the second that passes.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
+#[repr(C, align(8))]
+pub struct RefusedRate {
+    /// The second, since boot.
+    pub second: u64,
+    /// How many answers in it.
+    pub answers: u64,
+}
+
+const _: () = assert!(size_of::<FlowKey>() == 40);
+const _: () = assert!(size_of::<Flow>() == 40);
+const _: () = assert!(size_of::<FragmentKey>() == 40);
+const _: () = assert!(size_of::<FragmentPorts>() == 8);
+const _: () = assert!(size_of::<InterfaceAddresses>() == 32);
+const _: () = assert!(size_of::<RefusedRate>() == 16);

@@ -1,0 +1,58 @@
+//! The netfilter rules that flannel has on a node: it forwards for pods and nobody else, and masquerades what comes
+//! from outside and goes to another node's pods.
+//!
+//! They are those of flannel's chains FLANNEL-FWD and FLANNEL-POSTRTG, in its order, in the syntax of `nft`. With them
+//! the node tracks connections.
+
+use std::{
+    io::Write,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{
+    place::Place,
+    topology::{PODS, PodRange},
+};
+
+/// Loads the rules on a node that has these pods.
+pub(super) fn load(node: &Place, own: PodRange) -> Result<()> {
+    let [own_v4, own_v6] = own.cidrs();
+    let rules = table("ip", PODS[0], &own_v4, "224.0.0.0/4") + &table("ip6", PODS[1], &own_v6, "ff00::/8");
+    node.namespace().run(|| nft(&rules))?
+}
+
+fn table(family: &str, pods: &str, own: &str, multicast: &str) -> String {
+    format!(
+        "table {family} flannel {{
+    chain forward {{
+        type filter hook forward priority filter; policy drop;
+        {family} saddr {pods} accept
+        {family} daddr {pods} accept
+    }}
+    chain postrouting {{
+        type nat hook postrouting priority srcnat; policy accept;
+        {family} saddr {own} {family} daddr {pods} return
+        {family} saddr {pods} {family} daddr {own} return
+        {family} saddr != {pods} {family} daddr {own} return
+        {family} saddr {pods} {family} daddr != {multicast} masquerade fully-random
+        {family} saddr != {pods} {family} daddr {pods} masquerade fully-random
+    }}
+}}
+"
+    )
+}
+
+fn nft(rules: &str) -> Result<()> {
+    let mut child = Command::new("nft")
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("nft")?;
+    child.stdin.take().context("the pipe to nft")?.write_all(rules.as_bytes())?;
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "nft: {}\n{rules}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! The VXLAN between the nodes, as flannel makes it: nothing is learned, everything is written down.
+
+use anyhow::Result;
+
+use crate::{
+    identity::Identity,
+    namespace::Namespace,
+    place::Place,
+    topology::{PodRange, pod_v4},
+};
+
+/// The device on each node.
+pub(super) const DEVICE: &str = "flannel.1";
+/// Bytes that the outer headers take: Ethernet, IPv4, UDP and VXLAN.
+pub(super) const OVERHEAD: u32 = 50;
+
+/// Joins the nodes. Each device has the first address of its node's pods, which routes to it prefer as the source.
+pub(super) fn join(here: &Place, there: &Place) -> Result<()> {
+    let ends = [(here, PodRange::HERE), (there, PodRange::THERE)];
+    for (number, (node, range)) in ends.into_iter().enumerate() {
+        let (peer, peers) = ends[1 - number];
+        let [v4, v6] = peers.cidrs();
+        let (first_v4, first_v6) = (peers.first_v4(), peers.first_v6());
+        node.namespace.ip_batch(&format!(
+            "link add {DEVICE} address {mac} type vxlan id 1 local {local} dev uplink dstport 8472 nolearning
+addr add {}/32 dev {DEVICE}
+addr add {}/128 dev {DEVICE} nodad
+link set {DEVICE} up
+neigh add {first_v4} lladdr {peer_mac} dev {DEVICE} nud permanent
+neigh add {first_v6} lladdr {peer_mac} dev {DEVICE} nud permanent
+route add {v4} via {first_v4} dev {DEVICE} onlink
+route add {v6} via {first_v6} dev {DEVICE} onlink
+",
+            range.first_v4(),
+            range.first_v6(),
+            mac = mac(number),
+            peer_mac = mac(1 - number),
+            local = node.v4,
+        ))?;
+        node.namespace.bridge(&[
+            "fdb",
+            "add",
+            &mac(1 - number),
+            "dev",
+            DEVICE,
+            "dst",
+            &peer.v4.to_string(),
+        ])?;
+    }
+    Ok(())
+}
+
+fn mac(node: usize) -> String {
+    format!("02:00:5e:00:00:0{}", node + 1)
+}
+
+/// Whether this kernel can.
+pub(super) fn is_there() -> bool {
+    Namespace::new(format!("{}-vxlan", Identity::new())).is_ok_and(|probe| {
+        let link = format!("link add {DEVICE} type vxlan id 1 local {} dstport 8472\n", pod_v4(1));
+        probe.ip_batch(&link).is_ok()
+    })
+}
