@@ -294,6 +294,8 @@ pub struct SourcePorts {
 /// Gives the flow of `key`, which leaves the node for its endpoint, a source: `address`, and a port that no live flow
 /// to that endpoint has, and of which `is_taken` says that no socket of the node has it either.
 #[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "inlined: a structure would only be taken apart again")]
+#[expect(clippy::cast_possible_truncation, reason = "below the count of ports")]
 pub fn masquerade(
     flows: &impl Flows,
     key: &FlowKey,
@@ -326,6 +328,7 @@ pub fn masquerade(
 
 /// A port that no flow has; where all that were looked at are taken, the last of them.
 #[inline(never)]
+#[expect(clippy::cast_possible_truncation, reason = "below the count of ports")]
 fn free_port(flows: &impl Flows, key: &FlowKey, address: &Address, ports: SourcePorts, random: u32) -> Port {
     let count = u32::from(ports.count);
     let mut offset = scale(random, count);

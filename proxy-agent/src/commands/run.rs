@@ -26,7 +26,9 @@ use super::{Place, cleanup, memory, mount, news::News, no_node::NoNode};
 use crate::{
     announce::{self, Announcement, Announcer},
     config::{self, Flags, Settings},
-    dataplane::{self, Capacity, Dataplane, FlowOptions, Options, ReservedPorts},
+    dataplane::{
+        self, Capacity, Dataplane, FlowOptions, Interfaces, Options, ReservedPorts, Wanted, has_tcx,
+    },
     plan::{Changes, Family, Planner, Problem, is_api_server},
     report::{Report, RunDir},
     serve::{Applied, Serve},
@@ -59,6 +61,16 @@ pub(super) struct Arguments {
     /// Room for flows of packets from outside; one that is masqueraded counts twice
     #[arg(long, default_value_t = Capacity::default().flows, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
     max_flows: u32,
+    /// Serve packets from outside at this device, such as `eth0` or `wg*`, and at no others but those that are named too;
+    /// `none` for nowhere [default: where they come in, and where they go to other nodes]
+    #[arg(
+        long, value_name = "NAME", value_delimiter = ',', value_parser = glob::Pattern::new,
+        env = "SIDESTEP_INTERFACE"
+    )]
+    interface: Vec<glob::Pattern>,
+    /// Attach to devices as kernels before 6.6 need it
+    #[arg(long, hide = true)]
+    no_tcx: bool,
     /// Remove everything that is Sidestep's, as `sidestep cleanup` does, and end
     #[arg(long, conflicts_with = "init_only")]
     cleanup: bool,
@@ -74,6 +86,17 @@ pub(super) struct Arguments {
     /// kube-proxy's verbosity: 4 and more is `--log debug`
     #[arg(short, long, value_name = "LEVEL", conflicts_with = "log")]
     v: Option<u8>,
+}
+
+impl Arguments {
+    /// Where packets from outside are served.
+    fn wanted(&self) -> Wanted {
+        if self.interface.is_empty() {
+            return Wanted::Auto;
+        }
+        let is_name = |pattern: &&glob::Pattern| pattern.as_str() != "none";
+        Wanted::Named(self.interface.iter().filter(is_name).cloned().collect())
+    }
 }
 
 /// How often the node's own addresses are looked at.
@@ -106,6 +129,8 @@ async fn serve(arguments: Arguments, settings: Settings) -> anyhow::Result<ExitC
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (announcer, announcements) = Announcer::new();
+    // Before anything is looked at.
+    let mut network = dataplane::NetworkChanges::listen()?;
     let mut agent = Agent::start(&arguments, &settings, announcer)?;
 
     let (events, mut batches) = mpsc::channel::<Batch>(QUEUE);
@@ -128,7 +153,16 @@ async fn serve(arguments: Arguments, settings: Settings) -> anyhow::Result<ExitC
                 info!("the configuration file has changed: ending, to be started again with it");
                 break;
             }
-            _ = addresses.tick() => agent.look_at_node()?,
+            () = network.next() => {
+                let began = Instant::now();
+                agent.look_at_network()?;
+                network.looked(began);
+            }
+            _ = addresses.tick() => {
+                agent.reserved_ports.keep(Instant::now());
+                agent.look_at_addresses()?;
+                agent.try_interfaces_again();
+            }
             count = batches.recv_many(&mut waiting, QUEUE) => {
                 if count == 0 {
                     // The source ended, which it does only with an error.
@@ -170,6 +204,7 @@ async fn follow(
 struct Agent {
     planner: Planner,
     dataplane: Dataplane,
+    interfaces: Interfaces,
     ebpf: aya::Ebpf,
     /// Held as long as this agent writes the tables.
     _tables_lock: Flock<std::fs::File>,
@@ -225,7 +260,10 @@ impl Agent {
             follow_program_log(&mut ebpf)?;
         }
         let dataplane = Dataplane::open(&options)?;
-        let reserved_ports = ReservedPorts::reserve(settings.source_ports, &arguments.place.run_dir);
+        let wanted = arguments.wanted();
+        let masquerades = (!wanted.is_nothing()).then_some(settings.source_ports);
+        let reserved_ports = ReservedPorts::reserve(masquerades, &arguments.place.run_dir);
+        let interfaces = Interfaces::open(pin_dir, wanted, !arguments.no_tcx && has_tcx())?;
         let source = match (&arguments.manifests, &arguments.server) {
             (Some(directory), _) => format!("manifests in {}", directory.display()),
             (None, Some(server)) => format!("API server {server}"),
@@ -242,6 +280,7 @@ impl Agent {
             source,
             cgroup_root: options.cgroup_root.clone(),
             synced: false,
+            devices: Vec::new(),
             problems: Vec::new(),
         };
         let serve = Serve::start(settings, pin_dir, &node, &report.source)?;
@@ -255,6 +294,7 @@ impl Agent {
         let mut agent = Self {
             planner,
             dataplane,
+            interfaces,
             ebpf,
             _tables_lock: tables_lock,
             options,
@@ -286,8 +326,12 @@ impl Agent {
             // Not before: a Service that is not installed yet would not be a Service.
             dataplane::attach(&mut self.ebpf, &self.options)?;
             self.report.synced = true;
+            self.interfaces.set_node(self.planner.node_addresses());
+            self.interfaces.look(&mut self.ebpf);
             info!(services = self.dataplane.installed().len(), "everything is installed");
             memory::give_back();
+        } else if self.report.synced && self.interfaces.set_node(self.planner.node_addresses()) {
+            self.interfaces.look(&mut self.ebpf);
         }
         self.write_report();
         self.serve.applied(Applied {
@@ -314,10 +358,22 @@ impl Agent {
         }
     }
 
-    /// Looks at what others may have changed on the node.
-    fn look_at_node(&mut self) -> anyhow::Result<()> {
-        self.reserved_ports.keep(Instant::now());
-        self.look_at_addresses()
+    /// Follows devices, addresses and routes.
+    fn look_at_network(&mut self) -> anyhow::Result<()> {
+        self.look_at_addresses()?;
+        if self.report.synced {
+            self.interfaces.look(&mut self.ebpf);
+            self.write_report();
+        }
+        Ok(())
+    }
+
+    /// Looks again at devices if something is wrong with one.
+    fn try_interfaces_again(&mut self) {
+        if self.report.synced && !self.interfaces.problems().is_empty() {
+            self.interfaces.look(&mut self.ebpf);
+            self.write_report();
+        }
     }
 
     /// Follows the addresses of the node's interfaces; those of kube-ipvs0 stand for Services.
@@ -352,6 +408,8 @@ impl Agent {
         problems.extend(self.no_node.problem(node, synced, known, Instant::now()));
         problems.extend(self.dataplane.problems());
         problems.extend(self.reserved_ports.problem().cloned());
+        problems.extend(self.interfaces.problems().iter().cloned());
+        self.report.devices = self.interfaces.devices();
         let of_listeners = problems.len();
         problems.extend(self.serve.problems());
         let known: HashSet<&Problem> = self.report.problems.iter().collect();

@@ -104,7 +104,7 @@ pub fn parse_v4(packet: &impl Read, offset: u32) -> Option<Network> {
         destination: Address::from_v4(header.destination),
         offset,
         transport: offset + length,
-        identification: header.identification as u32,
+        identification: u32::from(header.identification),
         protocol: header.protocol,
         fragment: part(fragment & FRAGMENT_OFFSET != 0, fragment & MORE_FRAGMENTS != 0),
         v6: false,
@@ -141,8 +141,8 @@ pub fn parse_v6(packet: &impl Read, offset: u32) -> Option<Network> {
         network.protocol = extension.next;
         network.transport += match kind {
             FRAGMENT => 8,
-            AUTHENTICATION => (extension.length as u32 + 2) * 4,
-            _ => (extension.length as u32 + 1) * 8,
+            AUTHENTICATION => (u32::from(extension.length) + 2) * 4,
+            _ => (u32::from(extension.length) + 1) * 8,
         };
         if kind == FRAGMENT {
             let fragment = u16::from_be(extension.fragment);

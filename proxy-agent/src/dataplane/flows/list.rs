@@ -1,6 +1,7 @@
 //! Flows as people know them, put together from their elements.
 //!
-//! The tables change under the reader, so a flow may be told with half of what it is.
+//! The tables change under the reader, so a flow may be told with half of what it is. A confirmed flow leaves copies in
+//! FLOWS_NEW, which mean nothing as long as it is in FLOWS.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -77,7 +78,8 @@ pub fn list(tables: &Tables) -> Result<Vec<ListedFlow>, Error> {
     let mut found = Vec::new();
     for (table, confirmed) in [(&tables.flows, true), (&tables.new_flows, false)] {
         table.visit(|key, flow| {
-            if key.is_ingress() && flow.is_forward() && flow.is_of(key) {
+            let is_flow = key.is_ingress() && flow.is_forward() && flow.is_of(key);
+            if is_flow && (confirmed || tables.flows.get(key).is_none()) {
                 found.push(listed(tables, key, flow, confirmed));
             }
         })?;
@@ -86,7 +88,6 @@ pub fn list(tables: &Tables) -> Result<Vec<ListedFlow>, Error> {
 }
 
 fn listed(tables: &Tables, key: &FlowKey, flow: &Flow, confirmed: bool) -> ListedFlow {
-    // The halves of a flow that is just being confirmed are in either table.
     let find = |key: &FlowKey| {
         let in_table = |table: &FlowTable| table.get(key);
         in_table(&tables.flows).or_else(|| in_table(&tables.new_flows))

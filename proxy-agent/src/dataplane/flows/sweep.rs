@@ -82,5 +82,11 @@ pub(super) fn remove(table: &mut FlowTable, timeouts: &Timeouts, now: u32, key: 
         return 0;
     }
     let peer_key = peer.map(|(key, _)| key);
-    [Some(*key), peer_key].into_iter().flatten().filter(|key| table.remove(key)).count()
+    let removed = [Some(*key), peer_key].into_iter().flatten().filter(|key| table.remove(key)).count();
+    if peer_key.is_some() && table.get(key).is_some() {
+        // A packet has confirmed the flow anew, from what FLOWS_NEW had of it, between the two. Programs rely on the other
+        // half being there; the next packet confirms it whole.
+        table.remove(key);
+    }
+    removed
 }

@@ -42,15 +42,16 @@ const RECORD: &str = "reserved-ports";
 /// A reservation that is kept; it stays when this goes.
 #[derive(Debug)]
 pub struct ReservedPorts {
-    range: PortRange,
+    /// Nothing where no packet is masqueraded.
+    range: Option<PortRange>,
     record: PathBuf,
     looked: Option<Instant>,
     problem: Option<Problem>,
 }
 
 impl ReservedPorts {
-    /// Reserves `range`, and takes away what an agent with another range reserved.
-    pub fn reserve(range: PortRange, run_dir: &Path) -> Self {
+    /// Reserves `range`, or nothing, and takes away what an agent with another range reserved.
+    pub fn reserve(range: Option<PortRange>, run_dir: &Path) -> Self {
         let mut reserved = Self { range, record: run_dir.join(RECORD), looked: None, problem: None };
         reserved.keep(Instant::now());
         reserved
@@ -62,8 +63,12 @@ impl ReservedPorts {
             return;
         }
         self.looked = Some(now);
-        self.problem = hold(self.range, &self.record).err().map(|message| Problem {
-            object: format!("source ports {}", self.range),
+        let held = match self.range {
+            Some(range) => hold(range, &self.record),
+            None => give_back(&self.record).map(drop).map_err(|error| error.to_string()),
+        };
+        self.problem = held.err().map(|message| Problem {
+            object: self.range.map_or("source ports".to_owned(), |range| format!("source ports {range}")),
             field: "net.ipv4.ip_local_reserved_ports".to_owned(),
             message,
         });
@@ -77,14 +82,17 @@ impl ReservedPorts {
 
 /// Gives back the ports that an agent with this run directory has reserved, and says which; those of others stay.
 pub fn release(run_dir: &Path) -> Result<Option<String>, Error> {
-    let record = run_dir.join(RECORD);
-    let Some(ours) = noted(&record)? else { return Ok(None) };
+    give_back(&run_dir.join(RECORD))
+}
+
+fn give_back(record: &Path) -> Result<Option<String>, Error> {
+    let Some(ours) = noted(record)? else { return Ok(None) };
     let current = sysctl::read()?;
     let left = current.without(&ours);
     if left != current {
         Sysctl::open()?.write(&left)?;
     }
-    fs::remove_file(&record).map_err(Error::system("unlink", &record))?;
+    fs::remove_file(record).map_err(Error::system("unlink", record))?;
     Ok(Some(ours.to_string()))
 }
 

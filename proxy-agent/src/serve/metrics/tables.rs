@@ -47,7 +47,6 @@ impl Collector for Fill {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         // A table that cannot be read is none.
         let (elements, confirmed) = self.0.flows.count().unwrap_or_default();
-        let (_, unconfirmed) = self.0.new_flows.count().unwrap_or_default();
         let tables = self.tables(elements);
         let help = "Entries of a table";
         let mut metric =
@@ -60,11 +59,10 @@ impl Collector for Fill {
         for (name, _, room) in &tables {
             ConstGauge::new(*room).encode(metric.encode_family(&[("table", *name)])?)?;
         }
-        let help = "Flows of packets from outside: confirmed, or new, reset and ended ones, which make way for others";
+        let help = "Flows of packets from outside";
         let mut metric = encoder.encode_descriptor("sidestep_flows", help, None, MetricType::Gauge)?;
-        for (state, flows) in [("confirmed", confirmed), ("unconfirmed", unconfirmed)] {
-            ConstGauge::new(flows).encode(metric.encode_family(&[("state", state)])?)?;
-        }
+        // Those in FLOWS_NEW make way for others, so there are always as many as there is room for.
+        ConstGauge::new(confirmed).encode(metric.encode_family(&[("state", "confirmed")])?)?;
         let help = "Connections and datagrams that were refused, by reason";
         let mut metric = encoder.encode_descriptor("sidestep_refusals", help, None, MetricType::Counter)?;
         for reason in Reason::ALL {
