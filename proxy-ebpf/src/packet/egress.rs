@@ -26,8 +26,8 @@ pub(super) fn egress<const LINK: u32>(ctx: &TcContext) -> i32 {
         Arriving::Control => return errors::translate(ctx, &state.network, PacketHook::Egress),
         Arriving::Packet => {}
     }
-    let State { transport, key, flow, .. } = state;
-    let clock = clock();
+    let State { transport, seconds, key, flow, .. } = state;
+    let clock = clock(seconds);
     if !nat::follow(&Maps, key, transport.segment, clock, flow) {
         return PASS;
     }
@@ -42,14 +42,14 @@ pub(super) fn egress<const LINK: u32>(ctx: &TcContext) -> i32 {
 }
 
 /// Puts in place what the flow says.
-#[inline(never)]
+#[inline(always)]
 fn rewrite(ctx: &TcContext, state: &State) -> i32 {
     let State { network, transport, flow, .. } = state;
     if matches!(network.fragment, Fragment::First) {
         arriving::remember(network, transport, PacketHook::Egress);
     }
-    let old = (network.source, transport.source);
-    match packet::rewrite(&mut Skb(ctx), network, Side::Source, old, (flow.address, flow.port)) {
+    let new = (flow.address, flow.port);
+    match packet::rewrite(&mut Skb(ctx), network, transport, Side::Source, new) {
         Some(()) => PASS,
         None => DROP,
     }
