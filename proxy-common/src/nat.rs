@@ -88,7 +88,7 @@ pub fn follow(flows: &impl Flows, key: &FlowKey, segment: Segment, clock: Clock,
 }
 
 /// [`follow`] in FLOWS.
-#[inline(never)]
+#[inline(always)]
 fn follow_confirmed(
     flows: &impl Flows,
     key: &FlowKey,
@@ -299,13 +299,13 @@ pub struct SourcePorts {
 pub fn masquerade(
     flows: &impl Flows,
     key: &FlowKey,
-    pending: &Flow,
+    flow: &mut Flow,
     address: &Address,
     ports: SourcePorts,
     random: u32,
     clock: Clock,
     is_taken: impl Fn(&Flow) -> bool,
-) -> Result<Flow, Reason> {
+) -> Result<(), Reason> {
     let life = Life { seconds: clock.seconds, bits: Life::FORWARD };
     let mut round = 0;
     while round < ROUNDS + ABANDONED {
@@ -315,11 +315,11 @@ pub fn masquerade(
         } else {
             Port::new(ports.first.wrapping_add(scale(draw, u32::from(ports.count)) as u16))
         };
-        let flow = Flow::new(key, *address, port, pending.endpoint(), life);
-        let got = if round < ROUNDS { claim(flows, key, &flow) } else { take_over(flows, key, &flow, clock) };
-        if got && !is_taken(&flow) {
-            flows.insert(Table::New, key, &flow, false);
-            return Ok(flow);
+        *flow = Flow::new(key, *address, port, flow.endpoint(), life);
+        let got = if round < ROUNDS { claim(flows, key, flow) } else { take_over(flows, key, flow, clock) };
+        if got && !is_taken(flow) {
+            flows.insert(Table::New, key, flow, false);
+            return Ok(());
         }
         round += 1;
     }

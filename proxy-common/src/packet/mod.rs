@@ -36,9 +36,6 @@ pub trait Read {
 /// Changes of a packet's bytes, with whatever the kernel must know of them. `None`: the packet cannot be changed, and
 /// must not go on half changed.
 pub trait Edit {
-    /// Applies a [`checksum::difference`] to the IPv4 header's checksum at `offset`.
-    fn network_checksum(&mut self, offset: u32, difference: u32) -> Option<()>;
-
     /// Applies a difference to the transport checksum at `offset`.
     fn transport_checksum(&mut self, offset: u32, difference: u32, change: Change) -> Option<()>;
 

@@ -19,7 +19,8 @@ use super::{Check, Outcome, client::Servers};
 use crate::{
     commands::Place,
     dataplane::{
-        Capacity, Dataplane, Interfaces, Options, Wanted, attach, cleanup, ensure_bpffs, has_tcx, load,
+        Capacity, Dataplane, FlowOptions, Interfaces, Options, Wanted, attach, cleanup, ensure_bpffs,
+        has_tcx, load,
     },
     model::ObjectName,
     plan::{Backend, Changes, Family, ServicePlan, ServicePortId, Sources, Target},
@@ -52,8 +53,9 @@ fn test(place: &Place) -> anyhow::Result<Vec<Check>> {
     let options = Options {
         pin_dir: scratch.pin_dir.clone(),
         cgroup_root: scratch.cgroup.clone(),
-        capacity: Capacity { services: 64, frontends: 64, endpoints: 64 },
+        capacity: Capacity { services: 64, frontends: 64, endpoints: 64, flows: 64 },
         program_log: false,
+        flows: FlowOptions::default(),
     };
     let mut ebpf = load(&options)?;
     let mut checks = vec![Check::new("programs load", Outcome::Ok, "the verifier accepts all")];
