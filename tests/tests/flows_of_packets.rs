@@ -6,6 +6,7 @@ use serde_json::Value;
 use sidestep_tests::{
     Agent, TwoNodes,
     cluster::{DNS, HTTP},
+    eventually,
     eventually::wait_for,
     manifest::{NAMESPACE, Protocol, Service},
     traffic::{Asker, Conversation, connect},
@@ -82,8 +83,14 @@ fn flows_are_told_and_go_when_they_are_idle() {
         let ([near, far], [near_udp, far_udp]) = (connections, askers);
         (near, far, near_udp, far_udp)
     });
-    // Two elements each, and two more where they are masqueraded.
-    assert_eq!(elements(&nodes), 12);
+    // Two elements each, and two more where they are masqueraded. Datagrams are looked at closely once a second.
+    eventually("all flows are confirmed", || {
+        for (asker, port) in [&near_udp, &far_udp] {
+            asker.ask(at(*port)).expect("an answer");
+        }
+        sleep(Duration::from_millis(100));
+        elements(&nodes) == 12
+    });
     let client = |socket: SocketAddr| SocketAddr::new(nodes.outside().v4.into(), socket.port());
     let [near_asker, far_asker] =
         [&near_udp.0, &far_udp.0].map(|asker| client(asker.socket().local_addr().expect("an address")));
