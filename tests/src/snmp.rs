@@ -1,4 +1,5 @@
-//! The kernel's own counters of a namespace.
+//! The kernel's own counters of a namespace. `/proc/net` is of the namespace of a process's first thread, and the lab's
+//! threads are in others.
 
 use std::fs;
 
@@ -6,13 +7,13 @@ use anyhow::{Context, Result};
 
 use crate::place::Place;
 
-/// A counter of `/proc/net/snmp`, named `Group.Name` (`Icmp.InDestUnreachs`), or of `/proc/net/snmp6`, named as there
+/// A counter of `net/snmp`, named `Group.Name` (`Icmp.InDestUnreachs`), or of `net/snmp6`, named as there
 /// (`Icmp6InDestUnreachs`).
 pub fn counter(place: &Place, name: &str) -> Result<u64> {
     let read = |file: &str| place.run(|| fs::read_to_string(file)).with_context(|| file.to_owned());
     let value = match name.split_once('.') {
         Some((group, name)) => {
-            let text = read("/proc/net/snmp")?;
+            let text = read("/proc/thread-self/net/snmp")?;
             // Two lines of each group: names, and values.
             let lines = text.lines().filter_map(|line| line.strip_prefix(group)?.strip_prefix(": "));
             let [names, values]: [&str; 2] =
@@ -21,7 +22,7 @@ pub fn counter(place: &Place, name: &str) -> Result<u64> {
             columns.find(|(column, _)| *column == name).map(|(_, value)| value.to_owned())
         }
         None => {
-            let text = read("/proc/net/snmp6")?;
+            let text = read("/proc/thread-self/net/snmp6")?;
             text.lines().find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()))
         }
     };

@@ -124,6 +124,11 @@ impl TwoNodes {
         self.there.pod(self.lab.name(), name, self.lab.outside().clone())
     }
 
+    /// Makes this node's end of the VXLAN anew, after it was deleted.
+    pub fn join_vxlan_here(&self) -> Result<()> {
+        vxlan::make((self.node(), PodRange::HERE), (self.other_node(), PodRange::THERE))
+    }
+
     /// The devices that lead to other nodes' pods and to the outside, as the agent should find them.
     pub fn uplinks(&self) -> Vec<&'static str> {
         match self.variant.routing {

@@ -8,7 +8,7 @@ use std::{
 
 use sidestep_tests::{
     TwoNodes,
-    cluster::{Backend, HTTP_PORT},
+    cluster::HTTP_PORT,
     eventually, in_every_variant,
     manifest::Conditions,
     traffic::{Answer, Asker, Conversation, TcpServer, ask, connect},

@@ -2,16 +2,22 @@
 //!
 //! Each scenario runs directly routed and through a VXLAN, each without and with the rules of a CNI, in both families.
 
+mod affinity;
+mod agent;
 mod bulk;
 mod client_addresses;
 mod datagrams;
+mod devices;
 mod established;
 mod icmp_errors;
 mod local_policy;
+mod netfilter;
 mod no_endpoints;
 mod options;
 mod other_nodes;
 mod path_mtu;
+mod source_ports;
+mod source_ranges;
 
 use sidestep_tests::{Agent, TwoNodes, cluster::Backend, two_nodes::web};
 

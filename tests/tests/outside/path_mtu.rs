@@ -15,7 +15,8 @@ use sidestep_tests::{
 };
 
 in_every_variant!(
-    a_narrow_way_from_this_node_to_the_endpoint,
+    a_narrow_way_from_this_node_to_an_endpoint_here,
+    a_narrow_way_from_this_node_to_the_other_one,
     a_narrow_way_from_the_other_node_to_the_endpoint,
     a_narrow_way_back_to_the_client,
 );
@@ -27,11 +28,14 @@ const BYTES: usize = 256 << 10;
 const TOO_BIG: [&str; 2] = ["Icmp.InDestUnreachs", "Icmp6InPktTooBigs"];
 
 /// This node tells the client.
-fn a_narrow_way_from_this_node_to_the_endpoint(nodes: &TwoNodes) {
+fn a_narrow_way_from_this_node_to_an_endpoint_here(nodes: &TwoNodes) {
     let here = nodes.pod_here("here").expect("a pod");
     narrow(nodes.node(), here.addresses(), "dev pods");
     discovered(nodes, &here, nodes.outside());
+}
 
+/// This node tells the client.
+fn a_narrow_way_from_this_node_to_the_other_one(nodes: &TwoNodes) {
     let there = nodes.pod_there("there").expect("a pod");
     for (address, via) in there.addresses().into_iter().zip(ways_there(nodes)) {
         narrow(nodes.node(), [address], &via);
