@@ -11,11 +11,13 @@
 //! | file | concept |
 //! |---|---|
 //! | `connect`, `udp` | the benchmarks of the way of a connection: what is compared with what |
+//! | `nodeport` | the benchmark of the way of a packet from outside |
 //! | `sync` | the benchmark of the agent: how fast it follows an API server |
 //! | `topology` | client pod, node, server pod; addresses |
+//! | `wire`, `switch` | what topologies are made of |
 //! | `datapath` | Sidestep's own programs and tables for one number of Services; `comparisons`: other programs |
-//! | `netfilter` | rules in kube-proxy's shape |
-//! | `worker`, `server` | the processes that make the traffic |
+//! | `netfilter` | rules in kube-proxy's shape; `tracking`: the kernel's connection tracking |
+//! | `worker`, `server`, `sink` | the processes that make the traffic, and their sockets |
 //! | `place` | namespace, cgroup and processor of a process |
 //! | `rounds` | interleaving; `statistics`: medians and confidence; `programs`: the kernel's own statistics |
 //! | `memory` | bytes of maps and sockets |
@@ -30,23 +32,30 @@ mod interrupt;
 mod machine;
 mod memory;
 mod netfilter;
+mod nodeport;
+mod part;
 mod place;
 mod programs;
 mod progress;
 mod report;
 mod rounds;
 mod server;
+mod sink;
 mod statistics;
+mod switch;
 mod sync;
 mod topology;
+mod tracking;
 mod udp;
+mod wire;
 mod worker;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{os::fd::RawFd, path::PathBuf, process::ExitCode};
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 
+use part::Part;
 use report::Report;
 
 #[derive(Parser)]
@@ -62,6 +71,8 @@ enum Command {
     Connect(Options),
     /// Datagrams of sockets that are not connected
     Udp(Options),
+    /// NodePorts from outside: TCP connections, requests, and datagrams until loss
+    Nodeport(Options),
     /// Following an API server: first sync, from a change to a connection, memory, processor time
     Sync(Options),
     /// One of the processes that make the traffic
@@ -69,12 +80,16 @@ enum Command {
     Worker {
         /// The processor to stay on
         processor: usize,
+        /// Descriptors of sinks that it has inherited
+        sinks: Vec<RawFd>,
     },
     /// The process that answers it
     #[command(hide = true)]
     Server {
         /// The processor to stay on
         processor: usize,
+        /// Descriptors of sinks that it has inherited
+        sinks: Vec<RawFd>,
     },
 }
 
@@ -90,12 +105,19 @@ struct Options {
     /// A minute instead of several: fewer rounds, no 100,000 Services
     #[arg(long)]
     quick: bool,
-    /// Only these parts of `connect`; `udp` has none
+    /// Only these parts of `connect` and `nodeport`; the others have none
     #[arg(long, value_enum)]
-    only: Vec<connect::Part>,
+    only: Vec<Part>,
     /// The object with the programs to compare with; `cargo xtask bench` sets it
     #[arg(long, env = "SIDESTEP_BENCH_OBJECT", hide = true)]
     object: Option<PathBuf>,
+}
+
+impl Options {
+    /// Whether this part is to be measured.
+    fn wants(&self, part: Part) -> bool {
+        self.only.is_empty() || self.only.contains(&part)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -110,9 +132,10 @@ fn main() -> Result<ExitCode> {
     match Cli::parse().command {
         Command::Connect(options) => measure(&options, connect::run),
         Command::Udp(options) => measure(&options, udp::run),
+        Command::Nodeport(options) => measure(&options, nodeport::run),
         Command::Sync(options) => measure(&options, sync::run),
-        Command::Worker { processor } => worker::main(processor).map(|()| ExitCode::SUCCESS),
-        Command::Server { processor } => server::main(processor).map(|()| ExitCode::SUCCESS),
+        Command::Worker { processor, sinks } => worker::main(processor, &sinks).map(|()| ExitCode::SUCCESS),
+        Command::Server { processor, sinks } => server::main(processor, &sinks).map(|()| ExitCode::SUCCESS),
     }
 }
 

@@ -44,7 +44,7 @@ impl Tables {
 pub(crate) fn of_a_socket(worker: &mut Worker) -> Result<u64> {
     const SOCKETS: u32 = 500;
     let storage =
-        worker.run(&Task { workload: Workload::Keep, target: hot(1), operations: SOCKETS })?.storage;
+        worker.run(&Task { workload: Workload::Keep, target: hot(1), operations: SOCKETS })?.counted;
     ensure!(storage.is_multiple_of(u64::from(SOCKETS)), "{storage} bytes for {SOCKETS} sockets");
     Ok(storage / u64::from(SOCKETS))
 }

@@ -6,10 +6,15 @@
 use std::{
     fs,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
+    path::Path,
 };
 
 use anyhow::{Context as _, Result};
-use aya::{Ebpf, programs::Program};
+use aya::{
+    Ebpf,
+    maps::MapInfo,
+    programs::{Program, loaded_programs},
+};
 
 /// What the kernel counted for a program since it was loaded.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -36,7 +41,26 @@ pub(crate) fn figures(ebpf: &mut Ebpf, name: &str) -> Result<Figures> {
         Program::CgroupSock(program) => program.fd()?,
         _ => anyhow::bail!("{name} is no program of a socket's"),
     };
-    let fd = fd.as_fd();
+    of_program(fd.as_fd())
+}
+
+/// What the kernel counted for all loaded programs of this name that use this pinned table, whoever has loaded them.
+pub(crate) fn figures_of_users(table: &Path, name: &str) -> Result<Figures> {
+    let table = MapInfo::from_pin(table).with_context(|| table.display().to_string())?.id();
+    let mut sum = Figures::default();
+    for program in loaded_programs() {
+        let Ok(program) = program else { continue };
+        let uses = program.map_ids().ok().flatten().is_some_and(|tables| tables.contains(&table));
+        if uses && program.name_as_str() == Some(name) {
+            let Figures { nanoseconds, runs } = of_program(program.fd()?.as_fd())?;
+            sum.nanoseconds += nanoseconds;
+            sum.runs += runs;
+        }
+    }
+    Ok(sum)
+}
+
+fn of_program(fd: BorrowedFd<'_>) -> Result<Figures> {
     Ok(Figures { nanoseconds: field(fd, "run_time_ns")?, runs: field(fd, "run_cnt")? })
 }
 

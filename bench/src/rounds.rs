@@ -35,7 +35,8 @@ impl Budget {
     /// Fewer rounds than this say nothing.
     const LEAST: usize = 10;
 
-    fn is_spent(&self, rounds: usize, start: Instant) -> bool {
+    /// Whether there has been enough.
+    pub(crate) fn is_spent(&self, rounds: usize, start: Instant) -> bool {
         rounds >= self.rounds || (rounds >= Self::LEAST && start.elapsed() > self.time)
     }
 }
@@ -70,9 +71,8 @@ pub(crate) fn interleave(
             let task = Task { workload, target: *target, operations: operations[index] };
             let done = workers[*worker].run(&task).with_context(|| name.clone())?;
             if round >= WARM_UP {
-                let operations = f64::from(task.operations);
-                samples[index].wall.push(done.nanoseconds as f64 / operations);
-                samples[index].processor.push(done.processor as f64 / operations);
+                samples[index].wall.push(done.each());
+                samples[index].processor.push(done.processor as f64 / done.operations as f64);
             }
         }
         round += 1;

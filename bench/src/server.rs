@@ -1,8 +1,9 @@
-//! The server: TCP connections one after the other, TCP connections that stay, and datagrams. One process a topology.
+//! The server: TCP connections one after the other, TCP connections that stay, and datagrams. One process a pod.
 
 use std::{
     io::{self, Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream},
+    os::fd::RawFd,
     process::{Child, Command, Stdio},
     thread,
 };
@@ -12,12 +13,15 @@ use sidestep_tests::{cgroup::Cgroup, namespace::Namespace};
 use socket2::{Domain, Socket, Type};
 
 use crate::{
-    place,
-    topology::{SERVER_PORT, SERVERS},
+    place::{self, Urgency},
+    sink::Sink,
+    topology::SERVER_PORT,
 };
 
 /// A connection that begins with this byte stays, and is given a thread of its own.
 pub(crate) const STAYS: u8 = b'+';
+/// This byte is answered with the four bytes of the address that it came from.
+pub(crate) const WHO: u8 = b'@';
 /// Connections that may wait to be accepted: more than a client makes in one turn.
 const BACKLOG: i32 = 16_384;
 
@@ -26,11 +30,19 @@ const BACKLOG: i32 = 16_384;
 pub(crate) struct Server(Child);
 
 impl Server {
-    /// Starts a server in this namespace and cgroup, and waits until it listens.
-    pub(crate) fn start(namespace: &Namespace, cgroup: &Cgroup, processor: usize) -> Result<Self> {
+    /// Starts a server in this namespace and cgroup, and waits until it listens. It answers these sockets too.
+    pub(crate) fn start(
+        namespace: &Namespace,
+        cgroup: &Cgroup,
+        processor: usize,
+        sinks: &[Sink],
+        urgency: Urgency,
+    ) -> Result<Self> {
+        let sinks: Vec<RawFd> = sinks.iter().map(Sink::descriptor).collect();
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["server", &processor.to_string()]).stdin(Stdio::null()).stdout(Stdio::piped());
-        place::put(&mut command, namespace, cgroup)?;
+        command.args(["server", &processor.to_string()]).args(sinks.iter().map(RawFd::to_string));
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        place::put(&mut command, namespace, cgroup, sinks, urgency)?;
         let mut server = Self(command.spawn().context("starting a server")?);
         let mut ready = [0];
         let length = server.0.stdout.as_mut().context("the server's output")?.read(&mut ready)?;
@@ -47,16 +59,19 @@ impl Drop for Server {
 }
 
 /// The server's side, on this processor: answers until it is killed.
-pub(crate) fn main(processor: usize) -> Result<()> {
+pub(crate) fn main(processor: usize, sinks: &[RawFd]) -> Result<()> {
     place::pin(processor)?;
     let listener = listen(SERVER_PORT)?;
-    for address in SERVERS {
-        let socket = UdpSocket::bind((address, SERVER_PORT))?;
+    for &descriptor in sinks {
+        let sink = Sink::inherited(descriptor);
         thread::spawn(move || {
             let mut buffer = [0; 64];
             loop {
-                if let Ok((length, client)) = socket.recv_from(&mut buffer) {
-                    let _ = socket.send_to(&buffer[..length], client);
+                if let Ok((length, client)) = sink.socket().recv_from(&mut buffer) {
+                    let _ = match buffer[..length] {
+                        [WHO] => sink.socket().send_to(&who(client), client),
+                        _ => sink.socket().send_to(&buffer[..length], client),
+                    };
                 }
             }
         });
@@ -73,13 +88,27 @@ pub(crate) fn main(processor: usize) -> Result<()> {
 fn answer(mut stream: TcpStream) {
     let _ = stream.set_nodelay(true);
     let mut byte = [0];
-    while matches!(stream.read(&mut byte), Ok(1)) && stream.write_all(&byte).is_ok() {
+    while matches!(stream.read(&mut byte), Ok(1)) {
+        if byte == [WHO] {
+            let _ = stream.peer_addr().and_then(|client| stream.write_all(&who(client)));
+            return;
+        }
+        if stream.write_all(&byte).is_err() {
+            return;
+        }
         if byte == [STAYS] {
             thread::spawn(move || {
                 while matches!(stream.read(&mut byte), Ok(1)) && stream.write_all(&byte).is_ok() {}
             });
             return;
         }
+    }
+}
+
+fn who(client: SocketAddr) -> [u8; 4] {
+    match client {
+        SocketAddr::V4(client) => client.ip().octets(),
+        SocketAddr::V6(_) => Ipv4Addr::UNSPECIFIED.octets(),
     }
 }
 

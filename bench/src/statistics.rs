@@ -57,6 +57,11 @@ impl Summary {
     }
 }
 
+/// The means of two rows, round by round.
+pub(crate) fn means(first: &[f64], second: &[f64]) -> Vec<f64> {
+    first.iter().zip(second).map(|(first, second)| f64::midpoint(*first, *second)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::Summary;

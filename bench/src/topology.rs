@@ -6,14 +6,17 @@
 //! Every topology has the same addresses in namespaces of its own, so that rules in one node touch no other. Nobody
 //! has to ask for anybody's hardware address: neighbours are written down for good.
 
-use std::{fs, net::Ipv4Addr, path::Path};
+use std::net::{Ipv4Addr, SocketAddrV4};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use sidestep_tests::{cgroup::Cgroup, identity::Identity, namespace::Namespace};
 
 use crate::{
-    place::Processors,
+    place::{Processors, Urgency},
     server::Server,
+    sink::Sink,
+    switch, tracking,
+    wire::{self, End},
     worker::{Target, Worker},
 };
 
@@ -29,7 +32,7 @@ pub(crate) const SERVICE_PORT: u16 = 80;
 pub(crate) const PODS: &str = "10.244.0.0/16";
 
 /// The endpoints, drawn from as a Service would: what "direct" connects to.
-pub(crate) const DIRECT: Target = Target { first: SERVERS[0], count: 2, port: SERVER_PORT };
+pub(crate) const DIRECT: Target = Target { address: SERVERS[0], addresses: 2, port: SERVER_PORT, ports: 1 };
 
 /// The ClusterIP of the Service with this number.
 pub(crate) const fn service_address(number: u32) -> Ipv4Addr {
@@ -38,12 +41,12 @@ pub(crate) const fn service_address(number: u32) -> Ipv4Addr {
 
 /// A Service in the middle of the first `services`: wherever rules stand in line, it is an average one.
 pub(crate) const fn hot(services: u32) -> Target {
-    Target { first: service_address(services / 2), count: 1, port: SERVICE_PORT }
+    Target { address: service_address(services / 2), addresses: 1, port: SERVICE_PORT, ports: 1 }
 }
 
 /// Any of the first `services`.
 pub(crate) const fn any(services: u32) -> Target {
-    Target { first: service_address(0), count: services, port: SERVICE_PORT }
+    Target { address: service_address(0), addresses: services, port: SERVICE_PORT, ports: 1 }
 }
 
 /// The three namespaces, with a server that listens.
@@ -66,71 +69,33 @@ impl Topology {
         let server_pod = Namespace::new(format!("{name}-server"))?;
         wire(&node, &client, 1, &[CLIENT])?;
         wire(&node, &server_pod, 2, &SERVERS)?;
-        set(&node, "net/ipv4/ip_forward", "1")?;
-        set(&client, "net/ipv4/ip_local_port_range", "1024 65535")?;
-        set(&server_pod, "net/core/somaxconn", "16384")?;
-        set(&server_pod, "net/ipv4/tcp_max_syn_backlog", "16384")?;
-        let server = Server::start(&server_pod, outside, processors.server)?;
+        switch::set(&node, "net/ipv4/ip_forward", "1")?;
+        switch::set(&client, "net/ipv4/ip_local_port_range", "1024 65535")?;
+        switch::set(&server_pod, "net/core/somaxconn", "16384")?;
+        switch::set(&server_pod, "net/ipv4/tcp_max_syn_backlog", "16384")?;
+        let sinks = SERVERS
+            .iter()
+            .map(|&address| Sink::open(&server_pod, SocketAddrV4::new(address, SERVER_PORT)))
+            .collect::<Result<Vec<_>>>()?;
+        let server = Server::start(&server_pod, outside, processors.server, &sinks, Urgency::Ordinary)?;
         Ok(Self { _server: server, client, node, _server_pod: server_pod })
     }
 
     /// Starts a client in this cgroup.
     pub(crate) fn worker(&self, cgroup: &Cgroup, processors: Processors) -> Result<Worker> {
-        Worker::start(&self.client, cgroup, processors.client)
+        Worker::start(&self.client, cgroup, processors.client, &[], Urgency::Ordinary)
     }
 
-    /// How many connections the node tracks; none where connection tracking is not built in or not loaded.
-    pub(crate) fn tracked_connections(&self) -> Result<u64> {
-        let file = Path::new("/proc/sys/net/netfilter/nf_conntrack_count");
-        if !file.exists() {
-            return Ok(0);
-        }
-        let text = self.node.run(|| fs::read_to_string(file))?.context("nf_conntrack_count")?;
-        Ok(text.trim().parse()?)
-    }
-
-    /// An error if the node tracks connections or has rules: then it is not what "direct" stands for.
+    /// An error if the node tracks connections: then it is not what "direct" stands for.
     pub(crate) fn ensure_rule_free(&self) -> Result<()> {
-        match self.tracked_connections()? {
-            0 => Ok(()),
-            tracked => bail!("the node without rules tracks {tracked} connections"),
-        }
-    }
-
-    /// Lets closed connections be forgotten after a second instead of ten: a benchmark opens thousands a second, and
-    /// a full table of them would be measured instead of the rules.
-    pub(crate) fn forget_closed_connections(&self) -> Result<()> {
-        set(&self.node, "net/netfilter/nf_conntrack_tcp_timeout_close", "1")
+        tracking::ensure_none(&self.node)
     }
 }
 
 /// Joins `pod` to the node: subnet `10.244.<number>.0/24`.
 fn wire(node: &Namespace, pod: &Namespace, number: u8, addresses: &[Ipv4Addr]) -> Result<()> {
     let gateway = Ipv4Addr::new(10, 244, number, 1);
-    let (node_mac, pod_mac) =
-        (format!("02:00:00:00:{number:02x}:01"), format!("02:00:00:00:{number:02x}:0a"));
-    node.ip_batch(&format!(
-        "link add pod{number} address {node_mac} type veth peer name eth0 address {pod_mac} netns {}
-addr add {gateway}/24 dev pod{number}
-link set pod{number} up
-",
-        pod.name()
-    ))?;
-    let each = |line: &dyn Fn(&Ipv4Addr) -> String| addresses.iter().map(line).collect::<Vec<_>>().join("\n");
-    let own = each(&|address| format!("addr add {address}/24 dev eth0"));
-    pod.ip_batch(&format!(
-        "{own}
-link set eth0 up
-route add default via {gateway}
-neigh replace {gateway} lladdr {node_mac} dev eth0 nud permanent
-"
-    ))?;
-    node.ip_batch(&each(&|address| {
-        format!("neigh replace {address} lladdr {pod_mac} dev pod{number} nud permanent")
-    }))
-}
-
-fn set(namespace: &Namespace, switch: &str, value: &str) -> Result<()> {
-    let file = format!("/proc/sys/{switch}");
-    namespace.run(|| fs::write(&file, value))?.with_context(|| format!("{file} = {value}"))
+    let near = End { namespace: node, device: &format!("pod{number}"), addresses: &[gateway] };
+    wire::join(number, near, End { namespace: pod, device: "eth0", addresses })?;
+    pod.ip_batch(&format!("route add default via {gateway}\n"))
 }

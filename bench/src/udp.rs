@@ -19,7 +19,7 @@ use crate::{
     progress::Progress,
     report::{Report, Row, Section},
     rounds::{Budget, order},
-    statistics::Summary,
+    statistics::{Summary, means},
     topology::{DIRECT, Topology, hot},
     worker::{Target, Task, Worker, Workload},
 };
@@ -115,7 +115,7 @@ fn measure(
                 workers[worker].run(&Task { workload, target, operations: SETTLING })?;
             }
             let done = workers[worker].run(&Task { workload, target, operations })?;
-            samples[index].push(done.nanoseconds as f64 / f64::from(operations));
+            samples[index].push(done.each());
             Ok(())
         };
         // One place more than rows: the detour without programs.
@@ -131,8 +131,7 @@ fn measure(
         }
         progress.tick(round, budget.rounds);
     }
-    let direct: Vec<f64> =
-        samples[0].iter().zip(&samples[1]).map(|(first, second)| f64::midpoint(*first, *second)).collect();
+    let direct = means(&samples[0], &samples[1]);
     let bare = samples[DETACHED].clone();
     let rows = ROWS
         .iter()

@@ -13,7 +13,7 @@ use std::{
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
-use crate::plan::Problem;
+use crate::{dataplane::Device, plan::Problem};
 
 /// The content of `report.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,8 @@ pub struct Report {
     pub cgroup_root: PathBuf,
     /// Whether everything that exists has been read and installed once.
     pub synced: bool,
+    /// The devices that packets from outside come through.
+    pub devices: Vec<Device>,
     /// What could not be used or installed.
     pub problems: Vec<Problem>,
 }

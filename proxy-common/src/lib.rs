@@ -17,6 +17,8 @@ pub mod endpoint;
 pub mod flow;
 pub mod frontend;
 pub mod names;
+pub mod nat;
+pub mod packet;
 pub mod peer;
 pub mod reason;
 pub mod select;
@@ -37,6 +39,7 @@ pub use flow::{
 };
 pub use frontend::{Frontend, FrontendKey, FrontendKind};
 pub use names::ServiceName;
+pub use packet::Network;
 pub use peer::Peer;
 pub use reason::Reason;
 pub use select::{Client, Decision, Forward, Scope, Tables, select};

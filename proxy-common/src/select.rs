@@ -113,7 +113,9 @@ pub fn select(
     match resolve(tables, destination, client) {
         Resolution::NotService => Decision::NotService,
         Resolution::UnknownPort => Decision::Refuse { service: None, reason: Reason::UnknownPort },
-        Resolution::Service(frontend) => choose(tables, destination, frontend, client, clock, random),
+        Resolution::Service(frontend) => {
+            choose(tables, &destination.address, frontend, client, clock, random)
+        }
     }
 }
 
@@ -151,7 +153,7 @@ fn answers_at_loopback(tables: &impl Tables, address: &Address) -> bool {
 #[inline(always)]
 pub fn choose(
     tables: &impl Tables,
-    destination: &FrontendKey,
+    destination: &Address,
     frontend: Frontend,
     client: &impl Client,
     clock: impl FnOnce() -> u64,
@@ -168,41 +170,43 @@ pub fn choose(
     };
     if frontend.kind == FrontendKind::LoadBalancer as u8
         && source_set != 0
-        && let Err(reason) = admit(tables, service, source_set, &destination.address, client)
+        && let Err(reason) = admit(tables, service, source_set, destination, client)
     {
         return refuse(reason);
     }
     if span.count == 0 {
         return refuse(Reason::from_number(span.base));
     }
-    let draw = || tables.endpoint(span.base.wrapping_add(scale(random(), span.count)));
-    if affinity_seconds == 0 {
-        return match draw() {
-            Some(endpoint) => Decision::Forward(Forward { endpoint, remembered: false }),
-            None => refuse(Reason::Inconsistent),
-        };
+    let draw = || span.base.wrapping_add(scale(random(), span.count));
+    let (mut slot, mut is_remembered) = (None, false);
+    let mut key = AffinityKey { client: Address::ANY_V6, service, generation, padding: 0 };
+    let mut now = 0;
+    if affinity_seconds != 0 {
+        key.client = client.identity();
+        now = clock();
+        if let Some(affinity) = tables.affinity(&key)
+            && now.saturating_sub(affinity.last_used)
+                < u64::from(affinity_seconds).saturating_mul(1_000_000_000)
+        {
+            slot = remembered(tables, &affinity, service, set);
+            is_remembered = slot.is_some();
+        }
     }
-
-    let key = AffinityKey { client: client.identity(), service, generation, padding: 0 };
-    let now = clock();
-    if let Some(affinity) = tables.affinity(&key)
-        && now.saturating_sub(affinity.last_used) < u64::from(affinity_seconds).saturating_mul(1_000_000_000)
-        && let Some(endpoint) = remembered(tables, &affinity, service, set)
-    {
-        tables.refresh(&key, now);
-        return Decision::Forward(Forward { endpoint, remembered: true });
-    }
-    let Some(endpoint) = draw() else {
+    let Some(endpoint) = tables.endpoint(slot.unwrap_or_else(draw)) else {
         return refuse(Reason::Inconsistent);
     };
-    let affinity = Affinity {
-        endpoint: endpoint.id,
-        generation: endpoint.generation,
-        fingerprint: key.fingerprint(),
-        last_used: now,
-    };
-    tables.remember(&key, &affinity);
-    Decision::Forward(Forward { endpoint, remembered: false })
+    if is_remembered {
+        tables.refresh(&key, now);
+    } else if affinity_seconds != 0 {
+        let affinity = Affinity {
+            endpoint: endpoint.id,
+            generation: endpoint.generation,
+            fingerprint: key.fingerprint(),
+            last_used: now,
+        };
+        tables.remember(&key, &affinity);
+    }
+    Decision::Forward(Forward { endpoint, remembered: is_remembered })
 }
 
 /// ST-1: whether the client may use a LoadBalancer IP of a Service with source ranges.
@@ -220,15 +224,15 @@ fn admit(
     if tables.admits(service, set, &source) { Ok(()) } else { Err(Reason::SourceNotInRanges) }
 }
 
-/// The endpoint of an affinity record, if new connections of `set` may still go there.
+/// The slot of an affinity record's endpoint, if new connections of `set` may still go there.
 #[inline(always)]
-fn remembered(tables: &impl Tables, affinity: &Affinity, service: u32, set: EndpointSet) -> Option<Endpoint> {
+fn remembered(tables: &impl Tables, affinity: &Affinity, service: u32, set: EndpointSet) -> Option<u32> {
     let state = tables.endpoint_state(affinity.endpoint)?;
     if state.generation != affinity.generation || state.bits & EndpointState::usable(set) == 0 {
         return None;
     }
     let endpoint = tables.endpoint(state.slot)?;
-    (endpoint.id == affinity.endpoint && endpoint.service == service).then_some(endpoint)
+    (endpoint.id == affinity.endpoint && endpoint.service == service).then_some(state.slot)
 }
 
 /// Whether an endpoint that was given out earlier still serves, so that a UDP socket stays with it.

@@ -40,9 +40,9 @@ pub(crate) fn refusal(service: Option<u32>, reason: Reason) {
     total(reason as u32);
 }
 
-/// Counts what happens to sockets beyond translation.
+/// Counts what happens to sockets and packets beyond translation.
 #[inline(always)]
-pub(crate) fn socket(what: Total) {
+pub(crate) fn event(what: Total) {
     total(what as u32);
 }
 

@@ -8,7 +8,7 @@ use crate::{
     progress::Progress,
     report::{Row, Section},
     rounds::{Budget, Cell, interleave},
-    statistics::Summary,
+    statistics::{Summary, means},
     topology::{DIRECT, any, hot},
     worker::Workload,
 };
@@ -28,11 +28,8 @@ pub(super) fn measure(
     progress: &mut Progress,
 ) -> Result<Section> {
     let samples = interleave(&mut lab.workers, cells, workload, budget, progress)?;
-    let mean = |first: &[f64], second: &[f64]| -> Vec<f64> {
-        first.iter().zip(second).map(|(first, second)| f64::midpoint(*first, *second)).collect()
-    };
-    let direct = mean(&samples[0].wall, &samples[1].wall);
-    let processor = mean(&samples[0].processor, &samples[1].processor);
+    let direct = means(&samples[0].wall, &samples[1].wall);
+    let processor = means(&samples[0].processor, &samples[1].processor);
     let own = |name: &str| {
         let own = format!("{}, direct", name.split(',').next()?);
         cells.iter().position(|cell| cell.name == own && cell.name != name)

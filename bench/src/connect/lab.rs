@@ -4,13 +4,13 @@
 use anyhow::Result;
 use sidestep_tests::{cgroup::Cgroup, identity::Identity};
 
-use super::Scale;
+use super::{Scale, ruled::RuledNode};
 use crate::{
     Options,
     comparisons::{Comparison, Comparisons},
     datapath::Datapath,
     interrupt,
-    netfilter::{Flavour, RuledNode},
+    netfilter::Flavour,
     place::Processors,
     progress::Progress,
     topology::Topology,

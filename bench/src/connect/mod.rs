@@ -5,35 +5,23 @@
 //! | `lab` | everything that has to be there first |
 //! | `connections` | connections and requests, against "direct" and against rules |
 //! | `inside` | nanoseconds in the programs |
+//! | `ruled` | a node that translates with rules |
 
 mod connections;
 mod inside;
 mod lab;
+mod ruled;
 
 use std::time::Duration;
 
 use anyhow::Result;
 
 use crate::{
-    Options, machine::Machine, memory, progress::Progress, report::Report, rounds::Budget, worker::Workload,
+    Options, machine::Machine, memory, part::Part, progress::Progress, report::Report, rounds::Budget,
+    worker::Workload,
 };
 
 use lab::Lab;
-
-/// A part of the benchmark.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
-pub(crate) enum Part {
-    /// Connect and close
-    Connections,
-    /// Connect, one byte there and back, close
-    Requests,
-    /// One byte there and back on a connection that stays
-    Persistent,
-    /// Connect and close, in turns in which what is freed later counts too
-    Long,
-    /// Nanoseconds in the programs
-    Programs,
-}
 
 /// How much is done.
 pub(crate) struct Scale {
@@ -74,13 +62,12 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     let mut lab = Lab::new(options, &scale, &mut progress)?;
     let mut goals = Vec::new();
     let mut sections = Vec::new();
-    let wanted = |part: Part| options.only.is_empty() || options.only.contains(&part);
     for (part, workload, title) in [
         (Part::Connections, Workload::Connect, "connect, close"),
         (Part::Requests, Workload::Request, "connect, one byte there and back, close"),
         (Part::Persistent, Workload::Persistent, "one byte there and back on a connection that stays"),
     ] {
-        if wanted(part) {
+        if options.wants(part) {
             progress.stage(title);
             let cells = connections::cells(&lab, workload);
             let measured =
@@ -90,7 +77,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
             lab.ruled.iter().try_for_each(|(node, _)| node.ensure_used())?;
         }
     }
-    if wanted(Part::Long) {
+    if options.wants(Part::Long) {
         let title = "connect, close, in long turns";
         progress.stage(title);
         let few = connections::few(&connections::cells(&lab, Workload::Connect));
@@ -104,7 +91,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         )?);
     }
     lab.topology.ensure_rule_free()?;
-    if wanted(Part::Programs) {
+    if options.wants(Part::Programs) {
         progress.stage("nanoseconds in the programs");
         let inside = inside::measure(&mut lab, scale.inside, &mut progress)?;
         goals.extend(inside::goals(&inside));

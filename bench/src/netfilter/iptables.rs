@@ -5,38 +5,49 @@
 
 use std::fmt::Write as _;
 
-use crate::topology::{PODS, SERVER_PORT, SERVERS, SERVICE_PORT, service_address};
+use super::{Ruled, Service};
+use crate::topology::PODS;
 
 /// The mark of what is masqueraded after routing.
 const MASQUERADE: &str = "0x4000";
 
-/// The nat and filter tables with this many Services.
-pub(super) fn rules(services: u32) -> String {
+/// The nat and filter tables with these Services.
+pub(super) fn rules(ruled: &Ruled) -> String {
     let mut chains = String::new();
     let mut rules = String::new();
-    for number in 0..services {
-        let vip = service_address(number);
+    for (number, service) in ruled.services.iter().enumerate() {
+        let Service { address: vip, port, protocol, node_port, endpoints } = service;
         let _ = writeln!(chains, ":BP-SVC-{number} - [0:0]");
         let _ = writeln!(
             rules,
-            "-A BP-SERVICES -d {vip}/32 -p tcp -m tcp --dport {SERVICE_PORT} -j BP-SVC-{number}"
+            "-A BP-SERVICES -d {vip}/32 -p {protocol} -m {protocol} --dport {port} -j BP-SVC-{number}"
         );
         let _ = writeln!(
             rules,
-            "-A BP-SVC-{number} ! -s {PODS} -d {vip}/32 -p tcp -m tcp --dport {SERVICE_PORT} -j BP-MARK-MASQ"
+            "-A BP-SVC-{number} ! -s {PODS} -d {vip}/32 -p {protocol} -m {protocol} --dport {port} \
+             -j BP-MARK-MASQ"
         );
-        for (endpoint, server) in SERVERS.iter().enumerate() {
+        if let Some(node_port) = node_port {
+            let _ = writeln!(chains, ":BP-EXT-{number} - [0:0]");
+            let _ = writeln!(
+                rules,
+                "-A BP-NODEPORTS -p {protocol} -m {protocol} --dport {node_port} -j BP-EXT-{number}
+-A BP-EXT-{number} -j BP-MARK-MASQ
+-A BP-EXT-{number} -j BP-SVC-{number}"
+            );
+        }
+        for (endpoint, server) in endpoints.iter().enumerate() {
             let chain = format!("BP-SEP-{number}-{endpoint}");
-            let left = SERVERS.len() - endpoint;
+            let left = endpoints.len() - endpoint;
             let chance = match left {
                 1 => String::new(),
                 _ => format!(" -m statistic --mode random --probability {:.10}", 1.0 / left as f64),
             };
             let _ = writeln!(chains, ":{chain} - [0:0]");
             let _ = writeln!(rules, "-A BP-SVC-{number}{chance} -j {chain}");
-            let _ = writeln!(rules, "-A {chain} -s {server}/32 -j BP-MARK-MASQ");
+            let _ = writeln!(rules, "-A {chain} -s {}/32 -j BP-MARK-MASQ", server.ip());
             let _ =
-                writeln!(rules, "-A {chain} -p tcp -m tcp -j DNAT --to-destination {server}:{SERVER_PORT}");
+                writeln!(rules, "-A {chain} -p {protocol} -m {protocol} -j DNAT --to-destination {server}");
         }
     }
     format!(
@@ -78,13 +89,28 @@ COMMIT
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{clients_of_pods, node_ports};
+
     #[test]
     fn the_last_endpoint_takes_what_is_left() {
-        let rules = super::rules(1);
+        let rules = super::rules(&clients_of_pods(1));
         assert!(
             rules.contains("-A BP-SVC-0 -m statistic --mode random --probability 0.5000000000 -j BP-SEP-0-0"),
             "{rules}"
         );
         assert!(rules.contains("-A BP-SVC-0 -j BP-SEP-0-1"), "{rules}");
+    }
+
+    #[test]
+    fn what_comes_to_a_node_port_is_masqueraded() {
+        let rules = super::rules(&node_ports());
+        for rule in [
+            "-A BP-NODEPORTS -p udp -m udp --dport 30053 -j BP-EXT-0",
+            "-A BP-EXT-0 -j BP-MARK-MASQ",
+            "-A BP-EXT-0 -j BP-SVC-0",
+            "-A BP-SEP-0-0 -p udp -m udp -j DNAT --to-destination 10.244.1.10:53",
+        ] {
+            assert!(rules.lines().any(|line| line == rule), "{rule}\n{rules}");
+        }
     }
 }

@@ -1,20 +1,21 @@
 //! What Sidestep is compared with: rules in the shape that kube-proxy gives them, in a node of their own.
 //!
-//! Each flavour is a pure function from a number of Services to the text that `nft -f` or `iptables-restore` reads.
-//! Clients are pods, so the rules for processes of the node itself are there but not taken.
+//! Each flavour is a pure function from Services to the text that `nft -f` or `iptables-restore` reads. Clients are pods
+//! or come from outside, so the rules for processes of the node itself are there but not taken.
 
 mod iptables;
 mod nftables;
 
 use std::{
     io::Write as _,
+    net::{Ipv4Addr, SocketAddrV4},
     process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use sidestep_tests::cgroup::Cgroup;
+use sidestep_tests::namespace::Namespace;
 
-use crate::{place::Processors, topology::Topology, worker::Worker};
+use crate::tracking;
 
 /// Which kind of rules.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,6 +24,30 @@ pub(crate) enum Flavour {
     Nftables,
     /// One rule after the other.
     Iptables,
+}
+
+/// A port of a Service, as rules know it.
+#[derive(Clone, Debug)]
+pub(crate) struct Service {
+    /// Its ClusterIP.
+    pub(crate) address: Ipv4Addr,
+    /// Its port there.
+    pub(crate) port: u16,
+    /// `tcp` or `udp`.
+    pub(crate) protocol: &'static str,
+    /// Its port at the node's address, external traffic policy Cluster.
+    pub(crate) node_port: Option<u16>,
+    /// Its endpoints.
+    pub(crate) endpoints: Vec<SocketAddrV4>,
+}
+
+/// What rules are made from.
+#[derive(Clone, Debug)]
+pub(crate) struct Ruled {
+    /// The node's address for NodePorts.
+    pub(crate) node: Ipv4Addr,
+    /// The Services.
+    pub(crate) services: Vec<Service>,
 }
 
 impl Flavour {
@@ -34,11 +59,23 @@ impl Flavour {
         }
     }
 
-    fn rules(self, services: u32) -> String {
-        match self {
-            Self::Nftables => nftables::rules(services),
-            Self::Iptables => iptables::rules(services),
+    /// Loads rules into a node; says which program has read them.
+    pub(crate) fn install(self, ruled: &Ruled, node: &Namespace) -> Result<&'static str> {
+        let rules = match self {
+            Self::Nftables => nftables::rules(ruled),
+            Self::Iptables => iptables::rules(ruled),
+        };
+        let mut failures = Vec::new();
+        for program in self.programs() {
+            match node.run(|| load(program, &rules))? {
+                Ok(()) => {
+                    tracking::forget_closed_connections(node)?;
+                    return Ok(program[0]);
+                }
+                Err(error) => failures.push(format!("{error:#}")),
+            }
         }
+        bail!("{} Services in {}: {}", ruled.services.len(), self.name(), failures.join("; "))
     }
 
     /// What reads the rules; the first that works is taken.
@@ -49,53 +86,6 @@ impl Flavour {
                 &[&["iptables-legacy-restore"], &["iptables-nft-restore"], &["iptables-restore"]]
             }
         }
-    }
-}
-
-/// A node that translates with rules, with a client in its pod.
-pub(crate) struct RuledNode {
-    /// Which kind.
-    pub(crate) flavour: Flavour,
-    /// How many Services the rules have.
-    pub(crate) services: u32,
-    /// What read the rules.
-    pub(crate) program: &'static str,
-    topology: Topology,
-}
-
-impl RuledNode {
-    /// Makes the node and loads the rules.
-    pub(crate) fn new(
-        flavour: Flavour,
-        services: u32,
-        outside: &Cgroup,
-        processors: Processors,
-    ) -> Result<Self> {
-        let topology = Topology::new(outside, processors)?;
-        let rules = flavour.rules(services);
-        let mut failures = Vec::new();
-        for program in flavour.programs() {
-            match topology.node.run(|| load(program, &rules))? {
-                Ok(()) => {
-                    topology.forget_closed_connections()?;
-                    return Ok(Self { flavour, services, program: program[0], topology });
-                }
-                Err(error) => failures.push(format!("{error:#}")),
-            }
-        }
-        bail!("{} Services in {}: {}", services, flavour.name(), failures.join("; "))
-    }
-
-    /// Starts a client in the pod.
-    pub(crate) fn worker(&self, outside: &Cgroup, processors: Processors) -> Result<Worker> {
-        self.topology.worker(outside, processors)
-    }
-
-    /// An error unless the node tracks connections: then the rules have not been used.
-    pub(crate) fn ensure_used(&self) -> Result<()> {
-        let tracked = self.topology.tracked_connections()?;
-        ensure!(tracked > 0, "{} with {} Services tracks no connection", self.flavour.name(), self.services);
-        Ok(())
     }
 }
 
@@ -112,4 +102,33 @@ fn load(program: &[&str], rules: &str) -> Result<()> {
     let first = stderr.lines().take(3).collect::<Vec<_>>().join(" ");
     ensure!(output.status.success(), "{}: {}", program.join(" "), first);
     written.with_context(|| program[0].to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Services with two endpoints each, without NodePorts.
+    pub(super) fn clients_of_pods(services: u32) -> Ruled {
+        let service = |number| Service {
+            address: Ipv4Addr::from_bits(Ipv4Addr::new(10, 96, 0, 1).to_bits() + number),
+            port: 80,
+            protocol: "tcp",
+            node_port: None,
+            endpoints: [10, 11].map(|host| SocketAddrV4::new(Ipv4Addr::new(10, 244, 2, host), 8080)).to_vec(),
+        };
+        Ruled { node: Ipv4Addr::new(10, 244, 1, 1), services: (0..services).map(service).collect() }
+    }
+
+    /// A Service with one endpoint, and a NodePort.
+    pub(super) fn node_ports() -> Ruled {
+        let service = Service {
+            address: Ipv4Addr::new(10, 96, 0, 1),
+            port: 53,
+            protocol: "udp",
+            node_port: Some(30053),
+            endpoints: vec![SocketAddrV4::new(Ipv4Addr::new(10, 244, 1, 10), 53)],
+        };
+        Ruled { node: Ipv4Addr::new(192, 0, 2, 1), services: vec![service] }
+    }
 }

@@ -5,43 +5,58 @@
 
 use std::fmt::Write as _;
 
-use crate::topology::{PODS, SERVER_PORT, SERVERS, SERVICE_PORT, service_address};
+use super::{Ruled, Service};
+use crate::topology::PODS;
 
 /// The mark of what is masqueraded after routing.
 const MASQUERADE: &str = "0x4000";
 
-/// A table with this many Services.
-pub(super) fn rules(services: u32) -> String {
+/// A table with these Services.
+pub(super) fn rules(ruled: &Ruled) -> String {
     let mut text = String::from("table ip bench_proxy {\n");
-    let mut map = String::new();
-    let mut addresses = String::new();
-    for number in 0..services {
-        let vip = service_address(number);
-        let comma = if number == 0 { "" } else { ", " };
-        let _ = write!(map, "{comma}{vip} . tcp . {SERVICE_PORT} : goto service-{number}");
-        let _ = write!(addresses, "{comma}{vip}");
-        let endpoints: Vec<String> = (0..SERVERS.len())
+    let (mut map, mut addresses, mut node_ports) = (Vec::new(), Vec::new(), Vec::new());
+    for (number, service) in ruled.services.iter().enumerate() {
+        let Service { address: vip, port, protocol, node_port, endpoints } = service;
+        map.push(format!("{vip} . {protocol} . {port} : goto service-{number}"));
+        addresses.push(vip.to_string());
+        let draw: Vec<String> = (0..endpoints.len())
             .map(|endpoint| format!("{endpoint} : goto endpoint-{number}-{endpoint}"))
             .collect();
-        for (endpoint, server) in SERVERS.iter().enumerate() {
+        for (endpoint, server) in endpoints.iter().enumerate() {
             let _ = writeln!(
                 text,
                 "chain endpoint-{number}-{endpoint} {{
-  ip saddr {server} jump mark-for-masquerade
-  meta l4proto tcp dnat to {server}:{SERVER_PORT}
-}}"
+  ip saddr {} jump mark-for-masquerade
+  meta l4proto {protocol} dnat to {server}
+}}",
+                server.ip()
             );
         }
         let _ = writeln!(
             text,
             "chain service-{number} {{
-  ip daddr {vip} tcp dport {SERVICE_PORT} ip saddr != {PODS} jump mark-for-masquerade
+  ip daddr {vip} {protocol} dport {port} ip saddr != {PODS} jump mark-for-masquerade
   numgen random mod {} vmap {{ {} }}
 }}",
-            SERVERS.len(),
-            endpoints.join(", ")
+            endpoints.len(),
+            draw.join(", ")
         );
+        if let Some(node_port) = node_port {
+            node_ports.push(format!("{protocol} . {node_port} : goto external-{number}"));
+            let _ = writeln!(
+                text,
+                "chain external-{number} {{
+  jump mark-for-masquerade
+  goto service-{number}
+}}"
+            );
+        }
     }
+    let (map, addresses, node) = (map.join(", "), addresses.join(", "), ruled.node);
+    let node_ports = match node_ports.as_slice() {
+        [] => String::new(),
+        some => format!("  elements = {{ {} }}\n", some.join(", ")),
+    };
     let _ = write!(
         text,
         "chain mark-for-masquerade {{
@@ -71,10 +86,10 @@ map no-endpoint-nodeports {{
 }}
 map service-nodeports {{
   type inet_proto . inet_service : verdict
-}}
+{node_ports}}}
 set nodeport-ips {{
   type ipv4_addr
-  elements = {{ 10.244.1.1 }}
+  elements = {{ {node} }}
 }}
 chain services {{
   ip daddr . meta l4proto . th dport vmap @service-ips
@@ -126,13 +141,24 @@ chain nat-postrouting {{
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{clients_of_pods, node_ports};
+
     #[test]
     fn every_service_is_in_the_map_and_has_its_chains() {
-        let rules = super::rules(3);
+        let rules = super::rules(&clients_of_pods(3));
         for number in 0..3 {
             assert!(rules.contains(&format!(": goto service-{number}")), "{rules}");
             assert!(rules.contains(&format!("chain service-{number} {{")), "{rules}");
             assert!(rules.contains(&format!("chain endpoint-{number}-1 {{")), "{rules}");
         }
+    }
+
+    #[test]
+    fn what_comes_to_a_node_port_is_masqueraded() {
+        let rules = super::rules(&node_ports());
+        assert!(rules.contains("elements = { udp . 30053 : goto external-0 }"), "{rules}");
+        let chain = "chain external-0 {\n  jump mark-for-masquerade\n  goto service-0\n}";
+        assert!(rules.contains(chain), "{rules}");
+        assert!(rules.contains("meta l4proto udp dnat to 10.244.1.10:53"), "{rules}");
     }
 }

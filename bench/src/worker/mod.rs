@@ -1,5 +1,6 @@
 //! The processes that make the traffic, and their language: one JSON task a line, one JSON answer a line.
 
+mod flood;
 mod process;
 mod tcp;
 mod udp;
@@ -7,24 +8,29 @@ mod udp;
 use std::{
     io::{BufRead as _, Write as _},
     net::{Ipv4Addr, SocketAddrV4},
+    os::fd::RawFd,
+    time::Duration,
 };
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::place;
+use crate::{place, sink::Sink};
 
+use flood::Flood;
 pub(crate) use process::Worker;
 
-/// A run of addresses with one port: each operation draws one of them.
+/// A run of addresses, each with a run of ports: each operation draws one of them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub(crate) struct Target {
     /// The first address.
-    pub(crate) first: Ipv4Addr,
+    pub(crate) address: Ipv4Addr,
     /// How many addresses follow one another.
-    pub(crate) count: u32,
-    /// The port.
+    pub(crate) addresses: u32,
+    /// The first port.
     pub(crate) port: u16,
+    /// How many ports follow one another.
+    pub(crate) ports: u16,
 }
 
 /// What one operation is.
@@ -45,8 +51,28 @@ pub(crate) enum Workload {
         /// How many threads use the socket at the same time.
         threads: u32,
     },
-    /// UDP: connect sockets and keep them; the answer is what the kernel charged for their storage.
+    /// UDP: connect sockets and keep them; counts what the kernel charged for their storage.
     Keep,
+    /// UDP: send small datagrams as fast as it goes. An operation is a datagram that arrived.
+    Saturate {
+        /// The place of the sink in which they arrive.
+        sink: usize,
+        /// How long.
+        milliseconds: u16,
+    },
+    /// UDP: send small datagrams at a rate. An operation is one that was sent; counts those that arrived.
+    Offer {
+        /// The place of the sink in which they arrive.
+        sink: usize,
+        /// How long.
+        milliseconds: u16,
+        /// Datagrams a second.
+        rate: u32,
+    },
+    /// TCP: ask for the address that the server sees; counts nothing.
+    Who,
+    /// UDP: the same.
+    DatagramWho,
 }
 
 /// What a worker is asked to do.
@@ -56,7 +82,7 @@ pub(crate) struct Task {
     pub(crate) workload: Workload,
     /// Where to.
     pub(crate) target: Target,
-    /// How often.
+    /// How often; floods last for a time instead.
     pub(crate) operations: u32,
 }
 
@@ -68,8 +94,19 @@ pub(crate) struct Done {
     /// Nanoseconds of processor time that the worker took for them: its own, and that of the packets that the kernel
     /// worked on in its name. Time in which other processes ran is not in it.
     pub(crate) processor: u64,
-    /// Bytes of storage of all sockets together; only of [`Workload::Keep`].
-    pub(crate) storage: u64,
+    /// How many operations.
+    pub(crate) operations: u64,
+    /// What the workload counts.
+    pub(crate) counted: u64,
+    /// The client's address as the server sees it, where that was asked for.
+    pub(crate) seen: Option<Ipv4Addr>,
+}
+
+impl Done {
+    /// Wall time of one operation in nanoseconds.
+    pub(crate) fn each(&self) -> f64 {
+        self.nanoseconds as f64 / self.operations as f64
+    }
 }
 
 /// A worker's answer.
@@ -85,14 +122,17 @@ impl Draw {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        let index = ((self.0 >> 32) * u64::from(target.count)) >> 32;
-        let address = target.first.to_bits().wrapping_add(u32::try_from(index).unwrap_or_default());
-        SocketAddrV4::new(Ipv4Addr::from_bits(address), target.port)
+        let Target { address, addresses, port, ports } = *target;
+        let index = ((self.0 >> 32) * u64::from(addresses) * u64::from(ports)) >> 32;
+        let step = u32::try_from(index / u64::from(ports)).unwrap_or_default();
+        let port_step = u16::try_from(index % u64::from(ports)).unwrap_or_default();
+        SocketAddrV4::new(Ipv4Addr::from_bits(address.to_bits().wrapping_add(step)), port + port_step)
     }
 }
 
-/// The worker's side, on this processor: answers tasks until its standard input ends.
-pub(crate) fn main(processor: usize) -> Result<()> {
+/// The worker's side, on this processor: answers tasks until its standard input ends. What arrives in sinks, it can read.
+pub(crate) fn main(processor: usize, sinks: &[RawFd]) -> Result<()> {
+    let mut flood = flood::Client::new(sinks.iter().map(|&sink| Sink::inherited(sink)).collect());
     let mut udp = udp::Client::new(place::allowed()?);
     place::pin(processor)?;
     let mut draw = Draw(0x9e37_79b9_7f4a_7c15);
@@ -108,6 +148,16 @@ pub(crate) fn main(processor: usize) -> Result<()> {
             Workload::NextPeer => udp.next(&task, &mut draw),
             Workload::Datagram { threads } => udp.datagrams(&task, threads, &mut draw),
             Workload::Keep => udp.keep(&task, &mut draw),
+            Workload::Saturate { sink, milliseconds } => {
+                let time = Duration::from_millis(milliseconds.into());
+                flood.run(Flood { sink, rate: None, time }, &task.target, &mut draw)
+            }
+            Workload::Offer { sink, milliseconds, rate } => {
+                let time = Duration::from_millis(milliseconds.into());
+                flood.run(Flood { sink, rate: Some(rate), time }, &task.target, &mut draw)
+            }
+            Workload::Who => tcp::who(&task, &mut draw),
+            Workload::DatagramWho => udp::who(&task, &mut draw),
         };
         let answer: Answer = done.map_err(|error| format!("{task:?}: {error}"));
         writeln!(output, "{}", serde_json::to_string(&answer)?)?;

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
-    os::fd::AsFd as _,
+    os::fd::{AsFd as _, RawFd},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
@@ -11,7 +11,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sidestep_tests::{cgroup::Cgroup, namespace::Namespace};
 
 use super::{Answer, Done, Task};
-use crate::{interrupt, place};
+use crate::{
+    interrupt,
+    place::{self, Urgency},
+    sink::Sink,
+};
 
 /// After so many milliseconds a worker is given up.
 const PATIENCE: u16 = 30_000;
@@ -25,11 +29,19 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Starts a worker in this namespace and cgroup, on this processor.
-    pub(crate) fn start(namespace: &Namespace, cgroup: &Cgroup, processor: usize) -> Result<Self> {
+    /// Starts a worker in this namespace and cgroup, on this processor, that can see what arrives in these sinks.
+    pub(crate) fn start(
+        namespace: &Namespace,
+        cgroup: &Cgroup,
+        processor: usize,
+        sinks: &[Sink],
+        urgency: Urgency,
+    ) -> Result<Self> {
+        let sinks: Vec<RawFd> = sinks.iter().map(Sink::descriptor).collect();
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["worker", &processor.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        place::put(&mut command, namespace, cgroup)?;
+        command.args(["worker", &processor.to_string()]).args(sinks.iter().map(RawFd::to_string));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        place::put(&mut command, namespace, cgroup, sinks, urgency)?;
         let mut child = command.spawn().context("starting a worker")?;
         let tasks = child.stdin.take().context("the worker's input")?;
         let answers = BufReader::new(child.stdout.take().context("the worker's output")?);

@@ -12,7 +12,7 @@ use nix::{sys::time::TimeSpec, time::ClockId};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Done, Draw, Target, Task};
-use crate::server::STAYS;
+use crate::server::{STAYS, WHO};
 
 /// The connections that stay.
 #[derive(Debug, Default)]
@@ -32,7 +32,7 @@ impl Client {
             stream.write_all(&byte)?;
             stream.read_exact(&mut byte)?;
         }
-        clock.stop()
+        clock.stop(task.operations.into())
     }
 }
 
@@ -42,7 +42,7 @@ pub(super) fn connect(task: &Task, draw: &mut Draw) -> io::Result<Done> {
     for _ in 0..task.operations {
         drop(open(draw.next(&task.target))?);
     }
-    let done = clock.stop()?;
+    let done = clock.stop(task.operations.into())?;
     // The server accepts one after the other: when it answers this one, its queue is empty.
     ask(&open(draw.next(&task.target))?)?;
     Ok(done)
@@ -54,7 +54,18 @@ pub(super) fn request(task: &Task, draw: &mut Draw) -> io::Result<Done> {
     for _ in 0..task.operations {
         ask(&open(draw.next(&task.target))?)?;
     }
-    clock.stop()
+    clock.stop(task.operations.into())
+}
+
+/// Asks who the server takes this for.
+pub(super) fn who(task: &Task, draw: &mut Draw) -> io::Result<Done> {
+    let clock = Clock::start()?;
+    let mut stream: TcpStream = open(draw.next(&task.target))?.into();
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(&[WHO])?;
+    let mut address = [0; 4];
+    stream.read_exact(&mut address)?;
+    Ok(Done { seen: Some(address.into()), ..clock.stop(1)? })
 }
 
 fn stay(address: SocketAddrV4) -> io::Result<TcpStream> {
@@ -91,10 +102,17 @@ impl Clock {
         Ok(Self { wall: Instant::now(), processor })
     }
 
-    pub(super) fn stop(&self) -> io::Result<Done> {
+    /// What so many operations took.
+    pub(super) fn stop(&self, operations: u64) -> io::Result<Done> {
         let wall = self.wall.elapsed();
         let processor = ClockId::CLOCK_PROCESS_CPUTIME_ID.now()? - self.processor;
         let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        Ok(Done { nanoseconds: nanoseconds(wall), processor: nanoseconds(processor.into()), storage: 0 })
+        Ok(Done {
+            nanoseconds: nanoseconds(wall),
+            processor: nanoseconds(processor.into()),
+            operations,
+            counted: 0,
+            seen: None,
+        })
     }
 }

@@ -12,12 +12,7 @@ use std::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Done, Draw, Task, tcp::Clock};
-use crate::place;
-
-/// Index of `SK_MEMINFO_OPTMEM` in the answer to `SO_MEMINFO` (`include/uapi/linux/sock_diag.h`).
-const OPTION_MEMORY: usize = 6;
-/// Length of that answer.
-const MEMORY_FIELDS: usize = 9;
+use crate::{place, server::WHO, sink::option_memory};
 
 /// The sockets that stay.
 #[derive(Debug)]
@@ -45,7 +40,7 @@ impl Client {
         for _ in 0..task.operations {
             socket.connect(&draw.next(&task.target).into())?;
         }
-        let done = clock.stop()?;
+        let done = clock.stop(task.operations.into())?;
         self.connected = Some(socket);
         Ok(done)
     }
@@ -61,7 +56,7 @@ impl Client {
         if threads <= 1 {
             let clock = Clock::start()?;
             exchange(socket, destination, task.operations)?;
-            return clock.stop();
+            return clock.stop(task.operations.into());
         }
         let processors = &self.processors;
         let barrier = Barrier::new(threads as usize + 1);
@@ -82,21 +77,22 @@ impl Client {
             for thread in running {
                 thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))?;
             }
-            clock.stop()
+            clock.stop(task.operations.into())
         })
     }
 
     pub(super) fn keep(&mut self, task: &Task, draw: &mut Draw) -> io::Result<Done> {
         self.kept.clear();
+        let clock = Clock::start()?;
         let mut storage = 0;
         for _ in 0..task.operations {
             let socket = datagram_socket()?;
             socket.connect(&draw.next(&task.target).into())?;
-            storage += option_memory(&socket)?;
+            storage += option_memory(socket.as_raw_fd())?;
             self.kept.push(socket);
         }
         self.kept.clear();
-        Ok(Done { nanoseconds: 0, processor: 0, storage })
+        Ok(Done { counted: storage, ..clock.stop(task.operations.into())? })
     }
 }
 
@@ -106,7 +102,19 @@ pub(super) fn fresh(task: &Task, draw: &mut Draw) -> io::Result<Done> {
     for _ in 0..task.operations {
         datagram_socket()?.connect(&draw.next(&task.target).into())?;
     }
-    clock.stop()
+    clock.stop(task.operations.into())
+}
+
+/// Asks who the server takes this for.
+pub(super) fn who(task: &Task, draw: &mut Draw) -> io::Result<Done> {
+    let clock = Clock::start()?;
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+    socket.connect(draw.next(&task.target))?;
+    socket.send(&[WHO])?;
+    let mut address = [0; 4];
+    socket.recv(&mut address)?;
+    Ok(Done { seen: Some(address.into()), ..clock.stop(1)? })
 }
 
 fn datagram_socket() -> io::Result<Socket> {
@@ -125,21 +133,4 @@ fn exchange(socket: &UdpSocket, destination: SocketAddrV4, times: u32) -> io::Re
         }
     }
     Ok(())
-}
-
-/// Bytes that the kernel charged to the socket for storage and options (`sk_omem_alloc`).
-fn option_memory(socket: &Socket) -> io::Result<u64> {
-    let mut fields = [0_u32; MEMORY_FIELDS];
-    let mut length = libc::socklen_t::try_from(size_of_val(&fields)).unwrap_or_default();
-    // SAFETY: the option writes at most `length` bytes to `fields`, which outlives the call.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_MEMINFO,
-            fields.as_mut_ptr().cast(),
-            &raw mut length,
-        )
-    };
-    if result == 0 { Ok(u64::from(fields[OPTION_MEMORY])) } else { Err(io::Error::last_os_error()) }
 }

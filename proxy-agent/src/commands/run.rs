@@ -8,7 +8,7 @@ use std::{
     net::IpAddr,
     path::PathBuf,
     process::ExitCode,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -26,7 +26,7 @@ use super::{Place, cleanup, memory, mount, news::News, no_node::NoNode};
 use crate::{
     announce::{self, Announcement, Announcer},
     config::{self, Flags, Settings},
-    dataplane::{self, Capacity, Dataplane, Options},
+    dataplane::{self, Capacity, Dataplane, Interfaces, Options, Wanted, has_tcx},
     plan::{Changes, Family, Planner, Problem, is_api_server},
     report::{Report, RunDir},
     serve::{Applied, Serve},
@@ -56,6 +56,16 @@ pub(super) struct Arguments {
     /// Room for endpoints, and for those that an update replaces
     #[arg(long, default_value_t = Capacity::default().endpoints, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
     max_endpoints: u32,
+    /// Serve packets from outside at this device, such as `eth0` or `wg*`, and at no others but those that are named too;
+    /// `none` for nowhere [default: where they come in, and where they go to other nodes]
+    #[arg(
+        long, value_name = "NAME", value_delimiter = ',', value_parser = glob::Pattern::new,
+        env = "SIDESTEP_INTERFACE"
+    )]
+    interface: Vec<glob::Pattern>,
+    /// Attach to devices as kernels before 6.6 need it
+    #[arg(long, hide = true)]
+    no_tcx: bool,
     /// Remove everything that is Sidestep's, as `sidestep cleanup` does, and end
     #[arg(long, conflicts_with = "init_only")]
     cleanup: bool,
@@ -71,6 +81,17 @@ pub(super) struct Arguments {
     /// kube-proxy's verbosity: 4 and more is `--log debug`
     #[arg(short, long, value_name = "LEVEL", conflicts_with = "log")]
     v: Option<u8>,
+}
+
+impl Arguments {
+    /// Where packets from outside are served.
+    fn wanted(&self) -> Wanted {
+        if self.interface.is_empty() {
+            return Wanted::Auto;
+        }
+        let is_name = |pattern: &&glob::Pattern| pattern.as_str() != "none";
+        Wanted::Named(self.interface.iter().filter(is_name).cloned().collect())
+    }
 }
 
 /// How often the node's own addresses are looked at.
@@ -103,6 +124,8 @@ async fn serve(arguments: Arguments, settings: Settings) -> anyhow::Result<ExitC
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (announcer, announcements) = Announcer::new();
+    // Before anything is looked at.
+    let mut network = dataplane::NetworkChanges::listen()?;
     let mut agent = Agent::start(&arguments, &settings, announcer)?;
 
     let (events, mut batches) = mpsc::channel::<Batch>(QUEUE);
@@ -125,7 +148,15 @@ async fn serve(arguments: Arguments, settings: Settings) -> anyhow::Result<ExitC
                 info!("the configuration file has changed: ending, to be started again with it");
                 break;
             }
-            _ = addresses.tick() => agent.look_at_addresses()?,
+            () = network.next() => {
+                let began = Instant::now();
+                agent.look_at_network()?;
+                network.looked(began);
+            }
+            _ = addresses.tick() => {
+                agent.look_at_addresses()?;
+                agent.try_interfaces_again();
+            }
             count = batches.recv_many(&mut waiting, QUEUE) => {
                 if count == 0 {
                     // The source ended, which it does only with an error.
@@ -167,6 +198,7 @@ async fn follow(
 struct Agent {
     planner: Planner,
     dataplane: Dataplane,
+    interfaces: Interfaces,
     ebpf: aya::Ebpf,
     /// Held as long as this agent writes the tables.
     _tables_lock: Flock<std::fs::File>,
@@ -219,6 +251,7 @@ impl Agent {
             follow_program_log(&mut ebpf)?;
         }
         let dataplane = Dataplane::open(&options)?;
+        let interfaces = Interfaces::open(pin_dir, arguments.wanted(), !arguments.no_tcx && has_tcx())?;
         let source = match (&arguments.manifests, &arguments.server) {
             (Some(directory), _) => format!("manifests in {}", directory.display()),
             (None, Some(server)) => format!("API server {server}"),
@@ -235,6 +268,7 @@ impl Agent {
             source,
             cgroup_root: options.cgroup_root.clone(),
             synced: false,
+            devices: Vec::new(),
             problems: Vec::new(),
         };
         let serve = Serve::start(settings, pin_dir, &node, &report.source)?;
@@ -248,6 +282,7 @@ impl Agent {
         let mut agent = Self {
             planner,
             dataplane,
+            interfaces,
             ebpf,
             _tables_lock: tables_lock,
             options,
@@ -266,7 +301,7 @@ impl Agent {
 
     /// Installs changes, attaches the programs once everything is installed, and reports.
     fn follow(&mut self, mut changes: Changes) -> anyhow::Result<()> {
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         let mut families: BTreeSet<Family> = changes.families().collect();
         while changes.more {
             self.install(&changes);
@@ -278,8 +313,12 @@ impl Agent {
             // Not before: a Service that is not installed yet would not be a Service.
             dataplane::attach(&mut self.ebpf, &self.options)?;
             self.report.synced = true;
+            self.interfaces.set_node(self.planner.node_addresses());
+            self.interfaces.look(&mut self.ebpf);
             info!(services = self.dataplane.installed().len(), "everything is installed");
             memory::give_back();
+        } else if self.report.synced && self.interfaces.set_node(self.planner.node_addresses()) {
+            self.interfaces.look(&mut self.ebpf);
         }
         self.write_report();
         self.serve.applied(Applied {
@@ -303,6 +342,24 @@ impl Agent {
         self.refused = self.dataplane.apply(changes);
         if let Some(news) = news {
             news.tell(changes);
+        }
+    }
+
+    /// Follows devices, addresses and routes.
+    fn look_at_network(&mut self) -> anyhow::Result<()> {
+        self.look_at_addresses()?;
+        if self.report.synced {
+            self.interfaces.look(&mut self.ebpf);
+            self.write_report();
+        }
+        Ok(())
+    }
+
+    /// Looks again at devices if something is wrong with one.
+    fn try_interfaces_again(&mut self) {
+        if self.report.synced && !self.interfaces.problems().is_empty() {
+            self.interfaces.look(&mut self.ebpf);
+            self.write_report();
         }
     }
 
@@ -335,8 +392,10 @@ impl Agent {
         // What the source says of the Node, that it cannot be listed, is nearer to the cause.
         let told = problems.iter().any(|problem| problem.object.strip_prefix("Node ") == Some(node));
         let (synced, known) = (self.report.synced, told || self.planner.knows_node());
-        problems.extend(self.no_node.problem(node, synced, known, std::time::Instant::now()));
+        problems.extend(self.no_node.problem(node, synced, known, Instant::now()));
         problems.extend(self.dataplane.problems());
+        problems.extend(self.interfaces.problems().iter().cloned());
+        self.report.devices = self.interfaces.devices();
         let of_listeners = problems.len();
         problems.extend(self.serve.problems());
         let known: HashSet<&Problem> = self.report.problems.iter().collect();

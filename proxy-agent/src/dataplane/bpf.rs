@@ -85,6 +85,18 @@ struct CgroupLinkInfo {
     padding_2: u32,
 }
 
+/// `struct bpf_link_info` of a TCX link.
+#[repr(C)]
+#[derive(Default)]
+struct TcxLinkInfo {
+    kind: u32,
+    id: u32,
+    prog_id: u32,
+    padding: u32,
+    ifindex: u32,
+    attach_type: u32,
+}
+
 /// Calls `bpf(2)`.
 ///
 /// # Safety
@@ -107,16 +119,35 @@ fn open_pin(pin: &Path) -> Result<OwnedFd, Error> {
 
 /// The id of the cgroup that a pinned link is attached to (5.8); 0 if that is gone, or the link was detached.
 pub(super) fn cgroup_of(link: &Path) -> Result<u64, Error> {
-    let (link_fd, mut info) = (open_pin(link)?, CgroupLinkInfo::default());
+    let mut info = CgroupLinkInfo::default();
+    // SAFETY: plain numbers, which may have any value.
+    unsafe { link_info(link, &mut info) }?;
+    Ok(info.cgroup_id)
+}
+
+/// The number of the device that a pinned TCX link is attached to; 0 if that is gone, or the link was detached.
+pub(super) fn device_of(link: &Path) -> Result<u32, Error> {
+    let mut info = TcxLinkInfo::default();
+    // SAFETY: plain numbers, which may have any value.
+    unsafe { link_info(link, &mut info) }?;
+    Ok(info.ifindex)
+}
+
+/// Asks about a pinned link.
+///
+/// # Safety
+/// Any bytes must be a `T`.
+unsafe fn link_info<T>(link: &Path, info: &mut T) -> Result<(), Error> {
+    let link_fd = open_pin(link)?;
     let mut attr = ObjInfo {
         bpf_fd: link_fd.as_raw_fd().cast_unsigned(),
-        info_len: u32::try_from(size_of::<CgroupLinkInfo>()).unwrap_or_default(),
-        info: std::ptr::from_mut(&mut info) as u64,
+        info_len: u32::try_from(size_of::<T>()).unwrap_or_default(),
+        info: std::ptr::from_mut(info) as u64,
     };
     // SAFETY: the kernel writes at most `info_len` bytes to `info`, which outlives the call.
     unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr) }
         .map_err(Error::system("BPF_OBJ_GET_INFO_BY_FD", link))?;
-    Ok(info.cgroup_id)
+    Ok(())
 }
 
 /// Puts another program behind a pinned link, without a moment in which neither is attached (5.7).

@@ -17,7 +17,9 @@ use aya::{
 use nix::fcntl::{Flock, FlockArg};
 use proxy_common::counters::SHARDS;
 
-use super::{Error, MAPS, abi_dir, bpf, ensure_bpffs, has_set_retval, netns_cookie};
+use super::{
+    Error, MAPS, abi_dir, bpf, ensure_bpffs, has_fib_source, has_set_retval, interfaces, netns_cookie,
+};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SIDESTEP_EBPF_OBJECT"));
 
@@ -90,7 +92,8 @@ pub struct Options {
     pub program_log: bool,
 }
 
-/// Loads the programs on pinned maps, made new where they are missing. Attaches nothing.
+/// Loads the programs on pinned maps, made new where they are missing. Attaches nothing. Where those of packets are
+/// refused, that is told, and `interfaces` finds them missing.
 pub fn load(options: &Options) -> Result<Ebpf, Error> {
     ensure_bpffs(&options.pin_dir)?;
     let dir = abi_dir(&options.pin_dir);
@@ -109,6 +112,7 @@ pub fn load(options: &Options) -> Result<Ebpf, Error> {
     let node_netns = netns_cookie()?;
     let log_level = if options.program_log { aya_log::Level::Debug as u8 } else { 0 };
     let set_retval = u8::from(has_set_retval());
+    let fib_source = u8::from(has_fib_source());
     let mut ebpf = loader
         .map_max_entries("SERVICES", services)
         .map_max_entries("NAMES", services)
@@ -120,15 +124,21 @@ pub fn load(options: &Options) -> Result<Ebpf, Error> {
         .map_max_entries("ENDPOINT_STATE", endpoints)
         .override_global("NODE_NETNS", &node_netns, true)
         .override_global("HAS_SET_RETVAL", &set_retval, true)
+        .override_global("HAS_FIB_SOURCE", &fib_source, true)
         .override_global("SERVICES_LEN", &services, true)
         .override_global(aya_log::LEVEL, &log_level, true)
         .load(OBJECT)?;
-    for hook in &HOOKS {
-        load_program(program(&mut ebpf, hook)?).map_err(|source| Error::Program {
+    let mut load_one = |name| {
+        load_program(program(&mut ebpf, name)?).map_err(|source| Error::Program {
             action: "load",
-            program: hook.name,
+            program: name,
             source,
-        })?;
+        })
+    };
+    HOOKS.iter().try_for_each(|hook| load_one(hook.name))?;
+    // A kernel that takes those of sockets alone serves everything but packets from outside.
+    if let Err(error) = interfaces::PROGRAMS.into_iter().try_for_each(load_one) {
+        tracing::error!(%error, "packets from outside cannot be served");
     }
     Ok(ebpf)
 }
@@ -151,16 +161,21 @@ fn existing_capacity(dir: &Path) -> Result<Option<Capacity>, Error> {
     })
 }
 
-/// A loaded program by its hook.
-pub(super) fn program<'a>(ebpf: &'a mut Ebpf, hook: &Hook) -> Result<&'a mut Program, Error> {
-    ebpf.program_mut(hook.name)
-        .ok_or_else(|| Error::Missing(format!("the object holds no program {}", hook.name)))
+/// All programs: those of sockets, then those of packets.
+fn program_names() -> impl Iterator<Item = &'static str> {
+    HOOKS.iter().map(|hook| hook.name).chain(interfaces::PROGRAMS)
+}
+
+/// A program by its name.
+pub(super) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, Error> {
+    ebpf.program_mut(name).ok_or_else(|| Error::Missing(format!("the object holds no program {name}")))
 }
 
 fn load_program(program: &mut Program) -> Result<(), ProgramError> {
     match program {
         Program::CgroupSockAddr(program) => program.load(),
         Program::CgroupSock(program) => program.load(),
+        Program::SchedClassifier(program) => program.load(),
         _ => Err(ProgramError::UnexpectedProgramType),
     }
 }
@@ -185,15 +200,15 @@ fn link(program: &mut Program, cgroup: &File) -> Result<FdLink, ProgramError> {
 
 /// How many instructions the verifier walked for each loaded program (5.16), by the program's name.
 pub fn verified_instructions(ebpf: &mut Ebpf) -> Result<Vec<(&'static str, u32)>, Error> {
-    let mut counts = Vec::with_capacity(HOOKS.len());
-    for hook in &HOOKS {
-        let info = program(ebpf, hook)?.info().map_err(|source| Error::Program {
+    let mut counts = Vec::new();
+    for name in program_names() {
+        let info = program(ebpf, name)?.info().map_err(|source| Error::Program {
             action: "ask for",
-            program: hook.name,
+            program: name,
             source,
         })?;
         if let Some(count) = info.verified_instruction_count() {
-            counts.push((hook.name, count));
+            counts.push((name, count));
         }
     }
     Ok(counts)
@@ -205,7 +220,7 @@ pub fn attach(ebpf: &mut Ebpf, options: &Options) -> Result<(), Error> {
     let cgroup = File::open(cgroup_root).map_err(Error::system("open", cgroup_root))?;
     for hook in &HOOKS {
         let pin = link_pin(&options.pin_dir, hook);
-        let program = program(ebpf, hook)?;
+        let program = program(ebpf, hook.name)?;
         if pin.exists() {
             match bpf::replace_program(&pin, program) {
                 Ok(()) => {
@@ -296,7 +311,8 @@ pub fn is_pinned(pin_dir: &Path, hook: &Hook) -> bool {
 pub fn cleanup(pin_dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let dir = abi_dir(pin_dir);
     let links = dir.join("links");
-    let mut removed = Vec::new();
+    // What makes translations of packets goes before what keeps them.
+    let mut removed = interfaces::cleanup(pin_dir)?;
     // In the opposite order of attaching: connect first.
     let pins =
         HOOKS.iter().rev().map(|hook| links.join(hook.name)).chain(MAPS.iter().map(|map| dir.join(map.name)));
@@ -307,7 +323,7 @@ pub fn cleanup(pin_dir: &Path) -> Result<Vec<PathBuf>, Error> {
             Err(error) => return Err(Error::system("unlink", &pin)(error)),
         }
     }
-    for directory in [links.as_path(), dir.as_path(), pin_dir] {
+    for directory in [links.join("tc").as_path(), links.as_path(), dir.as_path(), pin_dir] {
         match fs::remove_dir(directory) {
             Ok(()) => removed.push(directory.to_owned()),
             // Not there, or something of somebody else's is in it.

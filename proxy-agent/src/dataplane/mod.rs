@@ -12,10 +12,12 @@
 //! | `ranges` | who may use LoadBalancer IPs that are not for everyone |
 //! | `clients` | by which addresses the sockets of a network namespace are judged |
 //! | `stale` | closing the connected UDP sockets of endpoints that are gone |
+//! | `interfaces` | the devices that packets from outside come through, and our programs there |
 //! | `tables` | the pinned maps, typed; `mapped`: those that are memory |
 //! | `load` | creating maps and programs, pinning, attaching, replacing programs behind their links |
 //! | `names` | Service port identities as the tables spell them |
 //! | `namespaces` | finding the machine's network namespaces |
+//! | `netlink` | asking the kernel about devices, routes, sockets and filters |
 //! | `host` | the node's own cgroup2 and bpffs, told from a container's |
 //! | `system` | namespace cookies, helpers |
 //! | `bypass` | marking the agent's own sockets, which the hooks leave alone |
@@ -29,10 +31,12 @@ mod grace;
 mod host;
 mod ids;
 mod install;
+mod interfaces;
 mod load;
 mod mapped;
 mod names;
 mod namespaces;
+mod netlink;
 #[cfg(test)]
 mod properties;
 mod publish;
@@ -48,13 +52,14 @@ pub use bpf::attached_programs;
 pub use bypass::Bypass;
 pub use host::{bpffs_mounted, check_bpffs, ensure_bpffs, mount_missing, node_cgroup, sees_namespaces};
 pub use install::{Dataplane, Installed};
+pub use interfaces::{Changes as NetworkChanges, Device, Interfaces, Wanted, Way, Why, has_tcx};
 pub use load::{
     Capacity, HOOKS, Hook, Options, attach, cleanup, is_attached, is_pinned, load, lock,
     verified_instructions,
 };
 pub use mapped::Mapped;
 pub use names::from_table as identity;
-pub use system::{cannot_restrict, has_set_retval, netns_cookie, netns_cookie_of};
+pub use system::{cannot_restrict, has_fib_source, has_set_retval, netns_cookie, netns_cookie_of};
 pub use tables::{MAPS, MapSpec, Tables, abi_dir};
 
 /// What can go wrong between the agent and the kernel. Each names the call or the path.

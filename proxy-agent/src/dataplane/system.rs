@@ -5,6 +5,7 @@ use std::{io, os::fd::AsRawFd, path::Path};
 use aya::{
     programs::ProgramType,
     sys::{BpfHelper, is_helper_supported},
+    util::KernelVersion,
 };
 
 use super::Error;
@@ -57,6 +58,12 @@ pub fn cannot_restrict() -> Result<Option<&'static str>, Error> {
 /// Whether the kernel lets a connect hook name the error that the caller gets (5.18).
 pub fn has_set_retval() -> bool {
     is_helper_supported(ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval).unwrap_or(false)
+}
+
+/// Whether a program can ask the routes for a source address: `BPF_FIB_LOOKUP_SRC` (6.7, dab4e1f06cab). Only a program
+/// with a packet could try it out.
+pub fn has_fib_source() -> bool {
+    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 7, 0))
 }
 
 /// The cookie of the network namespace at `path`, such as `/proc/1/ns/net`.

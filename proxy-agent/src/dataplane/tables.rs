@@ -143,6 +143,11 @@ impl Tables {
         })
     }
 
+    /// Opens INTERFACES, which only the writer needs.
+    pub(super) fn interfaces(pin_dir: &Path) -> Result<HashMap<MapData, u32, InterfaceAddresses>, Error> {
+        hash(&abi_dir(pin_dir), "INTERFACES")
+    }
+
     /// Opens GRACE, which only the writer needs.
     pub(super) fn grace(pin_dir: &Path) -> Result<ArrayOfMaps<MapData, Array<MapData, u32>>, Error> {
         pinned(&abi_dir(pin_dir), "GRACE")?.try_into().map_err(Error::map("GRACE"))

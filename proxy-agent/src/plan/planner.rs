@@ -124,6 +124,11 @@ impl Planner {
         self.store.node().is_some()
     }
 
+    /// The addresses of the Node object, `InternalIP` and `ExternalIP`.
+    pub fn node_addresses(&self) -> &[Address] {
+        self.store.node().map(|node| &*node.addresses).unwrap_or_default()
+    }
+
     /// Whether load balancers may send new connections to the node (HE-1).
     pub fn is_node_eligible(&self) -> bool {
         self.node_eligible

@@ -51,7 +51,9 @@ fn connect(ctx: &SockAddrContext, hook: Hook) -> i32 {
     let decision = match resolution {
         Resolution::NotService => return ALLOW,
         Resolution::UnknownPort => Decision::Refuse { service: None, reason: Reason::UnknownPort },
-        Resolution::Service(frontend) => choose(&Maps, &destination, frontend, &client, clock, random),
+        Resolution::Service(frontend) => {
+            choose(&Maps, &destination.address, frontend, &client, clock, random)
+        }
     };
     match decision {
         Decision::NotService => ALLOW,

@@ -65,7 +65,7 @@ fn sendmsg(ctx: &SockAddrContext, hook: Hook) -> i32 {
     }
     // SAFETY: helpers without pointers.
     let (clock, random) = (|| unsafe { bpf_ktime_get_ns() }, || unsafe { bpf_get_prandom_u32() });
-    match choose(&Maps, &destination, frontend, &SocketClient(ctx), clock, random) {
+    match choose(&Maps, &destination.address, frontend, &SocketClient(ctx), clock, random) {
         Decision::NotService => ALLOW,
         Decision::Refuse { service, reason } => {
             count::refusal(service, reason);

@@ -28,6 +28,7 @@ pub(crate) const NETWORK: &[Package] = &[
     },
     Package { name: "conntrack", brings: "conntrack", why: "shows that no connection is tracked" },
     Package { name: "bpftool", brings: "bpftool", why: "prints the maps with their field names" },
+    Package { name: "ethtool", brings: "ethtool", why: "switches what virtual network devices offload" },
     Package { name: "procps", brings: "sysctl", why: "switches the kernel's own BPF statistics on" },
 ];
 

@@ -10,16 +10,15 @@ use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags};
 use proxy_common::{Address, ClientAddresses};
 
 use super::{
-    super::{Error, system::netns_cookie_of_socket},
+    super::{Error, netlink::Routes, system::netns_cookie_of_socket},
     Sought,
-    route::Routes,
 };
 
 /// The cookie of the calling thread's network namespace, and the addresses of those in it.
 pub(super) fn here(sought: &Sought) -> Result<(u64, ClientAddresses), Error> {
     let routes = Routes::new()?;
     let cookie = netns_cookie_of_socket(&routes)?;
-    let preferred = |vip: Option<Address>| vip.and_then(|vip| routes.source_towards(vip));
+    let preferred = |vip: Option<Address>| vip.and_then(|vip| routes.source_towards(vip, None));
     let [v4, v6] = sought.vips.map(preferred);
     let interfaces = if v4.is_none() || v6.is_none() { interface_addresses() } else { Vec::new() };
     let v4 = v4.or_else(|| first(&interfaces, true, &sought.nodes));

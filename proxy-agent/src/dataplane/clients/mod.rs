@@ -15,11 +15,9 @@
 //! | `schedule` | when to look |
 //! | `mounts` | whether anything was mounted |
 //! | `addresses` | which addresses a namespace's packets have |
-//! | `route` | asking the kernel for the source address of a route |
 
 mod addresses;
 mod mounts;
-mod route;
 mod schedule;
 mod watch;
 

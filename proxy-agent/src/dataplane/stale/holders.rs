@@ -14,10 +14,7 @@ use std::{
 use aya::maps::MapData;
 use proxy_common::Translation;
 
-use super::{
-    super::{bpf, namespaces::numbered},
-    message::Found,
-};
+use super::super::{bpf, namespaces::numbered, netlink::Found};
 
 /// The records of those sockets among `wanted` that have one, by the socket's cookie.
 pub(super) fn records(sockets: &MapData, wanted: Vec<Found>) -> HashMap<u64, Translation> {
@@ -30,7 +27,7 @@ pub(super) fn records(sockets: &MapData, wanted: Vec<Found>) -> HashMap<u64, Tra
         for descriptor in numbered(&process.join("fd")) {
             let Some(found) = fs::read_link(&descriptor)
                 .ok()
-                .and_then(|target| missing.get(&inode(target.to_str()?)?).copied())
+                .and_then(|target| missing.get(&inode(target.to_str()?)?).cloned())
             else {
                 continue;
             };

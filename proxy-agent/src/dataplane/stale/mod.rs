@@ -20,12 +20,8 @@
 //! | `holders` | the records of sockets, through the processes that hold them |
 //! | `verdict` | whether a record's endpoint is gone |
 //! | `tracked` | NAMESPACES: where such sockets can be |
-//! | `netlink` | asking the kernel for sockets, and to destroy them |
-//! | `message` | the bytes of these questions and answers |
 
 mod holders;
-mod message;
-mod netlink;
 mod search;
 mod tracked;
 mod verdict;

@@ -18,10 +18,14 @@ use nix::sched::{CloneFlags, setns};
 use proxy_common::{Address, Port, Total, Translation};
 
 use super::{
-    super::{Error, Tables, grace::Readers, namespaces::Walk, system::netns_cookie_of_socket},
+    super::{
+        Error, Tables,
+        grace::Readers,
+        namespaces::Walk,
+        netlink::{Diag, Found},
+        system::netns_cookie_of_socket,
+    },
     Suspects, holders,
-    message::Found,
-    netlink::Diag,
     tracked::{Tracked, Wanted},
     verdict,
 };
@@ -127,7 +131,7 @@ impl Search {
 
     /// Closes what is stale among the suspects of these namespaces.
     fn close(&mut self, places: &mut [Place], wanted: &mut Wanted) -> Result<(), Error> {
-        let all = places.iter().flat_map(|place| place.suspects.iter().copied()).collect();
+        let all = places.iter().flat_map(|place| place.suspects.iter().cloned()).collect();
         let records = holders::records(&self.sockets, all);
         let living = Living::new();
         let mut closed = BTreeMap::<String, u32>::new();
@@ -198,8 +202,7 @@ fn look_into(
     if !wanted.meet(cookie) {
         return Ok(None);
     }
-    let mut found = diag.connected(libc::AF_INET)?;
-    found.extend(diag.connected(libc::AF_INET6)?);
+    let mut found = diag.connected()?;
     found.retain(|socket| suspects.include(&socket.peer()));
     Ok(Some(Place { cookie, diag, suspects: found }))
 }

@@ -1,0 +1,199 @@
+//! Everything that has to be there before something is measured: a site for each system, and its client.
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Context as _, Result, ensure};
+use sidestep_tests::{cgroup::Cgroup, identity::Identity};
+
+use super::{
+    receive,
+    services::{Endpoint, Services, Transport},
+    sidestep::Sidestep,
+    site::{NODE_INSIDE, NODE_POD, OUTSIDE, Site},
+};
+use crate::{
+    interrupt,
+    netfilter::Flavour,
+    place::Processors,
+    progress::Progress,
+    tracking,
+    worker::{Target, Task, Worker, Workload},
+};
+
+/// What the row called "direct" is; every ratio's denominator.
+pub(super) const DIRECT: &str = "direct";
+/// The same again, by another process.
+pub(super) const CONTROL: &str = "direct, second process";
+
+/// What is installed on a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum System {
+    /// Nothing.
+    Nothing,
+    /// Sidestep.
+    Sidestep,
+    /// Rules.
+    Rules(Flavour),
+}
+
+impl System {
+    /// For people.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => DIRECT,
+            Self::Sidestep => "Sidestep",
+            Self::Rules(flavour) => flavour.name(),
+        }
+    }
+
+    /// Whom the pod sees.
+    const fn source(self, endpoint: Endpoint) -> Ipv4Addr {
+        match (self, endpoint) {
+            (Self::Nothing, _) | (Self::Sidestep, Endpoint::Local) => OUTSIDE,
+            (_, Endpoint::Remote) => NODE_INSIDE,
+            // kube-proxy masquerades whatever comes from outside, wherever the endpoint is.
+            (Self::Rules(_), Endpoint::Local) => NODE_POD,
+        }
+    }
+}
+
+/// A site with what is installed there. Dropped in the order of the fields.
+pub(super) struct Installation {
+    /// What.
+    pub(super) system: System,
+    /// With how many Services.
+    pub(super) services: Services,
+    /// Index of its client.
+    pub(super) worker: usize,
+    /// The agent, where it is Sidestep.
+    pub(super) sidestep: Option<Sidestep>,
+    site: Site,
+}
+
+impl Installation {
+    /// For people.
+    pub(super) fn name(&self) -> String {
+        format!("{}, {}", self.system.name(), self.services.name())
+    }
+}
+
+/// The lab. Clients go first.
+pub(super) struct Lab {
+    /// All clients; what follows refers to them by index.
+    pub(super) workers: Vec<Worker>,
+    /// What is compared.
+    pub(super) installations: Vec<Installation>,
+    /// Programs that have read rules.
+    pub(super) readers: Vec<&'static str>,
+    /// Clients of the site with nothing: two, so that they can be compared with each other.
+    pub(super) direct: [usize; 2],
+    /// Where clients and servers run.
+    pub(super) processors: Processors,
+    bare: Site,
+    outside: Cgroup,
+    root: Cgroup,
+}
+
+impl Lab {
+    /// Makes everything, each system with each number of Services.
+    pub(super) fn new(sizes: &[Services], progress: &mut Progress) -> Result<Self> {
+        progress.stage("making the host outside, the nodes and the pods");
+        let processors = Processors::find()?;
+        let root = Cgroup::new(&Identity::new().to_string())?;
+        let outside = root.child("outside")?;
+        let bare = Site::new(0, &outside, processors)?;
+        let workers = vec![bare.worker(&outside, processors)?, bare.worker(&outside, processors)?];
+        let mut lab = Self {
+            workers,
+            installations: Vec::new(),
+            readers: Vec::new(),
+            direct: [0, 1],
+            processors,
+            bare,
+            outside,
+            root,
+        };
+        let rules = [Flavour::Nftables, Flavour::Iptables].map(System::Rules);
+        for system in std::iter::once(System::Sidestep).chain(rules) {
+            for &services in sizes {
+                interrupt::check()?;
+                progress.stage(format!("installing {}, {}", system.name(), services.name()));
+                lab.install(system, services)?;
+            }
+        }
+        Ok(lab)
+    }
+
+    fn install(&mut self, system: System, services: Services) -> Result<()> {
+        let site = Site::new(self.installations.len() + 1, &self.outside, self.processors)?;
+        let mut sidestep = None;
+        match system {
+            System::Nothing => {}
+            System::Sidestep => sidestep = Some(Sidestep::new(&self.root, &site.node, services)?),
+            System::Rules(flavour) => self.readers.push(flavour.install(&services.ruled(), &site.node)?),
+        }
+        self.workers.push(site.worker(&self.outside, self.processors)?);
+        let worker = self.workers.len() - 1;
+        self.installations.push(Installation { system, services, worker, sidestep, site });
+        Ok(())
+    }
+
+    /// An error unless every pod sees whom it should, in both protocols, from each installation.
+    pub(super) fn ensure_translated(&mut self) -> Result<()> {
+        for endpoint in Endpoint::ALL {
+            for worker in self.direct {
+                let expected = System::Nothing.source(endpoint);
+                for workload in [Workload::Who, Workload::DatagramWho] {
+                    ensure_seen(&mut self.workers[worker], workload, endpoint.direct(), expected)
+                        .with_context(|| format!("{DIRECT}, {}", endpoint.name()))?;
+                }
+            }
+            for installation in &self.installations {
+                let worker = &mut self.workers[installation.worker];
+                let expected = installation.system.source(endpoint);
+                for (workload, transport) in
+                    [(Workload::Who, Transport::Tcp), (Workload::DatagramWho, Transport::Udp)]
+                {
+                    let target = installation.services.hot(transport, endpoint);
+                    ensure_seen(worker, workload, target, expected).with_context(|| {
+                        format!("{}, {}, {transport:?}", installation.name(), endpoint.name())
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An error if a node tracks connections that should not, or does not that should.
+    pub(super) fn ensure_tracking(&self) -> Result<()> {
+        self.bare.ensure_untracked().context(DIRECT)?;
+        for installation in &self.installations {
+            let Installation { system, site, .. } = installation;
+            match system {
+                System::Rules(_) => {
+                    let tracked = tracking::tracked(&site.node)?;
+                    ensure!(tracked > 0, "{} tracks no connection", installation.name());
+                }
+                System::Nothing | System::Sidestep => {
+                    site.ensure_untracked().with_context(|| installation.name())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// From now on every node receives what comes from outside on a thread of its own.
+    pub(super) fn receive_on_threads(&self) -> Result<()> {
+        let sites = self.installations.iter().map(|installation| &installation.site);
+        for site in std::iter::once(&self.bare).chain(sites) {
+            receive::on_a_thread(site, self.processors.server)?;
+        }
+        Ok(())
+    }
+}
+
+fn ensure_seen(worker: &mut Worker, workload: Workload, target: Target, expected: Ipv4Addr) -> Result<()> {
+    let seen = worker.run(&Task { workload, target, operations: 1 })?.seen.context("no address")?;
+    ensure!(seen == expected, "the pod sees {seen} instead of {expected}");
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! A host outside, two nodes that route, a pod on each: five network namespaces and four wires.
+//!
+//! ```text
+//!                                        pod 10.244.1.10           pod 10.244.2.10
+//!                                             │                         │
+//!   outside 192.0.2.10 ── 192.0.2.1 node A 192.168.1.1 ── 192.168.1.2 node B
+//! ```
+//! Every system that is compared has a site of its own with the same addresses, so that what it brings touches no other;
+//! it is installed on node A, which everything passes through in both directions.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use anyhow::Result;
+use sidestep_tests::{cgroup::Cgroup, identity::Identity, namespace::Namespace};
+
+use crate::{
+    place::{Processors, Urgency},
+    server::Server,
+    sink::Sink,
+    switch,
+    topology::SERVER_PORT,
+    tracking,
+    wire::{self, End},
+    worker::Worker,
+};
+
+/// The host outside.
+pub(super) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+/// Node A, as it is known in the cluster: where its NodePorts are.
+pub(super) const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// Node A on the way to node B.
+pub(super) const NODE_INSIDE: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 1);
+/// Node A on the way to its pod.
+pub(super) const NODE_POD: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 1);
+/// The pods on A and B.
+pub(super) const POD: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 244, 1, 10), Ipv4Addr::new(10, 244, 2, 10)];
+/// What the nodes are called.
+pub(super) const SITE_NODES: [&str; 2] = ["node-a", "node-b"];
+/// Node B.
+const OTHER_NODE: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 2);
+/// Node B on the way to its pod.
+const OTHER_NODE_POD: Ipv4Addr = Ipv4Addr::new(10, 244, 2, 1);
+
+/// A site, with servers that listen in its pods.
+#[derive(Debug)]
+pub(super) struct Site {
+    _servers: Vec<Server>,
+    /// The sockets at which datagrams arrive, as in [`POD`].
+    sinks: Vec<Sink>,
+    /// The host outside.
+    pub(super) outside: Namespace,
+    /// The node that is asked.
+    pub(super) node: Namespace,
+    /// Its device on the way outside.
+    pub(super) uplink: String,
+    _others: [Namespace; 3],
+}
+
+impl Site {
+    /// Makes the namespaces and starts the servers, in a cgroup that no program is attached to. `number` tells sites
+    /// apart where namespaces do not: in the names of the kernel's threads.
+    pub(super) fn new(number: usize, cgroup: &Cgroup, processors: Processors) -> Result<Self> {
+        let name = Identity::new();
+        let make = |part: &str| Namespace::new(format!("{name}-{part}"));
+        let (outside, node, other) = (make("outside")?, make("node")?, make("other")?);
+        let (pod, other_pod) = (make("pod")?, make("other-pod")?);
+        let uplink = format!("up{}-{number}", std::process::id() % 10_000);
+        let wires = [
+            (&outside, "eth0", OUTSIDE, &node, uplink.as_str(), NODE),
+            (&node, "inside", NODE_INSIDE, &other, "inside", OTHER_NODE),
+            (&node, "pod", NODE_POD, &pod, "eth0", POD[0]),
+            (&other, "pod", OTHER_NODE_POD, &other_pod, "eth0", POD[1]),
+        ];
+        for (number, (near, near_device, near_address, far, far_device, far_address)) in (1..).zip(wires) {
+            wire::join(
+                number,
+                End { namespace: near, device: near_device, addresses: &[near_address] },
+                End { namespace: far, device: far_device, addresses: &[far_address] },
+            )?;
+        }
+        for (from, through) in [
+            (&outside, NODE),
+            (&node, OUTSIDE),
+            (&other, NODE_INSIDE),
+            (&pod, NODE_POD),
+            (&other_pod, OTHER_NODE_POD),
+        ] {
+            from.ip_batch(&format!("route add default via {through}\n"))?;
+        }
+        node.ip_batch(&format!("route add 10.244.2.0/24 via {OTHER_NODE}\n"))?;
+        for router in [&node, &other] {
+            switch::set(router, "net/ipv4/ip_forward", "1")?;
+        }
+        switch::set(&outside, "net/ipv4/ip_local_port_range", "1024 65535")?;
+        let (mut servers, mut sinks) = (Vec::new(), Vec::new());
+        for (pod, address) in [&pod, &other_pod].into_iter().zip(POD) {
+            switch::set(pod, "net/core/somaxconn", "16384")?;
+            switch::set(pod, "net/ipv4/tcp_max_syn_backlog", "16384")?;
+            let sink = Sink::open(pod, SocketAddrV4::new(address, SERVER_PORT))?;
+            sink.count_floods()?;
+            sinks.push(sink);
+            let own = std::slice::from_ref(&sinks[sinks.len() - 1]);
+            servers.push(Server::start(pod, cgroup, processors.server, own, Urgency::RealTime)?);
+        }
+        Ok(Self { _servers: servers, sinks, outside, node, uplink, _others: [other, pod, other_pod] })
+    }
+
+    /// Starts a client on the host outside.
+    pub(super) fn worker(&self, cgroup: &Cgroup, processors: Processors) -> Result<Worker> {
+        Worker::start(&self.outside, cgroup, processors.client, &self.sinks, Urgency::RealTime)
+    }
+
+    /// An error if the node tracks connections.
+    pub(super) fn ensure_untracked(&self) -> Result<()> {
+        tracking::ensure_none(&self.node)
+    }
+}

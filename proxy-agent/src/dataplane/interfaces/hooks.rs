@@ -1,0 +1,240 @@
+//! Attaching our programs to a device, finding them again, and taking them away.
+//!
+//! With TCX (6.6) a program is a link, pinned as `links/tc/<device's number>-ingress` or `-egress`. A link forgets its
+//! device when that goes, so a number that is used again is noticed. Without TCX it is a filter in a `clsact` qdisc
+//! (`netlink/filters.rs`); that we put filters at a device is remembered by a directory `links/tc/<number>-clsact`, and
+//! that we made its qdisc by `<number>-qdisc`. So everything of ours is found below the pin directory, and only what is
+//! ours is ever taken away: a `clsact` qdisc goes if we made it and nobody's filter is in it.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Ebpf,
+    programs::{
+        LinkOrder, Program, ProgramError, SchedClassifier, TcAttachType, links::FdLink, tc::TcAttachOptions,
+    },
+};
+
+use super::{
+    super::{
+        Error, abi_dir, bpf,
+        netlink::{Direction, Filters},
+    },
+    Way,
+    choice::{Chosen, Header},
+};
+
+/// In this order what undoes a translation is there before what makes one.
+pub(super) const DIRECTIONS: [Direction; 2] = [Direction::Egress, Direction::Ingress];
+
+/// The programs for both kinds of devices.
+pub(in super::super) const PROGRAMS: [&str; 4] = ["egress", "egress_l3", "ingress", "ingress_l3"];
+
+/// The hooks of one pin directory.
+#[derive(Debug)]
+pub(super) struct Hooks {
+    directory: PathBuf,
+    filters: Filters,
+}
+
+impl Hooks {
+    pub(super) fn new(pin_dir: &Path) -> Result<Self, Error> {
+        let directory = directory(pin_dir);
+        fs::create_dir_all(&directory).map_err(Error::system("mkdir", &directory))?;
+        Ok(Self { directory, filters: Filters::new()? })
+    }
+
+    /// Puts the program of one direction at the device: behind what is there of ours, or new. What is there of ours in
+    /// the other way goes afterwards: a packet may see both for a moment, and the second changes nothing.
+    pub(super) fn attach(
+        &self,
+        ebpf: &mut Ebpf,
+        device: &Chosen,
+        direction: Direction,
+        way: Way,
+    ) -> Result<(), Error> {
+        let name = match (direction, device.header) {
+            (Direction::Egress, Header::Ethernet) => "egress",
+            (Direction::Egress, Header::None) => "egress_l3",
+            (Direction::Ingress, Header::Ethernet) => "ingress",
+            (Direction::Ingress, Header::None) => "ingress_l3",
+            (_, Header::Unknown(layer)) => {
+                return Err(Error::Missing(format!(
+                    "its link layer {layer:?} is not known to the packet path"
+                )));
+            }
+        };
+        let program = ebpf
+            .program_mut(name)
+            .ok_or_else(|| Error::Missing(format!("the object holds no program {name}")))?;
+        match way {
+            Way::Tcx => {
+                self.link(program, name, device, direction)?;
+                self.remove_filter(device.index, direction)
+            }
+            Way::Clsact => {
+                self.put_filter(program, name, device.index, direction)?;
+                unlink(&self.pin(device.index, direction)).map(drop)
+            }
+        }
+    }
+
+    /// Whether ours is at the device.
+    pub(super) fn is_attached(&self, device: u32, direction: Direction, way: Way) -> bool {
+        match way {
+            Way::Tcx => bpf::device_of(&self.pin(device, direction)).is_ok_and(|found| found == device),
+            Way::Clsact => self.filters.has(device, direction).unwrap_or(false),
+        }
+    }
+
+    /// Takes away what is ours at a device, which may be gone.
+    pub(super) fn detach(&self, device: u32) -> Result<Vec<PathBuf>, Error> {
+        let mut removed = Vec::new();
+        for direction in DIRECTIONS.into_iter().rev() {
+            removed.extend(unlink(&self.pin(device, direction))?);
+            self.remove_filter(device, direction)?;
+        }
+        for (marker, last) in [(self.qdisc_marker(device), false), (self.filter_marker(device), true)] {
+            if marker.is_dir() {
+                if !last {
+                    self.filters.remove_qdisc(device)?;
+                }
+                fs::remove_dir(&marker).map_err(Error::system("rmdir", &marker))?;
+                removed.push(marker);
+            }
+        }
+        Ok(removed)
+    }
+
+    /// The devices at which something of ours is, or was when they were there, and how.
+    pub(super) fn devices(&self) -> Result<BTreeSet<u32>, Error> {
+        devices(&self.directory)
+    }
+
+    fn link(
+        &self,
+        program: &mut Program,
+        name: &'static str,
+        device: &Chosen,
+        direction: Direction,
+    ) -> Result<(), Error> {
+        let pin = self.pin(device.index, direction);
+        if pin.exists() {
+            if bpf::device_of(&pin)? == device.index {
+                return bpf::replace_program(&pin, program);
+            }
+            // Its device is gone; this one has its number.
+            unlink(&pin)?;
+        }
+        let classifier: &mut SchedClassifier = program.try_into().map_err(attaching(name))?;
+        let (attach_type, order) = match direction {
+            Direction::Ingress => (TcAttachType::Ingress, LinkOrder::first()),
+            Direction::Egress => (TcAttachType::Egress, LinkOrder::last()),
+        };
+        let id = classifier
+            .attach_with_options(&device.name, attach_type, TcAttachOptions::TcxOrder(order))
+            .map_err(attaching(name))?;
+        let link: FdLink = classifier
+            .take_link(id)
+            .and_then(|link| link.try_into().map_err(|_| ProgramError::UnexpectedProgramType))
+            .map_err(attaching(name))?;
+        link.pin(&pin).map_err(|error| Error::System {
+            call: "BPF_OBJ_PIN",
+            path: pin.display().to_string(),
+            error: io::Error::other(error),
+        })?;
+        // It was attached by name, which may have become another device's meanwhile.
+        if bpf::device_of(&pin)? != device.index {
+            unlink(&pin)?;
+            return Err(Error::Missing("it was renamed meanwhile".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn put_filter(
+        &self,
+        program: &Program,
+        name: &'static str,
+        device: u32,
+        direction: Direction,
+    ) -> Result<(), Error> {
+        let descriptor = program.fd().map_err(attaching(name))?;
+        mark(&self.filter_marker(device))?;
+        if self.filters.make_qdisc(device)? {
+            mark(&self.qdisc_marker(device))?;
+        }
+        self.filters.put(device, direction, descriptor)
+    }
+
+    /// Removes our filter, if we ever made one.
+    fn remove_filter(&self, device: u32, direction: Direction) -> Result<(), Error> {
+        if self.filter_marker(device).is_dir() {
+            self.filters.remove(device, direction)?;
+        }
+        Ok(())
+    }
+
+    fn pin(&self, device: u32, direction: Direction) -> PathBuf {
+        self.directory.join(format!("{device}-{}", direction.name()))
+    }
+
+    fn filter_marker(&self, device: u32) -> PathBuf {
+        self.directory.join(format!("{device}-clsact"))
+    }
+
+    fn qdisc_marker(&self, device: u32) -> PathBuf {
+        self.directory.join(format!("{device}-qdisc"))
+    }
+}
+
+/// Whether the kernel has taken the programs.
+pub(super) fn are_loaded(ebpf: &Ebpf) -> bool {
+    PROGRAMS.into_iter().all(|name| ebpf.program(name).is_some_and(|program| program.fd().is_ok()))
+}
+
+/// Where the links are.
+pub(super) fn directory(pin_dir: &Path) -> PathBuf {
+    abi_dir(pin_dir).join("links").join("tc")
+}
+
+/// The devices of which there is something below `directory`.
+fn devices(directory: &Path) -> Result<BTreeSet<u32>, Error> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        entries => entries.map_err(Error::system("readdir", directory))?,
+    };
+    let number = |name: &str| {
+        let (number, kind) = name.split_once('-')?;
+        ["ingress", "egress", "clsact", "qdisc"].contains(&kind).then(|| number.parse().ok())?
+    };
+    Ok(entries.filter_map(|entry| number(entry.ok()?.file_name().to_str()?)).collect())
+}
+
+/// Whether the kernel has TCX (6.6).
+pub fn has_tcx() -> bool {
+    SchedClassifier::query_tcx("lo", TcAttachType::Ingress).is_ok()
+}
+
+fn attaching(program: &'static str) -> impl Fn(ProgramError) -> Error {
+    move |source| Error::Program { action: "attach", program, source }
+}
+
+fn mark(marker: &Path) -> Result<(), Error> {
+    match fs::create_dir(marker) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        result => result.map_err(Error::system("mkdir", marker)),
+    }
+}
+
+/// Removes a pin, if it is there, and says so.
+fn unlink(pin: &Path) -> Result<Option<PathBuf>, Error> {
+    match fs::remove_file(pin) {
+        Ok(()) => Ok(Some(pin.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::system("unlink", pin)(error)),
+    }
+}

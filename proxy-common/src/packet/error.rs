@@ -1,0 +1,141 @@
+//! ICMP (RFC 792) and ICMPv6 (RFC 4443) errors. They quote the beginning of the packet that they are about, which is
+//! rewritten as the packet itself was, so that whoever sent it knows it again.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::{
+    Change, Edit, Network, Read, Side, Transport, checksum,
+    network::{self, Fragment},
+    rewrite::store_address,
+    transport,
+};
+use crate::{
+    address::{Address, Port, Protocol},
+    flow::{FlowKey, PacketHook},
+};
+
+/// IANA protocol number of ICMP.
+pub const ICMP: u8 = 1;
+/// IANA protocol number of ICMPv6.
+pub const ICMPV6: u8 = 58;
+
+/// Bytes before the quoted packet.
+const HEADER: u32 = 8;
+/// Where the header has its checksum.
+const CHECKSUM: u32 = 2;
+
+/// The quoted packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Quoted {
+    /// Its network header.
+    pub network: Network,
+    /// Its ports.
+    pub transport: Transport,
+    /// The error tells its receiver to send elsewhere (ICMP redirect), not that something failed.
+    pub redirect: bool,
+}
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Header {
+    kind: u8,
+    code: u8,
+    checksum: u16,
+}
+
+/// Reads the packet that an error quotes. Nothing if `outer` is no error, or quotes no packet that could be ours.
+#[inline(always)]
+pub fn parse(packet: &impl Read, outer: &Network) -> Option<Quoted> {
+    if outer.protocol != (if outer.v6 { ICMPV6 } else { ICMP }) || !matches!(outer.fragment, Fragment::Whole)
+    {
+        return None;
+    }
+    let header: Header = packet.load(outer.transport)?;
+    let is_error =
+        if outer.v6 { matches!(header.kind, 1..=4) } else { matches!(header.kind, 3 | 4 | 5 | 11 | 12) };
+    if !is_error {
+        return None;
+    }
+    let network = network::parse(packet, outer.transport + HEADER, outer.v6)?;
+    if matches!(network.fragment, Fragment::Later) {
+        return None;
+    }
+    let transport = transport::parse_quoted(packet, network.transport, network.protocol)?;
+    Some(Quoted { network, transport, redirect: !outer.v6 && header.kind == 5 })
+}
+
+impl Quoted {
+    /// The key of the flow that the error belongs to: that of the quoted packet, turned round.
+    #[inline(always)]
+    pub const fn key(&self, hook: PacketHook) -> FlowKey {
+        let Self { network, transport, redirect: _ } = self;
+        let (source, destination) =
+            ((network.source, transport.source), (network.destination, transport.destination));
+        FlowKey::new(hook, network.protocol, destination, source)
+    }
+}
+
+/// Rewrites an error. `side` is what the hook replaces in ordinary packets; in the quoted packet, which went the other
+/// way, it is the other address, with its port. `None`: the packet must be dropped.
+#[inline(always)]
+pub fn rewrite<P: Read + Edit>(
+    packet: &mut P,
+    outer: &Network,
+    quoted: &Quoted,
+    side: Side,
+    new: (Address, Port),
+) -> Option<()> {
+    let Quoted { network: inner, transport, redirect: _ } = quoted;
+    let (outer_old, outer_offset, inner_old, inner_offset, port_offset) = match side {
+        Side::Destination => (
+            outer.destination,
+            outer.destination_offset(),
+            (inner.source, transport.source),
+            inner.source_offset(),
+            inner.transport,
+        ),
+        Side::Source => (
+            outer.source,
+            outer.source_offset(),
+            (inner.destination, transport.destination),
+            inner.destination_offset(),
+            inner.transport + 2,
+        ),
+    };
+    // All that the error's own checksum has to make up for.
+    let address = checksum::of_address(&inner_old.0, &new.0);
+    let port = checksum::of_port(inner_old.1, new.1);
+    let mut difference = checksum::add(address, port);
+
+    store_address(packet, inner, inner_offset, &new.0)?;
+    packet.store(port_offset, &new.1.to_network())?;
+    if !inner.v6 {
+        let old: u16 = packet.load(inner.checksum_offset())?;
+        let adjusted = checksum::adjust(old, address);
+        packet.store(inner.checksum_offset(), &adjusted)?;
+        difference = checksum::add(difference, checksum::difference(old, adjusted));
+    }
+    if let Some(offset) = transport::checksum_offset(inner.protocol)
+        // Errors need not quote so much of a TCP header.
+        && let Some(old) = packet.load::<u16>(inner.transport + offset)
+        && (old != 0 || inner.protocol != Protocol::Udp as u8)
+    {
+        let adjusted = match checksum::adjust(old, checksum::add(address, port)) {
+            0 if inner.protocol == Protocol::Udp as u8 => u16::MAX,
+            adjusted => adjusted,
+        };
+        packet.store(inner.transport + offset, &adjusted)?;
+        difference = checksum::add(difference, checksum::difference(old, adjusted));
+    }
+
+    let checksum_offset = outer.transport + CHECKSUM;
+    let change = Change { pseudo_header: false, v6: outer.v6, optional: false };
+    packet.transport_checksum(checksum_offset, difference, change)?;
+    let address = checksum::of_address(&outer_old, &new.0);
+    if outer.v6 {
+        packet.transport_checksum(checksum_offset, address, Change { pseudo_header: true, ..change })?;
+    } else {
+        packet.network_checksum(outer.checksum_offset(), address)?;
+    }
+    store_address(packet, outer, outer_offset, &new.0)
+}

@@ -1,0 +1,57 @@
+//! Packets as bytes: reading headers, rewriting one address, errors that quote a packet, and answers of our own.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `checksum` | the Internet checksum, and what a change of bytes changes in it |
+//! | `network` | IPv4 and IPv6 headers, options, extension headers, fragments |
+//! | `transport` | ports, and what a TCP segment says of its connection |
+//! | `rewrite` | one address and port for another, checksums included |
+//! | `error` | ICMP and ICMPv6 errors: the packet that they quote |
+//! | `answer` | TCP resets and "port unreachable" |
+//!
+//! Everything here is arithmetic on a [`Read`] and an [`Edit`]: the kernel programs implement them with the kernel's
+//! helpers, the host tests with a vector of bytes. Offsets are bytes from the packet's first byte, link header
+//! included. What is too short or of another kind is nothing, never a panic.
+
+pub mod answer;
+pub mod checksum;
+pub mod error;
+pub mod network;
+pub mod rewrite;
+pub mod transport;
+
+use bytemuck::Pod;
+
+pub use network::{Fragment, Network};
+pub use rewrite::{Side, rewrite};
+pub use transport::{Segment, Transport};
+
+/// A packet's bytes.
+pub trait Read {
+    /// A copy of the bytes from `offset` on; nothing if the packet ends before.
+    fn load<T: Pod>(&self, offset: u32) -> Option<T>;
+}
+
+/// Changes of a packet's bytes, with whatever the kernel must know of them. `None`: the packet cannot be changed, and
+/// must not go on half changed.
+pub trait Edit {
+    /// Applies a [`checksum::difference`] to the IPv4 header's checksum at `offset`.
+    fn network_checksum(&mut self, offset: u32, difference: u32) -> Option<()>;
+
+    /// Applies a difference to the transport checksum at `offset`.
+    fn transport_checksum(&mut self, offset: u32, difference: u32, change: Change) -> Option<()>;
+
+    /// Puts `value` at `offset`. Checksums that cover it have been seen to.
+    fn store<T: Pod>(&mut self, offset: u32, value: &T) -> Option<()>;
+}
+
+/// What a change of a transport checksum is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// The bytes that change are an address of the pseudo-header; else they are the transport's own.
+    pub pseudo_header: bool,
+    /// The packet is IPv6, whose header has no checksum that would balance the change of an address.
+    pub v6: bool,
+    /// A checksum of 0 means that there is none (UDP).
+    pub optional: bool,
+}

@@ -1,0 +1,191 @@
+//! IPv4 (RFC 791) and IPv6 (RFC 8200) headers, up to where the transport header begins.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::Read;
+use crate::address::Address;
+
+/// Which part of a datagram a packet is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Fragment {
+    /// All of it.
+    Whole = 0,
+    /// The first fragment, which has the transport header.
+    First = 1,
+    /// Another fragment.
+    Later = 2,
+}
+
+/// What a network header says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Network {
+    /// Where the packet comes from.
+    pub source: Address,
+    /// Where it goes.
+    pub destination: Address,
+    /// Where the header begins.
+    pub offset: u32,
+    /// Where the transport header begins.
+    pub transport: u32,
+    /// What the fragments of a datagram have in common; as in the packet.
+    pub identification: u32,
+    /// IANA protocol number of the transport.
+    pub protocol: u8,
+    /// Which part of a datagram this is.
+    pub fragment: Fragment,
+    /// IPv6.
+    pub v6: bool,
+}
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct V4 {
+    version_and_length: u8,
+    service: u8,
+    length: u16,
+    identification: u16,
+    fragment: u16,
+    time_to_live: u8,
+    protocol: u8,
+    checksum: u16,
+    source: [u8; 4],
+    destination: [u8; 4],
+}
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct V6 {
+    version_class_and_label: u32,
+    length: u16,
+    next: u8,
+    hop_limit: u8,
+    source: [u32; 4],
+    destination: [u32; 4],
+}
+
+/// The fragment header, and the beginning of every other extension header.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Extension {
+    next: u8,
+    length: u8,
+    fragment: u16,
+    identification: u32,
+}
+
+const MORE_FRAGMENTS: u16 = 0x2000;
+const FRAGMENT_OFFSET: u16 = 0x1fff;
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const DESTINATION_OPTIONS: u8 = 60;
+/// More of them than any sender has a reason for.
+const EXTENSIONS: u32 = 6;
+
+/// Reads the header at `offset`.
+#[inline(always)]
+pub fn parse(packet: &impl Read, offset: u32, v6: bool) -> Option<Network> {
+    if v6 { parse_v6(packet, offset) } else { parse_v4(packet, offset) }
+}
+
+/// Reads the IPv4 header at `offset`.
+#[inline(always)]
+pub fn parse_v4(packet: &impl Read, offset: u32) -> Option<Network> {
+    let header: V4 = packet.load(offset)?;
+    let length = u32::from(header.version_and_length & 0xf) * 4;
+    if header.version_and_length >> 4 != 4 || length < 20 {
+        return None;
+    }
+    let fragment = u16::from_be(header.fragment);
+    Some(Network {
+        source: Address::from_v4(header.source),
+        destination: Address::from_v4(header.destination),
+        offset,
+        transport: offset + length,
+        identification: header.identification as u32,
+        protocol: header.protocol,
+        fragment: part(fragment & FRAGMENT_OFFSET != 0, fragment & MORE_FRAGMENTS != 0),
+        v6: false,
+    })
+}
+
+/// Reads the IPv6 header at `offset`, and the extension headers after it.
+#[inline(always)]
+pub fn parse_v6(packet: &impl Read, offset: u32) -> Option<Network> {
+    let header: V6 = packet.load(offset)?;
+    let source = Address::from_words(header.source);
+    let destination = Address::from_words(header.destination);
+    // On the wire these addresses are nobody's; in the tables they would be those of IPv4.
+    if u32::from_be(header.version_class_and_label) >> 28 != 6 || source.is_v4() || destination.is_v4() {
+        return None;
+    }
+    let mut network = Network {
+        source,
+        destination,
+        offset,
+        transport: offset + size_of::<V6>() as u32,
+        identification: 0,
+        protocol: header.next,
+        fragment: Fragment::Whole,
+        v6: true,
+    };
+    let mut extensions = 0;
+    while extensions < EXTENSIONS {
+        let kind = network.protocol;
+        if !matches!(kind, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS) {
+            return Some(network);
+        }
+        let extension: Extension = packet.load(network.transport)?;
+        network.protocol = extension.next;
+        network.transport += match kind {
+            FRAGMENT => 8,
+            AUTHENTICATION => (extension.length as u32 + 2) * 4,
+            _ => (extension.length as u32 + 1) * 8,
+        };
+        if kind == FRAGMENT {
+            let fragment = u16::from_be(extension.fragment);
+            network.fragment = part(fragment & 0xfff8 != 0, fragment & 1 != 0);
+            network.identification = extension.identification;
+            if matches!(network.fragment, Fragment::Later) {
+                return Some(network);
+            }
+        }
+        extensions += 1;
+    }
+    None
+}
+
+#[inline(always)]
+const fn part(later: bool, more: bool) -> Fragment {
+    if later {
+        Fragment::Later
+    } else if more {
+        Fragment::First
+    } else {
+        Fragment::Whole
+    }
+}
+
+impl Network {
+    /// Where the header has its source address.
+    #[inline(always)]
+    pub const fn source_offset(&self) -> u32 {
+        self.offset + if self.v6 { 8 } else { 12 }
+    }
+
+    /// Where the header has its destination address.
+    #[inline(always)]
+    pub const fn destination_offset(&self) -> u32 {
+        self.offset + if self.v6 { 24 } else { 16 }
+    }
+
+    /// Where an IPv4 header has its checksum.
+    #[inline(always)]
+    pub const fn checksum_offset(&self) -> u32 {
+        self.offset + 10
+    }
+}
+
+const _: () = assert!(size_of::<V4>() == 20 && size_of::<V6>() == 40 && size_of::<Extension>() == 8);

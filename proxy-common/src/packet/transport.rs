@@ -1,0 +1,132 @@
+//! The beginning of a transport header: ports, and what a TCP segment says of its connection (RFC 9293).
+
+use bytemuck::{Pod, Zeroable};
+
+use super::Read;
+use crate::address::{Port, Protocol};
+
+/// What a transport header says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Transport {
+    /// Where the packet comes from.
+    pub source: Port,
+    /// Where it goes.
+    pub destination: Port,
+    /// What it is to its flow.
+    pub segment: Segment,
+}
+
+/// What a packet is to its flow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
+pub struct Segment {
+    /// TCP's control bits; of other protocols [`Segment::DATAGRAM`].
+    pub bits: u8,
+}
+
+impl Segment {
+    const FIN: u8 = 1;
+    const SYN: u8 = 2;
+    const RST: u8 = 4;
+    const ACK: u8 = 16;
+    const CONTROL: u8 = Self::FIN | Self::SYN | Self::RST | Self::ACK;
+    /// A packet of a protocol without connections (or one whose connections are not looked at). The bit is one that
+    /// TCP has and nobody asks for here (URG).
+    pub const DATAGRAM: Self = Self { bits: 32 };
+
+    /// A later fragment of a datagram: says nothing, and begins nothing.
+    pub const LATER: Self = Self { bits: 0 };
+
+    /// Of a TCP segment with these control bits.
+    #[inline(always)]
+    pub const fn tcp(bits: u8) -> Self {
+        Self { bits: bits & Self::CONTROL }
+    }
+
+    /// Whether it is of a protocol without connections.
+    #[inline(always)]
+    pub const fn is_datagram(self) -> bool {
+        self.bits & Self::DATAGRAM.bits != 0
+    }
+
+    /// Whether a flow may begin with it: SYN, or any datagram.
+    #[inline(always)]
+    pub const fn begins(self) -> bool {
+        self.is_datagram() || self.bits & (Self::SYN | Self::ACK) == Self::SYN
+    }
+
+    /// Whether the packet, should it have no flow, is to get one: also in the midst of a connection of which nothing is
+    /// known any more, whose client then hears from an endpoint that it is over.
+    #[inline(always)]
+    pub const fn may_be_first(self) -> bool {
+        self.bits != 0 && !self.is_rst()
+    }
+
+    /// Whether, coming from the client after an answer, it shows that the client got the answer: then the client's
+    /// address is not a made-up one.
+    #[inline(always)]
+    pub const fn confirms(self) -> bool {
+        self.is_datagram() || self.bits & Self::CONTROL == Self::ACK
+    }
+
+    /// Whether it ends its direction.
+    #[inline(always)]
+    pub const fn is_fin(self) -> bool {
+        self.bits & Self::FIN != 0
+    }
+
+    /// Whether it ends the connection.
+    #[inline(always)]
+    pub const fn is_rst(self) -> bool {
+        self.bits & Self::RST != 0
+    }
+}
+
+/// The first half of a TCP header.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Tcp {
+    ports: [u16; 2],
+    sequence: [u16; 2],
+    acknowledgement: [u16; 2],
+    offset: u8,
+    control: u8,
+}
+
+/// Reads the header at `offset`; nothing for a protocol that no Service has.
+#[inline(always)]
+pub fn parse(packet: &impl Read, offset: u32, protocol: u8) -> Option<Transport> {
+    if protocol == Protocol::Tcp as u8 {
+        let Tcp { ports, control, .. } = packet.load(offset)?;
+        return Some(transport(ports, Segment::tcp(control)));
+    }
+    if protocol == Protocol::Udp as u8 || protocol == Protocol::Sctp as u8 {
+        return Some(transport(packet.load(offset)?, Segment::DATAGRAM));
+    }
+    None
+}
+
+/// Reads the ports of a packet that an error quotes: nothing more of it is needed, nor always there.
+#[inline(always)]
+pub fn parse_quoted(packet: &impl Read, offset: u32, protocol: u8) -> Option<Transport> {
+    Protocol::from_number(protocol)?;
+    Some(transport(packet.load(offset)?, Segment::DATAGRAM))
+}
+
+/// Where a header has its checksum; nothing for a protocol without one of this kind.
+#[inline(always)]
+pub const fn checksum_offset(protocol: u8) -> Option<u32> {
+    match protocol {
+        6 => Some(16),
+        17 => Some(6),
+        _ => None,
+    }
+}
+
+#[inline(always)]
+const fn transport(ports: [u16; 2], segment: Segment) -> Transport {
+    let [source, destination] = ports;
+    Transport { source: Port::from_network(source), destination: Port::from_network(destination), segment }
+}
+
+const _: () = assert!(size_of::<Tcp>() == 14);

@@ -1,0 +1,93 @@
+//! Tells the sender of a refused packet: a reset, or "port unreachable", back through the device that it came from. At
+//! most a thousand a second, as the kernel does it with its own.
+
+use aya_ebpf::{
+    bindings::{BPF_F_INVALIDATE_HASH, BPF_F_RECOMPUTE_CSUM},
+    helpers::{bpf_ktime_get_ns, bpf_redirect, bpf_skb_change_tail},
+    programs::TcContext,
+};
+use bytemuck::Pod;
+use proxy_common::{
+    Network, Protocol, Total,
+    packet::{Read as _, answer},
+};
+
+use super::{DROP, ETHERNET, skb::Skb};
+use crate::{count, tables::REFUSED_RATE};
+
+/// Answers in a second.
+const RATE: u64 = 1000;
+
+/// Answers a packet, which is gone afterwards.
+#[inline(never)]
+pub(super) fn refuse<const LINK: u32>(ctx: &TcContext, network: &Network) -> i32 {
+    if !take() {
+        count::event(Total::UnansweredRefusal);
+        return DROP;
+    }
+    let skb = Skb(ctx);
+    if network.protocol == Protocol::Tcp as u8 {
+        if network.v6 {
+            send::<LINK, _>(ctx, answer::reset_v6(&skb, network))
+        } else {
+            send::<LINK, _>(ctx, answer::reset_v4(&skb, network))
+        }
+    } else if network.protocol == Protocol::Udp as u8 {
+        if network.v6 {
+            send::<LINK, _>(ctx, answer::unreachable_v6(&skb, network))
+        } else {
+            send::<LINK, _>(ctx, answer::unreachable_v4(&skb, network))
+        }
+    } else {
+        DROP
+    }
+}
+
+/// Makes the packet the answer, and sends it back.
+#[inline(always)]
+fn send<const LINK: u32, T: Pod>(ctx: &TcContext, answer: Option<T>) -> i32 {
+    let Some(answer) = answer else { return DROP };
+    match try_send::<LINK, T>(ctx, &answer) {
+        Some(action) => action,
+        None => DROP,
+    }
+}
+
+#[inline(always)]
+fn try_send<const LINK: u32, T: Pod>(ctx: &TcContext, answer: &T) -> Option<i32> {
+    let mut skb = Skb(ctx);
+    let length = LINK + size_of::<T>() as u32;
+    // SAFETY: the helper takes the program's own context.
+    if unsafe { bpf_skb_change_tail(ctx.skb.skb, length, 0) } != 0 {
+        return None;
+    }
+    let flags = u64::from(BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH);
+    skb.store_with(LINK, answer, flags)?;
+    if LINK == ETHERNET {
+        let [a, b, c, d, e, f]: [u16; 6] = skb.load(0)?;
+        skb.store_with(0, &[d, e, f, a, b, c], flags)?;
+    }
+    // SAFETY: a helper without pointers.
+    Some(unsafe { bpf_redirect(skb.device(), 0) } as i32)
+}
+
+/// Whether there is still an answer in this second. Processors may count past each other: a few more or less.
+#[inline(always)]
+fn take() -> bool {
+    let Some(rate) = REFUSED_RATE.get_ptr_mut(0) else { return false };
+    // SAFETY: a helper without pointers.
+    let second = unsafe { bpf_ktime_get_ns() } / 1_000_000_000;
+    // SAFETY: aligned words of a map's element, which lives as long as the program runs.
+    unsafe {
+        let (current, answers) = (&raw mut (*rate).second, &raw mut (*rate).answers);
+        if current.read_volatile() != second {
+            current.write_volatile(second);
+            answers.write_volatile(0);
+        }
+        if answers.read_volatile() >= RATE {
+            return false;
+        }
+        count::add(answers);
+    }
+    true
+}

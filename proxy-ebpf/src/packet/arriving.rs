@@ -1,0 +1,134 @@
+//! A packet as both hooks see it: its headers, and the key of its flow. Fragments of a datagram but the first have no
+//! ports; they get those that the first one left in FRAGMENTS.
+
+use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map};
+use bytemuck::must_cast;
+use proxy_common::{
+    Endpoint, Flow, FlowKey, FragmentKey, FragmentPorts, Frontend, Network, PacketHook,
+    packet::{
+        Fragment, Segment, Transport,
+        error::{ICMP, ICMPV6},
+        network, transport,
+    },
+};
+
+use super::skb::{Skb, Version};
+use crate::tables::FRAGMENTS;
+
+/// What is known of the packet at hand. It stands in a map, one for each processor, and not on the stack, which has 512
+/// bytes for a program with everything that it calls. Programs at TC do not interrupt each other.
+pub(super) struct State {
+    /// Its network header.
+    pub(super) network: Network,
+    /// Its transport header.
+    pub(super) transport: Transport,
+    /// The key of its flow.
+    pub(super) key: FlowKey,
+    /// Its flow.
+    pub(super) flow: Flow,
+    /// The frontend that a flow begins with.
+    pub(super) frontend: Frontend,
+    /// The endpoint for a flow that begins.
+    pub(super) endpoint: Endpoint,
+}
+
+const WORDS: usize = size_of::<State>().div_ceil(8);
+
+/// Of each processor.
+#[btf_map]
+static STATE: PerCpuArray<[u64; WORDS], 1> = PerCpuArray::new();
+
+/// The processor's.
+#[inline(always)]
+pub(super) fn state<'a>() -> Option<&'a mut State> {
+    let words = STATE.get_ptr_mut(0)?;
+    // SAFETY: as long and as aligned as a state, and nobody else's while the program runs. Every field is written
+    // before it is read.
+    Some(unsafe { &mut *words.cast::<State>() })
+}
+
+/// What a packet is.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub(super) enum Arriving {
+    /// Nothing that could be of a flow.
+    Other,
+    /// Maybe an error that quotes a packet.
+    Control,
+    /// A later fragment of a datagram of which nothing is known.
+    Late,
+    /// A packet with ports.
+    Packet,
+}
+
+/// Reads the headers. What they say is left in `state`, with the key of a packet's flow.
+#[inline(never)]
+pub(super) fn read<const LINK: u32>(skb: &Skb<'_>, hook: PacketHook, state: &mut State) -> Arriving {
+    let State { network, transport, key, .. } = state;
+    let parsed = match skb.version() {
+        Some(Version::V4) => network::parse_v4(skb, LINK),
+        Some(Version::V6) => network::parse_v6(skb, LINK),
+        None => return Arriving::Other,
+    };
+    let Some(parsed) = parsed else { return Arriving::Other };
+    *network = parsed;
+    if matches!(network.protocol, ICMP | ICMPV6) {
+        return Arriving::Control;
+    }
+    if matches!(network.fragment, Fragment::Later) {
+        let Some(ports) = recall(network, hook) else { return Arriving::Late };
+        *transport =
+            Transport { source: ports.source, destination: ports.destination, segment: Segment::LATER };
+        *key = flow_key(hook, network, transport);
+        return Arriving::Packet;
+    }
+    match transport::parse(skb, network.transport, network.protocol) {
+        Some(parsed) => {
+            *transport = parsed;
+            *key = flow_key(hook, network, transport);
+            Arriving::Packet
+        }
+        None => Arriving::Other,
+    }
+}
+
+#[inline(always)]
+fn flow_key(hook: PacketHook, network: &Network, transport: &Transport) -> FlowKey {
+    let (source, destination) =
+        ((network.source, transport.source), (network.destination, transport.destination));
+    FlowKey::new(hook, network.protocol, source, destination)
+}
+
+#[inline(always)]
+fn fragment_key(network: &Network, hook: PacketHook) -> FragmentKey {
+    FragmentKey {
+        source: network.source,
+        destination: network.destination,
+        identification: network.identification,
+        protocol: network.protocol,
+        hook: hook as u8,
+        padding: 0,
+    }
+}
+
+/// Keeps the ports of a first fragment that is translated, for the later ones.
+#[inline(never)]
+pub(super) fn remember(network: &Network, transport: &Transport, hook: PacketHook) {
+    let key = fragment_key(network, hook);
+    let ports = FragmentPorts {
+        source: transport.source,
+        destination: transport.destination,
+        fingerprint: key.fingerprint(),
+    };
+    // A full LRU makes room; without the entry the later fragments are lost, and the datagram with them.
+    let _ = FRAGMENTS.insert(&key, &ports, 0);
+}
+
+#[inline(never)]
+fn recall(network: &Network, hook: PacketHook) -> Option<FragmentPorts> {
+    let key = fragment_key(network, hook);
+    // SAFETY: the value of FRAGMENTS is one aligned word.
+    let word = unsafe { FRAGMENTS.get_ptr(&key)?.cast::<u64>().read_volatile() };
+    let ports: FragmentPorts = must_cast(word);
+    if ports.fingerprint == key.fingerprint() { Some(ports) } else { None }
+}

@@ -1,0 +1,56 @@
+//! Egress: sources. A reply of an endpoint comes from the frontend; what leaves for an endpoint elsewhere comes from the
+//! node.
+
+use aya_ebpf::programs::TcContext;
+use proxy_common::{
+    PacketHook, nat,
+    packet::{self, Fragment, Side},
+};
+
+use super::{
+    DROP, PASS,
+    arriving::{self, Arriving, State},
+    errors,
+    flows::clock,
+    skb::Skb,
+    source,
+};
+use crate::{count, tables::Maps};
+
+#[inline(always)]
+pub(super) fn egress<const LINK: u32>(ctx: &TcContext) -> i32 {
+    let skb = Skb(ctx);
+    let Some(state) = arriving::state() else { return PASS };
+    match arriving::read::<LINK>(&skb, PacketHook::Egress, state) {
+        Arriving::Other | Arriving::Late => return PASS,
+        Arriving::Control => return errors::translate(ctx, &state.network, PacketHook::Egress),
+        Arriving::Packet => {}
+    }
+    let State { transport, key, flow, .. } = state;
+    let clock = clock();
+    if !nat::follow(&Maps, key, transport.segment, clock, flow) {
+        return PASS;
+    }
+    if flow.is_pending() {
+        let service = flow.service;
+        if let Err(reason) = source::give(ctx, key, flow, clock) {
+            count::refusal(Some(service), reason);
+            return DROP;
+        }
+    }
+    rewrite(ctx, state)
+}
+
+/// Puts in place what the flow says.
+#[inline(never)]
+fn rewrite(ctx: &TcContext, state: &State) -> i32 {
+    let State { network, transport, flow, .. } = state;
+    if matches!(network.fragment, Fragment::First) {
+        arriving::remember(network, transport, PacketHook::Egress);
+    }
+    let old = (network.source, transport.source);
+    match packet::rewrite(&mut Skb(ctx), network, Side::Source, old, (flow.address, flow.port)) {
+        Some(()) => PASS,
+        None => DROP,
+    }
+}

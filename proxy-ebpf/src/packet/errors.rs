@@ -1,0 +1,44 @@
+//! ICMP errors that quote a packet of a flow: without them path-MTU discovery ends at a NodePort, and a client waits where
+//! it could have learned that nobody is there.
+
+use aya_ebpf::programs::TcContext;
+use proxy_common::{
+    Network, PacketHook,
+    nat::{Flows as _, Table},
+    packet::{Side, error},
+};
+
+use super::{DROP, PASS, skb::Skb};
+use crate::tables::Maps;
+
+/// Translates an error, if it is one and its packet is of a flow.
+#[inline(never)]
+pub(super) fn translate(ctx: &TcContext, outer: &Network, hook: PacketHook) -> i32 {
+    let mut skb = Skb(ctx);
+    let Some(quoted) = error::parse(&skb, outer) else { return PASS };
+    // It is for whoever sent what it quotes.
+    if outer.destination.words() != quoted.network.source.words() {
+        return PASS;
+    }
+    let key = quoted.key(hook);
+    let found = match Maps.find(Table::Confirmed, &key) {
+        Some(found) => Some(found),
+        None => Maps.find(Table::New, &key),
+    };
+    let Some((flow, _)) = found else { return PASS };
+    if flow.is_pending() {
+        return PASS;
+    }
+    if quoted.redirect {
+        // The client would be told of another way to the endpoint, or worse, to the frontend.
+        return DROP;
+    }
+    let side = match hook {
+        PacketHook::Ingress => Side::Destination,
+        PacketHook::Egress => Side::Source,
+    };
+    match error::rewrite(&mut skb, outer, &quoted, side, (flow.address, flow.port)) {
+        Some(()) => PASS,
+        None => DROP,
+    }
+}

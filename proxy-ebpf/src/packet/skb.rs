@@ -1,0 +1,130 @@
+//! `struct __sk_buff`: reading and editing a packet with the kernel's helpers, which know of offloaded checksums,
+//! segmentation and packets in pieces.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
+    helpers::{
+        bpf_csum_update, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_load_bytes, bpf_skb_store_bytes,
+    },
+    programs::TcContext,
+};
+use bytemuck::Pod;
+use proxy_common::packet::{Change, Edit, Read};
+
+/// `BPF_F_IPV6` (6.16, 6043b794c766).
+const BPF_F_IPV6: u64 = 1 << 7;
+
+const ETH_P_IP: u32 = (0x0800_u16.to_be()) as u32;
+const ETH_P_IPV6: u32 = (0x86dd_u16.to_be()) as u32;
+
+/// A packet at a hook.
+pub(super) struct Skb<'a>(pub(super) &'a TcContext);
+
+/// The IP version of a packet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
+    V4,
+    V6,
+}
+
+impl Skb<'_> {
+    /// The IP version; nothing for what is not IP, or carries a VLAN tag: the VLAN's own device is the place to look
+    /// at that.
+    #[inline(always)]
+    pub(super) fn version(&self) -> Option<Version> {
+        let skb = self.0.skb.skb;
+        // SAFETY: the kernel passes a valid context; volatile, since the verifier wants whole fields.
+        let (tagged, protocol) = unsafe {
+            ((&raw const (*skb).vlan_present).read_volatile(), (&raw const (*skb).protocol).read_volatile())
+        };
+        match protocol {
+            _ if tagged != 0 => None,
+            ETH_P_IP => Some(Version::V4),
+            ETH_P_IPV6 => Some(Version::V6),
+            _ => None,
+        }
+    }
+
+    /// The index of the device.
+    #[inline(always)]
+    pub(super) fn device(&self) -> u32 {
+        // SAFETY: as in `version`.
+        unsafe { (&raw const (*self.0.skb.skb).ifindex).read_volatile() }
+    }
+}
+
+impl Read for Skb<'_> {
+    #[inline(always)]
+    fn load<T: Pod>(&self, offset: u32) -> Option<T> {
+        let mut value = MaybeUninit::<T>::uninit();
+        // SAFETY: the helper writes all of `value`, or fails.
+        unsafe {
+            let result =
+                bpf_skb_load_bytes(self.0.as_ptr(), offset, value.as_mut_ptr().cast(), size_of::<T>() as u32);
+            if result == 0 { Some(value.assume_init()) } else { None }
+        }
+    }
+}
+
+impl Edit for Skb<'_> {
+    #[inline(always)]
+    fn network_checksum(&mut self, offset: u32, difference: u32) -> Option<()> {
+        // SAFETY: the helper takes the program's own context.
+        done(unsafe { bpf_l3_csum_replace(self.0.skb.skb, offset, 0, u64::from(difference), 0) })
+    }
+
+    #[inline(always)]
+    fn transport_checksum(&mut self, offset: u32, difference: u32, change: Change) -> Option<()> {
+        let mut flags = 0;
+        if change.pseudo_header {
+            flags |= u64::from(BPF_F_PSEUDO_HDR);
+        }
+        if change.optional {
+            flags |= u64::from(BPF_F_MARK_MANGLED_0);
+        }
+        let replace = |flags| {
+            // SAFETY: the helper takes the program's own context.
+            unsafe { bpf_l4_csum_replace(self.0.skb.skb, offset, 0, u64::from(difference), flags) }
+        };
+        if change.pseudo_header && change.v6 {
+            if replace(flags | BPF_F_IPV6) == 0 {
+                return Some(());
+            }
+            // An older kernel takes every packet for IPv4, and changes the device's sum over all bytes
+            // (CHECKSUM_COMPLETE) where in IPv6 it stays the same. Without such a sum this does nothing.
+            // SAFETY: as above.
+            unsafe { bpf_csum_update(self.0.skb.skb, difference) };
+        }
+        done(replace(flags))
+    }
+
+    #[inline(always)]
+    fn store<T: Pod>(&mut self, offset: u32, value: &T) -> Option<()> {
+        self.store_with(offset, value, 0)
+    }
+}
+
+impl Skb<'_> {
+    /// Puts `value` at `offset`, with `BPF_F_` flags.
+    #[inline(always)]
+    pub(super) fn store_with<T: Pod>(&mut self, offset: u32, value: &T, flags: u64) -> Option<()> {
+        // SAFETY: the helper reads `value`.
+        done(unsafe {
+            bpf_skb_store_bytes(
+                self.0.skb.skb,
+                offset,
+                core::ptr::from_ref(value).cast(),
+                size_of::<T>() as u32,
+                flags,
+            )
+        })
+    }
+}
+
+#[inline(always)]
+fn done(result: i64) -> Option<()> {
+    if result == 0 { Some(()) } else { None }
+}
