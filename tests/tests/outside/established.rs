@@ -104,7 +104,7 @@ fn connections_outlive_the_service(nodes: &TwoNodes) {
             matches!(connected, Err(error) if error.kind() == ErrorKind::ConnectionRefused)
         });
         flows.iter_mut().for_each(Flow::assert_tcp_goes_on);
-        let other = nodes.backend_here("other").expect("a pod");
+        let other = nodes.backend_here("third").expect("a pod");
         nodes.publish("web", &web(), &[&other]).expect("manifests");
         eventually("the other Service", || nodes.outside().run(|| ask(v4.tcp)).is_ok());
         flows.iter_mut().for_each(Flow::assert_tcp_goes_on);

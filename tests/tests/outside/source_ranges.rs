@@ -56,7 +56,7 @@ fn only_clients_in_a_range_are_let_in_from_outside(nodes: &TwoNodes) {
 
 /// ST-1: their packets carry it, unless a CNI has masqueraded them: then it is their node's.
 fn pods_of_the_other_node_are_judged_by_their_address(nodes: &TwoNodes) {
-    let [one, other] = ["one", "other"].map(|name| nodes.pod_there(name).expect("a pod"));
+    let [one, another] = ["first", "second"].map(|name| nodes.pod_there(name).expect("a pod"));
     let [v4, v6] = LOAD_BALANCER_IPS;
     let routes = format!("route add {v4} via 192.0.2.10\nroute add {v6} via 2001:db8:192::10\n");
     nodes.other_node().namespace().ip_batch(&routes).expect("routes");
@@ -68,8 +68,8 @@ fn pods_of_the_other_node_are_judged_by_their_address(nodes: &TwoNodes) {
     let _agent = nodes.lab().agent().expect("an agent");
     assert_served(&one);
     match nodes.variant().rules {
-        Rules::None => [&other, node].into_iter().for_each(assert_dropped),
-        Rules::Flannel => assert_served(&other),
+        Rules::None => [&another, node].into_iter().for_each(assert_dropped),
+        Rules::Flannel => assert_served(&another),
     }
     assert_dropped(nodes.outside());
 }
