@@ -5,7 +5,7 @@ use std::{fs, net::IpAddr, path::PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use aya::Ebpf;
 use proxy_agent::{
-    dataplane::{self, Capacity, Dataplane, HOOKS, MAPS, Options},
+    dataplane::{self, Capacity, Dataplane, FlowOptions, HOOKS, MAPS, Options},
     model::ObjectName,
     plan::{Backend, Changes, Family, ServicePlan, ServicePortId, Sources, Target},
 };
@@ -41,6 +41,7 @@ impl Datapath {
             cgroup_root: cgroup.path().to_owned(),
             capacity: Capacity::default(),
             program_log: false,
+            flows: FlowOptions::default(),
         };
         let ebpf = dataplane::load(&options)?;
         let problems = Dataplane::open(&options)?.apply(&plan(services));

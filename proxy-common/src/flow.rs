@@ -197,6 +197,7 @@ impl Flow {
 
     /// The other element of the pair, which puts back what this one replaces.
     #[inline(always)]
+    #[must_use]
     pub const fn peer(&self, key: &FlowKey, peer_key: &FlowKey, life: Life) -> Self {
         let (address, port) = if key.is_ingress() {
             (key.destination, key.destination_port)

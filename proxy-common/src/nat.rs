@@ -88,7 +88,7 @@ pub fn follow(flows: &impl Flows, key: &FlowKey, segment: Segment, clock: Clock,
 }
 
 /// [`follow`] in FLOWS.
-#[inline(never)]
+#[inline(always)]
 fn follow_confirmed(
     flows: &impl Flows,
     key: &FlowKey,
@@ -294,16 +294,18 @@ pub struct SourcePorts {
 /// Gives the flow of `key`, which leaves the node for its endpoint, a source: `address`, and a port that no live flow
 /// to that endpoint has, and of which `is_taken` says that no socket of the node has it either.
 #[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "inlined: a structure would only be taken apart again")]
+#[expect(clippy::cast_possible_truncation, reason = "below the count of ports")]
 pub fn masquerade(
     flows: &impl Flows,
     key: &FlowKey,
-    pending: &Flow,
+    flow: &mut Flow,
     address: &Address,
     ports: SourcePorts,
     random: u32,
     clock: Clock,
     is_taken: impl Fn(&Flow) -> bool,
-) -> Result<Flow, Reason> {
+) -> Result<(), Reason> {
     let life = Life { seconds: clock.seconds, bits: Life::FORWARD };
     let mut round = 0;
     while round < ROUNDS + ABANDONED {
@@ -313,11 +315,11 @@ pub fn masquerade(
         } else {
             Port::new(ports.first.wrapping_add(scale(draw, u32::from(ports.count)) as u16))
         };
-        let flow = Flow::new(key, *address, port, pending.endpoint(), life);
-        let got = if round < ROUNDS { claim(flows, key, &flow) } else { take_over(flows, key, &flow, clock) };
-        if got && !is_taken(&flow) {
-            flows.insert(Table::New, key, &flow, false);
-            return Ok(flow);
+        *flow = Flow::new(key, *address, port, flow.endpoint(), life);
+        let got = if round < ROUNDS { claim(flows, key, flow) } else { take_over(flows, key, flow, clock) };
+        if got && !is_taken(flow) {
+            flows.insert(Table::New, key, flow, false);
+            return Ok(());
         }
         round += 1;
     }
@@ -326,6 +328,7 @@ pub fn masquerade(
 
 /// A port that no flow has; where all that were looked at are taken, the last of them.
 #[inline(never)]
+#[expect(clippy::cast_possible_truncation, reason = "below the count of ports")]
 fn free_port(flows: &impl Flows, key: &FlowKey, address: &Address, ports: SourcePorts, random: u32) -> Port {
     let count = u32::from(ports.count);
     let mut offset = scale(random, count);

@@ -89,6 +89,7 @@ fn overlay(overlay: &str, server: &str) {
     assert_eq!(volume.config_map.as_ref().expect("a ConfigMap").name, name(&config.metadata));
     let mounted = agent.volume_mounts.iter().flatten().find(|mount| mount.name == "config");
     assert_eq!(mounted.expect("the mount").mount_path, "/etc/sidestep");
+    reserved_ports(agent, pod.volumes.as_deref().expect("volumes"));
     for container in [agent, mount] {
         mounts(container, pod.volumes.as_deref().expect("volumes"));
     }
@@ -146,7 +147,7 @@ fn agent_container(agent: &Container, config: &str) {
 
 /// What the manifest's comment adds up, from the tables themselves.
 fn memory() -> u64 {
-    let Capacity { services, frontends, endpoints } = Capacity::default();
+    let Capacity { services, frontends, endpoints, flows } = Capacity::default();
     let tables = MAPS.iter().map(|map| {
         let (key, value) = (map.key as u64, map.value as u64);
         let hash = |entries: u32| (16 + (48 + key + value + 8).next_multiple_of(32)) * u64::from(entries);
@@ -158,12 +159,32 @@ fn memory() -> u64 {
             "ENDPOINTS" | "ENDPOINT_STATE" => value * u64::from(endpoints),
             "SOURCE_RANGES" => 128 << 16,
             "CLIENTS" => hash(1 << 14),
+            // As the allocator rounds it.
+            "FLOWS" => (16 + 192) * 2 * u64::from(flows),
+            "FLOWS_NEW" => (16 + 48 + key + value) * u64::from(flows / 2),
+            "FRAGMENTS" => (16 + 48 + key + value) << 13,
             "AFFINITY" | "OVERFLOW" => (16 + 48 + key + value) << 16,
             _ => 0,
         }
     });
     // And 2^17 sockets, and the agent itself.
     tables.sum::<u64>() + (384 << 17) + (60 << 20)
+}
+
+/// The one sysctl can be written, and no other file of the node's `/proc`.
+fn reserved_ports(container: &Container, volumes: &[Volume]) {
+    let found: Vec<_> = volumes
+        .iter()
+        .filter_map(|volume| Some((&volume.name, volume.host_path.as_ref()?)))
+        .filter(|(_, host)| host.path.starts_with("/proc"))
+        .collect();
+    let [(name, host)] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!(host.path, "/proc/sys/net/ipv4/ip_local_reserved_ports");
+    assert_eq!(host.type_.as_deref(), Some("File"));
+    let mount = container.volume_mounts.iter().flatten().find(|mount| mount.name == **name);
+    let mount = mount.expect("a mount");
+    assert_ne!(mount.read_only, Some(true));
+    assert!(!mount.mount_path.starts_with("/proc"), "runtimes mount nothing below /proc: {mount:?}");
 }
 
 /// Each mount has its volume, and what is mounted on the node later is seen here.

@@ -1,7 +1,7 @@
 //! What the programs cost the verifier: a ratchet. A program that grows past its budget is split or slimmed,
 //! or its budget is raised here, by somebody who says why.
 
-use proxy_agent::dataplane::{Capacity, Options, load, verified_instructions};
+use proxy_agent::dataplane::{Capacity, FlowOptions, Options, load, verified_instructions};
 use sidestep_tests::{lab, skip};
 
 /// Instructions that the verifier may walk for each program, measured on 6.18 and rounded up by a tenth.
@@ -31,6 +31,7 @@ fn every_program_stays_within_its_budget_of_verified_instructions() {
         cgroup_root: lab.root().path().to_owned(),
         capacity: Capacity::default(),
         program_log: false,
+        flows: FlowOptions::default(),
     };
     let mut programs = load(&options).expect("the programs load");
     let mut counts = verified_instructions(&mut programs).expect("the kernel tells");

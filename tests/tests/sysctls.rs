@@ -34,10 +34,13 @@ fn all(cluster: &Cluster) -> [BTreeMap<String, String>; 2] {
     [cluster.lab.node(), &cluster.client].map(settings)
 }
 
-/// ST-7: no sysctl is set, neither conntrack's nor `route_localnet` for NodePorts at loopback nor any other, by
-/// an agent that starts, serves, ends and cleans up.
+/// What the kernel gives to no socket by itself.
+const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+
+/// ST-7: the ports of masqueraded packets are reserved, and no other sysctl is set, neither conntrack's nor
+/// `route_localnet` for NodePorts at loopback nor any other, by an agent that starts, serves, ends and cleans up.
 #[test]
-fn no_sysctl_is_touched() {
+fn one_sysctl_is_set_and_given_back() {
     let cluster = cluster!(1);
     let service = Service::new("web", &["10.96.0.10"]).port(HTTP, Protocol::Tcp, 80).node_port(30080);
     cluster.serve("web", &service).expect("manifests");
@@ -45,11 +48,15 @@ fn no_sysctl_is_touched() {
     for name in ["ipv4/ip_forward", "ipv4/conf/all/route_localnet", "ipv4/ip_local_reserved_ports"] {
         assert!(before[0].contains_key(&format!("/proc/sys/net/{name}")), "{name} of {}", before[0].len());
     }
+    let mut with_ports = before.clone();
+    let former = with_ports[0].insert(RESERVED.to_owned(), "49152-65535\n".to_owned());
+    assert_eq!(former.as_deref(), Some("\n"));
     let mut agent = cluster.lab.agent().expect("an agent");
     cluster.client.run(|| ask(at("10.96.0.10:80"))).expect("an answer");
     cluster.lab.node().run(|| ask(at("127.0.0.1:30080"))).expect("an answer");
-    assert_eq!(all(&cluster), before, "while it runs");
+    assert_eq!(all(&cluster), with_ports, "while it runs");
     agent.stop().expect("it stops");
+    assert_eq!(all(&cluster), with_ports, "the programs go on");
     assert!(cluster.lab.sidestep(&["cleanup"]).expect("cleanup runs").status.success());
     assert_eq!(all(&cluster), before, "and afterwards");
 }

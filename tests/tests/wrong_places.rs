@@ -2,7 +2,7 @@
 
 use std::process::Output;
 
-use proxy_agent::dataplane::{Capacity, HOOKS, Options, attach, load};
+use proxy_agent::dataplane::{Capacity, FlowOptions, HOOKS, Options, attach, load};
 use sidestep_tests::{
     Lab, agent, bpftool,
     cgroup::Cgroup,
@@ -56,6 +56,7 @@ fn attached_to(cluster: &Cluster, cgroup: &Cgroup) {
         cgroup_root: cgroup.path().to_owned(),
         capacity: Capacity::default(),
         program_log: false,
+        flows: FlowOptions::default(),
     };
     let mut programs = load(&options).expect("the programs load");
     attach(&mut programs, &options).expect("the programs attach");

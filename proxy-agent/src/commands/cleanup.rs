@@ -37,8 +37,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     for path in &removed {
         println!("removed {}", path.display());
     }
+    // After the programs that use them.
+    let ports = dataplane::release_ports(run_dir)?;
+    if let Some(ports) = &ports {
+        println!("gave back the reserved ports {ports}");
+    }
     report::remove(run_dir).with_context(|| format!("removing {}", run_dir.display()))?;
-    if removed.is_empty() {
+    if removed.is_empty() && ports.is_none() {
         println!("nothing of Sidestep's under {}", pin_dir.display());
     }
     Ok(ExitCode::SUCCESS)

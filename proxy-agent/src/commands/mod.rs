@@ -3,6 +3,7 @@
 mod cleanup;
 mod doctor;
 mod explain;
+mod flows;
 mod inventory;
 mod manual;
 mod memory;
@@ -70,6 +71,8 @@ enum Command {
     Status(status::Arguments),
     /// Tell which endpoint a client gets for an address, and why
     Explain(explain::Arguments),
+    /// Show the flows of packets from outside
+    Flows(flows::Arguments),
     /// Check this machine, and try translation on real sockets
     Doctor(doctor::Arguments),
     /// Mount cgroup2 and the BPF file system where the node lacks them (for an init container)
@@ -89,6 +92,7 @@ impl Cli {
             Command::Run(arguments) => run::run(*arguments),
             Command::Status(arguments) => status::run(&arguments),
             Command::Explain(arguments) => explain::run(&arguments),
+            Command::Flows(arguments) => flows::run(&arguments),
             Command::Doctor(arguments) => doctor::run(&arguments),
             Command::Mount(arguments) => mount::run(&arguments),
             Command::Cleanup(arguments) => cleanup::run(&arguments),

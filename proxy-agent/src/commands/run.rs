@@ -26,7 +26,9 @@ use super::{Place, cleanup, memory, mount, news::News, no_node::NoNode};
 use crate::{
     announce::{self, Announcement, Announcer},
     config::{self, Flags, Settings},
-    dataplane::{self, Capacity, Dataplane, Interfaces, Options, Wanted, has_tcx},
+    dataplane::{
+        self, Capacity, Dataplane, FlowOptions, Interfaces, Options, ReservedPorts, Wanted, has_tcx,
+    },
     plan::{Changes, Family, Planner, Problem, is_api_server},
     report::{Report, RunDir},
     serve::{Applied, Serve},
@@ -56,6 +58,9 @@ pub(super) struct Arguments {
     /// Room for endpoints, and for those that an update replaces
     #[arg(long, default_value_t = Capacity::default().endpoints, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
     max_endpoints: u32,
+    /// Room for flows of packets from outside; one that is masqueraded counts twice
+    #[arg(long, default_value_t = Capacity::default().flows, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
+    max_flows: u32,
     /// Serve packets from outside at this device, such as `eth0` or `wg*`, and at no others but those that are named too;
     /// `none` for nowhere [default: where they come in, and where they go to other nodes]
     #[arg(
@@ -154,6 +159,7 @@ async fn serve(arguments: Arguments, settings: Settings) -> anyhow::Result<ExitC
                 network.looked(began);
             }
             _ = addresses.tick() => {
+                agent.reserved_ports.keep(Instant::now());
                 agent.look_at_addresses()?;
                 agent.try_interfaces_again();
             }
@@ -209,6 +215,7 @@ struct Agent {
     refused: Vec<Problem>,
     /// What of the configuration could not be used.
     misconfigured: Vec<Problem>,
+    reserved_ports: ReservedPorts,
     no_node: NoNode,
     serve: Serve,
     announcer: Announcer,
@@ -232,8 +239,10 @@ impl Agent {
                 services: arguments.max_services,
                 frontends: arguments.max_frontends,
                 endpoints: arguments.max_endpoints,
+                flows: arguments.max_flows,
             },
             program_log: arguments.program_log,
+            flows: FlowOptions { source_ports: settings.source_ports, timeouts: settings.timeouts },
         };
         if let Err(error) = std::fs::write("/proc/self/oom_score_adj", settings.oom_score_adj.to_string()) {
             debug!(%error, score = settings.oom_score_adj, "the kernel's choice when memory is short stays");
@@ -251,7 +260,10 @@ impl Agent {
             follow_program_log(&mut ebpf)?;
         }
         let dataplane = Dataplane::open(&options)?;
-        let interfaces = Interfaces::open(pin_dir, arguments.wanted(), !arguments.no_tcx && has_tcx())?;
+        let wanted = arguments.wanted();
+        let masquerades = (!wanted.is_nothing()).then_some(settings.source_ports);
+        let reserved_ports = ReservedPorts::reserve(masquerades, &arguments.place.run_dir);
+        let interfaces = Interfaces::open(pin_dir, wanted, !arguments.no_tcx && has_tcx())?;
         let source = match (&arguments.manifests, &arguments.server) {
             (Some(directory), _) => format!("manifests in {}", directory.display()),
             (None, Some(server)) => format!("API server {server}"),
@@ -290,6 +302,7 @@ impl Agent {
             report,
             refused: Vec::new(),
             misconfigured: settings.problems.clone(),
+            reserved_ports,
             no_node: NoNode::default(),
             serve,
             announcer,
@@ -394,6 +407,7 @@ impl Agent {
         let (synced, known) = (self.report.synced, told || self.planner.knows_node());
         problems.extend(self.no_node.problem(node, synced, known, Instant::now()));
         problems.extend(self.dataplane.problems());
+        problems.extend(self.reserved_ports.problem().cloned());
         problems.extend(self.interfaces.problems().iter().cloned());
         self.report.devices = self.interfaces.devices();
         let of_listeners = problems.len();

@@ -71,6 +71,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             used: services.iter().map(|service| service.endpoints.len()).sum(),
             room: tables.endpoints.len(),
         },
+        Fill { table: "FLOWS", used: tables.flows.count()?.0, room: tables.flows.room() },
     ];
     if let Some(filter) = &arguments.filter {
         services.retain(|service| service.service.contains(filter.as_str()));

@@ -26,12 +26,16 @@ pub struct KubeProxyConfiguration {
     pub hostname_override: Option<String>,
     /// Where `/metrics` is (CF-4).
     pub metrics_bind_address: Option<String>,
+    /// How long flows of packets stay without a packet (CF-14).
+    pub conntrack: Option<Conntrack>,
     /// Which back end kube-proxy uses: here it only says whose `syncPeriod` counts (CF-7, CF-12).
     pub mode: Option<String>,
     /// Where NodePorts are answered (CF-8).
     pub node_port_addresses: Option<Vec<String>>,
     /// How much the kernel wants to kill the agent when memory is short (CF-15).
     pub oom_score_adj: Option<i32>,
+    /// Source ports of masqueraded packets (CF-16).
+    pub port_range: Option<String>,
     /// kube-proxy's back end of this name.
     pub iptables: Option<BackEnd>,
     /// kube-proxy's back end of this name.
@@ -44,8 +48,6 @@ pub struct KubeProxyConfiguration {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) config_sync_period: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) conntrack: Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) detect_local: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) detect_local_mode: Option<Value>,
@@ -55,8 +57,6 @@ pub struct KubeProxyConfiguration {
     pub(super) feature_gates: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) logging: Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) port_range: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) show_hidden_metrics_for_version: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,6 +87,24 @@ pub struct ClientConnection {
     pub(super) burst: Option<Value>,
     pub(super) content_type: Option<Value>,
     pub(super) qps: Option<Value>,
+}
+
+/// `conntrack`. Durations are such as `30s`; 0 means the default.
+#[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Conntrack {
+    /// How long an established TCP connection may be idle.
+    pub tcp_established_timeout: Option<String>,
+    /// How long a TCP connection may be idle that one side has closed.
+    pub tcp_close_wait_timeout: Option<String>,
+    /// How long a UDP flow may be idle that has not been answered.
+    pub udp_timeout: Option<String>,
+    /// How long a UDP flow may be idle that has been answered.
+    pub udp_stream_timeout: Option<String>,
+    // Read without effect; `ignored` says why.
+    pub(super) max_per_core: Option<Value>,
+    pub(super) min: Option<Value>,
+    pub(super) tcp_be_liberal: Option<Value>,
 }
 
 /// `iptables`, `ipvs` or `nftables`.

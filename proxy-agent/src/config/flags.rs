@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::kube_proxy_flags::KubeProxyFlags;
+use crate::dataplane::PortRange;
 
 /// Configuration: a file as kube-proxy's, and what overrides it.
 #[derive(Clone, Default, Debug, Args)]
@@ -35,6 +36,10 @@ pub struct Flags {
     /// Where to answer NodePorts: ranges of addresses, or primary, localhost, all [default: the Node's addresses]
     #[arg(long, value_name = "RANGE", value_delimiter = ',')]
     pub nodeport_addresses: Option<Vec<String>>,
+    /// Source ports for packets from outside that are masqueraded; no socket of the node is given one of them
+    /// [default: 49152-65535]
+    #[arg(long, value_name = "FIRST-LAST")]
+    pub source_port_range: Option<PortRange>,
     /// How much the kernel wants to kill the agent when memory is short [default: -999]
     #[arg(long, allow_hyphen_values = true, value_parser = clap::value_parser!(i32).range(-1000..=1000))]
     pub oom_score_adj: Option<i32>,

@@ -26,25 +26,26 @@ const MASQUERADE: &str = "no packet is masqueraded"; // CF-10
 const LOOPBACK: &str = "only that of iptables counts, as in kube-proxy"; // CF-11
 const PERIOD: &str = "there is no delay to set; only the syncPeriod of `mode` counts, for what is unhealthy"; // CF-12
 const RESYNC: &str = "nothing is listed again without a reason"; // CF-13
-const CONNTRACK: &str = "no connection is tracked, and no sysctl is set"; // CF-14
+const CONNTRACK: &str = "the kernel's own conntrack is not used, and none of its sysctls is set"; // CF-14
 const OTHER: &str = "it belongs to a back end or system that is not used here"; // CF-16
 
 /// Fields without effect, with everything that is in them.
-const WITHOUT_EFFECT: [(&str, &str); 17] = [
+const WITHOUT_EFFECT: [(&str, &str); 18] = [
     ("clientConnection.acceptContentTypes", REQUESTS),
     ("clientConnection.burst", REQUESTS),
     ("clientConnection.contentType", REQUESTS),
     ("clientConnection.qps", REQUESTS),
     ("clusterCIDR", LOCAL),
     ("configSyncPeriod", RESYNC),
-    ("conntrack", CONNTRACK),
+    ("conntrack.maxPerCore", CONNTRACK),
+    ("conntrack.min", CONNTRACK),
+    ("conntrack.tcpBeLiberal", CONNTRACK),
     ("detectLocal", LOCAL),
     ("detectLocalMode", LOCAL),
     ("enableProfiling", LOGGING),
     ("featureGates", GATES),
     ("logging", LOGGING),
     ("mode", MODE),
-    ("portRange", OTHER),
     ("showHiddenMetricsForVersion", METRICS),
     ("windowsRunAsService", OTHER),
     ("winkernel", OTHER),
@@ -141,6 +142,10 @@ mod tests {
                 "bindAddress",
                 "bindAddressHardFail",
                 "clientConnection.kubeconfig",
+                "conntrack.tcpCloseWaitTimeout",
+                "conntrack.tcpEstablishedTimeout",
+                "conntrack.udpStreamTimeout",
+                "conntrack.udpTimeout",
                 "healthzBindAddress",
                 "hostnameOverride",
                 "iptables.localhostNodePorts",
@@ -149,6 +154,7 @@ mod tests {
                 "nftables.syncPeriod",
                 "nodePortAddresses",
                 "oomScoreAdj",
+                "portRange",
             ]
         );
     }

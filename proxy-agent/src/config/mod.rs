@@ -10,6 +10,7 @@
 //! | `settings` | what both together mean |
 //! | `ignored` | which fields say something that has no effect here, and why |
 //! | `addresses` | where to listen |
+//! | `duration` | durations as Go writes them |
 //! | `change` | noticing that the file is another one |
 //!
 //! What never happens: a field that cannot be used ends the agent. It is named, and the default holds.
@@ -17,6 +18,7 @@
 mod addresses;
 mod change;
 mod decode;
+mod duration;
 mod file;
 mod flags;
 mod ignored;

@@ -11,10 +11,14 @@ use super::{
     Flags, KubeProxyConfiguration,
     addresses::{self, Purpose},
     decode::{Decoded, decode},
-    file::ClientConnection,
+    duration,
+    file::{ClientConnection, Conntrack},
     ignored::{Ignored, ignored},
 };
-use crate::plan::{NodePortAddresses, Problem};
+use crate::{
+    dataplane::{BadRange, PortRange, Timeouts},
+    plan::{NodePortAddresses, Problem},
+};
 
 /// The agent's configuration.
 #[derive(Clone, Debug)]
@@ -35,6 +39,10 @@ pub struct Settings {
     pub node_port_addresses: NodePortAddresses,
     /// How much the kernel wants to kill the agent (CF-15).
     pub oom_score_adj: i32,
+    /// How long flows of packets stay (CF-14).
+    pub timeouts: Timeouts,
+    /// Source ports of masqueraded packets (CF-16).
+    pub source_ports: PortRange,
     /// How long a change may wait before the agent is unhealthy: twice the `syncPeriod` (CF-12, HE-1).
     pub patience: Duration,
     /// The same as a file, for `/configz` and `--write-config-to`.
@@ -57,6 +65,13 @@ impl Notes {
     fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
         let object = self.object.clone();
         self.problems.push(Problem { object, field: field.into(), message: message.into() });
+    }
+
+    fn duration(&mut self, field: String, text: Option<&str>, default: Duration) -> Duration {
+        duration::read(text, default).unwrap_or_else(|message| {
+            self.add(field, message);
+            default
+        })
     }
 }
 
@@ -148,6 +163,8 @@ impl Settings {
             node_port_addresses = node_port_addresses.never_at_loopback();
         }
         let patience = 2 * sync_period(&written, &mut notes);
+        let timeouts = timeouts(&written, &mut notes);
+        let source_ports = source_ports(&mut written, &mut notes);
         let filled = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
         let connection = written.client_connection.as_ref();
         Self {
@@ -158,6 +175,8 @@ impl Settings {
             bind_hard_fail: *written.bind_address_hard_fail.get_or_insert(false),
             node_port_addresses,
             oom_score_adj: *written.oom_score_adj.get_or_insert(OOM_SCORE_ADJ),
+            timeouts,
+            source_ports,
             patience,
             effective: written,
             problems: notes.problems,
@@ -187,6 +206,9 @@ fn override_by(mut file: KubeProxyConfiguration, flags: &Flags) -> KubeProxyConf
     over(&mut file.metrics_bind_address, &flags.metrics_bind_address);
     file.bind_address_hard_fail = flags.bind_address_hard_fail.or(file.bind_address_hard_fail);
     file.oom_score_adj = flags.oom_score_adj.or(file.oom_score_adj);
+    if let Some(ports) = flags.source_port_range {
+        file.port_range = Some(ports.to_string());
+    }
     if flags.nodeport_addresses.is_some() {
         file.node_port_addresses.clone_from(&flags.nodeport_addresses);
     }
@@ -200,21 +222,45 @@ fn override_by(mut file: KubeProxyConfiguration, flags: &Flags) -> KubeProxyConf
 /// CF-12: that of the back end which `mode` names, 30 seconds by default.
 fn sync_period(written: &KubeProxyConfiguration, notes: &mut Notes) -> Duration {
     let (name, back_end) = written.back_end();
-    let Some(text) = back_end.and_then(|back_end| back_end.sync_period.as_deref()) else {
-        return SYNC_PERIOD;
+    let text = back_end.and_then(|back_end| back_end.sync_period.as_deref());
+    notes.duration(format!("{name}.syncPeriod"), text, SYNC_PERIOD)
+}
+
+/// CF-14: those of conntrack that have a meaning for flows of packets.
+fn timeouts(written: &KubeProxyConfiguration, notes: &mut Notes) -> Timeouts {
+    let (default, none) = (Timeouts::default(), Conntrack::default());
+    let conntrack = written.conntrack.as_ref().unwrap_or(&none);
+    let mut read = |name: &str, text: &Option<String>, default: Duration| {
+        notes.duration(format!("conntrack.{name}"), text.as_deref(), default)
     };
-    let period = text.parse::<jiff::SignedDuration>().ok().and_then(|period| Duration::try_from(period).ok());
-    match period {
-        Some(Duration::ZERO) => SYNC_PERIOD,
-        Some(period) => period,
-        None => {
-            notes.add(
-                format!("{name}.syncPeriod"),
-                format!("`{text}` is no duration, taken as 30s; write one such as 30s"),
-            );
-            SYNC_PERIOD
-        }
+    Timeouts {
+        tcp_established: read(
+            "tcpEstablishedTimeout",
+            &conntrack.tcp_established_timeout,
+            default.tcp_established,
+        ),
+        tcp_close_wait: read(
+            "tcpCloseWaitTimeout",
+            &conntrack.tcp_close_wait_timeout,
+            default.tcp_close_wait,
+        ),
+        udp: read("udpTimeout", &conntrack.udp_timeout, default.udp),
+        udp_stream: read("udpStreamTimeout", &conntrack.udp_stream_timeout, default.udp_stream),
     }
+}
+
+/// CF-16: nothing, `0` and `0-0` mean the default, as in kube-proxy.
+fn source_ports(written: &mut KubeProxyConfiguration, notes: &mut Notes) -> PortRange {
+    let ports = match written.port_range.as_deref() {
+        None | Some("" | "0" | "0-0") => Ok(PortRange::default()),
+        Some(text) => text.parse(),
+    };
+    let ports = ports.unwrap_or_else(|error: BadRange| {
+        notes.add("portRange", format!("{error}; taken as {}", PortRange::default()));
+        PortRange::default()
+    });
+    written.port_range = Some(ports.to_string());
+    ports
 }
 
 #[cfg(test)]

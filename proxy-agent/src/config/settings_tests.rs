@@ -78,7 +78,7 @@ fn what_cannot_be_used_is_named() {
     assert_eq!((read.healthz, read.patience), (at("0.0.0.0:10256"), Duration::from_mins(1)));
 }
 
-/// CF-6, CF-7, CF-9, CF-10, CF-12, CF-13, CF-14, CF-16: what means nothing here is known, changes nothing, is named
+/// CF-6, CF-7, CF-9, CF-10, CF-12, CF-13, CF-14: what means nothing here is known, changes nothing, is named
 /// for the log, and is still told by `/configz`.
 #[test]
 fn what_means_nothing_here_is_named_and_changes_nothing() {
@@ -94,10 +94,9 @@ fn what_means_nothing_here_is_named_and_changes_nothing() {
         "iptables: {masqueradeAll: true, masqueradeBit: 14, minSyncPeriod: 5s}",
         "nftables: {masqueradeAll: true}",
         "configSyncPeriod: 15m",
-        "conntrack: {maxPerCore: 1, tcpEstablishedTimeout: 24h, udpTimeout: 10s}",
+        "conntrack: {maxPerCore: 1, min: 2, tcpBeLiberal: true}",
         "ipvs: {scheduler: rr, strictARP: true}",
         "winkernel: {networkName: x}",
-        "portRange: 1-2",
     ];
     let nothing = settings("", &Flags::default());
     for line in written {
@@ -123,6 +122,50 @@ fn what_means_nothing_here_is_named_and_changes_nothing() {
             (nothing.node_port_addresses.clone(), nothing.bind_hard_fail, nothing.oom_score_adj),
             "{line}"
         );
+    }
+}
+
+/// CF-14: the timeouts that kube-proxy sets in conntrack are those of flows; 0 means the default, and what cannot be
+/// read is named.
+#[test]
+fn conntracks_timeouts_are_those_of_flows() {
+    let of = |text| settings(text, &Flags::default());
+    let default = Timeouts::default();
+    assert_eq!((default.tcp_established.as_secs(), default.udp_seconds()), (86_400, 30));
+    let read = of(
+        "conntrack: {tcpEstablishedTimeout: 2h0m0s, tcpCloseWaitTimeout: 10m, udpTimeout: 1500ms, udpStreamTimeout: 3m}\n",
+    );
+    let expected = Timeouts {
+        tcp_established: Duration::from_hours(2),
+        tcp_close_wait: Duration::from_mins(10),
+        udp: Duration::from_millis(1500),
+        udp_stream: Duration::from_mins(3),
+    };
+    assert_eq!((read.timeouts, read.timeouts.udp_seconds(), read.problems), (expected, 2, vec![]));
+    let read = of("conntrack: {tcpEstablishedTimeout: 0s, udpTimeout: 0s, udpStreamTimeout: soon}\n");
+    assert_eq!(read.timeouts, default);
+    let fields: Vec<&str> = read.problems.iter().map(|problem| &*problem.field).collect();
+    assert_eq!(fields, ["conntrack.udpStreamTimeout"]);
+}
+
+/// CF-16: `portRange` is where masqueraded packets have their source ports from; the flag goes first, and what cannot be
+/// used is named.
+#[test]
+fn the_port_range_is_that_of_source_ports() {
+    let flags = Flags { source_port_range: Some("2000-2001".parse().expect("a range")), ..Flags::default() };
+    for (text, flags, ports, bad) in [
+        ("", &Flags::default(), "49152-65535", false),
+        ("portRange: ''\n", &Flags::default(), "49152-65535", false),
+        ("portRange: '0-0'\n", &Flags::default(), "49152-65535", false),
+        ("portRange: 50000-50009\n", &Flags::default(), "50000-50009", false),
+        ("portRange: 50000-50009\n", &flags, "2000-2001", false),
+        ("portRange: 80-90\n", &Flags::default(), "49152-65535", true),
+    ] {
+        let read = settings(text, flags);
+        assert_eq!(read.source_ports.to_string(), ports, "{text}");
+        assert_eq!(read.effective.port_range.as_deref(), Some(ports), "{text}");
+        let fields: Vec<&str> = read.problems.iter().map(|problem| &*problem.field).collect();
+        assert_eq!(fields, if bad { &["portRange"][..] } else { &[] }, "{text}");
     }
 }
 

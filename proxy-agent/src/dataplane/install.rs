@@ -31,6 +31,7 @@ use super::{
     Error, Options,
     adopt::{Adopted, adopt},
     clients::Clients,
+    flows::Flows,
     grace::{Grace, Retired},
     ids::Ids,
     publish,
@@ -76,6 +77,7 @@ pub struct Dataplane {
     pub(super) ranges: Ranges,
     clients: Clients,
     pub(super) stale: Stale,
+    _flows: Flows,
 }
 
 impl Dataplane {
@@ -107,6 +109,7 @@ impl Dataplane {
             ranges: Ranges::of(restrictions),
             clients: Clients::start(&options.pin_dir)?,
             stale: Stale::start(&options.pin_dir)?,
+            _flows: Flows::start(&options.pin_dir, options.flows.timeouts)?,
         };
         for former in &former_sets {
             dataplane.delete_set(former);

@@ -18,7 +18,8 @@ use nix::fcntl::{Flock, FlockArg};
 use proxy_common::counters::SHARDS;
 
 use super::{
-    Error, MAPS, abi_dir, bpf, ensure_bpffs, has_fib_source, has_set_retval, interfaces, netns_cookie,
+    Error, FlowOptions, MAPS, abi_dir, bpf, ensure_bpffs, has_fib_source, has_set_retval, interfaces,
+    netns_cookie,
 };
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SIDESTEP_EBPF_OBJECT"));
@@ -70,11 +71,27 @@ pub struct Capacity {
     pub frontends: u32,
     /// Endpoints, counting those that an update replaces until it is over.
     pub endpoints: u32,
+    /// Flows from outside; one that is masqueraded counts twice.
+    pub flows: u32,
+}
+
+impl Capacity {
+    /// Elements of FLOWS: a flow has two, or four.
+    const fn confirmed(&self) -> u32 {
+        self.flows.saturating_mul(2)
+    }
+
+    /// Elements of FLOWS_NEW. An LRU list of less than that evicts what came a moment ago: each processor keeps some
+    /// free elements for itself.
+    const fn unconfirmed(&self) -> u32 {
+        let quarter = self.confirmed() / 4;
+        if quarter > 1 << 14 { quarter } else { 1 << 14 }
+    }
 }
 
 impl Default for Capacity {
     fn default() -> Self {
-        Self { services: 1 << 17, frontends: 1 << 18, endpoints: 1 << 18 }
+        Self { services: 1 << 17, frontends: 1 << 18, endpoints: 1 << 18, flows: 1 << 17 }
     }
 }
 
@@ -90,6 +107,8 @@ pub struct Options {
     /// Whether the programs tell every decision (`aya_log`), for debugging. Switched off, the verifier
     /// removes it.
     pub program_log: bool,
+    /// What is done with flows from outside.
+    pub flows: FlowOptions,
 }
 
 /// Loads the programs on pinned maps, made new where they are missing. Attaches nothing. Where those of packets are
@@ -108,7 +127,9 @@ pub fn load(options: &Options) -> Result<Ebpf, Error> {
         }
         loader.map_pin_path(map.name, path);
     }
-    let Capacity { services, frontends, endpoints } = existing_capacity(&dir)?.unwrap_or(options.capacity);
+    let capacity = existing_capacity(&dir, options.capacity)?;
+    let Capacity { services, frontends, endpoints, flows: _ } = capacity;
+    let FlowOptions { source_ports, timeouts } = options.flows;
     let node_netns = netns_cookie()?;
     let log_level = if options.program_log { aya_log::Level::Debug as u8 } else { 0 };
     let set_retval = u8::from(has_set_retval());
@@ -120,12 +141,17 @@ pub fn load(options: &Options) -> Result<Ebpf, Error> {
         .map_max_entries("REFUSALS", services)
         .map_max_entries("FRONTENDS", frontends)
         .map_max_entries("ADDRESSES", frontends)
+        .map_max_entries("FLOWS", capacity.confirmed())
+        .map_max_entries("FLOWS_NEW", capacity.unconfirmed())
         .map_max_entries("ENDPOINTS", endpoints)
         .map_max_entries("ENDPOINT_STATE", endpoints)
         .override_global("NODE_NETNS", &node_netns, true)
         .override_global("HAS_SET_RETVAL", &set_retval, true)
         .override_global("HAS_FIB_SOURCE", &fib_source, true)
         .override_global("SERVICES_LEN", &services, true)
+        .override_global("SOURCE_PORT_FIRST", &source_ports.first(), true)
+        .override_global("SOURCE_PORT_COUNT", &source_ports.count(), true)
+        .override_global("UDP_TIMEOUT_SECONDS", &timeouts.udp_seconds(), true)
         .override_global(aya_log::LEVEL, &log_level, true)
         .load(OBJECT)?;
     let mut load_one = |name| {
@@ -143,8 +169,8 @@ pub fn load(options: &Options) -> Result<Ebpf, Error> {
     Ok(ebpf)
 }
 
-/// The sizes of tables that are pinned already.
-fn existing_capacity(dir: &Path) -> Result<Option<Capacity>, Error> {
+/// The sizes of tables that are pinned already, else those that are wanted.
+fn existing_capacity(dir: &Path, wanted: Capacity) -> Result<Capacity, Error> {
     let length = |name: &'static str| -> Result<Option<u32>, Error> {
         let path = dir.join(name);
         if !path.exists() {
@@ -155,9 +181,10 @@ fn existing_capacity(dir: &Path) -> Result<Option<Capacity>, Error> {
     let (services, frontends, endpoints) = (length("SERVICES")?, length("FRONTENDS")?, length("ENDPOINTS")?);
     Ok(match (services, frontends, endpoints) {
         (Some(services), Some(frontends), Some(endpoints)) => {
-            Some(Capacity { services, frontends, endpoints })
+            // Nothing else depends on the length of FLOWS.
+            Capacity { services, frontends, endpoints, flows: wanted.flows }
         }
-        _ => None,
+        _ => wanted,
     })
 }
 

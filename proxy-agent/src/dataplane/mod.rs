@@ -8,9 +8,11 @@
 //! | `recall` | the tables read back as a plan |
 //! | `refused` | what there was no room for |
 //! | `slab`, `ids` | which slots, indexes and endpoint ids are free |
+//! | `flows` | how long flows of packets stay, and taking away those that are idle |
 //! | `grace` | giving things back only when no program can still be reading them |
 //! | `ranges` | who may use LoadBalancer IPs that are not for everyone |
 //! | `clients` | by which addresses the sockets of a network namespace are judged |
+//! | `reserved_ports` | the source ports of masqueraded packets, kept from the node's own sockets |
 //! | `stale` | closing the connected UDP sockets of endpoints that are gone |
 //! | `interfaces` | the devices that packets from outside come through, and our programs there |
 //! | `tables` | the pinned maps, typed; `mapped`: those that are memory |
@@ -27,6 +29,7 @@ mod adopt;
 mod bpf;
 mod bypass;
 mod clients;
+mod flows;
 mod grace;
 mod host;
 mod ids;
@@ -43,6 +46,7 @@ mod publish;
 mod ranges;
 mod recall;
 mod refused;
+mod reserved_ports;
 mod slab;
 mod stale;
 mod system;
@@ -50,6 +54,7 @@ mod tables;
 
 pub use bpf::attached_programs;
 pub use bypass::Bypass;
+pub use flows::{FlowOptions, FlowState, FlowTable, ListedFlow, Timeouts, list as list_flows};
 pub use host::{bpffs_mounted, check_bpffs, ensure_bpffs, mount_missing, node_cgroup, sees_namespaces};
 pub use install::{Dataplane, Installed};
 pub use interfaces::{Changes as NetworkChanges, Device, Interfaces, Wanted, Way, Why, has_tcx};
@@ -59,7 +64,10 @@ pub use load::{
 };
 pub use mapped::Mapped;
 pub use names::from_table as identity;
-pub use system::{cannot_restrict, has_fib_source, has_set_retval, netns_cookie, netns_cookie_of};
+pub use reserved_ports::{
+    BadRange, PortRange, ReservedPorts, can_reserve as can_reserve_ports, release as release_ports,
+};
+pub use system::{cannot_restrict, has_fib_source, has_set_retval, netns_cookie, netns_cookie_of, uptime};
 pub use tables::{MAPS, MapSpec, Tables, abi_dir};
 
 /// What can go wrong between the agent and the kernel. Each names the call or the path.

@@ -55,6 +55,12 @@ pub fn cannot_restrict() -> Result<Option<&'static str>, Error> {
     })
 }
 
+/// Seconds of the clock that the kernel programs use, since boot (CLOCK_MONOTONIC).
+pub fn uptime() -> u32 {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+        .map_or(0, |time| u32::try_from(time.tv_sec()).unwrap_or(u32::MAX))
+}
+
 /// Whether the kernel lets a connect hook name the error that the caller gets (5.18).
 pub fn has_set_retval() -> bool {
     is_helper_supported(ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval).unwrap_or(false)

@@ -15,7 +15,7 @@ use proxy_common::{
     service::EndpointSet,
 };
 
-use super::{Error, mapped::Mapped};
+use super::{Error, FlowTable, mapped::Mapped};
 
 /// What a pinned map must look like to be ours.
 #[derive(Debug)]
@@ -94,6 +94,10 @@ pub struct Tables {
     pub affinities: HashMap<MapData, AffinityKey, Affinity>,
     /// SOURCE_RANGES.
     pub source_ranges: LpmTrie<MapData, SourceKey, u32>,
+    /// FLOWS.
+    pub flows: FlowTable,
+    /// FLOWS_NEW.
+    pub new_flows: FlowTable,
     /// CLIENTS.
     pub clients: HashMap<MapData, u64, ClientAddresses>,
     /// SERVICES.
@@ -132,6 +136,8 @@ impl Tables {
             affinities: hash(&dir, "AFFINITY")?,
             source_ranges: pinned(&dir, "SOURCE_RANGES")?.try_into().map_err(Error::map("SOURCE_RANGES"))?,
             clients: hash(&dir, "CLIENTS")?,
+            flows: FlowTable::confirmed(pin_dir)?,
+            new_flows: FlowTable::new(pin_dir)?,
             services: mapped(&dir, "SERVICES")?,
             endpoints: mapped(&dir, "ENDPOINTS")?,
             states: mapped(&dir, "ENDPOINT_STATE")?,
@@ -216,7 +222,10 @@ fn pinned(dir: &Path, name: &'static str) -> Result<Map, Error> {
     MapData::from_pin(&path).and_then(Map::from_map_data).map_err(Error::map(name))
 }
 
-fn hash<K: aya::Pod, V: aya::Pod>(dir: &Path, name: &'static str) -> Result<HashMap<MapData, K, V>, Error> {
+pub(super) fn hash<K: aya::Pod, V: aya::Pod>(
+    dir: &Path,
+    name: &'static str,
+) -> Result<HashMap<MapData, K, V>, Error> {
     pinned(dir, name)?.try_into().map_err(Error::map(name))
 }
 

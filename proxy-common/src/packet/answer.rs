@@ -117,8 +117,7 @@ const TIME_TO_LIVE: u8 = 64;
 /// What can be answered: whole packets, with a network header of the usual length.
 #[inline(always)]
 const fn is_plain(network: &Network) -> bool {
-    matches!(network.fragment, Fragment::Whole)
-        && network.transport - network.offset == if network.v6 { 40 } else { 20 }
+    matches!(network.fragment, Fragment::Whole) && network.is_plain()
 }
 
 /// The reset for a TCP segment in IPv4; nothing for a reset, or what cannot be answered.

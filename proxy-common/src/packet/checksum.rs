@@ -8,9 +8,14 @@ use crate::address::{Address, Port};
 /// What replacing the address `old` by `new` adds to a sum.
 #[inline(always)]
 pub const fn of_address(old: &Address, new: &Address) -> u32 {
-    let ([a, b, c, d], [e, f, g, h]) = (old.words(), new.words());
-    let removed = !a as u64 + !b as u64 + !c as u64 + !d as u64;
-    fold_words(removed + e as u64 + f as u64 + g as u64 + h as u64)
+    let [old, new] = [old.words(), new.words()];
+    let mut sum = 0;
+    let mut word = 0;
+    while word < 4 {
+        sum += !old[word] as u64 + new[word] as u64;
+        word += 1;
+    }
+    fold_words(sum)
 }
 
 /// What replacing the port `old` by `new` adds to a sum.

@@ -110,10 +110,9 @@ pub fn rewrite<P: Read + Edit>(
     store_address(packet, inner, inner_offset, &new.0)?;
     packet.store(port_offset, &new.1.to_network())?;
     if !inner.v6 {
-        let old: u16 = packet.load(inner.checksum_offset())?;
-        let adjusted = checksum::adjust(old, address);
+        let adjusted = checksum::adjust(inner.checksum, address);
         packet.store(inner.checksum_offset(), &adjusted)?;
-        difference = checksum::add(difference, checksum::difference(old, adjusted));
+        difference = checksum::add(difference, checksum::difference(inner.checksum, adjusted));
     }
     if let Some(offset) = transport::checksum_offset(inner.protocol)
         // Errors need not quote so much of a TCP header.
@@ -135,7 +134,7 @@ pub fn rewrite<P: Read + Edit>(
     if outer.v6 {
         packet.transport_checksum(checksum_offset, address, Change { pseudo_header: true, ..change })?;
     } else {
-        packet.network_checksum(outer.checksum_offset(), address)?;
+        packet.store(outer.checksum_offset(), &checksum::adjust(outer.checksum, address))?;
     }
     store_address(packet, outer, outer_offset, &new.0)
 }

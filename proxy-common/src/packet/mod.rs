@@ -12,6 +12,7 @@
 //! Everything here is arithmetic on a [`Read`] and an [`Edit`]: the kernel programs implement them with the kernel's
 //! helpers, the host tests with a vector of bytes. Offsets are bytes from the packet's first byte, link header
 //! included. What is too short or of another kind is nothing, never a panic.
+#![expect(clippy::cast_possible_truncation, reason = "sums are folded, and lengths are those of headers")]
 
 pub mod answer;
 pub mod checksum;
@@ -35,9 +36,6 @@ pub trait Read {
 /// Changes of a packet's bytes, with whatever the kernel must know of them. `None`: the packet cannot be changed, and
 /// must not go on half changed.
 pub trait Edit {
-    /// Applies a [`checksum::difference`] to the IPv4 header's checksum at `offset`.
-    fn network_checksum(&mut self, offset: u32, difference: u32) -> Option<()>;
-
     /// Applies a difference to the transport checksum at `offset`.
     fn transport_checksum(&mut self, offset: u32, difference: u32, change: Change) -> Option<()>;
 

@@ -1,6 +1,6 @@
 //! IPv4 (RFC 791) and IPv6 (RFC 8200) headers, up to where the transport header begins.
 
-use bytemuck::{Pod, Zeroable};
+use bytemuck::{Pod, Zeroable, must_cast};
 
 use super::Read;
 use crate::address::Address;
@@ -30,6 +30,8 @@ pub struct Network {
     pub transport: u32,
     /// What the fragments of a datagram have in common; as in the packet.
     pub identification: u32,
+    /// The checksum of an IPv4 header, as in the packet.
+    pub checksum: u16,
     /// IANA protocol number of the transport.
     pub protocol: u8,
     /// Which part of a datagram this is.
@@ -38,9 +40,10 @@ pub struct Network {
     pub v6: bool,
 }
 
+/// An IPv4 header without options.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-struct V4 {
+pub struct V4 {
     version_and_length: u8,
     service: u8,
     length: u16,
@@ -49,19 +52,20 @@ struct V4 {
     time_to_live: u8,
     protocol: u8,
     checksum: u16,
-    source: [u8; 4],
-    destination: [u8; 4],
+    source: [u16; 2],
+    destination: [u16; 2],
 }
 
+/// An IPv6 header.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-struct V6 {
-    version_class_and_label: u32,
+pub struct V6 {
+    version_class_and_label: [u16; 2],
     length: u16,
     next: u8,
     hop_limit: u8,
-    source: [u32; 4],
-    destination: [u32; 4],
+    source: [u16; 8],
+    destination: [u16; 8],
 }
 
 /// The fragment header, and the beginning of every other extension header.
@@ -100,11 +104,12 @@ pub fn parse_v4(packet: &impl Read, offset: u32) -> Option<Network> {
     }
     let fragment = u16::from_be(header.fragment);
     Some(Network {
-        source: Address::from_v4(header.source),
-        destination: Address::from_v4(header.destination),
+        source: address_v4(header.source),
+        destination: address_v4(header.destination),
         offset,
         transport: offset + length,
-        identification: header.identification as u32,
+        identification: u32::from(header.identification),
+        checksum: header.checksum,
         protocol: header.protocol,
         fragment: part(fragment & FRAGMENT_OFFSET != 0, fragment & MORE_FRAGMENTS != 0),
         v6: false,
@@ -115,10 +120,10 @@ pub fn parse_v4(packet: &impl Read, offset: u32) -> Option<Network> {
 #[inline(always)]
 pub fn parse_v6(packet: &impl Read, offset: u32) -> Option<Network> {
     let header: V6 = packet.load(offset)?;
-    let source = Address::from_words(header.source);
-    let destination = Address::from_words(header.destination);
+    let source = Address::from_words(must_cast(header.source));
+    let destination = Address::from_words(must_cast(header.destination));
     // On the wire these addresses are nobody's; in the tables they would be those of IPv4.
-    if u32::from_be(header.version_class_and_label) >> 28 != 6 || source.is_v4() || destination.is_v4() {
+    if !header.is_v6() || source.is_v4() || destination.is_v4() {
         return None;
     }
     let mut network = Network {
@@ -127,6 +132,7 @@ pub fn parse_v6(packet: &impl Read, offset: u32) -> Option<Network> {
         offset,
         transport: offset + size_of::<V6>() as u32,
         identification: 0,
+        checksum: 0,
         protocol: header.next,
         fragment: Fragment::Whole,
         v6: true,
@@ -141,8 +147,8 @@ pub fn parse_v6(packet: &impl Read, offset: u32) -> Option<Network> {
         network.protocol = extension.next;
         network.transport += match kind {
             FRAGMENT => 8,
-            AUTHENTICATION => (extension.length as u32 + 2) * 4,
-            _ => (extension.length as u32 + 1) * 8,
+            AUTHENTICATION => (u32::from(extension.length) + 2) * 4,
+            _ => (u32::from(extension.length) + 1) * 8,
         };
         if kind == FRAGMENT {
             let fragment = u16::from_be(extension.fragment);
@@ -168,7 +174,68 @@ const fn part(later: bool, more: bool) -> Fragment {
     }
 }
 
+#[inline(always)]
+const fn address_v4(halves: [u16; 2]) -> Address {
+    Address::from_words([0, 0, 0xffff_u32.to_be(), must_cast(halves)])
+}
+
+impl V4 {
+    /// Reads a header at `offset` of a whole packet without options; most are so.
+    #[inline(always)]
+    pub const fn plain(&self, offset: u32) -> Option<Network> {
+        const DO_NOT_FRAGMENT: u16 = 0x4000;
+        if self.version_and_length != 0x45 || self.fragment & !DO_NOT_FRAGMENT.to_be() != 0 {
+            return None;
+        }
+        Some(Network {
+            source: address_v4(self.source),
+            destination: address_v4(self.destination),
+            offset,
+            transport: offset + size_of::<Self>() as u32,
+            identification: 0,
+            checksum: self.checksum,
+            protocol: self.protocol,
+            fragment: Fragment::Whole,
+            v6: false,
+        })
+    }
+}
+
+impl V6 {
+    #[inline(always)]
+    const fn is_v6(&self) -> bool {
+        u16::from_be(self.version_class_and_label[0]) >> 12 == 6
+    }
+
+    /// Reads a header at `offset`, if the transport header may follow at once.
+    #[inline(always)]
+    pub const fn plain(&self, offset: u32) -> Option<Network> {
+        let source = Address::from_words(must_cast(self.source));
+        let destination = Address::from_words(must_cast(self.destination));
+        if !self.is_v6() || source.is_v4() || destination.is_v4() {
+            return None;
+        }
+        Some(Network {
+            source,
+            destination,
+            offset,
+            transport: offset + size_of::<Self>() as u32,
+            identification: 0,
+            checksum: 0,
+            protocol: self.next,
+            fragment: Fragment::Whole,
+            v6: true,
+        })
+    }
+}
+
 impl Network {
+    /// Whether the transport header follows the network header at once.
+    #[inline(always)]
+    pub const fn is_plain(&self) -> bool {
+        self.transport - self.offset == if self.v6 { 40 } else { 20 }
+    }
+
     /// Where the header has its source address.
     #[inline(always)]
     pub const fn source_offset(&self) -> u32 {

@@ -1,6 +1,8 @@
 //! One address and port of a packet for another.
 
-use super::{Change, Edit, Network, checksum, network::Fragment, transport};
+use bytemuck::{Pod, Zeroable};
+
+use super::{Change, Edit, Network, Transport, checksum, network::Fragment, transport};
 use crate::address::{Address, Port, Protocol};
 
 /// Which address of a packet.
@@ -12,41 +14,88 @@ pub enum Side {
     Destination,
 }
 
-/// Puts `new` in place of `old`, an address of the packet with its port. `None`: the packet must be dropped.
+/// An IPv4 header from its checksum on, and the ports that follow it.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct EndV4 {
+    checksum: u16,
+    source: [u16; 2],
+    destination: [u16; 2],
+    ports: [u16; 2],
+}
+
+/// An IPv6 header from its destination on, and the ports that follow it.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct EndV6 {
+    destination: [u32; 4],
+    ports: [u16; 2],
+}
+
+/// Puts `new` in place of an address of the packet and its port. `None`: the packet must be dropped.
 ///
 /// Later fragments have no ports, and no checksum of their own: the first fragment's covers them.
 #[inline(always)]
 pub fn rewrite(
     edit: &mut impl Edit,
     network: &Network,
+    transport: &Transport,
     side: Side,
-    old: (Address, Port),
     new: (Address, Port),
 ) -> Option<()> {
-    let (address, port) = match side {
-        Side::Source => (network.source_offset(), network.transport),
-        Side::Destination => (network.destination_offset(), network.transport + 2),
+    let (mut source, mut destination) =
+        ((network.source, transport.source), (network.destination, transport.destination));
+    let old = match side {
+        Side::Source => core::mem::replace(&mut source, new),
+        Side::Destination => core::mem::replace(&mut destination, new),
     };
     let difference = checksum::of_address(&old.0, &new.0);
+    let has_ports = !matches!(network.fragment, Fragment::Later);
+    let ports = [source.1.to_network(), destination.1.to_network()];
     if !network.v6 {
-        edit.network_checksum(network.checksum_offset(), difference)?;
-    }
-    if !matches!(network.fragment, Fragment::Later) {
-        if let Some(offset) = transport::checksum_offset(network.protocol) {
-            let optional = network.protocol == Protocol::Udp as u8;
-            let change = Change { pseudo_header: true, v6: network.v6, optional };
-            edit.transport_checksum(network.transport + offset, difference, change)?;
-            if old.1.number != new.1.number {
-                let difference = checksum::of_port(old.1, new.1);
-                let change = Change { pseudo_header: false, ..change };
-                edit.transport_checksum(network.transport + offset, difference, change)?;
-            }
+        let checksum = checksum::adjust(network.checksum, difference);
+        let end = EndV4 { checksum, source: v4(&source.0), destination: v4(&destination.0), ports };
+        if network.is_plain() && has_ports {
+            // All of it in one piece: each piece is a call of the kernel's.
+            edit.store(network.checksum_offset(), &end)?;
+        } else {
+            let EndV4 { checksum, source: [a, b], destination: [c, d], ports: _ } = end;
+            edit.store(network.checksum_offset(), &[checksum, a, b, c, d])?;
+            store_ports(edit, network, has_ports, &ports)?;
         }
+    } else if matches!(side, Side::Destination) && network.is_plain() && has_ports {
+        let end = EndV6 { destination: destination.0.words(), ports };
+        edit.store(network.destination_offset(), &end)?;
+    } else {
+        let offset = match side {
+            Side::Source => network.source_offset(),
+            Side::Destination => network.destination_offset(),
+        };
+        edit.store(offset, &new.0.words())?;
+        store_ports(edit, network, has_ports, &ports)?;
+    }
+    if has_ports && let Some(offset) = transport::checksum_offset(network.protocol) {
+        let offset = network.transport + offset;
+        let optional = network.protocol == Protocol::Udp as u8;
+        let change = Change { pseudo_header: true, v6: network.v6, optional };
+        edit.transport_checksum(offset, difference, change)?;
         if old.1.number != new.1.number {
-            edit.store(port, &new.1.to_network())?;
+            let difference = checksum::of_port(old.1, new.1);
+            edit.transport_checksum(offset, difference, Change { pseudo_header: false, ..change })?;
         }
     }
-    store_address(edit, network, address, &new.0)
+    Some(())
+}
+
+#[inline(always)]
+fn store_ports(edit: &mut impl Edit, network: &Network, has_ports: bool, ports: &[u16; 2]) -> Option<()> {
+    if has_ports { edit.store(network.transport, ports) } else { Some(()) }
+}
+
+#[inline(always)]
+const fn v4(address: &Address) -> [u16; 2] {
+    let [.., v4] = address.words();
+    bytemuck::must_cast(v4)
 }
 
 /// Puts an address where the header at hand has it.
@@ -64,3 +113,5 @@ pub(super) fn store_address(
         edit.store(offset, &v4)
     }
 }
+
+const _: () = assert!(size_of::<EndV4>() == 14 && size_of::<EndV6>() == 20);

@@ -85,7 +85,7 @@ impl Segment {
 /// The first half of a TCP header.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-struct Tcp {
+pub struct Tcp {
     ports: [u16; 2],
     sequence: [u16; 2],
     acknowledgement: [u16; 2],
@@ -97,13 +97,35 @@ struct Tcp {
 #[inline(always)]
 pub fn parse(packet: &impl Read, offset: u32, protocol: u8) -> Option<Transport> {
     if protocol == Protocol::Tcp as u8 {
-        let Tcp { ports, control, .. } = packet.load(offset)?;
-        return Some(transport(ports, Segment::tcp(control)));
+        return Some(packet.load::<Tcp>(offset)?.transport());
     }
     if protocol == Protocol::Udp as u8 || protocol == Protocol::Sctp as u8 {
-        return Some(transport(packet.load(offset)?, Segment::DATAGRAM));
+        return Some(packet.load::<Udp>(offset)?.transport());
     }
     None
+}
+
+impl Tcp {
+    /// What it says.
+    #[inline(always)]
+    pub const fn transport(&self) -> Transport {
+        transport(self.ports, Segment::tcp(self.control))
+    }
+}
+
+/// The beginning of a UDP header.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub struct Udp {
+    ports: [u16; 2],
+}
+
+impl Udp {
+    /// What it says.
+    #[inline(always)]
+    pub const fn transport(&self) -> Transport {
+        transport(self.ports, Segment::DATAGRAM)
+    }
 }
 
 /// Reads the ports of a packet that an error quotes: nothing more of it is needed, nor always there.

@@ -4,11 +4,12 @@
 use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map};
 use bytemuck::must_cast;
 use proxy_common::{
-    Endpoint, Flow, FlowKey, FragmentKey, FragmentPorts, Frontend, Network, PacketHook,
+    Endpoint, Flow, FlowKey, FragmentKey, FragmentPorts, Frontend, Network, PacketHook, Protocol,
     packet::{
         Fragment, Segment, Transport,
         error::{ICMP, ICMPV6},
-        network, transport,
+        network::{self, V4, V6},
+        transport::{self, Tcp, Udp},
     },
 };
 
@@ -62,8 +63,45 @@ pub(super) enum Arriving {
 }
 
 /// Reads the headers. What they say is left in `state`, with the key of a packet's flow.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn read<const LINK: u32>(skb: &Skb<'_>, hook: PacketHook, state: &mut State) -> Arriving {
+    let Some(version) = skb.version() else { return Arriving::Other };
+    if read_plain::<LINK>(skb, version, hook, state).is_some() {
+        return Arriving::Packet;
+    }
+    read_any::<LINK>(skb, hook, state)
+}
+
+/// Reads the headers of a packet as nearly all are: whole, no options, TCP or UDP, the headers in one piece. Without a
+/// call of a helper, each of which costs as much as a fifth of a table lookup.
+#[inline(always)]
+fn read_plain<const LINK: u32>(
+    skb: &Skb<'_>,
+    version: Version,
+    hook: PacketHook,
+    state: &mut State,
+) -> Option<()> {
+    let (network, length) = match version {
+        Version::V4 => (skb.head::<V4>(LINK)?.plain(LINK)?, size_of::<V4>()),
+        Version::V6 => (skb.head::<V6>(LINK)?.plain(LINK)?, size_of::<V6>()),
+    };
+    let offset = LINK + length as u32;
+    let transport = if network.protocol == Protocol::Tcp as u8 {
+        skb.head::<Tcp>(offset)?.transport()
+    } else if network.protocol == Protocol::Udp as u8 {
+        skb.head::<Udp>(offset)?.transport()
+    } else {
+        return None;
+    };
+    state.key = flow_key(hook, &network, &transport);
+    state.network = network;
+    state.transport = transport;
+    Some(())
+}
+
+/// Reads the headers of any packet.
+#[inline(never)]
+fn read_any<const LINK: u32>(skb: &Skb<'_>, hook: PacketHook, state: &mut State) -> Arriving {
     let State { network, transport, key, .. } = state;
     let parsed = match skb.version() {
         Some(Version::V4) => network::parse_v4(skb, LINK),

@@ -48,8 +48,8 @@ fn rewrite(ctx: &TcContext, state: &State) -> i32 {
     if matches!(network.fragment, Fragment::First) {
         arriving::remember(network, transport, PacketHook::Egress);
     }
-    let old = (network.source, transport.source);
-    match packet::rewrite(&mut Skb(ctx), network, Side::Source, old, (flow.address, flow.port)) {
+    let new = (flow.address, flow.port);
+    match packet::rewrite(&mut Skb(ctx), network, transport, Side::Source, new) {
         Some(()) => PASS,
         None => DROP,
     }

@@ -67,8 +67,8 @@ fn rewrite(ctx: &TcContext, state: &State) -> i32 {
     if matches!(network.fragment, Fragment::First) {
         arriving::remember(network, transport, PacketHook::Ingress);
     }
-    let old = (network.destination, transport.destination);
-    match packet::rewrite(&mut Skb(ctx), network, Side::Destination, old, (flow.address, flow.port)) {
+    let new = (flow.address, flow.port);
+    match packet::rewrite(&mut Skb(ctx), network, transport, Side::Destination, new) {
         Some(()) => PASS,
         None => DROP,
     }

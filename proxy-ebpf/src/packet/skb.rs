@@ -6,9 +6,7 @@ use core::mem::MaybeUninit;
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
-    helpers::{
-        bpf_csum_update, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_load_bytes, bpf_skb_store_bytes,
-    },
+    helpers::{bpf_csum_update, bpf_l4_csum_replace, bpf_skb_load_bytes, bpf_skb_store_bytes},
     programs::TcContext,
 };
 use bytemuck::Pod;
@@ -56,6 +54,20 @@ impl Skb<'_> {
     }
 }
 
+impl Skb<'_> {
+    /// The bytes of the packet's linear part from `LINK` on, if there are `N` at least: where nearly all headers are.
+    #[inline(always)]
+    pub(super) fn head<T: Pod>(&self, offset: u32) -> Option<&T> {
+        let (begin, end) = (self.0.data(), self.0.data_end());
+        let head = begin + offset as usize;
+        if head + size_of::<T>() > end {
+            return None;
+        }
+        // SAFETY: within the packet (just checked, which is what the verifier looks for).
+        Some(unsafe { &*(head as *const T) })
+    }
+}
+
 impl Read for Skb<'_> {
     #[inline(always)]
     fn load<T: Pod>(&self, offset: u32) -> Option<T> {
@@ -70,12 +82,6 @@ impl Read for Skb<'_> {
 }
 
 impl Edit for Skb<'_> {
-    #[inline(always)]
-    fn network_checksum(&mut self, offset: u32, difference: u32) -> Option<()> {
-        // SAFETY: the helper takes the program's own context.
-        done(unsafe { bpf_l3_csum_replace(self.0.skb.skb, offset, 0, u64::from(difference), 0) })
-    }
-
     #[inline(always)]
     fn transport_checksum(&mut self, offset: u32, difference: u32, change: Change) -> Option<()> {
         let mut flags = 0;

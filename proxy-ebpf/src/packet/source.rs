@@ -36,8 +36,7 @@ pub(super) fn give(ctx: &TcContext, key: &FlowKey, flow: &mut Flow, clock: Clock
     // SAFETY: a helper without pointers.
     let random = unsafe { bpf_get_prandom_u32() };
     let is_taken = |candidate: &Flow| has_socket(ctx, key, candidate);
-    *flow = masquerade(&Maps, key, flow, &address, SourcePorts { first, count }, random, clock, is_taken)?;
-    Ok(())
+    masquerade(&Maps, key, flow, &address, SourcePorts { first, count }, random, clock, is_taken)
 }
 
 /// The address; the "any" address where there is none.

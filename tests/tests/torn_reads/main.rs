@@ -12,7 +12,7 @@ mod writer;
 
 use std::time::{Duration, Instant};
 
-use proxy_agent::dataplane::{Capacity, Dataplane, Options, attach, load};
+use proxy_agent::dataplane::{Capacity, Dataplane, FlowOptions, Options, attach, load};
 use sidestep_tests::lab;
 
 use clients::Clients;
@@ -33,8 +33,9 @@ fn no_client_is_misled_while_the_tables_are_rewritten() {
         pin_dir: lab.pin_directory().to_owned(),
         cgroup_root: lab.root().path().to_owned(),
         // Small, so that slots, ids and indexes are used again and again.
-        capacity: Capacity { services: 256, frontends: 512, endpoints: 1 << 14 },
+        capacity: Capacity { services: 256, frontends: 512, endpoints: 1 << 14, flows: 256 },
         program_log: false,
+        flows: FlowOptions::default(),
     };
     let mut programs = load(&options).expect("the programs load");
     attach(&mut programs, &options).expect("the programs attach");

@@ -6,7 +6,8 @@ use super::{Check, Outcome};
 use crate::{
     commands::Place,
     dataplane::{
-        HOOKS, attached_programs, bpffs_mounted, has_set_retval, is_attached, netns_cookie, sees_namespaces,
+        HOOKS, attached_programs, bpffs_mounted, can_reserve_ports, has_set_retval, is_attached,
+        netns_cookie, sees_namespaces,
     },
 };
 
@@ -51,6 +52,7 @@ pub(super) fn check(place: &Place) -> Vec<Check> {
              load balancer",
         )
     });
+    checks.push(reserved_ports());
     checks.push(network_file_systems());
     checks.extend(other_programs(place));
     checks
@@ -77,6 +79,22 @@ fn privileges() -> Check {
             Outcome::Failed,
             "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON",
         )
+    }
+}
+
+/// ST-7.
+fn reserved_ports() -> Check {
+    const NAME: &str = "reserved source ports";
+    match can_reserve_ports() {
+        Ok(path) => Check::new(NAME, Outcome::Ok, format!("{} can be written", path.display())),
+        Err(error) => Check::new(
+            NAME,
+            Outcome::Warning,
+            format!(
+                "{error}: the source ports of masqueraded packets cannot be kept from the node's own connections; mount \
+                 the node's file into the container, or set the sysctl on the node"
+            ),
+        ),
     }
 }
 

@@ -17,7 +17,7 @@ use proxy_common::{Address, AddressBits, FrontendKey, FrontendKind, Port, Protoc
 use super::{Check, Outcome, client::Servers};
 use crate::{
     commands::Place,
-    dataplane::{Capacity, Dataplane, Options, attach, cleanup, ensure_bpffs, load},
+    dataplane::{Capacity, Dataplane, FlowOptions, Options, attach, cleanup, ensure_bpffs, load},
     model::ObjectName,
     plan::{Backend, Changes, Family, ServicePlan, ServicePortId, Sources, Target},
 };
@@ -49,8 +49,9 @@ fn test(place: &Place) -> anyhow::Result<Vec<Check>> {
     let options = Options {
         pin_dir: scratch.pin_dir.clone(),
         cgroup_root: scratch.cgroup.clone(),
-        capacity: Capacity { services: 64, frontends: 64, endpoints: 64 },
+        capacity: Capacity { services: 64, frontends: 64, endpoints: 64, flows: 64 },
         program_log: false,
+        flows: FlowOptions::default(),
     };
     let mut ebpf = load(&options)?;
     let mut checks = vec![Check::new("programs load", Outcome::Ok, "the verifier accepts all")];

@@ -21,6 +21,13 @@ pub enum Wanted {
     Named(Vec<glob::Pattern>),
 }
 
+impl Wanted {
+    /// Whether the packet path is switched off.
+    pub fn is_nothing(&self) -> bool {
+        matches!(self, Self::Named(names) if names.is_empty())
+    }
+}
+
 /// Why a device was chosen, the strongest reason first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -18,7 +18,7 @@ use proptest::{
 };
 use sidestep_tests::{identity::Identity, pins::PinDirectory, skip};
 
-use super::{Capacity, Dataplane, Options, load};
+use super::{Capacity, Dataplane, FlowOptions, Options, load};
 use crate::{
     model::Event,
     plan::{
@@ -35,7 +35,7 @@ const THREADS: usize = 4;
 const ENOUGH: u32 = 100;
 
 /// Room for all that a cluster of the generator can have.
-const ROOMY: Capacity = Capacity { services: 64, frontends: 256, endpoints: 256 };
+const ROOMY: Capacity = Capacity { services: 64, frontends: 256, endpoints: 256, flows: 256 };
 
 /// Something that happens on the node.
 #[derive(Clone, Debug)]
@@ -71,6 +71,7 @@ impl Node {
             cgroup_root: "/nowhere".into(),
             capacity,
             program_log: false,
+            flows: FlowOptions::default(),
         };
         drop(load(&options).expect("the maps"));
         let mut node = Self {
@@ -180,7 +181,7 @@ impl Node {
 
     /// Whether everything fits for sure: tables of one kind fill up to the last element, slots must be in a row.
     fn has_room_for(&self, plan: &Changes) -> bool {
-        let Capacity { services, frontends, endpoints } = self.options.capacity;
+        let Capacity { services, frontends, endpoints, flows: _ } = self.options.capacity;
         let keys: usize = plan.install.iter().map(|plan| plan.frontends.len()).sum();
         // Index 0 stands for nothing.
         plan.install.len() < services as usize

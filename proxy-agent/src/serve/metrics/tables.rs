@@ -1,4 +1,4 @@
-//! How full the tables are, and what happened on the whole node.
+//! How full the tables are, which flows there are, and what happened on the whole node.
 
 use std::{fmt, sync::Arc};
 
@@ -17,7 +17,7 @@ pub(super) struct Fill(pub(super) Arc<Tables>);
 
 impl Fill {
     /// Entries and room of each table that can be full.
-    fn tables(&self) -> [(&'static str, usize, u32); 4] {
+    fn tables(&self, flows: usize) -> [(&'static str, usize, u32); 5] {
         let tables = &self.0;
         let used = |id: &u32| tables.states.load(*id).is_some_and(|state| state.bits != 0);
         let room = tables.frontends_room();
@@ -33,6 +33,7 @@ impl Fill {
             ),
             ("frontends", frontends, room),
             ("source-ranges", ranges, ranges_room),
+            ("flows", flows, tables.flows.room()),
             ("endpoints", (0..tables.states.len()).filter(used).count(), tables.endpoints.len()),
         ]
     }
@@ -44,7 +45,9 @@ impl Fill {
 
 impl Collector for Fill {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let tables = self.tables();
+        // A table that cannot be read is none.
+        let (elements, confirmed) = self.0.flows.count().unwrap_or_default();
+        let tables = self.tables(elements);
         let help = "Entries of a table";
         let mut metric =
             encoder.encode_descriptor("sidestep_table_entries", help, None, MetricType::Gauge)?;
@@ -56,6 +59,10 @@ impl Collector for Fill {
         for (name, _, room) in &tables {
             ConstGauge::new(*room).encode(metric.encode_family(&[("table", *name)])?)?;
         }
+        let help = "Flows of packets from outside";
+        let mut metric = encoder.encode_descriptor("sidestep_flows", help, None, MetricType::Gauge)?;
+        // Those in FLOWS_NEW make way for others, so there are always as many as there is room for.
+        ConstGauge::new(confirmed).encode(metric.encode_family(&[("state", "confirmed")])?)?;
         let help = "Connections and datagrams that were refused, by reason";
         let mut metric = encoder.encode_descriptor("sidestep_refusals", help, None, MetricType::Counter)?;
         for reason in Reason::ALL {

@@ -1,0 +1,97 @@
+//! The flows of packets from outside, as far as they are the agent's affair: taking away those that are idle, and telling
+//! which there are.
+//!
+//! The programs make flows, confirm them and note when they were used; they need no agent for that. FLOWS pushes
+//! nothing out, so that no flood can end a connection; what nobody uses any more has to be found.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `timeouts` | how long a flow may be idle |
+//! | `verdict` | whether an element's time is over (pure) |
+//! | `sweep` | one look at the whole table |
+//! | `schedule` | when to look again (pure) |
+//! | `table` | FLOWS or FLOWS_NEW, to look at |
+//! | `list` | flows as people know them, put together from their elements |
+
+mod list;
+mod schedule;
+mod sweep;
+mod table;
+#[cfg(test)]
+mod tests;
+mod timeouts;
+mod verdict;
+
+use std::{
+    path::Path,
+    sync::mpsc::{RecvTimeoutError, Sender, channel},
+    thread::JoinHandle,
+    time::Instant,
+};
+
+pub use self::{
+    list::{FlowState, ListedFlow, list},
+    table::FlowTable,
+    timeouts::Timeouts,
+};
+use self::{schedule::Schedule, sweep::sweep};
+use super::{Error, PortRange, system::uptime};
+
+/// What the programs and the sweep are told of flows.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct FlowOptions {
+    /// The source ports that flows are masqueraded with.
+    pub source_ports: PortRange,
+    /// How long they stay.
+    pub timeouts: Timeouts,
+}
+
+/// The thread that sweeps.
+#[derive(Debug)]
+pub(super) struct Flows {
+    /// `None` only while dropping: the thread ends when this is gone.
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Flows {
+    pub(super) fn start(pin_dir: &Path, timeouts: Timeouts) -> Result<Self, Error> {
+        let mut table = FlowTable::confirmed(pin_dir)?;
+        let (stop, stopped) = channel::<()>();
+        let thread = std::thread::Builder::new()
+            .name("flows".to_owned())
+            .spawn(move || {
+                let mut schedule = Schedule::new(&timeouts);
+                while stopped.recv_timeout(schedule.wait()) == Err(RecvTimeoutError::Timeout) {
+                    let began = Instant::now();
+                    let earliest = match sweep(&mut table, &timeouts, uptime()) {
+                        Ok(swept) => {
+                            tracing::debug!(
+                                elements = swept.elements,
+                                removed = swept.removed,
+                                "looked for idle flows"
+                            );
+                            swept.earliest
+                        }
+                        Err(error) => {
+                            tracing::error!(%error, "idle flows cannot be taken away; trying again");
+                            None
+                        }
+                    };
+                    schedule = schedule.swept(began.elapsed(), earliest);
+                }
+            })
+            .map_err(Error::system("starting a thread", "flows"))?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Flows {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            // It ends within a sweep. What it did not come to, the next agent finds.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! When to look at the flows again: a sweep costs what the table holds, and is not due before something can have
+//! become idle for long enough. Pure.
+
+use std::time::Duration;
+
+use super::{Timeouts, verdict::least};
+
+/// Sweeps are at least so far apart, unless timeouts are shorter.
+const PERIOD: Duration = Duration::from_secs(10);
+/// They take at most one part in so many of the time of one processor.
+const SHARE: u32 = 100;
+
+/// How long to wait for the next sweep.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Schedule {
+    /// A flow that comes after a sweep is not idle for long enough before this has passed.
+    least: Duration,
+    wait: Duration,
+}
+
+impl Schedule {
+    /// Nothing has been looked at: an agent that ended may have left idle flows.
+    pub(super) fn new(timeouts: &Timeouts) -> Self {
+        let least = least(timeouts).max(Duration::from_secs(1));
+        Self { least, wait: PERIOD.min(least) }
+    }
+
+    /// After a sweep that took so long and found that none but new flows can become idle before `earliest` seconds, if any.
+    pub(super) fn swept(self, took: Duration, earliest: Option<u64>) -> Self {
+        let earliest = earliest.map_or(self.least, Duration::from_secs).min(self.least);
+        Self { wait: earliest.max(PERIOD.min(self.least)).max(took * (SHARE - 1)), ..self }
+    }
+
+    pub(super) const fn wait(self) -> Duration {
+        self.wait
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sweep_comes_when_something_can_be_idle_and_takes_a_hundredth_of_the_time() {
+        const MS: Duration = Duration::from_millis(1);
+        let schedule = Schedule::new(&Timeouts::default());
+        let wait = |schedule: Schedule, took, earliest| schedule.swept(took, earliest).wait().as_secs();
+        assert_eq!(schedule.wait().as_secs(), 10);
+        assert_eq!(wait(schedule, MS, None), 120, "an empty table");
+        assert_eq!(wait(schedule, MS, Some(80)), 80);
+        assert_eq!(wait(schedule, MS, Some(1)), 10);
+        assert_eq!(wait(schedule, MS, Some(86_400)), 120, "a new flow may be of UDP");
+        assert_eq!(wait(schedule, 1000 * MS, Some(1)), 99, "a table so large that a sweep takes a second");
+        let second = Duration::from_secs(1);
+        let quick = Schedule::new(&Timeouts { udp_stream: second, ..Timeouts::default() });
+        assert_eq!((quick.wait(), wait(quick, MS, None)), (second, 1), "short timeouts");
+    }
+}

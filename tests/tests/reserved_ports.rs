@@ -1,0 +1,138 @@
+//! The ports of masqueraded packets are reserved beside what others reserve, over restarts and from within a container,
+//! and exactly those are given back.
+
+use std::{fs, io::Read as _};
+
+use serde_json::Value;
+use sidestep_tests::{
+    Agent, Lab, cluster,
+    cluster::{at, service},
+    lab,
+    traffic::ask,
+};
+
+const FILE: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+
+/// What is reserved on the node. The kernel tells it in one answer, as much as there is room for.
+fn reserved(lab: &Lab) -> String {
+    let mut text = [0; 1024];
+    let read = || fs::File::open(FILE).and_then(|mut file| file.read(&mut text));
+    let length = lab.node().run(read).expect("the sysctl");
+    String::from_utf8_lossy(&text[..length]).trim().to_owned()
+}
+
+fn reserve(lab: &Lab, ports: &str) {
+    lab.node().run(|| fs::write(FILE, ports)).expect("the sysctl");
+}
+
+fn agent(lab: &Lab, ports: &str) -> Agent {
+    Agent::reading(lab).arguments(["--source-port-range", ports]).started(lab).expect("an agent")
+}
+
+fn cleanup(lab: &Lab) {
+    let output = lab.sidestep(&["cleanup"]).expect("cleanup runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// ST-7: what others reserved, before or meanwhile, stays reserved, whatever we add and take away.
+#[test]
+fn what_others_reserved_stays_reserved() {
+    let lab = lab!();
+    reserve(&lab, "8080,50005,50100");
+    let mut first = agent(&lab, "50000-50009");
+    assert_eq!(reserved(&lab), "8080,50000-50009,50100");
+    // A crash, and another range.
+    first.kill().expect("killed");
+    let mut second = agent(&lab, "50008-50011");
+    assert_eq!(reserved(&lab), "8080,50005,50008-50011,50100");
+    reserve(&lab, "8080,50005,50008-50011,50100,9000");
+    second.stop().expect("it stops");
+    assert_eq!(reserved(&lab), "8080,9000,50005,50008-50011,50100", "the programs go on");
+    cleanup(&lab);
+    assert_eq!(reserved(&lab), "8080,9000,50005,50100");
+    cleanup(&lab);
+    assert_eq!(reserved(&lab), "8080,9000,50005,50100", "there is nothing more to give back");
+}
+
+/// ST-7: a range that would leave the node's own connections without ports is not reserved, and named.
+#[test]
+fn the_nodes_own_connections_keep_their_ports() {
+    let lab = lab!();
+    lab.node()
+        .run(|| fs::write("/proc/sys/net/ipv4/ip_local_port_range", "49152 65535"))
+        .expect("the sysctl");
+    let agent = agent(&lab, "49152-65000");
+    assert_eq!(reserved(&lab), "");
+    let report = agent.report().expect("a report");
+    assert!(report.names("source ports 49152-65000", "535 ports would be left"), "{report:?}");
+}
+
+/// ST-7: a range that is none is refused with the reason.
+#[test]
+fn a_range_that_is_none_is_refused() {
+    let lab = lab!();
+    for (range, part) in [("1000-2000", "below 1024"), ("5000-4000", "no port"), ("x", "49152-65535")] {
+        let run = ["run", "--manifests", "/nowhere", "--source-port-range", range];
+        let output = lab.sidestep(&run).expect("it runs");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && text.contains(part), "{text}");
+    }
+}
+
+/// As a container runtime starts it: `/proc/sys` cannot be written. `mounts` runs before.
+fn contained(lab: &Lab, mounts: &str) -> Agent {
+    // CAP_SYS_ADMIN and other capabilities that are not in the DaemonSet's list are for the mounts.
+    let script = format!(
+        "{mounts} mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys; \
+         exec setpriv --bounding-set=-all,{} \"$0\" \"$@\"",
+        daemon_sets_capabilities()
+    );
+    let wrapper = ["unshare", "--mount", "--propagation", "slave", "sh", "-ec", &script];
+    Agent::reading(lab).arguments(["--source-port-range", "50000-50009"]).wrapped(wrapper)
+}
+
+fn daemon_sets_capabilities() -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/base/daemonset.yaml");
+    let manifest: Value =
+        serde_saphyr::from_str(&fs::read_to_string(path).expect("the manifest")).expect("YAML");
+    let container = &manifest["spec"]["template"]["spec"]["containers"][0];
+    let added = container["securityContext"]["capabilities"]["add"].as_array().expect("a list");
+    let names: Vec<String> =
+        added.iter().map(|name| format!("+{}", name.as_str().expect("a name").to_lowercase())).collect();
+    names.join(",")
+}
+
+/// ST-7: in a container whose `/proc/sys` cannot be written, a file of the node's that was mounted into it is used; without
+/// one that is a problem, with what to do, and Services work all the same.
+#[test]
+fn in_a_container_the_nodes_file_is_used() {
+    let cluster = cluster!(1);
+    let lab = &cluster.lab;
+    cluster.serve("web", &service("web", &["10.96.0.10"])).expect("manifests");
+    let works = || drop(cluster.client.run(|| ask(at("10.96.0.10:80"))).expect("an answer"));
+
+    let mut without = contained(lab, "").started(lab).expect("an agent");
+    works();
+    assert_eq!(reserved(lab), "");
+    let report = without.report().expect("a report");
+    assert!(report.names("source ports 50000-50009", FILE), "{report:?}");
+    assert!(report.names("source ports 50000-50009", "into the container"), "{report:?}");
+    without.stop().expect("it stops");
+
+    let given = lab.run_directory().join("given");
+    fs::write(&given, "").expect("a file to mount on");
+    let mount = format!("mount --bind {FILE} {};", given.display());
+    let mut with = contained(lab, &mount).started(lab).expect("an agent");
+    works();
+    assert_eq!(reserved(lab), "50000-50009");
+    let report = with.report().expect("a report");
+    assert!(!report.names("source ports", ""), "{report:?}");
+    with.stop().expect("it stops");
+    cleanup(lab);
+    assert_eq!(reserved(lab), "");
+
+    // What an operator has reserved needs no file.
+    reserve(lab, "50000-50009");
+    let by_operator = contained(lab, "").started(lab).expect("an agent");
+    assert!(!by_operator.report().expect("a report").names("source ports", ""));
+}
