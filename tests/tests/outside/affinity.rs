@@ -10,10 +10,9 @@ use sidestep_tests::{
     TwoNodes,
     cluster::spread,
     in_every_variant,
-    traffic::{Conversation, PATIENCE, ask},
+    traffic::{Conversation, ask, connect_from},
     two_nodes::{ways_in, web},
 };
-use socket2::{Domain, Socket, Type};
 
 in_every_variant!(a_client_stays_with_its_endpoint, clients_are_told_apart_by_their_address);
 
@@ -78,10 +77,5 @@ fn clients_are_told_apart_by_their_address(nodes: &TwoNodes) {
 }
 
 fn ask_from(source: IpAddr, address: SocketAddr) -> io::Result<String> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.bind(&SocketAddr::new(source, 0).into())?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    socket.set_write_timeout(Some(PATIENCE))?;
-    socket.connect(&address.into())?;
-    Ok(Conversation::over(socket.into())?.ask()?.server)
+    Ok(Conversation::over(connect_from(source, address)?)?.ask()?.server)
 }

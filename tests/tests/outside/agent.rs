@@ -1,13 +1,13 @@
 //! The agent's end, crash, restart and removal, with connections from outside that stay.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use sidestep_tests::{
     TwoNodes, bpftool,
     cluster::Backend,
     eventually, in_every_variant,
     pressure::Pressure,
-    traffic::{Asker, Conversation, ask, connect, is_refused},
+    traffic::{Asker, Conversation, ask, connect, connect_from, is_refused},
     two_nodes::{WayIn, node_ports, ways_in, web},
 };
 
@@ -15,6 +15,8 @@ use crate::serve;
 
 in_every_variant!(a_crash_and_a_restart_touch_no_packet, a_cleanup_leaves_nothing_behind);
 
+/// Between requests: each UDP one holds a source port for half a minute, of which there are 16,384 towards an endpoint.
+const PAUSE: Duration = Duration::from_millis(2);
 const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 
 /// Promise 1, ST-4: nothing fails, and the new agent takes over the very maps and links.
@@ -22,12 +24,19 @@ fn a_crash_and_a_restart_touch_no_packet(nodes: &TwoNodes) {
     let servers = [nodes.backend_here("here").expect("a pod"), nodes.backend_there("there").expect("a pod")];
     let mut agent = serve(nodes, &[&servers[0], &servers[1]]);
     let before = bpftool::pinned_ids(nodes.lab().pin_directory()).expect("ids");
-    let pressures = node_ports().map(|way| Pressure::start(nodes.outside(), way.tcp, way.udp));
+    let pressures = node_ports().map(|way| Pressure::paced(nodes.outside(), way.tcp, way.udp, PAUSE));
+    // Their client is another one: of two connections from one port to the same endpoint by two ways in there can
+    // be only one.
+    let lines = "addr add 192.0.2.101/24 dev uplink\naddr add 2001:db8:192::101/64 dev uplink nodad\n";
+    nodes.outside().namespace().ip_batch(lines).expect("addresses");
     let mut flows: Vec<_> = ways_in()
         .into_iter()
         .flat_map(|way| [way; 4])
         .map(|way| {
-            let mut flow = nodes.outside().run(|| Conversation::with(way.tcp)).expect("a connection");
+            let source = if way.tcp.is_ipv4() { "192.0.2.101" } else { "2001:db8:192::101" };
+            let source = source.parse().expect("an address");
+            let connected = nodes.outside().run(|| connect_from(source, way.tcp));
+            let mut flow = Conversation::over(connected.expect("a connection")).expect("a connection");
             let answer = flow.ask().expect("an answer");
             (flow, answer)
         })
@@ -69,10 +78,10 @@ fn a_cleanup_leaves_nothing_behind(nodes: &TwoNodes) {
     let output = nodes.lab().sidestep(&["cleanup"]).expect("cleanup");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(read(), before);
-    assert!(is_refused(&nodes.outside().run(|| connect(tcp))));
+    eventually("nobody serves", || is_refused(&nodes.outside().run(|| connect(tcp))));
     let asker = nodes.outside().run(|| Asker::for_address(udp)).expect("a socket");
     asker.connect(udp).expect("connect");
-    assert!(is_refused(&asker.ask_peer()));
+    eventually("nobody serves", || is_refused(&asker.ask_peer()));
     for device in nodes.uplinks() {
         let mut command = std::process::Command::new("tc");
         command.args(["filter", "show", "dev", device, "ingress"]);
