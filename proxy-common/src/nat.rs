@@ -140,49 +140,57 @@ fn end(flows: &impl Flows, key: &FlowKey, flow: &Flow) {
 /// [`follow`] in FLOWS_NEW.
 #[inline(never)]
 fn follow_new(flows: &impl Flows, key: &FlowKey, segment: Segment, clock: Clock, found: &mut Flow) -> bool {
-    let Some((flow, place)) = flows.find(Table::New, key) else { return false };
-    *found = flow;
+    let place = match flows.find(Table::New, key) {
+        Some((flow, place)) => {
+            *found = flow;
+            place
+        }
+        None => return false,
+    };
+    let flow = found;
     let life = flow.life.after(segment, clock);
     if !flow.is_forward() {
         flows.set_life(place, life);
         return true;
     }
-    if flow.is_pending() {
+    let serves = !key.is_ingress() || flows.is_serving(flow.endpoint, flow.generation);
+    // A stream of datagrams is looked at closely once a second.
+    if flow.is_pending() || segment.is_datagram() && flow.life.seconds == clock.seconds && serves {
         return true;
     }
     let peer_key = flow.peer_key(key);
-    let peer_life = match flows.find(Table::New, &peer_key) {
-        Some((peer, _)) if flow.is_peer(key, &peer) => peer.life,
-        Some(_) => return lost(key, found),
+    let mut peer = flow.peer(key, &peer_key, Life::default());
+    match flows.find(Table::New, &peer_key) {
+        Some((other, _)) if flow.is_peer(key, &other) => peer.life = other.life,
+        Some(_) => return lost(key, flow),
         // The other element was pushed out. Its place may be another flow's by now.
         None => {
-            let peer = flow.peer(key, &peer_key, Life::default());
             if !flows.insert(Table::New, &peer_key, &peer, true) {
-                return lost(key, found);
+                return lost(key, flow);
             }
-            Life::default()
         }
-    };
-    let ended = flow.life.ended(peer_life);
+    }
+    let ended = flow.life.ended(peer.life);
     if segment.begins() {
         if key.is_ingress() {
             let latest =
-                if peer_life.seconds > flow.life.seconds { peer_life.seconds } else { flow.life.seconds };
+                if peer.life.seconds > flow.life.seconds { peer.life.seconds } else { flow.life.seconds };
             let is_stale = segment.is_datagram() && clock.is_past(latest, clock.udp_timeout);
-            if ended || is_stale || !flows.is_serving(flow.endpoint, flow.generation) {
+            if ended || is_stale || !serves {
                 return false;
             }
         } else if ended {
             // The same client comes back, to the same endpoint: with the same source, in a new connection.
-            flows.insert(Table::New, &peer_key, &flow.peer(key, &peer_key, Life::default()), false);
+            peer.life = Life::default();
+            flows.insert(Table::New, &peer_key, &peer, false);
             flows.set_life(place, Life { seconds: clock.seconds, bits: Life::FORWARD });
             return true;
         }
     }
-    found.life = life;
+    flow.life = life;
     flows.set_life(place, life);
-    if segment.confirms() && peer_life.seconds != 0 && !ended {
-        confirm(flows, key, found, &peer_key, peer_life);
+    if segment.confirms() && peer.life.seconds != 0 && !ended {
+        confirm(flows, key, flow, &peer_key, &peer);
     }
     true
 }
@@ -196,10 +204,9 @@ fn lost(key: &FlowKey, found: &mut Flow) -> bool {
 
 /// Puts a flow into FLOWS. Without room it stays where it is, which is counted.
 #[inline(never)]
-fn confirm(flows: &impl Flows, key: &FlowKey, flow: &Flow, peer_key: &FlowKey, peer_life: Life) {
-    let peer = flow.peer(key, peer_key, peer_life);
+fn confirm(flows: &impl Flows, key: &FlowKey, flow: &Flow, peer_key: &FlowKey, peer: &Flow) {
     // The reply first: whoever finds the other one relies on it.
-    if !flows.insert(Table::Confirmed, peer_key, &peer, false) {
+    if !flows.insert(Table::Confirmed, peer_key, peer, false) {
         flows.count(Total::UnprotectedFlow);
     } else if !flows.insert(Table::Confirmed, key, flow, false) {
         flows.remove(Table::Confirmed, peer_key);

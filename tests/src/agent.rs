@@ -22,6 +22,9 @@ pub const BINARY: &str = "SIDESTEP_BIN";
 /// The node's name in manifests (`metadata.name` of the Node, `nodeName` of endpoints).
 pub const NODE_NAME: &str = "lab-node";
 
+/// The directory of this layout's tables below the pin directory.
+pub const ABI: &str = "v1";
+
 /// Longest wait for an agent to have installed everything.
 const START: Duration = Duration::from_secs(20);
 /// Longest wait for an agent to end after SIGTERM.

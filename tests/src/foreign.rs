@@ -1,4 +1,5 @@
-//! Somebody else's BPF program on the lab's cgroup, which Sidestep has to leave alone.
+//! Somebody else's BPF programs on the lab's cgroup and its devices, which Sidestep has to leave alone; and what runs at
+//! a device, in order.
 
 use std::{
     fs::File,
@@ -11,13 +12,28 @@ use anyhow::{Context, Result};
 
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_PROG_ATTACH: libc::c_long = 8;
+const BPF_PROG_QUERY: libc::c_long = 16;
+const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 const BPF_PROG_TYPE_CGROUP_SOCK_ADDR: u32 = 18;
 const BPF_CGROUP_INET4_CONNECT: u32 = 10;
 const BPF_F_ALLOW_MULTI: u32 = 2;
 
-/// `r0 = verdict; exit`, where 1 lets a connect pass and 0 gives EPERM.
-const fn instructions(verdict: Verdict) -> [u64; 2] {
+/// `r0 = verdict; exit`, where for a cgroup 1 lets a connect pass and 0 gives EPERM.
+const fn instructions(verdict: u32) -> [u64; 2] {
     [(verdict as u64) << 32 | 0xb7, 0x95]
+}
+
+/// `TCX_NEXT`: nothing against the packet.
+const NEXT: u32 = u32::MAX;
+
+/// A side of a device with TCX, as `enum bpf_attach_type` numbers it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Tcx {
+    /// Packets that come in.
+    Ingress = 46,
+    /// Packets that go out.
+    Egress = 47,
 }
 
 /// What the program says to every connect.
@@ -58,8 +74,22 @@ struct ProgAttach {
     attach_flags: u32,
 }
 
-/// A program called `foreign`, attached to a cgroup's connect4 hook without a link; it stays attached until the
-/// cgroup goes.
+/// `union bpf_attr` of `BPF_PROG_QUERY`.
+#[derive(Default)]
+#[repr(C)]
+struct ProgQuery {
+    target: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    prog_ids: u64,
+    count: u32,
+    padding: u32,
+    more: [u64; 4],
+}
+
+/// A program called `foreign`, attached to a cgroup's connect4 hook, or to a device, without a link; it stays attached
+/// until that goes.
 #[derive(Debug)]
 pub struct ForeignProgram {
     _program: OwnedFd,
@@ -77,21 +107,7 @@ impl ForeignProgram {
     }
 
     fn attach_with(cgroup: &Path, verdict: Verdict, attach_flags: u32) -> Result<Self> {
-        let mut prog_name = [0; 16];
-        prog_name[..7].copy_from_slice(b"foreign");
-        let instructions = instructions(verdict);
-        let mut load = ProgLoad {
-            prog_type: BPF_PROG_TYPE_CGROUP_SOCK_ADDR,
-            insn_cnt: 2,
-            insns: instructions.as_ptr() as u64,
-            license: c"GPL".as_ptr() as u64,
-            prog_name,
-            expected_attach_type: BPF_CGROUP_INET4_CONNECT,
-            ..ProgLoad::default()
-        };
-        let program = bpf(BPF_PROG_LOAD, &mut load).context("loading a foreign program")?;
-        // SAFETY: the kernel gave this descriptor to us, and nobody else knows it.
-        let program = unsafe { OwnedFd::from_raw_fd(program) };
+        let program = load(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_CONNECT, verdict as u32)?;
         let cgroup = File::open(cgroup).with_context(|| cgroup.display().to_string())?;
         let mut attach = ProgAttach {
             target_fd: cgroup.as_raw_fd().try_into()?,
@@ -102,6 +118,53 @@ impl ForeignProgram {
         bpf(BPF_PROG_ATTACH, &mut attach).context("attaching a foreign program")?;
         Ok(Self { _program: program })
     }
+}
+
+impl ForeignProgram {
+    /// Loads it and attaches it to the device with this number, in the namespace of the calling thread.
+    pub fn at_device(device: u32, side: Tcx) -> Result<Self> {
+        let program = load(BPF_PROG_TYPE_SCHED_CLS, 0, NEXT)?;
+        let mut attach = ProgAttach {
+            target_fd: device,
+            attach_bpf_fd: program.as_raw_fd().try_into()?,
+            attach_type: side as u32,
+            attach_flags: 0,
+        };
+        bpf(BPF_PROG_ATTACH, &mut attach).context("attaching a foreign program to a device")?;
+        Ok(Self { _program: program })
+    }
+}
+
+/// The ids of the programs that run at a device of the calling thread's namespace, in their order.
+pub fn programs_at(device: u32, side: Tcx) -> Result<Vec<u32>> {
+    let mut ids = [0_u32; 16];
+    let mut query = ProgQuery {
+        target: device,
+        attach_type: side as u32,
+        prog_ids: ids.as_mut_ptr() as u64,
+        count: 16,
+        ..ProgQuery::default()
+    };
+    bpf(BPF_PROG_QUERY, &mut query).context("asking for a device's programs")?;
+    Ok(ids[..usize::try_from(query.count)?].to_vec())
+}
+
+fn load(prog_type: u32, expected_attach_type: u32, verdict: u32) -> Result<OwnedFd> {
+    let mut prog_name = [0; 16];
+    prog_name[..7].copy_from_slice(b"foreign");
+    let instructions = instructions(verdict);
+    let mut load = ProgLoad {
+        prog_type,
+        insn_cnt: 2,
+        insns: instructions.as_ptr() as u64,
+        license: c"GPL".as_ptr() as u64,
+        prog_name,
+        expected_attach_type,
+        ..ProgLoad::default()
+    };
+    let program = bpf(BPF_PROG_LOAD, &mut load).context("loading a foreign program")?;
+    // SAFETY: the kernel gave this descriptor to us, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(program) })
 }
 
 fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<i32> {

@@ -16,6 +16,7 @@ pub mod capture;
 pub mod cgroup;
 pub mod cluster;
 pub mod control_plane;
+pub mod devices;
 pub mod eventually;
 pub mod foreign;
 pub mod identity;

@@ -14,7 +14,7 @@ use serde_json::Value;
 use sidestep_tests::{
     Agent, agent, cgroup, cluster,
     cluster::{at, service},
-    eventually,
+    devices, eventually,
     eventually::wait_for,
     skip,
     traffic::Asker,
@@ -203,6 +203,8 @@ fn the_daemon_sets_capabilities_are_enough_to_close_sockets_of_endpoints_that_ar
             assert!(!reader.has_ended(), "{lacking} is not needed: take it out of the manifest");
         } else {
             eventually("the socket is closed", || reader.has_ended());
+            // And enough for the packet path.
+            assert_eq!(devices::names(&cluster.lab), ["uplink"]);
         }
         agent.stop().expect("it ends");
     }

@@ -278,7 +278,9 @@ fn explain_tells_why_a_client_is_refused() {
         ("10.244.1.10".to_owned(), &["10.244.1.10 -> in a range", "forward"]),
         ("10.244.1.99".to_owned(), &["source-not-in-ranges"]),
         ("node".to_owned(), &["192.0.2.10 -> in no range"]),
-        ("outside".to_owned(), &["not known", "client-unknown"]),
+        ("outside".to_owned(), &["outside:ADDRESS", "client-unknown"]),
+        ("outside:10.244.1.10".to_owned(), &["10.244.1.10 -> in a range", "forward"]),
+        ("outside:198.51.100.7".to_owned(), &["198.51.100.7 -> in no range", "no answer"]),
     ] {
         let text = explain(&client);
         assert!(found.iter().all(|part| text.contains(part)), "{client}: {text}");

@@ -2,7 +2,7 @@
 //!
 //! Read from the pinned tables, so it works without the agent; the agent's report adds the problems.
 
-use std::{collections::BTreeMap, process::ExitCode};
+use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr, path::Path, process::ExitCode};
 
 use clap::Args;
 use comfy_table::{Table, presets};
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{Output, Place, inventory};
 use crate::{
-    dataplane::{HOOKS, Tables, is_attached, is_pinned},
+    dataplane::{HOOKS, Hooked, Tables, Way, Why, hooked, is_attached, is_pinned},
     report::{self, Report},
 };
 
@@ -37,9 +37,24 @@ struct Status {
     detached: Vec<&'static str>,
     /// Those of `detached` that are pinned: their cgroup was removed, or somebody detached them.
     severed: Vec<&'static str>,
+    /// Where packets from outside are served.
+    devices: Vec<AtDevice>,
     services: Vec<inventory::Installed>,
     totals: Vec<Count>,
     capacity: Vec<Fill>,
+}
+
+/// A device with programs of ours.
+#[derive(Debug, Serialize)]
+struct AtDevice {
+    index: u32,
+    /// Nothing if it is gone.
+    name: Option<String>,
+    way: Way,
+    attached: bool,
+    /// What the agent says of it.
+    why: Option<Why>,
+    addresses: Vec<IpAddr>,
 }
 
 #[derive(Debug, Serialize)]
@@ -85,9 +100,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             );
         }
     }
+    let devices = devices(pin_dir, agent.as_ref())?;
     let status = Status {
         agent_running,
         agent,
+        devices,
         attached: attached.iter().map(|hook| hook.name).collect(),
         detached: detached.iter().map(|hook| hook.name).collect(),
         severed: detached.iter().filter(|hook| is_pinned(pin_dir, hook)).map(|hook| hook.name).collect(),
@@ -100,6 +117,23 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Output::Table => print(&status),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The kernel's word for what is attached, the agent's for why.
+fn devices(pin_dir: &Path, agent: Option<&Report>) -> anyhow::Result<Vec<AtDevice>> {
+    let device = |Hooked { index, way, attached }| {
+        let told = agent.and_then(|report| report.devices.iter().find(|device| device.index == index));
+        let name = nix::net::if_::if_indextoname(index).ok();
+        AtDevice {
+            index,
+            name: name.map(|name| name.to_string_lossy().into_owned()),
+            way,
+            attached,
+            why: told.map(|device| device.why),
+            addresses: told.map(|device| device.addresses.clone()).unwrap_or_default(),
+        }
+    };
+    Ok(hooked(pin_dir)?.into_iter().map(device).collect())
 }
 
 fn totals(tables: &Tables) -> Vec<Count> {
@@ -132,6 +166,13 @@ fn print(status: &Status) {
             "          severed: {}: the cgroup was removed, or somebody detached them; restart the agent",
             status.severed.join(", ")
         );
+    }
+    match status.devices.as_slice() {
+        [] => println!("devices   none: packets from outside are not served"),
+        devices => {
+            let described: Vec<String> = devices.iter().map(describe).collect();
+            println!("devices   {}", described.join("\n          "));
+        }
     }
     for Fill { table, used, room } in &status.capacity {
         println!("{:<9} {used} of {room}", table.to_lowercase());
@@ -174,6 +215,24 @@ fn print(status: &Status) {
             println!("  {problem}");
         }
     }
+}
+
+/// A device in a line.
+fn describe(device: &AtDevice) -> String {
+    let AtDevice { index, name, way, attached, why, addresses } = device;
+    let mut line = name.clone().unwrap_or_else(|| format!("number {index}, which is gone"));
+    let _ = write!(line, " ({way}");
+    if let Some(why) = why {
+        let _ = write!(line, ", {why}");
+    }
+    for address in addresses {
+        let _ = write!(line, ", {address}");
+    }
+    line.push(')');
+    if !attached {
+        line.push_str(": NOT attached; the agent attaches it anew");
+    }
+    line
 }
 
 /// How many were refused, and why.

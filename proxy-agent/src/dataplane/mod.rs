@@ -57,7 +57,9 @@ pub use bypass::Bypass;
 pub use flows::{FlowOptions, FlowState, FlowTable, ListedFlow, Timeouts, list as list_flows};
 pub use host::{bpffs_mounted, check_bpffs, ensure_bpffs, mount_missing, node_cgroup, sees_namespaces};
 pub use install::{Dataplane, Installed};
-pub use interfaces::{Changes as NetworkChanges, Device, Interfaces, Wanted, Way, Why, has_tcx};
+pub use interfaces::{
+    Changes as NetworkChanges, Device, Hooked, Interfaces, Wanted, Way, Why, has_tcx, hooked,
+};
 pub use load::{
     Capacity, HOOKS, Hook, Options, attach, cleanup, is_attached, is_pinned, load, lock,
     verified_instructions,

@@ -13,7 +13,10 @@ use proxy_common::{
     },
 };
 
-use super::skb::{Skb, Version};
+use super::{
+    flows::Seconds,
+    skb::{Skb, Version},
+};
 use crate::tables::FRAGMENTS;
 
 /// What is known of the packet at hand. It stands in a map, one for each processor, and not on the stack, which has 512
@@ -23,6 +26,8 @@ pub(super) struct State {
     pub(super) network: Network,
     /// Its transport header.
     pub(super) transport: Transport,
+    /// When it is.
+    pub(super) seconds: Seconds,
     /// The key of its flow.
     pub(super) key: FlowKey,
     /// Its flow.
@@ -43,8 +48,8 @@ static STATE: PerCpuArray<[u64; WORDS], 1> = PerCpuArray::new();
 #[inline(always)]
 pub(super) fn state<'a>() -> Option<&'a mut State> {
     let words = STATE.get_ptr_mut(0)?;
-    // SAFETY: as long and as aligned as a state, and nobody else's while the program runs. Every field is written
-    // before it is read.
+    // SAFETY: as long and as aligned as a state, and nobody else's while the program runs; any bytes are
+    // a state but for an enumeration's, which is written before it is read.
     Some(unsafe { &mut *words.cast::<State>() })
 }
 

@@ -26,8 +26,8 @@ pub(super) fn egress<const LINK: u32>(ctx: &TcContext) -> i32 {
         Arriving::Control => return errors::translate(ctx, &state.network, PacketHook::Egress),
         Arriving::Packet => {}
     }
-    let State { transport, key, flow, .. } = state;
-    let clock = clock();
+    let State { transport, seconds, key, flow, .. } = state;
+    let clock = clock(seconds);
     if !nat::follow(&Maps, key, transport.segment, clock, flow) {
         return PASS;
     }
@@ -42,7 +42,7 @@ pub(super) fn egress<const LINK: u32>(ctx: &TcContext) -> i32 {
 }
 
 /// Puts in place what the flow says.
-#[inline(never)]
+#[inline(always)]
 fn rewrite(ctx: &TcContext, state: &State) -> i32 {
     let State { network, transport, flow, .. } = state;
     if matches!(network.fragment, Fragment::First) {

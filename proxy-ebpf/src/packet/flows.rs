@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST},
-    helpers::bpf_ktime_get_ns,
+    helpers::{bpf_jiffies64, bpf_ktime_get_ns},
 };
 use proxy_common::{
     Flow, FlowKey, Life, Total,
@@ -15,13 +15,27 @@ use crate::{
     tables::{FLOWS, FLOWS_NEW, Maps},
 };
 
-/// The time.
+/// The time as a processor knows it.
+pub(super) struct Seconds {
+    /// When it was looked at.
+    jiffies: u64,
+    /// What it was, in seconds since boot.
+    seconds: u32,
+}
+
+/// The time. Reading the clock takes longer than anything else but the lookups, so it is read once for each tick of the
+/// kernel's (`bpf_jiffies64`, which the verifier makes a plain load), not for each packet.
 #[inline(always)]
-pub(super) fn clock() -> Clock {
-    // SAFETY: a helper without pointers.
-    let nanoseconds = unsafe { bpf_ktime_get_ns() };
-    let seconds = (nanoseconds / 1_000_000_000) as u32;
-    Clock { seconds: seconds | u32::from(seconds == 0), udp_timeout: config::udp_timeout() }
+pub(super) fn clock(known: &mut Seconds) -> Clock {
+    // SAFETY: helpers without pointers.
+    let jiffies = unsafe { bpf_jiffies64() };
+    if known.jiffies != jiffies || known.seconds == 0 {
+        let nanoseconds = unsafe { bpf_ktime_get_ns() };
+        known.jiffies = jiffies;
+        known.seconds = (nanoseconds / 1_000_000_000) as u32;
+        known.seconds |= u32::from(known.seconds == 0);
+    }
+    Clock { seconds: known.seconds, udp_timeout: config::udp_timeout() }
 }
 
 /// A copy of an element.

@@ -35,8 +35,8 @@ pub(super) fn ingress<const LINK: u32>(ctx: &TcContext) -> i32 {
         }
         Arriving::Packet => {}
     }
-    let State { network, transport, key, flow, frontend, endpoint } = state;
-    let clock = clock();
+    let State { network, transport, seconds, key, flow, frontend, endpoint } = state;
+    let clock = clock(seconds);
     if nat::follow(&Maps, key, transport.segment, clock, flow) {
         return rewrite(ctx, state);
     }
@@ -61,7 +61,7 @@ pub(super) fn ingress<const LINK: u32>(ctx: &TcContext) -> i32 {
 }
 
 /// Puts in place what the flow says.
-#[inline(never)]
+#[inline(always)]
 fn rewrite(ctx: &TcContext, state: &State) -> i32 {
     let State { network, transport, flow, .. } = state;
     if matches!(network.fragment, Fragment::First) {

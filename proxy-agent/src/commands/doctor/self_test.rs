@@ -11,13 +11,17 @@ use std::{
 };
 
 use anyhow::Context as _;
+use aya::Ebpf;
 use nix::sched::{CloneFlags, unshare};
 use proxy_common::{Address, AddressBits, FrontendKey, FrontendKind, Port, Protocol, Reason};
 
 use super::{Check, Outcome, client::Servers};
 use crate::{
     commands::Place,
-    dataplane::{Capacity, Dataplane, FlowOptions, Options, attach, cleanup, ensure_bpffs, load},
+    dataplane::{
+        Capacity, Dataplane, FlowOptions, Interfaces, Options, Wanted, attach, cleanup, ensure_bpffs,
+        has_tcx, load,
+    },
     model::ObjectName,
     plan::{Backend, Changes, Family, ServicePlan, ServicePortId, Sources, Target},
 };
@@ -60,6 +64,7 @@ fn test(place: &Place) -> anyhow::Result<Vec<Check>> {
     anyhow::ensure!(problems.is_empty(), "installing the test's Services: {problems:?}");
     attach(&mut ebpf, &options)?;
     checks.push(Check::new("programs attach", Outcome::Ok, scratch.cgroup.display().to_string()));
+    checks.push(packets(&mut ebpf, &options)?);
 
     let mut client = Command::new(std::env::current_exe()?);
     client.args(["doctor", "--client", &serde_json::to_string(&servers)?]);
@@ -71,6 +76,30 @@ fn test(place: &Place) -> anyhow::Result<Vec<Check>> {
         .with_context(|| format!("the self-test's client: {}", String::from_utf8_lossy(&output.stderr)))?;
     checks.extend(answers);
     Ok(checks)
+}
+
+/// Attaches the programs of packets to the namespace's loopback device.
+fn packets(ebpf: &mut Ebpf, options: &Options) -> anyhow::Result<Check> {
+    const NAME: &str = "packets from outside";
+    let (loopback, tcx) = (glob::Pattern::new("lo")?, has_tcx());
+    let mut interfaces = Interfaces::open(&options.pin_dir, Wanted::Named(vec![loopback]), tcx)?;
+    interfaces.look(ebpf);
+    Ok(match (interfaces.problems(), tcx) {
+        ([], true) => Check::new(NAME, Outcome::Ok, "programs attach to devices as TCX links"),
+        ([], false) => Check::new(
+            NAME,
+            Outcome::Ok,
+            "programs attach to devices as filters in a clsact qdisc (TCX: 6.6)",
+        ),
+        ([problem, ..], _) => Check::new(
+            NAME,
+            Outcome::Failed,
+            format!(
+                "{problem}; the kernel needs TCX (6.6), or the modules sch_ingress and cls_bpf; to do without, \
+                 start the agent with `--interface none`"
+            ),
+        ),
+    })
 }
 
 /// A cgroup and a pin directory that go when this does.

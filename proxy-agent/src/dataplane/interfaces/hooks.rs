@@ -74,7 +74,12 @@ impl Hooks {
         match way {
             Way::Tcx => {
                 self.link(program, name, device, direction)?;
-                self.remove_filter(device.index, direction)
+                self.remove_filter(device.index, direction)?;
+                // The other direction has come before.
+                if direction == Direction::Ingress {
+                    self.forget_filters(device.index)?;
+                }
+                Ok(())
             }
             Way::Clsact => {
                 self.put_filter(program, name, device.index, direction)?;
@@ -98,19 +103,25 @@ impl Hooks {
             removed.extend(unlink(&self.pin(device, direction))?);
             self.remove_filter(device, direction)?;
         }
-        for (marker, last) in [(self.qdisc_marker(device), false), (self.filter_marker(device), true)] {
-            if marker.is_dir() {
-                if !last {
-                    self.filters.remove_qdisc(device)?;
-                }
-                fs::remove_dir(&marker).map_err(Error::system("rmdir", &marker))?;
-                removed.push(marker);
-            }
+        removed.extend(self.forget_filters(device)?);
+        Ok(removed)
+    }
+
+    /// Removes the qdisc of a device that has no filter of ours any more, if we made it and it is empty.
+    fn forget_filters(&self, device: u32) -> Result<Vec<PathBuf>, Error> {
+        let (qdisc, filters) = (self.qdisc_marker(device), self.filter_marker(device));
+        if qdisc.is_dir() {
+            self.filters.remove_qdisc(device)?;
+        }
+        let mut removed = Vec::new();
+        for marker in [qdisc, filters].into_iter().filter(|marker| marker.is_dir()) {
+            fs::remove_dir(&marker).map_err(Error::system("rmdir", &marker))?;
+            removed.push(marker);
         }
         Ok(removed)
     }
 
-    /// The devices at which something of ours is, or was when they were there, and how.
+    /// The devices at which something of ours is, or was when they were there.
     pub(super) fn devices(&self) -> Result<BTreeSet<u32>, Error> {
         devices(&self.directory)
     }
@@ -189,6 +200,32 @@ impl Hooks {
     fn qdisc_marker(&self, device: u32) -> PathBuf {
         self.directory.join(format!("{device}-qdisc"))
     }
+}
+
+/// A device with something of ours, as the kernel has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hooked {
+    /// The device's number.
+    pub index: u32,
+    /// How it is attached.
+    pub way: Way,
+    /// Whether it is, in both directions. What somebody detached, or whose device is gone, is not.
+    pub attached: bool,
+}
+
+/// What is at devices, found without the agent.
+pub fn hooked(pin_dir: &Path) -> Result<Vec<Hooked>, Error> {
+    let directory = directory(pin_dir);
+    if !directory.is_dir() {
+        return Ok(Vec::new());
+    }
+    let hooks = Hooks { directory, filters: Filters::new()? };
+    let found = |index| {
+        let way = if hooks.filter_marker(index).is_dir() { Way::Clsact } else { Way::Tcx };
+        let attached = DIRECTIONS.iter().all(|direction| hooks.is_attached(index, *direction, way));
+        Hooked { index, way, attached }
+    };
+    Ok(hooks.devices()?.into_iter().map(found).collect())
 }
 
 /// Whether the kernel has taken the programs.

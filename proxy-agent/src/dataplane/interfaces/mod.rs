@@ -40,7 +40,7 @@ use self::{
 };
 pub use self::{
     choice::{Wanted, Why},
-    hooks::has_tcx,
+    hooks::{Hooked, has_tcx, hooked},
 };
 use super::{
     Error, Tables,

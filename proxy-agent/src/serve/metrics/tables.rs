@@ -43,6 +43,19 @@ impl Fill {
     }
 }
 
+/// Whether it counts packets, not sockets.
+const fn is_of_packets(total: Total) -> bool {
+    match total {
+        Total::OverflowedSocket
+        | Total::UnrecordedSocket
+        | Total::UntrackedNamespace
+        | Total::ClosedSocket => false,
+        Total::UnprotectedFlow | Total::CollidingFlow | Total::LateFragment | Total::UnansweredRefusal => {
+            true
+        }
+    }
+}
+
 impl Collector for Fill {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         // A table that cannot be read is none.
@@ -69,11 +82,15 @@ impl Collector for Fill {
             let counter = ConstCounter::new(self.total(reason as u32));
             counter.encode(metric.encode_family(&[("reason", reason.name())])?)?;
         }
-        let help = "Sockets whose record did not fit, by what happened";
-        let mut metric = encoder.encode_descriptor("sidestep_sockets", help, None, MetricType::Counter)?;
-        for total in Total::ALL {
-            let counter = ConstCounter::new(self.total(total as u32));
-            counter.encode(metric.encode_family(&[("what", total.name())])?)?;
+        for (name, help, of_packets) in [
+            ("sidestep_sockets", "Sockets whose record did not fit, by what happened", false),
+            ("sidestep_packets", "Packets from outside that are a special case, by what happened", true),
+        ] {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for total in Total::ALL.into_iter().filter(|total| is_of_packets(*total) == of_packets) {
+                let counter = ConstCounter::new(self.total(total as u32));
+                counter.encode(metric.encode_family(&[("what", total.name())])?)?;
+            }
         }
         Ok(())
     }

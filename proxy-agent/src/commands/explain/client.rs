@@ -1,0 +1,145 @@
+//! Who asks, as a person names it and as far as it is known.
+
+use std::{net::IpAddr, path::PathBuf, str::FromStr};
+
+use anyhow::{Context as _, bail};
+use proxy_common::{Address, Scope};
+
+use crate::dataplane::{netns_cookie, netns_cookie_of};
+
+/// A client as a person names it.
+#[derive(Clone, Debug)]
+pub(super) enum ClientName {
+    Node,
+    /// Beyond the node's uplinks, perhaps with an address.
+    Outside(Option<IpAddr>),
+    NetworkNamespace(PathBuf),
+    Pod(IpAddr),
+}
+
+impl FromStr for ClientName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            _ if text == "node" => Ok(Self::Node),
+            _ if text == "outside" => Ok(Self::Outside(None)),
+            Some(("outside", address)) => match address.parse() {
+                Ok(address) => Ok(Self::Outside(Some(address))),
+                Err(error) => Err(format!("{address:?} is no address: {error}")),
+            },
+            Some(("pid", pid)) => match pid.parse::<u32>() {
+                Ok(pid) => Ok(Self::NetworkNamespace(format!("/proc/{pid}/ns/net").into())),
+                Err(error) => Err(format!("{pid:?} is no process id: {error}")),
+            },
+            Some(("netns", path)) if path.starts_with('/') => Ok(Self::NetworkNamespace(path.into())),
+            Some(("netns", name)) => Ok(Self::NetworkNamespace(PathBuf::from("/run/netns").join(name))),
+            _ => text.parse().map(Self::Pod).map_err(|_| {
+                format!(
+                    "{text:?} is none of: node, outside:ADDRESS, outside, pid:N, netns:PATH, or an IP address"
+                )
+            }),
+        }
+    }
+}
+
+/// The client, as far as it is known.
+pub(super) struct Client {
+    cookie: u64,
+    is_node: bool,
+    pub(super) scope: Scope,
+    /// Its address, where that is how it was named.
+    address: Option<Address>,
+}
+
+impl Client {
+    pub(super) fn of(name: &ClientName) -> anyhow::Result<Self> {
+        let own = netns_cookie()?;
+        let in_namespace = |cookie, is_node| Self { cookie, is_node, scope: Scope::Inside, address: None };
+        Ok(match name {
+            ClientName::Node => in_namespace(own, true),
+            ClientName::Outside(Some(address)) if address.is_loopback() => {
+                bail!("{address} is everybody's own: no packet comes from it")
+            }
+            ClientName::Outside(address) => {
+                Self { scope: Scope::Outside, address: address.map(Address::from), ..in_namespace(0, false) }
+            }
+            ClientName::NetworkNamespace(path) => {
+                let cookie = netns_cookie_of(path).with_context(|| format!("entering {}", path.display()))?;
+                in_namespace(cookie, cookie == own)
+            }
+            ClientName::Pod(address) if address.is_loopback() => {
+                bail!("{address} is everybody's own: name the client as `node` or pid:N")
+            }
+            ClientName::Pod(address) => {
+                Self { address: Some(Address::from(*address)), ..in_namespace(0, false) }
+            }
+        })
+    }
+}
+
+impl Client {
+    /// What is missing to tell its last endpoint (affinity), if something is: at sockets a client is a network namespace
+    /// (ST-9), in packets a source address.
+    pub(super) fn unknown(&self) -> Option<&'static str> {
+        match (self.scope, self.address) {
+            (Scope::Inside, _) if self.cookie == 0 => {
+                Some("not known for an address: name the client as pid:N or netns:PATH")
+            }
+            (Scope::Outside, None) => Some("not known: name the client as outside:ADDRESS"),
+            _ => None,
+        }
+    }
+}
+
+impl proxy_common::Client for Client {
+    fn identity(&self) -> Address {
+        if let (Scope::Outside, Some(address)) = (self.scope, self.address) {
+            return address;
+        }
+        let [low, high] = bytemuck::cast::<u64, [u32; 2]>(self.cookie);
+        Address::from_words([low, high, 0, 0])
+    }
+
+    fn is_node(&self) -> bool {
+        self.is_node
+    }
+
+    fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    fn source(&self, tables: &impl proxy_common::Tables, destination: &Address) -> Option<Address> {
+        match (self.address, self.scope) {
+            (Some(address), _) => Some(address),
+            (None, Scope::Outside) => None,
+            (None, Scope::Inside) => tables.client(self.cookie)?.for_destination(destination),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proxy_common::Client as _;
+
+    use super::*;
+
+    /// ST-2: in packets a client is its address.
+    #[test]
+    fn a_client_outside_is_its_address() {
+        let client = |text: &str| Client::of(&text.parse().expect(text)).expect(text);
+        let known = client("outside:198.51.100.7");
+        let address = Address::from(IpAddr::from([198, 51, 100, 7]));
+        assert_eq!((known.identity(), known.scope(), known.unknown()), (address, Scope::Outside, None));
+        assert!(!known.is_node());
+        let known = client("outside:2001:db8::7");
+        assert_eq!(known.identity(), Address::from("2001:db8::7".parse::<IpAddr>().expect("an address")));
+        assert!(client("outside").unknown().is_some_and(|text| text.contains("outside:ADDRESS")));
+        assert!(client("10.0.0.1").unknown().is_some_and(|text| text.contains("pid:N")));
+        assert_eq!(client("node").unknown(), None);
+        for text in ["outside:", "outside:web", "inside"] {
+            text.parse::<ClientName>().expect_err(text);
+        }
+        assert!(Client::of(&"outside:127.0.0.1".parse().expect("an address")).is_err());
+    }
+}

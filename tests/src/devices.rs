@@ -1,0 +1,90 @@
+//! The node's devices: what `ip` and `tc` say of them, which programs run there, and what `status` knows.
+
+use std::{collections::BTreeMap, path::PathBuf, process::Command};
+
+use serde_json::Value;
+
+use crate::{
+    bpftool,
+    foreign::{Tcx, programs_at},
+    lab::Lab,
+    manifest::Node,
+};
+
+/// No program at ingress, and none at egress.
+pub const NOTHING: [Vec<u32>; 2] = [Vec::new(), Vec::new()];
+
+/// The same lab with its Node in the manifests.
+pub fn with_node(lab: Lab) -> Lab {
+    lab.manifests().write("node.yaml", &[&Node::lab()]).expect("a manifest");
+    lab
+}
+
+/// Runs lines of `ip -batch` on the node.
+pub fn ip(lab: &Lab, lines: &str) {
+    lab.node().namespace().ip_batch(lines).expect("ip");
+}
+
+/// The number of a device of the node.
+pub fn index(lab: &Lab, device: &str) -> u32 {
+    let output = tool(lab, "ip", &["-j", "link", "show", device]);
+    let shown: Value = serde_json::from_str(&output).expect("JSON");
+    shown[0]["ifindex"].as_u64().and_then(|index| index.try_into().ok()).expect("a number")
+}
+
+/// What a tool of iproute2 says on the node.
+pub fn tool(lab: &Lab, program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program)
+        .args(["-n", lab.node().namespace().name()])
+        .args(arguments)
+        .output()
+        .expect("iproute2");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {stderr}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Where the agent pins what it attaches to devices.
+pub fn pins(lab: &Lab) -> PathBuf {
+    lab.pin_directory().join(crate::agent::ABI).join("links").join("tc")
+}
+
+/// `status -o json`: the devices that are served by name, each with how and why.
+pub fn served(lab: &Lab) -> BTreeMap<String, (String, String)> {
+    let output = lab.sidestep(&["status", "-o", "json"]).expect("it runs");
+    let status: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let attached = |device: &&Value| device["attached"] == true;
+    let found = status["devices"].as_array().expect("devices").iter().filter(attached);
+    found.map(|device| (text(&device["name"]), (text(&device["way"]), text(&device["why"])))).collect()
+}
+
+/// Their names.
+pub fn names(lab: &Lab) -> Vec<String> {
+    served(lab).into_keys().collect()
+}
+
+/// What runs at a device, at ingress and at egress.
+pub fn programs(lab: &Lab, device: u32) -> [Vec<u32>; 2] {
+    lab.node().run(|| [Tcx::Ingress, Tcx::Egress].map(|side| programs_at(device, side).expect("a query")))
+}
+
+/// A program's name, as the kernel has it.
+pub fn name_of(program: u32) -> String {
+    let shown = bpftool::json(&["prog", "show", "id", &program.to_string()]).expect("bpftool");
+    shown["name"].as_str().expect("a name").to_owned()
+}
+
+/// How many filters of ours are at a device, at ingress and egress.
+pub fn filters(lab: &Lab, device: &str) -> (usize, usize) {
+    let count = |parent| {
+        tool(lab, "tc", &["filter", "show", "dev", device, "parent", parent]).matches("sidestep-").count()
+    };
+    (count("ffff:fff2"), count("ffff:fff3"))
+}
+
+/// Whether a device has the qdisc for filters.
+pub fn has_clsact(lab: &Lab, device: &str) -> bool {
+    tool(lab, "tc", &["qdisc", "show", "dev", device]).contains("clsact")
+}

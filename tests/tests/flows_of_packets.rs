@@ -1,0 +1,137 @@
+//! Flows of packets from outside: told by `sidestep flows`, counted, and taken away when nobody uses them.
+
+use std::{net::SocketAddr, thread::sleep, time::Duration};
+
+use serde_json::Value;
+use sidestep_tests::{
+    Agent, TwoNodes,
+    cluster::{DNS, HTTP},
+    eventually,
+    eventually::wait_for,
+    manifest::{NAMESPACE, Protocol, Service},
+    traffic::{Asker, Conversation, connect},
+    two_nodes,
+    two_nodes::Variant,
+};
+
+/// What a command on the node answers.
+fn answer(nodes: &TwoNodes, arguments: &[&str]) -> Value {
+    let output = nodes.lab().sidestep(arguments).expect("it runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(&text)
+        .unwrap_or_else(|error| panic!("{error}: {text}{}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// The one flow of this client.
+fn flow(nodes: &TwoNodes, client: SocketAddr) -> Value {
+    let flows = answer(nodes, &["flows", "--output", "json", &client.to_string()]);
+    let [flow] = flows.as_array().expect("a list").as_slice() else { panic!("{flows}") };
+    flow.clone()
+}
+
+/// How many elements FLOWS has.
+fn elements(nodes: &TwoNodes) -> u64 {
+    let status = answer(nodes, &["status", "--output", "json"]);
+    let tables = status["capacity"].as_array().expect("a list");
+    let flows = tables.iter().find(|table| table["table"] == "FLOWS").expect("FLOWS");
+    flows["used"].as_u64().expect("a number")
+}
+
+/// ST-4, CF-14: connections and UDP flows, to a pod of the node and masqueraded to one of another node. Those that are
+/// idle for longer than the timeouts go, those in use stay; and a connection that was given up works all the same as long
+/// as nothing has taken its place.
+#[test]
+fn flows_are_told_and_go_when_they_are_idle() {
+    let nodes = two_nodes!(Variant::DIRECT);
+    let (here, there) =
+        (nodes.backend_here("here").expect("a pod"), nodes.backend_there("there").expect("a pod"));
+    for (name, address, ports, backend) in
+        [("near", "10.96.0.10", [30_080, 30_053], &here), ("far", "10.96.0.11", [30_081, 30_054], &there)]
+    {
+        let [http, dns] = ports;
+        let service = Service::new(name, &[address]).port(HTTP, Protocol::Tcp, 80).node_port(http);
+        let service = service.port(DNS, Protocol::Udp, 53).node_port(dns);
+        nodes.publish(name, &service, &[backend]).expect("manifests");
+    }
+    let _agent = Agent::reading(nodes.lab())
+        .arguments([
+            "--conntrack-tcp-timeout-established=4s",
+            "--conntrack-tcp-timeout-close-wait=2s",
+            "--conntrack-udp-timeout-stream=2s",
+            "--source-port-range=50000-50999",
+        ])
+        .started(nodes.lab())
+        .expect("an agent");
+    let at = |port: u16| nodes.at_node(port)[0];
+    assert_eq!(elements(&nodes), 0);
+
+    let ((mut near, near_client), (mut far, far_client), near_udp, far_udp) = nodes.outside().run(|| {
+        let mut connections = [30_080, 30_081].map(|port| {
+            let stream = connect(at(port)).expect("a connection");
+            let local = stream.local_addr().expect("an address");
+            (Conversation::over(stream).expect("a connection"), local)
+        });
+        let askers = [30_053, 30_054].map(|port| (Asker::v4().expect("a socket"), port));
+        for _ in 0..2 {
+            for (connection, _) in &mut connections {
+                connection.ask().expect("an answer");
+            }
+            for (asker, port) in &askers {
+                asker.ask(at(*port)).expect("an answer");
+            }
+        }
+        let ([near, far], [near_udp, far_udp]) = (connections, askers);
+        (near, far, near_udp, far_udp)
+    });
+    // Two elements each, and two more where they are masqueraded. Datagrams are looked at closely once a second.
+    eventually("all flows are confirmed", || {
+        for (asker, port) in [&near_udp, &far_udp] {
+            asker.ask(at(*port)).expect("an answer");
+        }
+        sleep(Duration::from_millis(100));
+        elements(&nodes) == 12
+    });
+    let client = |socket: SocketAddr| SocketAddr::new(nodes.outside().v4.into(), socket.port());
+    let [near_asker, far_asker] =
+        [&near_udp.0, &far_udp.0].map(|asker| client(asker.socket().local_addr().expect("an address")));
+    for (from, protocol, name, frontend, endpoint) in [
+        (near_client, "TCP", "near:http", 30_080, (&here, 8080)),
+        (far_client, "TCP", "far:http", 30_081, (&there, 8080)),
+        (near_asker, "UDP", "near:dns", 30_053, (&here, 5300)),
+        (far_asker, "UDP", "far:dns", 30_054, (&there, 5300)),
+    ] {
+        let flow = flow(&nodes, from);
+        let (pod, port) = endpoint;
+        let expected: [(&str, Value); 7] = [
+            ("protocol", protocol.into()),
+            ("client", from.to_string().into()),
+            ("frontend", at(frontend).to_string().into()),
+            ("endpoint", format!("{}:{port}", pod.place.v4).into()),
+            ("state", "established".into()),
+            ("confirmed", true.into()),
+            ("service", format!("{NAMESPACE}/{name}/{protocol}").into()),
+        ];
+        for (field, value) in expected {
+            assert_eq!(flow[field], value, "{field} of {flow}");
+        }
+        let source = flow["source"].as_str().map(|source| source.parse::<SocketAddr>().expect("an address"));
+        let (masqueraded, range) = (name.starts_with("far"), 50_000..51_000);
+        assert_eq!(source.is_some(), masqueraded, "{flow}");
+        assert!(source.is_none_or(|source| source.ip() == nodes.node().v4 && range.contains(&source.port())));
+    }
+    assert_eq!(answer(&nodes, &["flows", "--output", "json", "203.0.113.1"]), Value::Array(Vec::new()));
+
+    // Only one of them is used. What masquerades stays for a minute more.
+    let others_gone = || {
+        near.ask().expect("an answer");
+        sleep(Duration::from_millis(300));
+        elements(&nodes) == 6
+    };
+    wait_for(Duration::from_secs(20), "idle flows go", others_gone).expect("they go");
+    assert_eq!(flow(&nodes, near_client)["confirmed"], true);
+    assert_eq!(flow(&nodes, far_client)["confirmed"], false);
+    assert_eq!(far.ask().expect("an answer").server, "there");
+    assert_eq!(far.ask().expect("an answer").server, "there");
+    assert_eq!(elements(&nodes), 8);
+    assert_eq!(flow(&nodes, far_client)["confirmed"], true);
+}

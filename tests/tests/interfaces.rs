@@ -1,0 +1,220 @@
+//! The devices that packets from outside come through: found as they come and go, hooked, and left as they were.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use proxy_agent::dataplane::has_tcx;
+use sidestep_tests::{
+    Agent, bpftool,
+    devices::{NOTHING, index, ip, name_of, names, pins, programs, served, with_node},
+    eventually,
+    foreign::{ForeignProgram, Tcx},
+    lab, skip,
+};
+
+/// A lab, or a skipped test where devices have no TCX.
+macro_rules! tcx_lab {
+    () => {{
+        let lab = with_node(lab!());
+        if !lab.node().run(has_tcx) {
+            skip!("this kernel has no TCX (6.6)");
+        }
+        lab
+    }};
+}
+
+#[test]
+fn the_uplink_is_hooked_and_the_devices_of_pods_are_not() {
+    let lab = tcx_lab!();
+    let _pod = lab.pod("pod").expect("a pod");
+    let _agent = lab.agent().expect("an agent");
+    let expected = [("uplink".to_owned(), ("tcx".to_owned(), "node-address".to_owned()))];
+    assert_eq!(served(&lab), BTreeMap::from(expected));
+    let [ingress, egress] = programs(&lab, index(&lab, "uplink"));
+    assert_eq!(ingress.iter().map(|id| name_of(*id)).collect::<Vec<_>>(), ["ingress"]);
+    assert_eq!(egress.iter().map(|id| name_of(*id)).collect::<Vec<_>>(), ["egress"]);
+    for device in ["pods", "lo"] {
+        assert_eq!(programs(&lab, index(&lab, device)), NOTHING, "{device}");
+    }
+    let text = lab.sidestep(&["status"]).expect("it runs").stdout;
+    let text = String::from_utf8_lossy(&text);
+    assert!(text.contains("uplink (tcx, the Node's address, 192.0.2.10, 2001:db8:192::10)"), "{text}");
+}
+
+#[test]
+fn devices_are_hooked_as_they_come_and_forgotten_as_they_go() {
+    let lab = tcx_lab!();
+    let _agent = lab.agent().expect("an agent");
+    assert_eq!(names(&lab), ["uplink"]);
+
+    let mut slowest = Duration::ZERO;
+    for round in 0..5 {
+        // As flannel makes it.
+        ip(
+            &lab,
+            "link add flannel.1 type vxlan id 1 local 192.0.2.10 dev uplink dstport 8472 nolearning
+addr add 10.244.1.0/32 dev flannel.1
+link set flannel.1 up
+route add 10.244.2.0/24 via 10.244.2.0 dev flannel.1 onlink
+",
+        );
+        let began = Instant::now();
+        let device = index(&lab, "flannel.1");
+        eventually("both programs are there", || programs(&lab, device).iter().all(|ids| ids.len() == 1));
+        slowest = slowest.max(began.elapsed());
+        let why = ("tcx".to_owned(), "gateway".to_owned());
+        eventually("status knows", || served(&lab).get("flannel.1") == Some(&why));
+        ip(&lab, "link del flannel.1");
+        let (ingress, egress) =
+            (pins(&lab).join(format!("{device}-ingress")), pins(&lab).join(format!("{device}-egress")));
+        eventually("its pins are gone", || !ingress.exists() && !egress.exists());
+        let table = lab.pin_directory().join(sidestep_tests::agent::ABI).join("INTERFACES");
+        let table = table.to_str().expect("a path in UTF-8");
+        let keys = || {
+            bpftool::json(&["map", "dump", "pinned", table]).expect("bpftool").as_array().map_or(0, Vec::len)
+        };
+        eventually("and its addresses", || keys() == 1);
+        println!("round {round}: slowest {slowest:?}");
+    }
+    assert!(slowest < Duration::from_millis(500), "a new device was hooked after {slowest:?}");
+}
+
+#[test]
+fn of_a_bridge_the_master_is_hooked_and_not_its_ports() {
+    let lab = tcx_lab!();
+    let _agent = lab.agent().expect("an agent");
+    let uplink = index(&lab, "uplink");
+    assert_eq!(programs(&lab, uplink).map(|ids| ids.len()), [1, 1]);
+    // The uplink becomes a port, and the bridge has its address and the default route.
+    ip(
+        &lab,
+        "link add br0 type bridge forward_delay 0
+link set uplink master br0
+link set br0 up
+addr del 192.0.2.10/24 dev uplink
+addr add 192.0.2.10/24 dev br0
+route add default via 192.0.2.11
+",
+    );
+    eventually("the bridge takes over", || names(&lab) == ["br0"]);
+    assert_eq!(programs(&lab, uplink), NOTHING);
+    assert_eq!(served(&lab)["br0"].1, "default-route");
+    // And back.
+    ip(&lab, "link del br0\naddr add 192.0.2.10/24 dev uplink\n");
+    eventually("the uplink is itself again", || names(&lab) == ["uplink"]);
+}
+
+/// A device without an Ethernet header has programs of its own, and one stacked on another has them instead of it.
+#[test]
+fn what_a_packet_begins_with_decides_which_programs_a_device_gets() {
+    let lab = tcx_lab!();
+    let _agent = lab.agent().expect("an agent");
+    ip(
+        &lab,
+        "tuntap add tun0 mode tun
+link set tun0 up
+addr add 10.8.0.1/24 dev tun0
+tuntap add tap0 mode tap
+link set tap0 up
+addr add 10.9.0.1/24 dev tap0
+link add mac0 link uplink type macvlan mode bridge
+link set mac0 up
+addr add 198.51.100.1/24 dev mac0
+",
+    );
+    let expected = ["mac0", "tun0", "uplink"].map(str::to_owned);
+    eventually("they are found", || names(&lab) == expected);
+    let [ingress, egress] = programs(&lab, index(&lab, "tun0"));
+    assert_eq!([ingress, egress].map(|ids| name_of(ids[0])), ["ingress_l3", "egress_l3"]);
+    let found = served(&lab);
+    assert_eq!((found["tun0"].1.as_str(), found["mac0"].1.as_str()), ("tunnel", "card"));
+}
+
+/// The links stay, the programs behind them are the new agent's; and what went while no agent ran is cleared away.
+#[test]
+fn a_restarted_agent_takes_over_what_is_there() {
+    let lab = tcx_lab!();
+    ip(&lab, "link add vx type vxlan id 1 dstport 8472\naddr add 10.244.1.0/24 dev vx\nlink set vx up\n");
+    let mut agent = lab.agent().expect("an agent");
+    let (uplink, vx) = (index(&lab, "uplink"), index(&lab, "vx"));
+    let links = || bpftool::pinned_ids(&pins(&lab)).expect("ids");
+    let (before, first) = (links(), programs(&lab, uplink));
+    assert_eq!(before.len(), 4, "{before:?}");
+
+    agent.kill().expect("kill -9");
+    assert_eq!(programs(&lab, uplink), first, "a killed agent's programs stay");
+    agent.restart(&lab).expect("restart");
+    assert_eq!(links(), before, "the same links");
+    let second = programs(&lab, uplink);
+    assert_eq!(second.each_ref().map(Vec::len), [1, 1]);
+    assert!(second != first, "other programs: {second:?}");
+
+    // A device goes, and another one gets its number, while no agent runs.
+    agent.stop().expect("it stops");
+    ip(
+        &lab,
+        &format!(
+            "link del vx\nlink add other index {vx} type vxlan id 2 dstport 8473\naddr add 10.244.3.0/24 dev other\nlink set other up\n"
+        ),
+    );
+    assert_eq!(programs(&lab, vx), NOTHING);
+    agent.restart(&lab).expect("restart");
+    assert_eq!(programs(&lab, vx).map(|ids| ids.len()), [1, 1], "the new device is hooked");
+    let after = links();
+    assert_eq!(after.len(), 4);
+    assert_eq!(
+        after.iter().filter(|entry| before.get(entry.0) == Some(entry.1)).count(),
+        2,
+        "{before:?} {after:?}"
+    );
+
+    agent.stop().expect("it stops");
+    ip(&lab, "link del other\n");
+    agent.restart(&lab).expect("restart");
+    assert_eq!(links().len(), 2);
+}
+
+/// Ours is the first at ingress and the last at egress, whoever is there already, and whoever is there stays.
+#[test]
+fn foreign_programs_stay_and_cleanup_leaves_nothing_of_ours() {
+    let lab = tcx_lab!();
+    let uplink = index(&lab, "uplink");
+    let _foreign = lab.node().run(|| {
+        [Tcx::Ingress, Tcx::Egress].map(|side| ForeignProgram::at_device(uplink, side).expect("attaching"))
+    });
+    let foreign = programs(&lab, uplink);
+    let mut agent = lab.agent().expect("an agent");
+    let [ingress, egress] = programs(&lab, uplink);
+    assert_eq!((ingress.len(), egress.len()), (2, 2));
+    assert_eq!((ingress[1], egress[0]), (foreign[0][0], foreign[1][0]));
+    agent.stop().expect("it stops");
+    let output = lab.sidestep(&["cleanup"]).expect("cleanup runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(programs(&lab, uplink), foreign);
+    assert!(!lab.pin_directory().exists(), "pins are left");
+}
+
+#[test]
+fn named_devices_are_hooked_and_no_others() {
+    let lab = tcx_lab!();
+    let mut agent = lab.agent().expect("an agent");
+    assert_eq!(names(&lab), ["uplink"]);
+    agent.stop().expect("it stops");
+
+    ip(&lab, "link add lan0 type veth peer name lan1\nlink set lan0 up\nlink set lan1 up\n");
+    let mut agent =
+        Agent::reading(&lab).arguments(["--interface", "lan*,missing"]).started(&lab).expect("an agent");
+    assert_eq!(names(&lab), ["lan0", "lan1"], "and the uplink is given up");
+    let report = agent.report().expect("a report");
+    assert!(report.names("missing", "no such device"), "{:?}", report.problems);
+    ip(&lab, "link add lan2 type veth peer name other\nlink set lan2 up\n");
+    eventually("a device of that name comes", || names(&lab) == ["lan0", "lan1", "lan2"]);
+    agent.stop().expect("it stops");
+
+    let mut agent = Agent::reading(&lab).arguments(["--interface", "none"]).started(&lab).expect("an agent");
+    assert_eq!(names(&lab), [""; 0]);
+    assert_eq!(agent.report().expect("a report").problems.len(), 0);
+    agent.stop().expect("it stops");
+}
