@@ -18,7 +18,7 @@ mod variant;
 mod vxlan;
 mod ways_in;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context, Result};
 
@@ -127,6 +127,11 @@ impl TwoNodes {
     /// Makes this node's end of the VXLAN anew, after it was deleted.
     pub fn join_vxlan_here(&self) -> Result<()> {
         vxlan::make((self.node(), PodRange::HERE), (self.other_node(), PodRange::THERE))
+    }
+
+    /// This port at the node's addresses, one of each family.
+    pub const fn at_node(&self, port: u16) -> [SocketAddr; 2] {
+        [SocketAddr::new(IpAddr::V4(NODE_V4), port), SocketAddr::new(IpAddr::V6(NODE_V6), port)]
     }
 
     /// The devices that lead to other nodes' pods and to the outside, as the agent should find them.

@@ -64,7 +64,7 @@ fn echo(stream: &TcpStream) -> io::Result<()> {
 pub fn echo_through(address: SocketAddr, bytes: usize) -> io::Result<()> {
     let stream = connect(address)?;
     // A pattern that no whole number of segments repeats.
-    let sent: Vec<u8> = (0..bytes).map(|number| (number % 251) as u8).collect();
+    let sent: Vec<u8> = (0..=250).cycle().take(bytes).collect();
     let mut received = vec![0; bytes];
     thread::scope(|scope| {
         let writer = scope.spawn(|| (&stream).write_all(&sent));

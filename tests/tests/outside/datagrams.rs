@@ -46,7 +46,7 @@ fn answered(nodes: &TwoNodes, server: &Backend) {
 /// Sends so many bytes, and again if they are lost: in IPv6 only the sender cuts datagrams up, and has to be told first
 /// how small, where there is a VXLAN on the way. That is an ICMP error about a fragment.
 fn echoed(socket: &UdpSocket, length: usize) -> io::Result<()> {
-    let question: Vec<u8> = (0..length).map(|number| (number * 7 % 251) as u8).collect();
+    let question: Vec<u8> = (0..=250).cycle().take(length).collect();
     let mut buffer = vec![0; 1 << 16];
     let mut lost = None;
     for _ in 0..ATTEMPTS {

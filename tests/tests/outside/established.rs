@@ -78,10 +78,10 @@ fn connections_outlive_their_endpoints_place_in_the_service(nodes: &TwoNodes) {
                     nodes.outside().run(|| ask(way.tcp)).is_ok_and(|answer| answer.server == new)
                 });
             }
-            flows.iter_mut().for_each(|flow| {
+            for flow in &mut flows {
                 flow.assert_tcp_goes_on();
                 flow.assert_udp_goes_on();
-            });
+            }
         }
         nodes.publish("web", &web(), &[&new]).expect("manifests");
         std::thread::sleep(Duration::from_millis(300));

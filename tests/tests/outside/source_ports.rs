@@ -45,7 +45,7 @@ fn when_ports_run_out_new_flows_are_dropped_and_old_ones_go_on(nodes: &TwoNodes)
             nodes.outside().run(|| ask(way.tcp)).is_ok_and(|answer| answer.server == "another")
         });
         let more = fill(nodes, way, &another);
-        for flow in flows.iter_mut() {
+        for flow in &mut flows {
             assert_eq!(flow.ask().expect("an answer").server, "one");
         }
         drop(more);
