@@ -1,6 +1,6 @@
 //! The node's devices: what `ip` and `tc` say of them, which programs run there, and what `status` knows.
 
-use std::{collections::BTreeMap, path::PathBuf, process::Command};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, process::Command};
 
 use serde_json::Value;
 
@@ -51,13 +51,25 @@ pub fn pins(lab: &Lab) -> PathBuf {
 
 /// `status -o json`: the devices that are served by name, each with how and why.
 pub fn served(lab: &Lab) -> BTreeMap<String, (String, String)> {
-    let output = lab.sidestep(&["status", "-o", "json"]).expect("it runs");
-    let status: Value = serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let attached = |device: &&Value| device["attached"] == true;
-    let found = status["devices"].as_array().expect("devices").iter().filter(attached);
-    found.map(|device| (text(&device["name"]), (text(&device["way"]), text(&device["why"])))).collect()
+    let described = |device: &Value| (text(&device["name"]), (text(&device["way"]), text(&device["why"])));
+    status(lab).iter().map(described).collect()
+}
+
+/// The node's addresses at a device that is served, IPv4 first.
+pub fn addresses(lab: &Lab, device: &str) -> Vec<IpAddr> {
+    let status = status(lab);
+    let device = status.iter().find(|found| found["name"] == device).expect("the device");
+    serde_json::from_value(device["addresses"].clone()).expect("addresses")
+}
+
+fn status(lab: &Lab) -> Vec<Value> {
+    let output = lab.sidestep(&["status", "-o", "json"]).expect("it runs");
+    let mut status: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    let mut devices = serde_json::from_value::<Vec<Value>>(status["devices"].take()).expect("a list");
+    devices.retain(|device| device["attached"] == true);
+    devices
 }
 
 /// Their names.

@@ -118,6 +118,24 @@ fn a_bpf_file_system_of_the_containers_own_is_refused() {
     assert_ne!(outcome, "failed", "{detail}");
 }
 
+#[test]
+fn a_sysctl_that_cannot_be_written_is_told() {
+    if let Some(reason) = skip::missing() {
+        skip!("{reason}");
+    }
+    let pod = Pod::new("sysctl");
+    let read_only = "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys";
+    let (outcome, detail) = pod.check(read_only, "reserved source ports");
+    assert!(outcome == "warning" && detail.contains("ip_local_reserved_ports"), "{outcome}: {detail}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let given = folder.path().join("given");
+    fs::write(&given, "").expect("a file to mount on");
+    let file = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+    let script = format!("mount --bind {file} {} && {read_only}", given.display());
+    let (outcome, detail) = pod.check(&script, "reserved source ports");
+    assert!(outcome == "ok" && detail.contains(&given.display().to_string()), "{outcome}: {detail}");
+}
+
 /// The capabilities of the `DaemonSet`'s container, as `setpriv` spells them.
 fn daemon_sets_capabilities() -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/base/daemonset.yaml");

@@ -32,9 +32,13 @@ fn flow(nodes: &TwoNodes, client: SocketAddr) -> Value {
 /// How many elements FLOWS has.
 fn elements(nodes: &TwoNodes) -> u64 {
     let status = answer(nodes, &["status", "--output", "json"]);
-    let tables = status["capacity"].as_array().expect("a list");
-    let flows = tables.iter().find(|table| table["table"] == "FLOWS").expect("FLOWS");
-    flows["used"].as_u64().expect("a number")
+    named(&status["capacity"], "table", "FLOWS", "used")
+}
+
+/// The number in `field` of the one of `list` with this name.
+fn named(list: &Value, key: &str, name: &str, field: &str) -> u64 {
+    let found = list.as_array().expect("a list").iter().find(|one| one[key] == name);
+    found.and_then(|found| found[field].as_u64()).unwrap_or_else(|| panic!("{name} in {list}"))
 }
 
 /// ST-4, CF-14: connections and UDP flows, to a pod of the node and masqueraded to one of another node. Those that are
@@ -134,4 +138,39 @@ fn flows_are_told_and_go_when_they_are_idle() {
     assert_eq!(far.ask().expect("an answer").server, "there");
     assert_eq!(elements(&nodes), 8);
     assert_eq!(flow(&nodes, far_client)["confirmed"], true);
+}
+
+/// More connections than FLOWS has room for work all the same: they stay where a flood could push them out, which is
+/// counted.
+#[test]
+fn connections_beyond_the_tables_room_work_and_are_counted() {
+    const ROOM: u64 = 16;
+    const CONNECTIONS: usize = 24;
+    let nodes = two_nodes!(Variant::DIRECT);
+    let pod = nodes.backend_here("here").expect("a pod");
+    let service = Service::new("web", &["10.96.0.10"]).port(HTTP, Protocol::Tcp, 80).node_port(30_080);
+    nodes.publish("web", &service, &[&pod]).expect("manifests");
+    let room = ROOM.to_string();
+    let _agent =
+        Agent::reading(nodes.lab()).arguments(["--max-flows", &room]).started(nodes.lab()).expect("an agent");
+    let at = nodes.at_node(30_080)[0];
+    let mut connections: Vec<Conversation> = nodes
+        .outside()
+        .run(|| (0..CONNECTIONS).map(|_| Conversation::with(at).expect("a connection")).collect());
+    for connection in &mut connections {
+        assert_eq!(connection.ask().expect("an answer").client.ip(), nodes.outside().v4);
+    }
+    for connection in &mut connections {
+        connection.ask().expect("an answer");
+    }
+    let status = answer(&nodes, &["status", "--output", "json"]);
+    assert_eq!(named(&status["capacity"], "table", "FLOWS", "room"), 2 * ROOM);
+    let used = named(&status["capacity"], "table", "FLOWS", "used");
+    assert!((2 * ROOM - 2..=2 * ROOM).contains(&used), "{used}");
+    let unprotected = named(&status["totals"], "name", "unprotected-flows", "count");
+    assert!(unprotected >= CONNECTIONS as u64 - ROOM, "{unprotected}");
+    let flows = answer(&nodes, &["flows", "--output", "json", &at.to_string()]);
+    let flows = flows.as_array().expect("a list");
+    assert_eq!(flows.len(), CONNECTIONS);
+    assert_eq!(flows.iter().filter(|flow| flow["confirmed"] == true).count() as u64, used / 2);
 }

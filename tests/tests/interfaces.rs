@@ -1,17 +1,18 @@
 //! The devices that packets from outside come through: found as they come and go, hooked, and left as they were.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
 use proxy_agent::dataplane::has_tcx;
 use sidestep_tests::{
     Agent, bpftool,
-    devices::{NOTHING, index, ip, name_of, names, pins, programs, served, with_node},
+    devices::{NOTHING, addresses, index, ip, name_of, names, pins, programs, served, with_node},
     eventually,
     foreign::{ForeignProgram, Tcx},
-    lab, skip,
+    lab, skip, two_nodes,
+    two_nodes::Variant,
 };
 
 /// A lab, or a skipped test where devices have no TCX.
@@ -217,4 +218,17 @@ fn named_devices_are_hooked_and_no_others() {
     assert_eq!(names(&lab), [""; 0]);
     assert_eq!(agent.report().expect("a report").problems.len(), 0);
     agent.stop().expect("it stops");
+}
+
+/// What the node masquerades with is the address that the route to the other node's pods prefers.
+#[test]
+fn the_nodes_address_at_a_device_is_what_its_routes_prefer() {
+    for variant in [Variant::DIRECT, Variant::VXLAN] {
+        let nodes = two_nodes!(variant);
+        let _agent = nodes.lab().agent().expect("an agent");
+        let uplinks: BTreeSet<String> = nodes.uplinks().into_iter().map(str::to_owned).collect();
+        assert_eq!(names(nodes.lab()).into_iter().collect::<BTreeSet<_>>(), uplinks);
+        let to_pods = *nodes.uplinks().last().expect("an uplink");
+        assert_eq!(addresses(nodes.lab(), to_pods), nodes.preferred_sources(), "{variant:?}");
+    }
 }

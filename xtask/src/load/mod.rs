@@ -95,6 +95,8 @@ impl Lab {
         let mut command = Command::new(&binary);
         command.arg("run").arg("--manifests").arg(manifests).args(["--node-name", "lab"]);
         command.arg("--cgroup-root").arg(cgroup.path()).arg("--pin-dir").arg(pins.path());
+        // The machine's own devices and ports are not the lab's.
+        command.args(["--interface", "none"]);
         command.arg("--run-dir").arg(&run).stdout(file.try_clone()?).stderr(file);
         // Ctrl-C is for this command, which then stops the agent.
         let agent = command.process_group(0).spawn().with_context(|| process::line(&command))?;

@@ -91,12 +91,15 @@ fn named(lines: &[&str], names: &[&str], hooked: &[u32]) -> Vec<String> {
     chosen.into_iter().map(|chosen| chosen.name).collect()
 }
 
+/// What it is, its devices, and which of them are chosen.
+type Case<'a> = (&'a str, &'a [&'a str], &'a [(&'a str, Why)]);
+
 #[test]
 fn what_leads_out_is_chosen_and_what_leads_to_pods_is_not() {
     const LO: &str = "lo lo addr 127.0.0.1";
     const ETH0: &str = "eth0 card addr 192.0.2.10 to 192.0.2.0/24 to 0.0.0.0/0 via 192.0.2.1";
     use Why::{Card, DefaultRoute, Gateway, NodeAddress, Tunnel};
-    let cases: [(&str, &[&str], &[(&str, Why)]); 17] = [
+    let cases: [Case<'_>; 17] = [
         (
             "flannel",
             &[

@@ -124,13 +124,14 @@ impl Interfaces {
     }
 
     /// Looks at the network, and makes our hooks and INTERFACES as it wants them. To be called once everything is
-    /// installed, and after changes; says whether devices came or went.
+    /// installed, and after changes.
     pub fn look(&mut self, ebpf: &mut Ebpf) {
         if !hooks::are_loaded(ebpf) {
             let message = "packets from outside are not served: the kernel refused the programs (the agent's log tells why)";
             self.problems = vec![problem("this node", message.to_owned())];
             return;
         }
+        let began = Instant::now();
         let network = match Network::here() {
             Ok(network) => network,
             Err(error) => {
@@ -144,13 +145,22 @@ impl Interfaces {
         let mut problems = self.unknown_names(&network);
         let known = self.hooked.keys().copied().collect();
         let chosen = choose(&network, &self.wanted, &self.node, &known);
-        self.detach_others(&chosen, &mut problems);
+        // Who takes over goes first: a packet that passes two of ours is translated by one.
         let failed = self.attach(ebpf, &chosen, &mut problems);
+        self.detach_others(&chosen, &mut problems);
         for device in chosen.iter().filter(|device| !failed.contains(&device.index)) {
             self.keep(device, &network, &mut problems);
         }
         self.problems = problems;
         self.began = true;
+        let Network { links, addresses, routes } = &network;
+        tracing::debug!(
+            links = links.len(),
+            addresses = addresses.len(),
+            routes = routes.len(),
+            took = ?began.elapsed(),
+            "looked at the network"
+        );
     }
 
     /// Attaches what is missing, and returns the devices where that failed.

@@ -9,8 +9,9 @@ use std::{
 };
 
 use netlink_packet_core::{
-    DecodeError, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NetlinkBuffer, NetlinkDeserializable,
-    NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable, Parseable as _,
+    DecodeError, DoneMessage, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NetlinkBuffer,
+    NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+    Parseable as _,
 };
 use netlink_sys::Socket;
 use nix::sys::{
@@ -174,7 +175,8 @@ fn messages<A: NetlinkDeserializable>(
         if buffer.message_type() == NLMSG_DONE && buffer.payload_length() < size_of::<i32>() {
             let header = NetlinkHeader::parse(&buffer);
             return Some(
-                header.map(|header| NetlinkMessage::new(header, NetlinkPayload::Done(Default::default()))),
+                header
+                    .map(|header| NetlinkMessage::new(header, NetlinkPayload::Done(DoneMessage::default()))),
             );
         }
         Some(NetlinkMessage::deserialize(this.get(..length)?))

@@ -44,9 +44,8 @@ impl Found {
     /// Its cookie (`SO_COOKIE`): no other socket ever has the same.
     pub(in super::super) fn cookie(&self) -> u64 {
         // Two words, the low one first, each in the machine's order.
-        let [a, b, c, d, e, f, g, h] = self.id.cookie;
-        let (low, high) = (u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]));
-        u64::from(high) << 32 | u64::from(low)
+        let (words, _) = self.id.cookie.as_chunks::<4>();
+        words.iter().rev().fold(0, |cookie, word| cookie << 32 | u64::from(u32::from_ne_bytes(*word)))
     }
 }
 
