@@ -1,4 +1,4 @@
-//! Clients that connect without pause, and count what went wrong.
+//! Clients that connect again and again, and count what went wrong.
 
 use std::{
     net::SocketAddr,
@@ -7,6 +7,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use crate::{
@@ -47,6 +48,11 @@ impl Pressure {
     /// One client that makes a new TCP connection to `tcp` for each request, and one that asks `udp` on a new socket
     /// each time.
     pub fn start(place: &Place, tcp: SocketAddr, udp: SocketAddr) -> Self {
+        Self::paced(place, tcp, udp, Duration::ZERO)
+    }
+
+    /// The same with a pause after each request.
+    pub fn paced(place: &Place, tcp: SocketAddr, udp: SocketAddr, pause: Duration) -> Self {
         let shared = Arc::new(Shared::default());
         let clients: [Box<dyn Fn() -> std::io::Result<()> + Send>; 2] = [
             Box::new(move || ask(tcp).map(drop)),
@@ -56,7 +62,7 @@ impl Pressure {
             let (shared, place) = (Arc::clone(&shared), place.clone());
             thread::spawn(move || {
                 place.enter().expect("the thread enters its place");
-                shared.run(client.as_ref());
+                shared.run(client.as_ref(), pause);
             })
         });
         Self { shared, threads: threads.into() }
@@ -98,8 +104,11 @@ impl Drop for Pressure {
 }
 
 impl Shared {
-    fn run(&self, client: &dyn Fn() -> std::io::Result<()>) {
+    fn run(&self, client: &dyn Fn() -> std::io::Result<()>, pause: Duration) {
         while !self.stop.load(Ordering::Relaxed) {
+            if !pause.is_zero() {
+                thread::sleep(pause);
+            }
             let result = client();
             let number = self.requests.fetch_add(1, Ordering::Relaxed);
             if let Err(error) = result {

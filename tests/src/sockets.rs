@@ -52,15 +52,14 @@ pub fn disconnect(socket: &impl AsRawFd) -> io::Result<()> {
 
 /// `setsockopt` with a number.
 pub fn set_option(socket: &impl AsRawFd, level: i32, option: i32, value: libc::c_int) -> io::Result<()> {
+    set_bytes(socket, level, option, &value.to_ne_bytes())
+}
+
+/// `setsockopt` with bytes.
+pub fn set_bytes(socket: &impl AsRawFd, level: i32, option: i32, value: &[u8]) -> io::Result<()> {
+    let length = value.len().try_into().map_err(io::Error::other)?;
     // SAFETY: the value lives across the call, and the length is its own.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            option,
-            (&raw const value).cast(),
-            size_of::<libc::c_int>().try_into().expect("four bytes"),
-        )
-    };
+    let result =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, value.as_ptr().cast(), length) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

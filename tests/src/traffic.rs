@@ -3,6 +3,8 @@
 //! The protocol is a line each way: whatever the client sends, the server answers with its name, the peer that it saw
 //! and its own address. A request that begins with `GET ` is answered in HTTP.
 
+mod bulk;
+mod silence;
 mod tcp_client;
 mod tcp_server;
 mod udp_client;
@@ -10,7 +12,9 @@ mod udp_server;
 
 use std::{net::SocketAddr, time::Duration};
 
-pub use tcp_client::{Conversation, ask, connect};
+pub use bulk::{EchoServer, echo_through};
+pub use silence::assert_silent;
+pub use tcp_client::{Conversation, ask, connect, connect_from};
 pub use tcp_server::TcpServer;
 pub use udp_client::{Asker, is_refused};
 pub use udp_server::UdpServer;

@@ -7,6 +7,7 @@
 //! ```
 //! Outside and the other node reach each other without this node, so an answer that misses the way back through it is
 //! seen as wrong. Outside sends LoadBalancer IPs, external IPs and ClusterIPs to this node, and has no route to pods.
+//! It is the nodes' default route, and forwards nothing.
 //! How nodes reach each other's pods, and which rules a CNI has left there, is the [`Variant`].
 //!
 //! What passes the wires is written down while a scenario runs, and kept if it fails ([`capture`](crate::capture)).
@@ -15,6 +16,7 @@ mod cni_rules;
 mod published;
 mod variant;
 mod vxlan;
+mod ways_in;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -22,6 +24,9 @@ use anyhow::{Context, Result};
 
 pub use self::published::slices;
 pub use self::variant::{Routing, Rules, Variant};
+pub use self::ways_in::{
+    DNS_NODE_PORT, HTTP_NODE_PORT, WayIn, cluster_ips, load_balancer_ips, node_ports, ways_in, web,
+};
 use crate::{
     capture::Captures,
     lab::Lab,
@@ -51,7 +56,7 @@ pub struct TwoNodes {
     outside: Place,
     there: Node,
     lab: Lab,
-    _switch: Namespace,
+    switch: Namespace,
 }
 
 impl TwoNodes {
@@ -76,7 +81,7 @@ impl TwoNodes {
             devices.push(("node-vxlan", lab.node(), vxlan::DEVICE));
         }
         let captures = Captures::start(lab.packet_directory(), &devices)?;
-        Ok(Self { _captures: captures, variant, outside, there, lab, _switch: switch })
+        Ok(Self { _captures: captures, variant, outside, there, lab, switch })
     }
 
     /// Which of the variants this is.
@@ -104,6 +109,11 @@ impl TwoNodes {
         &self.there.place
     }
 
+    /// Where the bridge `switch` is, which joins the three.
+    pub const fn switch(&self) -> &Namespace {
+        &self.switch
+    }
+
     /// Makes a pod on the node.
     pub fn pod_here(&self, name: &str) -> Result<Place> {
         self.lab.pod(name)
@@ -112,6 +122,11 @@ impl TwoNodes {
     /// Makes a pod on the other node.
     pub fn pod_there(&self, name: &str) -> Result<Place> {
         self.there.pod(self.lab.name(), name, self.lab.outside().clone())
+    }
+
+    /// Makes this node's end of the VXLAN anew, after it was deleted.
+    pub fn join_vxlan_here(&self) -> Result<()> {
+        vxlan::make((self.node(), PodRange::HERE), (self.other_node(), PodRange::THERE))
     }
 
     /// This port at the node's addresses, one of each family.
@@ -172,6 +187,11 @@ impl Wires {
         let to_node = [LOAD_BALANCER_IPS, EXTERNAL_IPS, CLUSTER_IPS]
             .map(|[v4, v6]| format!("route add {v4} via {NODE_V4}\nroute add {v6} via {NODE_V6}\n"));
         outside.namespace.ip_batch(&to_node.concat())?;
+        for node in [&here.place, &there.place] {
+            node.namespace.ip_batch(&format!(
+                "route add default via {OUTSIDE_V4}\nroute add default via {OUTSIDE_V6}\n"
+            ))?;
+        }
         Ok((here, Self { switch, outside, there }))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, BufRead, BufReader, Write},
-    net::{SocketAddr, TcpStream},
+    net::{IpAddr, SocketAddr, TcpStream},
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -11,7 +11,21 @@ use super::{Answer, PATIENCE};
 
 /// Connects as most programs do: a blocking socket of the address's family, with a limit on the wait.
 pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    connect_socket(tcp(address)?, address)
+}
+
+/// The same from this address of the place's.
+pub fn connect_from(source: IpAddr, address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = tcp(address)?;
+    socket.bind(&SocketAddr::new(source, 0).into())?;
+    connect_socket(socket, address)
+}
+
+fn tcp(address: SocketAddr) -> io::Result<Socket> {
+    Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))
+}
+
+fn connect_socket(socket: Socket, address: SocketAddr) -> io::Result<TcpStream> {
     socket.set_write_timeout(Some(PATIENCE))?;
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.set_tcp_nodelay(true)?;

@@ -16,6 +16,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::canonical;
 use crate::place::Place;
 
+/// The longest datagram.
+const LONGEST: usize = 1 << 16;
+
 /// A UDP server for both families; ends on drop. It answers with its name, the client, its own address, and the
 /// request: as a resolver repeats the question.
 #[derive(Debug)]
@@ -38,7 +41,7 @@ impl UdpServer {
         let (stop, requests) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (stopped, counted, name) = (Arc::clone(&stop), Arc::clone(&requests), name.to_owned());
         let thread = thread::Builder::new().name(name.clone()).spawn(move || {
-            let mut request = [0; 512];
+            let mut request = vec![0; LONGEST];
             while !stopped.load(Ordering::Relaxed) {
                 let Ok((length, client)) = socket.recv_from(&mut request) else { continue };
                 counted.fetch_add(1, Ordering::Relaxed);

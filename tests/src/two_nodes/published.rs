@@ -1,12 +1,14 @@
 //! Services with endpoints on both nodes.
 
+use std::net::IpAddr;
+
 use anyhow::Result;
 
 use super::{OTHER_NODE_NAME, TwoNodes};
 use crate::{
     agent::NODE_NAME,
     cluster::{Backend, slice},
-    manifest::{EndpointSlice, Service},
+    manifest::{Conditions, EndpointSlice, Service},
     place::Place,
     topology::PodRange,
 };
@@ -30,19 +32,24 @@ impl TwoNodes {
 
     /// The same with pods, whatever they serve.
     pub fn publish_places(&self, name: &str, service: &Service, pods: &[&Place]) -> Result<()> {
-        let [v4, v6] = slices(name, pods);
-        self.lab().manifests().write(&format!("{name}.yaml"), &[service, &v4, &v6])
+        let file = format!("{name}.yaml");
+        if pods.is_empty() {
+            return self.lab().manifests().write(&file, &[service]);
+        }
+        let [v4, v6] = slices(name, &pods.iter().map(|pod| (*pod, Conditions::READY)).collect::<Vec<_>>());
+        self.lab().manifests().write(&file, &[service, &v4, &v6])
     }
 }
 
-/// An `EndpointSlice` of each family with these pods, all of them ready, each on its node.
-pub fn slices(name: &str, pods: &[&Place]) -> [EndpointSlice; 2] {
-    let on_its_node = |slice: EndpointSlice, pod: &Place| {
+/// An `EndpointSlice` of each family with these pods, each on its node.
+pub fn slices(name: &str, pods: &[(&Place, Conditions)]) -> [EndpointSlice; 2] {
+    let with = |slice: EndpointSlice, pod: &Place, address: IpAddr, conditions| {
         let here = PodRange::HERE.has(pod.v4);
-        slice.on_node(if here { NODE_NAME } else { OTHER_NODE_NAME })
+        slice.on_node(if here { NODE_NAME } else { OTHER_NODE_NAME }).endpoint(address, conditions)
     };
-    [
-        pods.iter().fold(slice(name), |slice, pod| on_its_node(slice, pod).ready(pod.v4)),
-        pods.iter().fold(slice(name), |slice, pod| on_its_node(slice, pod).ready(pod.v6)),
-    ]
+    [0, 1].map(|family| {
+        pods.iter().fold(slice(name), |slice, (pod, conditions)| {
+            with(slice, pod, pod.addresses()[family], *conditions)
+        })
+    })
 }

@@ -14,15 +14,23 @@ pub(super) const DEVICE: &str = "flannel.1";
 /// Bytes that the outer headers take: Ethernet, IPv4, UDP and VXLAN.
 pub(super) const OVERHEAD: u32 = 50;
 
+/// One end: a node, and the pods that it has.
+type End<'a> = (&'a Place, PodRange);
+
 /// Joins the nodes. Each device has the first address of its node's pods, which routes to it prefer as the source.
 pub(super) fn join(here: &Place, there: &Place) -> Result<()> {
-    let ends = [(here, PodRange::HERE), (there, PodRange::THERE)];
-    for (number, (node, range)) in ends.into_iter().enumerate() {
-        let (peer, peers) = ends[1 - number];
-        let [v4, v6] = peers.cidrs();
-        let (first_v4, first_v6) = (peers.first_v4(), peers.first_v6());
-        node.namespace.ip_batch(&format!(
-            "link add {DEVICE} address {mac} type vxlan id 1 local {local} dev uplink dstport 8472 nolearning
+    let (here, there) = ((here, PodRange::HERE), (there, PodRange::THERE));
+    make(here, there)?;
+    make(there, here)
+}
+
+/// Makes the device of one end.
+pub(super) fn make((node, range): End<'_>, (peer, peers): End<'_>) -> Result<()> {
+    let [v4, v6] = peers.cidrs();
+    let (first_v4, first_v6) = (peers.first_v4(), peers.first_v6());
+    let peer_mac = mac(peers);
+    node.namespace.ip_batch(&format!(
+        "link add {DEVICE} address {} type vxlan id 1 local {} dev uplink dstport 8472 nolearning
 addr add {}/32 dev {DEVICE}
 addr add {}/128 dev {DEVICE} nodad
 link set {DEVICE} up
@@ -31,27 +39,16 @@ neigh add {first_v6} lladdr {peer_mac} dev {DEVICE} nud permanent
 route add {v4} via {first_v4} dev {DEVICE} onlink
 route add {v6} via {first_v6} dev {DEVICE} onlink
 ",
-            range.first_v4(),
-            range.first_v6(),
-            mac = mac(number),
-            peer_mac = mac(1 - number),
-            local = node.v4,
-        ))?;
-        node.namespace.bridge(&[
-            "fdb",
-            "add",
-            &mac(1 - number),
-            "dev",
-            DEVICE,
-            "dst",
-            &peer.v4.to_string(),
-        ])?;
-    }
-    Ok(())
+        mac(range),
+        node.v4,
+        range.first_v4(),
+        range.first_v6(),
+    ))?;
+    node.namespace.bridge(&["fdb", "add", &peer_mac, "dev", DEVICE, "dst", &peer.v4.to_string()])
 }
 
-fn mac(node: usize) -> String {
-    format!("02:00:5e:00:00:0{}", node + 1)
+fn mac(range: PodRange) -> String {
+    format!("02:00:5e:00:00:0{}", range.gateway_v4().octets()[2])
 }
 
 /// Whether this kernel can.

@@ -1,0 +1,94 @@
+//! The agent's end, crash, restart and removal, with connections from outside that stay.
+
+use std::{fs, time::Duration};
+
+use sidestep_tests::{
+    TwoNodes, bpftool,
+    cluster::Backend,
+    eventually, in_every_variant,
+    pressure::Pressure,
+    traffic::{Asker, Conversation, ask, connect, connect_from, is_refused},
+    two_nodes::{WayIn, node_ports, ways_in, web},
+};
+
+use crate::serve;
+
+in_every_variant!(a_crash_and_a_restart_touch_no_packet, a_cleanup_leaves_nothing_behind);
+
+/// Between requests: each UDP one holds a source port for half a minute, of which there are 16,384 towards an endpoint.
+const PAUSE: Duration = Duration::from_millis(2);
+const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+
+/// Promise 1, ST-4: nothing fails, and the new agent takes over the very maps and links.
+fn a_crash_and_a_restart_touch_no_packet(nodes: &TwoNodes) {
+    let servers = [nodes.backend_here("here").expect("a pod"), nodes.backend_there("there").expect("a pod")];
+    let mut agent = serve(nodes, &[&servers[0], &servers[1]]);
+    let before = bpftool::pinned_ids(nodes.lab().pin_directory()).expect("ids");
+    let pressures = node_ports().map(|way| Pressure::paced(nodes.outside(), way.tcp, way.udp, PAUSE));
+    // Their client is another one: of two connections from one port to the same endpoint by two ways in there can
+    // be only one.
+    let lines = "addr add 192.0.2.101/24 dev uplink\naddr add 2001:db8:192::101/64 dev uplink nodad\n";
+    nodes.outside().namespace().ip_batch(lines).expect("addresses");
+    let mut flows: Vec<_> = ways_in()
+        .into_iter()
+        .flat_map(|way| [way; 4])
+        .map(|way| {
+            let source = if way.tcp.is_ipv4() { "192.0.2.101" } else { "2001:db8:192::101" };
+            let source = source.parse().expect("an address");
+            let connected = nodes.outside().run(|| connect_from(source, way.tcp));
+            let mut flow = Conversation::over(connected.expect("a connection")).expect("a connection");
+            let answer = flow.ask().expect("an answer");
+            (flow, answer)
+        })
+        .collect();
+    for _ in 0..2 {
+        agent.kill().expect("kill -9");
+        pressures[0].let_pass(100);
+        agent.restart(nodes.lab()).expect("restart");
+        pressures[1].let_pass(100);
+        for (flow, answer) in &mut flows {
+            assert_eq!(flow.ask().expect("an answer"), *answer);
+        }
+        assert!(agent.stop().expect("it stops").success());
+        pressures[1].let_pass(100);
+        agent.restart(nodes.lab()).expect("restart");
+    }
+    assert_eq!(before, bpftool::pinned_ids(nodes.lab().pin_directory()).expect("ids"));
+    for pressure in pressures {
+        pressure.stop().assert_flawless();
+    }
+    for (flow, answer) in &mut flows {
+        assert_eq!(flow.ask().expect("an answer"), *answer);
+    }
+}
+
+/// The node is as it was before, the one sysctl included, and a new agent serves again.
+fn a_cleanup_leaves_nothing_behind(nodes: &TwoNodes) {
+    let server: Backend = nodes.backend_there("there").expect("a pod");
+    let read = || nodes.node().run(|| fs::read_to_string(RESERVED)).expect("the reserved ports");
+    nodes.node().run(|| fs::write(RESERVED, "5555")).expect("a port of somebody else's");
+    let before = read();
+    let mut agent = serve(nodes, &[&server]);
+    assert_ne!(read(), before, "source ports are reserved");
+    assert!(read().contains("5555"), "and those of others stay so: {}", read());
+    let [WayIn { tcp, udp, .. }, _] = node_ports();
+    nodes.outside().run(|| ask(tcp)).expect("an answer");
+
+    agent.stop().expect("it stops");
+    let output = nodes.lab().sidestep(&["cleanup"]).expect("cleanup");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(read(), before);
+    eventually("nobody serves", || is_refused(&nodes.outside().run(|| connect(tcp))));
+    let asker = nodes.outside().run(|| Asker::for_address(udp)).expect("a socket");
+    asker.connect(udp).expect("connect");
+    eventually("nobody serves", || is_refused(&asker.ask_peer()));
+    for device in nodes.uplinks() {
+        let mut command = std::process::Command::new("tc");
+        command.args(["filter", "show", "dev", device, "ingress"]);
+        let output = nodes.node().run(|| command.output()).expect("the program `tc`");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{device}");
+    }
+    nodes.publish("web", &web(), &[&server]).expect("manifests");
+    agent.restart(nodes.lab()).expect("restart");
+    eventually("served again", || nodes.outside().run(|| ask(tcp)).is_ok());
+}

@@ -1,0 +1,28 @@
+//! Packets from outside: clients that are no processes of the node, against a real datapath, in a lab of two nodes.
+//!
+//! Each scenario runs directly routed and through a VXLAN, each without and with the rules of a CNI, in both families.
+
+mod affinity;
+mod agent;
+mod bulk;
+mod client_addresses;
+mod datagrams;
+mod devices;
+mod established;
+mod icmp_errors;
+mod local_policy;
+mod netfilter;
+mod no_endpoints;
+mod options;
+mod other_nodes;
+mod path_mtu;
+mod source_ports;
+mod source_ranges;
+
+use sidestep_tests::{Agent, TwoNodes, cluster::Backend, two_nodes::web};
+
+/// Publishes the Service `web` with these endpoints, and starts the agent.
+fn serve(nodes: &TwoNodes, endpoints: &[&Backend]) -> Agent {
+    nodes.publish("web", &web(), endpoints).expect("manifests");
+    nodes.lab().agent().expect("an agent")
+}

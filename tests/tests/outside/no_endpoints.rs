@@ -1,0 +1,105 @@
+//! What nobody serves, asked from outside: refused at once, but not without end.
+
+use std::{
+    net::{SocketAddr, UdpSocket},
+    time::{Duration, Instant},
+};
+
+use sidestep_tests::{
+    Place, TwoNodes, eventually, in_every_variant,
+    snmp::counter,
+    traffic::{Asker, TcpServer, ask, connect, is_refused},
+    two_nodes::{WayIn, cluster_ips, load_balancer_ips, node_ports, ways_in},
+};
+
+use crate::serve;
+
+in_every_variant!(
+    a_service_without_endpoints_refuses_at_once,
+    other_ports_of_a_cluster_ip_refuse,
+    other_ports_of_a_load_balancer_ip_pass,
+    refusals_are_limited,
+);
+
+/// A refusal is an answer: it comes before a first retry would.
+const AT_ONCE: Duration = Duration::from_millis(500);
+
+/// ICMP errors that say "unreachable".
+const ERRORS: &str = "Icmp.InDestUnreachs";
+
+fn assert_refused(place: &Place, way: WayIn) {
+    place.run(|| {
+        let start = Instant::now();
+        let connected = connect(way.tcp);
+        assert!(is_refused(&connected), "TCP to {way:?}: {connected:?}");
+        let asker = Asker::for_address(way.udp).expect("a socket");
+        asker.connect(way.udp).expect("connect");
+        let answer = asker.ask_peer();
+        assert!(is_refused(&answer), "UDP to {way:?}: {answer:?}");
+        assert!(start.elapsed() < AT_ONCE, "{way:?}: {:?}", start.elapsed());
+    });
+}
+
+/// PO-1: TCP by a reset, UDP by an ICMP error; and served as soon as there is an endpoint.
+fn a_service_without_endpoints_refuses_at_once(nodes: &TwoNodes) {
+    let _agent = serve(nodes, &[]);
+    for way in ways_in() {
+        assert_refused(nodes.outside(), way);
+    }
+    let status = nodes.lab().sidestep(&["status"]).expect("status");
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(status.contains("no-endpoints"), "{status}");
+
+    let server = nodes.backend_there("remote").expect("a pod");
+    nodes.publish("web", &sidestep_tests::two_nodes::web(), &[&server]).expect("manifests");
+    for way in ways_in() {
+        eventually("the endpoint", || nodes.outside().run(|| ask(way.tcp)).is_ok());
+        nodes.outside().run(|| Asker::for_address(way.udp)?.ask(way.udp)).expect("an answer");
+    }
+}
+
+/// PO-13.
+fn other_ports_of_a_cluster_ip_refuse(nodes: &TwoNodes) {
+    let server = nodes.backend_here("local").expect("a pod");
+    let _agent = serve(nodes, &[&server]);
+    for WayIn { kind, tcp, udp } in cluster_ips() {
+        let way = WayIn { kind, tcp: (tcp.ip(), 81).into(), udp: (udp.ip(), 54).into() };
+        assert_refused(nodes.outside(), way);
+    }
+}
+
+/// PO-12: the address may be the node's own, and then its processes are reached.
+fn other_ports_of_a_load_balancer_ip_pass(nodes: &TwoNodes) {
+    let server = nodes.backend_here("local").expect("a pod");
+    let _agent = serve(nodes, &[&server]);
+    let _own = TcpServer::start(nodes.node(), "own", 81).expect("a server");
+    let lines = "addr add 203.0.113.7/32 dev lo\naddr add 2001:db8:203::7/128 dev lo nodad\n";
+    nodes.node().namespace().ip_batch(lines).expect("addresses");
+    for way in load_balancer_ips().into_iter().chain(node_ports()) {
+        let other = SocketAddr::new(way.tcp.ip(), 81);
+        assert_eq!(nodes.outside().run(|| ask(other)).expect("an answer").server, "own");
+        assert_eq!(nodes.outside().run(|| ask(way.tcp)).expect("an answer").server, "local");
+    }
+}
+
+/// PO-1: a flood is not answered with a flood: no more than 1,000 refusals in a second.
+fn refusals_are_limited(nodes: &TwoNodes) {
+    const ASKED: usize = 20_000;
+    let _agent = serve(nodes, &[]);
+    let [v4, _] = node_ports();
+    let before = counter(nodes.outside(), ERRORS).expect("a counter");
+    let start = Instant::now();
+    nodes.outside().run(|| {
+        let socket = UdpSocket::bind(("0.0.0.0", 0)).expect("a socket");
+        for _ in 0..ASKED {
+            socket.send_to(b"who", v4.udp).expect("sent");
+        }
+    });
+    // One second's worth, and one for each that has begun since.
+    std::thread::sleep(Duration::from_millis(50));
+    let seconds = start.elapsed().as_secs() + 2;
+    let refused = counter(nodes.outside(), ERRORS).expect("a counter") - before;
+    assert!(refused > 0 && refused <= 1000 * seconds, "{refused} errors in {:?}", start.elapsed());
+    std::thread::sleep(Duration::from_millis(1100));
+    assert_refused(nodes.outside(), v4);
+}
