@@ -1,6 +1,6 @@
 //! Flows of packets from outside: told by `sidestep flows`, counted, and taken away when nobody uses them.
 
-use std::{net::SocketAddr, thread::sleep, time::Duration};
+use std::{io::Write as _, net::SocketAddr, thread::sleep, time::Duration};
 
 use serde_json::Value;
 use sidestep_tests::{
@@ -35,6 +35,16 @@ fn confirmed(nodes: &TwoNodes) -> u64 {
     named(&status["capacity"], "table", "FLOWS", "used")
 }
 
+/// What a scraper on the node gets.
+fn metrics(nodes: &TwoNodes) -> String {
+    let ask = || {
+        let mut stream = connect(SocketAddr::from(([127, 0, 0, 1], 10_249)))?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")?;
+        std::io::read_to_string(stream)
+    };
+    nodes.node().run(ask).expect("metrics")
+}
+
 /// The number in `field` of the one of `list` with this name.
 fn named(list: &Value, key: &str, name: &str, field: &str) -> u64 {
     let found = list.as_array().expect("a list").iter().find(|one| one[key] == name);
@@ -59,9 +69,9 @@ fn flows_are_told_and_go_when_they_are_idle() {
     }
     let _agent = Agent::reading(nodes.lab())
         .arguments([
-            "--conntrack-tcp-timeout-established=4s",
+            "--conntrack-tcp-timeout-established=8s",
             "--conntrack-tcp-timeout-close-wait=2s",
-            "--conntrack-udp-timeout-stream=2s",
+            "--conntrack-udp-timeout-stream=5s",
             "--source-port-range=50000-50999",
         ])
         .started(nodes.lab())
@@ -95,6 +105,15 @@ fn flows_are_told_and_go_when_they_are_idle() {
         sleep(Duration::from_millis(100));
         confirmed(&nodes) == 6
     });
+    let metrics = metrics(&nodes);
+    for line in [
+        "sidestep_flows{state=\"confirmed\"} 4\n",
+        "sidestep_table_entries{table=\"flows\"} 12\n",
+        "sidestep_table_room{table=\"flows\"} 262144\n",
+        "sidestep_packets_total{what=\"unprotected-flows\"} 0\n",
+    ] {
+        assert!(metrics.contains(line), "{line}is not in\n{metrics}");
+    }
     let client = |socket: SocketAddr| SocketAddr::new(nodes.outside().v4.into(), socket.port());
     let [near_asker, far_asker] =
         [&near_udp.0, &far_udp.0].map(|asker| client(asker.socket().local_addr().expect("an address")));
@@ -131,7 +150,7 @@ fn flows_are_told_and_go_when_they_are_idle() {
         sleep(Duration::from_millis(300));
         confirmed(&nodes) == 3
     };
-    wait_for(Duration::from_secs(20), "idle flows go", others_gone).expect("they go");
+    wait_for(Duration::from_secs(40), "idle flows go", others_gone).expect("they go");
     assert_eq!(flow(&nodes, near_client)["confirmed"], true);
     assert_eq!(flow(&nodes, far_client)["confirmed"], false);
     assert_eq!(far.ask().expect("an answer").server, "there");
