@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use sidestep_tests::packets::residues;
 
 use crate::{
-    node::Node,
+    node::{Kind, Node, is_cluster_ip},
     test_run::{DROP, Outcome, PASS, REDIRECT},
 };
 
@@ -168,10 +168,9 @@ pub(crate) fn changed_only(before: &[u8], after: &[u8], may: impl Fn(usize) -> b
 
 /// A packet of a Service without endpoints has become an answer to its sender.
 fn answered(node: &Node, before: &[u8], after: &[u8], seen: Seen) -> Result<(), String> {
-    let refused = node.service(seen.destination).map_or_else(
-        || node.is_cluster_ip(seen.destination.ip()),
-        |(kind, _)| kind == crate::node::Kind::None,
-    );
+    let refused = node
+        .service(seen.destination)
+        .map_or_else(|| is_cluster_ip(seen.destination.ip()), |(kind, _)| kind == Kind::None);
     if !refused || !seen.plain {
         return Err(format!("{seen:?} was answered"));
     }

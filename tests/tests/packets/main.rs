@@ -1,4 +1,4 @@
-//! The kernel programs of packets, run on packets of the tests' own (BPF_PROG_TEST_RUN), byte by byte: every shape of
+//! The kernel programs of packets, run on packets of the tests' own (`BPF_PROG_TEST_RUN`), byte by byte: every shape of
 //! header, and a flood of packets of little sense.
 //!
 //! | file | concept |

@@ -242,9 +242,9 @@ impl Node {
         let node = self.addresses[usize::from(address.is_ipv6())];
         KINDS.into_iter().any(|kind| kind.frontends(node).iter().any(|frontend| frontend.ip() == address))
     }
+}
 
-    /// Whether an address is a ClusterIP.
-    pub(crate) fn is_cluster_ip(&self, address: IpAddr) -> bool {
-        KINDS.into_iter().any(|kind| vip(address.is_ipv6(), 115, kind as u8) == address)
-    }
+/// Whether an address is a ClusterIP.
+pub(crate) fn is_cluster_ip(address: IpAddr) -> bool {
+    KINDS.into_iter().any(|kind| vip(address.is_ipv6(), 115, kind as u8) == address)
 }

@@ -10,7 +10,7 @@ use sidestep_tests::{
 
 use crate::{
     judge::{ETHERNET, see},
-    node::{Kind, Node},
+    node::{Kind, Node, is_here},
     test_run::{Outcome, PASS, Runner},
 };
 
@@ -69,7 +69,7 @@ impl<'a> Hooks<'a> {
         assert!(kind.targets(v6).contains(&endpoint), "{what}: {} led to {endpoint}", sent.destination);
         let inside = sent.to(endpoint);
         self.expect(what, Hook::Ingress, &sent.packet(), &inside.packet());
-        if crate::node::is_here(endpoint.ip()) {
+        if is_here(endpoint.ip()) {
             return inside;
         }
         let outcome = self.run(Hook::Egress, &inside.packet());
