@@ -198,6 +198,23 @@ fn foreign_programs_stay_and_cleanup_leaves_nothing_of_ours() {
 }
 
 #[test]
+fn what_somebody_detached_is_attached_again() {
+    let lab = tcx_lab!();
+    let _agent = lab.agent().expect("an agent");
+    let uplink = index(&lab, "uplink");
+    for side in ["ingress", "egress"] {
+        let pin = pins(&lab).join(format!("{uplink}-{side}"));
+        bpftool::json(&["link", "detach", "pinned", pin.to_str().expect("a path in UTF-8")])
+            .expect("bpftool");
+    }
+    assert_eq!(programs(&lab, uplink), NOTHING);
+    assert_eq!(names(&lab), [""; 0], "status sees it");
+    // Any news of the network makes the agent look.
+    ip(&lab, "link add lan0 type veth peer name lan1\n");
+    eventually("they are back", || programs(&lab, uplink).iter().all(|ids| ids.len() == 1));
+}
+
+#[test]
 fn named_devices_are_hooked_and_no_others() {
     let lab = tcx_lab!();
     let mut agent = lab.agent().expect("an agent");

@@ -76,6 +76,7 @@ pub(super) fn flat(section: &Section, sizes: &[Services]) -> Option<Goal> {
     let (few, many) = (row(section, System::Sidestep, *few)?, row(section, System::Sidestep, *many)?);
     let noise = section.rows.iter().find(|row| row.name == CONTROL)?.ratios[0]?;
     let limit = 0.99 - (noise.high - 1.0).abs().max((1.0 - noise.low).abs());
+    let limit = (limit * 1e3).round() / 1e3;
     let ratio = Summary::ratio(&many.samples, &few.samples);
     Some(Goal::at_least(format!("{}: {} to {}", section.title, many.name, few.name), ratio, limit))
 }

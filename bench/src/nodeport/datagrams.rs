@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The part of the gap between rules and direct that is to be recovered.
-const RECOVERED: f64 = 2.0 / 3.0;
+const RECOVERED: f64 = 0.667;
 /// What may be lost where nothing is said to be lost.
 const LOSS: f64 = 0.005;
 /// Halvings of the range in which loss begins.

@@ -9,7 +9,7 @@ use super::{
     receive,
     services::{Endpoint, Services, Transport},
     sidestep::Sidestep,
-    site::{NODE_INSIDE, NODE_POD, OUTSIDE, Site},
+    site::{NODE_INSIDE, NODE_POD, OUTSIDE, OUTSIDE_TO_PODS, Site},
 };
 use crate::{
     interrupt,
@@ -49,7 +49,8 @@ impl System {
     /// Whom the pod sees.
     const fn source(self, endpoint: Endpoint) -> Ipv4Addr {
         match (self, endpoint) {
-            (Self::Nothing, _) | (Self::Sidestep, Endpoint::Local) => OUTSIDE,
+            (Self::Nothing, _) => OUTSIDE_TO_PODS,
+            (Self::Sidestep, Endpoint::Local) => OUTSIDE,
             (_, Endpoint::Remote) => NODE_INSIDE,
             // kube-proxy masquerades whatever comes from outside, wherever the endpoint is.
             (Self::Rules(_), Endpoint::Local) => NODE_POD,

@@ -85,8 +85,10 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
             sections.push(section);
         }
     }
-    if options.wants(Part::Datagrams) {
+    if options.wants(Part::Datagrams) || options.wants(Part::Programs) {
         lab.receive_on_threads()?;
+    }
+    if options.wants(Part::Datagrams) {
         for endpoint in Endpoint::ALL {
             let (cells, saturated) = datagrams::saturate(&mut lab, endpoint, scale.saturated, &mut progress)?;
             let until_loss = datagrams::until_loss(

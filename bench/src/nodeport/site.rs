@@ -18,14 +18,17 @@ use crate::{
     server::Server,
     sink::Sink,
     switch,
-    topology::SERVER_PORT,
+    topology::{PODS, SERVER_PORT},
     tracking,
     wire::{self, End},
     worker::Worker,
 };
 
-/// The host outside.
+/// The host outside, as it speaks to nodes.
 pub(super) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+/// The same host, as it speaks to pods. With one address for both, connections through a NodePort and straight to the
+/// pod would have the same ports now and then, and be the same connection for the pod.
+pub(super) const OUTSIDE_TO_PODS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 11);
 /// Node A, as it is known in the cluster: where its NodePorts are.
 pub(super) const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// Node A on the way to node B.
@@ -66,18 +69,19 @@ impl Site {
         let (pod, other_pod) = (make("pod")?, make("other-pod")?);
         let uplink = format!("up{}-{number}", std::process::id() % 10_000);
         let wires = [
-            (&outside, "eth0", OUTSIDE, &node, uplink.as_str(), NODE),
-            (&node, "inside", NODE_INSIDE, &other, "inside", OTHER_NODE),
-            (&node, "pod", NODE_POD, &pod, "eth0", POD[0]),
-            (&other, "pod", OTHER_NODE_POD, &other_pod, "eth0", POD[1]),
+            (&outside, "eth0", [OUTSIDE, OUTSIDE_TO_PODS].as_slice(), &node, uplink.as_str(), NODE),
+            (&node, "inside", &[NODE_INSIDE], &other, "inside", OTHER_NODE),
+            (&node, "pod", &[NODE_POD], &pod, "eth0", POD[0]),
+            (&other, "pod", &[OTHER_NODE_POD], &other_pod, "eth0", POD[1]),
         ];
-        for (number, (near, near_device, near_address, far, far_device, far_address)) in (1..).zip(wires) {
+        for (number, (near, near_device, near_addresses, far, far_device, far_address)) in (1..).zip(wires) {
             wire::join(
                 number,
-                End { namespace: near, device: near_device, addresses: &[near_address] },
+                End { namespace: near, device: near_device, addresses: near_addresses },
                 End { namespace: far, device: far_device, addresses: &[far_address] },
             )?;
         }
+        outside.ip_batch(&format!("route add {PODS} via {NODE} src {OUTSIDE_TO_PODS}\n"))?;
         for (from, through) in [
             (&outside, NODE),
             (&node, OUTSIDE),

@@ -1,5 +1,6 @@
 //! The command line. One command a file; each is an edge of the library and holds no rules of its own.
 
+mod agent;
 mod cleanup;
 mod doctor;
 mod explain;

@@ -39,6 +39,10 @@ pub trait Edit {
     /// Applies a difference to the transport checksum at `offset`.
     fn transport_checksum(&mut self, offset: u32, difference: u32, change: Change) -> Option<()>;
 
+    /// Bytes outside of every checksum in the packet have changed by `difference`, as an IPv6 address of a later fragment
+    /// does: a device's sum over all bytes of the packet (`CHECKSUM_COMPLETE`) changes with them.
+    fn uncovered(&mut self, difference: u32);
+
     /// Puts `value` at `offset`. Checksums that cover it have been seen to.
     fn store<T: Pod>(&mut self, offset: u32, value: &T) -> Option<()>;
 }

@@ -85,8 +85,8 @@ const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const DESTINATION_OPTIONS: u8 = 60;
-/// More of them than any sender has a reason for.
-const EXTENSIONS: u32 = 6;
+/// How many headers are looked at: the six that RFC 8200 (4.1) puts in order, and the transport's after them.
+const HEADERS: u32 = 7;
 
 /// Reads the header at `offset`.
 #[inline(always)]
@@ -137,8 +137,8 @@ pub fn parse_v6(packet: &impl Read, offset: u32) -> Option<Network> {
         fragment: Fragment::Whole,
         v6: true,
     };
-    let mut extensions = 0;
-    while extensions < EXTENSIONS {
+    let mut headers = 0;
+    while headers < HEADERS {
         let kind = network.protocol;
         if !matches!(kind, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS) {
             return Some(network);
@@ -158,7 +158,7 @@ pub fn parse_v6(packet: &impl Read, offset: u32) -> Option<Network> {
                 return Some(network);
             }
         }
-        extensions += 1;
+        headers += 1;
     }
     None
 }

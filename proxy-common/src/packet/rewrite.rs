@@ -83,6 +83,8 @@ pub fn rewrite(
             let difference = checksum::of_port(old.1, new.1);
             edit.transport_checksum(offset, difference, Change { pseudo_header: false, ..change })?;
         }
+    } else if network.v6 {
+        edit.uncovered(difference);
     }
     Some(())
 }

@@ -108,6 +108,13 @@ impl Edit for Skb<'_> {
     }
 
     #[inline(always)]
+    fn uncovered(&mut self, difference: u32) {
+        // Without such a sum this does nothing, and says so.
+        // SAFETY: the helper takes the program's own context.
+        unsafe { bpf_csum_update(self.0.skb.skb, difference) };
+    }
+
+    #[inline(always)]
     fn store<T: Pod>(&mut self, offset: u32, value: &T) -> Option<()> {
         self.store_with(offset, value, 0)
     }

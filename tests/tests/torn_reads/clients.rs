@@ -12,13 +12,10 @@ use std::{
     time::Duration,
 };
 
-use sidestep_tests::{Place, traffic::connect};
+use sidestep_tests::{Place, random::Random, traffic::connect};
 use socket2::SockRef;
 
-use crate::{
-    endpoints::{FLEETING, STEADY, Vip},
-    random::Random,
-};
+use crate::endpoints::{FLEETING, STEADY, Vip};
 
 /// How many clients connect at a time.
 pub(crate) const THREADS: u64 = 4;
@@ -133,7 +130,7 @@ impl Outcome {
 }
 
 fn draw(random: &mut Random) -> Vip {
-    match random.below(16) {
+    match random.below(16_u8) {
         0 => Vip::Moving,
         1 => Vip::Closed,
         2..4 => Vip::Fleeting(random.below(FLEETING)),

@@ -7,7 +7,6 @@
 
 mod clients;
 mod endpoints;
-mod random;
 mod writer;
 
 use std::time::{Duration, Instant};

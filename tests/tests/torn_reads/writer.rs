@@ -9,10 +9,9 @@ use proxy_agent::{
 };
 use proxy_common::{Address, AddressBits, FrontendKey, FrontendKind, Port, Protocol, SourceRange};
 
-use crate::{
-    endpoints::{CLOSED, FLEETING, MOVING, PORT, STEADY, Vip, endpoint},
-    random::Random,
-};
+use sidestep_tests::random::Random;
+
+use crate::endpoints::{CLOSED, FLEETING, MOVING, PORT, STEADY, Vip, endpoint};
 
 /// Every so many replacements a Service comes or goes, and an address moves.
 const LIFECYCLE: u64 = 8;
@@ -86,13 +85,13 @@ impl Writer {
     pub(crate) fn step(&mut self) {
         for _ in 0..LIFECYCLE {
             let number =
-                if self.random.below(2) == 0 { self.random.below(4) } else { self.random.below(STEADY) };
-            let protocol = if self.random.below(2) == 0 { Protocol::Tcp } else { Protocol::Udp };
+                if self.random.below(2_u8) == 0 { self.random.below(4) } else { self.random.below(STEADY) };
+            let protocol = if self.random.below(2_u8) == 0 { Protocol::Tcp } else { Protocol::Udp };
             let plan = self.plan(number, protocol, Vip::Steady(number));
             self.apply(&Changes { install: vec![plan], ..Changes::default() });
             self.replacements += 1;
         }
-        let protocol = PROTOCOLS[usize::from(self.random.below(2))];
+        let protocol = PROTOCOLS[usize::from(self.random.below(2_u8))];
         let plan = self.plan(CLOSED, protocol, Vip::Closed);
         self.apply(&Changes { install: vec![plan], ..Changes::default() });
         self.come_or_go();
@@ -135,7 +134,7 @@ impl Writer {
     /// A plan for this Service with endpoints drawn anew.
     fn plan(&mut self, number: u8, protocol: Protocol, vip: Vip) -> ServicePlan {
         let first = 1 + self.random.below(200);
-        let count = 1 + self.random.below(12);
+        let count = 1 + self.random.below(12_u8);
         let backends: Vec<Backend> = (first..first + count)
             .map(|last| Backend {
                 address: address(endpoint(number, last)),
@@ -167,7 +166,7 @@ impl Writer {
             SourceRange::new(Address::from_v4(address), length).expect("a length of IPv4")
         };
         // The clients' pod is the lab's first, 10.244.1.10.
-        let mut ranges = match (vip, self.random.below(3)) {
+        let mut ranges = match (vip, self.random.below(3_u8)) {
             (Vip::Closed, draw) => vec![range([10, 244, 1, 11 + draw], 32), range([10, 244, 2, 0], 24)],
             (_, 0) => return Sources::Everyone,
             (_, 1) => vec![range([10, 244, 1, 10], 32)],

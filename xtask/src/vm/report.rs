@@ -7,6 +7,7 @@ const CHECKS: &[(&str, &str)] = &[
     ("load", "load"),
     ("attach", "attach"),
     ("sync", "sync"),
+    ("devices", "devices"),
     ("doctor", "doctor"),
     ("tcp", "TCP"),
     ("udp", "UDP"),

@@ -23,6 +23,8 @@ pub(crate) fn start() -> Result<Child> {
     fs::create_dir_all(RUN_DIR).with_context(|| format!("create {RUN_DIR}"))?;
     let mut command = Command::new(BINARY);
     command.args(["run", "--manifests", "/manifests", "--node-name", "vm", "--run-dir", RUN_DIR]);
+    // The only device there is.
+    command.args(["--interface", "lo"]);
     command.spawn().with_context(|| format!("start {BINARY}"))
 }
 
@@ -53,6 +55,18 @@ pub(crate) fn problems() -> String {
     let report = fs::read_to_string(REPORT).unwrap_or_default();
     let report: Value = serde_json::from_str(&report).unwrap_or_default();
     report["problems"].to_string()
+}
+
+/// Packets from outside are served at the device. Says how the programs are attached.
+pub(crate) fn devices() -> Result<String> {
+    let output =
+        Command::new(BINARY).args(["status", "--output", "json"]).output().context("start status")?;
+    let status: Value = serde_json::from_slice(&output.stdout).context("status")?;
+    let device = &status["devices"][0];
+    if device["name"] != "lo" || device["attached"] != true {
+        bail!("devices: {}", status["devices"]);
+    }
+    Ok(device["way"].as_str().unwrap_or_default().to_owned())
 }
 
 /// The tables are loaded: they are pinned.

@@ -22,6 +22,7 @@ pub(crate) fn run() -> Result<bool> {
         say("load", &agent::loaded().map(|()| String::new())),
         say("attach", &agent::attached().map(|count| format!("{count} links"))),
         say("sync", &synced.map(|()| String::new())),
+        say("devices", &agent::devices()),
         say("doctor", &agent::doctor().map(|()| String::new())),
         say("tcp", &tcp()),
         say("udp", &udp()),
