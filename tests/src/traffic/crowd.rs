@@ -124,7 +124,7 @@ impl Crowd {
                 Ok(1) => failures.push(format!("{number}: answered by {} instead of {before}", mark[0])),
                 Ok(_) => failures.push(format!("{number}: closed")),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    failures.push(format!("{number}: silence"))
+                    failures.push(format!("{number}: silence"));
                 }
                 Err(error) => failures.push(format!("{number}: {error}")),
             }
