@@ -47,6 +47,23 @@ impl FrameSender {
         self.send()
     }
 
+    /// Sends a datagram with the tag of a VLAN; 0 is none, and the tag says only how urgent the frame is.
+    pub fn tagged_datagram(
+        &mut self,
+        tag: u16,
+        source: SocketAddr,
+        destination: SocketAddr,
+        payload: &[u8],
+    ) -> Result<()> {
+        let packet = self.packet(source.ip(), destination.ip())?.udp(source.port(), destination.port());
+        self.frame.clear();
+        packet.write(&mut self.frame, payload)?;
+        // After the hardware addresses: the protocol of tags, and the tag.
+        let [high, low] = tag.to_be_bytes();
+        self.frame.splice(12..12, [0x81, 0x00, high, low]);
+        self.send()
+    }
+
     fn packet(&self, source: IpAddr, destination: IpAddr) -> Result<PacketBuilderStep<IpHeaders>> {
         let frame = PacketBuilder::ethernet2(self.outside, self.node);
         Ok(match (source, destination) {

@@ -20,6 +20,7 @@ mod path_mtu;
 mod source_ports;
 mod source_ranges;
 mod survival;
+mod vlan_tags;
 
 use sidestep_tests::{Agent, TwoNodes, cluster::Backend, two_nodes::web};
 
