@@ -88,14 +88,14 @@ fn keep(directory: &Path) -> Result<PathBuf> {
     Ok(kept)
 }
 
-/// Writes packets until it is over and there are no more.
+/// Writes packets until it is over and there are no more, or the file is full: then they cost nothing any more.
 fn write(mut socket: &Socket, path: &Path, over: &AtomicBool) -> Result<()> {
     let file = BufWriter::new(File::create(path)?);
     let header =
         PcapHeader { snaplen: KEPT.try_into()?, datalink: DataLink::ETHERNET, ..PcapHeader::default() };
     let mut file = PcapWriter::with_header(file, header)?;
     let (mut buffer, mut written) = (vec![0; LONGEST], 0);
-    loop {
+    while written < LIMIT {
         let length = match socket.read(&mut buffer) {
             Ok(length) => length,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -106,12 +106,10 @@ fn write(mut socket: &Socket, path: &Path, over: &AtomicBool) -> Result<()> {
                 continue;
             }
         };
-        if written < LIMIT {
-            let time = SystemTime::UNIX_EPOCH.elapsed()?;
-            let kept = &buffer[..length.min(KEPT)];
-            file.write_packet(&PcapPacket::new(time, length.try_into()?, kept))?;
-            written += kept.len();
-        }
+        let time = SystemTime::UNIX_EPOCH.elapsed()?;
+        let kept = &buffer[..length.min(KEPT)];
+        file.write_packet(&PcapPacket::new(time, length.try_into()?, kept))?;
+        written += kept.len();
     }
     Ok(())
 }

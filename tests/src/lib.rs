@@ -19,6 +19,7 @@ pub mod control_plane;
 pub mod devices;
 pub mod eventually;
 pub mod foreign;
+pub mod frames;
 pub mod identity;
 mod kept;
 pub mod lab;

@@ -79,6 +79,19 @@ impl Namespace {
         Ok(())
     }
 
+    /// The hardware address of a device.
+    pub fn hardware_address(&self, device: &str) -> Result<[u8; 6]> {
+        let output = Command::new("ip").args(["-n", &self.name, "-j", "link", "show", device]).output()?;
+        let links: serde_json::Value = serde_json::from_slice(&output.stdout).context("the output of ip")?;
+        let address = links[0]["address"].as_str().with_context(|| format!("no device {device}"))?;
+        let bytes: Vec<u8> = address
+            .split(':')
+            .map(|byte| u8::from_str_radix(byte, 16))
+            .collect::<Result<_, _>>()
+            .with_context(|| address.to_owned())?;
+        bytes.try_into().ok().with_context(|| address.to_owned())
+    }
+
     /// Runs `bridge` with these arguments in the namespace.
     pub(crate) fn bridge(&self, arguments: &[&str]) -> Result<()> {
         run("bridge", &[&["-n", &self.name], arguments].concat())

@@ -4,6 +4,7 @@
 //! and its own address. A request that begins with `GET ` is answered in HTTP.
 
 mod bulk;
+pub mod crowd;
 mod silence;
 mod tcp_client;
 mod tcp_server;

@@ -13,11 +13,14 @@ mod icmp_errors;
 mod local_policy;
 mod netfilter;
 mod no_endpoints;
+mod node_port_addresses;
 mod options;
 mod other_nodes;
 mod path_mtu;
 mod source_ports;
 mod source_ranges;
+mod survival;
+mod vlan_tags;
 
 use sidestep_tests::{Agent, TwoNodes, cluster::Backend, two_nodes::web};
 
