@@ -32,6 +32,8 @@ pub trait Flows {
     fn has(&self, key: &FlowKey) -> bool;
     /// Replaces the life of an element, unless it has gone.
     fn set_life(&self, place: Self::Place, life: Life);
+    /// Removes an element, unless it has gone.
+    fn remove(&self, place: Self::Place);
     /// Writes an element in place of one with the same key, or into a slot that may be taken. `false`: there is none.
     fn insert(&self, key: &FlowKey, flow: &Flow) -> bool;
     /// The same, if there is no such element yet; no two callers write one at once. `false`: there is one, or no slot.
@@ -173,6 +175,7 @@ fn follow_closely<F: Flows>(
     }
     if ended && segment.is_answer() {
         // Of another connection between the same two, which knows nothing of us.
+        flows.remove(place);
         return false;
     }
     flow.life = life;
