@@ -166,11 +166,15 @@ pub(crate) fn changed_only(before: &[u8], after: &[u8], may: impl Fn(usize) -> b
     Ok(())
 }
 
-/// A packet of a Service without endpoints has become an answer to its sender.
+/// A packet that is refused has become an answer to its sender.
 fn answered(node: &Node, before: &[u8], after: &[u8], seen: Seen) -> Result<(), String> {
-    let refused = node
-        .service(seen.destination)
-        .map_or_else(|| is_cluster_ip(seen.destination.ip()), |(kind, _)| kind == Kind::None);
+    // Also where there are endpoints: the client may have the same port through another frontend to the one that it got.
+    let refused = match node.service(seen.destination) {
+        Some((kind, load_balancer)) => {
+            kind != Kind::NoneHere && (!load_balancer || kind.admits(seen.source.ip()))
+        }
+        None => is_cluster_ip(seen.destination.ip()),
+    };
     if !refused || !seen.plain {
         return Err(format!("{seen:?} was answered"));
     }
