@@ -34,15 +34,21 @@ impl ServiceRefusals {
     /// How many reasons there are: a power of two.
     pub const LEN: usize = 8;
 
-    /// The element for a reason: its number, modulo the length.
+    /// The element for a reason, its number modulo the length; nothing for one that is no Service's.
     #[inline(always)]
-    pub const fn slot(reason: Reason) -> usize {
-        reason as usize % Self::LEN
+    pub const fn slot(reason: Reason) -> Option<usize> {
+        match reason {
+            Reason::FlowTableFull => None,
+            reason => Some(reason as usize % Self::LEN),
+        }
     }
 
     /// How many were refused for this reason.
     pub const fn of(&self, reason: Reason) -> u64 {
-        self.by_reason[Self::slot(reason)]
+        match Self::slot(reason) {
+            Some(slot) => self.by_reason[slot],
+            None => 0,
+        }
     }
 
     /// How many were refused.
@@ -73,9 +79,7 @@ pub enum Total {
     UntrackedNamespace,
     /// A connected UDP socket was closed because its endpoint is gone (ST-5). Counted by the agent.
     ClosedSocket,
-    /// FLOWS was full: a confirmed flow stays where a flood of new ones may push it out.
-    UnprotectedFlow,
-    /// A client's packets to two frontends would have become the same packets to one endpoint; dropped.
+    /// A client's packets to two frontends would have become the same packets to one endpoint; refused.
     CollidingFlow,
     /// A fragment of a datagram whose first fragment has not come by; left to the node's own stack.
     LateFragment,
@@ -87,12 +91,11 @@ impl Total {
     /// Length of TOTALS.
     pub const LIMIT: u32 = 32;
     /// All that are not reasons.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 7] = [
         Self::OverflowedSocket,
         Self::UnrecordedSocket,
         Self::UntrackedNamespace,
         Self::ClosedSocket,
-        Self::UnprotectedFlow,
         Self::CollidingFlow,
         Self::LateFragment,
         Self::UnansweredRefusal,
@@ -105,7 +108,6 @@ impl Total {
             Self::UnrecordedSocket => "unrecorded-sockets",
             Self::UntrackedNamespace => "untracked-namespaces",
             Self::ClosedSocket => "closed-sockets",
-            Self::UnprotectedFlow => "unprotected-flows",
             Self::CollidingFlow => "colliding-flows",
             Self::LateFragment => "late-fragments",
             Self::UnansweredRefusal => "unanswered-refusals",
@@ -118,8 +120,9 @@ const _: () = assert!(size_of::<ServiceRefusals>() == 64);
 const _: () = {
     let mut number = 0;
     while number < Reason::ALL.len() {
-        // Numbers follow each other from 1: no two reasons share an element.
-        assert!(Reason::ALL[number] as usize == number + 1 && number < ServiceRefusals::LEN);
+        // Numbers follow each other from 1, so no two of the first eight share an element.
+        assert!(Reason::ALL[number] as usize == number + 1);
+        assert!(number < ServiceRefusals::LEN || ServiceRefusals::slot(Reason::ALL[number]).is_none());
         number += 1;
     }
 };

@@ -1,4 +1,4 @@
-//! FLOWS and FLOWS_NEW: what becomes of the packets of a flow that comes from outside of the node.
+//! FLOWS: what becomes of the packets of a flow that comes from outside of the node.
 //!
 //! An element says what one hook puts in place of one address of one packet: ingress replaces destinations, egress
 //! replaces sources. Elements come in pairs: the peer of an element is found by what its packet has become, turned
@@ -10,10 +10,20 @@
 //! | egress, reply | endpoint -> client | frontend -> client | with it |
 //! | egress, forward | client -> endpoint | source -> endpoint | when a masqueraded flow leaves the node |
 //! | ingress, reply | endpoint -> source | endpoint -> client | with it |
+//!
+//! FLOWS is an array in memory that the agent maps, in **buckets** of four slots; an element stands in one of the eight
+//! slots of its key's two buckets. Whoever comes takes the slot that was used least recently, but of those of
+//! [confirmed](Life::CONFIRMED) flows. So a flow is confirmed and ended with one store, and new ones that nobody answers
+//! push each other out. (With a hash for confirmed flows and an LRU hash for the others a connection paid three
+//! microseconds for its elements; measured, see ARCHITECTURE.md.)
 
 use bytemuck::{Pod, Zeroable, must_cast};
 
-use crate::address::{Address, Port};
+use crate::{
+    address::{Address, Port},
+    peer::bpf_spin_lock,
+    select::scale,
+};
 
 /// The hook that a packet passes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -25,7 +35,7 @@ pub enum PacketHook {
     Egress = 1,
 }
 
-/// A key of FLOWS and FLOWS_NEW: a packet as it comes to a hook.
+/// The key of an element: a packet as it comes to a hook.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Pod, Zeroable)]
 #[repr(C, align(8))]
 pub struct FlowKey {
@@ -68,6 +78,28 @@ impl FlowKey {
         self.destination.fingerprint_with(rest ^ source << 16)
     }
 
+    /// Sixty-four bits for [`buckets`]. Every word goes through a multiplication that the seed takes part in: who does not
+    /// know the seed cannot choose addresses that meet in one bucket.
+    #[inline(always)]
+    pub const fn hash(&self, seed: u64) -> u64 {
+        let words: [u64; 5] = must_cast(*self);
+        let mut hash = seed;
+        let mut word = 0;
+        while word < 5 {
+            hash = (hash ^ words[word]).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            hash ^= hash >> 32;
+            word += 1;
+        }
+        hash
+    }
+
+    /// The word that tells most keys of a bucket from each other: ports, protocol and hook.
+    #[inline(always)]
+    pub const fn ports(&self) -> u64 {
+        let [_, _, _, _, ports]: [u64; 5] = must_cast(*self);
+        ports
+    }
+
     /// Whether the packet is at ingress.
     #[inline(always)]
     pub const fn is_ingress(&self) -> bool {
@@ -79,7 +111,7 @@ impl FlowKey {
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
 #[repr(C, align(8))]
 pub struct Life {
-    /// When the last packet came, in seconds since boot; 0 in the reply element of a flow without a reply.
+    /// When it was made, or its last packet came, in seconds since boot.
     pub seconds: u32,
     /// The bits below.
     pub bits: u32,
@@ -92,6 +124,10 @@ impl Life {
     pub const FIN: u32 = 2;
     /// A TCP segment with RST has come by in this direction.
     pub const RST: u32 = 4;
+    /// A packet has come by in this direction.
+    pub const SEEN: u32 = 8;
+    /// The flow is confirmed: nothing takes its slot.
+    pub const CONFIRMED: u32 = 16;
 
     /// Whether all of `bits` are set.
     #[inline(always)]
@@ -106,7 +142,7 @@ impl Life {
     }
 }
 
-/// A value of FLOWS and FLOWS_NEW. All but `life` never changes.
+/// What an element says. All but `life` never changes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 #[repr(C, align(8))]
 pub struct Flow {
@@ -125,6 +161,49 @@ pub struct Flow {
     /// What changes.
     pub life: Life,
 }
+
+/// A slot of FLOWS.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+#[repr(C, align(8))]
+pub struct FlowSlot {
+    /// The element's key; all zero in a slot that was never used.
+    pub key: FlowKey,
+    /// The element.
+    pub flow: Flow,
+}
+
+/// A value of FLOWS.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+#[repr(C, align(8))]
+pub struct FlowBucket {
+    /// The slots.
+    pub slots: [FlowSlot; FlowBucket::LEN],
+}
+
+impl FlowBucket {
+    /// How many slots there are.
+    pub const LEN: usize = 4;
+}
+
+/// The two buckets of the key with this hash, in a table of `count`.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the halves of the hash")]
+pub const fn buckets(hash: u64, count: u32) -> [u32; 2] {
+    [scale(hash as u32, count), scale((hash >> 32) as u32, count)]
+}
+
+/// An element of FLOW_LOCKS: held while a source is taken, so that no two flows take the same one.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
+#[repr(C, align(8))]
+pub struct FlowLock {
+    /// The lock.
+    pub lock: bpf_spin_lock,
+    /// Zero.
+    pub padding: u32,
+}
+
+/// How many locks there are; a power of two.
+pub const FLOW_LOCKS: u32 = 256;
 
 /// The endpoint of a flow, as its elements remember it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -158,8 +237,9 @@ impl Flow {
         self.check == self.checksum(key)
     }
 
+    /// What `check` is of an element for `key`.
     #[inline(always)]
-    const fn checksum(&self, key: &FlowKey) -> u32 {
+    pub const fn checksum(&self, key: &FlowKey) -> u32 {
         let ports = self.port.number as u64 | (self.generation as u64) << 16 | (self.endpoint as u64) << 32;
         let value = self.address.fingerprint_with(ports) as u64;
         key.fingerprint_with(value << 32 | self.service as u64)
@@ -282,6 +362,8 @@ pub struct RefusedRate {
 
 const _: () = assert!(size_of::<FlowKey>() == 40);
 const _: () = assert!(size_of::<Flow>() == 40);
+const _: () = assert!(size_of::<FlowBucket>() == 320);
+const _: () = assert!(FLOW_LOCKS.is_power_of_two());
 const _: () = assert!(size_of::<FragmentKey>() == 40);
 const _: () = assert!(size_of::<FragmentPorts>() == 8);
 const _: () = assert!(size_of::<InterfaceAddresses>() == 32);

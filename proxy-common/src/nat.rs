@@ -3,16 +3,14 @@
 //! What never happens: a packet of a confirmed flow goes to another endpoint than the ones before it; two live flows
 //! have the same source towards one endpoint; a flow that its client never confirmed keeps another one out.
 //!
-//! - A flow **begins** in FLOWS_NEW, with both elements of its pair. There the kernel makes room by itself.
-//! - It is **confirmed** when its client speaks again after an answer, which nobody can with a made-up address: then
-//!   both elements are put into FLOWS too. (The first design confirmed it with the answer; but every SYN of a flood is
-//!   answered.) The copies in FLOWS_NEW are not looked at while those in FLOWS exist.
-//! - It **ends** with a reset, or FIN from both sides, and moves back: the last packets still find their way, and
-//!   nobody has to come and clear away.
+//! - A flow **begins** with both elements of its pair, in slots that others may take.
+//! - It is **confirmed** when its client speaks again after an answer, which nobody can with a made-up address: from then
+//!   on nothing takes its slots. (The first design confirmed it with the answer; but every SYN of a flood is answered.)
+//! - It **ends** with a reset, or FIN from both sides. Its elements stay until somebody takes their slots: the last
+//!   packets still find their way, and nobody has to come and clear away.
 
 use crate::{
-    address::{Address, Port},
-    counters::Total,
+    address::{Address, Port, Protocol},
     endpoint::Endpoint,
     flow::{Flow, FlowEndpoint, FlowKey, Life, PacketHook},
     packet::Segment,
@@ -20,33 +18,26 @@ use crate::{
     select::scale,
 };
 
-/// Which table.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub enum Table {
-    /// FLOWS.
-    Confirmed,
-    /// FLOWS_NEW.
-    New,
-}
-
-/// The tables of flows.
+/// The table of flows.
 pub trait Flows {
     /// Where an element is, to change its life.
     type Place: Copy;
     /// An element, whole: one that was reused while it was read is not there.
-    fn find(&self, table: Table, key: &FlowKey) -> Option<(Flow, Self::Place)>;
+    fn find(&self, key: &FlowKey) -> Option<(Flow, Self::Place)>;
+    /// The same, where it is not asked for every packet.
+    fn find_rarely(&self, key: &FlowKey) -> Option<(Flow, Self::Place)> {
+        self.find(key)
+    }
     /// Whether there is an element.
-    fn has(&self, table: Table, key: &FlowKey) -> bool;
+    fn has(&self, key: &FlowKey) -> bool;
     /// Replaces the life of an element, unless it has gone.
     fn set_life(&self, place: Self::Place, life: Life);
-    /// Writes an element; with `only_new`, only if there is none. Whether it was written.
-    fn insert(&self, table: Table, key: &FlowKey, flow: &Flow, only_new: bool) -> bool;
-    /// Removes an element, if there is one.
-    fn remove(&self, table: Table, key: &FlowKey);
+    /// Writes an element in place of one with the same key, or into a slot that may be taken. `false`: there is none.
+    fn insert(&self, key: &FlowKey, flow: &Flow) -> bool;
+    /// The same, if there is no such element yet; no two callers write one at once. `false`: there is one, or no slot.
+    fn claim(&self, key: &FlowKey, flow: &Flow) -> bool;
     /// Whether an endpoint still serves; see [`crate::select::is_serving`].
     fn is_serving(&self, endpoint: u32, generation: u16) -> bool;
-    /// Counts what operators should know.
-    fn count(&self, what: Total);
 }
 
 /// The time, and what counts as long ago.
@@ -62,6 +53,9 @@ pub struct Clock {
 /// minutes.
 const TCP_TIMEOUT: u32 = 120;
 
+/// For how many seconds nobody else gets the source of a datagram that was answered.
+const ANSWERED_TIMEOUT: u32 = 5;
+
 impl Clock {
     #[inline(always)]
     const fn is_past(self, since: u32, timeout: u32) -> bool {
@@ -70,12 +64,24 @@ impl Clock {
 }
 
 impl Life {
+    /// Of an element that is made now.
+    #[inline(always)]
+    const fn new(bits: u32, clock: Clock) -> Self {
+        Self { seconds: clock.seconds, bits }
+    }
+
     /// After a packet.
     #[inline(always)]
     const fn after(self, segment: Segment, clock: Clock) -> Self {
         let fin = if segment.is_fin() { Self::FIN } else { 0 };
         let rst = if segment.is_rst() { Self::RST } else { 0 };
-        Self { seconds: clock.seconds, bits: self.bits | fin | rst }
+        Self { seconds: clock.seconds, bits: self.bits | Self::SEEN | fin | rst }
+    }
+
+    /// Not, or no longer, confirmed.
+    #[inline(always)]
+    const fn released(self) -> Self {
+        Self { bits: self.bits & !Self::CONFIRMED, ..self }
     }
 }
 
@@ -84,205 +90,206 @@ impl Life {
 /// source, from [`masquerade`].
 #[inline(always)]
 pub fn follow(flows: &impl Flows, key: &FlowKey, segment: Segment, clock: Clock, found: &mut Flow) -> bool {
-    follow_confirmed(flows, key, segment, clock, found) || follow_new(flows, key, segment, clock, found)
+    let Some((flow, place)) = flows.find(key) else { return false };
+    *found = flow;
+    let life = flow.life.after(segment, clock);
+    // Most packets have nothing new to tell.
+    if life.bits == flow.life.bits {
+        if segment.is_datagram() {
+            // A stream of datagrams is looked at closely once a second.
+            if life.seconds == flow.life.seconds && serves(flows, key, &flow) {
+                return true;
+            }
+        } else if life.has(Life::CONFIRMED) && !segment.begins() {
+            if life.seconds != flow.life.seconds {
+                flows.set_life(place, life);
+            }
+            return true;
+        }
+    }
+    follow_closely(flows, key, segment, &clock, found, place)
 }
 
-/// [`follow`] in FLOWS.
+/// Whether the endpoint of a flow would get one that begins now. That is asked where the endpoint is put in place.
 #[inline(always)]
-fn follow_confirmed(
-    flows: &impl Flows,
+fn serves(flows: &impl Flows, key: &FlowKey, flow: &Flow) -> bool {
+    !key.is_ingress() || !flow.is_forward() || flows.is_serving(flow.endpoint, flow.generation)
+}
+
+/// [`follow`] for a packet that may change what its flow is.
+#[inline(never)]
+fn follow_closely<F: Flows>(
+    flows: &F,
     key: &FlowKey,
     segment: Segment,
-    clock: Clock,
-    found: &mut Flow,
+    clock: &Clock,
+    flow: &mut Flow,
+    place: F::Place,
 ) -> bool {
-    let Some((flow, place)) = flows.find(Table::Confirmed, key) else { return false };
-    if segment.begins()
-        && flow.is_forward()
-        && key.is_ingress()
-        && !flows.is_serving(flow.endpoint, flow.generation)
-    {
-        forget(flows, key, &flow);
-        return false;
-    }
+    // By reference: a function has five arguments here, and a clock would be two.
+    let clock = *clock;
     let life = flow.life.after(segment, clock);
-    *found = Flow { life, ..flow };
-    if life != flow.life {
-        flows.set_life(place, life);
-        if life.bits != flow.life.bits {
-            end(flows, key, found);
-        }
-    }
-    true
-}
-
-/// A confirmed flow whose client begins anew, and whose endpoint is gone.
-#[inline(never)]
-fn forget(flows: &impl Flows, key: &FlowKey, flow: &Flow) {
-    flows.remove(Table::Confirmed, key);
-    flows.remove(Table::Confirmed, &flow.peer_key(key));
-}
-
-/// Moves a flow out of FLOWS if it has ended.
-#[inline(never)]
-fn end(flows: &impl Flows, key: &FlowKey, flow: &Flow) {
-    let peer_key = flow.peer_key(key);
-    let Some((peer, _)) = flows.find(Table::Confirmed, &peer_key) else { return };
-    if !flow.life.ended(peer.life) {
-        return;
-    }
-    flows.insert(Table::New, key, flow, false);
-    flows.insert(Table::New, &peer_key, &peer, false);
-    flows.remove(Table::Confirmed, key);
-    flows.remove(Table::Confirmed, &peer_key);
-}
-
-/// [`follow`] in FLOWS_NEW.
-#[inline(never)]
-fn follow_new(flows: &impl Flows, key: &FlowKey, segment: Segment, clock: Clock, found: &mut Flow) -> bool {
-    let place = match flows.find(Table::New, key) {
-        Some((flow, place)) => {
-            *found = flow;
-            place
-        }
-        None => return false,
-    };
-    let flow = found;
-    let life = flow.life.after(segment, clock);
-    if !flow.is_forward() {
-        flows.set_life(place, life);
-        return true;
-    }
-    let serves = !key.is_ingress() || flows.is_serving(flow.endpoint, flow.generation);
-    // A stream of datagrams is looked at closely once a second.
-    if flow.is_pending() || segment.is_datagram() && flow.life.seconds == clock.seconds && serves {
+    if flow.is_pending() {
         return true;
     }
     let peer_key = flow.peer_key(key);
-    let mut peer = flow.peer(key, &peer_key, Life::default());
-    match flows.find(Table::New, &peer_key) {
-        Some((other, _)) if flow.is_peer(key, &other) => peer.life = other.life,
-        Some(_) => return lost(key, flow),
-        // The other element was pushed out. Its place may be another flow's by now.
-        None => {
-            if !flows.insert(Table::New, &peer_key, &peer, true) {
-                return lost(key, flow);
+    let (mut peer_life, mut peer_place) = (Life::default(), None);
+    match flows.find_rarely(&peer_key) {
+        Some((other, place)) if flow.is_peer(key, &other) => {
+            (peer_life, peer_place) = (other.life, Some(place))
+        }
+        // The other element was pushed out, and its place may be another flow's by now. At ingress the flow begins
+        // anew, at egress it needs another source. A late reply still comes from where it was asked for.
+        other => {
+            if flow.is_forward() && (other.is_some() || !restore(flows, key, flow, &peer_key, clock)) {
+                flow.port = Port::NONE;
+                return !key.is_ingress();
             }
         }
     }
-    let ended = flow.life.ended(peer.life);
-    if segment.begins() {
+    let ended = flow.life.ended(peer_life);
+    if flow.is_forward() && segment.begins() {
         if key.is_ingress() {
             let latest =
-                if peer.life.seconds > flow.life.seconds { peer.life.seconds } else { flow.life.seconds };
-            let is_stale = segment.is_datagram() && clock.is_past(latest, clock.udp_timeout);
-            if ended || is_stale || !serves {
+                if peer_life.seconds > flow.life.seconds { peer_life.seconds } else { flow.life.seconds };
+            let is_stale = segment.is_datagram()
+                && !flow.life.has(Life::CONFIRMED)
+                && clock.is_past(latest, clock.udp_timeout);
+            if ended || is_stale || !serves(flows, key, flow) {
+                flows.set_life(place, flow.life.released());
+                if let Some(place) = peer_place {
+                    flows.set_life(place, peer_life.released());
+                }
                 return false;
             }
         } else if ended {
             // The same client comes back, to the same endpoint: with the same source, in a new connection.
-            peer.life = Life::default();
-            flows.insert(Table::New, &peer_key, &peer, false);
-            flows.set_life(place, Life { seconds: clock.seconds, bits: Life::FORWARD });
+            flows.set_life(place, Life::new(Life::FORWARD | Life::SEEN, clock));
+            if let Some(place) = peer_place {
+                flows.set_life(place, Life::new(0, clock));
+            }
             return true;
         }
     }
-    flow.life = life;
-    flows.set_life(place, life);
-    if segment.confirms() && peer.life.seconds != 0 && !ended {
-        confirm(flows, key, flow, &peer_key, &peer);
+    if ended && segment.is_answer() {
+        // Of another connection between the same two, which knows nothing of us.
+        return false;
     }
+    flow.life = life;
+    if flow.life.ended(peer_life) {
+        flows.set_life(place, life.released());
+        if let Some(place) = peer_place {
+            flows.set_life(place, peer_life.released());
+        }
+        return true;
+    }
+    if flow.is_forward()
+        && segment.confirms()
+        && peer_life.has(Life::SEEN)
+        && let Some(peer_place) = peer_place
+    {
+        // The reply first: whoever finds the other one relies on it.
+        flows.set_life(peer_place, Life { bits: peer_life.bits | Life::CONFIRMED, ..peer_life });
+        flow.life.bits |= Life::CONFIRMED;
+    }
+    flows.set_life(place, flow.life);
     true
 }
 
-/// A flow whose other element is another flow's: at ingress it begins anew, at egress it needs another source.
+/// Makes the other element of a flow again.
 #[inline(always)]
-fn lost(key: &FlowKey, found: &mut Flow) -> bool {
-    found.port = Port::NONE;
-    !key.is_ingress()
+fn restore(flows: &impl Flows, key: &FlowKey, flow: &Flow, peer_key: &FlowKey, clock: Clock) -> bool {
+    flows.claim(peer_key, &flow.peer(key, peer_key, Life::new(0, clock)))
 }
 
-/// Puts a flow into FLOWS. Without room it stays where it is, which is counted.
-#[inline(never)]
-fn confirm(flows: &impl Flows, key: &FlowKey, flow: &Flow, peer_key: &FlowKey, peer: &Flow) {
-    // The reply first: whoever finds the other one relies on it.
-    if !flows.insert(Table::Confirmed, peer_key, peer, false) {
-        flows.count(Total::UnprotectedFlow);
-    } else if !flows.insert(Table::Confirmed, key, flow, false) {
-        flows.remove(Table::Confirmed, peer_key);
-        flows.count(Total::UnprotectedFlow);
-    }
-}
-
-/// Begins a flow from a client to `endpoint`, and leaves it in `begun`. `false` if the client has a live flow, through another frontend, whose
-/// packets would be the same ones at the endpoint.
+/// Begins a flow from a client to `endpoint`, and leaves it in `begun`. `Err` if the client has a live flow, through
+/// another frontend, whose packets would be the same ones at the endpoint, or if there is no room.
 ///
 /// A flow whose endpoint is not on this node is marked to be masqueraded when it leaves; so is that of a client to
 /// itself, which would take its own packets for forged ones (PO-22).
-#[inline(never)]
-pub fn begin(flows: &impl Flows, key: &FlowKey, endpoint: &Endpoint, clock: Clock, begun: &mut Flow) -> bool {
+#[inline(always)]
+pub fn begin(
+    flows: &impl Flows,
+    key: &FlowKey,
+    endpoint: &Endpoint,
+    clock: Clock,
+    begun: &mut Flow,
+) -> Begun {
+    // Each step is a function that is called from here, and not from the one before it: the stack is short.
     let Endpoint { address, port, id, service, generation, flags: _ } = *endpoint;
-    let life = Life { seconds: clock.seconds, bits: Life::FORWARD };
+    let life = Life::new(Life::FORWARD | Life::SEEN, clock);
     *begun = Flow::new(key, address, port, FlowEndpoint { id, generation, service }, life);
-    if !take_replies(flows, key, begun, clock) {
-        return false;
+    if is_held(flows, key, begun, clock) {
+        return Begun::Colliding;
     }
-    flows.insert(Table::New, key, begun, false);
-    if !endpoint.is_local() || address.words() == key.source.words() {
-        mark(flows, key, begun);
+    if !enter_replies(flows, key, begun, clock) || !flows.insert(key, begun) {
+        return Begun::NoRoom;
     }
-    true
+    if (!endpoint.is_local() || address.words() == key.source.words()) && !mark(flows, key, begun) {
+        return Begun::NoRoom;
+    }
+    Begun::Flow
 }
 
-/// Enters the other element of a flow that begins; `false` if it is another live flow's.
+/// Whether another live flow gets the replies that a flow would get.
 #[inline(never)]
-fn take_replies(flows: &impl Flows, key: &FlowKey, flow: &Flow, clock: Clock) -> bool {
+fn is_held(flows: &impl Flows, key: &FlowKey, flow: &Flow, clock: Clock) -> bool {
     let peer_key = flow.peer_key(key);
-    if let Some((other, _)) = flows.find(Table::Confirmed, &peer_key)
-        && !flow.is_peer(key, &other)
-    {
+    let Some((reply, _)) = flows.find_rarely(&peer_key) else { return false };
+    if flow.is_peer(key, &reply) {
         return false;
     }
-    let peer = flow.peer(key, &peer_key, Life::default());
-    if flows.insert(Table::New, &peer_key, &peer, true) {
-        return true;
-    }
-    if let Some((other, _)) = flows.find(Table::New, &peer_key)
-        && !flow.is_peer(key, &other)
-        && !is_abandoned(flows, &peer_key, &other, clock)
-    {
-        return false;
-    }
-    flows.insert(Table::New, &peer_key, &peer, false)
-}
-
-/// Marks a flow that begins to be masqueraded.
-#[inline(never)]
-fn mark(flows: &impl Flows, key: &FlowKey, flow: &Flow) {
-    let source = (key.source, key.source_port);
-    let marker_key = FlowKey::new(PacketHook::Egress, key.protocol, source, (flow.address, flow.port));
-    let marker = Flow::new(&marker_key, Address::ANY_V6, Port::NONE, flow.endpoint(), flow.life);
-    // One that is there is of an earlier flow of the same client, and has a source.
-    flows.insert(Table::New, &marker_key, &marker, true);
-}
-
-/// Whether nobody needs an element of FLOWS_NEW for replies any more.
-#[inline(never)]
-fn is_abandoned(flows: &impl Flows, key: &FlowKey, reply: &Flow, clock: Clock) -> bool {
-    let forward_key = reply.peer_key(key);
-    match flows.find(Table::New, &forward_key) {
-        Some((forward, _)) if reply.is_peer(key, &forward) => {
-            let timeout = if key.protocol == 6 { TCP_TIMEOUT } else { clock.udp_timeout };
+    match flows.find_rarely(&reply.peer_key(&peer_key)) {
+        Some((forward, _)) if reply.is_peer(&peer_key, &forward) => {
+            let timeout = match (key.protocol == Protocol::Tcp as u8, reply.life.has(Life::SEEN)) {
+                (true, _) => TCP_TIMEOUT,
+                // A question that has its answer; a resolver asks thousands a second.
+                (false, true) if clock.udp_timeout > ANSWERED_TIMEOUT => ANSWERED_TIMEOUT,
+                (false, _) => clock.udp_timeout,
+            };
             let unused =
                 clock.is_past(forward.life.seconds, timeout) && clock.is_past(reply.life.seconds, timeout);
-            forward.life.ended(reply.life) || unused
+            !forward.life.ended(reply.life) && (forward.life.has(Life::CONFIRMED) || !unused)
         }
-        _ => true,
+        // Nobody needs it any more.
+        _ => false,
     }
+}
+
+/// Enters the other element of a flow that begins.
+#[inline(never)]
+fn enter_replies(flows: &impl Flows, key: &FlowKey, flow: &Flow, clock: Clock) -> bool {
+    let peer_key = flow.peer_key(key);
+    flows.insert(&peer_key, &flow.peer(key, &peer_key, Life::new(0, clock)))
+}
+
+/// What becomes of a flow that is to begin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Begun {
+    /// It has begun.
+    Flow,
+    /// Its packets would be those of another flow.
+    Colliding,
+    /// There is no room for it.
+    NoRoom,
+}
+
+/// Marks a flow that begins to be masqueraded; `false` if there is no room.
+#[inline(never)]
+fn mark(flows: &impl Flows, key: &FlowKey, flow: &Flow) -> bool {
+    let source = (key.source, key.source_port);
+    let marker_key = FlowKey::new(PacketHook::Egress, key.protocol, source, (flow.address, flow.port));
+    // One that is there is of an earlier flow of the same client, and has a source.
+    if flows.has(&marker_key) {
+        return true;
+    }
+    flows
+        .insert(&marker_key, &Flow::new(&marker_key, Address::ANY_V6, Port::NONE, flow.endpoint(), flow.life))
 }
 
 /// How many ports are looked at for one that is free, half of them in strides, and then one after the other.
-const ATTEMPTS: u32 = 16;
+const ATTEMPTS: u32 = 8;
 /// How often that is done: a free port may be a socket's, or somebody else's in the next moment. At three quarters of the
 /// ports taken, about one flow in ten thousand finds none.
 const ROUNDS: u32 = 2;
@@ -323,10 +330,15 @@ pub fn masquerade(
             Port::new(ports.first.wrapping_add(scale(draw, u32::from(ports.count)) as u16))
         };
         *flow = Flow::new(key, *address, port, flow.endpoint(), life);
-        let got = if round < ROUNDS { claim(flows, key, flow) } else { take_over(flows, key, flow, clock) };
+        // Two that take one over at once would be the owners of the same one; the first of them is told apart by its own
+        // element, which no longer has a peer.
+        let got = if round < ROUNDS {
+            claim(flows, key, flow, clock)
+        } else {
+            !is_held(flows, key, flow, clock) && enter_replies(flows, key, flow, clock)
+        };
         if got && !is_taken(flow) {
-            flows.insert(Table::New, key, flow, false);
-            return Ok(());
+            return if flows.insert(key, flow) { Ok(()) } else { Err(Reason::FlowTableFull) };
         }
         round += 1;
     }
@@ -347,7 +359,7 @@ fn free_port(flows: &impl Flows, key: &FlowKey, address: &Address, ports: Source
     loop {
         reply.destination_port = Port::new(ports.first.wrapping_add(offset as u16));
         attempt += 1;
-        if attempt == ATTEMPTS || !flows.has(Table::New, &reply) && !flows.has(Table::Confirmed, &reply) {
+        if attempt == ATTEMPTS || !flows.has(&reply) {
             return reply.destination_port;
         }
         offset += if attempt < ATTEMPTS / 2 { stride } else { 1 };
@@ -359,35 +371,7 @@ fn free_port(flows: &impl Flows, key: &FlowKey, address: &Address, ports: Source
 
 /// Takes a source that no flow has, live or not.
 #[inline(never)]
-fn claim(flows: &impl Flows, key: &FlowKey, flow: &Flow) -> bool {
+fn claim(flows: &impl Flows, key: &FlowKey, flow: &Flow, clock: Clock) -> bool {
     let peer_key = flow.peer_key(key);
-    let peer = flow.peer(key, &peer_key, Life::default());
-    flows.insert(Table::New, &peer_key, &peer, true) && stays(flows, &peer_key)
-}
-
-/// Takes a source whose flow nobody needs any more.
-#[inline(never)]
-fn take_over(flows: &impl Flows, key: &FlowKey, flow: &Flow, clock: Clock) -> bool {
-    let peer_key = flow.peer_key(key);
-    if let Some((other, _)) = flows.find(Table::New, &peer_key)
-        && !is_abandoned(flows, &peer_key, &other, clock)
-    {
-        return false;
-    }
-    if flows.find(Table::Confirmed, &peer_key).is_some() {
-        return false;
-    }
-    flows.insert(Table::New, &peer_key, &flow.peer(key, &peer_key, Life::default()), false);
-    stays(flows, &peer_key)
-}
-
-/// Whether a source that was just written to FLOWS_NEW is nobody else's. Asked only now: a flow is put into FLOWS before
-/// it goes from FLOWS_NEW, so whoever had this source is seen here.
-#[inline(always)]
-fn stays(flows: &impl Flows, peer_key: &FlowKey) -> bool {
-    if flows.find(Table::Confirmed, peer_key).is_none() {
-        return true;
-    }
-    flows.remove(Table::New, peer_key);
-    false
+    flows.claim(&peer_key, &flow.peer(key, &peer_key, Life::new(0, clock)))
 }

@@ -21,11 +21,14 @@ pub enum Reason {
     SourcePortsExhausted = 7,
     /// The node has no address to masquerade with on the device that leads to the endpoint.
     NoSourceAddress = 8,
+    /// All slots of FLOWS that a new flow could have are those of confirmed flows. Counted on the node, not for the Service,
+    /// whose doing it is not.
+    FlowTableFull = 9,
 }
 
 impl Reason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::NoEndpoints,
         Self::NoLocalEndpoints,
         Self::UnknownPort,
@@ -34,6 +37,7 @@ impl Reason {
         Self::ClientUnknown,
         Self::SourcePortsExhausted,
         Self::NoSourceAddress,
+        Self::FlowTableFull,
     ];
 
     /// One more than the highest number: the length of tables that are indexed by reason.
@@ -50,6 +54,7 @@ impl Reason {
             Self::ClientUnknown => "client-unknown",
             Self::SourcePortsExhausted => "source-ports-exhausted",
             Self::NoSourceAddress => "no-source-address",
+            Self::FlowTableFull => "flow-table-full",
         }
     }
 
@@ -79,6 +84,9 @@ impl Reason {
             Self::NoSourceAddress => {
                 "the device that leads to the endpoint has no address of the flow's family to masquerade with"
             }
+            Self::FlowTableFull => {
+                "the node has as many confirmed flows from outside as FLOWS has room for; make room with --max-flows"
+            }
         }
     }
 
@@ -93,6 +101,7 @@ impl Reason {
             6 => Self::ClientUnknown,
             7 => Self::SourcePortsExhausted,
             8 => Self::NoSourceAddress,
+            9 => Self::FlowTableFull,
             _ => Self::Inconsistent,
         }
     }

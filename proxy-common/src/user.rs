@@ -2,8 +2,8 @@
 
 use crate::{
     Address, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint, EndpointState, Flow,
-    FlowKey, FragmentKey, FragmentPorts, Frontend, FrontendKey, InterfaceAddresses, OverflowKey, RefusedRate,
-    Service, ServiceCounters, ServiceName, ServiceRefusals, SourceKey, Translation,
+    FlowBucket, FlowKey, FlowSlot, FragmentKey, FragmentPorts, Frontend, FrontendKey, InterfaceAddresses,
+    OverflowKey, RefusedRate, Service, ServiceCounters, ServiceName, ServiceRefusals, SourceKey, Translation,
 };
 
 /// Fails to compile for a type with padding or invalid bit patterns.
@@ -27,7 +27,9 @@ pod!(
     Endpoint,
     EndpointState,
     Flow,
+    FlowBucket,
     FlowKey,
+    FlowSlot,
     FragmentKey,
     FragmentPorts,
     Frontend,

@@ -58,3 +58,21 @@ pub(crate) fn source_ports() -> (u16, u16) {
 pub(crate) fn udp_timeout() -> u32 {
     UDP_TIMEOUT_SECONDS.load()
 }
+
+/// How many buckets FLOWS has.
+#[unsafe(no_mangle)]
+static FLOW_BUCKETS: Global<u32> = Global::new((1 << 18) / 4);
+
+/// What no sender of packets knows; the same as long as FLOWS is.
+#[unsafe(no_mangle)]
+static FLOW_HASH_SEED: Global<u64> = Global::new(0);
+
+#[inline(always)]
+pub(crate) fn flow_buckets() -> u32 {
+    FLOW_BUCKETS.load()
+}
+
+#[inline(always)]
+pub(crate) fn flow_seed() -> u64 {
+    FLOW_HASH_SEED.load()
+}

@@ -12,9 +12,10 @@ use aya_ebpf::{
 };
 use proxy_common::{
     Address, AddressBits, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint,
-    EndpointState, Flow, FlowKey, FragmentKey, FragmentPorts, Frontend, FrontendKey, InterfaceAddresses,
-    OverflowKey, Peer, Policy, RefusedRate, Service, ServiceCounters, ServiceName, ServiceRefusals,
-    SourceKey, Span, Tables, Total, Translation, counters::SHARDS, peer, service::EndpointSet,
+    EndpointState, FlowBucket, FlowLock, FragmentKey, FragmentPorts, Frontend, FrontendKey,
+    InterfaceAddresses, OverflowKey, Peer, Policy, RefusedRate, Service, ServiceCounters, ServiceName,
+    ServiceRefusals, SourceKey, Span, Tables, Total, Translation, counters::SHARDS, flow, peer,
+    service::EndpointSet,
 };
 
 const MMAPABLE: usize = 1 << 10; // BPF_F_MMAPABLE, 5.5
@@ -28,8 +29,7 @@ const CLIENTS_LEN: usize = 1 << 16;
 const OVERFLOW_LEN: usize = 1 << 13;
 const NAMESPACES_LEN: usize = 1 << 14;
 const SOURCE_RANGES_LEN: usize = 1 << 16;
-const FLOWS_LEN: usize = 1 << 18;
-const FLOWS_NEW_LEN: usize = 1 << 16;
+const FLOWS_LEN: usize = (1 << 18) / FlowBucket::LEN;
 const FRAGMENTS_LEN: usize = 1 << 13;
 const INTERFACES_LEN: usize = 1 << 10;
 
@@ -88,13 +88,17 @@ pub(crate) static SOURCE_RANGES: LpmTrie<SourceKey, u32, SOURCE_RANGES_LEN> = Lp
 #[btf_map]
 pub(crate) static CLIENTS: HashMap<u64, ClientAddresses, NAMESPACES_LEN, NO_PREALLOC> = HashMap::new();
 
-/// Confirmed flows from outside. Nothing pushes them out; the agent takes out those that are idle.
+/// Flows from outside. The agent maps it, and takes the bit of those that are idle.
 #[btf_map]
-pub(crate) static FLOWS: HashMap<FlowKey, Flow, FLOWS_LEN, NO_PREALLOC> = HashMap::new();
+pub(crate) static FLOWS: Array<FlowBucket, FLOWS_LEN, MMAPABLE> = Array::new();
 
-/// Flows that are not confirmed yet, and those that have ended: who comes makes who came long ago go.
+/// What `FLOW_HASH_SEED` is set to, for an agent that is started again. No program reads it.
 #[btf_map]
-pub(crate) static FLOWS_NEW: LruHashMap<FlowKey, Flow, FLOWS_NEW_LEN> = LruHashMap::new();
+pub(crate) static FLOW_SEED: Array<u64, 1, MMAPABLE> = Array::new();
+
+/// Held while a source is taken.
+#[btf_map]
+pub(crate) static FLOW_LOCKS: Array<FlowLock, { flow::FLOW_LOCKS as usize }> = Array::new();
 
 /// The ports of datagrams that come in fragments.
 #[btf_map]

@@ -159,9 +159,7 @@ fn memory() -> u64 {
             "ENDPOINTS" | "ENDPOINT_STATE" => value * u64::from(endpoints),
             "SOURCE_RANGES" => 128 << 16,
             "CLIENTS" => hash(1 << 14),
-            // As the allocator rounds it.
-            "FLOWS" => (16 + 192) * 2 * u64::from(flows),
-            "FLOWS_NEW" => (16 + 48 + key + value) * u64::from(flows / 2),
+            "FLOWS" => value * u64::from(flows / 2),
             "FRAGMENTS" => (16 + 48 + key + value) << 13,
             "AFFINITY" | "OVERFLOW" => (16 + 48 + key + value) << 16,
             _ => 0,

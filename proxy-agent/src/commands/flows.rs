@@ -93,7 +93,7 @@ impl Told {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let tables = Tables::open(&arguments.place.pin_dir)?;
-    let mut flows = list_flows(&tables)?;
+    let mut flows = list_flows(&tables);
     flows.retain(|flow| arguments.address.is_none_or(|filter| filter.is_of(flow)));
     flows.sort_by_key(|flow| (flow.client, flow.frontend));
     let now = uptime();

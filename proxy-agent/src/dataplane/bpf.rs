@@ -1,5 +1,5 @@
 //! The few raw `bpf(2)` calls that aya does not have: replacing the program behind a link, asking what is
-//! attached to a cgroup, socket storage, and reading a hash in batches.
+//! attached to a cgroup, and socket storage.
 
 use std::{
     ffi::CString,
@@ -18,7 +18,6 @@ const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_PROG_QUERY: libc::c_long = 16;
-const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_LINK_UPDATE: libc::c_long = 29;
 
 /// The part of `union bpf_attr` that BPF_OBJ_GET reads.
@@ -61,20 +60,6 @@ struct MapElement {
     padding: u32,
     key: u64,
     value: u64,
-    flags: u64,
-}
-
-/// The part of `union bpf_attr` that looking many elements up reads and writes.
-#[repr(C)]
-#[derive(Default)]
-struct MapBatch {
-    in_batch: u64,
-    out_batch: u64,
-    keys: u64,
-    values: u64,
-    count: u32,
-    map_fd: u32,
-    elem_flags: u64,
     flags: u64,
 }
 
@@ -222,56 +207,6 @@ pub(super) fn set_socket_storage<T: bytemuck::Pod>(
         unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut attr) }
     };
     update().map(drop).map_err(Error::system("BPF_MAP_UPDATE_ELEM", "SOCKETS"))
-}
-
-/// Calls `visit` with every element of a hash of `K` and `V` (5.6): a system call for very many of them. One that comes or
-/// goes meanwhile is visited or not; none is visited twice.
-pub(super) fn visit_hash<K: bytemuck::Pod, V: bytemuck::Pod>(
-    map: &MapData,
-    mut visit: impl FnMut(&K, &V),
-) -> io::Result<()> {
-    let info = map.info().map_err(io::Error::other)?;
-    if (info.key_size() as usize, info.value_size() as usize) != (size_of::<K>(), size_of::<V>()) {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    let map_fd = map.fd().as_fd().as_raw_fd().cast_unsigned();
-    // A batch is whole buckets: what one bucket holds at most, nobody knows.
-    let mut room = 4096.min(info.max_entries() as usize).max(1);
-    let (mut keys, mut values) = (vec![K::zeroed(); room], vec![V::zeroed(); room]);
-    // Number of the next bucket.
-    let (mut place, mut next) = (None::<u32>, 0_u32);
-    loop {
-        let mut attr = MapBatch {
-            in_batch: place.as_ref().map_or(0, |place| std::ptr::from_ref(place) as u64),
-            out_batch: &raw mut next as u64,
-            keys: keys.as_mut_ptr() as u64,
-            values: values.as_mut_ptr() as u64,
-            count: u32::try_from(room).unwrap_or(u32::MAX),
-            map_fd,
-            ..Default::default()
-        };
-        // SAFETY: keys and values are as long as the map's (just checked), the kernel writes at most `count` of each, a
-        // hash's place is a u32, and all of them outlive the call.
-        let result = unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) };
-        let end = match result {
-            Ok(_) => false,
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
-            // A bucket with more elements than there is room for.
-            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
-                room *= 2;
-                (keys, values) = (vec![K::zeroed(); room], vec![V::zeroed(); room]);
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        for (key, value) in keys.iter().zip(&values).take(attr.count as usize) {
-            visit(key, value);
-        }
-        if end {
-            return Ok(());
-        }
-        place = Some(next);
-    }
 }
 
 /// The ids of all programs attached to `cgroup` at `hook`, ours included, in the order in which they run.

@@ -5,6 +5,7 @@
 
 use std::{
     fs::{self, File},
+    hash::{BuildHasher as _, RandomState},
     io,
     path::{Path, PathBuf},
 };
@@ -15,11 +16,11 @@ use aya::{
     programs::{CgroupAttachMode, Program, ProgramError, links::FdLink},
 };
 use nix::fcntl::{Flock, FlockArg};
-use proxy_common::counters::SHARDS;
+use proxy_common::{FlowBucket, counters::SHARDS};
 
 use super::{
     Error, FlowOptions, MAPS, abi_dir, bpf, ensure_bpffs, has_fib_source, has_set_retval, interfaces,
-    netns_cookie,
+    netns_cookie, tables::mapped,
 };
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SIDESTEP_EBPF_OBJECT"));
@@ -76,16 +77,10 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// Elements of FLOWS: a flow has two, or four.
-    const fn confirmed(&self) -> u32 {
-        self.flows.saturating_mul(2)
-    }
-
-    /// Elements of FLOWS_NEW. An LRU list of less than that evicts what came a moment ago: each processor keeps some
-    /// free elements for itself.
-    const fn unconfirmed(&self) -> u32 {
-        let quarter = self.confirmed() / 4;
-        if quarter > 1 << 14 { quarter } else { 1 << 14 }
+    /// Buckets of FLOWS: a flow has two elements, or four.
+    fn buckets(&self) -> u32 {
+        let elements = u64::from(self.flows) * 2;
+        u32::try_from(elements.div_ceil(FlowBucket::LEN as u64)).unwrap_or(u32::MAX).max(1)
     }
 }
 
@@ -130,6 +125,7 @@ pub fn load(options: &Options) -> Result<Ebpf, Error> {
     let capacity = existing_capacity(&dir, options.capacity)?;
     let Capacity { services, frontends, endpoints, flows: _ } = capacity;
     let FlowOptions { source_ports, timeouts } = options.flows;
+    let seed = flow_seed(&dir)?;
     let node_netns = netns_cookie()?;
     let log_level = if options.program_log { aya_log::Level::Debug as u8 } else { 0 };
     let set_retval = u8::from(has_set_retval());
@@ -141,19 +137,22 @@ pub fn load(options: &Options) -> Result<Ebpf, Error> {
         .map_max_entries("REFUSALS", services)
         .map_max_entries("FRONTENDS", frontends)
         .map_max_entries("ADDRESSES", frontends)
-        .map_max_entries("FLOWS", capacity.confirmed())
-        .map_max_entries("FLOWS_NEW", capacity.unconfirmed())
+        .map_max_entries("FLOWS", capacity.buckets())
         .map_max_entries("ENDPOINTS", endpoints)
         .map_max_entries("ENDPOINT_STATE", endpoints)
         .override_global("NODE_NETNS", &node_netns, true)
         .override_global("HAS_SET_RETVAL", &set_retval, true)
         .override_global("HAS_FIB_SOURCE", &fib_source, true)
         .override_global("SERVICES_LEN", &services, true)
+        .override_global("FLOW_BUCKETS", &capacity.buckets(), true)
+        .override_global("FLOW_HASH_SEED", &seed, true)
         .override_global("SOURCE_PORT_FIRST", &source_ports.first(), true)
         .override_global("SOURCE_PORT_COUNT", &source_ports.count(), true)
         .override_global("UDP_TIMEOUT_SECONDS", &timeouts.udp_seconds(), true)
         .override_global(aya_log::LEVEL, &log_level, true)
         .load(OBJECT)?;
+    // Nothing is attached yet, or it was there before.
+    mapped::<u64>(&dir, "FLOW_SEED")?.store(0, &seed);
     let mut load_one = |name| {
         load_program(program(&mut ebpf, name)?).map_err(|source| Error::Program {
             action: "load",
@@ -181,11 +180,23 @@ fn existing_capacity(dir: &Path, wanted: Capacity) -> Result<Capacity, Error> {
     let (services, frontends, endpoints) = (length("SERVICES")?, length("FRONTENDS")?, length("ENDPOINTS")?);
     Ok(match (services, frontends, endpoints) {
         (Some(services), Some(frontends), Some(endpoints)) => {
-            // Nothing else depends on the length of FLOWS.
-            Capacity { services, frontends, endpoints, flows: wanted.flows }
+            let elements = |buckets: u32| buckets.saturating_mul(FlowBucket::LEN as u32);
+            let flows = length("FLOWS")?.map_or(wanted.flows, |buckets| elements(buckets) / 2);
+            Capacity { services, frontends, endpoints, flows }
         }
         _ => wanted,
     })
+}
+
+/// What decides where in FLOWS a flow is; drawn once, and the same as long as the table is.
+fn flow_seed(dir: &Path) -> Result<u64, Error> {
+    let known = if dir.join("FLOW_SEED").exists() {
+        mapped::<u64>(dir, "FLOW_SEED")?.load(0).filter(|seed| *seed != 0)
+    } else {
+        None
+    };
+    // The standard library's hashers begin with what the kernel's random generator gave it.
+    Ok(known.unwrap_or_else(|| RandomState::new().hash_one(0) | 1))
 }
 
 /// All programs: those of sockets, then those of packets.

@@ -8,9 +8,9 @@ use std::{
 use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapInfo, lpm_trie::Key};
 use proxy_common::{
     ABI, Address, AddressBits, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint,
-    EndpointState, Flow, FlowKey, FragmentKey, FragmentPorts, Frontend, FrontendKey, InterfaceAddresses,
-    OverflowKey, Peer, Policy, RefusedRate, Service, ServiceCounters, ServiceName, ServiceRefusals,
-    SourceKey, Span, Translation,
+    EndpointState, FlowBucket, FlowLock, FragmentKey, FragmentPorts, Frontend, FrontendKey,
+    InterfaceAddresses, OverflowKey, Peer, Policy, RefusedRate, Service, ServiceCounters, ServiceName,
+    ServiceRefusals, SourceKey, Span, Translation,
     counters::{SHARDS, shard},
     service::EndpointSet,
 };
@@ -33,7 +33,7 @@ const fn spec<K, V>(name: &'static str) -> MapSpec {
 }
 
 /// Every map that is pinned.
-pub const MAPS: [MapSpec; 23] = [
+pub const MAPS: [MapSpec; 24] = [
     spec::<FrontendKey, Frontend>("FRONTENDS"),
     spec::<Address, AddressEntry>("ADDRESSES"),
     spec::<u32, Service>("SERVICES"),
@@ -47,8 +47,9 @@ pub const MAPS: [MapSpec; 23] = [
     spec::<AffinityKey, Affinity>("AFFINITY"),
     spec::<Key<SourceKey>, u32>("SOURCE_RANGES"),
     spec::<u64, ClientAddresses>("CLIENTS"),
-    spec::<FlowKey, Flow>("FLOWS"),
-    spec::<FlowKey, Flow>("FLOWS_NEW"),
+    spec::<u32, FlowBucket>("FLOWS"),
+    spec::<u32, FlowLock>("FLOW_LOCKS"),
+    spec::<u32, u64>("FLOW_SEED"),
     spec::<FragmentKey, FragmentPorts>("FRAGMENTS"),
     spec::<u32, InterfaceAddresses>("INTERFACES"),
     spec::<u32, RefusedRate>("REFUSED_RATE"),
@@ -96,8 +97,6 @@ pub struct Tables {
     pub source_ranges: LpmTrie<MapData, SourceKey, u32>,
     /// FLOWS.
     pub flows: FlowTable,
-    /// FLOWS_NEW.
-    pub new_flows: FlowTable,
     /// CLIENTS.
     pub clients: HashMap<MapData, u64, ClientAddresses>,
     /// SERVICES.
@@ -136,8 +135,7 @@ impl Tables {
             affinities: hash(&dir, "AFFINITY")?,
             source_ranges: pinned(&dir, "SOURCE_RANGES")?.try_into().map_err(Error::map("SOURCE_RANGES"))?,
             clients: hash(&dir, "CLIENTS")?,
-            flows: FlowTable::confirmed(pin_dir)?,
-            new_flows: FlowTable::new(pin_dir)?,
+            flows: FlowTable::open(pin_dir)?,
             services: mapped(&dir, "SERVICES")?,
             endpoints: mapped(&dir, "ENDPOINTS")?,
             states: mapped(&dir, "ENDPOINT_STATE")?,
@@ -229,7 +227,7 @@ pub(super) fn hash<K: aya::Pod, V: aya::Pod>(
     pinned(dir, name)?.try_into().map_err(Error::map(name))
 }
 
-fn mapped<T: bytemuck::Pod>(dir: &Path, name: &'static str) -> Result<Mapped<T>, Error> {
+pub(super) fn mapped<T: bytemuck::Pod>(dir: &Path, name: &'static str) -> Result<Mapped<T>, Error> {
     match pinned(dir, name)? {
         Map::Array(data) => Mapped::new(&data, name),
         _ => Err(Error::Missing(format!("{name} under {} is not an array", dir.display()))),

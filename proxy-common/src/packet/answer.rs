@@ -194,27 +194,31 @@ pub fn unreachable_v4(packet: &impl Read, network: &Network) -> Option<Unreachab
     Some(answer)
 }
 
-/// "Port unreachable" for a UDP datagram in IPv6; nothing for what cannot be answered.
+/// "Port unreachable" for a UDP datagram in IPv6, put together in `answer`: it is too long to be moved about on a kernel
+/// program's stack. `false` for what cannot be answered.
 #[inline(always)]
-pub fn unreachable_v6(packet: &impl Read, network: &Network) -> Option<UnreachableV6> {
+pub fn unreachable_v6(packet: &impl Read, network: &Network, answer: &mut UnreachableV6) -> bool {
     if !is_plain(network) {
-        return None;
+        return false;
     }
-    let quoted: V6 = packet.load(network.offset)?;
-    let transport: Udp = packet.load(network.transport)?;
+    let (Some(quoted), Some(transport)) = (packet.load(network.offset), packet.load(network.transport))
+    else {
+        return false;
+    };
+    (answer.quoted, answer.transport) = (quoted, transport);
     let length = size_of::<UnreachableV6>() - size_of::<V6>();
     let pseudo = pseudo_header(&network.source, &network.destination, ICMPV6, length as u32);
-    let udp_length = u32::from(u16::from_be(transport.length));
-    let mut icmp = Icmp { kind: 1, code: 4, ..Icmp::zeroed() };
-    if is_partial(network, Protocol::Udp as u8, udp_length, transport.checksum) {
+    let Udp { length: udp_length, checksum, .. } = answer.transport;
+    answer.icmp = Icmp { kind: 1, code: 4, ..Icmp::zeroed() };
+    let udp_length = u32::from(u16::from_be(udp_length));
+    if is_partial(network, Protocol::Udp as u8, udp_length, checksum) {
         // What is computed for this place then makes the whole message right.
-        icmp.unused = [0, !finish(pseudo)];
+        answer.icmp.unused = [0, !finish(pseudo)];
     }
-    let network = header_v6(network, ICMPV6, length);
-    let mut answer = UnreachableV6 { network, icmp, quoted, transport };
-    let words: &[u16; 48] = must_cast_ref(&answer);
+    answer.network = header_v6(network, ICMPV6, length);
+    let words: &[u16; 48] = must_cast_ref(&*answer);
     answer.icmp.checksum = finish(add(pseudo, sum_from::<48, 20>(words)));
-    Some(answer)
+    true
 }
 
 /// Whether the checksum of a packet is still to be computed.

@@ -62,6 +62,12 @@ impl Segment {
         self.bits != 0 && !self.is_rst()
     }
 
+    /// Whether it is the second of a TCP handshake.
+    #[inline(always)]
+    pub const fn is_answer(self) -> bool {
+        self.bits & (Self::SYN | Self::ACK) == Self::SYN | Self::ACK
+    }
+
     /// Whether, coming from the client after an answer, it shows that the client got the answer: then the client's
     /// address is not a made-up one.
     #[inline(always)]

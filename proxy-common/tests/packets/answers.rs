@@ -18,7 +18,10 @@ fn answer(packet: &[u8], v6: bool, tcp: bool) -> Option<Vec<u8>> {
         (true, false) => answer::reset_v4(&skb, &network).map(|answer| bytes_of(&answer).to_vec()),
         (true, true) => answer::reset_v6(&skb, &network).map(|answer| bytes_of(&answer).to_vec()),
         (false, false) => answer::unreachable_v4(&skb, &network).map(|answer| bytes_of(&answer).to_vec()),
-        (false, true) => answer::unreachable_v6(&skb, &network).map(|answer| bytes_of(&answer).to_vec()),
+        (false, true) => {
+            let mut answer = bytemuck::Zeroable::zeroed();
+            answer::unreachable_v6(&skb, &network, &mut answer).then(|| bytes_of(&answer).to_vec())
+        }
     }
 }
 

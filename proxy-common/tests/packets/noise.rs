@@ -22,7 +22,9 @@ fn everything(packet: &[u8], v6: bool, address: SocketAddr) {
     assert_eq!(network.source.is_v4(), !v6);
     let length = packet.len();
     let _ = answer::reset_v4(&untouched, &network).zip(answer::reset_v6(&untouched, &network));
-    let _ = answer::unreachable_v4(&untouched, &network).zip(answer::unreachable_v6(&untouched, &network));
+    let mut answer = bytemuck::Zeroable::zeroed();
+    answer::unreachable_v6(&untouched, &network, &mut answer);
+    let _ = answer::unreachable_v4(&untouched, &network);
     for side in [Side::Source, Side::Destination] {
         let mut skb = untouched.clone();
         let later = Transport { source: Port::new(1), destination: Port::new(2), segment: Segment::LATER };

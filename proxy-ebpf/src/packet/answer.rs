@@ -12,7 +12,11 @@ use proxy_common::{
     packet::{Read as _, answer},
 };
 
-use super::{DROP, ETHERNET, skb::Skb};
+use super::{
+    DROP, ETHERNET,
+    arriving::{self, State},
+    skb::Skb,
+};
 use crate::{count, tables::REFUSED_RATE};
 
 /// Answers in a second.
@@ -25,21 +29,44 @@ pub(super) fn refuse<const LINK: u32>(ctx: &TcContext, network: &Network) -> i32
         count::event(Total::UnansweredRefusal);
         return DROP;
     }
-    let skb = Skb(ctx);
-    if network.protocol == Protocol::Tcp as u8 {
-        if network.v6 {
-            send::<LINK, _>(ctx, answer::reset_v6(&skb, network))
-        } else {
-            send::<LINK, _>(ctx, answer::reset_v4(&skb, network))
-        }
-    } else if network.protocol == Protocol::Udp as u8 {
-        if network.v6 {
-            send::<LINK, _>(ctx, answer::unreachable_v6(&skb, network))
-        } else {
-            send::<LINK, _>(ctx, answer::unreachable_v4(&skb, network))
-        }
-    } else {
-        DROP
+    let is_tcp = network.protocol == Protocol::Tcp as u8;
+    if !is_tcp && network.protocol != Protocol::Udp as u8 {
+        return DROP;
+    }
+    match (is_tcp, network.v6) {
+        (true, false) => reset_v4::<LINK>(ctx, network),
+        (true, true) => reset_v6::<LINK>(ctx, network),
+        (false, false) => unreachable_v4::<LINK>(ctx, network),
+        (false, true) => unreachable_v6::<LINK>(ctx, network),
+    }
+}
+
+// Functions of their own, so that only one of these answers is on the stack.
+
+#[inline(never)]
+fn reset_v4<const LINK: u32>(ctx: &TcContext, network: &Network) -> i32 {
+    send::<LINK, _>(ctx, answer::reset_v4(&Skb(ctx), network))
+}
+
+#[inline(never)]
+fn reset_v6<const LINK: u32>(ctx: &TcContext, network: &Network) -> i32 {
+    send::<LINK, _>(ctx, answer::reset_v6(&Skb(ctx), network))
+}
+
+#[inline(never)]
+fn unreachable_v4<const LINK: u32>(ctx: &TcContext, network: &Network) -> i32 {
+    send::<LINK, _>(ctx, answer::unreachable_v4(&Skb(ctx), network))
+}
+
+#[inline(never)]
+fn unreachable_v6<const LINK: u32>(ctx: &TcContext, network: &Network) -> i32 {
+    let Some(State { answer, .. }) = arriving::state() else { return DROP };
+    if !answer::unreachable_v6(&Skb(ctx), network, answer) {
+        return DROP;
+    }
+    match try_send::<LINK, _>(ctx, answer) {
+        Some(action) => action,
+        None => DROP,
     }
 }
 

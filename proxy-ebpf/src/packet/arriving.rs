@@ -7,6 +7,7 @@ use proxy_common::{
     Endpoint, Flow, FlowKey, FragmentKey, FragmentPorts, Frontend, Network, PacketHook, Protocol,
     packet::{
         Fragment, Segment, Transport,
+        answer::UnreachableV6,
         error::{ICMP, ICMPV6},
         network::{self, V4, V6},
         transport::{self, Tcp, Udp},
@@ -36,6 +37,8 @@ pub(super) struct State {
     pub(super) frontend: Frontend,
     /// The endpoint for a flow that begins.
     pub(super) endpoint: Endpoint,
+    /// The longest of the answers to a packet that is refused.
+    pub(super) answer: UnreachableV6,
 }
 
 const WORDS: usize = size_of::<State>().div_ceil(8);

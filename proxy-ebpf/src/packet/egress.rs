@@ -3,7 +3,7 @@
 
 use aya_ebpf::programs::TcContext;
 use proxy_common::{
-    PacketHook, nat,
+    PacketHook, Reason, nat,
     packet::{self, Fragment, Side},
 };
 
@@ -34,7 +34,7 @@ pub(super) fn egress<const LINK: u32>(ctx: &TcContext) -> i32 {
     if flow.is_pending() {
         let service = flow.service;
         if let Err(reason) = source::give(ctx, key, flow, clock) {
-            count::refusal(Some(service), reason);
+            count::refusal(Some(service).filter(|_| !matches!(reason, Reason::FlowTableFull)), reason);
             return DROP;
         }
     }

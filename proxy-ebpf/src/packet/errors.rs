@@ -4,7 +4,7 @@
 use aya_ebpf::programs::TcContext;
 use proxy_common::{
     Network, PacketHook,
-    nat::{Flows as _, Table},
+    nat::Flows as _,
     packet::{Side, error},
 };
 
@@ -21,11 +21,7 @@ pub(super) fn translate(ctx: &TcContext, outer: &Network, hook: PacketHook) -> i
         return PASS;
     }
     let key = quoted.key(hook);
-    let found = match Maps.find(Table::Confirmed, &key) {
-        Some(found) => Some(found),
-        None => Maps.find(Table::New, &key),
-    };
-    let Some((flow, _)) = found else { return PASS };
+    let Some((flow, _)) = Maps.find_rarely(&key) else { return PASS };
     if flow.is_pending() {
         return PASS;
     }

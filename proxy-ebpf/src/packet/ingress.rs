@@ -6,7 +6,8 @@ use aya_ebpf::{
 };
 use proxy_common::{
     Address, Client, Decision, Endpoint, FlowKey, Frontend, FrontendKey, PacketHook, Reason, Scope, Tables,
-    Total, nat,
+    Total,
+    nat::{self, Begun},
     packet::{self, Fragment, Side},
     select::{Resolution, choose, resolve},
 };
@@ -35,7 +36,7 @@ pub(super) fn ingress<const LINK: u32>(ctx: &TcContext) -> i32 {
         }
         Arriving::Packet => {}
     }
-    let State { network, transport, seconds, key, flow, frontend, endpoint } = state;
+    let State { network, transport, seconds, key, flow, frontend, endpoint, .. } = state;
     let clock = clock(seconds);
     if nat::follow(&Maps, key, transport.segment, clock, flow) {
         return rewrite(ctx, state);
@@ -53,9 +54,17 @@ pub(super) fn ingress<const LINK: u32>(ctx: &TcContext) -> i32 {
         Choice::Answer => return answer::refuse::<LINK>(ctx, network),
         Choice::Endpoint => {}
     }
-    if !nat::begin(&Maps, key, endpoint, clock, flow) {
-        count::event(Total::CollidingFlow);
-        return DROP;
+    match nat::begin(&Maps, key, endpoint, clock, flow) {
+        Begun::Flow => {}
+        Begun::Colliding => {
+            // The client has one of these at a time: told so, it takes another port.
+            count::event(Total::CollidingFlow);
+            return answer::refuse::<LINK>(ctx, network);
+        }
+        Begun::NoRoom => {
+            count::refusal(None, Reason::FlowTableFull);
+            return answer::refuse::<LINK>(ctx, network);
+        }
     }
     rewrite(ctx, state)
 }

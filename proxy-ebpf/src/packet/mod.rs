@@ -12,7 +12,7 @@
 //! | `errors` | ICMP errors that quote a packet of a flow |
 //! | `answer` | resets and "port unreachable", for what is refused |
 //! | `skb` | reading and editing `struct __sk_buff` |
-//! | `flows` | FLOWS and FLOWS_NEW, as `proxy_common::nat` uses them |
+//! | `flows` | FLOWS, as `proxy_common::nat` uses it |
 //!
 //! Each hook is two programs: for devices with an Ethernet header, and for those without a link header.
 

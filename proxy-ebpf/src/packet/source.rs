@@ -26,7 +26,7 @@ const SKIP_NEIGHBOUR: u32 = 1 << 3;
 const SOURCE: u32 = 1 << 4;
 
 /// Gives a pending flow its source.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn give(ctx: &TcContext, key: &FlowKey, flow: &mut Flow, clock: Clock) -> Result<(), Reason> {
     let address = address(ctx, key);
     if address.is_unspecified() {

@@ -1,15 +1,13 @@
 //! Flows as people know them, put together from their elements.
 //!
-//! The tables change under the reader, so a flow may be told with half of what it is. A confirmed flow leaves copies in
-//! FLOWS_NEW, which mean nothing as long as it is in FLOWS.
+//! The table changes under the reader, so a flow may be told with half of what it is.
 
 use std::net::{IpAddr, SocketAddr};
 
 use proxy_common::{Address, Flow, FlowEndpoint, FlowKey, Life, PacketHook, Port, Protocol, Tables as _};
 use serde::Serialize;
 
-use super::FlowTable;
-use crate::dataplane::{Error, Tables};
+use crate::dataplane::Tables;
 
 /// How far a flow is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -30,7 +28,7 @@ impl FlowState {
         let reply = reply.unwrap_or_default();
         if forward.ended(reply) {
             Self::Closed
-        } else if reply.seconds == 0 {
+        } else if !reply.has(Life::SEEN) {
             Self::Unanswered
         } else if (forward.bits | reply.bits) & Life::FIN != 0 {
             Self::HalfClosed
@@ -67,31 +65,25 @@ pub struct ListedFlow {
     pub service: Option<u32>,
     /// How far it is.
     pub state: FlowState,
-    /// Whether nothing can push it out: it is in FLOWS.
+    /// Whether nothing can push it out.
     pub confirmed: bool,
     /// When the last packet came by in either direction, in seconds since boot.
     pub used: u32,
 }
 
-/// Every flow, confirmed ones first.
-pub fn list(tables: &Tables) -> Result<Vec<ListedFlow>, Error> {
+/// Every flow.
+pub fn list(tables: &Tables) -> Vec<ListedFlow> {
     let mut found = Vec::new();
-    for (table, confirmed) in [(&tables.flows, true), (&tables.new_flows, false)] {
-        table.visit(|key, flow| {
-            let is_flow = key.is_ingress() && flow.is_forward() && flow.is_of(key);
-            if is_flow && (confirmed || tables.flows.get(key).is_none()) {
-                found.push(listed(tables, key, flow, confirmed));
-            }
-        })?;
-    }
-    Ok(found)
+    tables.flows.visit(|key, flow| {
+        if key.is_ingress() && flow.is_forward() {
+            found.push(listed(tables, key, flow));
+        }
+    });
+    found
 }
 
-fn listed(tables: &Tables, key: &FlowKey, flow: &Flow, confirmed: bool) -> ListedFlow {
-    let find = |key: &FlowKey| {
-        let in_table = |table: &FlowTable| table.get(key);
-        in_table(&tables.flows).or_else(|| in_table(&tables.new_flows))
-    };
+fn listed(tables: &Tables, key: &FlowKey, flow: &Flow) -> ListedFlow {
+    let find = |key: &FlowKey| tables.flows.get(key);
     let client = (key.source, key.source_port);
     let reply = find(&flow.peer_key(key)).filter(|peer| flow.is_peer(key, peer)).map(|peer| peer.life);
     let leaving = FlowKey::new(PacketHook::Egress, key.protocol, client, (flow.address, flow.port));
@@ -104,7 +96,7 @@ fn listed(tables: &Tables, key: &FlowKey, flow: &Flow, confirmed: bool) -> Liste
         source: source.map(|source| socket((source.address, source.port))),
         service: owner(tables, flow.endpoint()),
         state: FlowState::of(flow.life, reply),
-        confirmed,
+        confirmed: flow.life.has(Life::CONFIRMED),
         used: flow.life.seconds.max(reply.unwrap_or_default().seconds),
     }
 }

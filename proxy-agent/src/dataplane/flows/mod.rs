@@ -1,8 +1,8 @@
 //! The flows of packets from outside, as far as they are the agent's affair: taking away those that are idle, and telling
 //! which there are.
 //!
-//! The programs make flows, confirm them and note when they were used; they need no agent for that. FLOWS pushes
-//! nothing out, so that no flood can end a connection; what nobody uses any more has to be found.
+//! The programs make flows, confirm them and note when they were used; they need no agent for that. Nothing pushes a
+//! confirmed flow out, so that no flood can end a connection; what nobody uses any more has to be found.
 //!
 //! | file | concept |
 //! |---|---|
@@ -10,7 +10,7 @@
 //! | `verdict` | whether an element's time is over (pure) |
 //! | `sweep` | one look at the whole table |
 //! | `schedule` | when to look again (pure) |
-//! | `table` | FLOWS or FLOWS_NEW, to look at |
+//! | `table` | FLOWS, in memory |
 //! | `list` | flows as people know them, put together from their elements |
 
 mod list;
@@ -34,7 +34,10 @@ pub use self::{
     table::FlowTable,
     timeouts::Timeouts,
 };
-use self::{schedule::Schedule, sweep::sweep};
+use self::{
+    schedule::Schedule,
+    sweep::{Swept, sweep},
+};
 use super::{Error, PortRange, system::uptime};
 
 /// What the programs and the sweep are told of flows.
@@ -56,7 +59,7 @@ pub(super) struct Flows {
 
 impl Flows {
     pub(super) fn start(pin_dir: &Path, timeouts: Timeouts) -> Result<Self, Error> {
-        let mut table = FlowTable::confirmed(pin_dir)?;
+        let table = FlowTable::open(pin_dir)?;
         let (stop, stopped) = channel::<()>();
         let thread = std::thread::Builder::new()
             .name("flows".to_owned())
@@ -64,20 +67,8 @@ impl Flows {
                 let mut schedule = Schedule::new(&timeouts);
                 while stopped.recv_timeout(schedule.wait()) == Err(RecvTimeoutError::Timeout) {
                     let began = Instant::now();
-                    let earliest = match sweep(&mut table, &timeouts, uptime()) {
-                        Ok(swept) => {
-                            tracing::debug!(
-                                elements = swept.elements,
-                                removed = swept.removed,
-                                "looked for idle flows"
-                            );
-                            swept.earliest
-                        }
-                        Err(error) => {
-                            tracing::error!(%error, "idle flows cannot be taken away; trying again");
-                            None
-                        }
-                    };
+                    let Swept { elements, removed, earliest } = sweep(&table, &timeouts, uptime());
+                    tracing::debug!(elements, removed, "looked for idle flows");
                     schedule = schedule.swept(began.elapsed(), earliest);
                 }
             })

@@ -1,4 +1,4 @@
-//! One look at all confirmed flows, which takes away those that are idle.
+//! One look at all confirmed flows, which makes ordinary ones of those that are idle: others may take their slots.
 //!
 //! - Pairs that lead to endpoints go before pairs that masquerade: see `verdict`.
 //! - Of a pair the element of the client's packets goes first: no packet gets to an endpoint whose answer would leave the
@@ -12,7 +12,6 @@ use super::{
     FlowTable, Timeouts,
     verdict::{Pair, Verdict, at_least, verdict},
 };
-use crate::dataplane::Error;
 
 /// What a sweep found.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -26,10 +25,13 @@ pub(super) struct Swept {
 }
 
 /// Takes away what is idle at `now`, in seconds since boot.
-pub(super) fn sweep(table: &mut FlowTable, timeouts: &Timeouts, now: u32) -> Result<Swept, Error> {
+pub(super) fn sweep(table: &FlowTable, timeouts: &Timeouts, now: u32) -> Swept {
     let mut swept = Swept::default();
     let (mut destinations, mut sources) = (Vec::new(), Vec::new());
     table.visit(|key, flow| {
+        if !flow.life.has(Life::CONFIRMED) {
+            return;
+        }
         swept.elements += 1;
         // Most elements are in use, and nothing more is asked about them.
         let found = match at_least(timeouts, now, key, flow.life) {
@@ -46,11 +48,11 @@ pub(super) fn sweep(table: &mut FlowTable, timeouts: &Timeouts, now: u32) -> Res
             },
             None => {}
         }
-    })?;
+    });
     for key in destinations.iter().chain(&sources) {
         swept.removed += remove(table, timeouts, now, key);
     }
-    Ok(swept)
+    swept
 }
 
 /// The verdict on an element's pair; nothing if the pair's other element stands for both.
@@ -68,25 +70,24 @@ fn peer(table: &FlowTable, key: &FlowKey, flow: &Flow) -> Option<(FlowKey, Life)
         return None;
     }
     let peer_key = flow.peer_key(key);
-    let peer = table.get(&peer_key)?;
+    let peer = table.get(&peer_key).filter(|peer| peer.life.has(Life::CONFIRMED))?;
     let is_peer = flow.is_peer(key, &peer) && flow.is_forward() != peer.is_forward();
     is_peer.then_some((peer_key, peer.life))
 }
 
-/// Removes the pair of an element, if it is still idle. Says how many elements that were.
-pub(super) fn remove(table: &mut FlowTable, timeouts: &Timeouts, now: u32, key: &FlowKey) -> usize {
-    let Some(flow) = table.get(key) else { return 0 };
+/// Lets others take the slots of a pair, if it is still idle. Says how many elements that were.
+pub(super) fn remove(table: &FlowTable, timeouts: &Timeouts, now: u32, key: &FlowKey) -> usize {
+    let Some((flow, place)) = table.find(key) else { return 0 };
     let peer = peer(table, key, &flow);
     let life = peer.map(|(_, life)| life);
     if verdict(timeouts, now, key, flow.life, life) != Verdict::Remove {
         return 0;
     }
-    let peer_key = peer.map(|(key, _)| key);
-    let removed = [Some(*key), peer_key].into_iter().flatten().filter(|key| table.remove(key)).count();
-    if peer_key.is_some() && table.get(key).is_some() {
-        // A packet has confirmed the flow anew, from what FLOWS_NEW had of it, between the two. Programs rely on the other
-        // half being there; the next packet confirms it whole.
-        table.remove(key);
-    }
-    removed
+    // A packet that comes between the two confirms the flow anew: its other half has been seen.
+    let peer = peer.and_then(|(key, life)| Some((table.find(&key)?.1, life)));
+    [Some((place, flow.life)), peer]
+        .into_iter()
+        .flatten()
+        .filter(|(place, life)| table.release(*place, *life))
+        .count()
 }

@@ -1,79 +1,122 @@
-//! FLOWS or FLOWS_NEW, to look at.
+//! FLOWS, in memory that the programs write at any moment.
+//!
+//! What never happens here: an element is written, but for the bit that keeps its slot from others, and that only if
+//! nothing of its life has changed since it was read.
 
-use std::{fmt, path::Path};
+use std::{path::Path, sync::atomic::Ordering};
 
-use aya::maps::{HashMap, MapData};
-use proxy_common::{Flow, FlowKey};
+use proxy_common::{Flow, FlowBucket, FlowKey, FlowSlot, Life, flow::buckets};
 
-use crate::dataplane::{Error, bpf, tables};
+use crate::dataplane::{Error, mapped::Mapped, tables};
 
-/// One of the two tables of flows.
+/// Words of a slot.
+const SLOT: usize = size_of::<FlowSlot>() / 8;
+/// Which of them is its life.
+const LIFE: usize = (std::mem::offset_of!(FlowSlot, flow) + std::mem::offset_of!(Flow, life)) / 8;
+
+/// The table of flows.
+#[derive(Debug)]
 pub struct FlowTable {
-    name: &'static str,
-    /// The same map twice: the typed one does not show its descriptor.
-    elements: HashMap<MapData, FlowKey, Flow>,
-    map: MapData,
-    room: u32,
+    buckets: Mapped<FlowBucket>,
+    seed: u64,
 }
 
-impl fmt::Debug for FlowTable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct(self.name).field("room", &self.room).finish_non_exhaustive()
-    }
+/// Where an element is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Place {
+    bucket: u32,
+    slot: usize,
 }
 
 impl FlowTable {
-    /// Opens FLOWS.
-    pub(in crate::dataplane) fn confirmed(pin_dir: &Path) -> Result<Self, Error> {
-        Self::open(pin_dir, "FLOWS")
-    }
-
-    /// Opens FLOWS_NEW.
-    pub(in crate::dataplane) fn new(pin_dir: &Path) -> Result<Self, Error> {
-        Self::open(pin_dir, "FLOWS_NEW")
-    }
-
-    fn open(pin_dir: &Path, name: &'static str) -> Result<Self, Error> {
+    /// Opens it.
+    pub(in crate::dataplane) fn open(pin_dir: &Path) -> Result<Self, Error> {
         let dir = tables::abi_dir(pin_dir);
-        let elements = tables::hash(&dir, name)?;
-        let map = MapData::from_pin(dir.join(name)).map_err(Error::map(name))?;
-        let room = map.info().map_err(Error::map(name))?.max_entries();
-        Ok(Self { name, elements, map, room })
+        let seed = tables::mapped::<u64>(&dir, "FLOW_SEED")?.load(0).unwrap_or_default();
+        Ok(Self { buckets: tables::mapped(&dir, "FLOWS")?, seed })
     }
 
     /// How many elements it has room for: two of a flow, four of one that is masqueraded.
     pub fn room(&self) -> u32 {
-        self.room
+        self.buckets.len().saturating_mul(u32::try_from(FlowBucket::LEN).unwrap_or_default())
     }
 
     /// The element of `key`.
     pub fn get(&self, key: &FlowKey) -> Option<Flow> {
-        self.elements.get(key, 0).ok().filter(|flow| flow.is_of(key))
+        self.find(key).map(|(flow, _)| flow)
     }
 
-    /// Calls `visit` with every element.
-    pub fn visit(&self, visit: impl FnMut(&FlowKey, &Flow)) -> Result<(), Error> {
-        bpf::visit_hash(&self.map, visit).map_err(Error::system("BPF_MAP_LOOKUP_BATCH", self.name))
+    /// The element of `key`, and where it is.
+    pub(super) fn find(&self, key: &FlowKey) -> Option<(Flow, Place)> {
+        self.places(key).find_map(|place| {
+            let FlowSlot { key: found, flow } = self.read(place)?;
+            (found == *key && flow.is_of(key)).then_some((flow, place))
+        })
     }
 
-    /// How many elements there are, and how many flows that is.
-    pub fn count(&self) -> Result<(usize, usize), Error> {
+    /// Calls `visit` with every element that is whole.
+    pub fn visit(&self, mut visit: impl FnMut(&FlowKey, &Flow)) {
+        for bucket in 0..self.buckets.len() {
+            for slot in 0..FlowBucket::LEN {
+                if let Some(FlowSlot { key, flow }) = self.read(Place { bucket, slot })
+                    && key.protocol != 0
+                    && flow.is_of(&key)
+                {
+                    visit(&key, &flow);
+                }
+            }
+        }
+    }
+
+    /// How many elements of confirmed flows there are, and how many flows that is.
+    pub fn count(&self) -> (usize, usize) {
         let (mut elements, mut flows) = (0, 0);
         self.visit(|key, flow| {
-            elements += 1;
-            flows += usize::from(key.is_ingress() && flow.is_forward());
-        })?;
-        Ok((elements, flows))
+            if flow.life.has(Life::CONFIRMED) {
+                elements += 1;
+                flows += usize::from(key.is_ingress() && flow.is_forward());
+            }
+        });
+        (elements, flows)
     }
 
-    /// Whether there was such an element; there is none now.
-    pub(super) fn remove(&mut self, key: &FlowKey) -> bool {
-        self.elements.remove(key).is_ok()
+    /// Lets others take the slot of an element that was read with this life. Whether it was so, and still had it.
+    pub(super) fn release(&self, place: Place, life: Life) -> bool {
+        let word = |life| bytemuck::cast::<Life, u64>(life);
+        let released = Life { bits: life.bits & !Life::CONFIRMED, ..life };
+        life.has(Life::CONFIRMED)
+            && self
+                .buckets
+                .word(place.bucket, place.slot * SLOT + LIFE)
+                .compare_exchange(word(life), word(released), Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
     }
 
-    /// Puts an element in, for tests.
+    fn read(&self, place: Place) -> Option<FlowSlot> {
+        let Place { bucket, slot } = place;
+        if bucket >= self.buckets.len() || slot >= FlowBucket::LEN {
+            return None;
+        }
+        let word = |number| self.buckets.word(bucket, slot * SLOT + number).load(Ordering::Acquire);
+        Some(bytemuck::cast::<[u64; SLOT], FlowSlot>(std::array::from_fn(word)))
+    }
+
+    fn places(&self, key: &FlowKey) -> impl Iterator<Item = Place> + use<> {
+        let both = buckets(key.hash(self.seed), self.buckets.len());
+        both.into_iter().flat_map(|bucket| (0..FlowBucket::LEN).map(move |slot| Place { bucket, slot }))
+    }
+
+    /// Puts an element into its own slot or one that is free, in the emptier bucket, for tests.
     #[cfg(test)]
-    pub(super) fn insert(&mut self, key: &FlowKey, flow: &Flow) {
-        self.elements.insert(key, flow, 0).expect("room");
+    pub(super) fn insert(&self, key: &FlowKey, flow: &Flow) {
+        let free = |place: &Place| self.read(*place).is_some_and(|found| found.key.protocol == 0);
+        let own = self.find(key).map(|(_, place)| place);
+        let slots = |bucket| (0..FlowBucket::LEN).map(move |slot| Place { bucket, slot });
+        let free = self.places(key).filter(free).max_by_key(|place| slots(place.bucket).filter(free).count());
+        let Place { bucket, slot } = own.or(free).expect("room");
+        let words: [u64; SLOT] = bytemuck::cast(FlowSlot { key: *key, flow: *flow });
+        for (number, word) in words.into_iter().enumerate() {
+            self.buckets.word(bucket, slot * SLOT + number).store(word, Ordering::Release);
+        }
     }
 }

@@ -50,16 +50,13 @@ const fn is_of_packets(total: Total) -> bool {
         | Total::UnrecordedSocket
         | Total::UntrackedNamespace
         | Total::ClosedSocket => false,
-        Total::UnprotectedFlow | Total::CollidingFlow | Total::LateFragment | Total::UnansweredRefusal => {
-            true
-        }
+        Total::CollidingFlow | Total::LateFragment | Total::UnansweredRefusal => true,
     }
 }
 
 impl Collector for Fill {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        // A table that cannot be read is none.
-        let (elements, confirmed) = self.0.flows.count().unwrap_or_default();
+        let (elements, confirmed) = self.0.flows.count();
         let tables = self.tables(elements);
         let help = "Entries of a table";
         let mut metric =
@@ -74,7 +71,7 @@ impl Collector for Fill {
         }
         let help = "Flows of packets from outside";
         let mut metric = encoder.encode_descriptor("sidestep_flows", help, None, MetricType::Gauge)?;
-        // Those in FLOWS_NEW make way for others, so there are always as many as there is room for.
+        // Those that are not confirmed make way for others, so there are as many as there is room for.
         ConstGauge::new(confirmed).encode(metric.encode_family(&[("state", "confirmed")])?)?;
         let help = "Connections and datagrams that were refused, by reason";
         let mut metric = encoder.encode_descriptor("sidestep_refusals", help, None, MetricType::Counter)?;
