@@ -202,7 +202,7 @@ fn follow_closely<F: Flows>(
 /// Makes the other element of a flow again.
 #[inline(always)]
 fn restore(flows: &impl Flows, key: &FlowKey, flow: &Flow, peer_key: &FlowKey, clock: Clock) -> bool {
-    flows.claim(peer_key, &flow.peer(key, peer_key, Life::new(0, clock)))
+    flows.claim(peer_key, &flow.peer(key, peer_key, Life::new(0, clock))) && flows.has(key)
 }
 
 /// Begins a flow from a client to `endpoint`, and leaves it in `begun`. `Err` if the client has a live flow, through
@@ -231,7 +231,13 @@ pub fn begin(
     if (!endpoint.is_local() || address.words() == key.source.words()) && !mark(flows, key, begun) {
         return Begun::NoRoom;
     }
-    Begun::Flow
+    if is_whole(flows, key, begun) { Begun::Flow } else { Begun::NoRoom }
+}
+
+/// Whether both elements of a flow are there: in the last free slot of their buckets one would have pushed out the other.
+#[inline(never)]
+fn is_whole(flows: &impl Flows, key: &FlowKey, flow: &Flow) -> bool {
+    flows.has(key) && flows.has(&flow.peer_key(key))
 }
 
 /// Whether another live flow gets the replies that a flow would get.
@@ -341,7 +347,8 @@ pub fn masquerade(
             !is_held(flows, key, flow, clock) && enter_replies(flows, key, flow, clock)
         };
         if got && !is_taken(flow) {
-            return if flows.insert(key, flow) { Ok(()) } else { Err(Reason::FlowTableFull) };
+            let is_there = flows.insert(key, flow) && is_whole(flows, key, flow);
+            return if is_there { Ok(()) } else { Err(Reason::FlowTableFull) };
         }
         round += 1;
     }

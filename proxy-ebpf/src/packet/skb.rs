@@ -29,8 +29,8 @@ pub(super) enum Version {
 }
 
 impl Skb<'_> {
-    /// The IP version; nothing for what is not IP, or carries a VLAN tag: the VLAN's own device is the place to look
-    /// at that.
+    /// The IP version; nothing for what is not IP, or carries the tag of a VLAN: the VLAN's own device is the place to
+    /// look at that. VLAN 0 is none: the tag says only how urgent the frame is, and the stack takes it off.
     #[inline(always)]
     pub(super) fn version(&self) -> Option<Version> {
         let skb = self.0.skb.skb;
@@ -38,8 +38,10 @@ impl Skb<'_> {
         let (tagged, protocol) = unsafe {
             ((&raw const (*skb).vlan_present).read_volatile(), (&raw const (*skb).protocol).read_volatile())
         };
+        // SAFETY: as above.
+        let vlan = || unsafe { (&raw const (*skb).vlan_tci).read_volatile() } & 0xfff;
         match protocol {
-            _ if tagged != 0 => None,
+            _ if tagged != 0 && vlan() != 0 => None,
             ETH_P_IP => Some(Version::V4),
             ETH_P_IPV6 => Some(Version::V6),
             _ => None,

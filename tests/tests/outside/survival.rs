@@ -23,9 +23,9 @@ use sidestep_tests::{
 /// Connections to each NodePort address: five thousand in each family.
 const EACH: usize = 5_000;
 /// Room in FLOWS; a flow that is masqueraded counts twice, which is about half of them.
-const FLOWS: u32 = 20_000;
-/// SYNs of the flood: ten times as many flows as FLOWS has room for, and as FLOWS_NEW has.
-const FLOOD: u32 = 10 * 32_768;
+const FLOWS: u32 = 50_000;
+/// SYNs of the flood: ten times as many flows as FLOWS has room for.
+const FLOOD: u32 = 10 * FLOWS;
 /// Changes of the Service's endpoints.
 const CHANGES: usize = 100;
 
