@@ -32,6 +32,8 @@ pub trait Flows {
     fn has(&self, key: &FlowKey) -> bool;
     /// Replaces the life of an element, unless it has gone.
     fn set_life(&self, place: Self::Place, life: Life);
+    /// Removes an element, unless it has gone.
+    fn remove(&self, place: Self::Place);
     /// Writes an element in place of one with the same key, or into a slot that may be taken. `false`: there is none.
     fn insert(&self, key: &FlowKey, flow: &Flow) -> bool;
     /// The same, if there is no such element yet; no two callers write one at once. `false`: there is one, or no slot.
@@ -173,6 +175,7 @@ fn follow_closely<F: Flows>(
     }
     if ended && segment.is_answer() {
         // Of another connection between the same two, which knows nothing of us.
+        flows.remove(place);
         return false;
     }
     flow.life = life;
@@ -199,7 +202,7 @@ fn follow_closely<F: Flows>(
 /// Makes the other element of a flow again.
 #[inline(always)]
 fn restore(flows: &impl Flows, key: &FlowKey, flow: &Flow, peer_key: &FlowKey, clock: Clock) -> bool {
-    flows.claim(peer_key, &flow.peer(key, peer_key, Life::new(0, clock)))
+    flows.claim(peer_key, &flow.peer(key, peer_key, Life::new(0, clock))) && flows.has(key)
 }
 
 /// Begins a flow from a client to `endpoint`, and leaves it in `begun`. `Err` if the client has a live flow, through
@@ -228,7 +231,13 @@ pub fn begin(
     if (!endpoint.is_local() || address.words() == key.source.words()) && !mark(flows, key, begun) {
         return Begun::NoRoom;
     }
-    Begun::Flow
+    if is_whole(flows, key, begun) { Begun::Flow } else { Begun::NoRoom }
+}
+
+/// Whether both elements of a flow are there: in the last free slot of their buckets one would have pushed out the other.
+#[inline(never)]
+fn is_whole(flows: &impl Flows, key: &FlowKey, flow: &Flow) -> bool {
+    flows.has(key) && flows.has(&flow.peer_key(key))
 }
 
 /// Whether another live flow gets the replies that a flow would get.
@@ -338,7 +347,8 @@ pub fn masquerade(
             !is_held(flows, key, flow, clock) && enter_replies(flows, key, flow, clock)
         };
         if got && !is_taken(flow) {
-            return if flows.insert(key, flow) { Ok(()) } else { Err(Reason::FlowTableFull) };
+            let is_there = flows.insert(key, flow) && is_whole(flows, key, flow);
+            return if is_there { Ok(()) } else { Err(Reason::FlowTableFull) };
         }
         round += 1;
     }

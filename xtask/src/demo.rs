@@ -1,4 +1,5 @@
-//! `cargo xtask demo`: a node made of network namespaces, the agent on `deploy/demo`, and real traffic.
+//! `cargo xtask demo`: two nodes and a host outside, made of network namespaces, the agent on `deploy/demo`, and real
+//! traffic.
 //!
 //! Every row of the table is a promise that was put to the test in front of the reader: a row that is off makes
 //! the demo fail. Nothing outside of the lab's own namespaces, cgroup and pins is touched.
@@ -11,7 +12,7 @@ mod table;
 use std::{path::Path, time::Instant};
 
 use anyhow::{Context, Result, ensure};
-use sidestep_tests::{Agent, Lab};
+use sidestep_tests::{Agent, Lab, TwoNodes, two_nodes::Variant};
 
 use crate::{
     build::{agent, kernel},
@@ -30,28 +31,32 @@ pub(crate) fn run() -> Result<()> {
     agent::build(agent::Profile::Dev)?;
     let start = Instant::now();
     let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/demo").canonicalize()?;
-    let lab = Lab::new().context("making the lab")?;
+    let nodes = TwoNodes::new(Variant::DIRECT).context("making the lab")?;
+    let lab = nodes.lab();
     let name = lab.name().to_owned();
-    let mut cast = Cast::assemble(&lab)?;
-    println!("The lab {name}, a node with its pods, each in a network namespace of its own:");
+    let mut cast = Cast::assemble(&nodes)?;
+    println!(
+        "The lab {name}: a node with its pods, another node with one, and a host outside, each in a network\n\
+         namespace of its own:"
+    );
     println!("{cast}");
 
     lab.manifests().copy_from(&manifests)?;
     let ready = Instant::now();
-    let mut agent = Agent::start(&lab)?;
+    let mut agent = Agent::start(lab)?;
     println!(
-        "sidestep run --manifests deploy/demo: ready after {} ms. Now a client pod talks to addresses that\n\
+        "sidestep run --manifests deploy/demo: ready after {} ms. Now clients talk to addresses that\n\
          exist nowhere but in BPF maps:\n",
         ready.elapsed().as_millis()
     );
 
-    let table = play(&lab, &mut cast, &mut agent)?;
+    let table = play(lab, &mut cast, &mut agent)?;
     println!("{table}\n");
-    let netfilter_is_clean = netfilter::show(&lab)?;
+    let netfilter_is_clean = netfilter::show(lab)?;
     drop(agent);
     lab.sidestep(&["cleanup"]).context("cleaning up")?;
     drop(cast);
-    drop(lab);
+    drop(nodes);
     println!("\nCleaned up {name} after {:.1} s.", start.elapsed().as_secs_f32());
     ensure!(netfilter_is_clean, "netfilter holds a Service: see above");
     ensure!(table.is_flawless(), "{} of the rows above are off", table.flaws());
@@ -65,6 +70,8 @@ fn play(lab: &Lab, cast: &mut Cast, agent: &mut Agent) -> Result<Table> {
     table.push(scenes::web_over_mapped_ipv6(cast));
     table.push(scenes::node_port(cast));
     table.push(scenes::node_port_on_loopback(lab));
+    table.push(scenes::node_port_from_outside(cast));
+    table.push(scenes::node_port_of_a_pod_elsewhere(cast));
     table.push(scenes::names_unconnected(cast));
     table.push(scenes::names_connected(cast));
     table.push(scenes::sticky(cast));

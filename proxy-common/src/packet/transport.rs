@@ -99,13 +99,14 @@ pub struct Tcp {
     control: u8,
 }
 
-/// Reads the header at `offset`; nothing for a protocol that no Service has.
+/// Reads the header at `offset`; nothing for another protocol. SCTP is left alone: the checksum over all of its packet
+/// would have to be computed anew for another port.
 #[inline(always)]
 pub fn parse(packet: &impl Read, offset: u32, protocol: u8) -> Option<Transport> {
     if protocol == Protocol::Tcp as u8 {
         return Some(packet.load::<Tcp>(offset)?.transport());
     }
-    if protocol == Protocol::Udp as u8 || protocol == Protocol::Sctp as u8 {
+    if protocol == Protocol::Udp as u8 {
         return Some(packet.load::<Udp>(offset)?.transport());
     }
     None
@@ -137,8 +138,10 @@ impl Udp {
 /// Reads the ports of a packet that an error quotes: nothing more of it is needed, nor always there.
 #[inline(always)]
 pub fn parse_quoted(packet: &impl Read, offset: u32, protocol: u8) -> Option<Transport> {
-    Protocol::from_number(protocol)?;
-    Some(transport(packet.load(offset)?, Segment::DATAGRAM))
+    if protocol != Protocol::Tcp as u8 && protocol != Protocol::Udp as u8 {
+        return None;
+    }
+    Some(packet.load::<Udp>(offset)?.transport())
 }
 
 /// Where a header has its checksum; nothing for a protocol without one of this kind.

@@ -9,22 +9,21 @@ use aya_ebpf::{
 use bytemuck::Pod;
 use proxy_common::{
     Network, Protocol, Total,
-    packet::{Read as _, answer},
+    packet::{
+        Read as _,
+        answer::{self, UnreachableV6},
+    },
 };
 
-use super::{
-    DROP, ETHERNET,
-    arriving::{self, State},
-    skb::Skb,
-};
+use super::{DROP, ETHERNET, skb::Skb};
 use crate::{count, tables::REFUSED_RATE};
 
 /// Answers in a second.
 const RATE: u64 = 1000;
 
-/// Answers a packet, which is gone afterwards.
+/// Answers a packet, which is gone afterwards. `room` is for the longest of the answers.
 #[inline(never)]
-pub(super) fn refuse<const LINK: u32>(ctx: &TcContext, network: &Network) -> i32 {
+pub(super) fn refuse<const LINK: u32>(ctx: &TcContext, network: &Network, room: &mut UnreachableV6) -> i32 {
     if !take() {
         count::event(Total::UnansweredRefusal);
         return DROP;
@@ -37,7 +36,7 @@ pub(super) fn refuse<const LINK: u32>(ctx: &TcContext, network: &Network) -> i32
         (true, false) => reset_v4::<LINK>(ctx, network),
         (true, true) => reset_v6::<LINK>(ctx, network),
         (false, false) => unreachable_v4::<LINK>(ctx, network),
-        (false, true) => unreachable_v6::<LINK>(ctx, network),
+        (false, true) => unreachable_v6::<LINK>(ctx, network, room),
     }
 }
 
@@ -59,8 +58,7 @@ fn unreachable_v4<const LINK: u32>(ctx: &TcContext, network: &Network) -> i32 {
 }
 
 #[inline(never)]
-fn unreachable_v6<const LINK: u32>(ctx: &TcContext, network: &Network) -> i32 {
-    let Some(State { answer, .. }) = arriving::state() else { return DROP };
+fn unreachable_v6<const LINK: u32>(ctx: &TcContext, network: &Network, answer: &mut UnreachableV6) -> i32 {
     if !answer::unreachable_v6(&Skb(ctx), network, answer) {
         return DROP;
     }

@@ -23,7 +23,9 @@ pub(super) fn egress<const LINK: u32>(ctx: &TcContext) -> i32 {
     let Some(state) = arriving::state() else { return PASS };
     match arriving::read::<LINK>(&skb, PacketHook::Egress, state) {
         Arriving::Other | Arriving::Late => return PASS,
-        Arriving::Control => return errors::translate(ctx, &state.network, PacketHook::Egress),
+        Arriving::Control => {
+            return errors::translate(ctx, &state.network, &mut state.key, PacketHook::Egress);
+        }
         Arriving::Packet => {}
     }
     let State { transport, seconds, key, flow, .. } = state;

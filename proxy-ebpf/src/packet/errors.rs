@@ -3,7 +3,7 @@
 
 use aya_ebpf::programs::TcContext;
 use proxy_common::{
-    Network, PacketHook,
+    FlowKey, Network, PacketHook,
     nat::Flows as _,
     packet::{Side, error},
 };
@@ -11,17 +11,17 @@ use proxy_common::{
 use super::{DROP, PASS, skb::Skb};
 use crate::tables::Maps;
 
-/// Translates an error, if it is one and its packet is of a flow.
+/// Translates an error, if it is one and its packet is of a flow. `key` is where the key of that is put together.
 #[inline(never)]
-pub(super) fn translate(ctx: &TcContext, outer: &Network, hook: PacketHook) -> i32 {
+pub(super) fn translate(ctx: &TcContext, outer: &Network, key: &mut FlowKey, hook: PacketHook) -> i32 {
     let mut skb = Skb(ctx);
     let Some(quoted) = error::parse(&skb, outer) else { return PASS };
     // It is for whoever sent what it quotes.
     if outer.destination.words() != quoted.network.source.words() {
         return PASS;
     }
-    let key = quoted.key(hook);
-    let Some((flow, _)) = Maps.find_rarely(&key) else { return PASS };
+    *key = quoted.key(hook);
+    let Some((flow, _)) = Maps.find_rarely(key) else { return PASS };
     if flow.is_pending() {
         return PASS;
     }

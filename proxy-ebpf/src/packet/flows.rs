@@ -317,6 +317,16 @@ impl Flows for Maps {
         unsafe { place.cast::<u64>().write_volatile(must_cast(life)) };
     }
 
+    #[inline(always)]
+    fn remove(&self, place: Self::Place) {
+        const { assert!(LIFE == KEY + CHECK + 1) };
+        // SAFETY: as in `set_life`; the word before the life has the check, which is then that of no key.
+        unsafe {
+            let check = place.cast::<u64>().sub(1);
+            check.write_volatile(!check.read_volatile());
+        }
+    }
+
     #[inline(never)]
     fn insert(&self, key: &FlowKey, flow: &Flow) -> bool {
         match buckets_of(key.hash(config::flow_seed())) {

@@ -27,7 +27,9 @@ pub(super) fn ingress<const LINK: u32>(ctx: &TcContext) -> i32 {
     let Some(state) = arriving::state() else { return PASS };
     match arriving::read::<LINK>(&skb, PacketHook::Ingress, state) {
         Arriving::Other => return PASS,
-        Arriving::Control => return errors::translate(ctx, &state.network, PacketHook::Ingress),
+        Arriving::Control => {
+            return errors::translate(ctx, &state.network, &mut state.key, PacketHook::Ingress);
+        }
         Arriving::Late => {
             if !Maps.address(&state.network.destination).is_none() {
                 count::event(Total::LateFragment);
@@ -36,7 +38,7 @@ pub(super) fn ingress<const LINK: u32>(ctx: &TcContext) -> i32 {
         }
         Arriving::Packet => {}
     }
-    let State { network, transport, seconds, key, flow, frontend, endpoint, .. } = state;
+    let State { network, transport, seconds, key, flow, frontend, endpoint, answer: room } = state;
     let clock = clock(seconds);
     if nat::follow(&Maps, key, transport.segment, clock, flow) {
         return rewrite(ctx, state);
@@ -51,7 +53,7 @@ pub(super) fn ingress<const LINK: u32>(ctx: &TcContext) -> i32 {
     match choice {
         Choice::NotService => return PASS,
         Choice::Drop => return DROP,
-        Choice::Answer => return answer::refuse::<LINK>(ctx, network),
+        Choice::Answer => return answer::refuse::<LINK>(ctx, network, room),
         Choice::Endpoint => {}
     }
     match nat::begin(&Maps, key, endpoint, clock, flow) {
@@ -59,11 +61,11 @@ pub(super) fn ingress<const LINK: u32>(ctx: &TcContext) -> i32 {
         Begun::Colliding => {
             // The client has one of these at a time: told so, it takes another port.
             count::event(Total::CollidingFlow);
-            return answer::refuse::<LINK>(ctx, network);
+            return answer::refuse::<LINK>(ctx, network, room);
         }
         Begun::NoRoom => {
             count::refusal(None, Reason::FlowTableFull);
-            return answer::refuse::<LINK>(ctx, network);
+            return answer::refuse::<LINK>(ctx, network, room);
         }
     }
     rewrite(ctx, state)

@@ -21,7 +21,7 @@ use crate::{
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 /// `BPF_FIB_LOOKUP_SKIP_NEIGH` (6.3).
-const SKIP_NEIGHBOUR: u32 = 1 << 3;
+const SKIP_NEIGHBOUR: u32 = 1 << 2;
 /// `BPF_FIB_LOOKUP_SRC` (6.7).
 const SOURCE: u32 = 1 << 4;
 

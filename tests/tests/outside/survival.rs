@@ -21,9 +21,9 @@ use sidestep_tests::{
 
 /// Connections to each NodePort address: five thousand in each family.
 const EACH: usize = 5_000;
-/// Room for flows, of which one that is masqueraded takes two: a quarter of it is used.
-const FLOWS: u32 = 1 << 16;
-/// SYNs of the flood: ten times as many flows as there is room for.
+/// Room in FLOWS; a flow that is masqueraded counts twice, which is about half of them.
+const FLOWS: u32 = 50_000;
+/// SYNs of the flood: ten times as many flows as FLOWS has room for.
 const FLOOD: u32 = 10 * FLOWS;
 /// Changes of the Service's endpoints.
 const CHANGES: usize = 100;
@@ -57,8 +57,11 @@ fn ten_thousand_connections_through_a_node_port_survive() {
 
     let start = Instant::now();
     let said = |what: &str| eprintln!("{:>6.1} s {what}", start.elapsed().as_secs_f32());
-    let mut crowd =
-        Crowd::gather(nodes.outside(), &node_ports().map(|way| way.tcp), EACH).expect("connections");
+    let addresses = node_ports().map(|way| way.tcp);
+    let mut crowd = Crowd::gather(nodes.outside(), &addresses, EACH).unwrap_or_else(|error| {
+        let status = nodes.lab().sidestep(&["status"]).expect("status");
+        panic!("{error:#}\n{}", String::from_utf8_lossy(&status.stdout));
+    });
     assert_eq!(crowd.len(), 2 * EACH);
     assert!(crowd.shares()[1..=4].iter().all(|share| *share > EACH / 4), "each server has its share");
     said("gathered");

@@ -1,10 +1,10 @@
-//! Who plays: the pods that `deploy/demo` names as endpoints, and a client.
+//! Who plays: the pods that `deploy/demo` names as endpoints, and two clients.
 
 use std::fmt;
 
 use anyhow::Result;
 use sidestep_tests::{
-    Lab, Place,
+    Place, TwoNodes,
     cluster::{DNS_PORT, HTTP_PORT},
     traffic::{TcpServer, UdpServer},
 };
@@ -14,13 +14,17 @@ use sidestep_tests::{
 pub(super) struct Cast {
     pub(super) web: Vec<(TcpServer, Place)>,
     pub(super) dns: Vec<(UdpServer, Place)>,
+    /// A pod of another node.
+    far: (TcpServer, Place),
     pub(super) client: Place,
+    pub(super) outside: Place,
     node: Place,
 }
 
 impl Cast {
     /// Makes the pods and starts their servers.
-    pub(super) fn assemble(lab: &Lab) -> Result<Self> {
+    pub(super) fn assemble(nodes: &TwoNodes) -> Result<Self> {
+        let lab = nodes.lab();
         let client = lab.pod("client")?;
         let web = ["web-1", "web-2", "web-3"].map(|name| {
             let pod = lab.pod(name)?;
@@ -30,7 +34,10 @@ impl Cast {
             let pod = lab.pod(name)?;
             Ok((UdpServer::start(&pod, name, DNS_PORT)?, pod))
         });
+        let there = nodes.pod_there("far-1")?;
         Ok(Self {
+            far: (TcpServer::start(&there, "far-1", HTTP_PORT)?, there),
+            outside: nodes.outside().clone(),
             client,
             web: web.into_iter().collect::<Result<_>>()?,
             dns: dns.into_iter().collect::<Result<_>>()?,
@@ -42,7 +49,8 @@ impl Cast {
 impl fmt::Display for Cast {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let pods = self.web.iter().map(|(_, pod)| pod).chain(self.dns.iter().map(|(_, pod)| pod));
-        for place in [&self.node, &self.client].into_iter().chain(pods) {
+        let (_, far) = &self.far;
+        for place in [&self.outside, &self.node, &self.client].into_iter().chain(pods).chain([far]) {
             writeln!(f, "  {:<7} {:<12} {}", place.name(), place.v4.to_string(), place.v6)?;
         }
         Ok(())

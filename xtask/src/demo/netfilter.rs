@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use sidestep_tests::Lab;
 
 /// What would name a Service of the demo.
-const SERVICES: [&str; 4] = ["10.96.", "fd00:10:96:", "30080", "DNAT"];
+const SERVICES: [&str; 5] = ["10.96.", "fd00:10:96:", "30080", "30081", "DNAT"];
 
 /// What is asked in every namespace.
 const QUESTIONS: [&[&str]; 4] = [

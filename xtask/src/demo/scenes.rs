@@ -40,6 +40,16 @@ pub(super) fn node_port_on_loopback(lab: &Lab) -> Row {
     requests::http("web: NodePort, from the node", lab.node(), "127.0.0.1:30080", 3)
 }
 
+/// The same NodePort from a host outside of the cluster: packets, at TC.
+pub(super) fn node_port_from_outside(cast: &Cast) -> Row {
+    requests::http("web: NodePort, from outside", &cast.outside, "192.0.2.10:30080", 3)
+}
+
+/// A NodePort from outside, whose pod is on another node.
+pub(super) fn node_port_of_a_pod_elsewhere(cast: &Cast) -> Row {
+    requests::http("far: NodePort, pod elsewhere", &cast.outside, "192.0.2.10:30081", 1)
+}
+
 /// UDP, a new socket for each question.
 pub(super) fn names_unconnected(cast: &Cast) -> Row {
     requests::names("dns: UDP, sendto", cast, false)
