@@ -61,7 +61,7 @@ impl Read for Skb {
 impl Edit for Skb {
     fn transport_checksum(&mut self, offset: u32, difference: u32, change: Change) -> Option<()> {
         // The helper refuses odd offsets.
-        if offset % 2 != 0 {
+        if !offset.is_multiple_of(2) {
             return None;
         }
         let field = self.bytes.get_mut(offset as usize..)?.get_mut(..2)?;

@@ -16,14 +16,6 @@ pub struct Residues {
     pub quoted_transport: Option<u16>,
 }
 
-impl Residues {
-    /// Whether every checksum that is there is right, but for that of a quoted transport, of which only the beginning may
-    /// be there.
-    pub fn are_right(&self) -> bool {
-        [self.header, self.transport, self.quoted_header].into_iter().flatten().all(|residue| residue == 0)
-    }
-}
-
 /// A packet's, which begins with its network header; what is no packet has none.
 pub fn residues(packet: &[u8]) -> Residues {
     let Some(Layers { header, protocol, addresses, transport, fragment }) = layers(packet) else {

@@ -1,0 +1,196 @@
+//! What may become of a packet at ingress, told from its bytes alone.
+
+use std::net::{IpAddr, SocketAddr};
+
+use sidestep_tests::packets::residues;
+
+use crate::{
+    node::{Kind, Node, is_cluster_ip},
+    test_run::{DROP, Outcome, PASS, REDIRECT},
+};
+
+/// Bytes of an Ethernet header.
+pub(crate) const ETHERNET: usize = 14;
+
+/// A packet's addresses and where they stand, as far as it has any.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    pub(crate) source: SocketAddr,
+    pub(crate) destination: SocketAddr,
+    pub(crate) protocol: u8,
+    /// Where the destination address stands in the frame.
+    address: usize,
+    /// Where the transport header begins.
+    pub(crate) transport: usize,
+    /// A later fragment, which has no ports.
+    pub(crate) later: bool,
+    /// The whole of a datagram, with nothing between its network and transport headers.
+    pub(crate) plain: bool,
+}
+
+/// Reads a frame. Nothing for what no program of ours takes for a packet.
+pub(crate) fn see(frame: &[u8]) -> Option<Seen> {
+    let packet = frame.get(ETHERNET..)?;
+    let (source, destination, protocol, address, transport, later, plain);
+    match (&frame[12..14], packet.first()? >> 4) {
+        ([8, 0], 4) => {
+            let header = packet.get(..20)?;
+            let word =
+                |at: usize| IpAddr::from(<[u8; 4]>::try_from(&header[at..at + 4]).expect("four bytes"));
+            let length = usize::from(header[0] & 15) * 4;
+            if length < 20 {
+                return None;
+            }
+            (source, destination, protocol) = (word(12), word(16), header[9]);
+            (address, transport) = (ETHERNET + 16, ETHERNET + length);
+            later = (header[6] & 0x1f, header[7]) != (0, 0);
+            plain = length == 20 && !later && header[6] & 0x20 == 0;
+        }
+        ([0x86, 0xdd], 6) => {
+            let header = packet.get(..40)?;
+            let word =
+                |at: usize| IpAddr::from(<[u8; 16]>::try_from(&header[at..at + 16]).expect("sixteen bytes"));
+            let (mut next, mut at, mut is_later, mut seen) = (header[6], 40, false, 0);
+            while matches!(next, 0 | 43 | 44 | 51 | 60) && !is_later {
+                let extension = packet.get(at..at + 8)?;
+                is_later = next == 44 && (extension[2] != 0 || extension[3] & 0xf8 != 0);
+                at += match next {
+                    44 => 8,
+                    51 => 8 + usize::from(extension[1]) * 4,
+                    _ => 8 + usize::from(extension[1]) * 8,
+                };
+                next = extension[0];
+                seen += 1;
+                if seen > 6 {
+                    return None;
+                }
+            }
+            (source, destination, protocol) = (word(8), word(24), next);
+            (address, transport, later, plain) = (ETHERNET + 24, ETHERNET + at, is_later, seen == 0);
+        }
+        _ => return None,
+    }
+    let ports = if later { [0; 4] } else { frame.get(transport..transport + 4)?.try_into().ok()? };
+    let [a, b, c, d] = ports;
+    Some(Seen {
+        source: SocketAddr::new(source, u16::from_be_bytes([a, b])),
+        destination: SocketAddr::new(destination, u16::from_be_bytes([c, d])),
+        protocol,
+        address,
+        transport,
+        later,
+        plain,
+    })
+}
+
+/// Whether this may become of a frame at ingress; says what is wrong otherwise.
+pub(crate) fn judge(node: &Node, frame: &[u8], outcome: &Outcome) -> Result<(), String> {
+    let Some(seen) = see(frame) else {
+        return if outcome.action == PASS && outcome.frame == frame {
+            Ok(())
+        } else {
+            Err("it is no packet of ours, and was not left alone".to_owned())
+        };
+    };
+    let is_control = matches!(seen.protocol, 1 | 58);
+    match outcome.action {
+        PASS if outcome.frame == frame => {
+            let served = node.service(seen.destination).filter(|_| !seen.later && is_served(seen.protocol));
+            let known = seen.protocol != 6
+                || frame.get(seen.transport + 13).is_none_or(|bits| bits & 0x17 == 0 || bits & 4 != 0);
+            match served {
+                Some((kind, _)) if !known => Err(format!("it is for {kind:?}, and was left alone")),
+                _ => Ok(()),
+            }
+        }
+        PASS if is_control => changed_only(frame, &outcome.frame, |_| true),
+        PASS => translated(node, frame, &outcome.frame, seen),
+        DROP if node.is_ours(seen.destination.ip()) || is_control => Ok(()),
+        DROP => Err("it is for nobody of ours, and was dropped".to_owned()),
+        REDIRECT => answered(node, frame, &outcome.frame, seen),
+        other => Err(format!("what is {other}?")),
+    }
+}
+
+const fn is_served(protocol: u8) -> bool {
+    matches!(protocol, 6 | 17)
+}
+
+/// A packet to a frontend has become one to an endpoint of its Service.
+fn translated(node: &Node, before: &[u8], after: &[u8], seen: Seen) -> Result<(), String> {
+    let Some(new) = see(after) else { return Err("it is no packet any more".to_owned()) };
+    if seen.later {
+        // Its ports were those of the first fragment; what they were, only the address tells.
+        if !node.is_ours(seen.destination.ip()) {
+            return Err(format!("a fragment for {} was changed", seen.destination));
+        }
+    } else {
+        let Some((kind, load_balancer)) = node.service(seen.destination) else {
+            return Err(format!(
+                "no Service is at {}, and yet it goes to {}",
+                seen.destination, new.destination
+            ));
+        };
+        if !kind.targets(seen.destination.is_ipv6()).contains(&new.destination) {
+            return Err(format!("{kind:?} at {} led to {}", seen.destination, new.destination));
+        }
+        if load_balancer && !kind.admits(seen.source.ip()) {
+            return Err(format!("{} may not use {}", seen.source, seen.destination));
+        }
+    }
+    let length = if seen.destination.is_ipv6() { 16 } else { 4 };
+    changed_only(before, after, |place| {
+        let checksum = match seen.protocol {
+            6 => seen.transport + 16,
+            _ => seen.transport + 6,
+        };
+        (seen.address..seen.address + length).contains(&place)
+            || (!seen.later && (seen.transport + 2..seen.transport + 4).contains(&place))
+            || (!seen.later && (checksum..checksum + 2).contains(&place))
+            || (length == 4 && (ETHERNET + 10..ETHERNET + 12).contains(&place))
+    })
+}
+
+/// Nothing but these bytes has changed, and checksums are as right or wrong as they were.
+pub(crate) fn changed_only(before: &[u8], after: &[u8], may: impl Fn(usize) -> bool) -> Result<(), String> {
+    if before.len() != after.len() {
+        return Err(format!("{} bytes became {}", before.len(), after.len()));
+    }
+    if let Some(place) = (0..before.len()).find(|place| before[*place] != after[*place] && !may(*place)) {
+        return Err(format!("byte {place} has changed"));
+    }
+    let sums = [before, after].map(|frame| residues(&frame[ETHERNET..]));
+    if sums[0] != sums[1] {
+        return Err(format!("the checksums left {:?} and leave {:?}", sums[0], sums[1]));
+    }
+    Ok(())
+}
+
+/// A packet that is refused has become an answer to its sender.
+fn answered(node: &Node, before: &[u8], after: &[u8], seen: Seen) -> Result<(), String> {
+    // Also where there are endpoints: the client may have the same port through another frontend to the one that it got.
+    let refused = match node.service(seen.destination) {
+        Some((kind, load_balancer)) => {
+            kind != Kind::NoneHere && (!load_balancer || kind.admits(seen.source.ip()))
+        }
+        None => is_cluster_ip(seen.destination.ip()),
+    };
+    if !refused || !seen.plain {
+        return Err(format!("{seen:?} was answered"));
+    }
+    if after[..6] != before[6..12] || after[6..12] != before[..6] {
+        return Err("it does not go back to where it came from".to_owned());
+    }
+    let Some(answer) = see(after) else { return Err("the answer is no packet".to_owned()) };
+    if (answer.source.ip(), answer.destination.ip()) != (seen.destination.ip(), seen.source.ip()) {
+        return Err(format!("{seen:?} was answered by {answer:?}"));
+    }
+    if seen.protocol == 6 && (answer.source, answer.destination) != (seen.destination, seen.source) {
+        return Err(format!("{seen:?} was answered by {answer:?}"));
+    }
+    // What it quotes is as right as it came.
+    let (came, sums) = (residues(&before[ETHERNET..]), residues(&after[ETHERNET..]));
+    let is_right = [sums.header, sums.transport].into_iter().flatten().all(|residue| residue == 0)
+        && sums.quoted_header.is_none_or(|quoted| Some(quoted) == came.header);
+    if is_right { Ok(()) } else { Err(format!("the answer's checksums leave {sums:?}")) }
+}

@@ -1,0 +1,118 @@
+//! One run of a program on one packet.
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+};
+
+use aya::{Ebpf, programs::SchedClassifier};
+
+/// The packet goes on (`TC_ACT_UNSPEC`).
+pub(crate) const PASS: i32 = -1;
+/// It goes no further (`TC_ACT_SHOT`).
+pub(crate) const DROP: i32 = 2;
+/// It goes back to where it came from (`TC_ACT_REDIRECT`).
+pub(crate) const REDIRECT: i32 = 7;
+
+/// Frames of so many bytes have whole network headers.
+const SHORT: usize = 14 + 40;
+/// The longest packet that a run may leave.
+const LONGEST: usize = 4096;
+/// `BPF_PROG_TEST_RUN`.
+const COMMAND: libc::c_long = 10;
+/// `BPF_F_TEST_SKB_CHECKSUM_COMPLETE` (6.17): the packet comes from a device that has added up its bytes; the run fails
+/// with EBADMSG if the sum is wrong afterwards.
+const CHECKSUM_COMPLETE: u32 = 1 << 2;
+
+/// The part of `union bpf_attr` for test runs.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct Attributes {
+    program: u32,
+    result: u32,
+    length_in: u32,
+    length_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    context_length_in: u32,
+    context_length_out: u32,
+    context_in: u64,
+    context_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch: u32,
+    padding: u32,
+}
+
+/// What a run left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// What the program returned.
+    pub(crate) action: i32,
+    /// The frame.
+    pub(crate) frame: Vec<u8>,
+}
+
+/// A loaded program, and the device that its packets are said to be at.
+#[derive(Debug)]
+pub(crate) struct Runner<'a> {
+    program: BorrowedFd<'a>,
+    /// `struct __sk_buff`, of which little may be said beforehand.
+    context: [u32; 48],
+    buffer: Vec<u8>,
+}
+
+impl<'a> Runner<'a> {
+    pub(crate) fn new(programs: &'a Ebpf, name: &str, device: u32) -> Self {
+        let program = programs.program(name).expect("the program is in the object");
+        let program: &SchedClassifier = program.try_into().expect("a program of packets");
+        let mut context = [0; 48];
+        context[10] = device;
+        Self { program: program.fd().expect("it is loaded").as_fd(), context, buffer: vec![0; LONGEST] }
+    }
+
+    /// Runs on a frame. The kernel takes none whose network header is cut off at once, and none at all without one byte
+    /// after the link header: nothing becomes of these.
+    pub(crate) fn run(&mut self, frame: &[u8]) -> Outcome {
+        match self.try_run(frame, 0) {
+            Err(error) if frame.len() < SHORT && error.raw_os_error() == Some(libc::EINVAL) => {
+                Outcome { action: PASS, frame: frame.to_vec() }
+            }
+            result => result.expect("BPF_PROG_TEST_RUN"),
+        }
+    }
+
+    /// The same as from a device that has added up the bytes. An error if the sum is wrong afterwards; nothing on a
+    /// kernel that cannot say.
+    pub(crate) fn run_summed(&mut self, frame: &[u8]) -> Option<io::Result<Outcome>> {
+        match self.try_run(frame, CHECKSUM_COMPLETE) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => None,
+            result => Some(result),
+        }
+    }
+
+    fn try_run(&mut self, frame: &[u8], flags: u32) -> io::Result<Outcome> {
+        let mut attributes = Attributes {
+            program: self.program.as_raw_fd().cast_unsigned(),
+            length_in: u32::try_from(frame.len()).expect("a short frame"),
+            length_out: u32::try_from(LONGEST).expect("a short buffer"),
+            data_in: frame.as_ptr() as u64,
+            data_out: self.buffer.as_mut_ptr() as u64,
+            repeat: 1,
+            context_length_in: u32::try_from(size_of_val(&self.context)).expect("short"),
+            context_in: self.context.as_ptr() as u64,
+            flags,
+            ..Attributes::default()
+        };
+        let size = size_of::<Attributes>();
+        // SAFETY: the kernel reads and writes the attributes, and what they point to, which outlives the call.
+        let result = unsafe { libc::syscall(libc::SYS_bpf, COMMAND, &raw mut attributes, size) };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let frame = self.buffer[..attributes.length_out as usize].to_vec();
+        Ok(Outcome { action: attributes.result.cast_signed(), frame })
+    }
+}
