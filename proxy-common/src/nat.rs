@@ -120,6 +120,10 @@ fn serves(flows: &impl Flows, key: &FlowKey, flow: &Flow) -> bool {
 
 /// [`follow`] for a packet that may change what its flow is.
 #[inline(never)]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "by value a clock would be a sixth argument, and there are five"
+)]
 fn follow_closely<F: Flows>(
     flows: &F,
     key: &FlowKey,
@@ -128,7 +132,6 @@ fn follow_closely<F: Flows>(
     flow: &mut Flow,
     place: F::Place,
 ) -> bool {
-    // By reference: a function has five arguments here, and a clock would be two.
     let clock = *clock;
     let life = flow.life.after(segment, clock);
     if flow.is_pending() {
@@ -138,7 +141,7 @@ fn follow_closely<F: Flows>(
     let (mut peer_life, mut peer_place) = (Life::default(), None);
     match flows.find_rarely(&peer_key) {
         Some((other, place)) if flow.is_peer(key, &other) => {
-            (peer_life, peer_place) = (other.life, Some(place))
+            (peer_life, peer_place) = (other.life, Some(place));
         }
         // The other element was pushed out, and its place may be another flow's by now. At ingress the flow begins
         // anew, at egress it needs another source. A late reply still comes from where it was asked for.

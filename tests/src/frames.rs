@@ -78,7 +78,12 @@ impl FrameSender {
     }
 
     fn send(&self) -> Result<()> {
-        self.socket.send(&self.frame)?;
-        Ok(())
+        loop {
+            match self.socket.send(&self.frame) {
+                // The other end's queue is full.
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => std::thread::yield_now(),
+                sent => return Ok(sent.map(drop)?),
+            }
+        }
     }
 }

@@ -180,8 +180,8 @@ fn existing_capacity(dir: &Path, wanted: Capacity) -> Result<Capacity, Error> {
     let (services, frontends, endpoints) = (length("SERVICES")?, length("FRONTENDS")?, length("ENDPOINTS")?);
     Ok(match (services, frontends, endpoints) {
         (Some(services), Some(frontends), Some(endpoints)) => {
-            let elements = |buckets: u32| buckets.saturating_mul(FlowBucket::LEN as u32);
-            let flows = length("FLOWS")?.map_or(wanted.flows, |buckets| elements(buckets) / 2);
+            // Two elements of a flow, four in a bucket.
+            let flows = length("FLOWS")?.map_or(wanted.flows, |buckets| buckets.saturating_mul(2));
             Capacity { services, frontends, endpoints, flows }
         }
         _ => wanted,

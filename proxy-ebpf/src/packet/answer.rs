@@ -89,8 +89,8 @@ fn try_send<const LINK: u32, T: Pod>(ctx: &TcContext, answer: &T) -> Option<i32>
     let flags = u64::from(BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH);
     skb.store_with(LINK, answer, flags)?;
     if LINK == ETHERNET {
-        let [a, b, c, d, e, f]: [u16; 6] = skb.load(0)?;
-        skb.store_with(0, &[d, e, f, a, b, c], flags)?;
+        let [to, from]: [[u16; 3]; 2] = skb.load(0)?;
+        skb.store_with(0, &[from, to], flags)?;
     }
     // SAFETY: a helper without pointers.
     Some(unsafe { bpf_redirect(skb.device(), 0) } as i32)

@@ -159,7 +159,7 @@ fn fragment_key(network: &Network, hook: PacketHook) -> FragmentKey {
 
 /// Keeps the ports of a first fragment that is translated, for the later ones.
 #[inline(never)]
-pub(super) fn remember(network: &Network, transport: &Transport, hook: PacketHook) {
+pub(super) fn remember(network: &Network, transport: Transport, hook: PacketHook) {
     let key = fragment_key(network, hook);
     let ports = FragmentPorts {
         source: transport.source,

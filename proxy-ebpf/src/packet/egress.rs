@@ -48,7 +48,7 @@ pub(super) fn egress<const LINK: u32>(ctx: &TcContext) -> i32 {
 fn rewrite(ctx: &TcContext, state: &State) -> i32 {
     let State { network, transport, flow, .. } = state;
     if matches!(network.fragment, Fragment::First) {
-        arriving::remember(network, transport, PacketHook::Egress);
+        arriving::remember(network, *transport, PacketHook::Egress);
     }
     let new = (flow.address, flow.port);
     match packet::rewrite(&mut Skb(ctx), network, transport, Side::Source, new) {

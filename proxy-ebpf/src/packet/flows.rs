@@ -31,6 +31,7 @@ pub(super) fn clock(known: &mut Seconds) -> Clock {
     // SAFETY: helpers without pointers.
     let jiffies = unsafe { bpf_jiffies64() };
     if known.jiffies != jiffies || known.seconds == 0 {
+        // SAFETY: as above.
         let nanoseconds = unsafe { bpf_ktime_get_ns() };
         known.jiffies = jiffies;
         known.seconds = (nanoseconds / 1_000_000_000) as u32;
@@ -239,14 +240,14 @@ impl Search {
             unsafe { (is_zero(differs(word(bucket, number, 0), key)), price(bucket, number)) };
         self.found |= same;
         self.kept += price >> KEPT;
-        self.best = lesser((price + 1 << 3) & same.wrapping_sub(1) | number, self.best);
+        self.best = lesser(((price + 1) << 3) & same.wrapping_sub(1) | number, self.best);
     }
 
     /// The price of the best slot: of two buckets the one with fewer confirmed flows, so that both fill alike, and then
     /// the least. (With the fuller one taken first half a table is full for one new flow in fifty.)
     #[inline(always)]
     fn price(&self) -> u64 {
-        self.best + ((self.kept << KEPT - 4) & self.found.wrapping_sub(1))
+        self.best + ((self.kept << (KEPT - 4)) & self.found.wrapping_sub(1))
     }
 }
 

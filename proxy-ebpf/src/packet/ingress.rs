@@ -48,7 +48,7 @@ pub(super) fn ingress<const LINK: u32>(ctx: &TcContext) -> i32 {
     }
     let mut choice = find(key, frontend);
     if choice == Choice::Endpoint {
-        choice = draw(key, frontend, endpoint);
+        choice = draw(key, *frontend, endpoint);
     }
     match choice {
         Choice::NotService => return PASS,
@@ -76,7 +76,7 @@ pub(super) fn ingress<const LINK: u32>(ctx: &TcContext) -> i32 {
 fn rewrite(ctx: &TcContext, state: &State) -> i32 {
     let State { network, transport, flow, .. } = state;
     if matches!(network.fragment, Fragment::First) {
-        arriving::remember(network, transport, PacketHook::Ingress);
+        arriving::remember(network, *transport, PacketHook::Ingress);
     }
     let new = (flow.address, flow.port);
     match packet::rewrite(&mut Skb(ctx), network, transport, Side::Destination, new) {
@@ -115,11 +115,11 @@ fn find(key: &FlowKey, frontend: &mut Frontend) -> Choice {
 
 /// Asks for an endpoint.
 #[inline(never)]
-fn draw(key: &FlowKey, frontend: &Frontend, endpoint: &mut Endpoint) -> Choice {
+fn draw(key: &FlowKey, frontend: Frontend, endpoint: &mut Endpoint) -> Choice {
     // SAFETY: helpers without pointers.
     let (clock, random) = (|| unsafe { bpf_ktime_get_ns() }, || unsafe { bpf_get_prandom_u32() });
     let client = PacketClient { source: &key.source };
-    match choose(&Maps, &key.destination, *frontend, &client, clock, random) {
+    match choose(&Maps, &key.destination, frontend, &client, clock, random) {
         Decision::NotService => Choice::NotService,
         Decision::Refuse { service, reason } => refuse(service, reason),
         Decision::Forward(forward) => {

@@ -25,6 +25,9 @@ const SKIP_NEIGHBOUR: u32 = 1 << 2;
 /// `BPF_FIB_LOOKUP_SRC` (6.7).
 const SOURCE: u32 = 1 << 4;
 
+/// Bytes of a question to the routes.
+const SIZE: i32 = size_of::<Lookup>().cast_signed() as i32;
+
 /// Gives a pending flow its source.
 #[inline(always)]
 pub(super) fn give(ctx: &TcContext, key: &FlowKey, flow: &mut Flow, clock: Clock) -> Result<(), Reason> {
@@ -74,8 +77,7 @@ fn preferred(ctx: &TcContext, key: &FlowKey, device: u32) -> Address {
             lookup.__bindgen_anon_4.ipv6_dst = [a, b, c, d];
         }
         let flags = BPF_FIB_LOOKUP_OUTPUT | SKIP_NEIGHBOUR | SOURCE;
-        let size = size_of::<Lookup>() as i32;
-        if bpf_fib_lookup(ctx.as_ptr(), &raw mut lookup, size, flags) != 0 {
+        if bpf_fib_lookup(ctx.as_ptr(), &raw mut lookup, SIZE, flags) != 0 {
             return Address::ANY_V6;
         }
         if key.destination.is_v4() {
@@ -108,7 +110,7 @@ fn has_socket(ctx: &TcContext, key: &FlowKey, candidate: &Flow) -> bool {
             tuple.__bindgen_anon_1.ipv6.dport = local;
             size_of_val(&tuple.__bindgen_anon_1.ipv6)
         };
-        let netns = BPF_F_CURRENT_NETNS as u64;
+        let netns = i64::from(BPF_F_CURRENT_NETNS).cast_unsigned();
         let socket = if key.protocol == Protocol::Tcp as u8 {
             bpf_sk_lookup_tcp(ctx.as_ptr(), &raw mut tuple, size as u32, netns, 0)
         } else if key.protocol == Protocol::Udp as u8 {

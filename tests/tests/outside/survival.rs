@@ -3,7 +3,6 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -58,8 +57,11 @@ fn ten_thousand_connections_through_a_node_port_survive() {
 
     let start = Instant::now();
     let said = |what: &str| eprintln!("{:>6.1} s {what}", start.elapsed().as_secs_f32());
-    let mut crowd =
-        Crowd::gather(nodes.outside(), &node_ports().map(|way| way.tcp), EACH).expect("connections");
+    let addresses = node_ports().map(|way| way.tcp);
+    let mut crowd = Crowd::gather(nodes.outside(), &addresses, EACH).unwrap_or_else(|error| {
+        let status = nodes.lab().sidestep(&["status"]).expect("status");
+        panic!("{error:#}\n{}", String::from_utf8_lossy(&status.stdout));
+    });
     assert_eq!(crowd.len(), 2 * EACH);
     assert!(crowd.shares()[1..=4].iter().all(|share| *share > EACH / 4), "each server has its share");
     said("gathered");
@@ -92,13 +94,9 @@ fn ten_thousand_connections_through_a_node_port_survive() {
     crowd.check().expect("endpoints have changed");
     said("endpoints have changed");
 
-    let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let flood = scope.spawn(|| {
-            flood(&nodes);
-            over.store(true, Ordering::Relaxed);
-        });
-        while !over.load(Ordering::Relaxed) {
+        let flood = scope.spawn(|| flood(&nodes));
+        while !flood.is_finished() {
             crowd.check().expect("during the flood");
             std::thread::sleep(Duration::from_millis(200));
         }
