@@ -1,7 +1,7 @@
 //! The life of a flow from outside: begun, confirmed, ended. The tables' types are in [`crate::flow`].
 //!
 //! What never happens: a packet of a confirmed flow goes to another endpoint than the ones before it; two live flows
-//! have the same source towards one endpoint; a flow that its client never confirmed keeps another one out.
+//! have the same source towards one endpoint; a flow that its client never confirmed pushes out one that was.
 //!
 //! - A flow **begins** with both elements of its pair, in slots that others may take.
 //! - It is **confirmed** when its client speaks again after an answer, which nobody can with a made-up address: from then
@@ -208,8 +208,8 @@ fn restore(flows: &impl Flows, key: &FlowKey, flow: &Flow, peer_key: &FlowKey, c
     flows.claim(peer_key, &flow.peer(key, peer_key, Life::new(0, clock))) && flows.has(key)
 }
 
-/// Begins a flow from a client to `endpoint`, and leaves it in `begun`. `Err` if the client has a live flow, through
-/// another frontend, whose packets would be the same ones at the endpoint, or if there is no room.
+/// Begins a flow from a client to `endpoint`, and leaves it in `begun`. It does not begin if the client has a live
+/// flow, through another frontend, whose packets would be the same ones at the endpoint, or if there is no room.
 ///
 /// A flow whose endpoint is not on this node is marked to be masqueraded when it leaves; so is that of a client to
 /// itself, which would take its own packets for forged ones (PO-22).
@@ -303,7 +303,7 @@ fn mark(flows: &impl Flows, key: &FlowKey, flow: &Flow) -> bool {
 /// How many ports are looked at for one that is free, half of them in strides, and then one after the other.
 const ATTEMPTS: u32 = 8;
 /// How often that is done: a free port may be a socket's, or somebody else's in the next moment. At three quarters of the
-/// ports taken, about one flow in ten thousand finds none.
+/// ports taken, about one flow in a hundred finds none, and is tried again with its client's next packet.
 const ROUNDS: u32 = 2;
 /// How many ports are looked at after that whose flow may have been abandoned.
 const ABANDONED: u32 = 2;

@@ -25,6 +25,12 @@ pub(crate) fn connection(service: u32, remembered: bool) {
     }
 }
 
+/// Counts a refusal that is no Service's doing, on the node alone.
+#[inline(always)]
+pub(crate) fn node_refusal(reason: Reason) {
+    total(reason as u32);
+}
+
 /// Counts a refusal, on the node and for the Service where there is one.
 #[inline(always)]
 pub(crate) fn refusal(service: Option<u32>, reason: Reason) {

@@ -11,34 +11,9 @@ use super::{
     Network, Read,
     checksum::{add, finish, pseudo_header},
     error::{ICMP, ICMPV6},
-    network::Fragment,
+    network::{Fragment, V4, V6},
 };
 use crate::address::{Address, Protocol};
-
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct V4 {
-    version_and_length: u16,
-    length: u16,
-    identification: u16,
-    fragment: u16,
-    time_to_live: u8,
-    protocol: u8,
-    checksum: u16,
-    source: [u16; 2],
-    destination: [u16; 2],
-}
-
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct V6 {
-    version: [u8; 4],
-    length: u16,
-    next: u8,
-    hop_limit: u8,
-    source: [u16; 8],
-    destination: [u16; 8],
-}
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
@@ -232,7 +207,8 @@ fn is_partial(network: &Network, protocol: u8, length: u32, checksum: u16) -> bo
 fn header_v4(asked: &Network, protocol: u8, length: usize) -> V4 {
     const DO_NOT_FRAGMENT: u16 = 0x4000;
     let mut header = V4 {
-        version_and_length: 0x4500_u16.to_be(),
+        version_and_length: 0x45,
+        service: 0,
         length: (length as u16).to_be(),
         identification: 0,
         fragment: DO_NOT_FRAGMENT.to_be(),
@@ -249,7 +225,7 @@ fn header_v4(asked: &Network, protocol: u8, length: usize) -> V4 {
 #[inline(always)]
 fn header_v6(asked: &Network, next: u8, length: usize) -> V6 {
     V6 {
-        version: [0x60, 0, 0, 0],
+        version_class_and_label: [0x6000_u16.to_be(), 0],
         length: (length as u16).to_be(),
         next,
         hop_limit: TIME_TO_LIVE,

@@ -44,28 +44,28 @@ pub struct Network {
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub struct V4 {
-    version_and_length: u8,
-    service: u8,
-    length: u16,
-    identification: u16,
-    fragment: u16,
-    time_to_live: u8,
-    protocol: u8,
-    checksum: u16,
-    source: [u16; 2],
-    destination: [u16; 2],
+    pub(super) version_and_length: u8,
+    pub(super) service: u8,
+    pub(super) length: u16,
+    pub(super) identification: u16,
+    pub(super) fragment: u16,
+    pub(super) time_to_live: u8,
+    pub(super) protocol: u8,
+    pub(super) checksum: u16,
+    pub(super) source: [u16; 2],
+    pub(super) destination: [u16; 2],
 }
 
 /// An IPv6 header.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub struct V6 {
-    version_class_and_label: [u16; 2],
-    length: u16,
-    next: u8,
-    hop_limit: u8,
-    source: [u16; 8],
-    destination: [u16; 8],
+    pub(super) version_class_and_label: [u16; 2],
+    pub(super) length: u16,
+    pub(super) next: u8,
+    pub(super) hop_limit: u8,
+    pub(super) source: [u16; 8],
+    pub(super) destination: [u16; 8],
 }
 
 /// The fragment header, and the beginning of every other extension header.

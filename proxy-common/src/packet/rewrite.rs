@@ -3,7 +3,10 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::{Change, Edit, Network, Transport, checksum, network::Fragment, transport};
-use crate::address::{Address, Port, Protocol};
+use crate::{
+    address::{Address, Port, Protocol},
+    flow::PacketHook,
+};
 
 /// Which address of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -12,6 +15,17 @@ pub enum Side {
     Source,
     /// Where it goes.
     Destination,
+}
+
+impl PacketHook {
+    /// Which address of a packet is rewritten at the hook.
+    #[inline(always)]
+    pub const fn side(self) -> Side {
+        match self {
+            Self::Ingress => Side::Destination,
+            Self::Egress => Side::Source,
+        }
+    }
 }
 
 /// An IPv4 header from its checksum on, and the ports that follow it.

@@ -1,12 +1,12 @@
 //! A packet as both hooks see it: its headers, and the key of its flow. Fragments of a datagram but the first have no
 //! ports; they get those that the first one left in FRAGMENTS.
 
-use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map};
+use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map, programs::TcContext};
 use bytemuck::must_cast;
 use proxy_common::{
     Endpoint, Flow, FlowKey, FragmentKey, FragmentPorts, Frontend, Network, PacketHook, Protocol,
     packet::{
-        Fragment, Segment, Transport,
+        self, Fragment, Segment, Transport,
         answer::UnreachableV6,
         error::{ICMP, ICMPV6},
         network::{self, V4, V6},
@@ -15,6 +15,7 @@ use proxy_common::{
 };
 
 use super::{
+    DROP, PASS,
     flows::Seconds,
     skb::{Skb, Version},
 };
@@ -159,7 +160,7 @@ fn fragment_key(network: &Network, hook: PacketHook) -> FragmentKey {
 
 /// Keeps the ports of a first fragment that is translated, for the later ones.
 #[inline(never)]
-pub(super) fn remember(network: &Network, transport: Transport, hook: PacketHook) {
+fn remember(network: &Network, transport: Transport, hook: PacketHook) {
     let key = fragment_key(network, hook);
     let ports = FragmentPorts {
         source: transport.source,
@@ -177,4 +178,17 @@ fn recall(network: &Network, hook: PacketHook) -> Option<FragmentPorts> {
     let word = unsafe { FRAGMENTS.get_ptr(&key)?.cast::<u64>().read_volatile() };
     let ports: FragmentPorts = must_cast(word);
     if ports.fingerprint == key.fingerprint() { Some(ports) } else { None }
+}
+
+/// Puts in place what the flow says: a destination at ingress, a source at egress.
+#[inline(always)]
+pub(super) fn rewrite(ctx: &TcContext, state: &State, hook: PacketHook) -> i32 {
+    let State { network, transport, flow, .. } = state;
+    if matches!(network.fragment, Fragment::First) {
+        remember(network, *transport, hook);
+    }
+    match packet::rewrite(&mut Skb(ctx), network, transport, hook.side(), (flow.address, flow.port)) {
+        Some(()) => PASS,
+        None => DROP,
+    }
 }

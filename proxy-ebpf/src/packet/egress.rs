@@ -2,10 +2,7 @@
 //! node.
 
 use aya_ebpf::programs::TcContext;
-use proxy_common::{
-    PacketHook, Reason, nat,
-    packet::{self, Fragment, Side},
-};
+use proxy_common::{PacketHook, Reason, nat};
 
 use super::{
     DROP, PASS,
@@ -36,23 +33,12 @@ pub(super) fn egress<const LINK: u32>(ctx: &TcContext) -> i32 {
     if flow.is_pending() {
         let service = flow.service;
         if let Err(reason) = source::give(ctx, key, flow, clock) {
-            count::refusal(Some(service).filter(|_| !matches!(reason, Reason::FlowTableFull)), reason);
+            match reason {
+                Reason::FlowTableFull => count::node_refusal(reason),
+                reason => count::refusal(Some(service), reason),
+            }
             return DROP;
         }
     }
-    rewrite(ctx, state)
-}
-
-/// Puts in place what the flow says.
-#[inline(always)]
-fn rewrite(ctx: &TcContext, state: &State) -> i32 {
-    let State { network, transport, flow, .. } = state;
-    if matches!(network.fragment, Fragment::First) {
-        arriving::remember(network, *transport, PacketHook::Egress);
-    }
-    let new = (flow.address, flow.port);
-    match packet::rewrite(&mut Skb(ctx), network, transport, Side::Source, new) {
-        Some(()) => PASS,
-        None => DROP,
-    }
+    arriving::rewrite(ctx, state, PacketHook::Egress)
 }

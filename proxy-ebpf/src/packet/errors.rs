@@ -2,11 +2,7 @@
 //! it could have learned that nobody is there.
 
 use aya_ebpf::programs::TcContext;
-use proxy_common::{
-    FlowKey, Network, PacketHook,
-    nat::Flows as _,
-    packet::{Side, error},
-};
+use proxy_common::{FlowKey, Network, PacketHook, nat::Flows as _, packet::error};
 
 use super::{DROP, PASS, skb::Skb};
 use crate::tables::Maps;
@@ -29,11 +25,7 @@ pub(super) fn translate(ctx: &TcContext, outer: &Network, key: &mut FlowKey, hoo
         // The client would be told of another way to the endpoint, or worse, to the frontend.
         return DROP;
     }
-    let side = match hook {
-        PacketHook::Ingress => Side::Destination,
-        PacketHook::Egress => Side::Source,
-    };
-    match error::rewrite(&mut skb, outer, &quoted, side, (flow.address, flow.port)) {
+    match error::rewrite(&mut skb, outer, &quoted, hook.side(), (flow.address, flow.port)) {
         Some(()) => PASS,
         None => DROP,
     }

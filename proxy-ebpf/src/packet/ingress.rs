@@ -8,7 +8,6 @@ use proxy_common::{
     Address, Client, Decision, Endpoint, FlowKey, Frontend, FrontendKey, PacketHook, Reason, Scope, Tables,
     Total,
     nat::{self, Begun},
-    packet::{self, Fragment, Side},
     select::{Resolution, choose, resolve},
 };
 
@@ -41,7 +40,7 @@ pub(super) fn ingress<const LINK: u32>(ctx: &TcContext) -> i32 {
     let State { network, transport, seconds, key, flow, frontend, endpoint, answer: room } = state;
     let clock = clock(seconds);
     if nat::follow(&Maps, key, transport.segment, clock, flow) {
-        return rewrite(ctx, state);
+        return arriving::rewrite(ctx, state, PacketHook::Ingress);
     }
     if !transport.segment.may_be_first() {
         return PASS;
@@ -64,25 +63,11 @@ pub(super) fn ingress<const LINK: u32>(ctx: &TcContext) -> i32 {
             return answer::refuse::<LINK>(ctx, network, room);
         }
         Begun::NoRoom => {
-            count::refusal(None, Reason::FlowTableFull);
+            count::node_refusal(Reason::FlowTableFull);
             return answer::refuse::<LINK>(ctx, network, room);
         }
     }
-    rewrite(ctx, state)
-}
-
-/// Puts in place what the flow says.
-#[inline(always)]
-fn rewrite(ctx: &TcContext, state: &State) -> i32 {
-    let State { network, transport, flow, .. } = state;
-    if matches!(network.fragment, Fragment::First) {
-        arriving::remember(network, *transport, PacketHook::Ingress);
-    }
-    let new = (flow.address, flow.port);
-    match packet::rewrite(&mut Skb(ctx), network, transport, Side::Destination, new) {
-        Some(()) => PASS,
-        None => DROP,
-    }
+    arriving::rewrite(ctx, state, PacketHook::Ingress)
 }
 
 /// What becomes of a packet without a flow.
