@@ -16,6 +16,10 @@
 //! [confirmed](Life::CONFIRMED) flows. So a flow is confirmed and ended with one store, and new ones that nobody answers
 //! push each other out. (With a hash for confirmed flows and an LRU hash for the others a connection paid three
 //! microseconds for its elements; measured, see ARCHITECTURE.md.)
+//!
+//! FLOW_TAGS says in sixteen bits of each slot whose it is, most likely, whether it may be taken, and when it was used. It
+//! is small enough to stay in a processor's cache where FLOWS is not: a packet that has no flow touches no element, and
+//! one that begins a flow reads none.
 
 use bytemuck::{Pod, Zeroable, must_cast};
 
@@ -93,13 +97,6 @@ impl FlowKey {
         hash
     }
 
-    /// The word that tells most keys of a bucket from each other: ports, protocol and hook.
-    #[inline(always)]
-    pub const fn ports(&self) -> u64 {
-        let [_, _, _, _, ports]: [u64; 5] = must_cast(*self);
-        ports
-    }
-
     /// Whether the packet is at ingress.
     #[inline(always)]
     pub const fn is_ingress(&self) -> bool {
@@ -126,7 +123,7 @@ impl Life {
     pub const RST: u32 = 4;
     /// A packet has come by in this direction.
     pub const SEEN: u32 = 8;
-    /// The flow is confirmed: nothing takes its slot.
+    /// The flow is confirmed: nothing takes its slot. In FLOWS it stands in the slot's [tag](FlowTag::KEPT).
     pub const CONFIRMED: u32 = 16;
 
     /// Whether all of `bits` are set.
@@ -158,7 +155,7 @@ pub struct Flow {
     pub service: u32,
     /// [`Flow::is_of`]: a mismatch means that the element was reused while it was read.
     pub check: u32,
-    /// What changes.
+    /// What changes. In FLOWS it is without [`Life::CONFIRMED`].
     pub life: Life,
 }
 
@@ -183,6 +180,56 @@ pub struct FlowBucket {
 impl FlowBucket {
     /// How many slots there are.
     pub const LEN: usize = 4;
+}
+
+/// What FLOW_TAGS has for a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
+#[repr(transparent)]
+pub struct FlowTag {
+    /// From the lowest bit: nine bits of the key's hash, 0 in a slot without an element; the second of the last use,
+    /// modulo 64; [`FlowTag::KEPT`].
+    pub bits: u16,
+}
+
+impl FlowTag {
+    /// The slot is a [confirmed](Life::CONFIRMED) flow's.
+    pub const KEPT: u16 = 1 << 15;
+    /// The bits that are the key's.
+    pub const KEY: u16 = 0x1ff;
+    /// Where the second begins, and how many bits of it there are.
+    pub const SECOND: u32 = 9;
+    /// The bits of the second.
+    pub const SECONDS: u64 = 0x3f;
+
+    /// Of an element whose key has this hash.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "below 512")]
+    pub const fn of_key(hash: u64) -> u16 {
+        (1 + ((((hash ^ hash >> 32) & 0x1ff) * 0x1ff) >> 9)) as u16
+    }
+
+    /// With the [key's bits](FlowTag::of_key), at this point of its life.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "six bits, and one")]
+    pub const fn new(key: u16, life: Life) -> Self {
+        let second = (life.seconds as u64 & Self::SECONDS) as u16;
+        let kept = ((life.bits & Life::CONFIRMED) / Life::CONFIRMED) as u16;
+        Self { bits: key | second << Self::SECOND | kept << 15 }
+    }
+
+    /// Whether the slot is a confirmed flow's.
+    #[inline(always)]
+    pub const fn is_kept(self) -> bool {
+        self.bits & Self::KEPT != 0
+    }
+}
+
+/// A value of FLOW_TAGS: of the slots of the bucket with the same index in FLOWS. One aligned word.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
+#[repr(C, align(8))]
+pub struct FlowTags {
+    /// Slot by slot.
+    pub slots: [FlowTag; FlowBucket::LEN],
 }
 
 /// The two buckets of the key with this hash, in a table of `count`.
@@ -363,6 +410,7 @@ pub struct RefusedRate {
 const _: () = assert!(size_of::<FlowKey>() == 40);
 const _: () = assert!(size_of::<Flow>() == 40);
 const _: () = assert!(size_of::<FlowBucket>() == 320);
+const _: () = assert!(size_of::<FlowTags>() == 8);
 const _: () = assert!(FLOW_LOCKS.is_power_of_two());
 const _: () = assert!(size_of::<FragmentKey>() == 40);
 const _: () = assert!(size_of::<FragmentPorts>() == 8);

@@ -34,8 +34,8 @@ pub use affinity::{Affinity, AffinityKey};
 pub use counters::{ServiceCounters, ServiceRefusals, Total};
 pub use endpoint::{Endpoint, EndpointState};
 pub use flow::{
-    Flow, FlowBucket, FlowEndpoint, FlowKey, FlowLock, FlowSlot, FragmentKey, FragmentPorts,
-    InterfaceAddresses, Life, PacketHook, RefusedRate,
+    Flow, FlowBucket, FlowEndpoint, FlowKey, FlowLock, FlowSlot, FlowTag, FlowTags, FragmentKey,
+    FragmentPorts, InterfaceAddresses, Life, PacketHook, RefusedRate,
 };
 pub use frontend::{Frontend, FrontendKey, FrontendKind};
 pub use names::ServiceName;

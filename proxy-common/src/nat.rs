@@ -30,14 +30,16 @@ pub trait Flows {
     }
     /// Whether there is an element.
     fn has(&self, key: &FlowKey) -> bool;
+    /// Whether two places are one.
+    fn is_same(&self, one: Self::Place, other: Self::Place) -> bool;
     /// Replaces the life of an element, unless it has gone.
     fn set_life(&self, place: Self::Place, life: Life);
     /// Removes an element, unless it has gone.
     fn remove(&self, place: Self::Place);
-    /// Writes an element in place of one with the same key, or into a slot that may be taken. `false`: there is none.
-    fn insert(&self, key: &FlowKey, flow: &Flow) -> bool;
-    /// The same, if there is no such element yet; no two callers write one at once. `false`: there is one, or no slot.
-    fn claim(&self, key: &FlowKey, flow: &Flow) -> bool;
+    /// Writes an element in place of one with the same key, or into a slot that may be taken. `None`: there is none.
+    fn insert(&self, key: &FlowKey, flow: &Flow) -> Option<Self::Place>;
+    /// The same, if there is no such element yet; no two callers write one at once. `None`: there is one, or no slot.
+    fn claim(&self, key: &FlowKey, flow: &Flow) -> Option<Self::Place>;
     /// Whether an endpoint still serves; see [`crate::select::is_serving`].
     fn is_serving(&self, endpoint: u32, generation: u16) -> bool;
 }
@@ -54,9 +56,6 @@ pub struct Clock {
 /// For how many seconds a TCP connection that is not confirmed is taken for one: SYNs are repeated for about two
 /// minutes.
 const TCP_TIMEOUT: u32 = 120;
-
-/// For how many seconds nobody else gets the source of a datagram that was answered.
-const ANSWERED_TIMEOUT: u32 = 5;
 
 impl Clock {
     #[inline(always)]
@@ -146,9 +145,13 @@ fn follow_closely<F: Flows>(
         // The other element was pushed out, and its place may be another flow's by now. At ingress the flow begins
         // anew, at egress it needs another source. A late reply still comes from where it was asked for.
         other => {
-            if flow.is_forward() && (other.is_some() || !restore(flows, key, flow, &peer_key, clock)) {
-                flow.port = Port::NONE;
-                return !key.is_ingress();
+            if flow.is_forward() {
+                let peer = flow.peer(key, &peer_key, Life::new(0, clock));
+                let made = if other.is_none() { flows.claim(&peer_key, &peer) } else { None };
+                if made.is_none_or(|made| flows.is_same(made, place)) {
+                    flow.port = Port::NONE;
+                    return !key.is_ingress();
+                }
             }
         }
     }
@@ -198,14 +201,12 @@ fn follow_closely<F: Flows>(
         flows.set_life(peer_place, Life { bits: peer_life.bits | Life::CONFIRMED, ..peer_life });
         flow.life.bits |= Life::CONFIRMED;
     }
+    if !flow.is_forward() {
+        // Another processor may have noted a reply while this was confirmed.
+        flow.life.bits |= peer_life.bits & Life::CONFIRMED;
+    }
     flows.set_life(place, flow.life);
     true
-}
-
-/// Makes the other element of a flow again.
-#[inline(always)]
-fn restore(flows: &impl Flows, key: &FlowKey, flow: &Flow, peer_key: &FlowKey, clock: Clock) -> bool {
-    flows.claim(peer_key, &flow.peer(key, peer_key, Life::new(0, clock))) && flows.has(key)
 }
 
 /// Begins a flow from a client to `endpoint`, and leaves it in `begun`. It does not begin if the client has a live
@@ -228,19 +229,19 @@ pub fn begin(
     if is_held(flows, key, begun, clock) {
         return Begun::Colliding;
     }
-    if !enter_replies(flows, key, begun, clock) || !flows.insert(key, begun) {
+    let Some(replies) = enter_replies(flows, key, begun, clock) else { return Begun::NoRoom };
+    let Some(place) = flows.insert(key, begun) else { return Begun::NoRoom };
+    // In the last slot that is to be had one element would have pushed out the other.
+    if flows.is_same(place, replies) {
         return Begun::NoRoom;
     }
-    if (!endpoint.is_local() || address.words() == key.source.words()) && !mark(flows, key, begun) {
-        return Begun::NoRoom;
+    if endpoint.is_local() && address.words() != key.source.words()
+        || mark(flows, key, begun, [place, replies])
+    {
+        Begun::Flow
+    } else {
+        Begun::NoRoom
     }
-    if is_whole(flows, key, begun) { Begun::Flow } else { Begun::NoRoom }
-}
-
-/// Whether both elements of a flow are there: in the last free slot of their buckets one would have pushed out the other.
-#[inline(never)]
-fn is_whole(flows: &impl Flows, key: &FlowKey, flow: &Flow) -> bool {
-    flows.has(key) && flows.has(&flow.peer_key(key))
 }
 
 /// Whether another live flow gets the replies that a flow would get.
@@ -251,26 +252,27 @@ fn is_held(flows: &impl Flows, key: &FlowKey, flow: &Flow, clock: Clock) -> bool
     if flow.is_peer(key, &reply) {
         return false;
     }
-    match flows.find_rarely(&reply.peer_key(&peer_key)) {
-        Some((forward, _)) if reply.is_peer(&peer_key, &forward) => {
-            let timeout = match (key.protocol == Protocol::Tcp as u8, reply.life.has(Life::SEEN)) {
-                (true, _) => TCP_TIMEOUT,
-                // A question that has its answer; a resolver asks thousands a second.
-                (false, true) if clock.udp_timeout > ANSWERED_TIMEOUT => ANSWERED_TIMEOUT,
-                (false, _) => clock.udp_timeout,
-            };
-            let unused =
-                clock.is_past(forward.life.seconds, timeout) && clock.is_past(reply.life.seconds, timeout);
-            !forward.life.ended(reply.life) && (forward.life.has(Life::CONFIRMED) || !unused)
-        }
+    let Some((forward, place)) = flows.find_rarely(&reply.peer_key(&peer_key)) else { return false };
+    if !reply.is_peer(&peer_key, &forward) || forward.life.ended(reply.life) {
         // Nobody needs it any more.
-        _ => false,
+        return false;
     }
+    if forward.life.has(Life::CONFIRMED) {
+        return true;
+    }
+    let is_tcp = key.protocol == Protocol::Tcp as u8;
+    if !is_tcp && reply.life.has(Life::SEEN) {
+        // A question that has its answer; a resolver asks thousands a second. Should it ask again, it begins again.
+        flows.remove(place);
+        return false;
+    }
+    let timeout = if is_tcp { TCP_TIMEOUT } else { clock.udp_timeout };
+    !(clock.is_past(forward.life.seconds, timeout) && clock.is_past(reply.life.seconds, timeout))
 }
 
 /// Enters the other element of a flow that begins.
 #[inline(never)]
-fn enter_replies(flows: &impl Flows, key: &FlowKey, flow: &Flow, clock: Clock) -> bool {
+fn enter_replies<F: Flows>(flows: &F, key: &FlowKey, flow: &Flow, clock: Clock) -> Option<F::Place> {
     let peer_key = flow.peer_key(key);
     flows.insert(&peer_key, &flow.peer(key, &peer_key, Life::new(0, clock)))
 }
@@ -287,17 +289,20 @@ pub enum Begun {
     NoRoom,
 }
 
-/// Marks a flow that begins to be masqueraded; `false` if there is no room.
+/// Marks a flow that begins, with elements at `pair`, to be masqueraded; `false` if there is no room.
 #[inline(never)]
-fn mark(flows: &impl Flows, key: &FlowKey, flow: &Flow) -> bool {
+fn mark<F: Flows>(flows: &F, key: &FlowKey, flow: &Flow, pair: [F::Place; 2]) -> bool {
     let source = (key.source, key.source_port);
     let marker_key = FlowKey::new(PacketHook::Egress, key.protocol, source, (flow.address, flow.port));
     // One that is there is of an earlier flow of the same client, and has a source.
     if flows.has(&marker_key) {
         return true;
     }
+    let marker = Flow::new(&marker_key, Address::ANY_V6, Port::NONE, flow.endpoint(), flow.life);
+    let [one, other] = pair;
     flows
-        .insert(&marker_key, &Flow::new(&marker_key, Address::ANY_V6, Port::NONE, flow.endpoint(), flow.life))
+        .insert(&marker_key, &marker)
+        .is_some_and(|place| !flows.is_same(place, one) && !flows.is_same(place, other))
 }
 
 /// How many ports are looked at for one that is free, half of them in strides, and then one after the other.
@@ -344,13 +349,17 @@ pub fn masquerade(
         *flow = Flow::new(key, *address, port, flow.endpoint(), life);
         // Two that take one over at once would be the owners of the same one; the first of them is told apart by its own
         // element, which no longer has a peer.
-        let got = if round < ROUNDS {
+        let replies = if round < ROUNDS {
             claim(flows, key, flow, clock)
+        } else if is_held(flows, key, flow, clock) {
+            None
         } else {
-            !is_held(flows, key, flow, clock) && enter_replies(flows, key, flow, clock)
+            enter_replies(flows, key, flow, clock)
         };
-        if got && !is_taken(flow) {
-            let is_there = flows.insert(key, flow) && is_whole(flows, key, flow);
+        if let Some(replies) = replies
+            && !is_taken(flow)
+        {
+            let is_there = flows.insert(key, flow).is_some_and(|place| !flows.is_same(place, replies));
             return if is_there { Ok(()) } else { Err(Reason::FlowTableFull) };
         }
         round += 1;
@@ -384,7 +393,7 @@ fn free_port(flows: &impl Flows, key: &FlowKey, address: &Address, ports: Source
 
 /// Takes a source that no flow has, live or not.
 #[inline(never)]
-fn claim(flows: &impl Flows, key: &FlowKey, flow: &Flow, clock: Clock) -> bool {
+fn claim<F: Flows>(flows: &F, key: &FlowKey, flow: &Flow, clock: Clock) -> Option<F::Place> {
     let peer_key = flow.peer_key(key);
     flows.claim(&peer_key, &flow.peer(key, &peer_key, Life::new(0, clock)))
 }

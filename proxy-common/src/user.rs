@@ -2,8 +2,9 @@
 
 use crate::{
     Address, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint, EndpointState, Flow,
-    FlowBucket, FlowKey, FlowSlot, FragmentKey, FragmentPorts, Frontend, FrontendKey, InterfaceAddresses,
-    OverflowKey, RefusedRate, Service, ServiceCounters, ServiceName, ServiceRefusals, SourceKey, Translation,
+    FlowBucket, FlowKey, FlowSlot, FlowTags, FragmentKey, FragmentPorts, Frontend, FrontendKey,
+    InterfaceAddresses, OverflowKey, RefusedRate, Service, ServiceCounters, ServiceName, ServiceRefusals,
+    SourceKey, Translation,
 };
 
 /// Fails to compile for a type with padding or invalid bit patterns.
@@ -30,6 +31,7 @@ pod!(
     FlowBucket,
     FlowKey,
     FlowSlot,
+    FlowTags,
     FragmentKey,
     FragmentPorts,
     Frontend,

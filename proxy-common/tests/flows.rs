@@ -59,7 +59,11 @@ impl Flows for Memory {
     fn remove(&self, place: FlowKey) {
         self.elements.borrow_mut().remove(&place);
     }
-    fn insert(&self, key: &FlowKey, flow: &Flow) -> bool {
+    /// Of two elements that are both there.
+    fn is_same(&self, one: FlowKey, other: FlowKey) -> bool {
+        !self.has(&one) || !self.has(&other)
+    }
+    fn insert(&self, key: &FlowKey, flow: &Flow) -> Option<FlowKey> {
         let draw = self.draw() as usize;
         let mut elements = self.elements.borrow_mut();
         if let Some(old) = elements.get(key) {
@@ -75,15 +79,15 @@ impl Flows for Memory {
                 .map(|(key, _)| *key)
                 .collect();
             if free.is_empty() {
-                return false;
+                return None;
             }
             elements.remove(&free[draw % free.len()]);
         }
         elements.insert(*key, *flow);
-        true
+        Some(*key)
     }
-    fn claim(&self, key: &FlowKey, flow: &Flow) -> bool {
-        !self.has(key) && self.insert(key, flow)
+    fn claim(&self, key: &FlowKey, flow: &Flow) -> Option<FlowKey> {
+        if self.has(key) { None } else { self.insert(key, flow) }
     }
     fn is_serving(&self, endpoint: u32, generation: u16) -> bool {
         self.serving.borrow().contains(&(endpoint, generation))

@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use proxy_common::{
     Address, AddressBits, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint,
-    EndpointState, FlowBucket, FlowLock, FragmentKey, FragmentPorts, Frontend, FrontendKey,
+    EndpointState, FlowBucket, FlowLock, FlowTags, FragmentKey, FragmentPorts, Frontend, FrontendKey,
     InterfaceAddresses, OverflowKey, Peer, Policy, RefusedRate, Service, ServiceCounters, ServiceName,
     ServiceRefusals, SourceKey, Span, Tables, Total, Translation, counters::SHARDS, flow, peer,
     service::EndpointSet,
@@ -91,6 +91,10 @@ pub(crate) static CLIENTS: HashMap<u64, ClientAddresses, NAMESPACES_LEN, NO_PREA
 /// Flows from outside. The agent maps it, and takes the bit of those that are idle.
 #[btf_map]
 pub(crate) static FLOWS: Array<FlowBucket, FLOWS_LEN, MMAPABLE> = Array::new();
+
+/// Whose the slots of FLOWS are, bucket by bucket.
+#[btf_map]
+pub(crate) static FLOW_TAGS: Array<FlowTags, FLOWS_LEN, MMAPABLE> = Array::new();
 
 /// What `FLOW_HASH_SEED` is set to, for an agent that is started again. No program reads it.
 #[btf_map]

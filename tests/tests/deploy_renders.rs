@@ -159,7 +159,7 @@ fn memory() -> u64 {
             "ENDPOINTS" | "ENDPOINT_STATE" => value * u64::from(endpoints),
             "SOURCE_RANGES" => 128 << 16,
             "CLIENTS" => hash(1 << 14),
-            "FLOWS" => value * u64::from(flows / 2),
+            "FLOWS" | "FLOW_TAGS" => value * u64::from(flows / 2),
             "FRAGMENTS" => (16 + 48 + key + value) << 13,
             "AFFINITY" | "OVERFLOW" => (16 + 48 + key + value) << 16,
             _ => 0,

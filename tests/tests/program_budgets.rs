@@ -28,7 +28,7 @@ const BUDGETS: [(&str, u32); 13] = [
     ("egress", 201_000),
     ("egress_l3", 201_000),
     // The same loop, the choice of an endpoint, four answers, and up to three elements of a flow that begins.
-    ("ingress", 66_700),
+    ("ingress", 40_000),
     ("ingress_l3", 66_300),
 ];
 

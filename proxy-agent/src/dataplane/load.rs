@@ -138,6 +138,7 @@ pub fn load(options: &Options) -> Result<Ebpf, Error> {
         .map_max_entries("FRONTENDS", frontends)
         .map_max_entries("ADDRESSES", frontends)
         .map_max_entries("FLOWS", capacity.buckets())
+        .map_max_entries("FLOW_TAGS", capacity.buckets())
         .map_max_entries("ENDPOINTS", endpoints)
         .map_max_entries("ENDPOINT_STATE", endpoints)
         .override_global("NODE_NETNS", &node_netns, true)

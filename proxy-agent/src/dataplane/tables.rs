@@ -8,7 +8,7 @@ use std::{
 use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapInfo, lpm_trie::Key};
 use proxy_common::{
     ABI, Address, AddressBits, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint,
-    EndpointState, FlowBucket, FlowLock, FragmentKey, FragmentPorts, Frontend, FrontendKey,
+    EndpointState, FlowBucket, FlowLock, FlowTags, FragmentKey, FragmentPorts, Frontend, FrontendKey,
     InterfaceAddresses, OverflowKey, Peer, Policy, RefusedRate, Service, ServiceCounters, ServiceName,
     ServiceRefusals, SourceKey, Span, Translation,
     counters::{SHARDS, shard},
@@ -33,7 +33,7 @@ const fn spec<K, V>(name: &'static str) -> MapSpec {
 }
 
 /// Every map that is pinned.
-pub const MAPS: [MapSpec; 24] = [
+pub const MAPS: [MapSpec; 25] = [
     spec::<FrontendKey, Frontend>("FRONTENDS"),
     spec::<Address, AddressEntry>("ADDRESSES"),
     spec::<u32, Service>("SERVICES"),
@@ -48,6 +48,7 @@ pub const MAPS: [MapSpec; 24] = [
     spec::<Key<SourceKey>, u32>("SOURCE_RANGES"),
     spec::<u64, ClientAddresses>("CLIENTS"),
     spec::<u32, FlowBucket>("FLOWS"),
+    spec::<u32, FlowTags>("FLOW_TAGS"),
     spec::<u32, FlowLock>("FLOW_LOCKS"),
     spec::<u32, u64>("FLOW_SEED"),
     spec::<FragmentKey, FragmentPorts>("FRAGMENTS"),

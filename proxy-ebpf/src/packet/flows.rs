@@ -5,7 +5,7 @@ use core::{arch::asm, mem::offset_of};
 use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_ns, bpf_spin_lock, bpf_spin_unlock};
 use bytemuck::{must_cast, must_cast_ref};
 use proxy_common::{
-    Flow, FlowBucket, FlowKey, FlowSlot, Life,
+    Flow, FlowBucket, FlowKey, FlowSlot, FlowTag, FlowTags, Life,
     flow::{self, buckets},
     nat::{Clock, Flows},
     select::is_serving,
@@ -13,7 +13,7 @@ use proxy_common::{
 
 use crate::{
     config,
-    tables::{FLOW_LOCKS, FLOWS, Maps},
+    tables::{FLOW_LOCKS, FLOW_TAGS, FLOWS, Maps},
 };
 
 /// The time as a processor knows it.
@@ -40,31 +40,43 @@ pub(super) fn clock(known: &mut Seconds) -> Clock {
     Clock { seconds: known.seconds, udp_timeout: config::udp_timeout() }
 }
 
-/// The two buckets of a key.
-#[inline(always)]
-fn buckets_of(hash: u64) -> Option<[*mut FlowBucket; 2]> {
-    let [first, second] = buckets(hash, config::flow_buckets());
-    Some([FLOWS.get_ptr_mut(first)?, FLOWS.get_ptr_mut(second)?])
-}
-
 /// Word `word` of slot `slot`, which the verifier believes to be one of the bucket's.
 ///
 /// # Safety
 /// `bucket` leads to a value of FLOWS.
 #[inline(always)]
 unsafe fn word(bucket: *mut FlowBucket, slot: u64, word: usize) -> *mut u64 {
+    // SAFETY: within the bucket.
+    unsafe { bucket.cast::<u64>().add(within(slot) as usize * SLOT + word) }
+}
+
+/// The tag of slot `slot`.
+///
+/// # Safety
+/// `tags` leads to a value of FLOW_TAGS.
+#[inline(always)]
+unsafe fn tag(tags: *mut FlowTags, slot: u64) -> *mut FlowTag {
+    // SAFETY: within the tags.
+    unsafe { tags.cast::<FlowTag>().add(within(slot) as usize) }
+}
+
+/// The number of a slot in its bucket, which the compiler must not know to be one already: the verifier would not.
+#[inline(always)]
+fn within(slot: u64) -> u64 {
     let mut slot = slot;
-    // SAFETY: it touches one register; and the slot is within the bucket then.
-    unsafe {
-        asm!("{0} &= 3", inout(reg) slot, options(nomem, nostack));
-        bucket.cast::<u64>().add(slot as usize * SLOT + word)
-    }
+    // SAFETY: it touches one register.
+    unsafe { asm!("{0} &= 3", inout(reg) slot, options(nomem, nostack)) };
+    slot
 }
 
 const SLOT: usize = size_of::<FlowSlot>() / 8;
 const KEY: usize = size_of::<FlowKey>() / 8;
 /// Which word of an element is its life.
 const LIFE: usize = KEY + offset_of!(Flow, life) / 8;
+/// Which word of an element has its check.
+const CHECK: usize = KEY + offset_of!(Flow, check) / 8;
+/// Where the word of a life has the bit of confirmed flows, which stands in the slot's tag instead.
+const CONFIRMED: u32 = 32 + Life::CONFIRMED.trailing_zeros();
 
 // What follows is arithmetic where one would write branches: the verifier walks what comes after a branch once for each
 // way to get there, and there are eight slots.
@@ -84,26 +96,99 @@ fn is_zero(word: u64) -> u64 {
     opaque((word | opaque(word.wrapping_neg())) >> 63) ^ 1
 }
 
-/// The lesser of two words below 2^63.
+/// The greater of two words below 2^63.
 #[inline(always)]
-fn lesser(a: u64, b: u64) -> u64 {
-    b ^ ((a ^ b) & opaque(a.wrapping_sub(b) >> 63).wrapping_neg())
+fn greater(a: u64, b: u64) -> u64 {
+    a ^ ((a ^ b) & opaque(a.wrapping_sub(b) >> 63).wrapping_neg())
 }
 
-/// The bits of the slots whose key has these ports.
-///
-/// # Safety
-/// `bucket` leads to a value of FLOWS.
+/// One of two words: the second for 1, the first for 0.
 #[inline(always)]
-unsafe fn candidates(bucket: *mut FlowBucket, ports: u64) -> u64 {
-    let mut mask = 0;
-    let mut slot = 0;
-    while slot < FlowBucket::LEN as u64 {
-        // SAFETY: the caller's promise.
-        mask |= is_zero(unsafe { word(bucket, slot, KEY - 1).read_volatile() } ^ ports) << slot;
-        slot += 1;
+const fn either(words: [u64; 2], second: u64) -> u64 {
+    words[0] ^ ((words[0] ^ words[1]) & second.wrapping_neg())
+}
+
+/// A one in each of four lanes of sixteen bits.
+const LANES: u64 = 0x0001_0001_0001_0001;
+
+/// The tags of slots that may have a key. Slots are numbered from 0 to 7, four of them in each bucket.
+struct Tags {
+    /// Indexes of the buckets.
+    buckets: [u32; 2],
+    /// Their tags, in memory.
+    places: [*mut FlowTags; 2],
+    /// What is the key's in them.
+    key: u16,
+}
+
+impl Tags {
+    #[inline(always)]
+    fn of(key: &FlowKey) -> Option<Self> {
+        let hash = key.hash(config::flow_seed());
+        let buckets = buckets(hash, config::flow_buckets());
+        let [first, second] = buckets;
+        let places = [FLOW_TAGS.get_ptr_mut(first)?, FLOW_TAGS.get_ptr_mut(second)?];
+        Some(Self { buckets, places, key: FlowTag::of_key(hash) })
     }
-    mask
+
+    /// What they are now.
+    #[inline(always)]
+    fn read(&self) -> [u64; 2] {
+        // SAFETY: both lead to values of FLOW_TAGS, which are aligned words.
+        self.places.map(|place| unsafe { place.cast::<u64>().read_volatile() })
+    }
+
+    /// A bit for each slot that may have the key: the ninth of a lane for one of the first bucket, the tenth for one of the
+    /// second.
+    #[inline(always)]
+    fn candidates(&self) -> u64 {
+        const KEYS: u64 = FlowTag::KEY as u64 * LANES;
+        // The sum has the next bit unless the lane was zero.
+        let [first, second] =
+            self.read().map(|tags| !(((tags ^ u64::from(self.key) * LANES) & KEYS) + KEYS) & (KEYS + LANES));
+        first | second << 1
+    }
+
+    /// The place of the slot with this one bit of [`Tags::candidates`].
+    #[inline(always)]
+    fn place(&self, bit: u64) -> u32 {
+        const SECOND: u64 = (FlowTag::KEY as u64 + 1) * LANES << 1;
+        let is = |of: u64| is_zero(bit & of) ^ 1;
+        self.numbered(is(SECOND) << 2 | is(0xffff_ffff_0000_0000) << 1 | is(0xffff_0000_ffff_0000))
+    }
+
+    /// The place of a slot by its number.
+    #[inline(always)]
+    fn numbered(&self, number: u64) -> u32 {
+        (either(self.buckets.map(u64::from), number >> 2) << 2 | number & 3) as u32
+    }
+
+    /// The number of the slot that is missed least at this second; `None` if none may be taken: that of a confirmed flow
+    /// never, one without an element before all, else the one that was used least recently. Of two buckets the one
+    /// with fewer confirmed flows, so that both fill alike. (With the fuller one taken first half a table is full for
+    /// one new flow in fifty.)
+    #[inline(always)]
+    fn least_missed(&self, seconds: u32) -> Option<u64> {
+        let mut best = 0;
+        let mut bucket = 0;
+        while bucket < 2 {
+            let tags = self.read()[bucket];
+            let kept = (((tags >> FlowTag::KEPT.trailing_zeros()) & LANES) * LANES) >> 48;
+            let free = (FlowBucket::LEN as u64 - kept) << 8;
+            let mut slot = 0;
+            while slot < FlowBucket::LEN as u64 {
+                let tag = tags >> (16 * slot) & 0xffff;
+                let unused = is_zero(tag & u64::from(FlowTag::KEY));
+                let idle = u64::from(seconds).wrapping_sub(tag >> FlowTag::SECOND) & FlowTag::SECONDS;
+                let takeable = (tag >> FlowTag::KEPT.trailing_zeros()) ^ 1 | unused;
+                let worth = free + (unused << 6 | idle);
+                best = greater((worth << 3 | (bucket as u64) << 2 | slot) & takeable.wrapping_neg(), best);
+                slot += 1;
+            }
+            bucket += 1;
+        }
+        if best == 0 { None } else { Some(best & 7) }
+    }
 }
 
 /// What a slot's key and this one differ in.
@@ -115,240 +200,223 @@ unsafe fn differs(slot: *mut u64, key: &[u64; KEY]) -> u64 {
     let mut differs = 0;
     let mut number = 0;
     while number < KEY {
-        // SAFETY: the caller's promise.
-        differs |= unsafe { slot.add(number).read_volatile() } ^ key[number];
+        // SAFETY: the caller's promise. Volatile, both: a loop would keep the key on the stack, which is short.
+        differs |= unsafe { slot.add(number).read_volatile() ^ (&raw const key[number]).read_volatile() };
         number += 1;
     }
     differs
 }
 
-/// The bits of the slots that have this key.
-///
-/// # Safety
-/// `bucket` leads to a value of FLOWS.
-#[inline(never)]
-unsafe fn holders(bucket: *mut FlowBucket, key: &FlowKey) -> u64 {
-    let mut mask = 0;
-    let mut slot = 0;
-    while slot < FlowBucket::LEN as u64 {
-        // SAFETY: the caller's promise.
-        mask |= is_zero(unsafe { differs(word(bucket, slot, 0), must_cast_ref(key)) }) << slot;
-        slot += 1;
-    }
-    mask
-}
+/// Which slot of FLOWS: four times the index of its bucket, and its number there.
+pub(super) type Place = u32;
 
-/// The slot that has the key, if one does: its ports are the key's, and whoever reads it compares the rest.
+/// The slot at a place.
 #[inline(always)]
-fn slot_of(key: &FlowKey) -> Option<*mut u64> {
-    let [first, second] = buckets_of(key.hash(config::flow_seed()))?;
-    // SAFETY: both lead to values of FLOWS.
-    unsafe {
-        let mut mask = candidates(first, key.ports()) | candidates(second, key.ports()) << FlowBucket::LEN;
-        if mask & mask.wrapping_sub(1) != 0 {
-            mask = holders(first, key) | holders(second, key) << FlowBucket::LEN;
-        }
-        if mask == 0 {
-            return None;
-        }
-        let lowest = mask & mask.wrapping_neg();
-        let bit = |of: u64| is_zero(lowest & of) ^ 1;
-        let slot = bit(0xaa) | bit(0xcc) << 1;
-        Some(word(if lowest < 1 << FlowBucket::LEN { first } else { second }, slot, 0))
-    }
+fn slot_at(place: Place) -> Option<*mut u64> {
+    let bucket = FLOWS.get_ptr_mut(place >> 2)?;
+    // SAFETY: it leads to a value of FLOWS.
+    Some(unsafe { word(bucket, place.into(), 0) })
 }
 
-/// [`slot_of`], or null, as a function of its own: for what is not asked for every packet.
+/// The slot that has the key, if one does.
+#[inline(always)]
+fn find_slot(key: &FlowKey) -> Option<(Place, *mut u64)> {
+    let tags = Tags::of(key)?;
+    let candidates = tags.candidates();
+    if candidates == 0 {
+        return None;
+    }
+    let first = candidates & candidates.wrapping_neg();
+    let place = tags.place(first);
+    let slot = slot_at(place)?;
+    // SAFETY: a slot of FLOWS.
+    if unsafe { differs(slot, must_cast_ref(key)) } == 0 {
+        return Some((place, slot));
+    }
+    // Another key with this tag, which one in sixty lookups meets.
+    if candidates == first {
+        return None;
+    }
+    let place = some(place_of(key))?;
+    Some((place, slot_at(place)?))
+}
+
+/// No place.
+const NOWHERE: u64 = u64::MAX;
+
+/// A place that a function returned.
+#[inline(always)]
+fn some(place: u64) -> Option<Place> {
+    if place == NOWHERE { None } else { Some(place as Place) }
+}
+
+/// The place of the key among all slots that may have it, as a function of its own.
 #[inline(never)]
-fn slot_or_null(key: &FlowKey) -> *mut u64 {
-    slot_of(key).unwrap_or(core::ptr::null_mut())
+fn place_of(key: &FlowKey) -> u64 {
+    let Some(tags) = Tags::of(key) else { return NOWHERE };
+    let mut candidates = tags.candidates();
+    let mut turn = 0;
+    while candidates != 0 && turn < 2 * FlowBucket::LEN as u64 {
+        let first = candidates & candidates.wrapping_neg();
+        let place = tags.place(first);
+        let Some(slot) = slot_at(place) else { return NOWHERE };
+        // SAFETY: a slot of FLOWS.
+        if opaque(unsafe { differs(slot, must_cast_ref(key)) }) == 0 {
+            return place.into();
+        }
+        candidates ^= first;
+        // Not unrolled.
+        turn = opaque(turn + 1);
+    }
+    NOWHERE
 }
 
 /// The element in a slot.
-///
-/// # Safety
-/// `slot` leads to a slot of FLOWS.
 #[inline(always)]
-unsafe fn read(slot: *mut u64, key: &FlowKey) -> Option<(Flow, *mut Life)> {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let flow = must_cast::<[u64; 5], Flow>([
+fn read(place: Place, slot: *mut u64, key: &FlowKey) -> Option<(Flow, Place)> {
+    let tags = FLOW_TAGS.get_ptr_mut(place >> 2)?;
+    // SAFETY: a slot of FLOWS, and its tag.
+    let flow = unsafe {
+        let words = [
             slot.add(KEY).read_volatile(),
             slot.add(KEY + 1).read_volatile(),
             slot.add(KEY + 2).read_volatile(),
             slot.add(KEY + 3).read_volatile(),
-            slot.add(KEY + 4).read_volatile(),
-        ]);
-        // Another key with these ports; or somebody is writing it.
-        let differs = differs(slot, must_cast_ref(key)) | u64::from(flow.check ^ flow.checksum(key));
-        if differs == 0 { Some((flow, slot.add(LIFE).cast())) } else { None }
-    }
+        ];
+        let tag = tag(tags, place.into()).read_volatile();
+        let kept = u64::from(tag.bits >> FlowTag::KEPT.trailing_zeros()) << CONFIRMED;
+        let [a, b, c, d] = words;
+        must_cast::<[u64; 5], Flow>([a, b, c, d, slot.add(LIFE).read_volatile() | kept])
+    };
+    // Somebody is writing it.
+    if flow.check == flow.checksum(key) { Some((flow, place)) } else { None }
 }
 
-/// Whether a slot is a confirmed flow's (in the 41st bit), and when it was used: the one used least recently goes first,
-/// one that was never used before all, and a confirmed flow's never.
+/// Writes an element into a slot, of which `at` is the tag, with what is the key's in it.
 ///
 /// # Safety
-/// `bucket` leads to a value of FLOWS.
+/// `slot` leads to a slot of FLOWS, and `at` to its tag.
 #[inline(always)]
-unsafe fn price(bucket: *mut FlowBucket, slot: u64) -> u64 {
+unsafe fn write(slot: *mut u64, at: *mut FlowTag, tag: u16, key: &FlowKey, flow: &Flow) {
+    let (words, element): (&[u64; KEY], &[u64; 5]) = (must_cast_ref(key), must_cast_ref(flow));
+    let check = element[CHECK - KEY];
     // SAFETY: the caller's promise.
-    let life = unsafe { word(bucket, slot, LIFE).read_volatile() };
-    // The bits are the upper half of the word, the seconds the lower.
-    let kept = life >> (32 + Life::CONFIRMED.trailing_zeros()) & 1;
-    kept << KEPT | (life & 0xffff_ffff)
-}
-
-/// The bit of a price that says that nobody may take the slot.
-const KEPT: u32 = 40;
-
-/// What is known while a place for an element is sought in a bucket.
-struct Search {
-    /// The least price so far, with the number of its slot in the lowest three bits.
-    best: u64,
-    /// 1 if the slot with the key is there, which costs nothing.
-    found: u64,
-    /// How many slots are confirmed flows'.
-    kept: u64,
-}
-
-impl Search {
-    /// Looks at a bucket, whose slots are numbered from `first`.
-    ///
-    /// # Safety
-    /// `bucket` leads to a value of FLOWS.
-    #[inline(always)]
-    unsafe fn new(bucket: *mut FlowBucket, first: u64, key: &[u64; KEY]) -> Self {
-        let mut search = Self { best: u64::MAX >> 1, found: 0, kept: 0 };
-        // One by one: a loop the verifier walks with every number.
-        // SAFETY: the caller's promise.
-        unsafe {
-            search.consider(bucket, first, key);
-            search.consider(bucket, first + 1, key);
-            search.consider(bucket, first + 2, key);
-            search.consider(bucket, first + 3, key);
-        }
-        search
-    }
-
-    /// # Safety
-    /// `bucket` leads to a value of FLOWS.
-    #[inline(always)]
-    unsafe fn consider(&mut self, bucket: *mut FlowBucket, number: u64, key: &[u64; KEY]) {
-        // SAFETY: the caller's promise.
-        let (same, price) =
-            unsafe { (is_zero(differs(word(bucket, number, 0), key)), price(bucket, number)) };
-        self.found |= same;
-        self.kept += price >> KEPT;
-        self.best = lesser(((price + 1) << 3) & same.wrapping_sub(1) | number, self.best);
-    }
-
-    /// The price of the best slot: of two buckets the one with fewer confirmed flows, so that both fill alike, and then
-    /// the least. (With the fuller one taken first half a table is full for one new flow in fifty.)
-    #[inline(always)]
-    fn price(&self) -> u64 {
-        self.best + ((self.kept << (KEPT - 4)) & self.found.wrapping_sub(1))
-    }
-}
-
-/// Writes an element: over the one with the same key, else into the slot that is missed least.
-#[inline(always)]
-fn write(buckets: [*mut FlowBucket; 2], key: &FlowKey, flow: &Flow, only_new: bool) -> bool {
-    let words: &[u64; KEY] = must_cast_ref(key);
-    let [first, second] = buckets;
-    // SAFETY: both lead to values of FLOWS, which live as long as the program runs.
     unsafe {
-        let (one, other) = (Search::new(first, 0, words), Search::new(second, FlowBucket::LEN as u64, words));
-        let best = lesser(one.price(), other.price());
-        if best >= 1 << KEPT || only_new && one.found | other.found != 0 {
-            return false;
-        }
-        let bucket = if best & FlowBucket::LEN as u64 == 0 { buckets[0] } else { buckets[1] };
-        let element: &[u64; 5] = must_cast_ref(flow);
         // Whoever reads it meanwhile finds that its check is not that of its key.
-        word(bucket, best, KEY + CHECK).write_volatile(!element[CHECK]);
-        let mut number = 0;
-        while number < KEY {
-            word(bucket, best, number).write_volatile(words[number]);
-            number += 1;
+        slot.add(CHECK).write_volatile(!check);
+        let mut word = 0;
+        while word < KEY {
+            slot.add(word).write_volatile(words[word]);
+            word += 1;
         }
-        word(bucket, best, KEY).write_volatile(element[0]);
-        word(bucket, best, KEY + 1).write_volatile(element[1]);
-        word(bucket, best, KEY + 2).write_volatile(element[2]);
-        word(bucket, best, LIFE).write_volatile(element[4]);
-        word(bucket, best, KEY + CHECK).write_volatile(element[CHECK]);
+        slot.add(KEY).write_volatile(element[0]);
+        slot.add(KEY + 1).write_volatile(element[1]);
+        slot.add(KEY + 2).write_volatile(element[2]);
+        slot.add(LIFE).write_volatile(element[4]);
+        slot.add(CHECK).write_volatile(check);
+        at.write_volatile(FlowTag::new(tag, flow.life));
     }
-    true
 }
 
-/// Which word of an element has its check.
-const CHECK: usize = 3;
-const _: () = assert!(offset_of!(Flow, check) / 8 == CHECK && LIFE == KEY + 4);
+const _: () = assert!(CHECK == KEY + 3 && LIFE == KEY + 4);
+
+/// Writes an element over the old one, or else into the slot that is missed least.
+#[inline(never)]
+fn put(key: &FlowKey, flow: &Flow, old: u64) -> u64 {
+    let Some(tags) = Tags::of(key) else { return NOWHERE };
+    let mut place = old;
+    if place == NOWHERE {
+        let Some(number) = tags.least_missed(flow.life.seconds) else { return NOWHERE };
+        place = tags.numbered(number).into();
+    }
+    let (Some(slot), Some(at)) = (slot_at(place as Place), FLOW_TAGS.get_ptr_mut(place as u32 >> 2)) else {
+        return NOWHERE;
+    };
+    // SAFETY: the slot's, and its tag's.
+    unsafe { write(slot, tag(at, place), tags.key, key, flow) };
+    place
+}
+
+/// [`Flows::claim`]. A key that looks like this one is as good as this one: there are other sources.
+#[inline(never)]
+fn claim(key: &FlowKey, flow: &Flow) -> u64 {
+    let Some(tags) = Tags::of(key) else { return NOWHERE };
+    let Some(number) = tags.least_missed(flow.life.seconds) else { return NOWHERE };
+    let place = tags.numbered(number);
+    let lock = tags.buckets[0] & (flow::FLOW_LOCKS - 1);
+    let (Some(slot), Some(at), Some(lock)) =
+        (slot_at(place), FLOW_TAGS.get_ptr_mut(place >> 2), FLOW_LOCKS.get_ptr_mut(lock))
+    else {
+        return NOWHERE;
+    };
+    let mut claimed = NOWHERE;
+    // SAFETY: the lock is the element's own, and given back on the only way on; the slot is one of FLOWS, with its tag.
+    unsafe {
+        let lock = (&raw mut (*lock).lock).cast();
+        bpf_spin_lock(lock);
+        if tags.candidates() == 0 {
+            write(slot, tag(at, number), tags.key, key, flow);
+            claimed = place.into();
+        }
+        bpf_spin_unlock(lock);
+    }
+    claimed
+}
 
 impl Flows for Maps {
-    type Place = *mut Life;
+    type Place = Place;
 
     #[inline(always)]
-    fn find(&self, key: &FlowKey) -> Option<(Flow, Self::Place)> {
-        let slot = slot_of(key)?;
-        // SAFETY: a slot of FLOWS.
-        unsafe { read(slot, key) }
+    fn find(&self, key: &FlowKey) -> Option<(Flow, Place)> {
+        let (place, slot) = find_slot(key)?;
+        read(place, slot, key)
     }
 
     #[inline(always)]
-    fn find_rarely(&self, key: &FlowKey) -> Option<(Flow, Self::Place)> {
-        let slot = slot_or_null(key);
-        if slot.is_null() {
-            return None;
-        }
-        // SAFETY: a slot of FLOWS.
-        unsafe { read(slot, key) }
+    fn find_rarely(&self, key: &FlowKey) -> Option<(Flow, Place)> {
+        let place = some(place_of(key))?;
+        read(place, slot_at(place)?, key)
     }
 
     #[inline(always)]
     fn has(&self, key: &FlowKey) -> bool {
-        // One with the same ports will do for a port that is not to be taken.
-        !slot_or_null(key).is_null()
+        place_of(key) != NOWHERE
     }
 
     #[inline(always)]
-    fn set_life(&self, place: Self::Place, life: Life) {
-        // SAFETY: an aligned word of a map's value, which stays one as long as the program runs. Should the element have
-        // been given to another flow, that one lives a little longer.
-        unsafe { place.cast::<u64>().write_volatile(must_cast(life)) };
+    fn is_same(&self, one: Place, other: Place) -> bool {
+        one == other
     }
 
     #[inline(always)]
-    fn remove(&self, place: Self::Place) {
-        const { assert!(LIFE == KEY + CHECK + 1) };
-        // SAFETY: as in `set_life`; the word before the life has the check, which is then that of no key.
+    fn set_life(&self, place: Place, life: Life) {
+        let (Some(slot), Some(tags)) = (slot_at(place), FLOW_TAGS.get_ptr_mut(place >> 2)) else { return };
+        let kept = Life { bits: life.bits & !Life::CONFIRMED, ..life };
+        // SAFETY: an aligned word of FLOWS, and an aligned half of one of FLOW_TAGS. Should the slot have been given to
+        // another flow, that one lives a little longer.
         unsafe {
-            let check = place.cast::<u64>().sub(1);
-            check.write_volatile(!check.read_volatile());
+            slot.add(LIFE).write_volatile(must_cast(kept));
+            let tag = tag(tags, place.into());
+            tag.write_volatile(FlowTag::new(tag.read_volatile().bits & FlowTag::KEY, life));
         }
     }
 
-    #[inline(never)]
-    fn insert(&self, key: &FlowKey, flow: &Flow) -> bool {
-        match buckets_of(key.hash(config::flow_seed())) {
-            Some(buckets) => write(buckets, key, flow, false),
-            None => false,
+    #[inline(always)]
+    fn remove(&self, place: Place) {
+        if let Some(tags) = FLOW_TAGS.get_ptr_mut(place >> 2) {
+            // SAFETY: as in `set_life`.
+            unsafe { tag(tags, place.into()).write_volatile(FlowTag { bits: 0 }) };
         }
     }
 
-    #[inline(never)]
-    fn claim(&self, key: &FlowKey, flow: &Flow) -> bool {
-        let hash = key.hash(config::flow_seed());
-        let Some(buckets) = buckets_of(hash) else { return false };
-        let Some(lock) = FLOW_LOCKS.get_ptr_mut(hash as u32 & (flow::FLOW_LOCKS - 1)) else { return false };
-        // SAFETY: the lock is the element's own, and given back on the only way on.
-        unsafe {
-            let lock = (&raw mut (*lock).lock).cast();
-            bpf_spin_lock(lock);
-            let written = write(buckets, key, flow, true);
-            bpf_spin_unlock(lock);
-            written
-        }
+    #[inline(always)]
+    fn insert(&self, key: &FlowKey, flow: &Flow) -> Option<Place> {
+        some(put(key, flow, place_of(key)))
+    }
+
+    #[inline(always)]
+    fn claim(&self, key: &FlowKey, flow: &Flow) -> Option<Place> {
+        some(claim(key, flow))
     }
 
     #[inline(always)]

@@ -5,19 +5,18 @@
 
 use std::{path::Path, sync::atomic::Ordering};
 
-use proxy_common::{Flow, FlowBucket, FlowKey, FlowSlot, Life, flow::buckets};
+use proxy_common::{Flow, FlowBucket, FlowKey, FlowSlot, FlowTag, FlowTags, Life, flow::buckets};
 
 use crate::dataplane::{Error, mapped::Mapped, tables};
 
 /// Words of a slot.
 const SLOT: usize = size_of::<FlowSlot>() / 8;
-/// Which of them is its life.
-const LIFE: usize = (std::mem::offset_of!(FlowSlot, flow) + std::mem::offset_of!(Flow, life)) / 8;
 
 /// The table of flows.
 #[derive(Debug)]
 pub struct FlowTable {
     buckets: Mapped<FlowBucket>,
+    tags: Mapped<FlowTags>,
     seed: u64,
 }
 
@@ -33,7 +32,8 @@ impl FlowTable {
     pub(in crate::dataplane) fn open(pin_dir: &Path) -> Result<Self, Error> {
         let dir = tables::abi_dir(pin_dir);
         let seed = tables::mapped::<u64>(&dir, "FLOW_SEED")?.load(0).unwrap_or_default();
-        Ok(Self { buckets: tables::mapped(&dir, "FLOWS")?, seed })
+        let (buckets, tags) = (tables::mapped(&dir, "FLOWS")?, tables::mapped(&dir, "FLOW_TAGS")?);
+        Ok(Self { buckets, tags, seed })
     }
 
     /// How many elements it has room for: two of a flow, four of one that is masqueraded.
@@ -59,7 +59,6 @@ impl FlowTable {
         for bucket in 0..self.buckets.len() {
             for slot in 0..FlowBucket::LEN {
                 if let Some(FlowSlot { key, flow }) = self.read(Place { bucket, slot })
-                    && key.protocol != 0
                     && flow.is_of(&key)
                 {
                     visit(&key, &flow);
@@ -82,23 +81,28 @@ impl FlowTable {
 
     /// Lets others take the slot of an element that was read with this life. Whether it was so, and still had it.
     pub(super) fn release(&self, place: Place, life: Life) -> bool {
-        let word = |life| bytemuck::cast::<Life, u64>(life);
-        let released = Life { bits: life.bits & !Life::CONFIRMED, ..life };
-        life.has(Life::CONFIRMED)
-            && self
-                .buckets
-                .word(place.bucket, place.slot * SLOT + LIFE)
-                .compare_exchange(word(life), word(released), Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
+        let Place { bucket, slot } = place;
+        let word = self.tags.word(bucket, 0);
+        let released = |word| {
+            let mut tags = bytemuck::cast::<u64, FlowTags>(word);
+            let is_it = self.read(place).is_some_and(|found| found.flow.life == life);
+            tags.slots[slot].bits &= !FlowTag::KEPT;
+            (is_it && life.has(Life::CONFIRMED)).then_some(bytemuck::cast::<FlowTags, u64>(tags))
+        };
+        word.fetch_update(Ordering::AcqRel, Ordering::Acquire, released).is_ok()
     }
 
+    /// What is in a slot, if anything.
     fn read(&self, place: Place) -> Option<FlowSlot> {
         let Place { bucket, slot } = place;
-        if bucket >= self.buckets.len() || slot >= FlowBucket::LEN {
+        let tag = *self.tags.load(bucket)?.slots.get(slot)?;
+        if tag.bits & FlowTag::KEY == 0 {
             return None;
         }
         let word = |number| self.buckets.word(bucket, slot * SLOT + number).load(Ordering::Acquire);
-        Some(bytemuck::cast::<[u64; SLOT], FlowSlot>(std::array::from_fn(word)))
+        let mut found = bytemuck::cast::<[u64; SLOT], FlowSlot>(std::array::from_fn(word));
+        found.flow.life.bits |= if tag.is_kept() { Life::CONFIRMED } else { 0 };
+        Some(found)
     }
 
     fn places(&self, key: &FlowKey) -> impl Iterator<Item = Place> + use<> {
@@ -109,14 +113,18 @@ impl FlowTable {
     /// Puts an element into its own slot or one that is free, in the emptier bucket, for tests.
     #[cfg(test)]
     pub(super) fn insert(&self, key: &FlowKey, flow: &Flow) {
-        let free = |place: &Place| self.read(*place).is_some_and(|found| found.key.protocol == 0);
+        let free = |place: &Place| self.read(*place).is_none();
         let own = self.find(key).map(|(_, place)| place);
         let slots = |bucket| (0..FlowBucket::LEN).map(move |slot| Place { bucket, slot });
         let free = self.places(key).filter(free).max_by_key(|place| slots(place.bucket).filter(free).count());
         let Place { bucket, slot } = own.or(free).expect("room");
-        let words: [u64; SLOT] = bytemuck::cast(FlowSlot { key: *key, flow: *flow });
+        let life = Life { bits: flow.life.bits & !Life::CONFIRMED, ..flow.life };
+        let words: [u64; SLOT] = bytemuck::cast(FlowSlot { key: *key, flow: Flow { life, ..*flow } });
         for (number, word) in words.into_iter().enumerate() {
             self.buckets.word(bucket, slot * SLOT + number).store(word, Ordering::Release);
         }
+        let mut tags = self.tags.load(bucket).expect("the bucket's");
+        tags.slots[slot] = FlowTag::new(FlowTag::of_key(key.hash(self.seed)), flow.life);
+        self.tags.store(bucket, &tags);
     }
 }
