@@ -82,19 +82,27 @@ impl FlowKey {
         self.destination.fingerprint_with(rest ^ source << 16)
     }
 
-    /// Sixty-four bits for [`buckets`]. Every word goes through a multiplication that the seed takes part in: who does not
-    /// know the seed cannot choose addresses that meet in one bucket.
+    /// Sixty-four bits for [`buckets`] and [`FlowTag::of_key`]. Both ends are multiplied by what the seed makes of the other half
+    /// of theirs: who does not know the seed cannot choose addresses or ports that meet in one bucket. (Word after word
+    /// each through a multiplication of its own takes three times as long.)
     #[inline(always)]
     pub const fn hash(&self, seed: u64) -> u64 {
-        let words: [u64; 5] = must_cast(*self);
-        let mut hash = seed;
-        let mut word = 0;
-        while word < 5 {
-            hash = (hash ^ words[word]).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            hash ^= hash >> 32;
-            word += 1;
-        }
-        hash
+        const A: u64 = 0x9e37_79b9_7f4a_7c15;
+        const B: u64 = 0xc2b2_ae3d_27d4_eb4f;
+        let [a, b, c, d, ports]: [u64; 5] = must_cast(*self);
+        let source = (a ^ seed).wrapping_mul(b ^ seed.rotate_left(23) ^ A);
+        let destination = (c ^ seed.rotate_left(41) ^ B).wrapping_mul(d ^ seed.rotate_left(11));
+        let sum =
+            source.wrapping_add(destination.rotate_left(32)).wrapping_add((ports ^ seed).wrapping_mul(A));
+        let mixed = (sum ^ sum >> 32).wrapping_mul(B);
+        mixed ^ mixed >> 29
+    }
+
+    /// Whether it is the other one. (Of the derived comparison the compiler makes branches.)
+    #[inline(always)]
+    pub const fn is(&self, other: &Self) -> bool {
+        let [a, b]: [[u64; 5]; 2] = [must_cast(*self), must_cast(*other)];
+        (a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]) == 0
     }
 
     /// Whether the packet is at ingress.
@@ -125,6 +133,12 @@ impl Life {
     pub const SEEN: u32 = 8;
     /// The flow is confirmed: nothing takes its slot. In FLOWS it stands in the slot's [tag](FlowTag::KEPT).
     pub const CONFIRMED: u32 = 16;
+    /// The endpoint is to see the flow come from the node, which it therefore leaves. Never changes; in the element that
+    /// leads to the endpoint.
+    pub const LEAVES: u32 = 32;
+    /// A packet of this element has come through the stack, and left as it is expected to leave: what follows may be
+    /// [sent on past the stack](crate::nat::pass_stack). Of elements at egress.
+    pub const LEFT: u32 = 64;
 
     /// Whether all of `bits` are set.
     #[inline(always)]
@@ -322,6 +336,13 @@ impl Flow {
         }
     }
 
+    /// The key of the element that the packet is for at egress, when ingress has put this one's destination in place.
+    #[inline(always)]
+    pub const fn next_key(&self, key: &FlowKey) -> FlowKey {
+        let (source, destination) = ((key.source, key.source_port), (self.address, self.port));
+        FlowKey::new(PacketHook::Egress, key.protocol, source, destination)
+    }
+
     /// The other element of the pair, which puts back what this one replaces.
     #[inline(always)]
     #[must_use]
@@ -386,15 +407,23 @@ impl FragmentKey {
     }
 }
 
-/// A value of INTERFACES: the addresses that the node takes for its own on a device when it masquerades, where the
-/// kernel does not tell the program (`BPF_FIB_LOOKUP_SRC`, 6.7). The key is the device's index.
+/// A value of INTERFACES: what the kernel does not tell a program of a device that has our programs. The key is the
+/// device's index.
+///
+/// The addresses are those that the node takes for its own there when it masquerades (asked for before 6.7 only, which
+/// has `BPF_FIB_LOOKUP_SRC`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 #[repr(C, align(8))]
-pub struct InterfaceAddresses {
+pub struct Interface {
     /// In IPv4, as `::ffff:a.b.c.d`; `::ffff:0.0.0.0` for none.
     pub v4: Address,
     /// In IPv6; `::` for none.
     pub v6: Address,
+    /// The least MTU that a route through it asks for, in bytes; all ones if none does. `bpf_fib_lookup` knows the MTU of
+    /// devices, but not that of routes.
+    pub longest: u32,
+    /// Zero.
+    pub padding: u32,
 }
 
 /// The one element of REFUSED_RATE: how many refusals were answered in the second that passes.
@@ -414,5 +443,5 @@ const _: () = assert!(size_of::<FlowTags>() == 8);
 const _: () = assert!(FLOW_LOCKS.is_power_of_two());
 const _: () = assert!(size_of::<FragmentKey>() == 40);
 const _: () = assert!(size_of::<FragmentPorts>() == 8);
-const _: () = assert!(size_of::<InterfaceAddresses>() == 32);
+const _: () = assert!(size_of::<Interface>() == 40);
 const _: () = assert!(size_of::<RefusedRate>() == 16);

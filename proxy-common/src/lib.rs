@@ -35,7 +35,7 @@ pub use counters::{ServiceCounters, ServiceRefusals, Total};
 pub use endpoint::{Endpoint, EndpointState};
 pub use flow::{
     Flow, FlowBucket, FlowEndpoint, FlowKey, FlowLock, FlowSlot, FlowTag, FlowTags, FragmentKey,
-    FragmentPorts, InterfaceAddresses, Life, PacketHook, RefusedRate,
+    FragmentPorts, Interface, Life, PacketHook, RefusedRate,
 };
 pub use frontend::{Frontend, FrontendKey, FrontendKind};
 pub use names::ServiceName;

@@ -30,16 +30,15 @@ pub trait Flows {
     }
     /// Whether there is an element.
     fn has(&self, key: &FlowKey) -> bool;
-    /// Whether two places are one.
-    fn is_same(&self, one: Self::Place, other: Self::Place) -> bool;
     /// Replaces the life of an element, unless it has gone.
     fn set_life(&self, place: Self::Place, life: Life);
     /// Removes an element, unless it has gone.
     fn remove(&self, place: Self::Place);
-    /// Writes an element in place of one with the same key, or into a slot that may be taken. `None`: there is none.
-    fn insert(&self, key: &FlowKey, flow: &Flow) -> Option<Self::Place>;
+    /// Writes an element in place of one with the same key, or into a slot that may be taken, but none of `spared`.
+    /// `None`: there is none.
+    fn insert(&self, key: &FlowKey, flow: &Flow, spared: Option<[Self::Place; 2]>) -> Option<Self::Place>;
     /// The same, if there is no such element yet; no two callers write one at once. `None`: there is one, or no slot.
-    fn claim(&self, key: &FlowKey, flow: &Flow) -> Option<Self::Place>;
+    fn claim(&self, key: &FlowKey, flow: &Flow, spared: Option<[Self::Place; 2]>) -> Option<Self::Place>;
     /// Whether an endpoint still serves; see [`crate::select::is_serving`].
     fn is_serving(&self, endpoint: u32, generation: u16) -> bool;
 }
@@ -76,7 +75,8 @@ impl Life {
     const fn after(self, segment: Segment, clock: Clock) -> Self {
         let fin = if segment.is_fin() { Self::FIN } else { 0 };
         let rst = if segment.is_rst() { Self::RST } else { 0 };
-        Self { seconds: clock.seconds, bits: self.bits | Self::SEEN | fin | rst }
+        let left = if segment.is_leaving() { Self::LEFT } else { 0 };
+        Self { seconds: clock.seconds, bits: self.bits | Self::SEEN | fin | rst | left }
     }
 
     /// Not, or no longer, confirmed.
@@ -109,6 +109,28 @@ pub fn follow(flows: &impl Flows, key: &FlowKey, segment: Segment, clock: Clock,
         }
     }
     follow_closely(flows, key, segment, &clock, found, place)
+}
+
+/// Whether a packet whose `flow` ingress has found may be sent on past the stack. What egress would put in place of its
+/// source is left in `beyond` then; `next` is where the key for that is put together.
+///
+/// Not to an endpoint on this node, and not before a packet of this direction has come out of the stack as it was
+/// expected to: what the stack drops, encrypts, or masquerades in a way of its own is the stack's, and so is a new connection.
+#[inline(always)]
+pub fn pass_stack(
+    flows: &impl Flows,
+    key: &FlowKey,
+    flow: &Flow,
+    segment: Segment,
+    clock: Clock,
+    next: &mut FlowKey,
+    beyond: &mut Flow,
+) -> bool {
+    if !segment.is_datagram() && segment.begins() || flow.is_forward() && !flow.life.has(Life::LEAVES) {
+        return false;
+    }
+    *next = flow.next_key(key);
+    follow(flows, next, segment, clock, beyond) && !beyond.is_pending() && beyond.life.has(Life::LEFT)
 }
 
 /// Whether the endpoint of a flow would get one that begins now. That is asked where the endpoint is put in place.
@@ -147,8 +169,7 @@ fn follow_closely<F: Flows>(
         other => {
             if flow.is_forward() {
                 let peer = flow.peer(key, &peer_key, Life::new(0, clock));
-                let made = if other.is_none() { flows.claim(&peer_key, &peer) } else { None };
-                if made.is_none_or(|made| flows.is_same(made, place)) {
+                if other.is_some() || flows.claim(&peer_key, &peer, Some([place; 2])).is_none() {
                     flow.port = Port::NONE;
                     return !key.is_ingress();
                 }
@@ -224,24 +245,16 @@ pub fn begin(
 ) -> Begun {
     // Each step is a function that is called from here, and not from the one before it: the stack is short.
     let Endpoint { address, port, id, service, generation, flags: _ } = *endpoint;
-    let life = Life::new(Life::FORWARD | Life::SEEN, clock);
+    let leaves = !endpoint.is_local() || address.words() == key.source.words();
+    let bits = Life::FORWARD | Life::SEEN | if leaves { Life::LEAVES } else { 0 };
+    let life = Life::new(bits, clock);
     *begun = Flow::new(key, address, port, FlowEndpoint { id, generation, service }, life);
     if is_held(flows, key, begun, clock) {
         return Begun::Colliding;
     }
     let Some(replies) = enter_replies(flows, key, begun, clock) else { return Begun::NoRoom };
-    let Some(place) = flows.insert(key, begun) else { return Begun::NoRoom };
-    // In the last slot that is to be had one element would have pushed out the other.
-    if flows.is_same(place, replies) {
-        return Begun::NoRoom;
-    }
-    if endpoint.is_local() && address.words() != key.source.words()
-        || mark(flows, key, begun, [place, replies])
-    {
-        Begun::Flow
-    } else {
-        Begun::NoRoom
-    }
+    let Some(place) = flows.insert(key, begun, Some([replies; 2])) else { return Begun::NoRoom };
+    if !leaves || mark(flows, key, begun, [place, replies]) { Begun::Flow } else { Begun::NoRoom }
 }
 
 /// Whether another live flow gets the replies that a flow would get.
@@ -274,7 +287,7 @@ fn is_held(flows: &impl Flows, key: &FlowKey, flow: &Flow, clock: Clock) -> bool
 #[inline(never)]
 fn enter_replies<F: Flows>(flows: &F, key: &FlowKey, flow: &Flow, clock: Clock) -> Option<F::Place> {
     let peer_key = flow.peer_key(key);
-    flows.insert(&peer_key, &flow.peer(key, &peer_key, Life::new(0, clock)))
+    flows.insert(&peer_key, &flow.peer(key, &peer_key, Life::new(0, clock)), None)
 }
 
 /// What becomes of a flow that is to begin.
@@ -292,17 +305,13 @@ pub enum Begun {
 /// Marks a flow that begins, with elements at `pair`, to be masqueraded; `false` if there is no room.
 #[inline(never)]
 fn mark<F: Flows>(flows: &F, key: &FlowKey, flow: &Flow, pair: [F::Place; 2]) -> bool {
-    let source = (key.source, key.source_port);
-    let marker_key = FlowKey::new(PacketHook::Egress, key.protocol, source, (flow.address, flow.port));
+    let marker_key = flow.next_key(key);
     // One that is there is of an earlier flow of the same client, and has a source.
     if flows.has(&marker_key) {
         return true;
     }
     let marker = Flow::new(&marker_key, Address::ANY_V6, Port::NONE, flow.endpoint(), flow.life);
-    let [one, other] = pair;
-    flows
-        .insert(&marker_key, &marker)
-        .is_some_and(|place| !flows.is_same(place, one) && !flows.is_same(place, other))
+    flows.insert(&marker_key, &marker, Some(pair)).is_some()
 }
 
 /// How many ports are looked at for one that is free, half of them in strides, and then one after the other.
@@ -337,7 +346,7 @@ pub fn masquerade(
     clock: Clock,
     is_taken: impl Fn(&Flow) -> bool,
 ) -> Result<(), Reason> {
-    let life = Life { seconds: clock.seconds, bits: Life::FORWARD };
+    let life = Life::new(Life::FORWARD | Life::LEFT, clock);
     let mut round = 0;
     while round < ROUNDS + ABANDONED {
         let draw = random.rotate_left(round * 5);
@@ -359,7 +368,7 @@ pub fn masquerade(
         if let Some(replies) = replies
             && !is_taken(flow)
         {
-            let is_there = flows.insert(key, flow).is_some_and(|place| !flows.is_same(place, replies));
+            let is_there = flows.insert(key, flow, Some([replies; 2])).is_some();
             return if is_there { Ok(()) } else { Err(Reason::FlowTableFull) };
         }
         round += 1;
@@ -395,5 +404,5 @@ fn free_port(flows: &impl Flows, key: &FlowKey, address: &Address, ports: Source
 #[inline(never)]
 fn claim<F: Flows>(flows: &F, key: &FlowKey, flow: &Flow, clock: Clock) -> Option<F::Place> {
     let peer_key = flow.peer_key(key);
-    flows.claim(&peer_key, &flow.peer(key, &peer_key, Life::new(0, clock)))
+    flows.claim(&peer_key, &flow.peer(key, &peer_key, Life::new(0, clock)), None)
 }

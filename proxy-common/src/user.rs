@@ -2,9 +2,8 @@
 
 use crate::{
     Address, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint, EndpointState, Flow,
-    FlowBucket, FlowKey, FlowSlot, FlowTags, FragmentKey, FragmentPorts, Frontend, FrontendKey,
-    InterfaceAddresses, OverflowKey, RefusedRate, Service, ServiceCounters, ServiceName, ServiceRefusals,
-    SourceKey, Translation,
+    FlowBucket, FlowKey, FlowSlot, FlowTags, FragmentKey, FragmentPorts, Frontend, FrontendKey, Interface,
+    OverflowKey, RefusedRate, Service, ServiceCounters, ServiceName, ServiceRefusals, SourceKey, Translation,
 };
 
 /// Fails to compile for a type with padding or invalid bit patterns.
@@ -36,7 +35,7 @@ pod!(
     FragmentPorts,
     Frontend,
     FrontendKey,
-    InterfaceAddresses,
+    Interface,
     OverflowKey,
     RefusedRate,
     Service,

@@ -11,7 +11,7 @@ use std::{
 use proptest::prelude::*;
 use proxy_common::{
     Address, Endpoint, Flow, FlowEndpoint, FlowKey, Life, PacketHook, Port, Reason,
-    nat::{Begun, Clock, Flows, SourcePorts, begin, follow, masquerade},
+    nat::{Begun, Clock, Flows, SourcePorts, begin, follow, masquerade, pass_stack},
     packet::Segment,
 };
 
@@ -59,11 +59,7 @@ impl Flows for Memory {
     fn remove(&self, place: FlowKey) {
         self.elements.borrow_mut().remove(&place);
     }
-    /// Of two elements that are both there.
-    fn is_same(&self, one: FlowKey, other: FlowKey) -> bool {
-        !self.has(&one) || !self.has(&other)
-    }
-    fn insert(&self, key: &FlowKey, flow: &Flow) -> Option<FlowKey> {
+    fn insert(&self, key: &FlowKey, flow: &Flow, spared: Option<[FlowKey; 2]>) -> Option<FlowKey> {
         let draw = self.draw() as usize;
         let mut elements = self.elements.borrow_mut();
         if let Some(old) = elements.get(key) {
@@ -75,7 +71,9 @@ impl Flows for Memory {
         } else if elements.len() >= self.room {
             let free: Vec<FlowKey> = elements
                 .iter()
-                .filter(|(_, old)| !old.life.has(Life::CONFIRMED))
+                .filter(|(key, old)| {
+                    !old.life.has(Life::CONFIRMED) && !spared.is_some_and(|spared| spared.contains(key))
+                })
                 .map(|(key, _)| *key)
                 .collect();
             if free.is_empty() {
@@ -86,8 +84,8 @@ impl Flows for Memory {
         elements.insert(*key, *flow);
         Some(*key)
     }
-    fn claim(&self, key: &FlowKey, flow: &Flow) -> Option<FlowKey> {
-        if self.has(key) { None } else { self.insert(key, flow) }
+    fn claim(&self, key: &FlowKey, flow: &Flow, spared: Option<[FlowKey; 2]>) -> Option<FlowKey> {
+        if self.has(key) { None } else { self.insert(key, flow, spared) }
     }
     fn is_serving(&self, endpoint: u32, generation: u16) -> bool {
         self.serving.borrow().contains(&(endpoint, generation))
@@ -158,7 +156,8 @@ impl Node {
         let key = FlowKey::new(PacketHook::Ingress, protocol, client, frontend);
         let nothing = Flow::new(&key, Address::ANY_V6, Port::NONE, NOBODY, Life::default());
         let mut flow = nothing;
-        if !follow(memory, &key, segment, *clock, &mut flow) {
+        let followed = follow(memory, &key, segment, *clock, &mut flow);
+        if !followed {
             if !segment.may_be_first() {
                 return Fate::Left;
             }
@@ -175,12 +174,16 @@ impl Node {
             }
         }
         let endpoint = (flow.address, flow.port);
+        let (mut next, mut beyond) = (key, nothing);
+        if followed && pass_stack(memory, &key, &flow, segment, *clock, &mut next, &mut beyond) {
+            return Fate::Arrives { source: (beyond.address, beyond.port), endpoint };
+        }
         if *foreign {
             return Fate::Arrives { source: client, endpoint };
         }
         let key = FlowKey::new(PacketHook::Egress, protocol, client, endpoint);
         let mut flow = nothing;
-        if !follow(memory, &key, segment, *clock, &mut flow) {
+        if !follow(memory, &key, segment.leaving(), *clock, &mut flow) {
             return Fate::Arrives { source: client, endpoint };
         }
         if flow.is_pending() {
@@ -201,9 +204,13 @@ impl Node {
         let (mut to, mut from) = (source, endpoint);
         if source.0 == NODE && follow(&self.memory, &key, segment, self.clock, &mut flow) {
             to = (flow.address, flow.port);
+            let (mut next, mut beyond) = (key, flow);
+            if pass_stack(&self.memory, &key, &flow, segment, self.clock, &mut next, &mut beyond) {
+                return (to, (beyond.address, beyond.port));
+            }
         }
         let key = FlowKey::new(PacketHook::Egress, protocol, endpoint, to);
-        if follow(&self.memory, &key, segment, self.clock, &mut flow) {
+        if follow(&self.memory, &key, segment.leaving(), self.clock, &mut flow) {
             from = (flow.address, flow.port);
         }
         (to, from)

@@ -34,6 +34,10 @@ pub(crate) fn services_len() -> u32 {
 #[unsafe(no_mangle)]
 static HAS_FIB_SOURCE: Global<u8> = Global::new(0);
 
+/// 1 where packets to and from endpoints elsewhere are sent on past the stack.
+#[unsafe(no_mangle)]
+static PAST_STACK: Global<u8> = Global::new(1);
+
 /// The first of the source ports that flows are masqueraded with, and how many there are.
 #[unsafe(no_mangle)]
 static SOURCE_PORT_FIRST: Global<u16> = Global::new(49_152);
@@ -47,6 +51,11 @@ static UDP_TIMEOUT_SECONDS: Global<u32> = Global::new(30);
 #[inline(always)]
 pub(crate) fn has_fib_source() -> bool {
     HAS_FIB_SOURCE.load() != 0
+}
+
+#[inline(always)]
+pub(crate) fn past_stack() -> bool {
+    PAST_STACK.load() != 0
 }
 
 #[inline(always)]

@@ -13,7 +13,7 @@ use aya_ebpf::{
 use proxy_common::{
     Address, AddressBits, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint,
     EndpointState, FlowBucket, FlowLock, FlowTags, FragmentKey, FragmentPorts, Frontend, FrontendKey,
-    InterfaceAddresses, OverflowKey, Peer, Policy, RefusedRate, Service, ServiceCounters, ServiceName,
+    Interface, OverflowKey, Peer, Policy, RefusedRate, Service, ServiceCounters, ServiceName,
     ServiceRefusals, SourceKey, Span, Tables, Total, Translation, counters::SHARDS, flow, peer,
     service::EndpointSet,
 };
@@ -110,7 +110,7 @@ pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts, FRAGMENTS_LE
 
 /// The node's addresses on the devices that packets are hooked at, by the device's index.
 #[btf_map]
-pub(crate) static INTERFACES: HashMap<u32, InterfaceAddresses, INTERFACES_LEN, NO_PREALLOC> = HashMap::new();
+pub(crate) static INTERFACES: HashMap<u32, Interface, INTERFACES_LEN, NO_PREALLOC> = HashMap::new();
 
 /// How many refusals were answered lately.
 #[btf_map]

@@ -68,7 +68,11 @@ impl Agent {
                 flows: arguments.max_flows,
             },
             program_log: arguments.program_log,
-            flows: FlowOptions { source_ports: settings.source_ports, timeouts: settings.timeouts },
+            flows: FlowOptions {
+                source_ports: settings.source_ports,
+                timeouts: settings.timeouts,
+                through_stack: arguments.through_stack,
+            },
         };
         if let Err(error) = std::fs::write("/proc/self/oom_score_adj", settings.oom_score_adj.to_string()) {
             debug!(%error, score = settings.oom_score_adj, "the kernel's choice when memory is short stays");

@@ -124,12 +124,13 @@ pub fn load(options: &Options) -> Result<Ebpf, Error> {
     }
     let capacity = existing_capacity(&dir, options.capacity)?;
     let Capacity { services, frontends, endpoints, flows: _ } = capacity;
-    let FlowOptions { source_ports, timeouts } = options.flows;
+    let FlowOptions { source_ports, timeouts, through_stack } = options.flows;
     let seed = flow_seed(&dir)?;
     let node_netns = netns_cookie()?;
     let log_level = if options.program_log { aya_log::Level::Debug as u8 } else { 0 };
     let set_retval = u8::from(has_set_retval());
     let fib_source = u8::from(has_fib_source());
+    let past_stack = u8::from(!through_stack);
     let mut ebpf = loader
         .map_max_entries("SERVICES", services)
         .map_max_entries("NAMES", services)
@@ -144,6 +145,7 @@ pub fn load(options: &Options) -> Result<Ebpf, Error> {
         .override_global("NODE_NETNS", &node_netns, true)
         .override_global("HAS_SET_RETVAL", &set_retval, true)
         .override_global("HAS_FIB_SOURCE", &fib_source, true)
+        .override_global("PAST_STACK", &past_stack, true)
         .override_global("SERVICES_LEN", &services, true)
         .override_global("FLOW_BUCKETS", &capacity.buckets(), true)
         .override_global("FLOW_HASH_SEED", &seed, true)

@@ -9,7 +9,7 @@ use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapInfo, lpm
 use proxy_common::{
     ABI, Address, AddressBits, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint,
     EndpointState, FlowBucket, FlowLock, FlowTags, FragmentKey, FragmentPorts, Frontend, FrontendKey,
-    InterfaceAddresses, OverflowKey, Peer, Policy, RefusedRate, Service, ServiceCounters, ServiceName,
+    Interface, OverflowKey, Peer, Policy, RefusedRate, Service, ServiceCounters, ServiceName,
     ServiceRefusals, SourceKey, Span, Translation,
     counters::{SHARDS, shard},
     service::EndpointSet,
@@ -52,7 +52,7 @@ pub const MAPS: [MapSpec; 25] = [
     spec::<u32, FlowLock>("FLOW_LOCKS"),
     spec::<u32, u64>("FLOW_SEED"),
     spec::<FragmentKey, FragmentPorts>("FRAGMENTS"),
-    spec::<u32, InterfaceAddresses>("INTERFACES"),
+    spec::<u32, Interface>("INTERFACES"),
     spec::<u32, RefusedRate>("REFUSED_RATE"),
     spec::<u32, ServiceCounters>("COUNTERS"),
     spec::<u32, ServiceRefusals>("REFUSALS"),
@@ -149,7 +149,7 @@ impl Tables {
     }
 
     /// Opens INTERFACES, which only the writer needs.
-    pub(super) fn interfaces(pin_dir: &Path) -> Result<HashMap<MapData, u32, InterfaceAddresses>, Error> {
+    pub(super) fn interfaces(pin_dir: &Path) -> Result<HashMap<MapData, u32, Interface>, Error> {
         hash(&abi_dir(pin_dir), "INTERFACES")
     }
 

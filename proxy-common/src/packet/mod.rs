@@ -6,6 +6,7 @@
 //! | `network` | IPv4 and IPv6 headers, options, extension headers, fragments |
 //! | `transport` | ports, and what a TCP segment says of its connection |
 //! | `rewrite` | one address and port for another, checksums included |
+//! | `forward` | a packet that is sent on without the stack |
 //! | `error` | ICMP and ICMPv6 errors: the packet that they quote |
 //! | `answer` | TCP resets and "port unreachable" |
 //!
@@ -17,6 +18,7 @@
 pub mod answer;
 pub mod checksum;
 pub mod error;
+pub mod forward;
 pub mod network;
 pub mod rewrite;
 pub mod transport;

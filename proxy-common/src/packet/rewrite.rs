@@ -109,7 +109,7 @@ fn store_ports(edit: &mut impl Edit, network: &Network, has_ports: bool, ports: 
 }
 
 #[inline(always)]
-const fn v4(address: &Address) -> [u16; 2] {
+pub(super) const fn v4(address: &Address) -> [u16; 2] {
     let [.., v4] = address.words();
     bytemuck::must_cast(v4)
 }

@@ -37,6 +37,22 @@ impl Segment {
     /// A later fragment of a datagram: says nothing, and begins nothing.
     pub const LATER: Self = Self { bits: 0 };
 
+    /// A bit of no protocol: the packet leaves the node.
+    const LEAVING: u8 = 64;
+
+    /// At egress, where the packet has come through the stack.
+    #[inline(always)]
+    #[must_use]
+    pub const fn leaving(self) -> Self {
+        Self { bits: self.bits | Self::LEAVING }
+    }
+
+    /// Whether it is.
+    #[inline(always)]
+    pub const fn is_leaving(self) -> bool {
+        self.bits & Self::LEAVING != 0
+    }
+
     /// Of a TCP segment with these control bits.
     #[inline(always)]
     pub const fn tcp(bits: u8) -> Self {
@@ -117,6 +133,12 @@ impl Tcp {
     #[inline(always)]
     pub const fn transport(&self) -> Transport {
         transport(self.ports, Segment::tcp(self.control))
+    }
+
+    /// Bytes of the header, with its options.
+    #[inline(always)]
+    pub const fn length(&self) -> u32 {
+        (self.offset as u32 >> 4) * 4
     }
 }
 

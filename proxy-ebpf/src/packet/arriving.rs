@@ -1,7 +1,7 @@
 //! A packet as both hooks see it: its headers, and the key of its flow. Fragments of a datagram but the first have no
 //! ports; they get those that the first one left in FRAGMENTS.
 
-use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map, programs::TcContext};
+use aya_ebpf::{bindings::bpf_fib_lookup, btf_maps::PerCpuArray, macros::btf_map, programs::TcContext};
 use bytemuck::must_cast;
 use proxy_common::{
     Endpoint, Flow, FlowKey, FragmentKey, FragmentPorts, Frontend, Network, PacketHook, Protocol,
@@ -34,6 +34,12 @@ pub(super) struct State {
     pub(super) key: FlowKey,
     /// Its flow.
     pub(super) flow: Flow,
+    /// The key that it will have at egress.
+    pub(super) next: FlowKey,
+    /// The flow of that.
+    pub(super) beyond: Flow,
+    /// What the routes are asked.
+    pub(super) lookup: bpf_fib_lookup,
     /// The frontend that a flow begins with.
     pub(super) frontend: Frontend,
     /// The endpoint for a flow that begins.

@@ -17,6 +17,9 @@ use crate::{count, tables::Maps};
 #[inline(always)]
 pub(super) fn egress<const LINK: u32>(ctx: &TcContext) -> i32 {
     let skb = Skb(ctx);
+    if skb.is_sent_on() {
+        return PASS;
+    }
     let Some(state) = arriving::state() else { return PASS };
     match arriving::read::<LINK>(&skb, PacketHook::Egress, state) {
         Arriving::Other | Arriving::Late => return PASS,
@@ -27,7 +30,7 @@ pub(super) fn egress<const LINK: u32>(ctx: &TcContext) -> i32 {
     }
     let State { transport, seconds, key, flow, .. } = state;
     let clock = clock(seconds);
-    if !nat::follow(&Maps, key, transport.segment, clock, flow) {
+    if !nat::follow(&Maps, key, transport.segment.leaving(), clock, flow) {
         return PASS;
     }
     if flow.is_pending() {

@@ -19,7 +19,7 @@ use crate::{
 /// The time as a processor knows it.
 pub(super) struct Seconds {
     /// When it was looked at.
-    jiffies: u64,
+    pub(super) jiffies: u64,
     /// What it was, in seconds since boot.
     seconds: u32,
 }
@@ -168,11 +168,11 @@ impl Tags {
     /// with fewer confirmed flows, so that both fill alike. (With the fuller one taken first half a table is full for
     /// one new flow in fifty.)
     #[inline(always)]
-    fn least_missed(&self, seconds: u32) -> Option<u64> {
+    fn least_missed(read: [u64; 2], seconds: u32) -> Option<u64> {
         let mut best = 0;
         let mut bucket = 0;
         while bucket < 2 {
-            let tags = self.read()[bucket];
+            let tags = read[bucket];
             let kept = (((tags >> FlowTag::KEPT.trailing_zeros()) & LANES) * LANES) >> 48;
             let free = (FlowBucket::LEN as u64 - kept) << 8;
             let mut slot = 0;
@@ -250,6 +250,15 @@ fn some(place: u64) -> Option<Place> {
     if place == NOWHERE { None } else { Some(place as Place) }
 }
 
+/// Two places, for a function.
+#[inline(always)]
+fn packed(places: Option<[Place; 2]>) -> u64 {
+    match places {
+        Some([one, other]) => u64::from(one) | u64::from(other) << 32,
+        None => NOWHERE,
+    }
+}
+
 /// The place of the key among all slots that may have it, as a function of its own.
 #[inline(never)]
 fn place_of(key: &FlowKey) -> u64 {
@@ -320,47 +329,60 @@ unsafe fn write(slot: *mut u64, at: *mut FlowTag, tag: u16, key: &FlowKey, flow:
 
 const _: () = assert!(CHECK == KEY + 3 && LIFE == KEY + 4);
 
-/// Writes an element over the old one, or else into the slot that is missed least.
+/// A place for an element that is to be there from this second on, but neither of `spared`.
 #[inline(never)]
-fn put(key: &FlowKey, flow: &Flow, old: u64) -> u64 {
+fn choose(key: &FlowKey, seconds: u32, spared: u64) -> u64 {
     let Some(tags) = Tags::of(key) else { return NOWHERE };
-    let mut place = old;
-    if place == NOWHERE {
-        let Some(number) = tags.least_missed(flow.life.seconds) else { return NOWHERE };
-        place = tags.numbered(number).into();
+    let mut read = tags.read();
+    let mut turn = 0;
+    while turn < 3 {
+        let Some(number) = Tags::least_missed(read, seconds) else { return NOWHERE };
+        let place = u64::from(tags.numbered(number));
+        if place != spared & 0xffff_ffff && place != spared >> 32 {
+            return place;
+        }
+        // As if it were a confirmed flow's.
+        let kept = u64::from(FlowTag::KEPT) << (16 * (number & 3));
+        let second = (number >> 2).wrapping_neg();
+        read = [read[0] | kept & !second, read[1] | kept & second];
+        turn = opaque(turn + 1);
     }
-    let (Some(slot), Some(at)) = (slot_at(place as Place), FLOW_TAGS.get_ptr_mut(place as u32 >> 2)) else {
-        return NOWHERE;
-    };
-    // SAFETY: the slot's, and its tag's.
-    unsafe { write(slot, tag(at, place), tags.key, key, flow) };
-    place
+    NOWHERE
 }
 
-/// [`Flows::claim`]. A key that looks like this one is as good as this one: there are other sources.
+/// Writes an element at its place.
 #[inline(never)]
-fn claim(key: &FlowKey, flow: &Flow) -> u64 {
-    let Some(tags) = Tags::of(key) else { return NOWHERE };
-    let Some(number) = tags.least_missed(flow.life.seconds) else { return NOWHERE };
-    let place = tags.numbered(number);
+fn put(key: &FlowKey, flow: &Flow, place: u64) {
+    let (Some(slot), Some(at)) = (slot_at(place as Place), FLOW_TAGS.get_ptr_mut(place as u32 >> 2)) else {
+        return;
+    };
+    let tag_of_key = FlowTag::of_key(key.hash(config::flow_seed()));
+    // SAFETY: the slot's, and its tag's.
+    unsafe { write(slot, tag(at, place), tag_of_key, key, flow) };
+}
+
+/// Writes an element at a place unless there is one of that key. One that looks so is as good as one that is: there are
+/// other sources to claim.
+#[inline(never)]
+fn claim(key: &FlowKey, flow: &Flow, place: u64) -> bool {
+    let Some(tags) = Tags::of(key) else { return false };
     let lock = tags.buckets[0] & (flow::FLOW_LOCKS - 1);
     let (Some(slot), Some(at), Some(lock)) =
-        (slot_at(place), FLOW_TAGS.get_ptr_mut(place >> 2), FLOW_LOCKS.get_ptr_mut(lock))
+        (slot_at(place as Place), FLOW_TAGS.get_ptr_mut(place as u32 >> 2), FLOW_LOCKS.get_ptr_mut(lock))
     else {
-        return NOWHERE;
+        return false;
     };
-    let mut claimed = NOWHERE;
     // SAFETY: the lock is the element's own, and given back on the only way on; the slot is one of FLOWS, with its tag.
     unsafe {
         let lock = (&raw mut (*lock).lock).cast();
         bpf_spin_lock(lock);
-        if tags.candidates() == 0 {
-            write(slot, tag(at, number), tags.key, key, flow);
-            claimed = place.into();
+        let free = tags.candidates() == 0;
+        if free {
+            write(slot, tag(at, place), tags.key, key, flow);
         }
         bpf_spin_unlock(lock);
+        free
     }
-    claimed
 }
 
 impl Flows for Maps {
@@ -381,11 +403,6 @@ impl Flows for Maps {
     #[inline(always)]
     fn has(&self, key: &FlowKey) -> bool {
         place_of(key) != NOWHERE
-    }
-
-    #[inline(always)]
-    fn is_same(&self, one: Place, other: Place) -> bool {
-        one == other
     }
 
     #[inline(always)]
@@ -410,13 +427,17 @@ impl Flows for Maps {
     }
 
     #[inline(always)]
-    fn insert(&self, key: &FlowKey, flow: &Flow) -> Option<Place> {
-        some(put(key, flow, place_of(key)))
+    fn insert(&self, key: &FlowKey, flow: &Flow, spared: Option<[Place; 2]>) -> Option<Place> {
+        let old = some(place_of(key));
+        let place = old.or_else(|| some(choose(key, flow.life.seconds, packed(spared))))?;
+        put(key, flow, place.into());
+        Some(place)
     }
 
     #[inline(always)]
-    fn claim(&self, key: &FlowKey, flow: &Flow) -> Option<Place> {
-        some(claim(key, flow))
+    fn claim(&self, key: &FlowKey, flow: &Flow, spared: Option<[Place; 2]>) -> Option<Place> {
+        let place = some(choose(key, flow.life.seconds, packed(spared)))?;
+        claim(key, flow, place.into()).then_some(place)
     }
 
     #[inline(always)]

@@ -12,17 +12,22 @@ use proxy_common::{
 };
 
 use super::{
-    DROP, PASS, answer,
+    DROP, ETHERNET, PASS, answer,
     arriving::{self, Arriving, State},
     errors,
     flows::clock,
+    forward,
     skb::Skb,
 };
-use crate::{count, tables::Maps};
+use crate::{config, count, tables::Maps};
 
 #[inline(always)]
 pub(super) fn ingress<const LINK: u32>(ctx: &TcContext) -> i32 {
     let skb = Skb(ctx);
+    // The stack drops what another host is meant by, and so do we, by leaving it alone.
+    if !skb.is_for_us() {
+        return PASS;
+    }
     let Some(state) = arriving::state() else { return PASS };
     match arriving::read::<LINK>(&skb, PacketHook::Ingress, state) {
         Arriving::Other => return PASS,
@@ -37,9 +42,19 @@ pub(super) fn ingress<const LINK: u32>(ctx: &TcContext) -> i32 {
         }
         Arriving::Packet => {}
     }
-    let State { network, transport, seconds, key, flow, frontend, endpoint, answer: room } = state;
+    let State { network, transport, seconds, key, flow, next, beyond, frontend, endpoint, .. } = state;
     let clock = clock(seconds);
     if nat::follow(&Maps, key, transport.segment, clock, flow) {
+        if LINK == ETHERNET
+            && config::past_stack()
+            && forward::is_plain(&skb, network)
+            && nat::pass_stack(&Maps, key, flow, transport.segment, clock, next, beyond)
+        {
+            let action = forward::send(ctx, state);
+            if action != PASS {
+                return action;
+            }
+        }
         return arriving::rewrite(ctx, state, PacketHook::Ingress);
     }
     if !transport.segment.may_be_first() {
@@ -52,7 +67,7 @@ pub(super) fn ingress<const LINK: u32>(ctx: &TcContext) -> i32 {
     match choice {
         Choice::NotService => return PASS,
         Choice::Drop => return DROP,
-        Choice::Answer => return answer::refuse::<LINK>(ctx, network, room),
+        Choice::Answer => return answer::refuse::<LINK>(ctx, network, &mut state.answer),
         Choice::Endpoint => {}
     }
     match nat::begin(&Maps, key, endpoint, clock, flow) {
@@ -60,11 +75,11 @@ pub(super) fn ingress<const LINK: u32>(ctx: &TcContext) -> i32 {
         Begun::Colliding => {
             // The client has one of these at a time: told so, it takes another port.
             count::event(Total::CollidingFlow);
-            return answer::refuse::<LINK>(ctx, network, room);
+            return answer::refuse::<LINK>(ctx, network, &mut state.answer);
         }
         Begun::NoRoom => {
             count::node_refusal(Reason::FlowTableFull);
-            return answer::refuse::<LINK>(ctx, network, room);
+            return answer::refuse::<LINK>(ctx, network, &mut state.answer);
         }
     }
     arriving::rewrite(ctx, state, PacketHook::Ingress)

@@ -8,6 +8,7 @@
 //! | `ingress` | to a frontend: the endpoint; to a masqueraded source: the client |
 //! | `egress` | from an endpoint: the frontend; to an endpoint elsewhere: a source of the node's |
 //! | `arriving` | a packet as both hooks see it: its headers, its flow |
+//! | `forward` | past the stack, between a client and an endpoint elsewhere |
 //! | `source` | which address and port a flow is masqueraded with |
 //! | `errors` | ICMP errors that quote a packet of a flow |
 //! | `answer` | resets and "port unreachable", for what is refused |
@@ -21,6 +22,7 @@ mod arriving;
 mod egress;
 mod errors;
 mod flows;
+mod forward;
 mod ingress;
 mod skb;
 mod source;

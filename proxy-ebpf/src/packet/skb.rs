@@ -12,6 +12,8 @@ use aya_ebpf::{
 use bytemuck::Pod;
 use proxy_common::packet::{Change, Edit, Read};
 
+use crate::config;
+
 /// `BPF_F_IPV6` (6.16, 6043b794c766).
 const BPF_F_IPV6: u64 = 1 << 7;
 
@@ -46,6 +48,49 @@ impl Skb<'_> {
             ETH_P_IPV6 => Some(Version::V6),
             _ => None,
         }
+    }
+
+    /// Whether the frame is for this device: not flooded by a switch, nor for many.
+    #[inline(always)]
+    pub(super) fn is_for_us(&self) -> bool {
+        const PACKET_HOST: u32 = 0;
+        // SAFETY: as in `version`.
+        unsafe { (&raw const (*self.0.skb.skb).pkt_type).read_volatile() == PACKET_HOST }
+    }
+
+    /// Whether it carries the tag of a VLAN, be it 0.
+    #[inline(always)]
+    pub(super) fn is_tagged(&self) -> bool {
+        // SAFETY: as in `version`.
+        unsafe { (&raw const (*self.0.skb.skb).vlan_present).read_volatile() != 0 }
+    }
+
+    /// Bytes of data in each packet that a segmented one will become; 0 for one that is whole.
+    #[inline(always)]
+    pub(super) fn segment_size(&self) -> u32 {
+        // SAFETY: as in `version`.
+        unsafe { (&raw const (*self.0.skb.skb).gso_size).read_volatile() }
+    }
+
+    /// Tells egress that nothing is left to do for the packet.
+    #[inline(always)]
+    pub(super) fn set_sent_on(&self) {
+        let skb = self.0.skb.skb;
+        // SAFETY: as in `version`; the words are for programs to leave something to later ones.
+        unsafe {
+            (&raw mut (*skb).cb[0]).write_volatile(config::flow_seed() as u32);
+            (&raw mut (*skb).cb[1]).write_volatile((config::flow_seed() >> 32) as u32);
+        }
+    }
+
+    /// Whether ingress has said so. The stack clears these words of what goes through it.
+    #[inline(always)]
+    pub(super) fn is_sent_on(&self) -> bool {
+        let skb = self.0.skb.skb;
+        // SAFETY: as in `version`.
+        let [low, high] =
+            unsafe { [(&raw const (*skb).cb[0]).read_volatile(), (&raw const (*skb).cb[1]).read_volatile()] };
+        u64::from(low) | u64::from(high) << 32 == config::flow_seed()
     }
 
     /// The index of the device.

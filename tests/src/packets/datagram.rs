@@ -218,10 +218,13 @@ impl Datagram {
     }
 }
 
+/// The hardware address that [`ethernet`] sends frames to.
+pub const HARDWARE_ADDRESS: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
 /// A frame that carries a packet.
 pub fn ethernet(packet: &[u8]) -> Vec<u8> {
     let kind = if packet.first().is_some_and(|first| first >> 4 == 6) { [0x86, 0xdd] } else { [8, 0] };
-    [&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2], &kind[..], packet].concat()
+    [&HARDWARE_ADDRESS, &[2, 0, 0, 0, 0, 2], &kind[..], packet].concat()
 }
 
 /// A length as headers have it.

@@ -17,7 +17,7 @@ mod written;
 
 pub use self::{
     control::Control,
-    datagram::{ACK, Datagram, FIN, RST, SYN, Transport, ethernet},
+    datagram::{ACK, Datagram, FIN, HARDWARE_ADDRESS, RST, SYN, Transport, ethernet},
     residue::{Residues, residues},
     written::{hexadecimal, write_pcap},
 };

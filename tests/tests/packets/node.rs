@@ -9,7 +9,7 @@ use proxy_agent::{
     plan::{Backend, Changes, Family, ServicePlan, ServicePortId, Sources, Target},
 };
 use proxy_common::{AddressBits, FrontendKey, FrontendKind, Port, Protocol, Reason, SourceRange};
-use sidestep_tests::{Lab, topology::PodRange};
+use sidestep_tests::{Lab, packets::HARDWARE_ADDRESS, topology::PodRange};
 
 /// Every Service has these.
 pub(crate) const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
@@ -181,6 +181,11 @@ impl Node {
         let [v4, v6] = PodRange::THERE.cidrs();
         let routes = format!("route add {v4} via {}\nroute add {v6} via {}\n", other.v4, other.v6);
         here.namespace().ip_batch(&routes).expect("routes to the other node's pods");
+        // What is not for the device is left alone.
+        let hardware = HARDWARE_ADDRESS.map(|byte| format!("{byte:02x}")).join(":");
+        here.namespace()
+            .ip_batch(&format!("link set uplink address {hardware}\n"))
+            .expect("a hardware address");
         let options = Options {
             pin_dir: lab.pin_directory().to_owned(),
             cgroup_root: lab.root().path().to_owned(),

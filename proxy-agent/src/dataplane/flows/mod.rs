@@ -47,6 +47,8 @@ pub struct FlowOptions {
     pub source_ports: PortRange,
     /// How long they stay.
     pub timeouts: Timeouts,
+    /// Whether the stack has every packet to and from endpoints elsewhere, not only the first ones.
+    pub through_stack: bool,
 }
 
 /// The thread that sweeps.

@@ -1,9 +1,9 @@
-//! With which address the node masquerades what goes out through a device, where the kernel does not tell the programs
-//! (before 6.7): the table INTERFACES.
+//! The table INTERFACES: with which address the node masquerades what goes out through a device, where the kernel does
+//! not tell the programs (before 6.7), and how long packets may be there.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use proxy_common::{Address, InterfaceAddresses};
+use proxy_common::{Address, Interface};
 
 use super::super::netlink::{Network, Route};
 
@@ -11,16 +11,18 @@ use super::super::netlink::{Network, Route};
 const EVERYWHERE_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const EVERYWHERE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 
-/// The addresses for `device`. `ask` tells which source the kernel takes towards an address through it.
-pub(super) fn addresses(
+/// The element of `device`. `ask` tells which source the kernel takes towards an address through it.
+pub(super) fn interface(
     network: &Network,
     device: u32,
     ask: impl Fn(Address) -> Option<Address>,
-) -> InterfaceAddresses {
+) -> Interface {
     let preferred = |v4| preferred(network, device, v4, &ask);
-    InterfaceAddresses {
+    Interface {
         v4: preferred(true).unwrap_or(IpAddr::from(Ipv4Addr::UNSPECIFIED).into()),
         v6: preferred(false).unwrap_or(Address::ANY_V6),
+        longest: network.narrowest.get(&device).copied().unwrap_or(u32::MAX),
+        padding: 0,
     }
 }
 
@@ -127,10 +129,10 @@ mod tests {
                 routes: routes.iter().map(|text| route(text)).collect(),
                 ..Network::default()
             };
-            let found = super::addresses(&network, 2, asked);
+            let found = super::interface(&network, 2, asked);
             let text = |address: Address| IpAddr::from(address).to_string();
             assert_eq!((text(found.v4).as_str(), text(found.v6).as_str()), (v4, v6), "{routes:?}");
-            let other = super::addresses(&network, 3, asked);
+            let other = super::interface(&network, 3, asked);
             assert_eq!(
                 (text(other.v4).as_str(), text(other.v6).as_str()),
                 ("0.0.0.0", "::"),

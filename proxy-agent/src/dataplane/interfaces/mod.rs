@@ -12,7 +12,7 @@
 //! |---|---|
 //! | `choice` | which devices: a pure function |
 //! | `hooks` | attaching, finding again, taking away |
-//! | `masquerade` | with which address the node masquerades at a device |
+//! | `masquerade` | INTERFACES: with which address the node masquerades at a device, and how narrow it is |
 
 mod choice;
 mod hooks;
@@ -30,7 +30,7 @@ use aya::{
     Ebpf,
     maps::{HashMap, MapData},
 };
-use proxy_common::{Address, InterfaceAddresses};
+use proxy_common::{Address, Interface};
 use serde::{Deserialize, Serialize};
 
 pub(super) use self::hooks::PROGRAMS;
@@ -90,7 +90,7 @@ pub struct Interfaces {
     way: Way,
     hooks: Hooks,
     routes: Routes,
-    addresses: HashMap<MapData, u32, InterfaceAddresses>,
+    interfaces: HashMap<MapData, u32, Interface>,
     /// Those of the Node object.
     node: BTreeSet<IpAddr>,
     hooked: BTreeMap<u32, Device>,
@@ -107,7 +107,7 @@ impl Interfaces {
             way: if tcx { Way::Tcx } else { Way::Clsact },
             hooks: Hooks::new(pin_dir)?,
             routes: Routes::new()?,
-            addresses: Tables::interfaces(pin_dir)?,
+            interfaces: Tables::interfaces(pin_dir)?,
             node: BTreeSet::new(),
             hooked: BTreeMap::new(),
             began: false,
@@ -153,7 +153,7 @@ impl Interfaces {
         }
         self.problems = problems;
         self.began = true;
-        let Network { links, addresses, routes } = &network;
+        let Network { links, addresses, routes, .. } = &network;
         tracing::debug!(
             links = links.len(),
             addresses = addresses.len(),
@@ -213,9 +213,9 @@ impl Interfaces {
         }
         self.hooked.retain(|index, _| is_chosen(*index));
         let stale: Vec<u32> =
-            self.addresses.keys().filter_map(Result::ok).filter(|index| !is_chosen(*index)).collect();
+            self.interfaces.keys().filter_map(Result::ok).filter(|index| !is_chosen(*index)).collect();
         for index in stale {
-            let _ = self.addresses.remove(&index);
+            let _ = self.interfaces.remove(&index);
         }
     }
 
@@ -223,13 +223,13 @@ impl Interfaces {
     fn keep(&mut self, chosen: &Chosen, network: &Network, problems: &mut Vec<Problem>) {
         let Chosen { index, name, header: _, why } = chosen.clone();
         let ask = |address| self.routes.source_towards(address, Some(index));
-        let addresses = masquerade::addresses(network, index, ask);
-        if self.addresses.get(&index, 0).ok() != Some(addresses)
-            && let Err(error) = self.addresses.insert(index, addresses, 0)
+        let interface = masquerade::interface(network, index, ask);
+        if self.interfaces.get(&index, 0).ok() != Some(interface)
+            && let Err(error) = self.interfaces.insert(index, interface, 0)
         {
             problems.push(problem(&name, format!("its address is not known to the programs: {error}")));
         }
-        let listed = [addresses.v4, addresses.v6].map(IpAddr::from);
+        let listed = [interface.v4, interface.v6].map(IpAddr::from);
         let addresses = listed.into_iter().filter(|ip| !ip.is_unspecified()).collect();
         let device = Device { index, name, why, way: self.way, addresses };
         let Device { name, why, way, addresses, .. } = &device;

@@ -1,7 +1,10 @@
 //! Which devices, addresses and routes a network namespace has. The kernel's side is `rtnl_dump_ifinfo`,
 //! `inet_dump_ifaddr`, `inet_dump_fib` and their IPv6 twins.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use netlink_packet_core::NLM_F_DUMP;
 pub(in super::super) use netlink_packet_route::link::{InfoKind as Kind, LinkLayerType as LinkLayer};
@@ -9,7 +12,7 @@ use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
     link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage},
-    route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteType, RouteVia},
+    route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteType, RouteVia},
 };
 use netlink_sys::protocols::NETLINK_ROUTE;
 
@@ -60,6 +63,8 @@ pub(in super::super) struct Network {
     pub(in super::super) links: Vec<Link>,
     pub(in super::super) addresses: Vec<Assigned>,
     pub(in super::super) routes: Vec<Route>,
+    /// The least MTU that a route through a device asks for, in bytes.
+    pub(in super::super) narrowest: BTreeMap<u32, u32>,
 }
 
 impl Network {
@@ -96,8 +101,15 @@ impl Network {
                 answers => answers?,
             };
             for answer in answers {
-                if let RouteNetlinkMessage::NewRoute(route) = answer {
-                    network.routes.extend(routes(&route));
+                if let RouteNetlinkMessage::NewRoute(message) = answer {
+                    let found = routes(&message);
+                    if let Some(mtu) = mtu(&message) {
+                        for route in &found {
+                            let least = network.narrowest.entry(route.device).or_insert(mtu);
+                            *least = mtu.min(*least);
+                        }
+                    }
+                    network.routes.extend(found);
                 }
             }
         }
@@ -197,6 +209,18 @@ fn routes(message: &RouteMessage) -> Vec<Route> {
         ..whole.clone()
     };
     hops.into_iter().map(of_hop).collect()
+}
+
+/// The MTU that a route asks for.
+fn mtu(message: &RouteMessage) -> Option<u32> {
+    let metrics = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Metrics(metrics) => Some(metrics),
+        _ => None,
+    });
+    metrics?.iter().find_map(|metric| match metric {
+        RouteMetric::Mtu(mtu) => Some(*mtu),
+        _ => None,
+    })
 }
 
 fn gateway(attribute: &RouteAttribute) -> Option<IpAddr> {

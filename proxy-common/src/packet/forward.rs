@@ -1,0 +1,166 @@
+//! A packet that is sent on without the stack: another Ethernet header, a hop less to live, and both of its ends in one go.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::{
+    Change, Edit, Network, Transport, checksum,
+    network::{V4, V6},
+    rewrite::v4,
+    transport,
+};
+use crate::address::{Address, Port, Protocol};
+
+/// An Ethernet header.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Ethernet {
+    to: [u16; 3],
+    from: [u16; 3],
+    kind: u16,
+}
+
+/// An IPv4 packet without options, up to its ports.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub struct HeadV4 {
+    ethernet: Ethernet,
+    network: V4,
+    ports: [u16; 2],
+}
+
+/// An IPv6 packet without extension headers, up to its ports.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub struct HeadV6 {
+    ethernet: Ethernet,
+    network: V6,
+    ports: [u16; 2],
+}
+
+/// The beginning of a frame, up to the ports.
+pub trait Head: Pod {
+    /// Bytes of the network header.
+    const NETWORK: u32;
+    /// How many more hops the packet may go, this one included.
+    fn hops(&self) -> u8;
+    /// Bytes of the packet from its network header on. Of a segmented one, that may be more than one packet's.
+    fn length(&self) -> u32;
+    /// Type of service, or traffic class and flow label, as `bpf_fib_lookup` has them: four bytes in memory.
+    fn class(&self) -> [u8; 4];
+    /// Puts other ends in place and takes a hop. `frame` is where the frame goes, and where it comes from. Returns the
+    /// change of what no checksum in the packet covers.
+    fn change(&mut self, source: (Address, Port), destination: (Address, Port), frame: [[u16; 3]; 2]) -> u32;
+}
+
+impl Head for HeadV4 {
+    const NETWORK: u32 = size_of::<V4>() as u32;
+
+    #[inline(always)]
+    fn hops(&self) -> u8 {
+        self.network.time_to_live
+    }
+
+    #[inline(always)]
+    fn length(&self) -> u32 {
+        u16::from_be(self.network.length).into()
+    }
+
+    #[inline(always)]
+    fn class(&self) -> [u8; 4] {
+        [self.network.service, 0, 0, 0]
+    }
+
+    #[inline(always)]
+    fn change(&mut self, source: (Address, Port), destination: (Address, Port), frame: [[u16; 3]; 2]) -> u32 {
+        [self.ethernet.to, self.ethernet.from] = frame;
+        let network = &mut self.network;
+        let hops = network.time_to_live - 1;
+        let (from, to) = (v4(&source.0), v4(&destination.0));
+        let mut difference = checksum::difference(
+            u16::from_ne_bytes([network.time_to_live, network.protocol]),
+            u16::from_ne_bytes([hops, network.protocol]),
+        );
+        let mut half = 0;
+        while half < 2 {
+            difference += checksum::difference(network.source[half], from[half]);
+            difference += checksum::difference(network.destination[half], to[half]);
+            half += 1;
+        }
+        network.checksum = checksum::adjust(network.checksum, difference);
+        network.time_to_live = hops;
+        (network.source, network.destination) = (from, to);
+        self.ports = [source.1.to_network(), destination.1.to_network()];
+        0
+    }
+}
+
+impl Head for HeadV6 {
+    const NETWORK: u32 = size_of::<V6>() as u32;
+
+    #[inline(always)]
+    fn hops(&self) -> u8 {
+        self.network.hop_limit
+    }
+
+    #[inline(always)]
+    fn length(&self) -> u32 {
+        u32::from(u16::from_be(self.network.length)) + Self::NETWORK
+    }
+
+    #[inline(always)]
+    fn class(&self) -> [u8; 4] {
+        let [version, rest @ ..] =
+            bytemuck::must_cast::<[u16; 2], [u8; 4]>(self.network.version_class_and_label);
+        let [a, b, c] = rest;
+        [version & 0xf, a, b, c]
+    }
+
+    #[inline(always)]
+    fn change(&mut self, source: (Address, Port), destination: (Address, Port), frame: [[u16; 3]; 2]) -> u32 {
+        [self.ethernet.to, self.ethernet.from] = frame;
+        let network = &mut self.network;
+        let hops = network.hop_limit - 1;
+        let difference = checksum::difference(
+            u16::from_ne_bytes([network.next, network.hop_limit]),
+            u16::from_ne_bytes([network.next, hops]),
+        );
+        network.hop_limit = hops;
+        network.source = bytemuck::must_cast(source.0.words());
+        network.destination = bytemuck::must_cast(destination.0.words());
+        self.ports = [source.1.to_network(), destination.1.to_network()];
+        difference
+    }
+}
+
+/// Sends a packet on: both of its ends changed, and a hop less to live. `None`: the packet must be dropped.
+///
+/// `head` is its beginning, and has a hop to give; `network` and `transport` are what it says.
+#[inline(always)]
+pub fn send_on<H: Head>(
+    edit: &mut impl Edit,
+    head: &mut H,
+    (network, transport): (&Network, &Transport),
+    source: (Address, Port),
+    destination: (Address, Port),
+    frame: [[u16; 3]; 2],
+) -> Option<()> {
+    let uncovered = head.change(source, destination, frame);
+    edit.store(0, head)?;
+    if uncovered != 0 {
+        edit.uncovered(uncovered);
+    }
+    let offset = size_of::<Ethernet>() as u32 + H::NETWORK + transport::checksum_offset(network.protocol)?;
+    let optional = network.protocol == Protocol::Udp as u8;
+    let change = Change { pseudo_header: true, v6: network.v6, optional };
+    let addresses = checksum::add(
+        checksum::of_address(&network.source, &source.0),
+        checksum::of_address(&network.destination, &destination.0),
+    );
+    edit.transport_checksum(offset, addresses, change)?;
+    let ports = checksum::of_port(transport.source, source.1)
+        + checksum::of_port(transport.destination, destination.1);
+    edit.transport_checksum(offset, ports, Change { pseudo_header: false, ..change })
+}
+
+const _: () = assert!(size_of::<Ethernet>() == 14);
+const _: () = assert!(size_of::<HeadV4>() == 38 && size_of::<HeadV6>() == 58);
