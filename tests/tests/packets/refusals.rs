@@ -10,7 +10,7 @@ use sidestep_tests::{
 use crate::{
     judge::judge,
     node::{Kind, Node, PORT},
-    test_run::{DROP, REDIRECT, Runner},
+    test_run::{DROP, Outcome, PASS, REDIRECT, Runner},
 };
 
 #[test]
@@ -43,6 +43,11 @@ fn who_is_refused_is_told_unless_silence_is_better() {
                     let frame = ethernet(&sent.packet());
                     let outcome = ingress.run(&frame);
                     assert_eq!(outcome.action, expected, "{sent:?}");
+                    // One that a switch has flooded is another host's affair.
+                    let mut flooded = frame.clone();
+                    flooded[5] ^= 0xff;
+                    let left_alone = Outcome { action: PASS, frame: flooded.clone() };
+                    assert_eq!(ingress.run(&flooded), left_alone, "{sent:?}");
                     let verdict = judge(&node, &frame, &outcome);
                     assert_eq!(
                         verdict,
