@@ -30,8 +30,11 @@ pub trait Flows {
     }
     /// Whether there is an element.
     fn has(&self, key: &FlowKey) -> bool;
-    /// Replaces the life of an element, unless it has gone.
+    /// Replaces the life of an element, unless it has gone. One that is confirmed stays so, whatever `life` says: another
+    /// processor may have confirmed it meanwhile.
     fn set_life(&self, place: Self::Place, life: Life);
+    /// Replaces the life of an element that is confirmed no longer.
+    fn release(&self, place: Self::Place, life: Life);
     /// Removes an element, unless it has gone.
     fn remove(&self, place: Self::Place);
     /// Writes an element in place of one with the same key, or into a slot that may be taken, but none of `spared`.
@@ -77,12 +80,6 @@ impl Life {
         let rst = if segment.is_rst() { Self::RST } else { 0 };
         let left = if segment.is_leaving() { Self::LEFT } else { 0 };
         Self { seconds: clock.seconds, bits: self.bits | Self::SEEN | fin | rst | left }
-    }
-
-    /// Not, or no longer, confirmed.
-    #[inline(always)]
-    const fn released(self) -> Self {
-        Self { bits: self.bits & !Self::CONFIRMED, ..self }
     }
 }
 
@@ -185,9 +182,9 @@ fn follow_closely<F: Flows>(
                 && !flow.life.has(Life::CONFIRMED)
                 && clock.is_past(latest, clock.udp_timeout);
             if ended || is_stale || !serves(flows, key, flow) {
-                flows.set_life(place, flow.life.released());
+                flows.release(place, flow.life);
                 if let Some(place) = peer_place {
-                    flows.set_life(place, peer_life.released());
+                    flows.release(place, peer_life);
                 }
                 return false;
             }
@@ -207,9 +204,9 @@ fn follow_closely<F: Flows>(
     }
     flow.life = life;
     if flow.life.ended(peer_life) {
-        flows.set_life(place, life.released());
+        flows.release(place, life);
         if let Some(place) = peer_place {
-            flows.set_life(place, peer_life.released());
+            flows.release(place, peer_life);
         }
         return true;
     }

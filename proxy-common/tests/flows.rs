@@ -53,7 +53,12 @@ impl Flows for Memory {
     }
     fn set_life(&self, place: FlowKey, life: Life) {
         if let Some(flow) = self.elements.borrow_mut().get_mut(&place) {
-            flow.life = life;
+            flow.life = Life { bits: life.bits | flow.life.bits & Life::CONFIRMED, ..life };
+        }
+    }
+    fn release(&self, place: FlowKey, life: Life) {
+        if let Some(flow) = self.elements.borrow_mut().get_mut(&place) {
+            flow.life = Life { bits: life.bits & !Life::CONFIRMED, ..life };
         }
     }
     fn remove(&self, place: FlowKey) {

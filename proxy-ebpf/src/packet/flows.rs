@@ -385,6 +385,20 @@ fn claim(key: &FlowKey, flow: &Flow, place: u64) -> bool {
     }
 }
 
+/// Replaces the life of an element; these bits of its tag stay.
+#[inline(always)]
+fn set_life(place: Place, life: Life, stays: u16) {
+    let (Some(slot), Some(tags)) = (slot_at(place), FLOW_TAGS.get_ptr_mut(place >> 2)) else { return };
+    let kept = Life { bits: life.bits & !Life::CONFIRMED, ..life };
+    // SAFETY: an aligned word of FLOWS, and an aligned half of one of FLOW_TAGS. Should the slot have been given to
+    // another flow, that one lives a little longer.
+    unsafe {
+        slot.add(LIFE).write_volatile(must_cast(kept));
+        let tag = tag(tags, place.into());
+        tag.write_volatile(FlowTag::new(tag.read_volatile().bits & stays, life));
+    }
+}
+
 impl Flows for Maps {
     type Place = Place;
 
@@ -407,15 +421,12 @@ impl Flows for Maps {
 
     #[inline(always)]
     fn set_life(&self, place: Place, life: Life) {
-        let (Some(slot), Some(tags)) = (slot_at(place), FLOW_TAGS.get_ptr_mut(place >> 2)) else { return };
-        let kept = Life { bits: life.bits & !Life::CONFIRMED, ..life };
-        // SAFETY: an aligned word of FLOWS, and an aligned half of one of FLOW_TAGS. Should the slot have been given to
-        // another flow, that one lives a little longer.
-        unsafe {
-            slot.add(LIFE).write_volatile(must_cast(kept));
-            let tag = tag(tags, place.into());
-            tag.write_volatile(FlowTag::new(tag.read_volatile().bits & FlowTag::KEY, life));
-        }
+        set_life(place, life, FlowTag::KEY | FlowTag::KEPT);
+    }
+
+    #[inline(always)]
+    fn release(&self, place: Place, life: Life) {
+        set_life(place, Life { bits: life.bits & !Life::CONFIRMED, ..life }, FlowTag::KEY);
     }
 
     #[inline(always)]
