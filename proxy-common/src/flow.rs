@@ -224,7 +224,6 @@ impl FlowTag {
 
     /// With the [key's bits](FlowTag::of_key), at this point of its life.
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "six bits, and one")]
     pub const fn new(key: u16, life: Life) -> Self {
         let second = (life.seconds as u64 & Self::SECONDS) as u16;
         let kept = ((life.bits & Life::CONFIRMED) / Life::CONFIRMED) as u16;
@@ -419,8 +418,9 @@ pub struct Interface {
     pub v4: Address,
     /// In IPv6; `::` for none.
     pub v6: Address,
-    /// The least MTU that a route through it asks for, in bytes; all ones if none does. `bpf_fib_lookup` knows the MTU of
-    /// devices, but not that of routes.
+    /// Bytes of the longest packet that may be sent there past the stack: the least MTU of the device and of the routes through it.
+    /// (`bpf_fib_lookup` does not know that of routes, and before 5.12 none of segmented packets.) 0 for a device without an
+    /// Ethernet header.
     pub longest: u32,
     /// Zero.
     pub padding: u32,

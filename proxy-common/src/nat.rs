@@ -59,6 +59,9 @@ pub struct Clock {
 /// minutes.
 const TCP_TIMEOUT: u32 = 120;
 
+/// For how many seconds no other client gets the source of a datagram that was answered.
+const ANSWERED_TIMEOUT: u32 = 5;
+
 impl Clock {
     #[inline(always)]
     const fn is_past(self, since: u32, timeout: u32) -> bool {
@@ -251,7 +254,13 @@ pub fn begin(
     }
     let Some(replies) = enter_replies(flows, key, begun, clock) else { return Begun::NoRoom };
     let Some(place) = flows.insert(key, begun, Some([replies; 2])) else { return Begun::NoRoom };
-    if !leaves || mark(flows, key, begun, [place, replies]) { Begun::Flow } else { Begun::NoRoom }
+    if leaves && !mark(flows, key, begun, [place, replies]) {
+        // Nobody must find the half of it.
+        flows.remove(place);
+        flows.remove(replies);
+        return Begun::NoRoom;
+    }
+    Begun::Flow
 }
 
 /// Whether another live flow gets the replies that a flow would get.
@@ -271,12 +280,18 @@ fn is_held(flows: &impl Flows, key: &FlowKey, flow: &Flow, clock: Clock) -> bool
         return true;
     }
     let is_tcp = key.protocol == Protocol::Tcp as u8;
-    if !is_tcp && reply.life.has(Life::SEEN) {
-        // A question that has its answer; a resolver asks thousands a second. Should it ask again, it begins again.
+    let answered = !is_tcp && reply.life.has(Life::SEEN);
+    if answered && key.is_ingress() {
+        // The same client's question, which has its answer. Should it ask there again, it begins again.
         flows.remove(place);
         return false;
     }
-    let timeout = if is_tcp { TCP_TIMEOUT } else { clock.udp_timeout };
+    let timeout = match (is_tcp, answered) {
+        (true, _) => TCP_TIMEOUT,
+        // A resolver asks thousands a second.
+        (false, true) if clock.udp_timeout > ANSWERED_TIMEOUT => ANSWERED_TIMEOUT,
+        (false, _) => clock.udp_timeout,
+    };
     !(clock.is_past(forward.life.seconds, timeout) && clock.is_past(reply.life.seconds, timeout))
 }
 

@@ -88,11 +88,11 @@ pub(crate) static SOURCE_RANGES: LpmTrie<SourceKey, u32, SOURCE_RANGES_LEN> = Lp
 #[btf_map]
 pub(crate) static CLIENTS: HashMap<u64, ClientAddresses, NAMESPACES_LEN, NO_PREALLOC> = HashMap::new();
 
-/// Flows from outside. The agent maps it, and takes the bit of those that are idle.
+/// Flows from outside. The agent maps it, to read.
 #[btf_map]
 pub(crate) static FLOWS: Array<FlowBucket, FLOWS_LEN, MMAPABLE> = Array::new();
 
-/// Whose the slots of FLOWS are, bucket by bucket.
+/// Whose the slots of FLOWS are, bucket by bucket. The agent takes the bit of those that are idle.
 #[btf_map]
 pub(crate) static FLOW_TAGS: Array<FlowTags, FLOWS_LEN, MMAPABLE> = Array::new();
 

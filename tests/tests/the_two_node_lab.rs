@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use sidestep_tests::{
-    Place, TwoNodes, in_every_variant,
+    Place, TwoNodes, eventually, in_every_variant,
     topology::NODE_V4,
     traffic::{Asker, TcpServer, UdpServer, ask, connect, is_refused},
     two_nodes::{Routing, Rules, Variant},
@@ -125,7 +125,7 @@ fn a_port_of_the_node_that_nobody_listens_to_refuses() {
 fn a_failed_scenario_leaves_its_packets() {
     let files = |nodes: &TwoNodes| {
         let directory = nodes.lab().run_directory().with_file_name("packets");
-        assert!(directory.join("node.pcap").exists());
+        eventually("the file", || directory.join("node.pcap").exists());
         directory
     };
     let kept = || -> Vec<PathBuf> {

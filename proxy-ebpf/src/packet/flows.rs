@@ -144,15 +144,16 @@ impl Tags {
     fn candidates(&self) -> u64 {
         const KEYS: u64 = FlowTag::KEY as u64 * LANES;
         // The sum has the next bit unless the lane was zero.
-        let [first, second] =
-            self.read().map(|tags| !(((tags ^ u64::from(self.key) * LANES) & KEYS) + KEYS) & (KEYS + LANES));
+        let [first, second] = self
+            .read()
+            .map(|tags| !(((tags ^ (u64::from(self.key) * LANES)) & KEYS) + KEYS) & (KEYS + LANES));
         first | second << 1
     }
 
     /// The place of the slot with this one bit of [`Tags::candidates`].
     #[inline(always)]
     fn place(&self, bit: u64) -> u32 {
-        const SECOND: u64 = (FlowTag::KEY as u64 + 1) * LANES << 1;
+        const SECOND: u64 = ((FlowTag::KEY as u64 + 1) * LANES) << 1;
         let is = |of: u64| is_zero(bit & of) ^ 1;
         self.numbered(is(SECOND) << 2 | is(0xffff_ffff_0000_0000) << 1 | is(0xffff_0000_ffff_0000))
     }
@@ -163,10 +164,10 @@ impl Tags {
         (either(self.buckets.map(u64::from), number >> 2) << 2 | number & 3) as u32
     }
 
-    /// The number of the slot that is missed least at this second; `None` if none may be taken: that of a confirmed flow
-    /// never, one without an element before all, else the one that was used least recently. Of two buckets the one
-    /// with fewer confirmed flows, so that both fill alike. (With the fuller one taken first half a table is full for
-    /// one new flow in fifty.)
+    /// The number of the slot that is missed least at this second; `None` if none may be taken. Of two buckets the one
+    /// with fewer confirmed flows, so that both fill alike (with the fuller one taken first half a table is full for
+    /// one new flow in fifty); in it a slot without an element, else the one that was used least recently, as far as
+    /// seconds modulo 64 tell. That of a confirmed flow never.
     #[inline(always)]
     fn least_missed(read: [u64; 2], seconds: u32) -> Option<u64> {
         let mut best = 0;
@@ -350,21 +351,37 @@ fn choose(key: &FlowKey, seconds: u32, spared: u64) -> u64 {
     NOWHERE
 }
 
-/// Writes an element at its place.
+/// Writes an element at its place, unless that is a confirmed flow's by now; `old` is 1 for one that was this key's
+/// already.
 #[inline(never)]
-fn put(key: &FlowKey, flow: &Flow, place: u64) {
+fn put(key: &FlowKey, flow: &Flow, place: u64, old: u64) -> bool {
     let (Some(slot), Some(at)) = (slot_at(place as Place), FLOW_TAGS.get_ptr_mut(place as u32 >> 2)) else {
-        return;
+        return false;
     };
     let tag_of_key = FlowTag::of_key(key.hash(config::flow_seed()));
     // SAFETY: the slot's, and its tag's.
-    unsafe { write(slot, tag(at, place), tag_of_key, key, flow) };
+    unsafe {
+        let at = tag(at, place);
+        if old == 0 && at.read_volatile().is_kept() {
+            return false;
+        }
+        write(slot, at, tag_of_key, key, flow);
+    }
+    true
 }
 
-/// Writes an element at a place unless there is one of that key. One that looks so is as good as one that is: there are
-/// other sources to claim.
+/// Which slots may have the key.
 #[inline(never)]
-fn claim(key: &FlowKey, flow: &Flow, place: u64) -> bool {
+fn candidates_of(key: &FlowKey) -> u64 {
+    match Tags::of(key) {
+        Some(tags) => tags.candidates(),
+        None => 0,
+    }
+}
+
+/// Writes an element at a place, if the slots that may have its key are still those that were seen not to have it.
+#[inline(never)]
+fn claim(key: &FlowKey, flow: &Flow, place: u64, seen: u64) -> bool {
     let Some(tags) = Tags::of(key) else { return false };
     let lock = tags.buckets[0] & (flow::FLOW_LOCKS - 1);
     let (Some(slot), Some(at), Some(lock)) =
@@ -374,11 +391,11 @@ fn claim(key: &FlowKey, flow: &Flow, place: u64) -> bool {
     };
     // SAFETY: the lock is the element's own, and given back on the only way on; the slot is one of FLOWS, with its tag.
     unsafe {
-        let lock = (&raw mut (*lock).lock).cast();
+        let (lock, at) = ((&raw mut (*lock).lock).cast(), tag(at, place));
         bpf_spin_lock(lock);
-        let free = tags.candidates() == 0;
+        let free = tags.candidates() == seen && !at.read_volatile().is_kept();
         if free {
-            write(slot, tag(at, place), tags.key, key, flow);
+            write(slot, at, tags.key, key, flow);
         }
         bpf_spin_unlock(lock);
         free
@@ -439,16 +456,22 @@ impl Flows for Maps {
 
     #[inline(always)]
     fn insert(&self, key: &FlowKey, flow: &Flow, spared: Option<[Place; 2]>) -> Option<Place> {
-        let old = some(place_of(key));
-        let place = old.or_else(|| some(choose(key, flow.life.seconds, packed(spared))))?;
-        put(key, flow, place.into());
-        Some(place)
+        let mut place = place_of(key);
+        let old = u64::from(place != NOWHERE);
+        if old == 0 {
+            place = choose(key, flow.life.seconds, packed(spared));
+        }
+        if place != NOWHERE && put(key, flow, place, old) { Some(place as Place) } else { None }
     }
 
     #[inline(always)]
     fn claim(&self, key: &FlowKey, flow: &Flow, spared: Option<[Place; 2]>) -> Option<Place> {
-        let place = some(choose(key, flow.life.seconds, packed(spared)))?;
-        claim(key, flow, place.into()).then_some(place)
+        let seen = candidates_of(key);
+        if seen != 0 && place_of(key) != NOWHERE {
+            return None;
+        }
+        let place = choose(key, flow.life.seconds, packed(spared));
+        if place != NOWHERE && claim(key, flow, place, seen) { Some(place as Place) } else { None }
     }
 
     #[inline(always)]

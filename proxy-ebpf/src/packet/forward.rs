@@ -5,7 +5,7 @@ use aya_ebpf::{
     EbpfContext as _,
     bindings::bpf_fib_lookup as Lookup,
     btf_maps::PerCpuArray,
-    helpers::{bpf_fib_lookup, bpf_redirect},
+    helpers::{bpf_fib_lookup, bpf_redirect, bpf_redirect_neigh},
     macros::btf_map,
     programs::TcContext,
 };
@@ -55,15 +55,23 @@ fn send_as<H: Head>(ctx: &TcContext, state: &mut State) -> i32 {
         }
         segment => H::NETWORK + 8 + segment,
     };
-    let Some(hop) = next_hop(ctx, state, head.class(), length) else { return PASS };
+    let Some((hop, fresh)) = next_hop(ctx, state, head.class(), length) else { return PASS };
     let State { network, transport, flow, beyond, .. } = state;
     let (source, destination) = ((beyond.address, beyond.port), (flow.address, flow.port));
     let packet = (&*network, &*transport);
     match send_on(&mut Skb(ctx), &mut head, packet, source, destination, [hop.to, hop.from]) {
         Some(()) => {
             skb.set_sent_on();
-            // SAFETY: a helper without pointers.
-            unsafe { bpf_redirect(hop.device, 0) as i32 }
+            // Only the kernel's own way to a neighbour asks now and then whether it is still there.
+            // SAFETY: helpers without pointers, but for one that may be null.
+            let action = unsafe {
+                if fresh {
+                    bpf_redirect_neigh(hop.device, core::ptr::null_mut(), 0, 0)
+                } else {
+                    bpf_redirect(hop.device, 0)
+                }
+            };
+            action as i32
         }
         None => DROP,
     }
@@ -94,17 +102,25 @@ const WORDS: usize = size_of::<NextHop>().div_ceil(8);
 #[btf_map]
 static NEXT_HOPS: PerCpuArray<[u64; WORDS], HOPS> = PerCpuArray::new();
 
-/// Where a packet goes, as the stack would find it for what ingress makes of the packet; nothing where the stack has to
-/// see to it.
+/// Where a packet goes, as the stack would find it for what ingress makes of the packet, and whether that was asked just
+/// now; nothing where the stack has to see to it.
 #[inline(always)]
-fn next_hop<'a>(ctx: &TcContext, state: &mut State, class: [u8; 4], length: u32) -> Option<&'a NextHop> {
+fn next_hop<'a>(
+    ctx: &TcContext,
+    state: &mut State,
+    class: [u8; 4],
+    length: u32,
+) -> Option<(&'a NextHop, bool)> {
     let State { network, transport, flow, next, lookup, seconds, .. } = state;
     let index = u32::from(next.source_port.number ^ next.destination_port.number) % HOPS as u32;
     let hop = NEXT_HOPS.get_ptr_mut(index)?;
     // SAFETY: as long and as aligned as a next hop, and nobody else's while the program runs; any bytes are one.
     let hop = unsafe { &mut *hop.cast::<NextHop>() };
     if hop.jiffies == seconds.jiffies && hop.length >= length && hop.class == class && hop.key.is(next) {
-        return Some(hop);
+        return Some((hop, false));
+    }
+    if length > u16::MAX.into() {
+        return None;
     }
     ask(lookup, network, (transport.source, flow.port), &flow.address, class, length);
     lookup.ifindex = Skb(ctx).device();
@@ -117,9 +133,13 @@ fn next_hop<'a>(ctx: &TcContext, state: &mut State, class: [u8; 4], length: u32)
     if unsafe { (*interface).longest } < length {
         return None;
     }
-    let (to, from) = (bytemuck::must_cast(lookup.dmac), bytemuck::must_cast(lookup.smac));
+    let (to, from): ([u16; 3], _) = (bytemuck::must_cast(lookup.dmac), bytemuck::must_cast(lookup.smac));
+    if to[0] | to[1] | to[2] == 0 {
+        // Kernels before 6.3 tell of neighbours that do not answer.
+        return None;
+    }
     *hop = NextHop { key: *next, jiffies: seconds.jiffies, class, device: lookup.ifindex, length, to, from };
-    Some(hop)
+    Some((hop, true))
 }
 
 /// Puts the question together: where a packet goes.

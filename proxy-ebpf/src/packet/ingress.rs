@@ -24,7 +24,7 @@ use crate::{config, count, tables::Maps};
 #[inline(always)]
 pub(super) fn ingress<const LINK: u32>(ctx: &TcContext) -> i32 {
     let skb = Skb(ctx);
-    // The stack drops what another host is meant by, and so do we, by leaving it alone.
+    // What is meant for another host, or for many, is not ours: the stack sees to it, or drops it.
     if !skb.is_for_us() {
         return PASS;
     }

@@ -1,7 +1,7 @@
 //! Packets to and from an endpoint elsewhere that are sent on past the stack: all but the first ones of a flow, and as
 //! long as the stack would do the same.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use sidestep_tests::{
     Agent, Place, TwoNodes,
@@ -119,6 +119,8 @@ fn the_routes_are_asked_all_the_time(nodes: &TwoNodes) {
         let pod = pod.expect("an address");
         let (length, before) = (if pod.is_ipv4() { 32 } else { 128 }, there.udp.requests());
         nodes.node().namespace().ip_batch(&format!("route add blackhole {pod}/{length}\n")).expect("a route");
+        // Next hops are kept for a tick of the kernel's clock, which is 10 ms at most.
+        std::thread::sleep(Duration::from_millis(20));
         assert!(asker.ask_peer().is_err(), "{way:?}");
         assert_eq!(there.udp.requests(), before, "{way:?}");
         nodes.node().namespace().ip_batch(&format!("route del blackhole {pod}/{length}\n")).expect("a route");

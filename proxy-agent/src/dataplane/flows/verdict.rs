@@ -12,7 +12,7 @@ use super::Timeouts;
 
 /// By how much the pair that masquerades outlives the other one.
 const MARGIN: u64 = 60;
-/// How long a flow stays that has ended. Programs move such a flow out of FLOWS; this is for what they could not move.
+/// How long a flow stays confirmed that has ended. Programs see to that; this is for what they could not see.
 const ENDED: Duration = Duration::from_mins(2);
 
 /// What an element's pair does.

@@ -129,10 +129,10 @@ mod tests {
                 routes: routes.iter().map(|text| route(text)).collect(),
                 ..Network::default()
             };
-            let found = super::interface(&network, 2, asked);
+            let found = interface(&network, 2, asked);
             let text = |address: Address| IpAddr::from(address).to_string();
             assert_eq!((text(found.v4).as_str(), text(found.v6).as_str()), (v4, v6), "{routes:?}");
-            let other = super::interface(&network, 3, asked);
+            let other = interface(&network, 3, asked);
             assert_eq!(
                 (text(other.v4).as_str(), text(other.v6).as_str()),
                 ("0.0.0.0", "::"),

@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use self::hooks::PROGRAMS;
 use self::{
-    choice::{Chosen, choose},
+    choice::{Chosen, Header, choose},
     hooks::{DIRECTIONS, Hooks},
 };
 pub use self::{
@@ -90,7 +90,7 @@ pub struct Interfaces {
     way: Way,
     hooks: Hooks,
     routes: Routes,
-    interfaces: HashMap<MapData, u32, Interface>,
+    table: HashMap<MapData, u32, Interface>,
     /// Those of the Node object.
     node: BTreeSet<IpAddr>,
     hooked: BTreeMap<u32, Device>,
@@ -107,7 +107,7 @@ impl Interfaces {
             way: if tcx { Way::Tcx } else { Way::Clsact },
             hooks: Hooks::new(pin_dir)?,
             routes: Routes::new()?,
-            interfaces: Tables::interfaces(pin_dir)?,
+            table: Tables::interfaces(pin_dir)?,
             node: BTreeSet::new(),
             hooked: BTreeMap::new(),
             began: false,
@@ -213,19 +213,23 @@ impl Interfaces {
         }
         self.hooked.retain(|index, _| is_chosen(*index));
         let stale: Vec<u32> =
-            self.interfaces.keys().filter_map(Result::ok).filter(|index| !is_chosen(*index)).collect();
+            self.table.keys().filter_map(Result::ok).filter(|index| !is_chosen(*index)).collect();
         for index in stale {
-            let _ = self.interfaces.remove(&index);
+            let _ = self.table.remove(&index);
         }
     }
 
     /// Notes a device that is hooked, and its addresses.
     fn keep(&mut self, chosen: &Chosen, network: &Network, problems: &mut Vec<Problem>) {
-        let Chosen { index, name, header: _, why } = chosen.clone();
+        let Chosen { index, name, header, why } = chosen.clone();
         let ask = |address| self.routes.source_towards(address, Some(index));
-        let interface = masquerade::interface(network, index, ask);
-        if self.interfaces.get(&index, 0).ok() != Some(interface)
-            && let Err(error) = self.interfaces.insert(index, interface, 0)
+        let mut interface = masquerade::interface(network, index, ask);
+        if header != Header::Ethernet {
+            // Such devices want a route with each packet: the stack's.
+            interface.longest = 0;
+        }
+        if self.table.get(&index, 0).ok() != Some(interface)
+            && let Err(error) = self.table.insert(index, interface, 0)
         {
             problems.push(problem(&name, format!("its address is not known to the programs: {error}")));
         }

@@ -63,7 +63,7 @@ pub(in super::super) struct Network {
     pub(in super::super) links: Vec<Link>,
     pub(in super::super) addresses: Vec<Assigned>,
     pub(in super::super) routes: Vec<Route>,
-    /// The least MTU that a route through a device asks for, in bytes.
+    /// The least MTU of a device, and of the routes through it that ask for one, in bytes.
     pub(in super::super) narrowest: BTreeMap<u32, u32>,
 }
 
@@ -81,6 +81,11 @@ impl Network {
         question.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
         for answer in list("RTM_GETLINK", &RouteNetlinkMessage::GetLink(question))? {
             if let RouteNetlinkMessage::NewLink(link) = answer {
+                let mtu = link.attributes.iter().find_map(|attribute| match attribute {
+                    LinkAttribute::Mtu(mtu) => Some(*mtu),
+                    _ => None,
+                });
+                network.narrowest.extend(mtu.map(|mtu| (link.header.index, mtu)));
                 network.links.extend(self::link(link));
             }
         }
