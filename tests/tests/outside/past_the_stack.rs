@@ -79,6 +79,16 @@ fn with_through_stack_the_stack_has_every_packet(nodes: &TwoNodes) {
     }
 }
 
+/// A client outside whose flow is sent on past the stack by now.
+fn in_conversation(nodes: &TwoNodes, address: SocketAddr) -> Asker {
+    let asker = nodes.outside().run(|| Asker::for_address(address)).expect("a socket");
+    asker.connect(address).expect("connect");
+    for _ in 0..3 {
+        asker.ask_peer().expect("an answer");
+    }
+    asker
+}
+
 fn let_live(asker: &Asker, way: SocketAddr, hops: i32) {
     let (level, option) = if way.is_ipv4() {
         (libc::IPPROTO_IP, libc::IP_TTL)
@@ -92,11 +102,7 @@ fn let_live(asker: &Asker, way: SocketAddr, hops: i32) {
 fn the_way_past_the_stack_is_a_hop_like_the_other(nodes: &TwoNodes) {
     let (there, _agent) = serve(nodes, &[]);
     for way in node_ports() {
-        let asker = nodes.outside().run(|| Asker::for_address(way.udp)).expect("a socket");
-        asker.connect(way.udp).expect("connect");
-        for _ in 0..3 {
-            asker.ask_peer().expect("an answer");
-        }
+        let asker = in_conversation(nodes, way.udp);
         for (hops, arrives) in [(1, false), (2, false), (3, true)] {
             let_live(&asker, way.udp, hops);
             let before = there.udp.requests();
@@ -110,11 +116,7 @@ fn the_way_past_the_stack_is_a_hop_like_the_other(nodes: &TwoNodes) {
 fn the_routes_are_asked_all_the_time(nodes: &TwoNodes) {
     let (there, _agent) = serve(nodes, &[]);
     for way in node_ports() {
-        let asker = nodes.outside().run(|| Asker::for_address(way.udp)).expect("a socket");
-        asker.connect(way.udp).expect("connect");
-        for _ in 0..3 {
-            asker.ask_peer().expect("an answer");
-        }
+        let asker = in_conversation(nodes, way.udp);
         let pod = there.place.addresses().into_iter().find(|address| address.is_ipv4() == way.udp.is_ipv4());
         let pod = pod.expect("an address");
         let (length, before) = (if pod.is_ipv4() { 32 } else { 128 }, there.udp.requests());
