@@ -108,7 +108,8 @@ pub(crate) static FLOW_LOCKS: Array<FlowLock, { flow::FLOW_LOCKS as usize }> = A
 #[btf_map]
 pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts, FRAGMENTS_LEN> = LruHashMap::new();
 
-/// The node's addresses on the devices that packets are hooked at, by the device's index.
+/// The node's addresses on the devices that packets are hooked at, and how long packets may be there, by the device's
+/// index.
 #[btf_map]
 pub(crate) static INTERFACES: HashMap<u32, Interface, INTERFACES_LEN, NO_PREALLOC> = HashMap::new();
 

@@ -98,7 +98,7 @@ struct NextHop {
 const HOPS: usize = 256;
 const WORDS: usize = size_of::<NextHop>().div_ceil(8);
 
-/// Next hops, for a tick of the kernel's clock: asking takes a third of the time that a packet takes here.
+/// Next hops, for a tick of the kernel's clock: asking took a quarter of the time that a packet takes here.
 #[btf_map]
 static NEXT_HOPS: PerCpuArray<[u64; WORDS], HOPS> = PerCpuArray::new();
 
