@@ -81,17 +81,21 @@ pub enum Total {
     ClosedSocket,
     /// A client's packets to two frontends would have become the same packets to one endpoint; refused.
     CollidingFlow,
-    /// A fragment of a datagram whose first fragment has not come by; left to the node's own stack.
+    /// A fragment of a datagram whose first fragment did not come by in time; left to the node's own stack.
     LateFragment,
     /// A refusal that was not answered, because a thousand were within the second.
     UnansweredRefusal,
+    /// A packet that was to leave masqueraded, and whose connection has no source any more; dropped.
+    WithoutSource,
+    /// A packet on the fast path to whose destination no route leads any more; dropped.
+    WithoutRoute,
 }
 
 impl Total {
     /// Length of TOTALS.
     pub const LIMIT: u32 = 32;
     /// All that are not reasons.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::OverflowedSocket,
         Self::UnrecordedSocket,
         Self::UntrackedNamespace,
@@ -99,6 +103,8 @@ impl Total {
         Self::CollidingFlow,
         Self::LateFragment,
         Self::UnansweredRefusal,
+        Self::WithoutSource,
+        Self::WithoutRoute,
     ];
 
     /// The name that metrics and commands use.
@@ -111,6 +117,8 @@ impl Total {
             Self::CollidingFlow => "colliding-flows",
             Self::LateFragment => "late-fragments",
             Self::UnansweredRefusal => "unanswered-refusals",
+            Self::WithoutSource => "packets-without-source",
+            Self::WithoutRoute => "packets-without-route",
         }
     }
 }
@@ -126,3 +134,15 @@ const _: () = {
         number += 1;
     }
 };
+
+/// The one element of REFUSED_RATE and HELD_RATE: how often something was done in the second that passes.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
+#[repr(C, align(8))]
+pub struct Rate {
+    /// The second, since boot.
+    pub second: u64,
+    /// How often in it.
+    pub done: u64,
+}
+
+const _: () = assert!(size_of::<Rate>() == 16);

@@ -66,6 +66,15 @@ impl core::fmt::Display for FrontendKey {
     }
 }
 
+/// Words of NODE_PORTS.
+pub const NODE_PORT_WORDS: u32 = 1 << 10;
+
+/// Which word of NODE_PORTS a port has a bit in, and the bit.
+#[inline(always)]
+pub const fn node_port_bit(port: Port) -> (u32, u64) {
+    ((port.number >> 6) as u32, 1 << (port.number & 63))
+}
+
 /// How clients reach a Service through this frontend; decides which of its endpoint sets they get.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

@@ -12,12 +12,13 @@
 
 pub mod address;
 pub mod affinity;
+pub mod connection;
 pub mod counters;
 pub mod endpoint;
-pub mod flow;
+pub mod fragments;
 pub mod frontend;
+pub mod interface;
 pub mod names;
-pub mod nat;
 pub mod packet;
 pub mod peer;
 pub mod reason;
@@ -31,15 +32,14 @@ mod user;
 
 pub use address::{Address, AddressBits, AddressEntry, Port, Protocol};
 pub use affinity::{Affinity, AffinityKey};
-pub use counters::{ServiceCounters, ServiceRefusals, Total};
+pub use connection::{FlowLock, FlowTags, FlowUses, PortOwners, Record, Tuple};
+pub use counters::{Rate, ServiceCounters, ServiceRefusals, Total};
 pub use endpoint::{Endpoint, EndpointState};
-pub use flow::{
-    Flow, FlowBucket, FlowEndpoint, FlowKey, FlowLock, FlowSlot, FlowTag, FlowTags, FragmentKey,
-    FragmentPorts, Interface, Life, PacketHook, RefusedRate,
-};
+pub use fragments::{FragmentKey, FragmentPorts};
 pub use frontend::{Frontend, FrontendKey, FrontendKind};
+pub use interface::Interface;
 pub use names::ServiceName;
-pub use packet::Network;
+pub use packet::{Network, PacketHook};
 pub use peer::Peer;
 pub use reason::Reason;
 pub use select::{Client, Decision, Forward, Scope, Tables, select};

@@ -1,9 +1,9 @@
 //! Marks every table type as plain old data for aya's typed maps.
 
 use crate::{
-    Address, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint, EndpointState, Flow,
-    FlowBucket, FlowKey, FlowSlot, FlowTags, FragmentKey, FragmentPorts, Frontend, FrontendKey, Interface,
-    OverflowKey, RefusedRate, Service, ServiceCounters, ServiceName, ServiceRefusals, SourceKey, Translation,
+    Address, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint, EndpointState,
+    FlowTags, FlowUses, FragmentKey, FragmentPorts, Frontend, FrontendKey, Interface, OverflowKey, PortOwners, Rate,
+    Record, Service, ServiceCounters, ServiceName, ServiceRefusals, SourceKey, Translation, Tuple,
 };
 
 /// Fails to compile for a type with padding or invalid bit patterns.
@@ -26,22 +26,22 @@ pod!(
     Datagrams,
     Endpoint,
     EndpointState,
-    Flow,
-    FlowBucket,
-    FlowKey,
-    FlowSlot,
     FlowTags,
+    FlowUses,
     FragmentKey,
     FragmentPorts,
     Frontend,
     FrontendKey,
     Interface,
     OverflowKey,
-    RefusedRate,
+    PortOwners,
+    Rate,
+    Record,
     Service,
     ServiceCounters,
     ServiceName,
     ServiceRefusals,
     SourceKey,
     Translation,
+    Tuple,
 );

@@ -1,6 +1,7 @@
 //! Read-only globals that the loader sets: constants to the verifier, which prunes what they switch off.
 
 use aya_ebpf::Global;
+use proxy_common::connection::SourcePorts;
 
 /// Cookie of the node's network namespace; 0 where the kernel cannot tell user space (before 5.14): then
 /// the initial network namespace is the node's.
@@ -63,22 +64,29 @@ pub(crate) fn source_ports() -> (u16, u16) {
     (SOURCE_PORT_FIRST.load(), SOURCE_PORT_COUNT.load())
 }
 
+/// The source ports, as algorithms have them.
+#[inline(always)]
+pub(crate) fn ports() -> SourcePorts {
+    let (first, count) = source_ports();
+    SourcePorts { first, count }
+}
+
 #[inline(always)]
 pub(crate) fn udp_timeout() -> u32 {
     UDP_TIMEOUT_SECONDS.load()
 }
 
-/// How many buckets FLOWS has.
+/// How many regions FLOWS has.
 #[unsafe(no_mangle)]
-static FLOW_BUCKETS: Global<u32> = Global::new((1 << 18) / 4);
+static FLOW_REGIONS: Global<u32> = Global::new(147);
 
 /// What no sender of packets knows; the same as long as FLOWS is.
 #[unsafe(no_mangle)]
 static FLOW_HASH_SEED: Global<u64> = Global::new(0);
 
 #[inline(always)]
-pub(crate) fn flow_buckets() -> u32 {
-    FLOW_BUCKETS.load()
+pub(crate) fn flow_regions() -> u32 {
+    FLOW_REGIONS.load()
 }
 
 #[inline(always)]

@@ -2,8 +2,11 @@
 
 use core::arch::asm;
 
-use aya_ebpf::helpers::bpf_get_smp_processor_id;
-use proxy_common::{Reason, ServiceCounters, ServiceRefusals, Total, counters::shard};
+use aya_ebpf::{
+    btf_maps::Array,
+    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns},
+};
+use proxy_common::{Rate, Reason, ServiceCounters, ServiceRefusals, Total, counters::shard};
 
 use crate::{
     config,
@@ -72,4 +75,26 @@ pub(crate) fn add(counter: *mut u64) {
     // `core` has no atomic addition for this target, and the kernel before 5.12 none that fetches.
     // SAFETY: `counter` points to an aligned word of a map's element, which lives as long as the program runs.
     unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) 1_u64, options(nostack)) };
+}
+
+/// Whether something that is done so often in a second may be done once more. Processors may count past each other: a few
+/// more or less.
+#[inline(always)]
+pub(crate) fn take(rate: &Array<Rate, 1>, most: u64) -> bool {
+    let Some(rate) = rate.get_ptr_mut(0) else { return false };
+    // SAFETY: a helper without pointers.
+    let second = unsafe { bpf_ktime_get_ns() } / 1_000_000_000;
+    // SAFETY: aligned words of a map's element, which lives as long as the program runs.
+    unsafe {
+        let (current, done) = (&raw mut (*rate).second, &raw mut (*rate).done);
+        if current.read_volatile() != second {
+            current.write_volatile(second);
+            done.write_volatile(0);
+        }
+        if done.read_volatile() >= most {
+            return false;
+        }
+        add(done);
+    }
+    true
 }

@@ -12,9 +12,12 @@ use aya_ebpf::{
 };
 use proxy_common::{
     Address, AddressBits, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint,
-    EndpointState, FlowBucket, FlowLock, FlowTags, FragmentKey, FragmentPorts, Frontend, FrontendKey,
-    Interface, OverflowKey, Peer, Policy, RefusedRate, Service, ServiceCounters, ServiceName,
-    ServiceRefusals, SourceKey, Span, Tables, Total, Translation, counters::SHARDS, flow, peer,
+    EndpointState, FlowLock, FlowTags, FlowUses, FragmentKey, FragmentPorts, Frontend, FrontendKey, Interface,
+    OverflowKey, Peer, Policy, Port, PortOwners, Rate, Record, Service, ServiceCounters, ServiceName, ServiceRefusals,
+    SourceKey, Span, Tables, Total, Translation, Tuple, address,
+    connection::buckets,
+    counters::SHARDS,
+    frontend, peer,
     service::EndpointSet,
 };
 
@@ -29,7 +32,12 @@ const CLIENTS_LEN: usize = 1 << 16;
 const OVERFLOW_LEN: usize = 1 << 13;
 const NAMESPACES_LEN: usize = 1 << 14;
 const SOURCE_RANGES_LEN: usize = 1 << 16;
-const FLOWS_LEN: usize = (1 << 18) / FlowBucket::LEN;
+const FLOW_REGIONS: usize = 147;
+const FLOW_BUCKETS: usize = FLOW_REGIONS * buckets::REGION as usize;
+const FLOWS_LEN: usize = FLOW_BUCKETS * buckets::SLOTS as usize;
+const SOURCE_PORTS_LEN: usize = 1 << 16;
+const OUTGOING_LEN: usize = 1 << 11;
+const STRAYS_LEN: usize = 1 << 10;
 const FRAGMENTS_LEN: usize = 1 << 13;
 const INTERFACES_LEN: usize = 1 << 10;
 
@@ -88,21 +96,46 @@ pub(crate) static SOURCE_RANGES: LpmTrie<SourceKey, u32, SOURCE_RANGES_LEN> = Lp
 #[btf_map]
 pub(crate) static CLIENTS: HashMap<u64, ClientAddresses, NAMESPACES_LEN, NO_PREALLOC> = HashMap::new();
 
-/// Flows from outside. The agent maps it, to read.
+/// Addresses that may be of interest to packets that come in; all others are not. A bit for each hash.
 #[btf_map]
-pub(crate) static FLOWS: Array<FlowBucket, FLOWS_LEN, MMAPABLE> = Array::new();
+pub(crate) static ADDRESS_FILTER: Array<u64, { address::FILTER_WORDS as usize }, MMAPABLE> = Array::new();
 
-/// Whose the slots of FLOWS are, bucket by bucket. The agent takes the bit of those that are idle.
+/// The numbers of UDP NodePorts, a bit each.
 #[btf_map]
-pub(crate) static FLOW_TAGS: Array<FlowTags, FLOWS_LEN, MMAPABLE> = Array::new();
+pub(crate) static NODE_PORTS: Array<u64, { frontend::NODE_PORT_WORDS as usize }, MMAPABLE> = Array::new();
+
+/// Connections and UDP flows from outside, a record each. The agent maps it, to read.
+#[btf_map]
+pub(crate) static FLOWS: Array<Record, FLOWS_LEN, MMAPABLE> = Array::new();
+
+/// Whose the slots of FLOWS are, bucket by bucket.
+#[btf_map]
+pub(crate) static FLOW_TAGS: Array<FlowTags, FLOW_BUCKETS, MMAPABLE> = Array::new();
+
+/// When the slots of FLOWS were used, and which of them nobody may take. The agent gives back those of idle connections.
+#[btf_map]
+pub(crate) static FLOW_USES: Array<FlowUses, FLOW_BUCKETS, MMAPABLE> = Array::new();
+
+/// Which records use a source port.
+#[btf_map]
+pub(crate) static SOURCE_PORTS: Array<PortOwners, SOURCE_PORTS_LEN, MMAPABLE> = Array::new();
+
+/// Datagrams without a record that left the node from the number of a NodePort, and when, in seconds since boot.
+#[btf_map]
+pub(crate) static OUTGOING: LruHashMap<Tuple, u64, OUTGOING_LEN> = LruHashMap::new();
+
+/// Connections on the fast path of which the stack has seen a packet all the same, from the client to the endpoint, and when. The
+/// agent takes conntrack's entries of those that are over away.
+#[btf_map]
+pub(crate) static STRAYS: LruHashMap<Tuple, u64, STRAYS_LEN> = LruHashMap::new();
 
 /// What `FLOW_HASH_SEED` is set to, for an agent that is started again. No program reads it.
 #[btf_map]
 pub(crate) static FLOW_SEED: Array<u64, 1, MMAPABLE> = Array::new();
 
-/// Held while a source is taken.
+/// Held while a slot of FLOWS is given away, or a source port is taken.
 #[btf_map]
-pub(crate) static FLOW_LOCKS: Array<FlowLock, { flow::FLOW_LOCKS as usize }> = Array::new();
+pub(crate) static FLOW_LOCKS: Array<FlowLock, { buckets::FLOW_LOCKS as usize }> = Array::new();
 
 /// The ports of datagrams that come in fragments.
 #[btf_map]
@@ -115,7 +148,11 @@ pub(crate) static INTERFACES: HashMap<u32, Interface, INTERFACES_LEN, NO_PREALLO
 
 /// How many refusals were answered lately.
 #[btf_map]
-pub(crate) static REFUSED_RATE: Array<RefusedRate, 1> = Array::new();
+pub(crate) static REFUSED_RATE: Array<Rate, 1> = Array::new();
+
+/// How many fragments were held lately.
+#[btf_map]
+pub(crate) static HELD_RATE: Array<Rate, 1> = Array::new();
 
 /// Connections of each Service, in shards.
 #[btf_map]
@@ -153,6 +190,25 @@ unsafe fn word<T>(pointer: *const T) -> u64 {
 }
 
 impl Maps {
+    /// Whether ADDRESSES may have the address, or the node. `false` is certain.
+    #[inline(always)]
+    pub(crate) fn may_be_ours(&self, address: &Address) -> bool {
+        let (index, bit) = address.filter_bit();
+        let Some(pointer) = ADDRESS_FILTER.get_ptr(index) else { return false };
+        // SAFETY: the value of ADDRESS_FILTER is one aligned word.
+        let bits = unsafe { word(pointer) };
+        bits & bit != 0
+    }
+
+    /// Whether connections are, or were, masqueraded with this port.
+    #[inline(always)]
+    pub(crate) fn has_owners(&self, port: Port) -> bool {
+        let Some(owners) = SOURCE_PORTS.get_ptr(port.number.into()) else { return false };
+        // SAFETY: the first word of a value of SOURCE_PORTS.
+        let tags = unsafe { word(owners) };
+        tags != 0
+    }
+
     #[inline(always)]
     fn frontend_word(key: &FrontendKey) -> Option<u64> {
         let pointer = FRONTENDS.get_ptr(key)?;

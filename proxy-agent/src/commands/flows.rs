@@ -70,13 +70,26 @@ struct Told {
     service: Option<String>,
     state: FlowState,
     confirmed: bool,
+    /// Whether it is on the fast path.
+    fast: bool,
     idle_seconds: u32,
 }
 
 impl Told {
     fn of(flow: ListedFlow, tables: &Tables, now: u32) -> Self {
-        let ListedFlow { protocol, client, frontend, endpoint, source, service, state, confirmed, used } =
-            flow;
+        let ListedFlow {
+            protocol,
+            client,
+            frontend,
+            endpoint,
+            source,
+            service,
+            state,
+            fast,
+            confirmed,
+            began: _,
+            used,
+        } = flow;
         Self {
             protocol: protocol.map_or("?".to_owned(), |protocol| protocol.to_string()),
             client,
@@ -86,6 +99,7 @@ impl Told {
             service: service.map(|index| inventory::name_of(tables, index)),
             state,
             confirmed,
+            fast,
             idle_seconds: now.saturating_sub(used),
         }
     }
@@ -114,8 +128,18 @@ fn print(flows: &[Told]) {
     table.load_style(presets::NOTHING);
     table.set_header(["", "CLIENT", "FRONTEND", "ENDPOINT", "MASQUERADED AS", "SERVICE", "STATE", "IDLE"]);
     for flow in flows {
-        let Told { protocol, client, frontend, endpoint, source, service, state, confirmed, idle_seconds } =
-            flow;
+        let Told {
+            protocol,
+            client,
+            frontend,
+            endpoint,
+            source,
+            service,
+            state,
+            confirmed,
+            fast,
+            idle_seconds,
+        } = flow;
         table.add_row([
             protocol.clone(),
             client.to_string(),
@@ -123,7 +147,12 @@ fn print(flows: &[Told]) {
             endpoint.to_string(),
             source.map_or("-".to_owned(), |source| source.to_string()),
             service.clone().unwrap_or("(gone)".to_owned()),
-            format!("{}{}", state.name(), if *confirmed { "" } else { ", not confirmed" }),
+            format!(
+                "{}{}{}",
+                state.name(),
+                if *confirmed { "" } else { ", not confirmed" },
+                if *fast { ", fast path" } else { "" }
+            ),
             format!("{idle_seconds}s"),
         ]);
     }
@@ -146,6 +175,8 @@ mod tests {
             service: None,
             state: FlowState::Established,
             confirmed: true,
+            fast: false,
+            began: 1,
             used: 1,
         };
         for (text, found) in [

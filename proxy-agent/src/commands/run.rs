@@ -50,7 +50,7 @@ pub(super) struct Arguments {
     /// Room for endpoints, and for those that an update replaces
     #[arg(long, default_value_t = Capacity::default().endpoints, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
     pub(super) max_endpoints: u32,
-    /// Room for flows of packets from outside; one that is masqueraded counts twice
+    /// Room for connections and UDP flows from outside
     #[arg(long, default_value_t = Capacity::default().flows, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
     pub(super) max_flows: u32,
     /// Serve packets from outside at this device, such as `eth0` or `wg*`, and at no others but those that are named too;

@@ -30,6 +30,7 @@ use proxy_common::{
 use super::{
     Error, Options,
     adopt::{Adopted, adopt},
+    bitmaps::{AddressFilter, NodePorts, other_family},
     clients::Clients,
     flows::Flows,
     grace::{Grace, Retired},
@@ -77,6 +78,8 @@ pub struct Dataplane {
     pub(super) ranges: Ranges,
     clients: Clients,
     pub(super) stale: Stale,
+    filter: AddressFilter,
+    node_ports: NodePorts,
     _flows: Flows,
 }
 
@@ -109,12 +112,22 @@ impl Dataplane {
             ranges: Ranges::of(restrictions),
             clients: Clients::start(&options.pin_dir)?,
             stale: Stale::start(&options.pin_dir)?,
+            filter: Tables::address_filter(&options.pin_dir)?,
+            node_ports: Tables::node_ports(&options.pin_dir)?,
             _flows: Flows::start(&options.pin_dir, options.flows.timeouts)?,
         };
+        dataplane.adopt_node_ports();
         for former in &former_sets {
             dataplane.delete_set(former);
         }
         Ok(dataplane)
+    }
+
+    /// Makes NODE_PORTS what FRONTENDS says: an agent that was killed may have left it before or after that.
+    fn adopt_node_ports(&self) {
+        let frontends = self.tables.frontends.keys().filter_map(Result::ok);
+        let node_ports = frontends.filter(|key| key.any_address != 0 && key.protocol == Protocol::Udp as u8);
+        self.node_ports.replace(node_ports.map(|key| key.port));
     }
 
     /// What is wrong now, apart from what [`Dataplane::apply`] said.
@@ -237,6 +250,7 @@ impl Dataplane {
         let known = !self.refused.has(&plan.id);
         let mut now = Vec::with_capacity(plan.frontends.len());
         for (key, kind) in &plan.frontends {
+            self.node_ports.set(key, true);
             if !(known && before.binary_search(&(*key, *kind)).is_ok())
                 && let Err(error) = self.tables.frontends.insert(key, Frontend::new(key, index, *kind), 0)
             {
@@ -279,6 +293,9 @@ impl Dataplane {
             && index.is_none_or(|index| index == current)
         {
             let _ = self.tables.frontends.remove(key);
+            if self.tables.frontends.get(&other_family(key), 0).is_err() {
+                self.node_ports.set(key, false);
+            }
         }
     }
 
@@ -299,6 +316,7 @@ impl Dataplane {
 
     fn set_address(&mut self, address: Address, bits: AddressBits) {
         self.refused.forget_address(&address);
+        self.filter.add(&address);
         let known = self.found_addresses.as_ref().and_then(|found| found.get(&address));
         if known == Some(&bits) {
             return;

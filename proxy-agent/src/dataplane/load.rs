@@ -16,7 +16,10 @@ use aya::{
     programs::{CgroupAttachMode, Program, ProgramError, links::FdLink},
 };
 use nix::fcntl::{Flock, FlockArg};
-use proxy_common::{FlowBucket, counters::SHARDS};
+use proxy_common::{
+    connection::buckets::{REGION, SLOTS},
+    counters::SHARDS,
+};
 
 use super::{
     Error, FlowOptions, MAPS, abi_dir, bpf, ensure_bpffs, has_fib_source, has_set_retval, interfaces,
@@ -72,21 +75,26 @@ pub struct Capacity {
     pub frontends: u32,
     /// Endpoints, counting those that an update replaces until it is over.
     pub endpoints: u32,
-    /// Flows from outside; one that is masqueraded counts twice.
+    /// Connections and UDP flows from outside.
     pub flows: u32,
 }
 
 impl Capacity {
-    /// Buckets of FLOWS: a flow has two elements, or four.
+    /// Regions of FLOWS, which it consists of.
+    fn regions(&self) -> u32 {
+        // As many buckets as a place can name.
+        self.flows.div_ceil(REGION * SLOTS).clamp(1, (1 << 24) / REGION)
+    }
+
+    /// Buckets of FLOWS.
     fn buckets(&self) -> u32 {
-        let elements = u64::from(self.flows) * 2;
-        u32::try_from(elements.div_ceil(FlowBucket::LEN as u64)).unwrap_or(u32::MAX).max(1)
+        self.regions() * REGION
     }
 }
 
 impl Default for Capacity {
     fn default() -> Self {
-        Self { services: 1 << 17, frontends: 1 << 18, endpoints: 1 << 18, flows: 1 << 17 }
+        Self { services: 1 << 17, frontends: 1 << 18, endpoints: 1 << 18, flows: 1 << 16 }
     }
 }
 
@@ -138,8 +146,9 @@ pub fn load(options: &Options) -> Result<Ebpf, Error> {
         .map_max_entries("REFUSALS", services)
         .map_max_entries("FRONTENDS", frontends)
         .map_max_entries("ADDRESSES", frontends)
-        .map_max_entries("FLOWS", capacity.buckets())
+        .map_max_entries("FLOWS", capacity.buckets() * SLOTS)
         .map_max_entries("FLOW_TAGS", capacity.buckets())
+        .map_max_entries("FLOW_USES", capacity.buckets())
         .map_max_entries("ENDPOINTS", endpoints)
         .map_max_entries("ENDPOINT_STATE", endpoints)
         .override_global("NODE_NETNS", &node_netns, true)
@@ -147,7 +156,7 @@ pub fn load(options: &Options) -> Result<Ebpf, Error> {
         .override_global("HAS_FIB_SOURCE", &fib_source, true)
         .override_global("PAST_STACK", &past_stack, true)
         .override_global("SERVICES_LEN", &services, true)
-        .override_global("FLOW_BUCKETS", &capacity.buckets(), true)
+        .override_global("FLOW_REGIONS", &capacity.regions(), true)
         .override_global("FLOW_HASH_SEED", &seed, true)
         .override_global("SOURCE_PORT_FIRST", &source_ports.first(), true)
         .override_global("SOURCE_PORT_COUNT", &source_ports.count(), true)
@@ -183,8 +192,7 @@ fn existing_capacity(dir: &Path, wanted: Capacity) -> Result<Capacity, Error> {
     let (services, frontends, endpoints) = (length("SERVICES")?, length("FRONTENDS")?, length("ENDPOINTS")?);
     Ok(match (services, frontends, endpoints) {
         (Some(services), Some(frontends), Some(endpoints)) => {
-            // Two elements of a flow, four in a bucket.
-            let flows = length("FLOWS")?.map_or(wanted.flows, |buckets| buckets.saturating_mul(2));
+            let flows = length("FLOWS")?.unwrap_or(wanted.flows);
             Capacity { services, frontends, endpoints, flows }
         }
         _ => wanted,

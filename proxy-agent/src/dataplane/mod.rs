@@ -26,6 +26,7 @@
 //! | `bpf` | the few raw `bpf(2)` calls that aya does not have |
 
 mod adopt;
+mod bitmaps;
 mod bpf;
 mod bypass;
 mod clients;

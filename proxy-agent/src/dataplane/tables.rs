@@ -8,14 +8,18 @@ use std::{
 use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapInfo, lpm_trie::Key};
 use proxy_common::{
     ABI, Address, AddressBits, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint,
-    EndpointState, FlowBucket, FlowLock, FlowTags, FragmentKey, FragmentPorts, Frontend, FrontendKey,
-    Interface, OverflowKey, Peer, Policy, RefusedRate, Service, ServiceCounters, ServiceName,
-    ServiceRefusals, SourceKey, Span, Translation,
+    EndpointState, FlowLock, FlowTags, FlowUses, FragmentKey, FragmentPorts, Frontend, FrontendKey, Interface,
+    OverflowKey, Peer, Policy, PortOwners, Rate, Record, Service, ServiceCounters, ServiceName,
+    ServiceRefusals, SourceKey, Span, Translation, Tuple,
     counters::{SHARDS, shard},
     service::EndpointSet,
 };
 
-use super::{Error, FlowTable, mapped::Mapped};
+use super::{
+    Error, FlowTable,
+    bitmaps::{AddressFilter, NodePorts},
+    mapped::Mapped,
+};
 
 /// What a pinned map must look like to be ours.
 #[derive(Debug)]
@@ -33,7 +37,7 @@ const fn spec<K, V>(name: &'static str) -> MapSpec {
 }
 
 /// Every map that is pinned.
-pub const MAPS: [MapSpec; 25] = [
+pub const MAPS: [MapSpec; 32] = [
     spec::<FrontendKey, Frontend>("FRONTENDS"),
     spec::<Address, AddressEntry>("ADDRESSES"),
     spec::<u32, Service>("SERVICES"),
@@ -47,13 +51,20 @@ pub const MAPS: [MapSpec; 25] = [
     spec::<AffinityKey, Affinity>("AFFINITY"),
     spec::<Key<SourceKey>, u32>("SOURCE_RANGES"),
     spec::<u64, ClientAddresses>("CLIENTS"),
-    spec::<u32, FlowBucket>("FLOWS"),
+    spec::<u32, u64>("ADDRESS_FILTER"),
+    spec::<u32, u64>("NODE_PORTS"),
+    spec::<u32, Record>("FLOWS"),
     spec::<u32, FlowTags>("FLOW_TAGS"),
+    spec::<u32, FlowUses>("FLOW_USES"),
+    spec::<u32, PortOwners>("SOURCE_PORTS"),
+    spec::<Tuple, u64>("OUTGOING"),
+    spec::<Tuple, u64>("STRAYS"),
     spec::<u32, FlowLock>("FLOW_LOCKS"),
     spec::<u32, u64>("FLOW_SEED"),
     spec::<FragmentKey, FragmentPorts>("FRAGMENTS"),
     spec::<u32, Interface>("INTERFACES"),
-    spec::<u32, RefusedRate>("REFUSED_RATE"),
+    spec::<u32, Rate>("REFUSED_RATE"),
+    spec::<u32, Rate>("HELD_RATE"),
     spec::<u32, ServiceCounters>("COUNTERS"),
     spec::<u32, ServiceRefusals>("REFUSALS"),
     spec::<u32, u64>("TOTALS"),
@@ -146,6 +157,16 @@ impl Tables {
             frontends_room: room(&dir, "FRONTENDS")?,
             source_ranges_room: room(&dir, "SOURCE_RANGES")?,
         })
+    }
+
+    /// Opens ADDRESS_FILTER, which only the writer needs.
+    pub(super) fn address_filter(pin_dir: &Path) -> Result<AddressFilter, Error> {
+        Ok(AddressFilter(mapped(&abi_dir(pin_dir), "ADDRESS_FILTER")?))
+    }
+
+    /// Opens NODE_PORTS, which only the writer needs.
+    pub(super) fn node_ports(pin_dir: &Path) -> Result<NodePorts, Error> {
+        Ok(NodePorts(mapped(&abi_dir(pin_dir), "NODE_PORTS")?))
     }
 
     /// Opens INTERFACES, which only the writer needs.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     address::{Address, Port, Protocol},
-    flow::{FlowKey, PacketHook},
+    connection::Tuple,
 };
 
 /// IANA protocol number of ICMP.
@@ -65,13 +65,13 @@ pub fn parse(packet: &impl Read, outer: &Network) -> Option<Quoted> {
 }
 
 impl Quoted {
-    /// The key of the flow that the error belongs to: that of the quoted packet, turned round.
+    /// That of a packet of the connection that goes where the error goes: the quoted packet's, turned round.
     #[inline(always)]
-    pub const fn key(&self, hook: PacketHook) -> FlowKey {
+    pub const fn tuple(&self) -> Tuple {
         let Self { network, transport, redirect: _ } = self;
         let (source, destination) =
             ((network.source, transport.source), (network.destination, transport.destination));
-        FlowKey::new(hook, network.protocol, destination, source)
+        Tuple::new(network.protocol, destination, source)
     }
 }
 

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::{
-    Change, Edit, Network, Transport, checksum,
+    Change, Edit, Network, Read, Transport, checksum,
     network::{V4, V6},
     rewrite::v4,
     transport,
@@ -160,6 +160,63 @@ pub fn send_on<H: Head>(
     let ports = checksum::of_port(transport.source, source.1)
         + checksum::of_port(transport.destination, destination.1);
     edit.transport_checksum(offset, ports, Change { pseudo_header: false, ..change })
+}
+
+/// Bytes of a packet from its network header on; nothing for more than 65,535.
+#[inline(always)]
+pub fn length(packet: &impl Read, network: &Network) -> Option<u16> {
+    let length: u16 = packet.load(network.offset + if network.v6 { 4 } else { 2 })?;
+    let length = u16::from_be(length);
+    if network.v6 { length.checked_add(size_of::<V6>() as u16) } else { Some(length) }
+}
+
+/// Where a header has the hops that the packet may still go.
+#[inline(always)]
+const fn hops_offset(network: &Network) -> u32 {
+    network.offset + if network.v6 { 7 } else { 8 }
+}
+
+/// Whether a packet may go on after this hop.
+#[inline(always)]
+pub fn has_hops(packet: &impl Read, network: &Network) -> bool {
+    packet.load::<u8>(hops_offset(network)).is_some_and(|hops| hops > 1)
+}
+
+/// Takes a hop from a packet that [has some](has_hops). `None`: the packet must be dropped.
+#[inline(always)]
+pub fn take_hop<P: Read + Edit>(packet: &mut P, network: &Network) -> Option<()> {
+    // The half of a word that has it: with the next header in IPv6, with the protocol in IPv4.
+    let offset = hops_offset(network) & !1;
+    let old: [u8; 2] = packet.load(offset)?;
+    let [a, b] = old;
+    let new = if network.v6 { [a, b.wrapping_sub(1)] } else { [a.wrapping_sub(1), b] };
+    let difference = checksum::difference(u16::from_ne_bytes(old), u16::from_ne_bytes(new));
+    packet.store(offset, &new)?;
+    if network.v6 {
+        packet.uncovered(difference);
+        return Some(());
+    }
+    let checksum = packet.load(network.checksum_offset())?;
+    packet.store(network.checksum_offset(), &checksum::adjust(checksum, difference))
+}
+
+/// Notes in what was read of a packet that its destination has been rewritten.
+#[inline(always)]
+pub fn reread(
+    packet: &impl Read,
+    network: &mut Network,
+    transport: &mut Transport,
+    (address, port): (Address, Port),
+) -> bool {
+    (network.destination, transport.destination) = (address, port);
+    if network.v6 {
+        return true;
+    }
+    match packet.load(network.checksum_offset()) {
+        Some(checksum) => network.checksum = checksum,
+        None => return false,
+    }
+    true
 }
 
 const _: () = assert!(size_of::<Ethernet>() == 14);

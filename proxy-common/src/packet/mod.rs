@@ -26,7 +26,7 @@ pub mod transport;
 use bytemuck::Pod;
 
 pub use network::{Fragment, Network};
-pub use rewrite::{Side, rewrite};
+pub use rewrite::{PacketHook, Side, rewrite};
 pub use transport::{Segment, Transport};
 
 /// A packet's bytes.

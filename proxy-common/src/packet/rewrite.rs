@@ -3,10 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::{Change, Edit, Network, Transport, checksum, network::Fragment, transport};
-use crate::{
-    address::{Address, Port, Protocol},
-    flow::PacketHook,
-};
+use crate::address::{Address, Port, Protocol};
 
 /// Which address of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,6 +12,16 @@ pub enum Side {
     Source,
     /// Where it goes.
     Destination,
+}
+
+/// The hook that a packet passes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum PacketHook {
+    /// TC ingress: destinations are rewritten.
+    Ingress = 0,
+    /// TC egress: sources are rewritten.
+    Egress = 1,
 }
 
 impl PacketHook {

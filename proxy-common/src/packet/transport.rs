@@ -65,17 +65,11 @@ impl Segment {
         self.bits & Self::DATAGRAM.bits != 0
     }
 
-    /// Whether a flow may begin with it: SYN, or any datagram.
+    /// Whether a connection may begin with it: a SYN and nothing else, or any datagram. (PO-23: every other segment without a
+    /// record is of a connection that somebody else knows.)
     #[inline(always)]
     pub const fn begins(self) -> bool {
-        self.is_datagram() || self.bits & (Self::SYN | Self::ACK) == Self::SYN
-    }
-
-    /// Whether the packet, should it have no flow, is to get one: also in the midst of a connection of which nothing is
-    /// known any more, whose client then hears from an endpoint that it is over.
-    #[inline(always)]
-    pub const fn may_be_first(self) -> bool {
-        self.bits != 0 && !self.is_rst()
+        self.is_datagram() || self.bits & Self::CONTROL == Self::SYN
     }
 
     /// Whether it is the second of a TCP handshake.

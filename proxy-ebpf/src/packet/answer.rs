@@ -2,8 +2,8 @@
 //! most a thousand a second, as the kernel does it with its own.
 
 use aya_ebpf::{
-    bindings::{BPF_F_INVALIDATE_HASH, BPF_F_RECOMPUTE_CSUM},
-    helpers::{bpf_ktime_get_ns, bpf_redirect, bpf_skb_change_tail},
+    bindings::{__sk_buff, BPF_F_INVALIDATE_HASH, BPF_F_RECOMPUTE_CSUM},
+    helpers::{bpf_redirect, bpf_skb_change_tail},
     programs::TcContext,
 };
 use bytemuck::Pod;
@@ -15,16 +15,29 @@ use proxy_common::{
     },
 };
 
-use super::{DROP, ETHERNET, skb::Skb};
+use super::{
+    DROP, ETHERNET, NONE,
+    headers::{self, State},
+    skb::Skb,
+};
 use crate::{count, tables::REFUSED_RATE};
 
 /// Answers in a second.
 const RATE: u64 = 1000;
 
-/// Answers a packet, which is gone afterwards. `room` is for the longest of the answers.
+/// Answers a packet, which is gone afterwards. `link` is the length of its link header. A step: see [`super`].
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub(super) fn refuse<const LINK: u32>(ctx: &TcContext, network: &Network, room: &mut UnreachableV6) -> i32 {
-    if !take() {
+pub(super) extern "C" fn refuse_packet(skb: *mut __sk_buff, link: u32) -> i32 {
+    let Some(State { network, begin, .. }) = headers::state() else { return DROP };
+    let (ctx, answer) = (&TcContext::new(skb), &mut begin.answer);
+    if link == ETHERNET { refuse::<ETHERNET>(ctx, network, answer) } else { refuse::<NONE>(ctx, network, answer) }
+}
+
+/// `room` is for the longest of the answers.
+#[inline(always)]
+fn refuse<const LINK: u32>(ctx: &TcContext, network: &Network, room: &mut UnreachableV6) -> i32 {
+    if !count::take(&REFUSED_RATE, RATE) {
         count::event(Total::UnansweredRefusal);
         return DROP;
     }
@@ -94,25 +107,4 @@ fn try_send<const LINK: u32, T: Pod>(ctx: &TcContext, answer: &T) -> Option<i32>
     }
     // SAFETY: a helper without pointers.
     Some(unsafe { bpf_redirect(skb.device(), 0) } as i32)
-}
-
-/// Whether there is still an answer in this second. Processors may count past each other: a few more or less.
-#[inline(always)]
-fn take() -> bool {
-    let Some(rate) = REFUSED_RATE.get_ptr_mut(0) else { return false };
-    // SAFETY: a helper without pointers.
-    let second = unsafe { bpf_ktime_get_ns() } / 1_000_000_000;
-    // SAFETY: aligned words of a map's element, which lives as long as the program runs.
-    unsafe {
-        let (current, answers) = (&raw mut (*rate).second, &raw mut (*rate).answers);
-        if current.read_volatile() != second {
-            current.write_volatile(second);
-            answers.write_volatile(0);
-        }
-        if answers.read_volatile() >= RATE {
-            return false;
-        }
-        count::add(answers);
-    }
-    true
 }

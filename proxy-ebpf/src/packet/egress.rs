@@ -1,16 +1,19 @@
-//! Egress: sources. A reply of an endpoint comes from the frontend; what leaves for an endpoint elsewhere comes from the
-//! node.
+//! Egress: sources. An answer of an endpoint comes from the frontend; what leaves for an endpoint that is to see the node
+//! comes from the node.
 
 use aya_ebpf::programs::TcContext;
-use proxy_common::{PacketHook, Reason, nat};
+use proxy_common::{
+    PacketHook, Total,
+    connection::{Answer, Flows as _, Leaving, Place, answered, find, has_port, left},
+};
 
 use super::{
-    DROP, PASS,
-    arriving::{self, Arriving, State},
+    DROP, PASS, back,
+    clock::clock,
     errors,
-    flows::clock,
+    headers::{self, Kind, State},
+    outgoing,
     skb::Skb,
-    source,
 };
 use crate::{count, tables::Maps};
 
@@ -20,28 +23,54 @@ pub(super) fn egress<const LINK: u32>(ctx: &TcContext) -> i32 {
     if skb.is_sent_on() {
         return PASS;
     }
-    let Some(state) = arriving::state() else { return PASS };
-    match arriving::read::<LINK>(&skb, PacketHook::Egress, state) {
-        Arriving::Other | Arriving::Late => return PASS,
-        Arriving::Control => {
-            return errors::translate(ctx, &state.network, &mut state.key, PacketHook::Egress);
-        }
-        Arriving::Packet => {}
+    let Some(state) = headers::state() else { return PASS };
+    match headers::read::<LINK>(&skb, PacketHook::Egress, state) {
+        Kind::Other | Kind::Late => return PASS,
+        Kind::Control => return errors::error_at_egress(ctx.skb.skb),
+        Kind::Packet => {}
     }
-    let State { transport, seconds, key, flow, .. } = state;
-    let clock = clock(seconds);
-    if !nat::follow(&Maps, key, transport.segment.leaving(), clock, flow) {
+    let place = find::<Answer>(&Maps, &state.tuple, &mut state.ends);
+    if place.is_some() {
+        return answer::<LINK>(ctx, state, place);
+    }
+    // What the node itself sends is no client's.
+    if skb.came_from() != 0 {
+        let place = find::<Leaving>(&Maps, &state.tuple, &mut state.ends);
+        if place.is_some() && state.ends.is_masqueraded() {
+            return masquerade(ctx, state, place);
+        }
+    }
+    outgoing::note(state);
+    PASS
+}
+
+/// An answer, which leaves by the device that its question came in by.
+#[inline(always)]
+fn answer<const LINK: u32>(ctx: &TcContext, state: &mut State, place: Place) -> i32 {
+    let State { transport, seconds, ends, .. } = state;
+    if !answered(&Maps, place, ends, transport.segment.leaving(), clock(seconds)) {
         return PASS;
     }
-    if flow.is_pending() {
-        let service = flow.service;
-        if let Err(reason) = source::give(ctx, key, flow, clock) {
-            match reason {
-                Reason::FlowTableFull => count::node_refusal(reason),
-                reason => count::refusal(Some(service), reason),
-            }
-            return DROP;
-        }
+    let frontend = ends.asked();
+    let action = headers::rewrite(ctx, state, PacketHook::Egress, frontend);
+    if action == PASS {
+        return back::send::<LINK>(ctx, state, Maps.device_of(place));
     }
-    arriving::rewrite(ctx, state, PacketHook::Egress)
+    action
+}
+
+/// A packet from a client that its endpoint is to take for the node's.
+#[inline(always)]
+fn masquerade(ctx: &TcContext, state: &mut State, place: Place) -> i32 {
+    let State { ends, origin, owners, .. } = state;
+    let is_whole = Maps.read_origin(place, ends.check, origin);
+    if !is_whole || (ends.seen.ended() && !has_port(&Maps, place, origin.source_port, owners))
+    {
+        // Its source is another connection's by now. It must not leave with the client's address either.
+        count::event(Total::WithoutSource);
+        return DROP;
+    }
+    left(&Maps, place, ends);
+    let source = origin.masquerade();
+    headers::rewrite(ctx, state, PacketHook::Egress, source)
 }

@@ -1,86 +1,283 @@
-//! Past the stack: what follows the first packet of a flow between a client and an endpoint elsewhere comes in and goes out
-//! again with both of its ends translated, as soon as the routes and neighbours say where to.
+//! The fast path, past the stack: packets between a client and an endpoint elsewhere come in and go out again with both of
+//! their ends translated, as soon as the routes say where to.
+//!
+//! Which way a TCP connection goes is decided once, with its client's first packet after the handshake, and kept: the node's
+//! conntrack sees all of it, and so its end, or no more than the handshake, and forgets that within a minute (ST-12). So a
+//! packet of a connection on the fast path stays there, whatever it looks like: with options, in fragments, with a tag, or
+//! without a neighbour that is known, which the kernel then asks for. Where the stack alone knows what to do (it tells senders of
+//! packets that are too long or have no hop left, and encapsulates), the connection is noted in STRAYS, and the agent
+//! takes conntrack's entry away when it is over.
+//!
+//! Datagrams may go either way at any time: conntrack forgets theirs by itself.
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::bpf_fib_lookup as Lookup,
+    bindings::{
+        __sk_buff, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
+        BPF_FIB_LKUP_RET_UNSUPP_LWT,
+    },
     btf_maps::PerCpuArray,
-    helpers::{bpf_fib_lookup, bpf_redirect, bpf_redirect_neigh},
+    helpers::{bpf_fib_lookup, bpf_redirect, bpf_redirect_neigh, bpf_skb_vlan_pop},
     macros::btf_map,
     programs::TcContext,
 };
 use proxy_common::{
-    Address, FlowKey, Port, Protocol,
+    Address, Port, Protocol, Total, Tuple,
+    connection::{Ends, Flows as _, Place, Seen, has_port},
     packet::{
-        Fragment, Network,
-        forward::{Head, HeadV4, HeadV6, send_on},
+        self, Fragment, Network, Side, Transport,
+        forward::{Head, HeadV4, HeadV6, send_on, take_hop},
         transport::Tcp,
     },
 };
 
-use super::{DROP, ETHERNET, PASS, arriving::State, skb::Skb};
-use crate::tables::INTERFACES;
+use super::{
+    DROP, ETHERNET, PASS,
+    clock::clock,
+    headers::{self, State},
+    routes,
+    skb::Skb,
+};
+use crate::{
+    config, count,
+    tables::{INTERFACES, Maps, STRAYS},
+};
 
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
-/// Bytes of a question to the routes.
-const SIZE: i32 = size_of::<Lookup>().cast_signed() as i32;
+/// Where a packet goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum Towards {
+    Endpoint,
+    Client,
+}
 
-/// Whether a packet is as nearly all are, which is what [`send`] knows to send.
+/// Whether a packet of a record may be one for the fast path.
+///
+/// Never to endpoints here: their policy is enforced on the way through the stack. And not before packets of both directions
+/// (of datagrams: of this one) have come out of the stack as they were expected to: what the stack drops, encrypts, or masquerades
+/// in a way of its own is the stack's, and so is a new connection.
 #[inline(always)]
-pub(super) fn is_plain(skb: &Skb<'_>, network: &Network) -> bool {
+pub(super) fn is_wanted<const LINK: u32>(ends: &Ends, transport: &Transport, towards: Towards) -> bool {
+    let Ends { seen, flags, .. } = ends;
+    if LINK != ETHERNET || flags & (Ends::MASQUERADED | Ends::LOCAL) != Ends::MASQUERADED {
+        return false;
+    }
+    if ends.protocol != Protocol::Tcp as u8 {
+        let bits = if matches!(towards, Towards::Endpoint) { seen.client } else { seen.endpoint };
+        return config::past_stack() && bits & Seen::LEFT != 0;
+    }
+    match seen.route {
+        Seen::FAST => !transport.segment.begins(),
+        Seen::STACK => false,
+        _ => matches!(towards, Towards::Endpoint) && seen.confirmed() && !transport.segment.begins(),
+    }
+}
+
+/// Sends a packet on, `towards` whom [`Towards`] says. [`PASS`]: nothing was done, and it is the stack's. A step: see [`super`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn send_on_fast_path(skb: *mut __sk_buff, place: u32, towards: u32) -> i32 {
+    let Some(state) = headers::state() else { return PASS };
+    let towards = if towards == Towards::Client as u32 { Towards::Client } else { Towards::Endpoint };
+    send(&TcContext::new(skb), state, Place(place), towards)
+}
+
+#[inline(always)]
+fn send(ctx: &TcContext, state: &mut State, place: Place, towards: Towards) -> i32 {
+    let is_tcp = state.ends.protocol == Protocol::Tcp as u8;
+    let is_decided = is_tcp && state.ends.seen.route == Seen::FAST;
+    if is_tcp && !is_decided {
+        return decide(ctx, state, place);
+    }
+    if !prepare(state, place, towards) {
+        // What comes late of a connection that has ended, and whose source is another one's by now.
+        return DROP;
+    }
+    match try_send(ctx, state, towards, is_decided) {
+        Sent::Action(action) => action,
+        Sent::Stack if is_decided => {
+            stray(state);
+            PASS
+        }
+        Sent::Stack => PASS,
+        Sent::Nowhere if is_decided => {
+            count::event(Total::WithoutRoute);
+            DROP
+        }
+        Sent::Nowhere => PASS,
+    }
+}
+
+/// Decides which way a TCP connection goes, with its client's first packet after the handshake.
+#[inline(always)]
+fn decide(ctx: &TcContext, state: &mut State, place: Place) -> i32 {
+    let seen = state.ends.seen;
+    if config::past_stack()
+        && seen.client & seen.endpoint & Seen::LEFT != 0
+        && prepare(state, place, Towards::Endpoint)
+        && is_plain(&Skb(ctx), &state.network)
+        && let Sent::Action(action) = try_send(ctx, state, Towards::Endpoint, false)
+    {
+        Maps.set_route(place, Seen::FAST);
+        return action;
+    }
+    Maps.set_route(place, Seen::STACK);
+    PASS
+}
+
+/// Reads what a packet gets in place of its ends, and notes where it goes in between. `false`: its source is no longer its own.
+#[inline(never)]
+fn prepare(state: &mut State, place: Place, towards: Towards) -> bool {
+    let State { network, transport, ends, origin, owners, routed, .. } = state;
+    let destination = match towards {
+        Towards::Client => ends.from(),
+        Towards::Endpoint => {
+            if !Maps.read_origin(place, ends.check, origin) {
+                return false;
+            }
+            if ends.seen.ended() && !has_port(&Maps, place, origin.source_port, owners) {
+                return false;
+            }
+            ends.to()
+        }
+    };
+    *routed = Tuple::new(network.protocol, (network.source, transport.source), destination);
+    true
+}
+
+/// What a packet gets in place of its source.
+#[inline(always)]
+fn source(state: &State, towards: Towards) -> (Address, Port) {
+    match towards {
+        Towards::Client => state.ends.asked(),
+        Towards::Endpoint => state.origin.masquerade(),
+    }
+}
+
+/// What became of a packet.
+enum Sent {
+    /// It goes out.
+    Action(i32),
+    /// The stack alone knows what to do with it.
+    Stack,
+    /// No route leads to where it goes.
+    Nowhere,
+}
+
+/// Whether a packet is as nearly all are.
+#[inline(always)]
+fn is_plain(skb: &Skb<'_>, network: &Network) -> bool {
     network.is_plain() && matches!(network.fragment, Fragment::Whole) && !skb.is_tagged()
 }
 
-/// Sends the packet on, with the source that the flow beyond has and the destination of this one. [`PASS`]: nothing was
-/// done, and it is the stack's: the routes do not say where to, or the packet is too long for the way, or too old.
-#[inline(never)]
-pub(super) fn send(ctx: &TcContext, state: &mut State) -> i32 {
-    if state.network.v6 { send_as::<HeadV6>(ctx, state) } else { send_as::<HeadV4>(ctx, state) }
+/// `must`: it is no packet for the stack, so it may go where no neighbour is known and our programs are not.
+#[inline(always)]
+fn try_send(ctx: &TcContext, state: &mut State, towards: Towards, must: bool) -> Sent {
+    let answer = match (is_plain(&Skb(ctx), &state.network), state.network.v6) {
+        (true, true) => send_plain::<HeadV6>(ctx, state, towards, must),
+        (true, false) => send_plain::<HeadV4>(ctx, state, towards, must),
+        (false, _) if must => send_odd(ctx, state, towards),
+        (false, _) => STACK,
+    };
+    match answer {
+        STACK => Sent::Stack,
+        NOWHERE => Sent::Nowhere,
+        action => Sent::Action(action),
+    }
 }
 
-#[inline(always)]
-fn send_as<H: Head>(ctx: &TcContext, state: &mut State) -> i32 {
+// Instead of an action.
+const STACK: i32 = -1000;
+const NOWHERE: i32 = -1001;
+
+/// Sends a packet whose headers are the usual ones.
+#[inline(never)]
+fn send_plain<H: Head>(ctx: &TcContext, state: &mut State, towards: Towards, must: bool) -> i32 {
     let skb = Skb(ctx);
-    let Some(&head) = skb.head::<H>(0) else { return PASS };
+    let Some(&head) = skb.head::<H>(0) else { return STACK };
     let mut head = head;
     if head.hops() <= 1 {
-        return PASS;
+        return STACK;
     }
     let length = match skb.segment_size() {
         0 => head.length(),
         segment if state.network.protocol == Protocol::Tcp as u8 => {
-            let Some(tcp) = skb.head::<Tcp>(ETHERNET + H::NETWORK) else { return PASS };
+            let Some(tcp) = skb.head::<Tcp>(ETHERNET + H::NETWORK) else { return STACK };
             H::NETWORK + tcp.length() + segment
         }
         segment => H::NETWORK + 8 + segment,
     };
-    let Some((hop, fresh)) = next_hop(ctx, state, head.class(), length) else { return PASS };
-    let State { network, transport, flow, beyond, .. } = state;
-    let (source, destination) = ((beyond.address, beyond.port), (flow.address, flow.port));
-    let packet = (&*network, &*transport);
-    match send_on(&mut Skb(ctx), &mut head, packet, source, destination, [hop.to, hop.from]) {
-        Some(()) => {
-            skb.set_sent_on();
-            // Only the kernel's own way to a neighbour asks now and then whether it is still there.
-            // SAFETY: helpers without pointers, but for one that may be null.
-            let action = unsafe {
-                if fresh {
-                    bpf_redirect_neigh(hop.device, core::ptr::null_mut(), 0, 0)
-                } else {
-                    bpf_redirect(hop.device, 0)
-                }
-            };
-            action as i32
-        }
-        None => DROP,
+    let Some(hop) = hop_of(&state.routed) else { return STACK };
+    let found = find_hop(ctx, state, hop, head.class(), length, must);
+    if found < KNOWN {
+        return found;
     }
+    let (source, destination) = (source(state, towards), state.routed.to());
+    let packet = (&state.network, &state.transport);
+    if send_on(&mut Skb(ctx), &mut head, packet, source, destination, [hop.to, hop.from]).is_none() {
+        return DROP;
+    }
+    skb.set_sent_on();
+    // Only the kernel's own way to a neighbour asks now and then whether it is still there.
+    // SAFETY: helpers without pointers, but for one that may be null.
+    let action = unsafe {
+        if found == KNOWN {
+            bpf_redirect(hop.device, 0)
+        } else {
+            bpf_redirect_neigh(hop.device, core::ptr::null_mut(), 0, 0)
+        }
+    };
+    action as i32
 }
 
-/// Where the packets of a flow go.
+/// Sends a packet with options, extension headers or a tag, or a fragment, which costs more.
+#[inline(never)]
+fn send_odd(ctx: &TcContext, state: &mut State, towards: Towards) -> i32 {
+    let mut skb = Skb(ctx);
+    let State { network, lookup, routed, .. } = state;
+    routes::ask(lookup, network, &network.source, &routed.destination);
+    lookup.ifindex = skb.device();
+    lookup.__bindgen_anon_1.tot_len = packet::forward::length(&skb, network).unwrap_or(u16::MAX);
+    // SAFETY: the helper takes the program's own context, and writes to a question of this length.
+    match unsafe { bpf_fib_lookup(ctx.as_ptr(), lookup, routes::SIZE, 0) } as u32 {
+        BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH => {}
+        BPF_FIB_LKUP_RET_FRAG_NEEDED | BPF_FIB_LKUP_RET_UNSUPP_LWT => return STACK,
+        _ => return NOWHERE,
+    }
+    if !packet::forward::has_hops(&skb, network) {
+        return STACK;
+    }
+    if skb.is_tagged() {
+        // SAFETY: the helper takes the program's own context.
+        unsafe { bpf_skb_vlan_pop(ctx.skb.skb) };
+    }
+    let (new, destination) = (source(state, towards), state.routed.to());
+    let State { network, transport, .. } = state;
+    if packet::rewrite(&mut skb, network, transport, Side::Destination, destination).is_none()
+        || !packet::forward::reread(&skb, network, transport, destination)
+        || packet::rewrite(&mut skb, network, transport, Side::Source, new).is_none()
+        || take_hop(&mut skb, network).is_none()
+    {
+        return DROP;
+    }
+    skb.set_sent_on();
+    // SAFETY: a helper with a pointer that may be null.
+    unsafe { bpf_redirect_neigh(state.lookup.ifindex, core::ptr::null_mut(), 0, 0) as i32 }
+}
+
+/// Notes that conntrack may keep an entry of a connection on the fast path.
+#[inline(never)]
+fn stray(state: &mut State) {
+    let State { ends, routed, seconds, .. } = state;
+    *routed = Tuple::new(ends.protocol, ends.from(), ends.to());
+    // A full LRU makes room, and conntrack keeps an entry for as long as it does by itself.
+    let _ = STRAYS.insert(&*routed, &clock(seconds).seconds.into(), 0);
+}
+
+/// Where packets of a connection go.
 struct NextHop {
-    /// The flow's, as egress sees it.
-    key: FlowKey,
+    /// The packets, with the destination that they get.
+    packets: Tuple,
     /// When the routes said so.
     jiffies: u64,
     /// What kind of service the packet asked for, which routes may depend on.
@@ -89,7 +286,7 @@ struct NextHop {
     device: u32,
     /// Bytes of the packet that it was asked for: a shorter one goes the same way.
     length: u32,
-    /// The neighbour.
+    /// The neighbour; any address where the kernel has to find it.
     to: [u16; 3],
     /// The device's own address.
     from: [u16; 3],
@@ -102,68 +299,70 @@ const WORDS: usize = size_of::<NextHop>().div_ceil(8);
 #[btf_map]
 static NEXT_HOPS: PerCpuArray<[u64; WORDS], HOPS> = PerCpuArray::new();
 
-/// Where a packet goes, as the stack would find it for what ingress makes of the packet, and whether that was asked just
-/// now; nothing where the stack has to see to it.
 #[inline(always)]
-fn next_hop<'a>(
-    ctx: &TcContext,
-    state: &mut State,
-    class: [u8; 4],
-    length: u32,
-) -> Option<(&'a NextHop, bool)> {
-    let State { network, transport, flow, next, lookup, seconds, .. } = state;
-    let index = u32::from(next.source_port.number ^ next.destination_port.number) % HOPS as u32;
+fn hop_of<'a>(packets: &Tuple) -> Option<&'a mut NextHop> {
+    let index = u32::from(packets.source_port.number ^ packets.destination_port.number) % HOPS as u32;
     let hop = NEXT_HOPS.get_ptr_mut(index)?;
     // SAFETY: as long and as aligned as a next hop, and nobody else's while the program runs; any bytes are one.
-    let hop = unsafe { &mut *hop.cast::<NextHop>() };
-    if hop.jiffies == seconds.jiffies && hop.length >= length && hop.class == class && hop.key.is(next) {
-        return Some((hop, false));
-    }
-    if length > u16::MAX.into() {
-        return None;
-    }
-    ask(lookup, network, (transport.source, flow.port), &flow.address, class, length);
-    lookup.ifindex = Skb(ctx).device();
-    // SAFETY: the helper takes the program's own context, and writes to a question of this length.
-    if unsafe { bpf_fib_lookup(ctx.as_ptr(), lookup, SIZE, 0) } != 0 {
-        return None;
-    }
-    let interface = INTERFACES.get_ptr(&lookup.ifindex)?;
-    // SAFETY: the element lives as long as the program runs.
-    if unsafe { (*interface).longest } < length {
-        return None;
-    }
-    let (to, from): ([u16; 3], _) = (bytemuck::must_cast(lookup.dmac), bytemuck::must_cast(lookup.smac));
-    if to[0] | to[1] | to[2] == 0 {
-        // Kernels before 6.3 tell of neighbours that do not answer.
-        return None;
-    }
-    *hop = NextHop { key: *next, jiffies: seconds.jiffies, class, device: lookup.ifindex, length, to, from };
-    Some((hop, true))
+    Some(unsafe { &mut *hop.cast::<NextHop>() })
 }
 
-/// Puts the question together: where a packet goes.
+// What is found of a next hop, beside `STACK` and `NOWHERE`.
+/// It is known, and its neighbour too.
+const KNOWN: i32 = 0;
+/// The kernel has to see to the neighbour.
+const NEIGHBOUR: i32 = 1;
+
+/// Finds where a packet goes, as the stack would find it for what ingress makes of it, and leaves that in `hop`.
 #[inline(always)]
-fn ask(
-    lookup: &mut Lookup,
-    network: &Network,
-    ports: (Port, Port),
-    destination: &Address,
+fn find_hop(
+    ctx: &TcContext,
+    state: &mut State,
+    hop: &mut NextHop,
     class: [u8; 4],
     length: u32,
-) {
-    lookup.l4_protocol = network.protocol;
-    (lookup.sport, lookup.dport) = (ports.0.to_network(), ports.1.to_network());
+    must: bool,
+) -> i32 {
+    let State { network, lookup, routed, seconds, .. } = state;
+    if hop.jiffies == seconds.jiffies && hop.length >= length && hop.class == class && hop.packets.is(routed) {
+        return KNOWN;
+    }
+    if length > u16::MAX.into() {
+        return STACK;
+    }
+    routes::ask(lookup, network, &network.source, &routed.destination);
+    (lookup.sport, lookup.dport) = (routed.source_port.to_network(), routed.destination_port.to_network());
     lookup.__bindgen_anon_1.tot_len = length as u16;
     lookup.__bindgen_anon_2.flowinfo = u32::from_ne_bytes(class);
-    if network.v6 {
-        lookup.family = AF_INET6;
-        lookup.__bindgen_anon_3.ipv6_src = network.source.words();
-        lookup.__bindgen_anon_4.ipv6_dst = destination.words();
-    } else {
-        let ([.., source], [.., destination]) = (network.source.words(), destination.words());
-        lookup.family = AF_INET;
-        lookup.__bindgen_anon_3.ipv4_src = source;
-        lookup.__bindgen_anon_4.ipv4_dst = destination;
+    lookup.ifindex = Skb(ctx).device();
+    // SAFETY: the helper takes the program's own context, and writes to a question of this length.
+    let answer = unsafe { bpf_fib_lookup(ctx.as_ptr(), lookup, routes::SIZE, 0) } as u32;
+    match answer {
+        BPF_FIB_LKUP_RET_SUCCESS => {}
+        BPF_FIB_LKUP_RET_NO_NEIGH if must => {}
+        BPF_FIB_LKUP_RET_NO_NEIGH | BPF_FIB_LKUP_RET_FRAG_NEEDED | BPF_FIB_LKUP_RET_UNSUPP_LWT => return STACK,
+        _ => return NOWHERE,
     }
+    match INTERFACES.get_ptr(&lookup.ifindex) {
+        // SAFETY: the element lives as long as the program runs.
+        Some(interface) => {
+            let longest = unsafe { (*interface).longest };
+            // 0: the device has no Ethernet header, and wants a route with each packet.
+            if longest < length && (longest != 0 || !must) {
+                return STACK;
+            }
+        }
+        None if !must => return STACK,
+        None => {}
+    }
+    let (to, from): ([u16; 3], _) = (bytemuck::must_cast(lookup.dmac), bytemuck::must_cast(lookup.smac));
+    // Kernels before 6.3 tell of neighbours that do not answer.
+    let is_neighbour_known = answer == BPF_FIB_LKUP_RET_SUCCESS && to[0] | to[1] | to[2] != 0;
+    if !is_neighbour_known && !must {
+        return STACK;
+    }
+    // Where the kernel has to find the neighbour, the next packet asks again.
+    let jiffies = if is_neighbour_known { seconds.jiffies } else { 0 };
+    *hop = NextHop { packets: *routed, jiffies, class, device: lookup.ifindex, length, to, from };
+    NEIGHBOUR
 }

@@ -1,23 +1,29 @@
-//! Ingress: destinations. A packet to a frontend goes to an endpoint; a reply to a masqueraded source goes to its client.
+//! Ingress: destinations. A packet to a frontend goes to an endpoint; an answer to a masqueraded source goes to its client.
 
 use aya_ebpf::{
+    bindings::__sk_buff,
     helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns},
     programs::TcContext,
 };
 use proxy_common::{
-    Address, Client, Decision, Endpoint, FlowKey, Frontend, FrontendKey, PacketHook, Reason, Scope, Tables,
-    Total,
-    nat::{self, Begun},
+    Address, Client, Decision, Endpoint, FrontendKey, FrontendKind, PacketHook, Protocol, Reason, Scope,
+    Tables, Total,
+    connection::{
+        Begun, Clock, Flows as _, Noted, Place, Request, answered, asked, begin, find, find_by_source,
+    },
     select::{Resolution, choose, resolve},
 };
 
 use super::{
-    DROP, ETHERNET, PASS, answer,
-    arriving::{self, Arriving, State},
+    DROP, PASS, answer,
+    clock::clock,
     errors,
-    flows::clock,
-    forward,
+    forward::{self, Towards},
+    fragments,
+    headers::{self, Beginning, Kind, State},
+    outgoing,
     skb::Skb,
+    source,
 };
 use crate::{config, count, tables::Maps};
 
@@ -28,64 +34,176 @@ pub(super) fn ingress<const LINK: u32>(ctx: &TcContext) -> i32 {
     if !skb.is_for_us() {
         return PASS;
     }
-    let Some(state) = arriving::state() else { return PASS };
-    match arriving::read::<LINK>(&skb, PacketHook::Ingress, state) {
-        Arriving::Other => return PASS,
-        Arriving::Control => {
-            return errors::translate(ctx, &state.network, &mut state.key, PacketHook::Ingress);
-        }
-        Arriving::Late => {
-            if !Maps.address(&state.network.destination).is_none() {
-                count::event(Total::LateFragment);
-            }
-            return PASS;
-        }
-        Arriving::Packet => {}
-    }
-    let State { network, transport, seconds, key, flow, next, beyond, frontend, endpoint, .. } = state;
-    let clock = clock(seconds);
-    if nat::follow(&Maps, key, transport.segment, clock, flow) {
-        if LINK == ETHERNET
-            && config::past_stack()
-            && forward::is_plain(&skb, network)
-            && nat::pass_stack(&Maps, key, flow, transport.segment, clock, next, beyond)
-        {
-            let action = forward::send(ctx, state);
-            if action != PASS {
-                return action;
-            }
-        }
-        return arriving::rewrite(ctx, state, PacketHook::Ingress);
-    }
-    if !transport.segment.may_be_first() {
+    let Some(state) = headers::state() else { return PASS };
+    let kind = headers::read::<LINK>(&skb, PacketHook::Ingress, state);
+    if matches!(kind, Kind::Other) || !Maps.may_be_ours(&state.network.destination) {
         return PASS;
     }
-    let mut choice = find(key, frontend);
-    if choice == Choice::Endpoint {
-        choice = draw(key, *frontend, endpoint);
+    match kind {
+        Kind::Other => return PASS,
+        Kind::Control => return errors::error_at_ingress(ctx.skb.skb),
+        Kind::Late => return fragments::late::<LINK>(ctx, state),
+        Kind::Packet => fragments::first(state),
+    }
+    let clock = clock(&mut state.seconds);
+    if Maps.has_owners(state.tuple.destination_port) {
+        let place = find_source(state);
+        if place.is_some() {
+            return answer::<LINK>(ctx, state, place, clock);
+        }
+    }
+    let place = find::<Request>(&Maps, &state.tuple, &mut state.ends);
+    if place.is_some() {
+        let State { transport, ends, .. } = state;
+        match asked(&Maps, place, ends, transport.segment, clock, skb.device()) {
+            Noted::Follow => return request::<LINK>(ctx, state, place),
+            Noted::Gone => return PASS,
+            Noted::Anew => Maps.free(place, state.ends.check),
+        }
+    }
+    if !state.transport.segment.begins() {
+        return PASS;
+    }
+    first::<LINK>(ctx, state)
+}
+
+/// Finds the record of an answer to a masqueraded source.
+#[inline(never)]
+fn find_source(state: &mut State) -> Place {
+    let State { tuple, owners, ends, origin, .. } = state;
+    find_by_source(&Maps, tuple, owners, ends, origin)
+}
+
+/// A packet of a client's connection.
+#[inline(always)]
+fn request<const LINK: u32>(ctx: &TcContext, state: &mut State, place: Place) -> i32 {
+    if forward::is_wanted::<LINK>(&state.ends, &state.transport, Towards::Endpoint) {
+        let action = forward::send_on_fast_path(ctx.skb.skb, place.0, Towards::Endpoint as u32);
+        if action != PASS {
+            return action;
+        }
+    }
+    let endpoint = state.ends.to();
+    headers::rewrite(ctx, state, PacketHook::Ingress, endpoint)
+}
+
+/// An answer to a masqueraded source.
+#[inline(always)]
+fn answer<const LINK: u32>(ctx: &TcContext, state: &mut State, place: Place, clock: Clock) -> i32 {
+    let State { transport, ends, .. } = state;
+    if !answered(&Maps, place, ends, transport.segment, clock) {
+        return PASS;
+    }
+    if forward::is_wanted::<LINK>(ends, transport, Towards::Client) {
+        let action = forward::send_on_fast_path(ctx.skb.skb, place.0, Towards::Client as u32);
+        if action != PASS {
+            return action;
+        }
+    }
+    let client = state.ends.from();
+    headers::rewrite(ctx, state, PacketHook::Ingress, client)
+}
+
+/// How many endpoints are drawn for a client whose packets to the first one would be those of another connection.
+const DRAWS: u32 = 3;
+
+/// The first packet of a connection.
+#[inline(always)]
+fn first<const LINK: u32>(ctx: &TcContext, state: &mut State) -> i32 {
+    let mut choice = Choice::of(find_service(ctx.skb.skb));
+    let mut draws = 0;
+    while choice == Choice::Endpoint {
+        choice = Choice::of(draw_endpoint());
+        if choice != Choice::Endpoint {
+            break;
+        }
+        let begun = begun(begin_connection(ctx.skb.skb));
+        draws += 1;
+        match begun {
+            Begun::Connection => {
+                let Endpoint { address, port, .. } = state.begin.endpoint;
+                return headers::rewrite(ctx, state, PacketHook::Ingress, (address, port));
+            }
+            Begun::Colliding if draws < DRAWS => {}
+            _ => choice = failed(begun, state.begin.endpoint.service),
+        }
     }
     match choice {
-        Choice::NotService => return PASS,
-        Choice::Drop => return DROP,
-        Choice::Answer => return answer::refuse::<LINK>(ctx, network, &mut state.answer),
-        Choice::Endpoint => {}
+        Choice::NotService => PASS,
+        Choice::Answer => answer::refuse_packet(ctx.skb.skb, LINK),
+        Choice::Drop | Choice::Endpoint => DROP,
     }
-    match nat::begin(&Maps, key, endpoint, clock, flow) {
-        Begun::Flow => {}
+}
+
+/// Begins the connection to the endpoint that was drawn; a [`Begun`]. A step: see [`super`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn begin_connection(skb: *mut __sk_buff) -> u32 {
+    match headers::state() {
+        Some(state) => connect(&TcContext::new(skb), state) as u32,
+        None => Begun::Busy as u32,
+    }
+}
+
+#[inline(always)]
+fn begun(code: u32) -> Begun {
+    const CONNECTION: u32 = Begun::Connection as u32;
+    const COLLIDING: u32 = Begun::Colliding as u32;
+    const NO_ROOM: u32 = Begun::NoRoom as u32;
+    const NO_PORT: u32 = Begun::NoPort as u32;
+    const NO_ADDRESS: u32 = Begun::NoAddress as u32;
+    match code {
+        CONNECTION => Begun::Connection,
+        COLLIDING => Begun::Colliding,
+        NO_ROOM => Begun::NoRoom,
+        NO_PORT => Begun::NoPort,
+        NO_ADDRESS => Begun::NoAddress,
+        _ => Begun::Busy,
+    }
+}
+
+#[inline(always)]
+fn connect(ctx: &TcContext, state: &mut State) -> Begun {
+    let clock = clock(&mut state.seconds);
+    let flags = source::flags(ctx, state);
+    let State { tuple, begin: Beginning { draft, endpoint, .. }, .. } = state;
+    draft.clock = clock;
+    draft.ports = config::ports();
+    // SAFETY: a helper without pointers.
+    draft.random = unsafe { bpf_get_prandom_u32() };
+    draft.set(tuple, endpoint, flags, Skb(ctx).device());
+    if draft.ends.is_masqueraded() && !source::address(ctx, state) {
+        return Begun::NoAddress;
+    }
+    let draft = &mut state.begin.draft;
+    let begun = begin(&Maps, draft, |draft| source::is_taken(ctx, draft));
+    if begun == Begun::Connection {
+        count::connection(state.begin.endpoint.service, state.begin.remembered != 0);
+    }
+    begun
+}
+
+/// Counts a connection that could not begin, and says whether its client is told. Told so, a client whose packets would be those
+/// of another connection takes another port.
+#[inline(always)]
+fn failed(begun: Begun, service: u32) -> Choice {
+    match begun {
         Begun::Colliding => {
-            // The client has one of these at a time: told so, it takes another port.
             count::event(Total::CollidingFlow);
-            return answer::refuse::<LINK>(ctx, network, &mut state.answer);
+            Choice::Answer
         }
         Begun::NoRoom => {
             count::node_refusal(Reason::FlowTableFull);
-            return answer::refuse::<LINK>(ctx, network, &mut state.answer);
+            Choice::Answer
         }
+        Begun::NoPort => refuse(Some(service), Reason::SourcePortsExhausted),
+        Begun::NoAddress => refuse(Some(service), Reason::NoSourceAddress),
+        // It is sent again.
+        Begun::Busy | Begun::Connection => Choice::Drop,
     }
-    arriving::rewrite(ctx, state, PacketHook::Ingress)
 }
 
-/// What becomes of a packet without a flow.
+/// What becomes of a packet without a record.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 enum Choice {
@@ -99,32 +217,74 @@ enum Choice {
     Answer,
 }
 
-/// Finds the Service that a packet is for.
+impl Choice {
+    /// What a step has returned.
+    #[inline(always)]
+    const fn of(code: u32) -> Self {
+        const ENDPOINT: u32 = Choice::Endpoint as u32;
+        const DROP: u32 = Choice::Drop as u32;
+        const ANSWER: u32 = Choice::Answer as u32;
+        match code {
+            ENDPOINT => Self::Endpoint,
+            DROP => Self::Drop,
+            ANSWER => Self::Answer,
+            _ => Self::NotService,
+        }
+    }
+}
+
+/// Finds the Service that a packet is for; a [`Choice`]. A step: see [`super`].
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn find(key: &FlowKey, frontend: &mut Frontend) -> Choice {
-    let destination = FrontendKey::new(key.destination, key.destination_port, key.protocol);
-    match resolve(&Maps, &destination, &PacketClient { source: &key.source }) {
+extern "C" fn find_service(skb: *mut __sk_buff) -> u32 {
+    match headers::state() {
+        Some(state) => service(&TcContext::new(skb), state) as u32,
+        None => Choice::NotService as u32,
+    }
+}
+
+#[inline(always)]
+fn service(ctx: &TcContext, state: &mut State) -> Choice {
+    let State { tuple, seconds, begin, .. } = state;
+    let destination = FrontendKey::new(tuple.destination, tuple.destination_port, tuple.protocol);
+    match resolve(&Maps, &destination, &PacketClient { source: &tuple.source }) {
         Resolution::NotService => Choice::NotService,
         Resolution::UnknownPort => refuse(None, Reason::UnknownPort),
         Resolution::Service(found) => {
-            *frontend = found;
+            begin.frontend = found;
+            if found.kind == FrontendKind::NodePort as u8
+                && tuple.protocol == Protocol::Udp as u8
+                && outgoing::is_expected(ctx, tuple, begin.draft.scratch(), clock(seconds).seconds)
+            {
+                return Choice::NotService;
+            }
             Choice::Endpoint
         }
     }
 }
 
-/// Asks for an endpoint.
+/// Asks for an endpoint; a [`Choice`]. A step: see [`super`].
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn draw(key: &FlowKey, frontend: Frontend, endpoint: &mut Endpoint) -> Choice {
+extern "C" fn draw_endpoint() -> u32 {
+    match headers::state() {
+        Some(state) => draw(state) as u32,
+        None => Choice::NotService as u32,
+    }
+}
+
+#[inline(always)]
+fn draw(state: &mut State) -> Choice {
+    let State { tuple, begin, .. } = state;
     // SAFETY: helpers without pointers.
     let (clock, random) = (|| unsafe { bpf_ktime_get_ns() }, || unsafe { bpf_get_prandom_u32() });
-    let client = PacketClient { source: &key.source };
-    match choose(&Maps, &key.destination, frontend, &client, clock, random) {
+    let client = PacketClient { source: &tuple.source };
+    match choose(&Maps, &tuple.destination, begin.frontend, &client, clock, random) {
         Decision::NotService => Choice::NotService,
         Decision::Refuse { service, reason } => refuse(service, reason),
         Decision::Forward(forward) => {
-            *endpoint = forward.endpoint;
-            count::connection(forward.endpoint.service, forward.remembered);
+            begin.endpoint = forward.endpoint;
+            begin.remembered = u32::from(forward.remembered);
             Choice::Endpoint
         }
     }

@@ -6,24 +6,38 @@
 //! | file | concept |
 //! |---|---|
 //! | `ingress` | to a frontend: the endpoint; to a masqueraded source: the client |
-//! | `egress` | from an endpoint: the frontend; to an endpoint elsewhere: a source of the node's |
-//! | `arriving` | a packet as both hooks see it: its headers, its flow |
-//! | `forward` | past the stack, between a client and an endpoint elsewhere |
-//! | `source` | which address and port a flow is masqueraded with |
-//! | `errors` | ICMP errors that quote a packet of a flow |
+//! | `egress` | from an endpoint: the frontend; to an endpoint that is to see the node: a source of the node's |
+//! | `headers` | a packet as both hooks see it |
+//! | `records` | FLOWS and what belongs to it, as `proxy_common::connection` uses them |
+//! | `source` | whether a connection is masqueraded, and with which address |
+//! | `outgoing` | what is nobody's request: answers to datagrams that left from a NodePort's number |
+//! | `forward` | the fast path, past the stack, between a client and an endpoint elsewhere |
+//! | `back` | answers leave by the device that their questions came in by |
+//! | `fragments` | those that come before the first one |
+//! | `errors` | ICMP errors that quote a packet of a connection |
 //! | `answer` | resets and "port unreachable", for what is refused |
+//! | `routes` | questions to the node's routes |
+//! | `clock` | the time |
 //! | `skb` | reading and editing `struct __sk_buff` |
-//! | `flows` | FLOWS, as `proxy_common::nat` uses it |
+//!
+//! **Steps** are `extern "C"` functions: the verifier knows them by their types ("global functions", 5.6), and so walks each of
+//! them once, not once for each way to get there. What they need stands in [`headers::State`], they get and give plain
+//! numbers.
 //!
 //! Each hook is two programs: for devices with an Ethernet header, and for those without a link header.
 
 mod answer;
-mod arriving;
+mod back;
+mod clock;
 mod egress;
 mod errors;
-mod flows;
 mod forward;
+mod fragments;
+mod headers;
 mod ingress;
+mod outgoing;
+mod records;
+mod routes;
 mod skb;
 mod source;
 

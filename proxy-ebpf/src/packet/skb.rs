@@ -93,6 +93,40 @@ impl Skb<'_> {
         u64::from(low) | u64::from(high) << 32 == config::flow_seed()
     }
 
+    /// When a fragment began to be held, if it is one that is.
+    #[inline(always)]
+    pub(super) fn held_since(&self) -> Option<u32> {
+        let skb = self.0.skb.skb;
+        // SAFETY: as in `version`.
+        let [since, low, high] = unsafe {
+            [
+                (&raw const (*skb).cb[2]).read_volatile(),
+                (&raw const (*skb).cb[3]).read_volatile(),
+                (&raw const (*skb).cb[4]).read_volatile(),
+            ]
+        };
+        if u64::from(low) | u64::from(high) << 32 == config::flow_seed() { Some(since) } else { None }
+    }
+
+    /// Notes it, for the next time that it comes by.
+    #[inline(always)]
+    pub(super) fn set_held_since(&self, since: u32) {
+        let skb = self.0.skb.skb;
+        // SAFETY: as in `set_sent_on`.
+        unsafe {
+            (&raw mut (*skb).cb[2]).write_volatile(since);
+            (&raw mut (*skb).cb[3]).write_volatile(config::flow_seed() as u32);
+            (&raw mut (*skb).cb[4]).write_volatile((config::flow_seed() >> 32) as u32);
+        }
+    }
+
+    /// The index of the device that the packet came into the node by; 0 for the node's own.
+    #[inline(always)]
+    pub(super) fn came_from(&self) -> u32 {
+        // SAFETY: as in `version`.
+        unsafe { (&raw const (*self.0.skb.skb).ingress_ifindex).read_volatile() }
+    }
+
     /// The index of the device.
     #[inline(always)]
     pub(super) fn device(&self) -> u32 {

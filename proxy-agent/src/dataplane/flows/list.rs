@@ -1,15 +1,18 @@
-//! Flows as people know them, put together from their elements.
+//! Connections as people know them.
 //!
-//! The table changes under the reader, so a flow may be told with half of what it is.
+//! The table changes under the reader, who skips what is not whole.
 
 use std::net::{IpAddr, SocketAddr};
 
-use proxy_common::{Address, Flow, FlowEndpoint, FlowKey, Life, PacketHook, Port, Protocol, Tables as _};
+use proxy_common::{
+    Address, Port, Protocol, Record, Tables as _,
+    connection::{Ends, Origin, Seen},
+};
 use serde::Serialize;
 
 use crate::dataplane::Tables;
 
-/// How far a flow is.
+/// How far a connection is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FlowState {
@@ -24,13 +27,12 @@ pub enum FlowState {
 }
 
 impl FlowState {
-    fn of(forward: Life, reply: Option<Life>) -> Self {
-        let reply = reply.unwrap_or_default();
-        if forward.ended(reply) {
+    fn of(seen: Seen) -> Self {
+        if seen.ended() {
             Self::Closed
-        } else if !reply.has(Life::SEEN) {
+        } else if !seen.answered() {
             Self::Unanswered
-        } else if (forward.bits | reply.bits) & Life::FIN != 0 {
+        } else if (seen.client | seen.endpoint) & Seen::FIN != 0 {
             Self::HalfClosed
         } else {
             Self::Established
@@ -48,7 +50,7 @@ impl FlowState {
     }
 }
 
-/// One flow.
+/// One connection, or UDP flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ListedFlow {
     /// Nothing for a number that is no protocol of ours.
@@ -65,49 +67,55 @@ pub struct ListedFlow {
     pub service: Option<u32>,
     /// How far it is.
     pub state: FlowState,
+    /// Whether it is on the fast path.
+    pub fast: bool,
     /// Whether nothing can push it out.
     pub confirmed: bool,
+    /// When it began, in seconds since boot.
+    pub began: u32,
     /// When the last packet came by in either direction, in seconds since boot.
     pub used: u32,
 }
 
-/// Every flow.
+/// Every connection.
 pub fn list(tables: &Tables) -> Vec<ListedFlow> {
-    let mut found = Vec::new();
-    tables.flows.visit(|key, flow| {
-        if key.is_ingress() && flow.is_forward() {
-            found.push(listed(tables, key, flow));
-        }
+    let mut listed = Vec::new();
+    tables.flows.visit(|found| {
+        let Record { ends, origin } = &found.record;
+        listed.push(ListedFlow {
+            protocol: Protocol::from_number(ends.protocol),
+            client: socket(ends.from()),
+            frontend: socket(ends.asked()),
+            endpoint: socket(ends.to()),
+            source: ends.is_masqueraded().then(|| socket(origin.masquerade())),
+            service: owner(tables, origin),
+            state: FlowState::of(ends.seen),
+            fast: is_fast(ends),
+            confirmed: found.kept,
+            began: origin.began,
+            used: origin.seconds,
+        });
     });
-    found
+    listed
 }
 
-fn listed(tables: &Tables, key: &FlowKey, flow: &Flow) -> ListedFlow {
-    let find = |key: &FlowKey| tables.flows.get(key);
-    let client = (key.source, key.source_port);
-    let reply = find(&flow.peer_key(key)).filter(|peer| flow.is_peer(key, peer)).map(|peer| peer.life);
-    let leaving = FlowKey::new(PacketHook::Egress, key.protocol, client, (flow.address, flow.port));
-    let source = find(&leaving).filter(|source| source.is_forward() && !source.is_pending());
-    ListedFlow {
-        protocol: Protocol::from_number(key.protocol),
-        client: socket(client),
-        frontend: socket((key.destination, key.destination_port)),
-        endpoint: socket((flow.address, flow.port)),
-        source: source.map(|source| socket((source.address, source.port))),
-        service: owner(tables, flow.endpoint()),
-        state: FlowState::of(flow.life, reply),
-        confirmed: flow.life.has(Life::CONFIRMED),
-        used: flow.life.seconds.max(reply.unwrap_or_default().seconds),
+/// Datagrams decide that one by one: they take it once one has left by the stack.
+fn is_fast(ends: &Ends) -> bool {
+    let Ends { seen, protocol, .. } = ends;
+    if *protocol == Protocol::Tcp as u8 {
+        seen.route == Seen::FAST
+    } else {
+        ends.is_masqueraded() && !ends.is_local() && seen.client & seen.endpoint & Seen::LEFT != 0
     }
 }
 
 /// The Service of an endpoint, as long as neither has gone: indexes and ids get other owners.
-fn owner(tables: &Tables, endpoint: FlowEndpoint) -> Option<u32> {
-    let FlowEndpoint { id, generation, service } = endpoint;
+fn owner(tables: &Tables, origin: &Origin) -> Option<u32> {
+    let Origin { endpoint, generation, service, .. } = *origin;
     let state =
-        tables.endpoint_state(id).filter(|state| state.bits != 0 && state.generation == generation)?;
+        tables.endpoint_state(endpoint).filter(|state| state.bits != 0 && state.generation == generation)?;
     let found = tables.endpoint(state.slot)?;
-    (found.id == id && found.service == service).then_some(service)
+    (found.id == endpoint && found.service == service).then_some(service)
 }
 
 fn socket((address, port): (Address, Port)) -> SocketAddr {

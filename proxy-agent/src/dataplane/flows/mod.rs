@@ -1,17 +1,17 @@
-//! The flows of packets from outside, as far as they are the agent's affair: taking away those that are idle, and telling
+//! Connections from outside, as far as they are the agent's affair: giving back the slots of those that are idle, and telling
 //! which there are.
 //!
-//! The programs make flows, confirm them and note when they were used; they need no agent for that. Nothing pushes a
-//! confirmed flow out, so that no flood can end a connection; what nobody uses any more has to be found.
+//! The programs make records, confirm them and note when they were used; they need no agent for that. Nothing pushes a
+//! confirmed connection out, so that no flood can end it; what nobody uses any more has to be found.
 //!
 //! | file | concept |
 //! |---|---|
-//! | `timeouts` | how long a flow may be idle |
-//! | `verdict` | whether an element's time is over (pure) |
+//! | `timeouts` | how long a connection may be idle |
+//! | `verdict` | whether its time is over (pure) |
 //! | `sweep` | one look at the whole table |
 //! | `schedule` | when to look again (pure) |
 //! | `table` | FLOWS, in memory |
-//! | `list` | flows as people know them, put together from their elements |
+//! | `list` | connections as people know them |
 
 mod list;
 mod schedule;
@@ -69,8 +69,8 @@ impl Flows {
                 let mut schedule = Schedule::new(&timeouts);
                 while stopped.recv_timeout(schedule.wait()) == Err(RecvTimeoutError::Timeout) {
                     let began = Instant::now();
-                    let Swept { elements, removed, earliest } = sweep(&table, &timeouts, uptime());
-                    tracing::debug!(elements, removed, "looked for idle flows");
+                    let Swept { confirmed, released, earliest } = sweep(&table, &timeouts, uptime());
+                    tracing::debug!(confirmed, released, "looked for idle connections");
                     schedule = schedule.swept(began.elapsed(), earliest);
                 }
             })

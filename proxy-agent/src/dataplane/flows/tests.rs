@@ -1,18 +1,37 @@
 //! The sweep on the kernel's own table, filled by system calls as programs would fill it.
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
-use proxy_common::{Address, Flow, FlowEndpoint, FlowKey, Life, PacketHook, Port, Protocol};
+use bytemuck::Zeroable as _;
+use proxy_common::{
+    Address, Port, Protocol, Record,
+    connection::{Ends, Place, Seen},
+};
 use sidestep_tests::{identity::Identity, pins::PinDirectory, skip};
 
 use super::{
     FlowOptions, FlowTable, Timeouts,
-    sweep::{Swept, remove, sweep},
+    sweep::{Swept, sweep},
 };
 use crate::dataplane::{Capacity, Options, Tables, load};
 
 const NOW: u32 = 1_000_000;
-const ENDPOINT: FlowEndpoint = FlowEndpoint { id: 7, generation: 1, service: 3 };
+
+/// The record of a client with this port.
+pub(super) fn record(port: u16, protocol: Protocol) -> Record {
+    let mut record = Record::zeroed();
+    record.ends = Ends {
+        client: Address::from_v4([198, 51, 100, 7]),
+        frontend: Address::from_v4([192, 0, 2, 1]),
+        endpoint: Address::from_v4([10, 244, 2, 5]),
+        client_port: Port::new(port),
+        frontend_port: Port::new(30_080),
+        endpoint_port: Port::new(8080),
+        protocol: protocol as u8,
+        ..record.ends
+    };
+    record
+}
 
 /// FLOWS in a pin directory of its own.
 struct Fixture {
@@ -35,29 +54,25 @@ impl Fixture {
         Self { table: FlowTable::open(pins.path()).expect("FLOWS"), pins }
     }
 
-    /// Puts a pair in, and says what its keys are.
-    fn pair(&mut self, key: FlowKey, to: End, forward: Life, reply: Life) -> [FlowKey; 2] {
-        let confirmed = |life: Life| Life { bits: life.bits | Life::SEEN | Life::CONFIRMED, ..life };
-        let (forward, reply) = (confirmed(forward), confirmed(reply));
-        let forward = Life { bits: forward.bits | Life::FORWARD, ..forward };
-        let flow = Flow::new(&key, to.0, to.1, ENDPOINT, forward);
-        let peer_key = flow.peer_key(&key);
-        self.table.insert(&key, &flow);
-        self.table.insert(&peer_key, &flow.peer(&key, &peer_key, reply));
-        [key, peer_key]
+    /// Puts a confirmed connection in.
+    fn put(&self, port: u16, protocol: Protocol, seen: Seen, idle: u32) -> Place {
+        let mut record = record(port, protocol);
+        record.ends.seen = seen;
+        record.origin.seconds = NOW - idle;
+        self.table.insert(&record, true)
     }
 
-    fn left(&self) -> BTreeSet<FlowKey> {
-        let mut keys = BTreeSet::new();
-        self.table.visit(|key, flow| {
-            if flow.life.has(Life::CONFIRMED) {
-                assert!(keys.insert(*key), "visited twice");
+    fn kept(&self) -> BTreeSet<Place> {
+        let mut places = BTreeSet::new();
+        self.table.visit(|found| {
+            if found.kept {
+                assert!(places.insert(found.place), "visited twice");
             }
         });
-        keys
+        places
     }
 
-    fn sweep(&mut self) -> Swept {
+    fn sweep(&self) -> Swept {
         let timeouts = Timeouts {
             tcp_established: Duration::from_secs(1000),
             tcp_close_wait: Duration::from_secs(100),
@@ -68,132 +83,67 @@ impl Fixture {
     }
 }
 
-type End = (Address, Port);
-
-fn end(address: &str, port: u16) -> End {
-    (Address::from(address.parse::<IpAddr>().expect("an address")), Port::new(port))
-}
-
-fn frontend() -> End {
-    end("192.0.2.1", 30_080)
-}
-
-fn endpoint() -> End {
-    end("10.244.2.5", 8080)
-}
-
-/// A client's packet as it comes in.
-fn arriving(protocol: Protocol, client: End) -> FlowKey {
-    FlowKey::new(PacketHook::Ingress, protocol as u8, client, frontend())
-}
-
-/// The same as it leaves.
-fn leaving(protocol: Protocol, client: End) -> FlowKey {
-    FlowKey::new(PacketHook::Egress, protocol as u8, client, endpoint())
-}
-
-fn idle(seconds: u32) -> Life {
-    Life { seconds: NOW - seconds, bits: 0 }
-}
-
-/// CF-14: of masqueraded and other flows, what is idle goes, pair by pair; the rest stays, whatever became of its
-/// Service (ST-4: no Service and no endpoint of these flows exists).
+/// CF-14: what is idle goes, the rest stays, whatever became of its Service (ST-4: no Service and no endpoint of these
+/// connections exists).
 #[test]
-fn idle_pairs_go_and_nothing_else() {
+fn idle_connections_are_kept_no_longer_and_nothing_else() {
     if let Some(reason) = skip::missing() {
         skip!("{reason}");
     }
-    let mut node = Fixture::new(256);
-    let (tcp, udp) = (Protocol::Tcp, Protocol::Udp);
-    let client = |number| end("198.51.100.7", number);
-    let source = |number: u16| end("192.0.2.1", 49_152 + number);
-    let fin = |life: Life| Life { bits: Life::FIN, ..life };
-    let mut stays = BTreeSet::new();
-    let mut goes = 0;
-
-    // Used lately; idle, but answered; idle.
-    stays.extend(node.pair(arriving(tcp, client(1)), endpoint(), idle(900), idle(1000)));
-    stays.extend(node.pair(arriving(tcp, client(2)), endpoint(), idle(5000), idle(0)));
-    goes += node.pair(arriving(tcp, client(3)), endpoint(), idle(1001), idle(2000)).len();
-    // Half closed.
-    stays.extend(node.pair(arriving(tcp, client(4)), endpoint(), fin(idle(99)), idle(500)));
-    goes += node.pair(arriving(tcp, client(5)), endpoint(), fin(idle(101)), idle(500)).len();
-    goes += node.pair(arriving(tcp, client(6)), endpoint(), idle(101), fin(idle(500))).len();
-    // UDP.
-    stays.extend(node.pair(arriving(udp, client(1)), endpoint(), idle(49), idle(60)));
-    goes += node.pair(arriving(udp, client(2)), endpoint(), idle(51), idle(60)).len();
-    // Masqueraded: the pair that masquerades outlives the other by a minute.
-    goes += node.pair(arriving(udp, client(3)), endpoint(), idle(51), idle(51)).len();
-    stays.extend(node.pair(leaving(udp, client(3)), source(0), idle(51), idle(51)));
-    goes += node.pair(leaving(udp, client(4)), source(1), idle(111), idle(111)).len();
-    // IPv6.
-    goes += node.pair(arriving(tcp, end("2001:db8::7", 1)), endpoint(), idle(1001), idle(1001)).len();
-    // To be masqueraded, and never left the node.
-    for (number, seconds) in [(5, 111), (6, 110)] {
-        let key = leaving(udp, client(number));
-        let life = Life { bits: Life::FORWARD | Life::CONFIRMED, ..idle(seconds) };
-        node.table.insert(&key, &Flow::new(&key, endpoint().0, Port::new(0), ENDPOINT, life));
-        if number == 6 {
-            stays.insert(key);
-        } else {
-            goes += 1;
-        }
-    }
-    // Replies whose other half is gone.
-    for (number, seconds) in [(7, 1001), (8, 900)] {
-        let [forward, reply] = node.pair(arriving(tcp, client(number)), endpoint(), idle(0), idle(seconds));
-        let (flow, place) = node.table.find(&forward).expect("it was put in");
-        assert!(node.table.release(place, flow.life));
-        if number == 8 {
-            stays.insert(reply);
-        } else {
-            goes += 1;
-        }
-    }
-
-    let elements = stays.len() + goes;
-    assert_eq!(node.sweep(), Swept { elements, removed: goes, earliest: Some(1) });
-    assert_eq!(node.left(), stays);
-    assert_eq!(node.sweep(), Swept { elements: stays.len(), removed: 0, earliest: Some(1) });
+    let node = Fixture::new(4096);
+    let (open, fin) = (Seen::default(), Seen { client: Seen::FIN, ..Seen::default() });
+    let stays: BTreeSet<Place> = [
+        node.put(1, Protocol::Tcp, open, 1000),
+        node.put(2, Protocol::Tcp, fin, 99),
+        node.put(3, Protocol::Udp, open, 49),
+    ]
+    .into();
+    node.put(4, Protocol::Tcp, open, 1001);
+    node.put(5, Protocol::Tcp, fin, 101);
+    node.put(6, Protocol::Udp, open, 51);
+    assert_eq!(node.sweep(), Swept { confirmed: 6, released: 3, earliest: Some(1) });
+    assert_eq!(node.kept(), stays);
+    assert_eq!(node.sweep(), Swept { confirmed: 3, released: 0, earliest: Some(1) });
 }
 
-/// A pair that is used between the look at the table and its removal stays.
+/// One that is used between the look at the table and its release stays.
 #[test]
-fn a_pair_that_is_used_meanwhile_stays() {
+fn a_connection_that_is_used_meanwhile_stays() {
     if let Some(reason) = skip::missing() {
         skip!("{reason}");
     }
-    let mut node = Fixture::new(64);
-    let timeouts = Timeouts::default();
-    let key = arriving(Protocol::Udp, end("198.51.100.7", 1));
-    node.pair(key, endpoint(), idle(200), idle(200));
-    node.pair(key, endpoint(), idle(200), idle(0));
-    assert_eq!(remove(&node.table, &timeouts, NOW, &key), 0);
-    node.pair(key, endpoint(), idle(200), idle(200));
-    assert_eq!(remove(&node.table, &timeouts, NOW, &key), 2);
-    assert_eq!(node.left(), BTreeSet::new());
+    let node = Fixture::new(448);
+    let place = node.put(1, Protocol::Udp, Seen::default(), 200);
+    let client = record(1, Protocol::Udp).ends;
+    let find = || node.table.of_client(&client.client, client.client_port, client.protocol).next().expect("one");
+    let mut stale = find();
+    assert_eq!(stale.place, place);
+    stale.record.origin.seconds -= 1;
+    assert!(!node.table.release(&stale));
+    assert!(find().kept);
+    assert!(node.table.release(&find()));
+    assert!(!find().kept && !node.table.release(&find()));
 }
 
-/// A table with very many flows is read whole, each element once, and costs what its size is.
+/// A table with very many connections is read whole, each once, and costs what its size is.
 #[test]
-fn very_many_flows_are_swept() {
-    const FLOWS: u16 = 50_000;
+fn very_many_connections_are_swept() {
+    const CONNECTIONS: u16 = 20_000;
     if let Some(reason) = skip::missing() {
         skip!("{reason}");
     }
-    let mut node = Fixture::new(1 << 18);
-    for number in 0..FLOWS {
-        let life = if number % 2 == 0 { idle(0) } else { idle(60) };
-        node.pair(arriving(Protocol::Udp, end("198.51.100.7", number)), endpoint(), life, life);
+    let node = Fixture::new(1 << 17);
+    for number in 0..CONNECTIONS {
+        node.put(number, Protocol::Udp, Seen::default(), if number % 2 == 0 { 0 } else { 60 });
     }
     let began = std::time::Instant::now();
     let swept = node.sweep();
     let took = began.elapsed();
-    let elements = 2 * usize::from(FLOWS);
-    assert_eq!(swept, Swept { elements, removed: elements / 2, earliest: Some(51) });
+    let confirmed = usize::from(CONNECTIONS);
+    assert_eq!(swept, Swept { confirmed, released: confirmed / 2, earliest: Some(51) });
     let began = std::time::Instant::now();
-    assert_eq!(node.sweep(), Swept { elements: elements / 2, removed: 0, earliest: Some(51) });
-    println!("{elements} elements: {took:?}, with half of them removed; then {:?}", began.elapsed());
+    assert_eq!(node.sweep(), Swept { confirmed: confirmed / 2, released: 0, earliest: Some(51) });
+    println!("{confirmed} connections: {took:?}, with half of them released; then {:?}", began.elapsed());
     let tables = Tables::open(node.pins.path()).expect("tables");
-    assert_eq!(tables.flows.count(), (elements / 2, elements / 4));
+    assert_eq!(tables.flows.count(), (confirmed, confirmed / 2));
 }

@@ -44,6 +44,7 @@ pub use self::{
 };
 use super::{
     Error, Tables,
+    bitmaps::AddressFilter,
     netlink::{Network, News, Routes},
 };
 use crate::plan::Problem;
@@ -91,6 +92,7 @@ pub struct Interfaces {
     hooks: Hooks,
     routes: Routes,
     table: HashMap<MapData, u32, Interface>,
+    filter: AddressFilter,
     /// Those of the Node object.
     node: BTreeSet<IpAddr>,
     hooked: BTreeMap<u32, Device>,
@@ -108,6 +110,7 @@ impl Interfaces {
             hooks: Hooks::new(pin_dir)?,
             routes: Routes::new()?,
             table: Tables::interfaces(pin_dir)?,
+            filter: Tables::address_filter(pin_dir)?,
             node: BTreeSet::new(),
             hooked: BTreeMap::new(),
             began: false,
@@ -142,6 +145,8 @@ impl Interfaces {
                 return;
             }
         };
+        // Answers to masqueraded packets may come to any of the node's addresses.
+        network.addresses.iter().for_each(|assigned| self.filter.add(&assigned.address.into()));
         let mut problems = self.unknown_names(&network);
         let known = self.hooked.keys().copied().collect();
         let chosen = choose(&network, &self.wanted, &self.node, &known);

@@ -50,7 +50,11 @@ const fn is_of_packets(total: Total) -> bool {
         | Total::UnrecordedSocket
         | Total::UntrackedNamespace
         | Total::ClosedSocket => false,
-        Total::CollidingFlow | Total::LateFragment | Total::UnansweredRefusal => true,
+        Total::CollidingFlow
+        | Total::LateFragment
+        | Total::UnansweredRefusal
+        | Total::WithoutSource
+        | Total::WithoutRoute => true,
     }
 }
 

@@ -1,10 +1,15 @@
-//! A packet as both hooks see it: its headers, and the key of its flow. Fragments of a datagram but the first have no
-//! ports; they get those that the first one left in FRAGMENTS.
+//! A packet as both hooks see it: what its headers say. Fragments of a datagram but the first have no ports; they get
+//! those that the first one left in FRAGMENTS.
 
-use aya_ebpf::{bindings::bpf_fib_lookup, btf_maps::PerCpuArray, macros::btf_map, programs::TcContext};
+use aya_ebpf::{
+    bindings::{__sk_buff, bpf_fib_lookup},
+    btf_maps::PerCpuArray, macros::btf_map,
+    programs::TcContext,
+};
 use bytemuck::must_cast;
 use proxy_common::{
-    Endpoint, Flow, FlowKey, FragmentKey, FragmentPorts, Frontend, Network, PacketHook, Protocol,
+    Address, Endpoint, FragmentKey, FragmentPorts, Frontend, Network, PacketHook, Port, Protocol, Tuple,
+    connection::{Draft, Ends, Origin, PortOwners},
     packet::{
         self, Fragment, Segment, Transport,
         answer::UnreachableV6,
@@ -15,8 +20,8 @@ use proxy_common::{
 };
 
 use super::{
-    DROP, PASS,
-    flows::Seconds,
+    DROP, ETHERNET, NONE, PASS,
+    clock::Seconds,
     skb::{Skb, Version},
 };
 use crate::tables::FRAGMENTS;
@@ -30,20 +35,32 @@ pub(super) struct State {
     pub(super) transport: Transport,
     /// When it is.
     pub(super) seconds: Seconds,
-    /// The key of its flow.
-    pub(super) key: FlowKey,
-    /// Its flow.
-    pub(super) flow: Flow,
-    /// The key that it will have at egress.
-    pub(super) next: FlowKey,
-    /// The flow of that.
-    pub(super) beyond: Flow,
+    /// What it says of its connection.
+    pub(super) tuple: Tuple,
+    /// The first half of its record.
+    pub(super) ends: Ends,
+    /// The second half.
+    pub(super) origin: Origin,
+    /// Whose the source port is that it goes to.
+    pub(super) owners: PortOwners,
+    /// What it is between ingress and egress, for the routes.
+    pub(super) routed: Tuple,
     /// What the routes are asked.
     pub(super) lookup: bpf_fib_lookup,
-    /// The frontend that a flow begins with.
+    /// The connection that begins with it.
+    pub(super) begin: Beginning,
+}
+
+/// What is needed where a connection begins.
+pub(super) struct Beginning {
+    /// The record.
+    pub(super) draft: Draft,
+    /// The frontend.
     pub(super) frontend: Frontend,
-    /// The endpoint for a flow that begins.
+    /// The endpoint.
     pub(super) endpoint: Endpoint,
+    /// 1 if it is the one that the client had before.
+    pub(super) remembered: u32,
     /// The longest of the answers to a packet that is refused.
     pub(super) answer: UnreachableV6,
 }
@@ -66,8 +83,8 @@ pub(super) fn state<'a>() -> Option<&'a mut State> {
 /// What a packet is.
 #[derive(Clone, Copy)]
 #[repr(u32)]
-pub(super) enum Arriving {
-    /// Nothing that could be of a flow.
+pub(super) enum Kind {
+    /// Nothing that could be of a connection.
     Other,
     /// Maybe an error that quotes a packet.
     Control,
@@ -77,14 +94,14 @@ pub(super) enum Arriving {
     Packet,
 }
 
-/// Reads the headers. What they say is left in `state`, with the key of a packet's flow.
+/// Reads the headers. What they say is left in `state`.
 #[inline(always)]
-pub(super) fn read<const LINK: u32>(skb: &Skb<'_>, hook: PacketHook, state: &mut State) -> Arriving {
-    let Some(version) = skb.version() else { return Arriving::Other };
-    if read_plain::<LINK>(skb, version, hook, state).is_some() {
-        return Arriving::Packet;
+pub(super) fn read<const LINK: u32>(skb: &Skb<'_>, hook: PacketHook, state: &mut State) -> Kind {
+    let Some(version) = skb.version() else { return Kind::Other };
+    if read_plain::<LINK>(skb, version, state).is_some() {
+        return Kind::Packet;
     }
-    read_any::<LINK>(skb, hook, state)
+    Kind::of(read_any_headers(skb.0.skb.skb, LINK, hook as u32))
 }
 
 /// Reads the headers of a packet as nearly all are: whole, no options, TCP or UDP, the headers in one piece. Without a
@@ -93,7 +110,6 @@ pub(super) fn read<const LINK: u32>(skb: &Skb<'_>, hook: PacketHook, state: &mut
 fn read_plain<const LINK: u32>(
     skb: &Skb<'_>,
     version: Version,
-    hook: PacketHook,
     state: &mut State,
 ) -> Option<()> {
     let (network, length) = match version {
@@ -108,48 +124,73 @@ fn read_plain<const LINK: u32>(
     } else {
         return None;
     };
-    state.key = flow_key(hook, &network, &transport);
+    state.tuple = tuple(&network, &transport);
     state.network = network;
     state.transport = transport;
     Some(())
 }
 
-/// Reads the headers of any packet.
+/// Reads the headers of any packet; a [`Kind`]. A step: see [`super`].
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn read_any<const LINK: u32>(skb: &Skb<'_>, hook: PacketHook, state: &mut State) -> Arriving {
-    let State { network, transport, key, .. } = state;
+extern "C" fn read_any_headers(skb: *mut __sk_buff, link: u32, hook: u32) -> u32 {
+    let (ctx, Some(state)) = (&TcContext::new(skb), state()) else { return Kind::Other as u32 };
+    let offset = if link == ETHERNET { ETHERNET } else { NONE };
+    let hook = if hook == PacketHook::Egress as u32 { PacketHook::Egress } else { PacketHook::Ingress };
+    read_any(&Skb(ctx), offset, hook, state) as u32
+}
+
+#[inline(always)]
+fn read_any(skb: &Skb<'_>, offset: u32, hook: PacketHook, state: &mut State) -> Kind {
+    let State { network, transport, tuple: of_packet, .. } = state;
     let parsed = match skb.version() {
-        Some(Version::V4) => network::parse_v4(skb, LINK),
-        Some(Version::V6) => network::parse_v6(skb, LINK),
-        None => return Arriving::Other,
+        Some(Version::V4) => network::parse_v4(skb, offset),
+        Some(Version::V6) => network::parse_v6(skb, offset),
+        None => return Kind::Other,
     };
-    let Some(parsed) = parsed else { return Arriving::Other };
+    let Some(parsed) = parsed else { return Kind::Other };
     *network = parsed;
     if matches!(network.protocol, ICMP | ICMPV6) {
-        return Arriving::Control;
+        return Kind::Control;
     }
     if matches!(network.fragment, Fragment::Later) {
-        let Some(ports) = recall(network, hook) else { return Arriving::Late };
+        let Some(ports) = recall(network, hook) else { return Kind::Late };
         *transport =
             Transport { source: ports.source, destination: ports.destination, segment: Segment::LATER };
-        *key = flow_key(hook, network, transport);
-        return Arriving::Packet;
+        *of_packet = tuple(network, transport);
+        return Kind::Packet;
     }
     match transport::parse(skb, network.transport, network.protocol) {
         Some(parsed) => {
             *transport = parsed;
-            *key = flow_key(hook, network, transport);
-            Arriving::Packet
+            *of_packet = tuple(network, transport);
+            Kind::Packet
         }
-        None => Arriving::Other,
+        None => Kind::Other,
+    }
+}
+
+impl Kind {
+    /// What a step has returned.
+    #[inline(always)]
+    const fn of(code: u32) -> Self {
+        const CONTROL: u32 = Kind::Control as u32;
+        const LATE: u32 = Kind::Late as u32;
+        const PACKET: u32 = Kind::Packet as u32;
+        match code {
+            CONTROL => Self::Control,
+            LATE => Self::Late,
+            PACKET => Self::Packet,
+            _ => Self::Other,
+        }
     }
 }
 
 #[inline(always)]
-fn flow_key(hook: PacketHook, network: &Network, transport: &Transport) -> FlowKey {
+fn tuple(network: &Network, transport: &Transport) -> Tuple {
     let (source, destination) =
         ((network.source, transport.source), (network.destination, transport.destination));
-    FlowKey::new(hook, network.protocol, source, destination)
+    Tuple::new(network.protocol, source, destination)
 }
 
 #[inline(always)]
@@ -166,7 +207,7 @@ fn fragment_key(network: &Network, hook: PacketHook) -> FragmentKey {
 
 /// Keeps the ports of a first fragment that is translated, for the later ones.
 #[inline(never)]
-fn remember(network: &Network, transport: Transport, hook: PacketHook) {
+pub(super) fn remember(network: &Network, transport: Transport, hook: PacketHook) {
     let key = fragment_key(network, hook);
     let ports = FragmentPorts {
         source: transport.source,
@@ -186,14 +227,14 @@ fn recall(network: &Network, hook: PacketHook) -> Option<FragmentPorts> {
     if ports.fingerprint == key.fingerprint() { Some(ports) } else { None }
 }
 
-/// Puts in place what the flow says: a destination at ingress, a source at egress.
+/// Puts an address and a port in place: of the destination at ingress, of the source at egress.
 #[inline(always)]
-pub(super) fn rewrite(ctx: &TcContext, state: &State, hook: PacketHook) -> i32 {
-    let State { network, transport, flow, .. } = state;
-    if matches!(network.fragment, Fragment::First) {
+pub(super) fn rewrite(ctx: &TcContext, state: &State, hook: PacketHook, new: (Address, Port)) -> i32 {
+    let State { network, transport, .. } = state;
+    if matches!(hook, PacketHook::Egress) && matches!(network.fragment, Fragment::First) {
         remember(network, *transport, hook);
     }
-    match packet::rewrite(&mut Skb(ctx), network, transport, hook.side(), (flow.address, flow.port)) {
+    match packet::rewrite(&mut Skb(ctx), network, transport, hook.side(), new) {
         Some(()) => PASS,
         None => DROP,
     }

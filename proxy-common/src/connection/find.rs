@@ -1,0 +1,231 @@
+//! Finding the record of a packet.
+
+use bytemuck::must_cast_ref;
+
+use super::{
+    buckets::{self, Home, Place, REACH, SLOT_LANES, SLOTS},
+    ports::{LANES, PortOwners},
+    record::{Ends, Origin, Tuple},
+    table::Flows,
+};
+
+/// A kind of packet that is found by its client: which end is the client, and which end of the record is the other one.
+pub trait Way {
+    /// Whether the packet goes to the client.
+    const TO_CLIENT: bool;
+    /// Which word of [`Ends`] begins the address of the client's peer.
+    const PEER: usize;
+    /// Which bits of the word with the ports tell the connection.
+    const PORTS: u64;
+    /// Which of them it is.
+    const KIND: Kind;
+
+    /// What the word with the ports is to have in these bits.
+    #[inline(always)]
+    fn ports(tuple: &Tuple) -> u64 {
+        let (client, peer) = if Self::TO_CLIENT {
+            (tuple.destination_port, tuple.source_port)
+        } else {
+            (tuple.source_port, tuple.destination_port)
+        };
+        let shift = if Self::PEER == FRONTEND { 16 } else { 32 };
+        client.number as u64 | (peer.number as u64) << shift | (tuple.protocol as u64) << 48
+    }
+
+    /// The client's hash.
+    #[inline(always)]
+    fn hash(tuple: &Tuple, seed: u64) -> u64 {
+        if Self::TO_CLIENT { tuple.destination_hash(seed) } else { tuple.source_hash(seed) }
+    }
+}
+
+/// The kinds of packets that are found by their client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Kind {
+    /// [`Request`].
+    Request,
+    /// [`Leaving`].
+    Leaving,
+    /// [`Drafted`].
+    Drafted,
+    /// [`Answer`].
+    Answer,
+}
+
+const FRONTEND: usize = 2;
+const ENDPOINT: usize = 4;
+// Nobody finds a record that is being made.
+const FRONTEND_PORTS: u64 = 0x00ff_0000_ffff_ffff | (Ends::PENDING as u64) << 56;
+const ENDPOINT_PORTS: u64 = 0x00ff_ffff_0000_ffff | (Ends::PENDING as u64) << 56;
+
+/// At ingress, from the client to the frontend.
+#[derive(Clone, Copy, Debug)]
+pub struct Request;
+/// At egress, from the client to the endpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct Leaving;
+/// The same, asked for a [draft](super::Draft).
+#[derive(Clone, Copy, Debug)]
+pub struct Drafted;
+/// At egress, from the endpoint to the client.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer;
+
+impl Way for Request {
+    const KIND: Kind = Kind::Request;
+    const TO_CLIENT: bool = false;
+    const PEER: usize = FRONTEND;
+    const PORTS: u64 = FRONTEND_PORTS;
+}
+
+impl Way for Leaving {
+    const KIND: Kind = Kind::Leaving;
+    const TO_CLIENT: bool = false;
+    const PEER: usize = ENDPOINT;
+    const PORTS: u64 = ENDPOINT_PORTS;
+}
+
+impl Way for Drafted {
+    const KIND: Kind = Kind::Drafted;
+    const TO_CLIENT: bool = false;
+    const PEER: usize = ENDPOINT;
+    const PORTS: u64 = ENDPOINT_PORTS;
+}
+
+impl Way for Answer {
+    const KIND: Kind = Kind::Answer;
+    const TO_CLIENT: bool = true;
+    const PEER: usize = ENDPOINT;
+    const PORTS: u64 = ENDPOINT_PORTS;
+}
+
+impl Ends {
+    /// What the words of a record and those that a packet asks for differ in.
+    #[inline(always)]
+    pub fn differs<W: Way>(words: &[u64; Self::WORDS], tuple: &Tuple) -> u64 {
+        let asked: &[u64; 5] = tuple.words();
+        let (client, peer) = if W::TO_CLIENT { (2, 0) } else { (0, 2) };
+        (words[0] ^ asked[client])
+            | (words[1] ^ asked[client + 1])
+            | (words[W::PEER] ^ asked[peer])
+            | (words[W::PEER + 1] ^ asked[peer + 1])
+            | ((words[Self::PORTS] ^ W::ports(tuple)) & W::PORTS)
+    }
+
+    /// Whether `tuple` is one of the record's packets on this way.
+    #[inline(always)]
+    pub fn is<W: Way>(&self, tuple: &Tuple) -> bool {
+        Self::differs::<W>(must_cast_ref(self), tuple) == 0
+    }
+}
+
+/// Finds the record of a packet. Its first half is left in `ends`, which is worth nothing otherwise.
+///
+/// Nearly all packets need the home bucket alone, and those without a record one word of it.
+#[inline(always)]
+pub fn find<W: Way>(flows: &impl Flows, tuple: &Tuple, ends: &mut Ends) -> Place {
+    let hash = W::hash(tuple, flows.seed());
+    let home = Home::new(hash, flows.regions());
+    let bucket = home.bucket(0);
+    let tags = flows.tags(bucket);
+    let candidates = buckets::lanes_with(tags, home.tag()) & SLOT_LANES;
+    let is_near = buckets::byte(tags, SLOTS) == 0;
+    if candidates == 0 && is_near {
+        return Place::NONE;
+    }
+    let first = candidates & candidates.wrapping_neg();
+    if candidates != 0 {
+        let place = Place::new(bucket, buckets::lane(first));
+        if flows.read::<W>(place, tuple, ends) {
+            return place;
+        }
+        if candidates == first && is_near {
+            return Place::NONE;
+        }
+    }
+    find_anywhere::<W>(flows, tuple, hash, ends)
+}
+
+/// The same, among all slots that can have it.
+#[inline(always)]
+pub fn find_anywhere<W: Way>(flows: &impl Flows, tuple: &Tuple, hash: u64, ends: &mut Ends) -> Place {
+    let home = Home::new(hash, flows.regions()).bucket(0);
+    let reach = u32::from(buckets::byte(flows.tags(home), SLOTS));
+    let mut turn = 0;
+    while turn < REACH && turn <= reach {
+        let place = flows.find_in_bucket::<W>(tuple, hash, turn, ends);
+        if place.is_some() {
+            return place;
+        }
+        turn += 1;
+    }
+    Place::NONE
+}
+
+/// The same, in the bucket of one turn.
+#[inline(always)]
+pub fn find_in_bucket<W: Way>(
+    flows: &impl Flows,
+    tuple: &Tuple,
+    hash: u64,
+    turn: u32,
+    ends: &mut Ends,
+) -> Place {
+    let home = Home::new(hash, flows.regions());
+    let bucket = home.bucket(turn);
+    let mut candidates = buckets::lanes_with(flows.tags(bucket), home.tag()) & SLOT_LANES;
+    // The verifier wants to see that it ends.
+    let mut count = 0;
+    while count < SLOTS && candidates != 0 {
+        let first = candidates & candidates.wrapping_neg();
+        let place = Place::new(bucket, buckets::lane(first));
+        if flows.read::<W>(place, tuple, ends) {
+            return place;
+        }
+        candidates ^= first;
+        count += 1;
+    }
+    Place::NONE
+}
+
+/// Finds the record that a packet to a masqueraded source answers. Both halves of the record are left in `ends` and `origin`.
+#[inline(always)]
+pub fn find_by_source(
+    flows: &impl Flows,
+    tuple: &Tuple,
+    owners: &mut PortOwners,
+    ends: &mut Ends,
+    origin: &mut Origin,
+) -> Place {
+    if !flows.owners(tuple.destination_port, owners) {
+        return Place::NONE;
+    }
+    let tag = PortOwners::tag(&tuple.source, tuple.source_port, tuple.protocol);
+    let mut candidates = buckets::lanes_with(owners.tags_word(), tag);
+    let mut count = 0;
+    while count < LANES && candidates != 0 {
+        let first = candidates & candidates.wrapping_neg();
+        let place = owners.place(buckets::lane(first));
+        if flows.read_ends(place, ends)
+            && answers(ends, tuple)
+            && flows.read_origin(place, ends.check, origin)
+            && origin.source_port.number == tuple.destination_port.number
+            && origin.source.words() == tuple.destination.words()
+        {
+            return place;
+        }
+        candidates ^= first;
+        count += 1;
+    }
+    Place::NONE
+}
+
+/// Whether a packet comes from the endpoint of a masqueraded connection.
+#[inline(always)]
+fn answers(ends: &Ends, tuple: &Tuple) -> bool {
+    ends.flags & (Ends::MASQUERADED | Ends::PENDING) == Ends::MASQUERADED
+        && ends.protocol == tuple.protocol
+        && ends.endpoint_port.number == tuple.source_port.number
+        && ends.endpoint.words() == tuple.source.words()
+}

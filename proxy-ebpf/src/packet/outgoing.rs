@@ -1,0 +1,99 @@
+//! What is nobody's request (PO-23): datagrams that answer what left the node from the number of a NodePort. netfilter knows
+//! them, since it translates only what begins a connection.
+//!
+//! TCP needs none of this: an answer is no SYN. For UDP the node's own sockets are asked, and what left in other ways (pods
+//! that a CNI masquerades) is noted as it leaves, if it comes from such a number: for all others that is one look into a
+//! bitmap.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::{BPF_F_CURRENT_NETNS, bpf_sock_tuple},
+    helpers::{bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release},
+    programs::TcContext,
+};
+use proxy_common::{Address, Port, Protocol, Tuple, frontend::node_port_bit};
+
+use super::{clock::clock, headers::State};
+use crate::tables::{NODE_PORTS, OUTGOING};
+
+/// For how many seconds an answer is expected: as long as netfilter keeps a stream of datagrams.
+const EXPECTED: u64 = 180;
+
+/// Notes a datagram without a record that leaves the node.
+#[inline(always)]
+pub(super) fn note(state: &mut State) {
+    let State { seconds, tuple, .. } = state;
+    if tuple.protocol != Protocol::Udp as u8 {
+        return;
+    }
+    let (word, bit) = node_port_bit(tuple.source_port);
+    let Some(ports) = NODE_PORTS.get_ptr(word) else { return };
+    // SAFETY: the value of NODE_PORTS is one aligned word.
+    if unsafe { ports.read_volatile() } & bit != 0 {
+        note_tuple(tuple, clock(seconds).seconds);
+    }
+}
+
+#[inline(never)]
+fn note_tuple(tuple: &Tuple, seconds: u32) {
+    let now = u64::from(seconds);
+    if let Some(known) = OUTGOING.get_ptr_mut(tuple) {
+        // SAFETY: one aligned word of a map's value. Should the LRU have given the element to others, theirs lasts longer.
+        unsafe { known.write_volatile(now) };
+        return;
+    }
+    // A full LRU makes room; without the note an answer that comes before the next packet is taken for a request.
+    let _ = OUTGOING.insert(tuple, &now, 0);
+}
+
+/// Whether a datagram to a node's address and a NodePort's number is for somebody else.
+#[inline(never)]
+pub(super) fn is_expected(ctx: &TcContext, packet: &Tuple, scratch: &mut Tuple, seconds: u32) -> bool {
+    *scratch = packet.reversed();
+    if let Some(noted) = OUTGOING.get_ptr(scratch) {
+        // SAFETY: one aligned word of a map's value.
+        let noted = unsafe { noted.read_volatile() };
+        if u64::from(seconds).saturating_sub(noted) <= EXPECTED {
+            return true;
+        }
+    }
+    has_socket(ctx, packet.protocol, packet.from(), packet.to())
+}
+
+/// Whether a socket of the node would get what comes from `remote` to `local`.
+#[inline(never)]
+pub(super) fn has_socket(ctx: &TcContext, protocol: u8, remote: (Address, Port), local: (Address, Port)) -> bool {
+    // SAFETY: the tuple consists of plain numbers, of which the helper reads those of the family; a socket that it
+    // returns is given back.
+    unsafe {
+        let mut tuple: bpf_sock_tuple = core::mem::zeroed();
+        let (remote_port, local_port) = (remote.1.to_network(), local.1.to_network());
+        let size = if remote.0.is_v4() {
+            let ([.., source], [.., destination]) = (remote.0.words(), local.0.words());
+            tuple.__bindgen_anon_1.ipv4.saddr = source;
+            tuple.__bindgen_anon_1.ipv4.daddr = destination;
+            tuple.__bindgen_anon_1.ipv4.sport = remote_port;
+            tuple.__bindgen_anon_1.ipv4.dport = local_port;
+            size_of_val(&tuple.__bindgen_anon_1.ipv4)
+        } else {
+            tuple.__bindgen_anon_1.ipv6.saddr = remote.0.words();
+            tuple.__bindgen_anon_1.ipv6.daddr = local.0.words();
+            tuple.__bindgen_anon_1.ipv6.sport = remote_port;
+            tuple.__bindgen_anon_1.ipv6.dport = local_port;
+            size_of_val(&tuple.__bindgen_anon_1.ipv6)
+        };
+        let netns = i64::from(BPF_F_CURRENT_NETNS).cast_unsigned();
+        let socket = if protocol == Protocol::Tcp as u8 {
+            bpf_sk_lookup_tcp(ctx.as_ptr(), &raw mut tuple, size as u32, netns, 0)
+        } else if protocol == Protocol::Udp as u8 {
+            bpf_sk_lookup_udp(ctx.as_ptr(), &raw mut tuple, size as u32, netns, 0)
+        } else {
+            return false;
+        };
+        if socket.is_null() {
+            return false;
+        }
+        bpf_sk_release(socket.cast());
+        true
+    }
+}

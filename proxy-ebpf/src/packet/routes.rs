@@ -1,0 +1,42 @@
+//! Questions to the node's routes.
+
+use aya_ebpf::bindings::bpf_fib_lookup as Lookup;
+use proxy_common::{Address, Network};
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+/// Bytes of a question.
+pub(super) const SIZE: i32 = size_of::<Lookup>().cast_signed() as i32;
+
+/// Puts a question together: where a packet goes. Without ports and length; and it may have been used for another one.
+#[inline(always)]
+pub(super) fn ask(lookup: &mut Lookup, network: &Network, source: &Address, destination: &Address) {
+    lookup.l4_protocol = network.protocol;
+    (lookup.sport, lookup.dport) = (0, 0);
+    lookup.__bindgen_anon_1.tot_len = 0;
+    lookup.__bindgen_anon_2.flowinfo = 0;
+    if network.v6 {
+        lookup.family = AF_INET6;
+        lookup.__bindgen_anon_3.ipv6_src = source.words();
+        lookup.__bindgen_anon_4.ipv6_dst = destination.words();
+    } else {
+        let ([.., source], [.., destination]) = (source.words(), destination.words());
+        lookup.family = AF_INET;
+        lookup.__bindgen_anon_3.ipv4_src = source;
+        lookup.__bindgen_anon_4.ipv4_dst = destination;
+    }
+}
+
+/// The source that the routes prefer, if they were asked for it.
+#[inline(always)]
+pub(super) fn source(lookup: &Lookup, network: &Network) -> Address {
+    // SAFETY: plain numbers, whichever of them were written.
+    unsafe {
+        if network.v6 {
+            Address::from_words(lookup.__bindgen_anon_3.ipv6_src)
+        } else {
+            Address::from_words([0, 0, 0xffff_u32.to_be(), lookup.__bindgen_anon_3.ipv4_src])
+        }
+    }
+}
