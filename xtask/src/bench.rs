@@ -15,7 +15,7 @@ use crate::{
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Args {
-    /// `connect`, `udp`, `nodeport` or `sync`, and the benchmark's own options: `-o json`, `--check`, `--quick`
+    /// `connect`, `udp`, `nodeport`, `sync` or `start`, and the benchmark's own options: `-o json`, `--check`, `--quick`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<OsString>,
 }
@@ -25,10 +25,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     setup::ensure(&[Need::KernelBuild, Need::Network])?;
     kernel::build()?;
     let comparisons = kernel::build_bench()?;
-    let sidestep = agent::build(agent::Profile::Release)?;
-    let mut build = Command::new(setup::cargo());
-    build.current_dir(workspace::root()).args(["build", "--release", "--package", "sidestep-bench"]);
-    process::run(&mut build)?;
+    let sidestep = agent::build_with(agent::Profile::Release, &[("sidestep-bench", "sidestep-bench")])?;
     let mut bench = Command::new(workspace::target("release/sidestep-bench"));
     bench.args(&args.arguments).env("SIDESTEP_BENCH_OBJECT", comparisons).env("SIDESTEP_BIN", sidestep);
     Err(bench.exec()).with_context(|| format!("cannot start `{}`", process::line(&bench)))

@@ -18,10 +18,17 @@ pub(crate) enum Profile {
 
 /// Builds the agent around the kernel programs that [`super::kernel::build`] left, and returns its path.
 pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
+    build_with(profile, &[])
+}
+
+/// The same, with the binaries `(package, binary)` of other crates, in one call of cargo: in a call of its own, a crate
+/// that asks for other features of a dependency would have the agent's library built once more.
+pub(crate) fn build_with(profile: Profile, others: &[(&str, &str)]) -> Result<PathBuf> {
     let mut command = Command::new(setup::cargo());
-    command.current_dir(workspace::root()).args(["build", "--package", "proxy-agent", "--bin", "sidestep"]);
-    // As the tests are built, so that neither build undoes the other's.
-    command.env("SIDESTEP_EBPF_OBJECT", super::kernel::object());
+    command.current_dir(workspace::root()).arg("build");
+    for (package, binary) in [("proxy-agent", "sidestep")].iter().chain(others) {
+        command.args(["--package", package, "--bin", binary]);
+    }
     let folder = match profile {
         Profile::Dev => "debug",
         Profile::Release => {

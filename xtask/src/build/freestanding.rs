@@ -23,7 +23,7 @@ pub(crate) fn build(packages: &[&str], profile: Profile) -> Result<PathBuf> {
     for package in packages {
         command.args(["--package", package]);
     }
-    command.arg("--target-dir").arg(&folder).env("SIDESTEP_EBPF_OBJECT", super::kernel::object());
+    command.arg("--target-dir").arg(&folder);
     let profile = match profile {
         Profile::Dev => {
             // Every byte is memory of the machine, and minutes of optimization would save a second of emulation.

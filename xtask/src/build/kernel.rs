@@ -11,7 +11,8 @@ use crate::{process, setup, workspace};
 /// The kernel's target.
 const TARGET: &str = "bpfel-unknown-none";
 
-/// Where `proxy-agent/build.rs` looks for the object.
+/// Where `proxy-agent/build.rs` looks for the object. No task sets `SIDESTEP_EBPF_OBJECT`, which says otherwise: cargo
+/// builds the agent anew whenever a call sets a variable that the last call did not.
 pub(crate) fn object() -> PathBuf {
     workspace::path("target/ebpf/sidestep.bpf.o")
 }

@@ -29,7 +29,7 @@ pub(crate) struct Args {
 /// Builds, tests, and ends with two lines of counts: of tests, and of the rows that they prove.
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::ensure(&[Need::KernelBuild, Need::Network, Need::Nextest])?;
-    let object = kernel::build()?;
+    kernel::build()?;
     let binary = agent::build(if args.release { agent::Profile::Release } else { agent::Profile::Dev })?;
 
     let report = workspace::target("nextest/default/junit.xml");
@@ -41,8 +41,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let mut command = Command::new(setup::cargo());
     command.current_dir(workspace::root()).args(["nextest", "run"]).args(&args.filter);
-    command.env("SIDESTEP_BIN", &binary).env("SIDESTEP_EBPF_OBJECT", &object);
-    command.env("SIDESTEP_SKIP_LOG", &skip_log).env("SIDESTEP_IMAGE", image::default_path());
+    command
+        .env("SIDESTEP_BIN", &binary)
+        .env("SIDESTEP_SKIP_LOG", &skip_log)
+        .env("SIDESTEP_IMAGE", image::default_path());
     if let Some(kubectl) = setup::kubectl::find() {
         command.env("SIDESTEP_KUBECTL", kubectl);
     }
