@@ -1,14 +1,20 @@
 //! Bytes: of the tables, as the kernel accounts for them, and of a translated socket.
 
-use std::os::fd::AsFd as _;
+use std::{collections::BTreeSet, fmt, os::fd::AsFd as _, path::Path};
 
-use anyhow::{Result, ensure};
-use aya::maps::MapData;
+use anyhow::{Context as _, Result, ensure};
+use aya::{
+    maps::{MapData, MapInfo},
+    programs::loaded_programs,
+};
+use proxy_agent::dataplane::{HOOKS, MAPS};
 use serde::Serialize;
 
 use crate::{
     datapath::Datapath,
+    goals::Goal,
     programs,
+    statistics::Summary,
     topology::hot,
     worker::{Task, Worker, Workload},
 };
@@ -36,6 +42,55 @@ impl Tables {
             total: tables.iter().map(|(_, bytes)| bytes).sum(),
             each: tables,
         })
+    }
+}
+
+/// Tables of packets' programs that know of no connection: parts of datagrams, devices, the rate of answers to packets
+/// that are refused.
+const WITHOUT_FLOWS: [&str; 3] = ["FRAGMENTS", "INTERFACES", "REFUSED_RATE"];
+/// Megabytes that the tables for flows may have together at their default sizes.
+const FLOW_MEGABYTES: f64 = 10.5;
+
+/// Bytes of the tables for flows: those that packets' programs use and sockets' programs do not, whatever they are called.
+#[derive(Clone, Debug)]
+pub(crate) struct FlowTables(Vec<(&'static str, u64)>);
+
+impl FlowTables {
+    /// `memlock` in the fdinfo of the tables that are pinned in this directory, with programs loaded that use them.
+    pub(crate) fn of(pins: &Path) -> Result<Self> {
+        let (mut of_sockets, mut of_packets) = (BTreeSet::new(), BTreeSet::new());
+        for program in loaded_programs().filter_map(Result::ok) {
+            let tables = program.map_ids()?.context("the kernel does not say which tables a program uses")?;
+            let is_sockets = HOOKS.iter().any(|hook| program.name_as_str() == Some(hook.name));
+            if is_sockets { &mut of_sockets } else { &mut of_packets }.extend(tables);
+        }
+        let mut tables = Vec::new();
+        for name in MAPS.iter().map(|map| map.name).filter(|name| !WITHOUT_FLOWS.contains(name)) {
+            let pin = pins.join(name);
+            let id = MapInfo::from_pin(&pin).with_context(|| pin.display().to_string())?.id();
+            if of_packets.contains(&id) && !of_sockets.contains(&id) {
+                tables.push((name, programs::field(MapData::from_pin(&pin)?.fd().as_fd(), "memlock")?));
+            }
+        }
+        ensure!(!tables.is_empty(), "no program of packets uses a table in {}", pins.display());
+        Ok(Self(tables))
+    }
+
+    /// What they may have.
+    pub(crate) fn goal(&self) -> Goal {
+        let bytes: u64 = self.0.iter().map(|(_, bytes)| bytes).sum();
+        Goal::at_most(
+            "MB of the tables for flows, default sizes",
+            Summary::of(&[bytes as f64 / 1e6]),
+            FLOW_MEGABYTES,
+        )
+    }
+}
+
+impl fmt::Display for FlowTables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let each: Vec<String> = self.0.iter().map(|(name, bytes)| format!("{name} {bytes}")).collect();
+        write!(f, "bytes of the tables for flows, default sizes: {}", each.join(", "))
     }
 }
 

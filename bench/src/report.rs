@@ -63,12 +63,9 @@ impl Report {
     /// The figures that `--check` ends with.
     pub(crate) fn last_line(&self) -> String {
         let figure = |goal: &Goal| {
-            let sign = match goal.sense {
-                Sense::AtMost => "<=",
-                Sense::AtLeast => ">=",
-            };
             let mark = if goal.met { "" } else { " MISSED" };
-            format!("{}: {:.3} ({sign} {}){mark}", goal.name, goal.value.median, goal.limit)
+            let one = |goal: &Goal| format!("{}: {:.3} ({})", goal.name, goal.value.median, wanted(goal));
+            goal.each().map(one).collect::<Vec<_>>().join(", or ") + mark
         };
         let missed = self.goals.iter().filter(|goal| !goal.met).count();
         let figures: Vec<String> = self.goals.iter().map(figure).collect();
@@ -135,26 +132,41 @@ fn goal_table(goals: &[Goal]) -> Table {
     let mut table =
         table(&["goal".to_owned(), "measured (95 %)".to_owned(), "wanted".to_owned(), String::new()]);
     for goal in goals {
-        let Goal { name, value, sense, limit, met } = goal;
-        let sign = match sense {
-            Sense::AtMost => "<=",
-            Sense::AtLeast => ">=",
-        };
-        let verdict = match (met, goal.is_close()) {
+        let verdict = match (goal.met, goal.is_close()) {
             (true, false) => "met",
             (true, true) => "met, within noise of the limit",
             (false, true) => "MISSED, within noise of the limit",
             (false, false) => "MISSED",
         };
-        let digits = if *limit > 10.0 { 0 } else { 3 };
+        let measured = |goal: &Goal| {
+            let Summary { low, median, high, .. } = goal.value;
+            let digits = match goal.limit {
+                100.0.. => 0,
+                10.0.. => 1,
+                _ => 3,
+            };
+            format!("{median:.digits$} ({low:.digits$} .. {high:.digits$})")
+        };
+        // A line each for a goal and its alternative.
+        let lines = |of: &dyn Fn(&Goal) -> String, between: &str| {
+            goal.each().map(of).collect::<Vec<_>>().join(between)
+        };
         table.add_row([
-            Cell::new(name),
-            number(format!("{:.digits$} ({:.digits$} .. {:.digits$})", value.median, value.low, value.high)),
-            number(format!("{sign} {limit}")),
+            Cell::new(lines(&|goal| goal.name.clone(), "\nor ")),
+            number(lines(&measured, "\n")),
+            number(lines(&wanted, "\n")),
             Cell::new(verdict),
         ]);
     }
     table
+}
+
+fn wanted(goal: &Goal) -> String {
+    let sign = match goal.sense {
+        Sense::AtMost => "<=",
+        Sense::AtLeast => ">=",
+    };
+    format!("{sign} {}", goal.limit)
 }
 
 fn table(header: &[String]) -> Table {

@@ -1,7 +1,7 @@
 //! What is compared with what.
 
 use super::{
-    lab::{CONTROL, DIRECT, Lab, System},
+    lab::{CONTROL, DIRECT, FLOOR, Lab, System},
     services::{Endpoint, Services, Transport},
 };
 use crate::{
@@ -11,8 +11,10 @@ use crate::{
     statistics::{Summary, means},
 };
 
-/// Whether a row is one of Services drawn at random.
+/// How the name of a row ends whose Service is drawn at random.
 const AT_RANDOM: &str = ", at random";
+/// How the name of a row ends whose connections go to no Service.
+const PAST: &str = ": past it, to no Service";
 
 /// The rows of a section. With `at_random` there are rows, too, whose Service is drawn anew for each operation.
 pub(super) fn cells(lab: &Lab, transport: Transport, endpoint: Endpoint, at_random: bool) -> Vec<Cell> {
@@ -26,12 +28,12 @@ pub(super) fn cells(lab: &Lab, transport: Transport, endpoint: Endpoint, at_rand
         let mut add = |suffix: &str, target| {
             cells.push(Cell { name: format!("{}{suffix}", installation.name()), worker, target });
         };
-        add("", services.hot(transport, endpoint));
-        if at_random && services != Services(1) {
-            add(AT_RANDOM, services.any(transport, endpoint));
-        }
-        if services == Services(1) {
-            add(": straight to the pod", endpoint.direct());
+        add("", installation.target(transport, endpoint));
+        match services {
+            Services::NONE => {}
+            Services(1) => add(PAST, endpoint.direct()),
+            _ if at_random => add(AT_RANDOM, services.any(transport, endpoint)),
+            _ => {}
         }
     }
     cells
@@ -40,6 +42,7 @@ pub(super) fn cells(lab: &Lab, transport: Transport, endpoint: Endpoint, at_rand
 /// A section of figures that are the better the higher they are, taken in rounds.
 pub(super) fn section(title: String, unit: &'static str, cells: &[Cell], figures: &[Vec<f64>]) -> Section {
     let direct = means(&figures[0], &figures[1]);
+    let floor = cells.iter().position(|cell| cell.name == FLOOR).map(|index| &figures[index]);
     let rows = cells
         .iter()
         .zip(figures)
@@ -52,21 +55,51 @@ pub(super) fn section(title: String, unit: &'static str, cells: &[Cell], figures
                     CONTROL => Summary::ratio(samples, &figures[0]),
                     _ => Summary::ratio(samples, &direct),
                 }),
+                floor.filter(|_| is_sidestep(&cell.name)).map(|floor| Summary::ratio(samples, floor)),
             ],
             samples: samples.clone(),
         })
         .collect();
-    Section { title, unit, ratios: vec![DIRECT], rows }
+    Section { title, unit, ratios: vec![DIRECT, FLOOR], rows }
 }
 
-/// Sidestep reaches this part of direct with every number of Services.
-pub(super) fn near_direct(section: &Section, limit: f64) -> Vec<Goal> {
-    let is_one = |row: &&Row| is_sidestep(row) && !row.name.contains(':');
+/// Sidestep reaches this share of direct, or of the floor where that is good enough, with each number of Services.
+pub(super) fn near(section: &Section, sizes: &[Services], direct: f64, floor: Option<f64>) -> Vec<Goal> {
     let goal = |row: &Row| {
-        let ratio = row.ratios[0].unwrap_or_else(|| Summary::of(&[]));
-        Goal::at_least(format!("{}: {} to direct", section.title, row.name), ratio, limit)
+        let to = |what: &str, index: usize, limit: f64| {
+            let ratio = row.ratios[index].unwrap_or_else(|| Summary::of(&[]));
+            Goal::at_least(format!("{}: {} to {what}", section.title, row.name), ratio, limit)
+        };
+        let goal = to(DIRECT, 0, direct);
+        floor.into_iter().fold(goal, |goal, floor| goal.or(to(FLOOR, 1, floor)))
     };
-    section.rows.iter().filter(is_one).map(goal).collect()
+    sizes.iter().filter_map(|&services| row(section, System::Sidestep, services)).map(goal).collect()
+}
+
+/// What goes past Sidestep to no Service reaches this share of direct.
+pub(super) fn past(section: &Section, limit: f64) -> Option<Goal> {
+    let ratio = suffixed(section, Services(1), PAST)?.ratios[0]?;
+    Some(Goal::at_least(
+        format!("{}: past Sidestep, to no Service, to {DIRECT}", section.title),
+        ratio,
+        limit,
+    ))
+}
+
+/// Services drawn at random reach nearly the same share of direct as always the same one of as many.
+pub(super) fn at_random(section: &Section, sizes: &[Services], limit: f64) -> Option<Goal> {
+    let many = *sizes.last()?;
+    let (same, random) = (row(section, System::Sidestep, many)?, suffixed(section, many, AT_RANDOM)?);
+    let direct = means(&section.rows.first()?.samples, &section.rows.get(1)?.samples);
+    let lost: Vec<f64> = same
+        .samples
+        .iter()
+        .zip(&random.samples)
+        .zip(direct)
+        .map(|((same, random), direct)| (same - random) / direct)
+        .collect();
+    let name = format!("{}: {}, share of direct that is lost by it", section.title, random.name);
+    Some(Goal::at_most(name, Summary::of(&lost), limit))
 }
 
 /// Sidestep with many Services is as fast as with one, within noise: as far from 1 as two measurements of one thing
@@ -107,6 +140,12 @@ fn row(section: &Section, system: System, services: Services) -> Option<&Row> {
     section.rows.iter().find(|row| row.name == name)
 }
 
-fn is_sidestep(row: &Row) -> bool {
-    row.name.starts_with(System::Sidestep.name())
+/// Sidestep's row that has this, too, in its name.
+fn suffixed<'a>(section: &'a Section, services: Services, suffix: &str) -> Option<&'a Row> {
+    let name = format!("{}, {}{suffix}", System::Sidestep.name(), services.name());
+    section.rows.iter().find(|row| row.name == name)
+}
+
+fn is_sidestep(row: &str) -> bool {
+    row.starts_with(System::Sidestep.name())
 }

@@ -15,8 +15,28 @@ use crate::{
     worker::Workload,
 };
 
-/// The part of direct that is to be reached.
-const NEAR: f64 = 0.96;
+/// Shares that new connections are to reach.
+struct Wanted {
+    /// Of direct, to a Service.
+    direct: f64,
+    /// Of the floor, which is as good.
+    floor: f64,
+    /// Of direct, past the node to no Service.
+    past: f64,
+}
+
+/// By the place of the endpoint.
+const fn wanted(endpoint: Endpoint) -> Wanted {
+    match endpoint {
+        Endpoint::Local => Wanted { direct: 0.90, floor: 0.92, past: 0.97 },
+        Endpoint::Remote => Wanted { direct: 0.83, floor: 0.88, past: 0.94 },
+    }
+}
+
+/// The share of direct that may be lost where each connection goes to another Service.
+const LOST_AT_RANDOM: f64 = 0.03;
+/// The share of direct that requests on connections that stay are to reach.
+const REQUESTS: f64 = 0.99;
 
 /// Measures a workload.
 pub(super) fn measure(
@@ -39,6 +59,21 @@ pub(super) fn measure(
 }
 
 /// The goals that a section decides.
-pub(super) fn goals(section: &Section, sizes: &[Services]) -> Vec<Goal> {
-    cells::near_direct(section, NEAR).into_iter().chain(cells::flat(section, sizes)).collect()
+pub(super) fn goals(
+    section: &Section,
+    workload: Workload,
+    endpoint: Endpoint,
+    sizes: &[Services],
+) -> Vec<Goal> {
+    let flat = cells::flat(section, sizes);
+    if workload != Workload::Connect {
+        return cells::near(section, sizes, REQUESTS, None).into_iter().chain(flat).collect();
+    }
+    let Wanted { direct, floor, past } = wanted(endpoint);
+    cells::past(section, past)
+        .into_iter()
+        .chain(cells::near(section, sizes, direct, Some(floor)))
+        .chain(cells::at_random(section, sizes, LOST_AT_RANDOM))
+        .chain(flat)
+        .collect()
 }

@@ -6,13 +6,14 @@ use anyhow::{Context as _, Result, ensure};
 use sidestep_tests::{cgroup::Cgroup, identity::Identity};
 
 use super::{
-    receive,
+    floor, receive,
     services::{Endpoint, Services, Transport},
     sidestep::Sidestep,
     site::{NODE_INSIDE, NODE_POD, OUTSIDE, OUTSIDE_TO_PODS, Site},
 };
 use crate::{
     interrupt,
+    memory::FlowTables,
     netfilter::Flavour,
     place::Processors,
     progress::Progress,
@@ -25,11 +26,16 @@ pub(super) const DIRECT: &str = "direct";
 /// The same again, by another process.
 pub(super) const CONTROL: &str = "direct, second process";
 
+/// What the row of the [floor] is called.
+pub(super) const FLOOR: &str = "floor";
+
 /// What is installed on a node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum System {
     /// Nothing.
     Nothing,
+    /// Programs that end at once, where Sidestep has its own.
+    Floor,
     /// Sidestep.
     Sidestep,
     /// Rules.
@@ -41,6 +47,7 @@ impl System {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Nothing => DIRECT,
+            Self::Floor => FLOOR,
             Self::Sidestep => "Sidestep",
             Self::Rules(flavour) => flavour.name(),
         }
@@ -49,7 +56,7 @@ impl System {
     /// Whom the pod sees.
     const fn source(self, endpoint: Endpoint) -> Ipv4Addr {
         match (self, endpoint) {
-            (Self::Nothing, _) => OUTSIDE_TO_PODS,
+            (Self::Nothing | Self::Floor, _) => OUTSIDE_TO_PODS,
             (Self::Sidestep, Endpoint::Local) => OUTSIDE,
             (_, Endpoint::Remote) => NODE_INSIDE,
             // kube-proxy masquerades whatever comes from outside, wherever the endpoint is.
@@ -74,7 +81,20 @@ pub(super) struct Installation {
 impl Installation {
     /// For people.
     pub(super) fn name(&self) -> String {
-        format!("{}, {}", self.system.name(), self.services.name())
+        match self.system {
+            System::Nothing | System::Floor => self.system.name().to_owned(),
+            System::Sidestep | System::Rules(_) => {
+                format!("{}, {}", self.system.name(), self.services.name())
+            }
+        }
+    }
+
+    /// Always the same Service, or the pod itself where there is none.
+    pub(super) fn target(&self, transport: Transport, endpoint: Endpoint) -> Target {
+        match self.services {
+            Services::NONE => endpoint.direct(),
+            services => services.hot(transport, endpoint),
+        }
     }
 }
 
@@ -115,7 +135,8 @@ impl Lab {
             root,
         };
         let rules = [Flavour::Nftables, Flavour::Iptables].map(System::Rules);
-        for system in std::iter::once(System::Sidestep).chain(rules) {
+        for system in [System::Sidestep, System::Floor].into_iter().chain(rules) {
+            let sizes = if system == System::Floor { &[Services::NONE] } else { sizes };
             for &services in sizes {
                 interrupt::check()?;
                 progress.stage(format!("installing {}, {}", system.name(), services.name()));
@@ -130,6 +151,10 @@ impl Lab {
         let mut sidestep = None;
         match system {
             System::Nothing => {}
+            System::Floor => {
+                let served = self.served().context("the floor comes after Sidestep")?;
+                floor::attach(&site, &served.site)?;
+            }
             System::Sidestep => sidestep = Some(Sidestep::new(&self.root, &site.node, services)?),
             System::Rules(flavour) => self.readers.push(flavour.install(&services.ruled(), &site.node)?),
         }
@@ -137,6 +162,11 @@ impl Lab {
         let worker = self.workers.len() - 1;
         self.installations.push(Installation { system, services, worker, sidestep, site });
         Ok(())
+    }
+
+    /// A node that Sidestep serves.
+    fn served(&self) -> Option<&Installation> {
+        self.installations.iter().find(|installation| installation.system == System::Sidestep)
     }
 
     /// An error unless every pod sees whom it should, in both protocols, from each installation.
@@ -155,7 +185,7 @@ impl Lab {
                 for (workload, transport) in
                     [(Workload::Who, Transport::Tcp), (Workload::DatagramWho, Transport::Udp)]
                 {
-                    let target = installation.services.hot(transport, endpoint);
+                    let target = installation.target(transport, endpoint);
                     ensure_seen(worker, workload, target, expected).with_context(|| {
                         format!("{}, {}, {transport:?}", installation.name(), endpoint.name())
                     })?;
@@ -175,12 +205,18 @@ impl Lab {
                     let tracked = tracking::tracked(&site.node)?;
                     ensure!(tracked > 0, "{} tracks no connection", installation.name());
                 }
-                System::Nothing | System::Sidestep => {
+                System::Nothing | System::Floor | System::Sidestep => {
                     site.ensure_untracked().with_context(|| installation.name())?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Bytes of the tables for flows on a node that Sidestep serves.
+    pub(super) fn flow_tables(&self) -> Result<FlowTables> {
+        let sidestep = self.served().and_then(|installation| installation.sidestep.as_ref());
+        FlowTables::of(&sidestep.context("no node with Sidestep")?.tables())
     }
 
     /// From now on every node receives what comes from outside on a thread of its own.

@@ -5,6 +5,7 @@
 //! | `site` | outside host, two nodes, two pods; `receive`: how node A receives when it is to lose something |
 //! | `services` | the Services, as manifests and as rules |
 //! | `sidestep` | the agent on a site's node |
+//! | `floor` | programs that do nothing, where the agent has its own |
 //! | `lab` | a site for each system; that each translates as it should |
 //! | `cells` | what is compared with what, and goals |
 //! | `connections` | TCP connections and requests |
@@ -14,6 +15,7 @@
 mod cells;
 mod connections;
 mod datagrams;
+mod floor;
 mod inside;
 mod lab;
 mod receive;
@@ -81,7 +83,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         for endpoint in Endpoint::ALL.into_iter().filter(|_| options.wants(part)) {
             let section =
                 connections::measure(&mut lab, workload, endpoint, title, scale.rounds, &mut progress)?;
-            goals.extend(connections::goals(&section, scale.sizes));
+            goals.extend(connections::goals(&section, workload, endpoint, scale.sizes));
             sections.push(section);
         }
     }
@@ -110,6 +112,9 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     }
     lab.ensure_translated()?;
     lab.ensure_tracking()?;
+    let flows = lab.flow_tables()?;
+    notes.push(flows.to_string());
+    goals.push(flows.goal());
     progress.stage("cleaning up");
     let method = method(&lab, &scale);
     drop(lab);
@@ -140,7 +145,10 @@ fn method(lab: &Lab, scale: &Scale) -> Vec<String> {
         "Before and after, the pods were asked whom they see. Sidestep: the client itself where the endpoint is on A, \
          and A where it is on B; rules: always A, as kube-proxy has it. Sidestep's nodes tracked 0 connections."
             .to_owned(),
-        "Straight to the pod: on a node with this system, a connection to no Service.".to_owned(),
+        "Past it, to no Service: on a node with this system, a connection to the pod's address.".to_owned(),
+        "floor: the same on a node whose devices carry, where Sidestep has its programs, ones that end at once \
+         (TCX_NEXT): what any packet path pays."
+            .to_owned(),
         "Connections are closed with a reset (SO_LINGER 0), so that no port waits in TIME_WAIT.".to_owned(),
         "Datagrams of 18 bytes on 64 flows that have been answered once; what comes from outside is received by a \
          thread of the kernel's on the servers' processor, which drops at a ring of 256 packets what it cannot take. \

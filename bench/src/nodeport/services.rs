@@ -91,9 +91,13 @@ const OF_A_KIND: u16 = 5_000;
 pub(super) struct Services(pub(super) u16);
 
 impl Services {
+    /// Of a node that has none.
+    pub(super) const NONE: Self = Self(0);
+
     /// For people. A connection meets those of its own protocol and endpoint; the rest stand in the same tables.
     pub(super) fn name(self) -> String {
         match self.0 {
+            0 => "no Service".to_owned(),
             1 => "1 Service".to_owned(),
             each => format!("{} Services", usize::from(each) * KINDS.len()),
         }

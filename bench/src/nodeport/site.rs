@@ -114,6 +114,11 @@ impl Site {
         Worker::start(&self.outside, cgroup, processors.client, &self.sinks, Urgency::RealTime)
     }
 
+    /// The devices of the node that is asked, in the same order at every site.
+    pub(super) fn devices(&self) -> [&str; 3] {
+        [&self.uplink, "inside", "pod"]
+    }
+
     /// An error if the node tracks connections.
     pub(super) fn ensure_untracked(&self) -> Result<()> {
         tracking::ensure_none(&self.node)
