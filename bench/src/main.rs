@@ -12,7 +12,7 @@
 //! |---|---|
 //! | `connect`, `udp` | the benchmarks of the way of a connection: what is compared with what |
 //! | `nodeport` | the benchmark of the way of a packet from outside |
-//! | `sync` | the benchmark of the agent: how fast it follows an API server |
+//! | `sync` | the benchmarks of the agent: how fast it follows an API server, and how fast it starts |
 //! | `topology` | client pod, node, server pod; addresses |
 //! | `wire`, `switch` | what topologies are made of |
 //! | `datapath` | Sidestep's own programs and tables for one number of Services; `comparisons`: other programs |
@@ -75,6 +75,8 @@ enum Command {
     Nodeport(Options),
     /// Following an API server: first sync, from a change to a connection, memory, processor time
     Sync(Options),
+    /// From the agent's start to the first connection, with Services from an API server
+    Start(Options),
     /// One of the processes that make the traffic
     #[command(hide = true)]
     Worker {
@@ -134,6 +136,7 @@ fn main() -> Result<ExitCode> {
         Command::Udp(options) => measure(&options, udp::run),
         Command::Nodeport(options) => measure(&options, nodeport::run),
         Command::Sync(options) => measure(&options, sync::run),
+        Command::Start(options) => measure(&options, sync::start::run),
         Command::Worker { processor, sinks } => worker::main(processor, &sinks).map(|()| ExitCode::SUCCESS),
         Command::Server { processor, sinks } => server::main(processor, &sinks).map(|()| ExitCode::SUCCESS),
     }

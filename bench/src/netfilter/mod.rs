@@ -10,6 +10,7 @@ use std::{
     io::Write as _,
     net::{Ipv4Addr, SocketAddrV4},
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -61,16 +62,23 @@ impl Flavour {
 
     /// Loads rules into a node; says which program has read them.
     pub(crate) fn install(self, ruled: &Ruled, node: &Namespace) -> Result<&'static str> {
+        self.install_timed(ruled, node).map(|(program, _)| program)
+    }
+
+    /// The same; and how long that program took from its start to its end.
+    pub(crate) fn install_timed(self, ruled: &Ruled, node: &Namespace) -> Result<(&'static str, Duration)> {
         let rules = match self {
             Self::Nftables => nftables::rules(ruled),
             Self::Iptables => iptables::rules(ruled),
         };
         let mut failures = Vec::new();
         for program in self.programs() {
+            let start = Instant::now();
             match node.run(|| load(program, &rules))? {
                 Ok(()) => {
+                    let time = start.elapsed();
                     tracking::forget_closed_connections(node)?;
-                    return Ok(program[0]);
+                    return Ok((program[0], time));
                 }
                 Err(error) => failures.push(format!("{error:#}")),
             }

@@ -25,8 +25,7 @@ impl Cluster {
             "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.10"}]}}));
         for index in 0..self.services {
             let name = format!("service-{index:06}");
-            let address = Ipv4Addr::from_bits(CLUSTER_IPS.to_bits() + index);
-            objects.put(service(&name, address));
+            objects.put(service(&name, cluster_ip(index)));
             objects.put(slice(&name, &self.pods(index, 0)));
         }
         objects
@@ -42,6 +41,11 @@ impl Cluster {
     pub(super) fn replaced(self, service: u32, replaced: u32) -> Value {
         slice(&format!("service-{service:06}"), &self.pods(service, replaced))
     }
+}
+
+/// The ClusterIP of the Service with this number.
+pub(super) const fn cluster_ip(index: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits(CLUSTER_IPS.to_bits() + index)
 }
 
 /// A Service with one port.

@@ -67,15 +67,7 @@ impl Follower {
     pub(super) fn new(lab: &Lab, endpoints: u32) -> Result<Self> {
         let mut doors = Vec::new();
         for side in 0..2_u8 {
-            let pod = lab.pod(&format!("side{side}"))?;
-            let mine = addresses(side, endpoints);
-            let lines = |line: &dyn Fn(&Ipv4Addr) -> String| mine.iter().map(line).collect::<String>();
-            pod.namespace().ip_batch(&lines(&|address| format!("addr add {address}/32 dev lo\n")))?;
-            pod.namespace().ip_batch("link set lo up\n")?;
-            let v4 = pod.v4;
-            lab.node()
-                .namespace()
-                .ip_batch(&lines(&|address| format!("route add {address}/32 via {v4}\n")))?;
+            let pod = pod(lab, &format!("side{side}"), &addresses(side, endpoints))?;
             doors.push(Door::open(&pod, b'0' + side)?);
         }
         let doors = <[Door; 2]>::try_from(doors).ok().context("two pods")?;
@@ -138,6 +130,17 @@ impl Follower {
     }
 }
 
+/// A pod of the lab's node that has these addresses too.
+pub(super) fn pod(lab: &Lab, name: &str, addresses: &[Ipv4Addr]) -> Result<Place> {
+    let pod = lab.pod(name)?;
+    let lines = |line: &dyn Fn(&Ipv4Addr) -> String| addresses.iter().map(line).collect::<String>();
+    pod.namespace().ip_batch(&lines(&|address| format!("addr add {address}/32 dev lo\n")))?;
+    pod.namespace().ip_batch("link set lo up\n")?;
+    let v4 = pod.v4;
+    lab.node().namespace().ip_batch(&lines(&|address| format!("route add {address}/32 via {v4}\n")))?;
+    Ok(pod)
+}
+
 /// Connects until this side answers; when its byte was there.
 fn wait_for(side: u8) -> Result<Instant> {
     let start = Instant::now();
@@ -153,7 +156,8 @@ fn wait_for(side: u8) -> Result<Instant> {
     }
 }
 
-fn addresses(side: u8, count: u32) -> Vec<Ipv4Addr> {
+/// So many endpoints of one of the two pods.
+pub(super) fn addresses(side: u8, count: u32) -> Vec<Ipv4Addr> {
     let first = Ipv4Addr::new(10, 245, side, 1).to_bits();
     (first..first + count).map(Ipv4Addr::from_bits).collect()
 }

@@ -1,4 +1,4 @@
-//! `bench sync`: how fast the agent follows an API server, and what that costs.
+//! `bench sync`: how fast the agent follows an API server, and what that costs. `bench start`: how fast it starts.
 //!
 //! The agent is the real one, on a lab's node, and so is HTTP; the API server is the tests' double, in this process.
 //! Two clusters: many Services with some endpoints each, and very many Services with one each.
@@ -8,12 +8,14 @@
 //! | `cluster` | objects as an API server would write them |
 //! | `decode` | the yardstick of a first sync: the same bytes, decoded and nothing else |
 //! | `follow` | the way from one change to a connection that lands on the new endpoint; `door`: where it lands |
+//! | `start` | the way from the agent's start to the first connection through a Service |
 //! | `usage` | memory, processor time and system calls of the agent |
 
 mod cluster;
 mod decode;
 mod door;
 mod follow;
+pub(crate) mod start;
 mod usage;
 
 use std::time::{Duration, Instant};

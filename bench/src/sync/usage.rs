@@ -4,6 +4,7 @@ use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result};
 use aya::{EbpfLoader, maps::Array, programs::RawTracePoint};
+use nix::{time::clock_getcpuclockid, unistd::Pid};
 
 use crate::Options;
 
@@ -28,6 +29,12 @@ impl Usage {
         let anonymous = anonymous.trim().parse::<u64>()? * 1024;
         Ok(Self { anonymous, processor: Duration::from_nanos(nanoseconds) })
     }
+}
+
+/// Processor time of all threads that a process has or had: `CLOCK_PROCESS_CPUTIME_ID` of another process.
+pub(super) fn processor_time(pid: u32) -> Result<Duration> {
+    let clock = clock_getcpuclockid(Pid::from_raw(pid.try_into()?))?;
+    Ok(clock.now()?.into())
 }
 
 /// A count of system calls.
