@@ -1,7 +1,5 @@
 //! `cargo xtask lint`: formatting and clippy, warnings being errors.
 
-use std::process::Command;
-
 use anyhow::Result;
 
 use crate::build::kernel;
@@ -11,10 +9,10 @@ use crate::{process, workspace};
 /// Checks the format, then the host's crates, then the kernel programs.
 pub(crate) fn run() -> Result<()> {
     setup::ensure(&[Need::KernelBuild])?;
-    process::run(cargo().args(["fmt", "--all", "--check"]))?;
+    process::run(workspace::cargo().args(["fmt", "--all", "--check"]))?;
     // The agent embeds the object, so that even a check of it needs one.
     kernel::build()?;
-    process::run(cargo().args(["clippy", "--all-targets", "--", "--deny", "warnings"]))?;
+    process::run(workspace::cargo().args(["clippy", "--all-targets", "--", "--deny", "warnings"]))?;
     kernel_programs()
 }
 
@@ -22,16 +20,10 @@ pub(crate) fn run() -> Result<()> {
 /// compiler's clippy cannot build its library source. What is linted is the same but for integer widths, which
 /// are the same on both.
 fn kernel_programs() -> Result<()> {
-    let mut command = cargo();
+    let mut command = workspace::cargo();
     command.args(["clippy", "--package", "proxy-ebpf", "--bins", "--target-dir"]);
     command.arg(workspace::path("target/ebpf-lint")).args(["--", "--deny", "warnings"]);
     // Like the kernel's target, which has no unwinding; and with the same unstable features.
     command.env("CARGO_ENCODED_RUSTFLAGS", "-Cpanic=abort").env("RUSTC_BOOTSTRAP", "1");
     process::run(&mut command)
-}
-
-fn cargo() -> Command {
-    let mut command = Command::new(setup::cargo());
-    command.current_dir(workspace::root());
-    command
 }

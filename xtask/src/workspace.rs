@@ -1,6 +1,9 @@
 //! Where things are in the workspace.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::setup;
 
 /// The workspace's root folder.
 pub(crate) fn root() -> &'static Path {
@@ -18,4 +21,21 @@ pub(crate) fn target(relative: &str) -> PathBuf {
     let folder = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| path("target"), PathBuf::from);
     // A relative CARGO_TARGET_DIR is relative to where cargo was started; tasks run children in the root.
     std::path::absolute(&folder).unwrap_or(folder).join(relative)
+}
+
+/// A call of cargo in the workspace's root, with the environment that it would have from a shell. What `cargo run`
+/// tells a task of the task's own package is left out: build scripts of dependencies watch such variables, and what is
+/// built on those would be built anew whenever tasks and plain calls of cargo take turns.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(setup::cargo());
+    command.current_dir(root());
+    for (name, _) in std::env::vars_os() {
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"]
+            .iter()
+            .any(|of| name.as_encoded_bytes().starts_with(of.as_bytes()))
+        {
+            command.env_remove(name);
+        }
+    }
+    command
 }

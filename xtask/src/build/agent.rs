@@ -1,11 +1,10 @@
 //! The `sidestep` binary.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::Result;
 
-use crate::{process, setup, workspace};
+use crate::{process, workspace};
 
 /// Cargo's profiles that the tasks use.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,8 +23,8 @@ pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
 /// The same, with the binaries `(package, binary)` of other crates, in one call of cargo: in a call of its own, a crate
 /// that asks for other features of a dependency would have the agent's library built once more.
 pub(crate) fn build_with(profile: Profile, others: &[(&str, &str)]) -> Result<PathBuf> {
-    let mut command = Command::new(setup::cargo());
-    command.current_dir(workspace::root()).arg("build");
+    let mut command = workspace::cargo();
+    command.arg("build");
     for (package, binary) in [("proxy-agent", "sidestep")].iter().chain(others) {
         command.args(["--package", package, "--bin", binary]);
     }

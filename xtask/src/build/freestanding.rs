@@ -1,12 +1,11 @@
 //! Static binaries: what runs where there are no libraries, in an image or an emulated machine.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::Result;
 
 use super::agent::Profile;
-use crate::{process, setup, workspace};
+use crate::{process, workspace};
 
 /// The host's target. Named, so that the flags are not those of build scripts and macros, which must be dynamic.
 #[cfg(target_arch = "x86_64")]
@@ -18,8 +17,8 @@ const TARGET: &str = "aarch64-unknown-linux-gnu";
 /// the folder where they are.
 pub(crate) fn build(packages: &[&str], profile: Profile) -> Result<PathBuf> {
     let folder = workspace::target("static");
-    let mut command = Command::new(setup::cargo());
-    command.current_dir(workspace::root()).args(["build", "--bins", "--target", TARGET]);
+    let mut command = workspace::cargo();
+    command.args(["build", "--bins", "--target", TARGET]);
     for package in packages {
         command.args(["--package", package]);
     }

@@ -5,7 +5,6 @@ mod skips;
 mod summary;
 
 use std::fs;
-use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -39,8 +38,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             fs::remove_file(stale).with_context(|| format!("cannot remove {}", stale.display()))?;
         }
     }
-    let mut command = Command::new(setup::cargo());
-    command.current_dir(workspace::root()).args(["nextest", "run"]).args(&args.filter);
+    let mut command = workspace::cargo();
+    command.args(["nextest", "run"]).args(&args.filter);
     command
         .env("SIDESTEP_BIN", &binary)
         .env("SIDESTEP_SKIP_LOG", &skip_log)
