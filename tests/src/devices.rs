@@ -1,6 +1,6 @@
 //! The node's devices: what `ip` and `tc` say of them, which programs run there, and what `status` knows.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, process::Command};
+use std::{collections::BTreeMap, fs::File, io::Read as _, net::IpAddr, path::PathBuf, process::Command};
 
 use serde_json::Value;
 
@@ -53,21 +53,25 @@ pub fn pins(lab: &Lab) -> PathBuf {
 pub fn served(lab: &Lab) -> BTreeMap<String, (String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let described = |device: &Value| (text(&device["name"]), (text(&device["way"]), text(&device["why"])));
-    status(lab).iter().map(described).collect()
+    attached(lab).iter().map(described).collect()
 }
 
 /// The node's addresses at a device that is served, IPv4 first.
 pub fn addresses(lab: &Lab, device: &str) -> Vec<IpAddr> {
-    let status = status(lab);
-    let device = status.iter().find(|found| found["name"] == device).expect("the device");
+    let attached = attached(lab);
+    let device = attached.iter().find(|found| found["name"] == device).expect("the device");
     serde_json::from_value(device["addresses"].clone()).expect("addresses")
 }
 
-fn status(lab: &Lab) -> Vec<Value> {
+/// `status -o json`.
+pub fn status(lab: &Lab) -> Value {
     let output = lab.sidestep(&["status", "-o", "json"]).expect("it runs");
-    let mut status: Value = serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
-    let mut devices = serde_json::from_value::<Vec<Value>>(status["devices"].take()).expect("a list");
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+fn attached(lab: &Lab) -> Vec<Value> {
+    let mut devices = serde_json::from_value::<Vec<Value>>(status(lab)["devices"].take()).expect("a list");
     devices.retain(|device| device["attached"] == true);
     devices
 }
@@ -99,4 +103,13 @@ pub fn filters(lab: &Lab, device: &str) -> (usize, usize) {
 /// Whether a device has the qdisc for filters.
 pub fn has_clsact(lab: &Lab, device: &str) -> bool {
     tool(lab, "tc", &["qdisc", "show", "dev", device]).contains("clsact")
+}
+
+/// What is reserved in the node's `ip_local_reserved_ports`. The kernel tells it in one answer, as much as there is room
+/// for.
+pub fn reserved_ports(lab: &Lab) -> String {
+    let mut text = [0; 1024];
+    let file = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+    let length = lab.node().run(|| File::open(file).and_then(|mut file| file.read(&mut text)));
+    String::from_utf8_lossy(&text[..length.expect("the sysctl")]).trim().to_owned()
 }

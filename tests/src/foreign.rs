@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_PROG_ATTACH: libc::c_long = 8;
+const BPF_PROG_DETACH: libc::c_long = 9;
 const BPF_PROG_QUERY: libc::c_long = 16;
 const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 const BPF_PROG_TYPE_CGROUP_SOCK_ADDR: u32 = 18;
@@ -23,8 +24,25 @@ const fn instructions(verdict: u32) -> [u64; 2] {
     [(verdict as u64) << 32 | 0xb7, 0x95]
 }
 
-/// `TCX_NEXT`: nothing against the packet.
-const NEXT: u32 = u32::MAX;
+/// What a program says to every packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Packet {
+    /// `TCX_NEXT`: whoever comes after it decides.
+    Next = u32::MAX,
+    /// `TCX_PASS`: it goes on, and nobody after it sees it.
+    Pass = 0,
+}
+
+/// Where among the programs of a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Order {
+    /// Before all others (`BPF_F_BEFORE` nobody).
+    First = 1 << 3,
+    /// After all others (`BPF_F_AFTER` nobody).
+    Last = 1 << 4,
+}
 
 /// A side of a device with TCX, as `enum bpf_attach_type` numbers it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -121,17 +139,48 @@ impl ForeignProgram {
 }
 
 impl ForeignProgram {
-    /// Loads it and attaches it to the device with this number, in the namespace of the calling thread.
+    /// Loads it and attaches it to the device with this number, in the namespace of the calling thread, after all others.
     pub fn at_device(device: u32, side: Tcx) -> Result<Self> {
-        let program = load(BPF_PROG_TYPE_SCHED_CLS, 0, NEXT)?;
+        Ok(Self { _program: AtDevice::attach(device, side, Packet::Next, Order::Last)?.program })
+    }
+}
+
+/// A program called `foreign` at a device, attached without a link.
+#[derive(Debug)]
+pub struct AtDevice {
+    program: OwnedFd,
+    device: u32,
+    side: Tcx,
+}
+
+impl AtDevice {
+    /// Loads it and attaches it to the device with this number, in the namespace of the calling thread.
+    pub fn attach(device: u32, side: Tcx, verdict: Packet, order: Order) -> Result<Self> {
+        let program = load(BPF_PROG_TYPE_SCHED_CLS, 0, verdict as u32)?;
+        let attached = Self { program, device, side };
+        attached.call(BPF_PROG_ATTACH, order as u32).context("attaching a foreign program to a device")?;
+        Ok(attached)
+    }
+
+    /// Takes it away, and puts it where it now wants to be.
+    pub fn again(&self, order: Order) -> Result<()> {
+        self.call(BPF_PROG_DETACH, 0).context("detaching a foreign program")?;
+        self.call(BPF_PROG_ATTACH, order as u32).context("attaching a foreign program again")
+    }
+
+    /// Takes it away.
+    pub fn detach(self) -> Result<()> {
+        self.call(BPF_PROG_DETACH, 0).context("detaching a foreign program")
+    }
+
+    fn call(&self, command: libc::c_long, attach_flags: u32) -> io::Result<()> {
         let mut attach = ProgAttach {
-            target_fd: device,
-            attach_bpf_fd: program.as_raw_fd().try_into()?,
-            attach_type: side as u32,
-            attach_flags: 0,
+            target_fd: self.device,
+            attach_bpf_fd: self.program.as_raw_fd().cast_unsigned(),
+            attach_type: self.side as u32,
+            attach_flags,
         };
-        bpf(BPF_PROG_ATTACH, &mut attach).context("attaching a foreign program to a device")?;
-        Ok(Self { _program: program })
+        bpf(command, &mut attach).map(drop)
     }
 }
 

@@ -8,10 +8,14 @@ use std::{
 use proxy_agent::dataplane::has_tcx;
 use sidestep_tests::{
     Agent, bpftool,
-    devices::{NOTHING, addresses, index, ip, name_of, names, pins, programs, served, with_node},
+    devices::{
+        NOTHING, addresses, index, ip, name_of, names, pins, programs, served, status,
+        with_node,
+    },
     eventually,
-    foreign::{ForeignProgram, Tcx},
-    lab, skip, two_nodes,
+    foreign::{AtDevice, ForeignProgram, Order, Packet, Tcx},
+    lab,
+    skip, two_nodes,
     two_nodes::Variant,
 };
 
@@ -177,7 +181,7 @@ fn a_restarted_agent_takes_over_what_is_there() {
     assert_eq!(links().len(), 2);
 }
 
-/// Ours is the first at ingress and the last at egress, whoever is there already, and whoever is there stays.
+/// Ours go first, whoever is there already, and whoever is there stays.
 #[test]
 fn foreign_programs_stay_and_cleanup_leaves_nothing_of_ours() {
     let lab = tcx_lab!();
@@ -189,12 +193,79 @@ fn foreign_programs_stay_and_cleanup_leaves_nothing_of_ours() {
     let mut agent = lab.agent().expect("an agent");
     let [ingress, egress] = programs(&lab, uplink);
     assert_eq!((ingress.len(), egress.len()), (2, 2));
-    assert_eq!((ingress[1], egress[0]), (foreign[0][0], foreign[1][0]));
+    assert_eq!((ingress[1], egress[1]), (foreign[0][0], foreign[1][0]));
     agent.stop().expect("it stops");
     let output = lab.sidestep(&["cleanup"]).expect("cleanup runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(programs(&lab, uplink), foreign);
     assert!(!lab.pin_directory().exists(), "pins are left");
+}
+
+/// Whoever goes before ours is put behind them once, without a moment in which ours are not there. Who insists is left
+/// there and named, in the report, `status` and `doctor`, as long as it is true.
+#[test]
+fn whoever_stands_before_ours_is_named_as_long_as_it_is_true() {
+    let lab = tcx_lab!();
+    let mut agent = lab.agent().expect("an agent");
+    let uplink = index(&lab, "uplink");
+    let first = |side: usize| programs(&lab, uplink)[side].first().copied().map(name_of);
+    let named = |agent: &Agent| {
+        agent
+            .report()
+            .expect("a report")
+            .names("uplink", "stands before ours at egress: a program that returns TCX_PASS")
+    };
+    let mut looks = 0;
+    // Any news of the network makes the agent look.
+    let mut look = || {
+        looks += 1;
+        ip(&lab, &format!("addr add 198.51.100.{looks}/32 dev uplink\n"));
+    };
+
+    let foreign = lab.node().run(|| AtDevice::attach(uplink, Tcx::Egress, Packet::Next, Order::First));
+    let foreign = foreign.expect("attaching");
+    assert_eq!(first(1).as_deref(), Some("foreign"));
+    look();
+    eventually("ours go first again", || first(1).as_deref() == Some("egress"));
+    eventually("and are there once", || programs(&lab, uplink).map(|ids| ids.len()) == [1, 2]);
+    assert!(!named(&agent), "{:?}", agent.report());
+
+    lab.node().run(|| foreign.again(Order::First)).expect("attaching");
+    look();
+    eventually("it is named", || named(&agent));
+    for _ in 0..3 {
+        look();
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(first(1).as_deref(), Some("foreign"), "and left where it is");
+    }
+    let status = status(&lab);
+    let ahead = &status["devices"][0]["ahead"];
+    assert_eq!(
+        (ahead[0]["name"].as_str(), ahead[0]["direction"].as_str()),
+        (Some("foreign"), Some("egress"))
+    );
+    let told = status["agent"]["problems"].to_string();
+    assert!(told.contains("before ours at egress"), "{told}");
+    assert!(agent.log_tail().contains("before ours at egress"), "{}", agent.log_tail());
+
+    // A new agent has programs of its own to go first with, and gives everybody another chance.
+    agent.stop().expect("it stops");
+    assert_eq!(first(1).as_deref(), Some("foreign"));
+    agent.restart(&lab).expect("restart");
+    assert_eq!(first(1).as_deref(), Some("egress"));
+    assert!(!named(&agent));
+    lab.node().run(|| foreign.again(Order::First)).expect("attaching");
+    look();
+    eventually("ours go first again", || first(1).as_deref() == Some("egress"));
+    lab.node().run(|| foreign.again(Order::First)).expect("attaching");
+    look();
+    eventually("it is named", || named(&agent));
+    lab.node().run(|| foreign.detach()).expect("detaching");
+    look();
+    eventually("and not any more", || !named(&agent));
+    agent.stop().expect("it stops");
+    assert!(lab.sidestep(&["cleanup"]).expect("it runs").status.success());
+    assert_eq!(programs(&lab, uplink), NOTHING);
 }
 
 #[test]

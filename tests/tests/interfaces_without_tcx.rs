@@ -45,6 +45,9 @@ fn without_tcx_filters_do_the_same() {
     let theirs = || tool(&lab, "tc", &["filter", "show", "dev", "vx", "ingress", "prio", "7"]);
     let before = theirs();
     assert!(before.contains("u32"), "{before}");
+    // And has a place that ours would have.
+    let foreign = ["filter", "add", "dev", "vx", "egress", "prio", "1", "protocol", "all", "u32"];
+    tool(&lab, "tc", &[&foreign[..], &["match", "u32", "0", "0", "flowid", "1:1"]].concat());
 
     let mut agent = Agent::reading(&lab).arguments(["--no-tcx"]).started(&lab).expect("an agent");
     let expected = [("uplink", "node-address"), ("vx", "tunnel")];
@@ -54,6 +57,11 @@ fn without_tcx_filters_do_the_same() {
     let shown = || tool(&lab, "tc", &["filter", "show", "dev", "uplink", "ingress"]);
     let first = shown();
     assert!(first.contains("pref 1 ") && first.contains("direct-action"), "{first}");
+    for (device, place) in [("uplink", "pref 1 "), ("vx", "pref 2 ")] {
+        let shown = tool(&lab, "tc", &["filter", "show", "dev", device, "egress"]);
+        let ours = shown.lines().find(|line| line.contains("sidestep-egress")).unwrap_or_default();
+        assert!(ours.contains(place), "{shown}");
+    }
 
     agent.kill().expect("kill -9");
     agent.restart(&lab).expect("restart");

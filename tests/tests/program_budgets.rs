@@ -1,7 +1,7 @@
 //! What the programs cost the verifier: a ratchet. A program that grows past its budget is split or slimmed,
 //! or its budget is raised here, by somebody who says why.
 
-use proxy_agent::dataplane::{Capacity, FlowOptions, Options, load, verified_instructions};
+use proxy_agent::dataplane::{Capacity, FlowOptions, Options, load_all, verified_instructions};
 use sidestep_tests::{lab, skip};
 
 /// Instructions that the verifier may walk for each program, measured on 6.18 and rounded up by a tenth.
@@ -44,7 +44,7 @@ fn every_program_stays_within_its_budget_of_verified_instructions() {
         program_log: false,
         flows: FlowOptions::default(),
     };
-    let mut programs = load(&options).expect("the programs load");
+    let mut programs = load_all(&options).expect("the programs load");
     let counts = verified_instructions(&mut programs).expect("the kernel tells");
     if counts.is_empty() {
         skip!("this kernel does not count verified instructions (5.16)");

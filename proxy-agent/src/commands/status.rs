@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{Output, Place, inventory};
 use crate::{
-    dataplane::{HOOKS, Hooked, Tables, Way, Why, hooked, is_attached, is_pinned},
+    dataplane::{Ahead, HOOKS, Hooked, Tables, Way, Why, hooked, is_attached, is_pinned},
     report::{self, Report},
 };
 
@@ -52,6 +52,8 @@ struct AtDevice {
     name: Option<String>,
     way: Way,
     attached: bool,
+    /// Programs of others that run before ours.
+    ahead: Vec<Ahead>,
     /// What the agent says of it.
     why: Option<Why>,
     addresses: Vec<IpAddr>,
@@ -122,7 +124,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 /// The kernel's word for what is attached, the agent's for why.
 fn devices(pin_dir: &Path, agent: Option<&Report>) -> anyhow::Result<Vec<AtDevice>> {
-    let device = |Hooked { index, way, attached }| {
+    let device = |Hooked { index, way, attached, ahead }| {
         let told = agent.and_then(|report| report.devices.iter().find(|device| device.index == index));
         let name = nix::net::if_::if_indextoname(index).ok();
         AtDevice {
@@ -130,6 +132,7 @@ fn devices(pin_dir: &Path, agent: Option<&Report>) -> anyhow::Result<Vec<AtDevic
             name: name.map(|name| name.to_string_lossy().into_owned()),
             way,
             attached,
+            ahead,
             why: told.map(|device| device.why),
             addresses: told.map(|device| device.addresses.clone()).unwrap_or_default(),
         }
@@ -220,7 +223,7 @@ fn print(status: &Status) {
 
 /// A device in a line.
 fn describe(device: &AtDevice) -> String {
-    let AtDevice { index, name, way, attached, why, addresses } = device;
+    let AtDevice { index, name, way, attached, ahead, why, addresses } = device;
     let mut line = name.clone().unwrap_or_else(|| format!("number {index}, which is gone"));
     let _ = write!(line, " ({way}");
     if let Some(why) = why {
@@ -230,6 +233,9 @@ fn describe(device: &AtDevice) -> String {
         let _ = write!(line, ", {address}");
     }
     line.push(')');
+    for program in ahead {
+        let _ = write!(line, "; before ours at {}: {program}", program.direction);
+    }
     if !attached {
         line.push_str(": NOT attached; the agent attaches it anew");
     }

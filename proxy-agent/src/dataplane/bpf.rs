@@ -50,6 +50,10 @@ struct ProgQuery {
     prog_ids: u64,
     prog_cnt: u32,
     padding: u32,
+    prog_attach_flags: u64,
+    link_ids: u64,
+    link_attach_flags: u64,
+    revision: u64,
 }
 
 /// The part of `union bpf_attr` that looking an element up and updating it read.
@@ -125,12 +129,21 @@ pub(super) fn cgroup_of(link: &Path) -> Result<u64, Error> {
     Ok(info.cgroup_id)
 }
 
-/// The number of the device that a pinned TCX link is attached to; 0 if that is gone, or the link was detached.
-pub(super) fn device_of(link: &Path) -> Result<u32, Error> {
+/// What a TCX link joins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct TcxLink {
+    /// The number of its device; 0 if that is gone, or the link was detached.
+    pub(super) device: u32,
+    /// The id of the program behind it.
+    pub(super) program: u32,
+}
+
+/// What a pinned TCX link joins.
+pub(super) fn tcx_link(link: &Path) -> Result<TcxLink, Error> {
     let mut info = TcxLinkInfo::default();
     // SAFETY: plain numbers, which may have any value.
     unsafe { link_info(link, &mut info) }?;
-    Ok(info.ifindex)
+    Ok(TcxLink { device: info.ifindex, program: info.prog_id })
 }
 
 /// Asks about a pinned link.

@@ -1,13 +1,17 @@
 //! Creating maps and programs, pinning them, attaching, and replacing programs behind their links.
 //!
+//! The verifier takes most of the time that an agent needs to start, and holds no lock for those who may load anything
+//! (`bpf_check`): programs are loaded side by side, and those of packets only when a device needs them.
+//!
 //! Maps and links are pinned, so the datapath outlives the agent. A restarted agent loads its own programs
 //! on the maps that are there and puts them behind the links that are there: nothing is ever detached.
 
 use std::{
     fs::{self, File},
     hash::{BuildHasher as _, RandomState},
-    io,
+    io, panic,
     path::{Path, PathBuf},
+    thread,
 };
 
 use aya::{
@@ -114,8 +118,8 @@ pub struct Options {
     pub flows: FlowOptions,
 }
 
-/// Loads the programs on pinned maps, made new where they are missing. Attaches nothing. Where those of packets are
-/// refused, that is told, and `interfaces` finds them missing.
+/// Loads the programs of sockets on pinned maps, made new where they are missing. Attaches nothing. Those of packets are
+/// loaded when a device needs them (`interfaces`).
 pub fn load(options: &Options) -> Result<Ebpf, Error> {
     ensure_bpffs(&options.pin_dir)?;
     let dir = abi_dir(&options.pin_dir);
@@ -165,19 +169,54 @@ pub fn load(options: &Options) -> Result<Ebpf, Error> {
         .load(OBJECT)?;
     // Nothing is attached yet, or it was there before.
     mapped::<u64>(&dir, "FLOW_SEED")?.store(0, &seed);
-    let mut load_one = |name| {
-        load_program(program(&mut ebpf, name)?).map_err(|source| Error::Program {
-            action: "load",
-            program: name,
-            source,
-        })
-    };
-    HOOKS.iter().try_for_each(|hook| load_one(hook.name))?;
-    // A kernel that takes those of sockets alone serves everything but packets from outside.
-    if let Err(error) = interfaces::PROGRAMS.into_iter().try_for_each(load_one) {
-        tracing::error!(%error, "packets from outside cannot be served");
-    }
+    all_loaded(&mut ebpf, HOOKS.iter().map(|hook| hook.name))?;
     Ok(ebpf)
+}
+
+/// The same with the programs of packets, for those who do not ask which devices there are.
+pub fn load_all(options: &Options) -> Result<Ebpf, Error> {
+    let mut ebpf = load(options)?;
+    load_packet_programs(&mut ebpf)?;
+    Ok(ebpf)
+}
+
+/// Loads all programs of packets, whatever devices there are.
+pub fn load_packet_programs(ebpf: &mut Ebpf) -> Result<(), Error> {
+    all_loaded(ebpf, interfaces::PROGRAMS)
+}
+
+fn all_loaded(ebpf: &mut Ebpf, names: impl IntoIterator<Item = &'static str>) -> Result<(), Error> {
+    match load_programs(ebpf, names).into_iter().next() {
+        Some((_, error)) => Err(error),
+        None => Ok(()),
+    }
+}
+
+/// Loads programs side by side, as far as they are not loaded; returns those that cannot be, and why.
+pub(super) fn load_programs(
+    ebpf: &mut Ebpf,
+    names: impl IntoIterator<Item = &'static str>,
+) -> Vec<(&'static str, Error)> {
+    let mut wanted: Vec<&'static str> = names.into_iter().collect();
+    let mut failed = thread::scope(|scope| {
+        let mut threads = Vec::with_capacity(wanted.len());
+        for (found, program) in ebpf.programs_mut() {
+            if let Some(place) = wanted.iter().position(|name| *name == found) {
+                let name = wanted.swap_remove(place);
+                threads.push((name, scope.spawn(move || load_program(program))));
+            }
+        }
+        let joined = threads.into_iter().map(|(name, thread)| {
+            (name, thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload)))
+        });
+        let refused = |(name, result): (_, Result<(), ProgramError>)| {
+            let source = result.err()?;
+            Some((name, Error::Program { action: "load", program: name, source }))
+        };
+        joined.filter_map(refused).collect::<Vec<_>>()
+    });
+    failed.extend(wanted.into_iter().map(|name| (name, missing(name))));
+    failed
 }
 
 /// The sizes of tables that are pinned already, else those that are wanted.
@@ -217,10 +256,17 @@ fn program_names() -> impl Iterator<Item = &'static str> {
 
 /// A program by its name.
 pub(super) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, Error> {
-    ebpf.program_mut(name).ok_or_else(|| Error::Missing(format!("the object holds no program {name}")))
+    ebpf.program_mut(name).ok_or_else(|| missing(name))
+}
+
+fn missing(program: &str) -> Error {
+    Error::Missing(format!("the object holds no program {program}"))
 }
 
 fn load_program(program: &mut Program) -> Result<(), ProgramError> {
+    if program.fd().is_ok() {
+        return Ok(());
+    }
     match program {
         Program::CgroupSockAddr(program) => program.load(),
         Program::CgroupSock(program) => program.load(),

@@ -59,11 +59,12 @@ pub use flows::{FlowOptions, FlowState, FlowTable, ListedFlow, Timeouts, list as
 pub use host::{bpffs_mounted, check_bpffs, ensure_bpffs, mount_missing, node_cgroup, sees_namespaces};
 pub use install::{Dataplane, Installed};
 pub use interfaces::{
-    Changes as NetworkChanges, Device, Hooked, Interfaces, Wanted, Way, Why, has_tcx, hooked,
+    Ahead, Changes as NetworkChanges, Device, Families, Hooked, Interfaces, Wanted, Way, Why, has_tcx,
+    hooked, leaves_by, meaning_of_order, not_forwarded, would_choose,
 };
 pub use load::{
-    Capacity, HOOKS, Hook, Options, attach, cleanup, is_attached, is_pinned, load, lock,
-    verified_instructions,
+    Capacity, HOOKS, Hook, Options, attach, cleanup, is_attached, is_pinned, load, load_all,
+    load_packet_programs, lock, verified_instructions,
 };
 pub use mapped::Mapped;
 pub use names::from_table as identity;

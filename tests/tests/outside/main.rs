@@ -16,6 +16,7 @@ mod no_endpoints;
 mod node_port_addresses;
 mod options;
 mod other_nodes;
+mod other_programs;
 mod past_the_stack;
 mod path_mtu;
 mod source_ports;

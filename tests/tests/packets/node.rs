@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use aya::Ebpf;
 use proxy_agent::{
-    dataplane::{Capacity, Dataplane, FlowOptions, Options, load},
+    dataplane::{Capacity, Dataplane, FlowOptions, Options, load_all},
     model::ObjectName,
     plan::{Backend, Changes, Family, ServicePlan, ServicePortId, Sources, Target},
 };
@@ -193,7 +193,7 @@ impl Node {
             program_log: false,
             flows: FlowOptions::default(),
         };
-        let programs = load(&options).expect("the programs load");
+        let programs = load_all(&options).expect("the programs load");
         let mut dataplane = Dataplane::open(&options).expect("the tables");
         let addresses = lab.node().addresses();
         let mut changes = Changes { complete: true, ..Changes::default() };

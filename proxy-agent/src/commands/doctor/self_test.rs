@@ -20,7 +20,7 @@ use crate::{
     commands::Place,
     dataplane::{
         Capacity, Dataplane, FlowOptions, Interfaces, Options, Wanted, attach, cleanup, ensure_bpffs,
-        has_tcx, load,
+        has_tcx, load, load_packet_programs,
     },
     model::ObjectName,
     plan::{Backend, Changes, Family, ServicePlan, ServicePortId, Sources, Target},
@@ -58,7 +58,9 @@ fn test(place: &Place) -> anyhow::Result<Vec<Check>> {
         flows: FlowOptions::default(),
     };
     let mut ebpf = load(&options)?;
-    let mut checks = vec![Check::new("programs load", Outcome::Ok, "the verifier accepts all")];
+    let mut checks = vec![Check::new("programs load", Outcome::Ok, "the verifier accepts those of sockets")];
+    let loaded = load_packet_programs(&mut ebpf);
+    checks.push(Check::of("programs of packets load", loaded, |()| "the verifier accepts all".to_owned()));
     let servers = serve()?;
     let problems = Dataplane::open(&options)?.apply(&plan(servers));
     anyhow::ensure!(problems.is_empty(), "installing the test's Services: {problems:?}");

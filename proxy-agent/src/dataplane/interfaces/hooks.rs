@@ -5,6 +5,10 @@
 //! (`netlink/filters.rs`); that we put filters at a device is remembered by a directory `links/tc/<number>-clsact`, and
 //! that we made its qdisc by `<number>-qdisc`. So everything of ours is found below the pin directory, and only what is
 //! ours is ever taken away: a `clsact` qdisc goes if we made it and nobody's filter is in it.
+//!
+//! A link cannot be moved within its chain. So one that is to go first is made anew, first, with another load of the program
+//! (a chain takes each program once), pinned as `<number>-ingress-new`, and renamed over the old pin, which ends the old
+//! link: there is no moment without ours.
 
 use std::{
     collections::BTreeSet,
@@ -26,13 +30,28 @@ use super::{
     },
     Way,
     choice::{Chosen, Header},
+    order::{self, Ahead},
 };
+use crate::dataplane::load;
 
 /// In this order what undoes a translation is there before what makes one.
 pub(super) const DIRECTIONS: [Direction; 2] = [Direction::Egress, Direction::Ingress];
 
 /// The programs for both kinds of devices.
 pub(in super::super) const PROGRAMS: [&str; 4] = ["egress", "egress_l3", "ingress", "ingress_l3"];
+
+/// The program for packets that begin like this, if there is one.
+pub(super) fn program_for(header: Header, direction: Direction) -> Result<&'static str, Error> {
+    match (direction, header) {
+        (Direction::Egress, Header::Ethernet) => Ok("egress"),
+        (Direction::Egress, Header::None) => Ok("egress_l3"),
+        (Direction::Ingress, Header::Ethernet) => Ok("ingress"),
+        (Direction::Ingress, Header::None) => Ok("ingress_l3"),
+        (_, Header::Unknown(layer)) => {
+            Err(Error::Missing(format!("its link layer {layer:?} is not known to the packet path")))
+        }
+    }
+}
 
 /// The hooks of one pin directory.
 #[derive(Debug)]
@@ -57,20 +76,7 @@ impl Hooks {
         direction: Direction,
         way: Way,
     ) -> Result<(), Error> {
-        let name = match (direction, device.header) {
-            (Direction::Egress, Header::Ethernet) => "egress",
-            (Direction::Egress, Header::None) => "egress_l3",
-            (Direction::Ingress, Header::Ethernet) => "ingress",
-            (Direction::Ingress, Header::None) => "ingress_l3",
-            (_, Header::Unknown(layer)) => {
-                return Err(Error::Missing(format!(
-                    "its link layer {layer:?} is not known to the packet path"
-                )));
-            }
-        };
-        let program = ebpf
-            .program_mut(name)
-            .ok_or_else(|| Error::Missing(format!("the object holds no program {name}")))?;
+        let (name, program) = program(ebpf, device, direction)?;
         match way {
             Way::Tcx => {
                 self.link(program, name, device, direction)?;
@@ -91,7 +97,7 @@ impl Hooks {
     /// Whether ours is at the device.
     pub(super) fn is_attached(&self, device: u32, direction: Direction, way: Way) -> bool {
         match way {
-            Way::Tcx => bpf::device_of(&self.pin(device, direction)).is_ok_and(|found| found == device),
+            Way::Tcx => bpf::tcx_link(&self.pin(device, direction)).is_ok_and(|link| link.device == device),
             Way::Clsact => self.filters.has(device, direction).unwrap_or(false),
         }
     }
@@ -101,6 +107,7 @@ impl Hooks {
         let mut removed = Vec::new();
         for direction in DIRECTIONS.into_iter().rev() {
             removed.extend(unlink(&self.pin(device, direction))?);
+            removed.extend(unlink(&self.new_pin(device, direction))?);
             self.remove_filter(device, direction)?;
         }
         removed.extend(self.forget_filters(device)?);
@@ -126,6 +133,33 @@ impl Hooks {
         devices(&self.directory)
     }
 
+    /// The programs of others that run before ours on one side of a device.
+    pub(super) fn ahead(&self, index: u32, name: &str, direction: Direction) -> Result<Vec<Ahead>, Error> {
+        let link = bpf::tcx_link(&self.pin(index, direction))?;
+        order::ahead_of(name, direction, link.program)
+    }
+
+    /// Makes ours the first of its chain again.
+    pub(super) fn go_first(
+        &self,
+        ebpf: &mut Ebpf,
+        device: &Chosen,
+        direction: Direction,
+    ) -> Result<(), Error> {
+        let (name, program) = program(ebpf, device, direction)?;
+        let classifier: &mut SchedClassifier = program.try_into().map_err(attaching(name))?;
+        let loaded = classifier.info().map_err(attaching(name))?.id();
+        if bpf::tcx_link(&self.pin(device.index, direction))?.program == loaded {
+            // Links keep what they have; the same instructions are loaded once more.
+            classifier.unload().and_then(|()| classifier.load()).map_err(|source| Error::Program {
+                action: "load",
+                program: name,
+                source,
+            })?;
+        }
+        self.link_first(classifier, name, device, direction)
+    }
+
     fn link(
         &self,
         program: &mut Program,
@@ -134,36 +168,48 @@ impl Hooks {
         direction: Direction,
     ) -> Result<(), Error> {
         let pin = self.pin(device.index, direction);
-        if pin.exists() {
-            if bpf::device_of(&pin)? == device.index {
-                return bpf::replace_program(&pin, program);
-            }
-            // Its device is gone; this one has its number.
-            unlink(&pin)?;
+        if pin.exists()
+            && bpf::tcx_link(&pin)?.device == device.index
+            && self.ahead(device.index, &device.name, direction)?.is_empty()
+        {
+            return bpf::replace_program(&pin, program);
         }
-        let classifier: &mut SchedClassifier = program.try_into().map_err(attaching(name))?;
-        let (attach_type, order) = match direction {
-            Direction::Ingress => (TcAttachType::Ingress, LinkOrder::first()),
-            Direction::Egress => (TcAttachType::Egress, LinkOrder::last()),
+        // None yet, or not the first, or its device is gone and this one has its number.
+        self.link_first(program.try_into().map_err(attaching(name))?, name, device, direction)
+    }
+
+    /// Attaches a program that is not at the device yet before all others, in place of what is there of ours.
+    fn link_first(
+        &self,
+        program: &mut SchedClassifier,
+        name: &'static str,
+        device: &Chosen,
+        direction: Direction,
+    ) -> Result<(), Error> {
+        let (pin, new) = (self.pin(device.index, direction), self.new_pin(device.index, direction));
+        let side = match direction {
+            Direction::Ingress => TcAttachType::Ingress,
+            Direction::Egress => TcAttachType::Egress,
         };
-        let id = classifier
-            .attach_with_options(&device.name, attach_type, TcAttachOptions::TcxOrder(order))
-            .map_err(attaching(name))?;
-        let link: FdLink = classifier
+        let first = TcAttachOptions::TcxOrder(LinkOrder::first());
+        let id = program.attach_with_options(&device.name, side, first).map_err(attaching(name))?;
+        let link: FdLink = program
             .take_link(id)
             .and_then(|link| link.try_into().map_err(|_| ProgramError::UnexpectedProgramType))
             .map_err(attaching(name))?;
-        link.pin(&pin).map_err(|error| Error::System {
+        // Left by an agent that ended in between.
+        unlink(&new)?;
+        link.pin(&new).map_err(|error| Error::System {
             call: "BPF_OBJ_PIN",
-            path: pin.display().to_string(),
+            path: new.display().to_string(),
             error: io::Error::other(error),
         })?;
         // It was attached by name, which may have become another device's meanwhile.
-        if bpf::device_of(&pin)? != device.index {
-            unlink(&pin)?;
+        if bpf::tcx_link(&new)?.device != device.index {
+            unlink(&new)?;
             return Err(Error::Missing("it was renamed meanwhile".to_owned()));
         }
-        Ok(())
+        fs::rename(&new, &pin).map_err(Error::system("rename", &pin))
     }
 
     fn put_filter(
@@ -193,6 +239,10 @@ impl Hooks {
         self.directory.join(format!("{device}-{}", direction.name()))
     }
 
+    fn new_pin(&self, device: u32, direction: Direction) -> PathBuf {
+        self.directory.join(format!("{device}-{}-new", direction.name()))
+    }
+
     fn filter_marker(&self, device: u32) -> PathBuf {
         self.directory.join(format!("{device}-clsact"))
     }
@@ -202,8 +252,18 @@ impl Hooks {
     }
 }
 
+/// The program for one side of a device.
+fn program<'a>(
+    ebpf: &'a mut Ebpf,
+    device: &Chosen,
+    direction: Direction,
+) -> Result<(&'static str, &'a mut Program), Error> {
+    let name = program_for(device.header, direction)?;
+    Ok((name, load::program(ebpf, name)?))
+}
+
 /// A device with something of ours, as the kernel has it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Hooked {
     /// The device's number.
     pub index: u32,
@@ -211,6 +271,8 @@ pub struct Hooked {
     pub way: Way,
     /// Whether it is, in both directions. What somebody detached, or whose device is gone, is not.
     pub attached: bool,
+    /// Programs of others that run before ours, where the kernel tells (TCX).
+    pub ahead: Vec<Ahead>,
 }
 
 /// What is at devices, found without the agent.
@@ -223,14 +285,18 @@ pub fn hooked(pin_dir: &Path) -> Result<Vec<Hooked>, Error> {
     let found = |index| {
         let way = if hooks.filter_marker(index).is_dir() { Way::Clsact } else { Way::Tcx };
         let attached = DIRECTIONS.iter().all(|direction| hooks.is_attached(index, *direction, way));
-        Hooked { index, way, attached }
+        let name = nix::net::if_::if_indextoname(index).ok().filter(|_| attached && way == Way::Tcx);
+        let ahead = name.map_or_else(Vec::new, |name| {
+            let name = name.to_string_lossy();
+            DIRECTIONS
+                .iter()
+                .rev()
+                .flat_map(|side| hooks.ahead(index, &name, *side).unwrap_or_default())
+                .collect()
+        });
+        Hooked { index, way, attached, ahead }
     };
     Ok(hooks.devices()?.into_iter().map(found).collect())
-}
-
-/// Whether the kernel has taken the programs.
-pub(super) fn are_loaded(ebpf: &Ebpf) -> bool {
-    PROGRAMS.into_iter().all(|name| ebpf.program(name).is_some_and(|program| program.fd().is_ok()))
 }
 
 /// Where the links are.
@@ -246,7 +312,9 @@ fn devices(directory: &Path) -> Result<BTreeSet<u32>, Error> {
     };
     let number = |name: &str| {
         let (number, kind) = name.split_once('-')?;
-        ["ingress", "egress", "clsact", "qdisc"].contains(&kind).then(|| number.parse().ok())?
+        ["ingress", "egress", "ingress-new", "egress-new", "clsact", "qdisc"]
+            .contains(&kind)
+            .then(|| number.parse().ok())?
     };
     Ok(entries.filter_map(|entry| number(entry.ok()?.file_name().to_str()?)).collect())
 }

@@ -12,11 +12,17 @@
 //! |---|---|
 //! | `choice` | which devices: a pure function |
 //! | `hooks` | attaching, finding again, taking away |
+//! | `order` | where ours stand among the programs of others |
+//! | `programs` | loading ours, when a device needs them |
+//! | `forwarding` | whether the kernel forwards what comes in there |
 //! | `masquerade` | INTERFACES: with which address the node masquerades at a device, and how narrow it is |
 
 mod choice;
+mod forwarding;
 mod hooks;
 mod masquerade;
+mod order;
+mod programs;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -37,10 +43,14 @@ pub(super) use self::hooks::PROGRAMS;
 use self::{
     choice::{Chosen, Header, choose},
     hooks::{DIRECTIONS, Hooks},
+    order::{Contests, Step},
+    programs::Programs,
 };
 pub use self::{
     choice::{Wanted, Why},
+    forwarding::{Families, not_forwarded},
     hooks::{Hooked, has_tcx, hooked},
+    order::{Ahead, meaning as meaning_of_order},
 };
 use super::{
     Error, Tables,
@@ -96,6 +106,10 @@ pub struct Interfaces {
     /// Those of the Node object.
     node: BTreeSet<IpAddr>,
     hooked: BTreeMap<u32, Device>,
+    programs: Programs,
+    contests: Contests,
+    /// Those in which clients outside can ask for something.
+    served: Families,
     /// Whether this agent has looked yet: its programs are not behind the links that it found.
     began: bool,
     problems: Vec<Problem>,
@@ -113,6 +127,9 @@ impl Interfaces {
             filter: Tables::address_filter(pin_dir)?,
             node: BTreeSet::new(),
             hooked: BTreeMap::new(),
+            programs: Programs::default(),
+            contests: Contests::default(),
+            served: Families::default(),
             began: false,
             problems: Vec::new(),
         })
@@ -126,14 +143,14 @@ impl Interfaces {
         changed
     }
 
-    /// Looks at the network, and makes our hooks and INTERFACES as it wants them. To be called once everything is
-    /// installed, and after changes.
+    /// Tells in which families clients outside can ask for something.
+    pub fn set_served(&mut self, served: Families) {
+        self.served = served;
+    }
+
+    /// Looks at the network, loads the programs that devices need, and makes our hooks and INTERFACES as they are wanted.
+    /// To be called once everything is installed, and after changes.
     pub fn look(&mut self, ebpf: &mut Ebpf) {
-        if !hooks::are_loaded(ebpf) {
-            let message = "packets from outside are not served: the kernel refused the programs (the agent's log tells why)";
-            self.problems = vec![problem("this node", message.to_owned())];
-            return;
-        }
         let began = Instant::now();
         let network = match Network::here() {
             Ok(network) => network,
@@ -150,12 +167,17 @@ impl Interfaces {
         let mut problems = self.unknown_names(&network);
         let known = self.hooked.keys().copied().collect();
         let chosen = choose(&network, &self.wanted, &self.node, &known);
+        self.programs.load_for(ebpf, &chosen);
         // Who takes over goes first: a packet that passes two of ours is translated by one.
         let failed = self.attach(ebpf, &chosen, &mut problems);
         self.detach_others(&chosen, &mut problems);
         for device in chosen.iter().filter(|device| !failed.contains(&device.index)) {
             self.keep(device, &network, &mut problems);
+            self.keep_order(ebpf, device, began, &mut problems);
         }
+        self.contests.retain(|index| self.hooked.contains_key(&index));
+        let names = self.hooked.values().map(|device| device.name.as_str());
+        problems.extend(not_forwarded(names, self.served));
         self.problems = problems;
         self.began = true;
         let Network { links, addresses, routes, .. } = &network;
@@ -179,7 +201,11 @@ impl Interfaces {
                 {
                     continue;
                 }
-                if let Err(error) = self.hooks.attach(ebpf, device, direction, self.way) {
+                let attached = self
+                    .programs
+                    .check(device)
+                    .and_then(|()| self.hooks.attach(ebpf, device, direction, self.way));
+                if let Err(error) = attached {
                     failed.insert(index);
                     problems.push(problem(
                         &device.name,
@@ -252,6 +278,38 @@ impl Interfaces {
         self.hooked.insert(index, device);
     }
 
+    /// Looks whether ours are the first at a device, and makes them so again (`order`).
+    fn keep_order(&mut self, ebpf: &mut Ebpf, device: &Chosen, now: Instant, problems: &mut Vec<Problem>) {
+        if self.way != Way::Tcx {
+            return;
+        }
+        for direction in DIRECTIONS {
+            let ahead = || self.hooks.ahead(device.index, &device.name, direction);
+            let found = ahead().and_then(|found| {
+                match self.contests.step(device.index, direction, found.is_empty(), now) {
+                    Step::Keep | Step::Yield => Ok(found),
+                    Step::GoFirst => {
+                        self.hooks.go_first(ebpf, device, direction)?;
+                        let (device, direction) = (&device.name, direction.name());
+                        let before: Vec<String> = found.iter().map(ToString::to_string).collect();
+                        tracing::info!(device, direction, ?before, "ours go first again");
+                        ahead()
+                    }
+                }
+            });
+            match found {
+                Ok(found) => {
+                    problems
+                        .extend(order::meaning(&found).into_iter().map(|told| problem(&device.name, told)));
+                }
+                Err(error) => {
+                    let message = format!("the order of programs at {}: {error}", direction.name());
+                    problems.push(problem(&device.name, message));
+                }
+            }
+        }
+    }
+
     /// Names without a device.
     fn unknown_names(&self, network: &Network) -> Vec<Problem> {
         let Wanted::Named(names) = &self.wanted else { return Vec::new() };
@@ -272,6 +330,27 @@ impl Interfaces {
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
+}
+
+/// The names of the devices that would be hooked here if nobody named any. For a node without an agent.
+pub fn would_choose() -> Result<Vec<String>, Error> {
+    let (node, hooked) = (BTreeSet::new(), BTreeSet::new());
+    let chosen = choose(&Network::here()?, &Wanted::Auto, &node, &hooked);
+    Ok(chosen.into_iter().map(|device| device.name).collect())
+}
+
+/// By which devices packets to these addresses leave the node, by its most special routes; nothing for addresses of its
+/// own. Rules of policy routing are not looked at.
+pub fn leaves_by(addresses: &BTreeSet<IpAddr>) -> Result<BTreeMap<IpAddr, String>, Error> {
+    let network = Network::here()?;
+    let is_own = |address: &IpAddr| network.addresses.iter().any(|own| own.address == *address);
+    let leaves = |address: &IpAddr| {
+        let routes = network.routes.iter().filter(|route| route.leads_to(*address));
+        let route = routes.max_by_key(|route| route.length)?;
+        let link = network.links.iter().find(|link| link.index == route.device)?;
+        Some((*address, link.name.clone()))
+    };
+    Ok(addresses.iter().filter(|address| !is_own(address)).filter_map(leaves).collect())
 }
 
 /// Waits for changes of the network, in the namespace of the thread that made it.

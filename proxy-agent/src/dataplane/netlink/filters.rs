@@ -1,7 +1,12 @@
 //! TC filters of ours at a device, for kernels without TCX (before 6.6): a `clsact` qdisc holds them.
 //!
-//! Ours are found by priority and handle, and told from others' by their name; whatever else is at the device is never
-//! touched. A filter that is there already is replaced within one message, so that no packet passes by.
+//! Ours are found by their handle, and told from others' by their name; whatever else is at the device is never touched. A
+//! filter that is there already is replaced within one message, so that no packet passes by.
+//!
+//! Ours go first, at ingress and at egress: a filter before them could end the chain, and what comes after them at egress
+//! sees packets as they are on the wire. The lowest priority number runs first, and all filters of one number are of one
+//! kind and protocol. So ours have number 1 unless others than `bpf` filters for all packets have it, then the one after;
+//! among such filters the one that came last is the first (`cls_bpf_change`).
 
 use std::{
     io,
@@ -46,15 +51,6 @@ impl Direction {
             Self::Egress => TcHandle::MIN_EGRESS,
         };
         TcHandle { major: TcHandle::CLSACT.major, minor }
-    }
-
-    /// The lowest priority number runs first. The kernel gives numbers from 49152 down to those who name none: ours is
-    /// the first at ingress and the last at egress.
-    const fn priority(self) -> u16 {
-        match self {
-            Self::Ingress => 1,
-            Self::Egress => 0xfffe,
-        }
     }
 
     fn filter_name(self) -> String {
@@ -123,14 +119,14 @@ impl Filters {
         direction: Direction,
         program: &ProgramFd,
     ) -> Result<(), Error> {
-        if self.stranger(device, direction)? {
-            return Err(Error::Missing(format!(
-                "device {device} has a filter of somebody else's with priority {} and handle {HANDLE:#x} at {}",
-                direction.priority(),
-                direction.name(),
-            )));
-        }
-        let mut filter = filter(device, direction);
+        let there = self.all(device, direction)?;
+        let priority = free_priority(&there).ok_or_else(|| {
+            Error::Missing(format!(
+                "device {device} has no priority left for a filter of ours at {}",
+                direction.name()
+            ))
+        })?;
+        let mut filter = filter(device, direction, priority);
         let descriptor = program.as_fd().as_raw_fd().cast_unsigned();
         filter.attributes.push(TcAttribute::Options(vec![
             TcOption::Bpf(TcFilterBpfOption::ProgFd(descriptor)),
@@ -140,32 +136,30 @@ impl Filters {
         // Without NLM_F_EXCL: the filter with this handle is replaced.
         let question = RouteNetlinkMessage::NewTrafficFilter(filter);
         let flags = NLM_F_ACK | NLM_F_CREATE;
-        self.conversation.ask(("RTM_NEWTFILTER", &about(device)), question, flags, drop)
+        self.conversation.ask(("RTM_NEWTFILTER", &about(device)), question, flags, drop)?;
+        // Another version of ours had another place. A packet may have seen both, and the second changes nothing.
+        let elsewhere = there.iter().filter(|found| is_ours(found)).map(self::priority);
+        elsewhere
+            .filter(|former| *former != priority)
+            .try_for_each(|former| self.remove_at(device, direction, former).map(drop))
     }
 
     /// Removes our filter; `false` if there is none.
     pub(in super::super) fn remove(&self, device: u32, direction: Direction) -> Result<bool, Error> {
-        if !self.has(device, direction)? {
-            return Ok(false);
-        }
-        let question = RouteNetlinkMessage::DelTrafficFilter(filter(device, direction));
+        let there = self.all(device, direction)?;
+        let ours = there.iter().filter(|found| is_ours(found)).map(priority);
+        ours.map(|priority| self.remove_at(device, direction, priority))
+            .try_fold(false, |any, removed| Ok(removed? || any))
+    }
+
+    fn remove_at(&self, device: u32, direction: Direction, priority: u16) -> Result<bool, Error> {
+        let question = RouteNetlinkMessage::DelTrafficFilter(filter(device, direction, priority));
         gone(self.conversation.ask(("RTM_DELTFILTER", &about(device)), question, NLM_F_ACK, drop))
     }
 
     /// Whether our filter is there.
     pub(in super::super) fn has(&self, device: u32, direction: Direction) -> Result<bool, Error> {
-        Ok(self
-            .all(device, direction)?
-            .iter()
-            .any(|found| is_place_of_ours(found, direction) && is_named_ours(found)))
-    }
-
-    /// Whether somebody else's filter is where ours would be.
-    fn stranger(&self, device: u32, direction: Direction) -> Result<bool, Error> {
-        Ok(self
-            .all(device, direction)?
-            .iter()
-            .any(|found| is_place_of_ours(found, direction) && !is_named_ours(found)))
+        Ok(self.all(device, direction)?.iter().any(is_ours))
     }
 
     /// All filters on one side of a device.
@@ -205,12 +199,12 @@ fn qdisc(device: u32) -> TcMessage {
 }
 
 /// Our filter, without a program.
-fn filter(device: u32, direction: Direction) -> TcMessage {
+fn filter(device: u32, direction: Direction, priority: u16) -> TcMessage {
     let header = TcHeader {
         index: device.cast_signed(),
         handle: HANDLE.into(),
         parent: direction.parent(),
-        info: u32::from(direction.priority()) << 16 | ALL_PACKETS,
+        info: u32::from(priority) << 16 | ALL_PACKETS,
         ..TcHeader::default()
     };
     TcMessage::from_parts(header, vec![TcAttribute::Kind(TcFilterBpf::KIND.to_owned())])
@@ -223,18 +217,30 @@ fn kind(message: &TcMessage) -> Option<&str> {
     })
 }
 
-fn is_place_of_ours(found: &TcMessage, direction: Direction) -> bool {
-    u32::from(found.header.handle) == HANDLE && found.header.info >> 16 == u32::from(direction.priority())
+fn priority(found: &TcMessage) -> u16 {
+    u16::try_from(found.header.info >> 16).unwrap_or_default()
 }
 
-fn is_named_ours(found: &TcMessage) -> bool {
-    kind(found) == Some(TcFilterBpf::KIND)
+fn is_ours(found: &TcMessage) -> bool {
+    u32::from(found.header.handle) == HANDLE
+        && kind(found) == Some(TcFilterBpf::KIND)
         && found.attributes.iter().any(|attribute| match attribute {
             TcAttribute::Options(options) => options.iter().any(|option| {
                 matches!(option, TcOption::Bpf(TcFilterBpfOption::ProgName(name)) if name.starts_with("sidestep-"))
             }),
             _ => false,
         })
+}
+
+/// The first priority that ours can have beside the filters that are there.
+fn free_priority(there: &[TcMessage]) -> Option<u16> {
+    let is_neighbour = |found: &TcMessage| {
+        is_ours(found)
+            || kind(found) == Some(TcFilterBpf::KIND)
+                && found.header.info & 0xffff == ALL_PACKETS
+                && u32::from(found.header.handle) != HANDLE
+    };
+    (1..=u16::MAX).find(|number| there.iter().filter(|found| priority(found) == *number).all(is_neighbour))
 }
 
 fn about(device: u32) -> String {
@@ -255,5 +261,40 @@ fn gone(result: Result<(), Error>) -> Result<bool, Error> {
             Ok(false)
         }
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A filter of this kind, protocol and name at this place.
+    fn at(priority: u16, handle: u32, kind: &str, protocol: u32, name: &str) -> TcMessage {
+        let mut found = filter(2, Direction::Egress, priority);
+        found.header.handle = handle.into();
+        found.header.info = u32::from(priority) << 16 | protocol;
+        let name = TcOption::Bpf(TcFilterBpfOption::ProgName(name.to_owned()));
+        found.attributes = vec![TcAttribute::Kind(kind.to_owned()), TcAttribute::Options(vec![name])];
+        found
+    }
+
+    #[test]
+    fn ours_has_the_first_priority_that_its_kind_can_have() {
+        const IPV4: u32 = 0x0800_u16.to_be() as u32;
+        let ours = |priority| at(priority, HANDLE, "bpf", ALL_PACKETS, "sidestep-egress");
+        let bpf = |priority| at(priority, 1, "bpf", ALL_PACKETS, "other");
+        for (there, expected) in [
+            (vec![], 1),
+            (vec![bpf(7)], 1),
+            (vec![ours(1), bpf(1)], 1),
+            // Where an earlier version put it.
+            (vec![ours(0xfffe)], 1),
+            (vec![at(1, 1, "u32", ALL_PACKETS, "")], 2),
+            (vec![at(1, 1, "bpf", IPV4, "other"), at(2, 1, "flower", ALL_PACKETS, "")], 3),
+            // Whoever has our handle keeps it.
+            (vec![at(1, HANDLE, "bpf", ALL_PACKETS, "other")], 2),
+        ] {
+            assert_eq!(free_priority(&there), Some(expected), "{there:?}");
+        }
     }
 }

@@ -57,6 +57,19 @@ pub(in super::super) struct Route {
     pub(in super::super) source: Option<IpAddr>,
 }
 
+impl Route {
+    /// Whether its range holds an address.
+    pub(in super::super) fn leads_to(&self, address: IpAddr) -> bool {
+        let bits = |address: IpAddr| match address {
+            IpAddr::V4(v4) => u128::from(u32::from(v4)) << 96,
+            IpAddr::V6(v6) => u128::from(v6),
+        };
+        let differ = bits(self.destination) ^ bits(address);
+        self.destination.is_ipv4() == address.is_ipv4()
+            && (self.length == 0 || differ >> (128 - u32::from(self.length)) == 0)
+    }
+}
+
 /// What there is.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(in super::super) struct Network {
@@ -248,6 +261,28 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_route_leads_to_what_its_range_holds() {
+        let route = |destination: &str, length| Route {
+            device: 2,
+            destination: destination.parse().expect("an address"),
+            length,
+            gateway: None,
+            source: None,
+        };
+        for (route, address, leads) in [
+            (route("0.0.0.0", 0), "192.0.2.1", true),
+            (route("0.0.0.0", 0), "2001:db8::1", false),
+            (route("10.244.1.0", 24), "10.244.1.11", true),
+            (route("10.244.1.0", 24), "10.244.2.11", false),
+            (route("10.244.1.11", 32), "10.244.1.11", true),
+            (route("fd00:10:244:2::", 64), "fd00:10:244:2::11", true),
+            (route("fd00:10:244:2::", 64), "fd00:10:244:3::11", false),
+        ] {
+            assert_eq!(route.leads_to(address.parse().expect("an address")), leads, "{route:?} {address}");
+        }
+    }
 
     #[test]
     fn the_loopback_device_is_there_with_its_address() {
