@@ -1,25 +1,19 @@
-//! The ports of masqueraded packets are reserved beside what others reserve, over restarts and from within a container,
+//! The ports of masqueraded packets, and NodePorts in use, are reserved beside what others reserve, over restarts and from within a container,
 //! and exactly those are given back.
 
-use std::{fs, io::Read as _};
+use std::fs;
 
 use serde_json::Value;
 use sidestep_tests::{
     Agent, Lab, cluster,
     cluster::{at, service},
-    lab,
+    devices::reserved_ports as reserved,
+    eventually, lab,
+    manifest::{Protocol, Service},
     traffic::ask,
 };
 
 const FILE: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
-
-/// What is reserved on the node. The kernel tells it in one answer, as much as there is room for.
-fn reserved(lab: &Lab) -> String {
-    let mut text = [0; 1024];
-    let read = || fs::File::open(FILE).and_then(|mut file| file.read(&mut text));
-    let length = lab.node().run(read).expect("the sysctl");
-    String::from_utf8_lossy(&text[..length]).trim().to_owned()
-}
 
 fn reserve(lab: &Lab, ports: &str) {
     lab.node().run(|| fs::write(FILE, ports)).expect("the sysctl");
@@ -65,6 +59,56 @@ fn the_nodes_own_connections_keep_their_ports() {
     assert_eq!(reserved(&lab), "");
     let report = agent.report().expect("a report");
     assert!(report.names("source ports 49152-65000", "535 ports would be left"), "{report:?}");
+}
+
+/// A Service with these NodePorts.
+fn with_node_ports(numbers: &[(u16, Protocol)]) -> Service {
+    let ports = (8000..).zip(numbers);
+    ports.fold(Service::new("web", &["10.96.0.10"]), |service, (port, (number, protocol))| {
+        service.port(&format!("p{number}"), *protocol, port).node_port(*number)
+    })
+}
+
+/// ST-7: NodePorts are reserved while a Service has them, whatever others reserve, over restarts.
+#[test]
+fn node_ports_are_reserved_as_long_as_they_are_in_use() {
+    use Protocol::{Tcp, Udp};
+    let lab = lab!();
+    reserve(&lab, "30053");
+    let serve = |ports: &[(u16, Protocol)]| {
+        lab.manifests().write("web.yaml", &[&with_node_ports(ports)]).expect("a manifest");
+    };
+    serve(&[(30080, Tcp), (30053, Udp)]);
+    let mut first = agent(&lab, "50000-50009");
+    assert_eq!(reserved(&lab), "30053,30080,50000-50009");
+    serve(&[(30080, Tcp), (30053, Udp), (30081, Tcp), (31000, Udp)]);
+    eventually("new ones are reserved", || reserved(&lab) == "30053,30080-30081,31000,50000-50009");
+    serve(&[(30081, Tcp)]);
+    eventually("and others given back", || reserved(&lab) == "30053,30081,50000-50009");
+    // They go while nobody looks.
+    first.kill().expect("killed");
+    serve(&[(30082, Tcp)]);
+    assert_eq!(reserved(&lab), "30053,30081,50000-50009", "the programs go on");
+    let mut second = agent(&lab, "50000-50009");
+    assert_eq!(reserved(&lab), "30053,30082,50000-50009");
+    second.stop().expect("it stops");
+    cleanup(&lab);
+    assert_eq!(reserved(&lab), "30053");
+}
+
+/// ST-7: NodePorts that would leave the node's own connections without ports are not reserved, and named; the range is.
+#[test]
+fn the_nodes_own_connections_keep_their_ports_from_node_ports() {
+    let lab = lab!();
+    lab.node()
+        .run(|| fs::write("/proc/sys/net/ipv4/ip_local_port_range", "30080 31103"))
+        .expect("the sysctl");
+    let service = with_node_ports(&[(30080, Protocol::Tcp)]);
+    lab.manifests().write("web.yaml", &[&service]).expect("a manifest");
+    let agent = agent(&lab, "50000-50009");
+    assert_eq!(reserved(&lab), "50000-50009");
+    let report = agent.report().expect("a report");
+    assert!(report.names("NodePorts 30080", "1023 ports would be left"), "{report:?}");
 }
 
 /// ST-7: a range that is none is refused with the reason.

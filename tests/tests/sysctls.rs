@@ -37,7 +37,7 @@ fn all(cluster: &Cluster) -> [BTreeMap<String, String>; 2] {
 /// What the kernel gives to no socket by itself.
 const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 
-/// ST-7: the ports of masqueraded packets are reserved, and no other sysctl is set, neither conntrack's nor
+/// ST-7: the ports of masqueraded packets and NodePorts in use are reserved, and no other sysctl is set, neither conntrack's nor
 /// `route_localnet` for NodePorts at loopback nor any other, by an agent that starts, serves, ends and cleans up.
 #[test]
 fn one_sysctl_is_set_and_given_back() {
@@ -49,7 +49,7 @@ fn one_sysctl_is_set_and_given_back() {
         assert!(before[0].contains_key(&format!("/proc/sys/net/{name}")), "{name} of {}", before[0].len());
     }
     let mut with_ports = before.clone();
-    let former = with_ports[0].insert(RESERVED.to_owned(), "49152-65535\n".to_owned());
+    let former = with_ports[0].insert(RESERVED.to_owned(), "30080,49152-65535\n".to_owned());
     assert_eq!(former.as_deref(), Some("\n"));
     let mut agent = cluster.lab.agent().expect("an agent");
     cluster.client.run(|| ask(at("10.96.0.10:80"))).expect("an answer");

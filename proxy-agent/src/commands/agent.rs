@@ -164,6 +164,11 @@ impl Agent {
             families.extend(changes.families());
         }
         self.install(&changes);
+        if changes.complete || self.report.synced {
+            let exposed = self.dataplane.exposed();
+            self.reserved_ports.set_node_ports(exposed.node_ports(), Instant::now());
+            self.interfaces.set_served(exposed.families());
+        }
         if changes.complete {
             // Not before: a Service that is not installed yet would not be a Service.
             dataplane::attach(&mut self.ebpf, &self.options)?;
@@ -210,10 +215,19 @@ impl Agent {
         Ok(())
     }
 
-    /// Looks at what nobody tells of: the node's addresses, ports that others may have given back, devices that could not
-    /// be used.
-    pub(super) fn look_around(&mut self) -> anyhow::Result<()> {
+    /// When [`Self::keep_reservation`] has something to do.
+    pub(super) fn reservation_due(&self) -> Instant {
+        self.reserved_ports.due()
+    }
+
+    /// Reserves NodePorts that came, and what others have given back.
+    pub(super) fn keep_reservation(&mut self) {
         self.reserved_ports.keep(Instant::now());
+        self.write_report();
+    }
+
+    /// Looks at what nobody tells of: the node's addresses, devices that could not be used.
+    pub(super) fn look_around(&mut self) -> anyhow::Result<()> {
         self.look_at_addresses()?;
         self.try_interfaces_again();
         Ok(())

@@ -14,7 +14,7 @@ use clap::Args;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, sleep_until},
 };
 use tracing::info;
 
@@ -156,6 +156,7 @@ async fn serve(arguments: Arguments, settings: Settings) -> anyhow::Result<ExitC
                 network.looked(began);
             }
             _ = addresses.tick() => agent.look_around()?,
+            () = sleep_until(agent.reservation_due().into()) => agent.keep_reservation(),
             count = batches.recv_many(&mut waiting, QUEUE) => {
                 if count == 0 {
                     // The source ended, which it does only with an error.

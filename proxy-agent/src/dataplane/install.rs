@@ -32,6 +32,7 @@ use super::{
     adopt::{Adopted, adopt},
     bitmaps::{AddressFilter, NodePorts, other_family},
     clients::Clients,
+    exposed::Exposed,
     flows::Flows,
     grace::{Grace, Retired},
     ids::Ids,
@@ -75,6 +76,7 @@ pub struct Dataplane {
     /// While the whole plan comes in parts: frontends to delete at its end, and where they led.
     deferred: Option<Vec<(FrontendKey, u32)>>,
     refused: Refused,
+    exposed: Exposed,
     pub(super) ranges: Ranges,
     clients: Clients,
     pub(super) stale: Stale,
@@ -92,6 +94,10 @@ impl Dataplane {
             adopt(&tables)?;
         // What nothing leads to may still be read by a program that began before the last agent ended.
         grace.pass();
+        let mut exposed = Exposed::default();
+        for found in installed.values() {
+            exposed.add(&found.frontends);
+        }
         let blocks = installed.values().map(|found| found.block.clone()).collect();
         let mut dataplane = Self {
             slots: Slab::new(tables.endpoints.len(), blocks),
@@ -109,6 +115,7 @@ impl Dataplane {
             orphans: orphans.into_iter().collect(),
             deferred: None,
             refused: Refused::default(),
+            exposed,
             ranges: Ranges::of(restrictions),
             clients: Clients::start(&options.pin_dir)?,
             stale: Stale::start(&options.pin_dir)?,
@@ -145,6 +152,11 @@ impl Dataplane {
         &self.installed
     }
 
+    /// What of it clients outside can ask for.
+    pub fn exposed(&self) -> &Exposed {
+        &self.exposed
+    }
+
     /// Makes the kernel follow `changes`. Everything that is not installed now comes back by name, also what
     /// an earlier change asked for; the rest is done.
     pub fn apply(&mut self, changes: &Changes) -> Vec<Problem> {
@@ -176,6 +188,7 @@ impl Dataplane {
         for id in changes.remove.iter().chain(&stray) {
             self.refused.forget(id);
             if let Some(found) = self.installed.remove(id) {
+                self.exposed.remove(&found.frontends);
                 gone.extend(found.frontends.iter().map(|(key, _)| (*key, found.index)));
                 self.withdraw(id.protocol, &found, &mut retired);
             }
@@ -274,6 +287,8 @@ impl Dataplane {
             .filter(|key| !now.iter().any(|(kept, _)| kept == key))
             .collect();
         if let Some(found) = self.installed.get_mut(&plan.id) {
+            self.exposed.remove(&before);
+            self.exposed.add(&now);
             found.frontends = now.into_boxed_slice();
         }
         gone

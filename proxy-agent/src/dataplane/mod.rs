@@ -8,11 +8,12 @@
 //! | `recall` | the tables read back as a plan |
 //! | `refused` | what there was no room for |
 //! | `slab`, `ids` | which slots, indexes and endpoint ids are free |
+//! | `exposed` | what of it clients outside can ask for |
 //! | `flows` | how long flows of packets stay, and taking away those that are idle |
 //! | `grace` | giving things back only when no program can still be reading them |
 //! | `ranges` | who may use LoadBalancer IPs that are not for everyone |
 //! | `clients` | by which addresses the sockets of a network namespace are judged |
-//! | `reserved_ports` | the source ports of masqueraded packets, kept from the node's own sockets |
+//! | `reserved_ports` | the source ports of masqueraded packets and NodePorts, kept from the node's own sockets |
 //! | `stale` | closing the connected UDP sockets of endpoints that are gone |
 //! | `interfaces` | the devices that packets from outside come through, and our programs there |
 //! | `tables` | the pinned maps, typed; `mapped`: those that are memory |
@@ -30,6 +31,7 @@ mod bitmaps;
 mod bpf;
 mod bypass;
 mod clients;
+mod exposed;
 mod flows;
 mod grace;
 mod host;
@@ -55,6 +57,7 @@ mod tables;
 
 pub use bpf::attached_programs;
 pub use bypass::Bypass;
+pub use exposed::{Exposed, exposed_endpoints};
 pub use flows::{FlowOptions, FlowState, FlowTable, ListedFlow, Timeouts, list as list_flows};
 pub use host::{bpffs_mounted, check_bpffs, ensure_bpffs, mount_missing, node_cgroup, sees_namespaces};
 pub use install::{Dataplane, Installed};
@@ -69,7 +72,7 @@ pub use load::{
 pub use mapped::Mapped;
 pub use names::from_table as identity;
 pub use reserved_ports::{
-    BadRange, PortRange, ReservedPorts, can_reserve as can_reserve_ports, release as release_ports,
+    BadRange, PortRange, PortSet, ReservedPorts, can_reserve as can_reserve_ports, release as release_ports,
 };
 pub use system::{cannot_restrict, has_fib_source, has_set_retval, netns_cookie, netns_cookie_of, uptime};
 pub use tables::{MAPS, MapSpec, Tables, abi_dir};

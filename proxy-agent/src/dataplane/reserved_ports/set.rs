@@ -6,7 +6,7 @@ const WORDS: usize = (1 << 16) / 64;
 
 /// A set of ports: one bit each.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct PortSet(Box<[u64; WORDS]>);
+pub struct PortSet(Box<[u64; WORDS]>);
 
 impl PortSet {
     pub(super) fn range(first: u16, last: u16) -> Self {
@@ -19,6 +19,20 @@ impl PortSet {
         for port in first..=last {
             self.0[usize::from(port) / 64] |= 1 << (port % 64);
         }
+    }
+
+    /// Adds one port.
+    pub(in super::super) fn insert(&mut self, port: u16) {
+        self.add(port, port);
+    }
+
+    /// Takes one port away.
+    pub(in super::super) fn remove(&mut self, port: u16) {
+        self.0[usize::from(port) / 64] &= !(1 << (port % 64));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
     }
 
     fn has(&self, port: u16) -> bool {
