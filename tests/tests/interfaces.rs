@@ -9,12 +9,13 @@ use proxy_agent::dataplane::has_tcx;
 use sidestep_tests::{
     Agent, bpftool,
     devices::{
-        NOTHING, addresses, index, ip, name_of, names, pins, programs, served, status,
+        NOTHING, addresses, index, ip, name_of, names, pins, programs, reserved_ports, served, status,
         with_node,
     },
     eventually,
     foreign::{AtDevice, ForeignProgram, Order, Packet, Tcx},
     lab,
+    manifest::{Protocol, Service},
     skip, two_nodes,
     two_nodes::Variant,
 };
@@ -246,6 +247,9 @@ fn whoever_stands_before_ours_is_named_as_long_as_it_is_true() {
     );
     let told = status["agent"]["problems"].to_string();
     assert!(told.contains("before ours at egress"), "{told}");
+    let doctor = lab.sidestep(&["doctor"]).expect("it runs").stdout;
+    let doctor = String::from_utf8_lossy(&doctor);
+    assert!(doctor.contains("uplink: program `foreign`"), "{doctor}");
     assert!(agent.log_tail().contains("before ours at egress"), "{}", agent.log_tail());
 
     // A new agent has programs of its own to go first with, and gives everybody another chance.
@@ -266,6 +270,36 @@ fn whoever_stands_before_ours_is_named_as_long_as_it_is_true() {
     agent.stop().expect("it stops");
     assert!(lab.sidestep(&["cleanup"]).expect("it runs").status.success());
     assert_eq!(programs(&lab, uplink), NOTHING);
+}
+
+/// A node that does not forward is named where packets from outside have to be forwarded, and nowhere else.
+#[test]
+fn a_node_that_does_not_forward_is_named() {
+    const SETTINGS: [&str; 2] = ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"];
+    let lab = with_node(lab!());
+    let forward = |value: &str| {
+        for setting in SETTINGS {
+            let file = format!("/proc/sys/{}", setting.replace('.', "/"));
+            lab.node().run(|| std::fs::write(&file, value)).expect("the sysctl");
+        }
+    };
+    forward("0");
+    let agent = lab.agent().expect("an agent");
+    assert!(agent.report().expect("a report").problems.is_empty(), "nothing is to be forwarded");
+    let service = Service::new("web", &["10.96.0.10"]).port("http", Protocol::Tcp, 80).node_port(30080);
+    lab.manifests().write("web.yaml", &[&service]).expect("a manifest");
+    let named = || SETTINGS.map(|setting| agent.report().expect("a report").names("this node", setting));
+    eventually("its sysctl is reserved", || reserved_ports(&lab).contains("30080"));
+    ip(&lab, "addr add 198.51.100.1/32 dev uplink\n");
+    eventually("IPv4 is named, in which there is a NodePort", || named() == [true, false]);
+    forward("1");
+    eventually("and not any more", || named() == [false, false]);
+    ip(&lab, "addr add 198.51.100.2/32 dev uplink\n");
+    let file = "/proc/sys/net/ipv4/conf/uplink/forwarding";
+    lab.node().run(|| std::fs::write(file, "0")).expect("the sysctl");
+    ip(&lab, "addr add 198.51.100.3/32 dev uplink\n");
+    let device = || agent.report().expect("a report").names("uplink", "net/ipv4/conf/uplink/forwarding");
+    eventually("a device is named too", device);
 }
 
 #[test]

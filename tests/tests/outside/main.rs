@@ -8,6 +8,7 @@ mod bulk;
 mod client_addresses;
 mod datagrams;
 mod devices;
+mod doctor;
 mod established;
 mod icmp_errors;
 mod local_policy;

@@ -3,11 +3,13 @@
 //! | file | checks |
 //! |---|---|
 //! | `machine` | kernel, cgroup2, bpffs, helpers, other people's programs |
+//! | `outside` | what packets from outside meet at this node beside our programs |
 //! | `self_test` | loads the programs in a scratch cgroup, pin directory and network namespace |
 //! | `client` | the process in that cgroup that uses real sockets |
 
 mod client;
 mod machine;
+mod outside;
 mod self_test;
 
 use std::process::ExitCode;
@@ -71,6 +73,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut checks = machine::check(&arguments.place);
+    checks.extend(outside::check(&arguments.place));
     checks.extend(self_test::check(&arguments.place));
     match arguments.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&checks)?),

@@ -1,0 +1,86 @@
+//! What packets from outside meet at this node beside our programs: programs of others at the devices, switches that keep
+//! the kernel from forwarding them, and rules that drop them on their way to pods.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `filters` | the check of rules: which packets, which tools, what to do |
+//! | `rules` | what becomes of a packet in forward chains: a pure function |
+//! | `iptables`, `nftables` | reading what the tools print |
+
+mod filters;
+mod iptables;
+mod nftables;
+mod rules;
+#[cfg(test)]
+mod samples;
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use super::{Check, Outcome};
+use crate::{
+    commands::Place,
+    dataplane::{
+        Exposed, Families, Tables, exposed_endpoints, hooked, meaning_of_order, not_forwarded, would_choose,
+    },
+};
+
+pub(super) fn check(place: &Place) -> Vec<Check> {
+    let known = Known::read(place);
+    vec![order(place), forwarding(&known), filters::check(&known)]
+}
+
+/// What the node has to forward, and where it comes in.
+struct Known {
+    /// The names of the devices that are hooked, or would be.
+    devices: Vec<String>,
+    /// What clients outside can ask for; where no agent has ever run, IPv4.
+    families: Families,
+    /// The endpoints that they can be led to.
+    endpoints: BTreeSet<IpAddr>,
+}
+
+impl Known {
+    fn read(place: &Place) -> Self {
+        let hooked = hooked(&place.pin_dir).unwrap_or_default();
+        let names = hooked.iter().filter_map(|device| nix::net::if_::if_indextoname(device.index).ok());
+        let mut devices: Vec<String> = names.map(|name| name.to_string_lossy().into_owned()).collect();
+        if devices.is_empty() {
+            devices = would_choose().unwrap_or_default();
+        }
+        let Ok(tables) = Tables::open(&place.pin_dir) else {
+            return Self { devices, families: Families { v4: true, v6: false }, endpoints: BTreeSet::new() };
+        };
+        let (families, endpoints) = (Exposed::installed(&tables).families(), exposed_endpoints(&tables));
+        Self { devices, families, endpoints }
+    }
+}
+
+/// Whether programs of others can keep packets from ours.
+fn order(place: &Place) -> Check {
+    const NAME: &str = "order of programs at devices";
+    let devices = match hooked(&place.pin_dir) {
+        Ok(devices) => devices,
+        Err(error) => return Check::new(NAME, Outcome::Failed, error.to_string()),
+    };
+    let described = devices.iter().flat_map(|device| {
+        let name = nix::net::if_::if_indextoname(device.index).unwrap_or_default();
+        let told = meaning_of_order(&device.ahead).into_iter();
+        told.map(move |sentence| format!("{}: {sentence}", name.to_string_lossy()))
+    });
+    let described: Vec<String> = described.collect();
+    if described.is_empty() {
+        let detail = if devices.is_empty() { "ours are at no device" } else { "ours are the first" };
+        return Check::new(NAME, Outcome::Ok, detail);
+    }
+    Check::new(NAME, Outcome::Warning, described.join("; "))
+}
+
+fn forwarding(known: &Known) -> Check {
+    const NAME: &str = "forwarding";
+    let found = not_forwarded(known.devices.iter().map(String::as_str), known.families);
+    if found.is_empty() {
+        return Check::new(NAME, Outcome::Ok, "the kernel forwards packets from outside to pods");
+    }
+    let described: Vec<String> = found.iter().map(ToString::to_string).collect();
+    Check::new(NAME, Outcome::Warning, described.join("; "))
+}
