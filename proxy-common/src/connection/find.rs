@@ -5,7 +5,7 @@ use bytemuck::must_cast_ref;
 use super::{
     buckets::{self, Home, Place, REACH, SLOT_LANES, SLOTS},
     ports::{LANES, PortOwners},
-    record::{Ends, Origin, Tuple},
+    record::{Ends, Origin, Seen, Tuple},
     table::Flows,
 };
 
@@ -221,10 +221,12 @@ pub fn find_by_source(
     Place::NONE
 }
 
-/// Whether a packet comes from the endpoint of a masqueraded connection.
+/// Whether a packet comes from the endpoint of a connection that has left masqueraded. (One that somebody else masquerades
+/// before that has other answers, which may come to the same port.)
 #[inline(always)]
 fn answers(ends: &Ends, tuple: &Tuple) -> bool {
-    ends.flags & (Ends::MASQUERADED | Ends::PENDING) == Ends::MASQUERADED
+    ends.seen.client & Seen::LEFT != 0
+        && ends.flags & (Ends::MASQUERADED | Ends::PENDING) == Ends::MASQUERADED
         && ends.protocol == tuple.protocol
         && ends.endpoint_port.number == tuple.source_port.number
         && ends.endpoint.words() == tuple.source.words()

@@ -2,7 +2,6 @@
 
 use proptest::prelude::*;
 use proxy_common::{
-    PacketHook,
     packet::{Side, error, network},
 };
 use sidestep_tests::packets::{Control, Datagram, hexadecimal};
@@ -55,7 +54,7 @@ proptest! {
             let quoted = quote(quoted, &datagram, bytes);
             Control { source, destination: datagram.source.ip(), kind, code, rest, quoted }
         };
-        for (side, hook) in [(Side::Destination, PacketHook::Ingress), (Side::Source, PacketHook::Egress)] {
+        for side in [Side::Destination, Side::Source] {
             let sent = error(&datagram);
             let expected = match side {
                 // Whom the error is for is the one who sent the quoted packet.
@@ -67,9 +66,9 @@ proptest! {
                 let mut skb = if complete { Skb::complete(&packet) } else { Skb::new(&packet) };
                 let outer = network::parse(&skb, LINK, v6).expect("a network header");
                 let quoted = error::parse(&skb, &outer).expect("an error");
-                let key = quoted.key(hook);
-                prop_assert_eq!((key.source, key.source_port), new(datagram.destination));
-                prop_assert_eq!((key.destination, key.destination_port), new(datagram.source));
+                let tuple = quoted.tuple();
+                prop_assert_eq!(tuple.from(), new(datagram.destination));
+                prop_assert_eq!(tuple.to(), new(datagram.source));
                 prop_assert_eq!(quoted.redirect, kind == 5 && !v6);
                 error::rewrite(&mut skb, &outer, &quoted, side, new(address)).expect("an error that can be changed");
                 let expected = expected.packet();

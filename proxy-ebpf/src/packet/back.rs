@@ -1,17 +1,18 @@
-//! Ways back: an answer leaves by the device that its question came in by, whatever the rules of the endpoint's own address
-//! say (PO-28). A cloud drops what leaves by another one with the frontend's address. netfilter does this with marks.
+//! Ways back: an answer leaves by the device that its question came in by, although the rules of the endpoint's own address say
+//! otherwise (PO-28), as those of pods on a cloud's secondary interfaces do. A cloud drops what leaves by another one
+//! with the frontend's address. netfilter does this with marks.
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::{BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LOOKUP_OUTPUT},
+    bindings::{BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS},
     helpers::{bpf_fib_lookup, bpf_redirect_neigh},
     programs::TcContext,
 };
 
 use super::{ETHERNET, PASS, headers::State, routes, skb::Skb};
 
-/// Sends an answer, whose source is the frontend by now, out at `device`. [`PASS`]: it goes where it was going: that is the
-/// device, or no route leads to the client there.
+/// Sends an answer, whose source is the frontend by now, out at `device`, if that is where the routes lead what comes from the
+/// frontend. [`PASS`]: it goes where it was going.
 #[inline(always)]
 pub(super) fn send<const LINK: u32>(ctx: &TcContext, state: &mut State, device: u32) -> i32 {
     if device == Skb(ctx).device() || device == 0 || LINK != ETHERNET {
@@ -26,8 +27,11 @@ fn send_by(ctx: &TcContext, state: &mut State, device: u32) -> i32 {
     routes::ask(lookup, network, &ends.frontend, &ends.client);
     lookup.ifindex = device;
     // SAFETY: the helper takes the program's own context, and writes to a question of this length.
-    let answer = unsafe { bpf_fib_lookup(ctx.as_ptr(), lookup, routes::SIZE, BPF_FIB_LOOKUP_OUTPUT) };
-    let is_there = answer == i64::from(BPF_FIB_LKUP_RET_SUCCESS) || answer == i64::from(BPF_FIB_LKUP_RET_NO_NEIGH);
+    let answer = unsafe { bpf_fib_lookup(ctx.as_ptr(), lookup, routes::SIZE, 0) } as u32;
+    let is_there = matches!(
+        answer,
+        BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH | BPF_FIB_LKUP_RET_FRAG_NEEDED
+    );
     if !is_there || lookup.ifindex != device {
         return PASS;
     }
