@@ -36,8 +36,8 @@ const FLOW_REGIONS: usize = 147;
 const FLOW_BUCKETS: usize = FLOW_REGIONS * buckets::REGION as usize;
 const FLOWS_LEN: usize = FLOW_BUCKETS * buckets::SLOTS as usize;
 const SOURCE_PORTS_LEN: usize = 1 << 16;
-const OUTGOING_LEN: usize = 1 << 11;
-const STRAYS_LEN: usize = 1 << 10;
+const OUTGOING_LEN: usize = 1 << 10;
+const STRAYS_LEN: usize = 1 << 9;
 const FRAGMENTS_LEN: usize = 1 << 13;
 const INTERFACES_LEN: usize = 1 << 10;
 

@@ -213,7 +213,8 @@ pub enum Claim {
     SameClient = 0,
     /// Another one, that would rather have something else.
     Patient = 1,
-    /// Another one, to whom nothing else is left.
+    /// Another one, to whom nothing else is left: of TCP it takes what is not confirmed, as a flood's is not. (Of UDP it
+    /// does not: an answer that is still on its way would be told to the wrong client.)
     Impatient = 2,
 }
 
@@ -235,6 +236,9 @@ pub(super) fn is_live(
         return true;
     }
     let is_tcp = ends.protocol == Protocol::Tcp as u8;
+    if is_tcp && matches!(claim, Claim::Impatient) {
+        return false;
+    }
     let is_answered = !is_tcp && ends.seen.answered();
     if is_answered && matches!(claim, Claim::SameClient) {
         return false;

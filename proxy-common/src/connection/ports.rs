@@ -62,10 +62,10 @@ impl PortOwners {
     }
 }
 
-/// How many ports are tried. At three quarters of the ports taken, one connection in a hundred finds none in so many, and is
-/// tried again with its client's next packet.
+/// How many ports are tried. Where three quarters of them are confirmed connections' to the same endpoint, one in ten finds none
+/// in so many, and is tried again with its client's next packet.
 const ATTEMPTS: u32 = 8;
-/// From which attempt on a port is taken whose owner may have been given up by its client.
+/// From which attempt on a port is taken whose owner is not confirmed.
 const GIVEN_UP: u32 = 6;
 
 /// Finds a port for the draft, whose slot is reserved: one that no other connection to its endpoint has, and of which

@@ -1,0 +1,266 @@
+//! The tables, in memory.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashSet,
+};
+
+use bytemuck::Zeroable as _;
+use proxy_common::{
+    FlowTags, FlowUses, Port, PortOwners, Record, Tuple,
+    connection::{
+        Ends, Flows, Kept, Known, Origin, Place, Reservation, Seen, Way,
+        buckets::{REGION, SLOTS},
+    },
+};
+
+/// What another processor does meanwhile.
+type Meanwhile = Box<dyn FnOnce(&Memory)>;
+
+/// The tables.
+pub(crate) struct Memory {
+    pub(crate) tags: RefCell<Vec<FlowTags>>,
+    pub(crate) uses: RefCell<Vec<FlowUses>>,
+    pub(crate) records: RefCell<Vec<Record>>,
+    pub(crate) owners: RefCell<Vec<PortOwners>>,
+    pub(crate) serving: RefCell<HashSet<(u32, u16)>>,
+    random: Cell<u32>,
+    /// How many accesses there were, and before which one the other processor gets its turn.
+    accesses: Cell<u32>,
+    turn: Cell<u32>,
+    meanwhile: RefCell<Option<Meanwhile>>,
+}
+
+impl Memory {
+    pub(crate) fn new(regions: usize) -> Self {
+        let buckets = regions * REGION as usize;
+        Self {
+            tags: RefCell::new(vec![FlowTags::default(); buckets]),
+            uses: RefCell::new(vec![FlowUses::default(); buckets]),
+            records: RefCell::new(vec![Record::zeroed(); buckets * SLOTS as usize]),
+            owners: RefCell::new(vec![PortOwners::default(); 1 << 16]),
+            serving: RefCell::default(),
+            random: Cell::new(1),
+            accesses: Cell::new(0),
+            turn: Cell::new(u32::MAX),
+            meanwhile: RefCell::new(None),
+        }
+    }
+
+    pub(crate) fn draw(&self) -> u32 {
+        self.random.set(self.random.get().wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
+        self.random.get().rotate_left(16)
+    }
+
+    /// Lets another processor do something before the access with this number, from now on.
+    pub(crate) fn interrupt(&self, turn: u32, meanwhile: Meanwhile) {
+        self.accesses.set(0);
+        self.turn.set(turn);
+        *self.meanwhile.borrow_mut() = Some(meanwhile);
+    }
+
+    /// Whether the other processor has had its turn.
+    pub(crate) fn was_interrupted(&self) -> bool {
+        self.meanwhile.borrow().is_none()
+    }
+
+    fn access(&self) {
+        let number = self.accesses.get();
+        self.accesses.set(number + 1);
+        if number == self.turn.get() {
+            let meanwhile = self.meanwhile.borrow_mut().take();
+            if let Some(meanwhile) = meanwhile {
+                meanwhile(self);
+            }
+        }
+    }
+
+    /// Every record that can be found, and where it is.
+    pub(crate) fn all(&self) -> Vec<(Place, Record)> {
+        let buckets = u32::try_from(self.tags.borrow().len()).expect("few");
+        let places = (0..buckets).flat_map(|bucket| (0..SLOTS).map(move |slot| Place::new(bucket, slot)));
+        let is_there = |place: &Place| self.tags.borrow()[place.bucket() as usize].tags[place.slot() as usize] != 0;
+        places
+            .filter(is_there)
+            .map(|place| (place, self.record(place)))
+            .filter(|(_, record)| record.is_whole() && record.ends.flags & Ends::PENDING == 0)
+            .collect()
+    }
+
+    pub(crate) fn record(&self, place: Place) -> Record {
+        self.records.borrow()[place.index() as usize]
+    }
+
+    pub(crate) fn kept(&self, place: Place) -> u8 {
+        self.uses.borrow()[place.bucket() as usize].kept[place.slot() as usize]
+    }
+
+    /// Gives the slot of a record to somebody else: nothing of it is left.
+    pub(crate) fn evict(&self, place: Place) {
+        self.records.borrow_mut()[place.index() as usize] = Record::zeroed();
+        self.tags.borrow_mut()[place.bucket() as usize].tags[place.slot() as usize] = 0;
+        self.uses.borrow_mut()[place.bucket() as usize].kept[place.slot() as usize] &= Kept::AWAY;
+    }
+
+    fn change(&self, place: Place, change: impl FnOnce(&mut Record)) {
+        self.access();
+        if let Some(record) = self.records.borrow_mut().get_mut(place.index() as usize) {
+            change(record);
+        }
+    }
+
+    fn set_kept(&self, place: Place, check: u32, change: impl FnOnce(&mut u8, &mut u8)) -> bool {
+        self.access();
+        let (mut tags, mut uses) = (self.tags.borrow_mut(), self.uses.borrow_mut());
+        let slot = place.slot() as usize;
+        let (tag, kept) =
+            (&mut tags[place.bucket() as usize].tags[slot], &mut uses[place.bucket() as usize].kept[slot]);
+        let is_it = *kept & Kept::RESERVED == 0 && self.record(place).ends.check == check;
+        if is_it {
+            change(tag, kept);
+        }
+        is_it
+    }
+}
+
+const fn word<T: bytemuck::NoUninit + Copy>(value: T) -> u64 {
+    bytemuck::must_cast(value)
+}
+
+impl Flows for Memory {
+    fn regions(&self) -> u32 {
+        u32::try_from(self.tags.borrow().len()).expect("few") / REGION
+    }
+    fn seed(&self) -> u64 {
+        0x1234_5678_9abc_def1
+    }
+    fn tags(&self, bucket: u32) -> u64 {
+        self.access();
+        word(self.tags.borrow()[bucket as usize])
+    }
+    fn uses(&self, bucket: u32) -> [u64; 2] {
+        self.access();
+        bytemuck::must_cast(self.uses.borrow()[bucket as usize])
+    }
+    fn endpoint_of(&self, place: Place) -> (u32, u16) {
+        self.access();
+        let Origin { endpoint, generation, .. } = self.record(place).origin;
+        (endpoint, generation)
+    }
+    fn device_of(&self, place: Place) -> u32 {
+        self.access();
+        self.record(place).origin.device
+    }
+    fn read<W: Way>(&self, place: Place, tuple: &Tuple, ends: &mut Ends) -> bool {
+        self.read_ends(place, ends) && ends.is::<W>(tuple)
+    }
+    fn read_ends(&self, place: Place, ends: &mut Ends) -> bool {
+        self.access();
+        let records = self.records.borrow();
+        let Some(record) = records.get(place.index() as usize) else { return false };
+        *ends = record.ends;
+        ends.is_whole()
+    }
+    fn read_origin(&self, place: Place, check: u32, origin: &mut Origin) -> bool {
+        self.access();
+        *origin = self.record(place).origin;
+        origin.is_of(check)
+    }
+    fn known(&self, place: Place, check: u32) -> Option<Known> {
+        self.access();
+        let Origin { endpoint, generation, seconds, device, .. } = self.record(place).origin;
+        self.record(place).origin.is_of(check).then_some(Known { endpoint, generation, seconds, device })
+    }
+    fn see_client(&self, place: Place, bits: u8) {
+        self.change(place, |record| record.ends.seen.client = bits);
+    }
+    fn see_endpoint(&self, place: Place, bits: u8) {
+        self.change(place, |record| record.ends.seen.endpoint = bits);
+    }
+    fn see_reset(&self, place: Place) {
+        self.change(place, |record| record.ends.seen.reset = 1);
+    }
+    fn set_route(&self, place: Place, route: u8) {
+        self.change(place, |record| record.ends.seen.route = route);
+    }
+    fn touch(&self, place: Place, seconds: u32) {
+        self.change(place, |record| record.origin.seconds = seconds);
+        let second = u8::try_from(seconds % 256).expect("one byte");
+        self.uses.borrow_mut()[place.bucket() as usize].seconds[place.slot() as usize] = second;
+    }
+    fn set_device(&self, place: Place, device: u32) {
+        self.change(place, |record| record.origin.device = device);
+    }
+    fn reserve(&self, reservation: &Reservation) -> bool {
+        self.access();
+        let Reservation { home, place, home_tags, tags, kept, old_home, reach, tag, second, padding: _ } =
+            *reservation;
+        let (all_tags, all_uses) = (&mut *self.tags.borrow_mut(), &mut *self.uses.borrow_mut());
+        let (home, own, old) = (home as usize, place.bucket() as usize, old_home as usize);
+        let [_, kept_now]: [u64; 2] = bytemuck::must_cast(all_uses[own]);
+        if word(all_tags[home]) != home_tags || word(all_tags[own]) != tags || kept_now != kept {
+            return false;
+        }
+        let slot = place.slot() as usize;
+        if all_uses[own].kept[slot] & Kept::AWAY != 0 && !matches!(all_uses[old].away, 0 | 255) {
+            all_uses[old].away -= 1;
+            if all_uses[old].away == 0 {
+                all_tags[old].reach = 0;
+            }
+        }
+        let mut bits = Kept::RESERVED;
+        if reach != 0 {
+            bits |= Kept::AWAY;
+            all_uses[home].away = all_uses[home].away.saturating_add(1);
+            all_tags[home].reach = all_tags[home].reach.max(reach);
+        }
+        all_tags[own].tags[slot] = tag;
+        all_uses[own].seconds[slot] = second;
+        all_uses[own].latest = u8::try_from(slot).expect("a slot");
+        all_uses[own].kept[slot] = bits;
+        true
+    }
+    fn keep(&self, place: Place, check: u32, kept: bool) -> bool {
+        self.set_kept(place, check, |_, bits| {
+            *bits = if kept { *bits | Kept::CONFIRMED } else { *bits & Kept::AWAY };
+        })
+    }
+    fn free(&self, place: Place, check: u32) {
+        self.set_kept(place, check, |tag, bits| (*tag, *bits) = (0, *bits & Kept::AWAY));
+    }
+    fn write_ends(&self, place: Place, ends: &Ends) {
+        self.change(place, |record| record.ends = *ends);
+    }
+    fn write_origin(&self, place: Place, origin: &Origin) {
+        self.change(place, |record| record.origin = *origin);
+    }
+    fn publish(&self, place: Place, flags: u8) {
+        self.change(place, |record| record.ends.flags = flags);
+        self.uses.borrow_mut()[place.bucket() as usize].kept[place.slot() as usize] &= Kept::AWAY;
+    }
+    fn owners(&self, port: Port, owners: &mut PortOwners) -> bool {
+        self.access();
+        *owners = self.owners.borrow()[usize::from(port.get())];
+        true
+    }
+    fn own(&self, port: Port, seen: &PortOwners, lane: u32, tag: u8, place: Place) -> bool {
+        self.access();
+        let owners = &mut self.owners.borrow_mut()[usize::from(port.get())];
+        if owners != seen {
+            return false;
+        }
+        owners.tags[lane as usize] = tag;
+        owners.places[lane as usize] = place.0;
+        true
+    }
+    fn is_serving(&self, endpoint: u32, generation: u16) -> bool {
+        self.serving.borrow().contains(&(endpoint, generation))
+    }
+}
+
+/// A record that nothing is known of.
+pub(crate) fn nothing() -> (Ends, Origin) {
+    let Record { mut ends, origin } = Record::zeroed();
+    ends.seen = Seen::default();
+    (ends, origin)
+}

@@ -1,0 +1,175 @@
+//! A node: what its hooks do with a packet, without the packet.
+
+use proxy_common::{
+    Address, Endpoint, Port, PortOwners, Tuple,
+    connection::{
+        Answer, Begun, Clock, Draft, Ends, Flows as _, Leaving, Noted, Place, Request, Seen, SourcePorts, answered, asked,
+        begin, find, find_by_source, has_port, left,
+    },
+    packet::Segment,
+};
+
+use crate::memory::{Memory, nothing};
+
+pub(crate) type Side = (Address, Port);
+
+pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
+pub(crate) const SYN: u8 = 2;
+pub(crate) const ACK: u8 = 16;
+pub(crate) const FIN: u8 = 1;
+pub(crate) const RST: u8 = 4;
+
+pub(crate) const NODE: Address = Address::from_v4([192, 0, 2, 10]);
+
+/// What becomes of a packet of a client's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fate {
+    /// It reaches an endpoint, from this source.
+    Arrives { source: Side, endpoint: Side },
+    /// It is of no connection, and may not begin one.
+    Left,
+    /// It is refused, or lost.
+    Refused(Begun),
+    /// Its source is another connection's by now.
+    Dropped,
+}
+
+/// A packet that reached an endpoint: who sent it to which frontend, and how it came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Arrival {
+    pub(crate) protocol: u8,
+    pub(crate) client: Side,
+    pub(crate) frontend: Side,
+    pub(crate) source: Side,
+    pub(crate) endpoint: Side,
+}
+
+/// How a node is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Node {
+    pub(crate) clock: Clock,
+    pub(crate) ports: SourcePorts,
+    /// Whether somebody else masquerades what leaves, before ours sees it.
+    pub(crate) foreign: bool,
+}
+
+pub(crate) fn endpoint(number: u8) -> Endpoint {
+    Endpoint {
+        address: Address::from_v4([10, 244, number % 2 + 1, number]),
+        id: number.into(),
+        service: 1,
+        port: Port::new(8080),
+        generation: 1,
+        flags: if number.is_multiple_of(2) { Endpoint::LOCAL } else { 0 },
+    }
+}
+
+impl Node {
+    pub(crate) fn new(ports: u16) -> Self {
+        let clock = Clock { seconds: 1000, udp_timeout: 30 };
+        Self { clock, ports: SourcePorts { first: 60_000, count: ports }, foreign: false }
+    }
+
+    /// Both hooks on the way from a client. `choose` gives the endpoint of a connection that begins.
+    pub(crate) fn send(
+        &self,
+        memory: &Memory,
+        protocol: u8,
+        (client, frontend): (Side, Side),
+        segment: Segment,
+        choose: impl FnOnce() -> Option<Endpoint>,
+    ) -> Fate {
+        let tuple = Tuple::new(protocol, client, frontend);
+        let (mut ends, mut origin) = nothing();
+        let mut place = find::<Request>(memory, &tuple, &mut ends);
+        if place.is_some() {
+            match asked(memory, place, &mut ends, segment, self.clock, 7) {
+                Noted::Follow => {}
+                Noted::Gone => return Fate::Left,
+                Noted::Anew => {
+                    memory.free(place, ends.check);
+                    place = Place::NONE;
+                }
+            }
+        }
+        if !place.is_some() {
+            if !segment.begins() {
+                return Fate::Left;
+            }
+            let Some(endpoint) = choose() else { return Fate::Refused(Begun::NoRoom) };
+            let mut draft = Draft::new();
+            (draft.clock, draft.ports, draft.random) = (self.clock, self.ports, memory.draw());
+            let flags = if endpoint.is_local() { Ends::LOCAL } else { Ends::MASQUERADED };
+            draft.set(&tuple, &endpoint, flags, 7);
+            draft.origin.source = NODE;
+            let begun = begin(memory, &mut draft, |_| false);
+            if begun != Begun::Connection {
+                return Fate::Refused(begun);
+            }
+            ends = draft.ends;
+        }
+        let endpoint = ends.to();
+        if self.foreign {
+            return Fate::Arrives { source: client, endpoint };
+        }
+        // Egress.
+        let leaving = Tuple::new(protocol, client, endpoint);
+        let place = find::<Leaving>(memory, &leaving, &mut ends);
+        if !place.is_some() || !ends.is_masqueraded() {
+            return Fate::Arrives { source: client, endpoint };
+        }
+        let mut owners = PortOwners::default();
+        if !memory.read_origin(place, ends.check, &mut origin)
+            || (ends.seen.ended() && !has_port(memory, place, origin.source_port, &mut owners))
+        {
+            return Fate::Dropped;
+        }
+        left(memory, place, &mut ends);
+        Fate::Arrives { source: origin.masquerade(), endpoint }
+    }
+
+    /// Both hooks on the way back: whom the answer is for, and from whom it seems to come.
+    pub(crate) fn answer(&self, memory: &Memory, arrival: &Arrival, segment: Segment) -> (Side, Side) {
+        let Arrival { protocol, source, endpoint, .. } = *arrival;
+        let (mut ends, mut origin) = nothing();
+        let mut to = source;
+        let tuple = Tuple::new(protocol, endpoint, source);
+        let place = find_by_source(memory, &tuple, &mut PortOwners::default(), &mut ends, &mut origin);
+        if place.is_some() && answered(memory, place, &mut ends, segment, self.clock) {
+            to = ends.from();
+        }
+        let tuple = Tuple::new(protocol, endpoint, to);
+        let place = find::<Answer>(memory, &tuple, &mut ends);
+        if place.is_some() && answered(memory, place, &mut ends, segment.leaving(), self.clock) {
+            return (to, ends.asked());
+        }
+        (to, endpoint)
+    }
+}
+
+/// The connection of a client, if nothing may take it away.
+pub(crate) fn confirmed(memory: &Memory, protocol: u8, client: Side, frontend: Side) -> Option<(Ends, u32, u16)> {
+    let (mut ends, mut origin) = nothing();
+    let place = find::<Request>(memory, &Tuple::new(protocol, client, frontend), &mut ends);
+    let is_kept = place.is_some() && memory.kept(place) & 1 != 0 && ends.seen.client & Seen::CONFIRMED != 0;
+    let is_whole = is_kept && memory.read_origin(place, ends.check, &mut origin);
+    is_whole.then_some((ends, origin.endpoint, origin.generation))
+}
+
+/// An endpoint that every number in `numbers` serves.
+pub(crate) fn serve(memory: &Memory, numbers: impl IntoIterator<Item = u8>) -> Vec<Endpoint> {
+    let endpoints: Vec<Endpoint> = numbers.into_iter().map(endpoint).collect();
+    memory.serving.borrow_mut().extend(endpoints.iter().map(|endpoint| (endpoint.id, endpoint.generation)));
+    endpoints
+}
+
+/// A client outside.
+pub(crate) fn client(number: u8, port: u16) -> Side {
+    (Address::from_v4([198, 51, 100, number]), Port::new(port))
+}
+
+/// A NodePort.
+pub(crate) fn frontend(number: u16) -> Side {
+    (NODE, Port::new(30_080 + number))
+}

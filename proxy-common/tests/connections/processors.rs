@@ -1,0 +1,204 @@
+//! Two processors at once: what the one does happens between any two accesses of the other. Every such interleaving is tried.
+
+use std::collections::HashMap;
+
+use proxy_common::{
+    Record,
+    connection::{Begun, Ends, Place},
+    packet::Segment,
+};
+
+use crate::{
+    memory::Memory,
+    node::{ACK, Arrival, FIN, Fate, Node, RST, SYN, Side, TCP, UDP, client, confirmed, frontend, serve},
+};
+
+/// More accesses than one packet makes.
+const MANY: u32 = 400;
+
+/// Nothing that is true of the tables is broken.
+fn check(memory: &Memory, what: &str) {
+    let (mut clients, mut sources) = (HashMap::<(u8, Side, Side), Place>::new(), HashMap::new());
+    for (place, Record { ends, origin }) in memory.all() {
+        assert_eq!(memory.kept(place) & 2, 0, "{what}: {place:?} stays reserved");
+        let (client, frontend) = (ends.from(), ends.asked());
+        let other = clients.insert((ends.protocol, client, frontend), place);
+        assert_eq!(other, None, "{what}: two records of {client:?}");
+        if ends.is_masqueraded() && !ends.seen.ended() {
+            let other: Option<Ends> = sources.insert((ends.protocol, ends.to(), origin.masquerade()), ends);
+            assert_eq!(other, None, "{what}: two live connections with one source");
+            let owners = memory.owners.borrow()[usize::from(origin.source_port.get())];
+            assert!(owners.places.contains(&place.0), "{what}: {place:?} does not own its port");
+        }
+    }
+    for (index, tags) in memory.tags.borrow().iter().enumerate() {
+        let uses = memory.uses.borrow()[index];
+        assert!(tags.reach == 0 || uses.away > 0, "{what}: bucket {index} reaches for nothing");
+    }
+}
+
+type Say = (u8, Side, Side, u8);
+
+fn segment(protocol: u8, bits: u8) -> Segment {
+    if protocol == TCP { Segment::tcp(bits) } else { Segment::DATAGRAM }
+}
+
+/// Says `one`, and `other` before each of its accesses in turn. `before` prepares the tables.
+fn interleave(what: &str, ports: u16, before: impl Fn(&Memory, &Node), one: Say, other: Say) {
+    for turn in 0..MANY {
+        let memory = Memory::new(1);
+        let node = Node::new(ports);
+        serve(&memory, [1, 3]);
+        before(&memory, &node);
+        let say = move |memory: &Memory, (protocol, client, frontend, bits): Say| {
+            // Each frontend has an endpoint of its own: a client's packets to one endpoint would be the same ones.
+            let far = crate::node::endpoint(if frontend == self::frontend(0) { 1 } else { 3 });
+            node.send(memory, protocol, (client, frontend), segment(protocol, bits), || Some(far))
+        };
+        memory.interrupt(turn, Box::new(move |memory| {
+            let fate = say(memory, other);
+            assert!(!matches!(fate, Fate::Arrives { source, .. } if source == other.1), "it has its own address");
+        }));
+        let fate = say(&memory, one);
+        let what = format!("{what}, before access {turn}");
+        assert!(!matches!(fate, Fate::Arrives { source, .. } if source == one.1), "{what}: its own address");
+        let is_over = !memory.was_interrupted();
+        check(&memory, &what);
+        if is_over {
+            assert!(turn > 5, "{what}: so few accesses");
+            return;
+        }
+        // Whoever was told to come again is served now.
+        for (protocol, client, frontend, bits) in [one, other] {
+            if bits & SYN != 0 || protocol == UDP {
+                let fate = say(&memory, (protocol, client, frontend, bits));
+                let is_served = matches!(fate, Fate::Arrives { .. } | Fate::Refused(Begun::NoPort));
+                assert!(is_served || ports < 2, "{what}: {fate:?}");
+            }
+        }
+        check(&memory, &what);
+    }
+    panic!("{what}: more accesses than {MANY}");
+}
+
+#[test]
+fn one_connection_begins_once() {
+    for protocol in [TCP, UDP] {
+        let say = (protocol, client(1, 2000), frontend(0), SYN);
+        interleave("the same connection", 64, |_, _| {}, say, say);
+    }
+}
+
+#[test]
+fn two_connections_of_a_client_begin() {
+    let say = |to| (TCP, client(1, 2000), frontend(to), SYN);
+    interleave("two frontends", 64, |_, _| {}, say(0), say(1));
+}
+
+#[test]
+fn two_clients_get_two_ports() {
+    let say = |who| (TCP, client(who, 2000), frontend(0), SYN);
+    for ports in [1, 2, 3] {
+        interleave("two clients", ports, |_, _| {}, say(1), say(2));
+    }
+}
+
+/// A connection, in its handshake or beyond it.
+fn handshake(memory: &Memory, node: &Node, who: Side, to: Side, confirm: bool) {
+    let far = crate::node::endpoint(1);
+    let say = |bits| node.send(memory, TCP, (who, to), Segment::tcp(bits), || Some(far));
+    let Fate::Arrives { source, endpoint } = say(SYN) else { panic!("it begins") };
+    let arrival = Arrival { protocol: TCP, client: who, frontend: to, source, endpoint };
+    assert_eq!(node.answer(memory, &arrival, Segment::tcp(SYN | ACK)), (who, to));
+    if confirm {
+        say(ACK);
+    }
+}
+
+/// Whoever is being confirmed is not pushed out by whoever begins at that moment.
+#[test]
+fn a_connection_is_confirmed_or_pushed_out_and_never_both() {
+    let (who, to) = (client(1, 2000), frontend(0));
+    for confirming in [true, false] {
+        for turn in 0..MANY {
+            let memory = Memory::new(1);
+            let node = Node::new(64);
+            serve(&memory, [1]);
+            handshake(&memory, &node, who, to, false);
+            // No other slot can be taken.
+            let (place, _) = memory.all()[0];
+            for (bucket, uses) in memory.uses.borrow_mut().iter_mut().enumerate() {
+                for (slot, kept) in uses.kept.iter_mut().enumerate() {
+                    let is_it = (bucket, slot) == (place.bucket() as usize, place.slot() as usize);
+                    *kept = u8::from(!is_it);
+                }
+            }
+            memory.tags.borrow_mut().iter_mut().for_each(|tags| tags.tags.iter_mut().for_each(|tag| *tag |= 1));
+            memory.tags.borrow_mut()[place.bucket() as usize].tags[place.slot() as usize] = tag_of(who);
+            let far = crate::node::endpoint(1);
+            let newcomer = (0..).map(|port| client(2, port)).find(|other| bucket_of(*other) == place.bucket());
+            let newcomer = newcomer.expect("one whose home it is");
+            let confirm = move |memory: &Memory| node.send(memory, TCP, (who, to), Segment::tcp(ACK), || None);
+            let begin =
+                move |memory: &Memory| node.send(memory, TCP, (newcomer, to), Segment::tcp(SYN), || Some(far));
+            if confirming {
+                memory.interrupt(turn, Box::new(move |memory| _ = begin(memory)));
+                confirm(&memory);
+            } else {
+                memory.interrupt(turn, Box::new(move |memory| _ = confirm(memory)));
+                begin(&memory);
+            }
+            let is_over = !memory.was_interrupted();
+            let kept = confirmed(&memory, TCP, who, to).is_some();
+            let begun = memory.all().iter().any(|(_, record)| record.ends.from() == newcomer);
+            assert!(kept != begun || is_over, "turn {turn}: kept {kept}, begun {begun}");
+            if is_over {
+                assert!(turn > 5);
+                break;
+            }
+        }
+    }
+}
+
+fn home_of(client: Side) -> proxy_common::connection::Home {
+    use proxy_common::connection::{Flows as _, Home, buckets};
+    let memory = Memory::new(1);
+    Home::new(buckets::hash(&client.0, client.1, TCP, memory.seed()), 1)
+}
+
+fn bucket_of(client: Side) -> u32 {
+    home_of(client).bucket(0)
+}
+
+fn tag_of(client: Side) -> u8 {
+    home_of(client).tag()
+}
+
+/// An end and a packet after it, an end and a new beginning with the same port: one record, whose slot is kept by nobody who
+/// has ended.
+#[test]
+fn an_end_and_what_comes_with_it_leave_one_record() {
+    let (who, to) = (client(1, 2000), frontend(0));
+    for (one, other) in [(RST, ACK), (RST, SYN), (RST, RST), (ACK, ACK), (FIN | ACK, ACK), (ACK, RST), (SYN, RST)] {
+        interleave(
+            &format!("{one:#x} and {other:#x}"),
+            64,
+            |memory, node| handshake(memory, node, who, to, true),
+            (TCP, who, to, one),
+            (TCP, who, to, other),
+        );
+    }
+}
+
+/// A port that is given up is another's at once, and what is left of the first owner does not think that it has it.
+#[test]
+fn a_port_that_is_taken_over_has_one_owner() {
+    let (who, to) = (client(1, 2000), frontend(0));
+    interleave(
+        "the only port",
+        1,
+        |memory, node| handshake(memory, node, who, to, false),
+        (TCP, client(2, 2000), to, SYN),
+        (TCP, client(3, 2000), to, SYN),
+    );
+}

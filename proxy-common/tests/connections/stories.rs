@@ -1,0 +1,247 @@
+//! Random lives: clients, endpoints that come and go, floods, and time.
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+use proxy_common::{
+    Address, Endpoint, Port,
+    connection::{Begun, SourcePorts},
+    packet::Segment,
+};
+
+use crate::{
+    memory::Memory,
+    node::{ACK, Arrival, FIN, Fate, Node, RST, SYN, Side, TCP, UDP, client, confirmed, frontend, serve},
+};
+
+/// Something that happens.
+#[derive(Clone, Debug)]
+enum Step {
+    /// A client speaks; and maybe it is answered.
+    Speak { client: u8, port: u16, frontend: u16, segment: Option<u8>, answer: Option<u8> },
+    /// Made-up clients ask, and are answered.
+    Flood { clients: u8 },
+    /// Time passes.
+    Wait { seconds: u32 },
+    /// An endpoint goes, or comes back as another one.
+    Change { endpoint: u8 },
+    /// The slot of a connection that is not confirmed is given to somebody else.
+    Evict { number: u8 },
+    /// The agent gives up a connection that nobody used.
+    Idle { number: u8 },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let control = || prop::sample::select(vec![SYN, SYN, ACK, ACK, ACK, ACK | FIN, RST, SYN | ACK]);
+    let speak = (
+        0..4_u8,
+        2000..2003_u16,
+        0..3_u16,
+        prop::option::weighted(0.6, control()),
+        prop::option::weighted(0.7, control()),
+    );
+    let speak = speak.prop_map(|(client, port, frontend, segment, answer)| Step::Speak {
+        client,
+        port,
+        frontend,
+        segment,
+        answer,
+    });
+    prop_oneof![
+        20 => speak,
+        1 => (1..40_u8).prop_map(|clients| Step::Flood { clients }),
+        1 => prop_oneof![1..3_u32, Just(31), Just(130)].prop_map(|seconds| Step::Wait { seconds }),
+        1 => (0..4_u8).prop_map(|endpoint| Step::Change { endpoint }),
+        2 => any::<u8>().prop_map(|number| Step::Evict { number }),
+        1 => any::<u8>().prop_map(|number| Step::Idle { number }),
+    ]
+}
+
+/// Which segment may begin or belong to a connection.
+fn segment_of(control: Option<u8>) -> (u8, Segment) {
+    control.map_or((UDP, Segment::DATAGRAM), |control| (TCP, Segment::tcp(control)))
+}
+
+struct Story {
+    memory: Memory,
+    node: Node,
+    endpoints: Vec<Endpoint>,
+    asked: HashMap<(u8, Side, Side), Arrival>,
+}
+
+impl Story {
+    fn serving(&self) -> Option<Endpoint> {
+        let serving = self.memory.serving.borrow();
+        let serving: Vec<&Endpoint> =
+            self.endpoints.iter().filter(|endpoint| serving.contains(&(endpoint.id, endpoint.generation))).collect();
+        let draw = self.memory.draw() as usize;
+        serving.get(draw % serving.len().max(1)).map(|endpoint| **endpoint)
+    }
+
+    fn send(&self, protocol: u8, client: Side, frontend: Side, segment: Segment) -> Fate {
+        self.node.send(&self.memory, protocol, (client, frontend), segment, || self.serving())
+    }
+
+    /// The one of all records with this number that are kept, or are not.
+    fn pick(&self, number: u8, kept: bool) -> Option<proxy_common::connection::Place> {
+        let all = self.memory.all();
+        let all: Vec<_> = all.iter().filter(|(place, _)| (self.memory.kept(*place) & 1 != 0) == kept).collect();
+        all.get(usize::from(number) % all.len().max(1)).map(|(place, _)| *place)
+    }
+
+    fn happen(&mut self, number: usize, step: Step) -> Result<(), TestCaseError> {
+        match step {
+            Step::Wait { seconds } => self.node.clock.seconds += seconds,
+            Step::Evict { number } => {
+                if let Some(place) = self.pick(number, false) {
+                    self.memory.evict(place);
+                }
+            }
+            Step::Idle { number } => {
+                if let Some(place) = self.pick(number, true) {
+                    let mut uses = self.memory.uses.borrow_mut();
+                    uses[place.bucket() as usize].kept[place.slot() as usize] &= !1;
+                }
+            }
+            Step::Change { endpoint } => {
+                let endpoint = &mut self.endpoints[usize::from(endpoint)];
+                let mut serving = self.memory.serving.borrow_mut();
+                if !serving.remove(&(endpoint.id, endpoint.generation)) {
+                    endpoint.generation += 1;
+                    serving.insert((endpoint.id, endpoint.generation));
+                }
+            }
+            Step::Flood { clients } => {
+                for number in 0..clients {
+                    let client = (Address::from_v4([203, 0, 113, number]), Port::new(1000));
+                    let fate = self.send(TCP, client, frontend(0), Segment::tcp(SYN));
+                    if let Fate::Arrives { source, endpoint } = fate {
+                        let frontend = frontend(0);
+                        let arrival = Arrival { protocol: TCP, client, frontend, source, endpoint };
+                        self.node.answer(&self.memory, &arrival, Segment::tcp(SYN | ACK));
+                    }
+                    prop_assert!(confirmed(&self.memory, TCP, client, frontend(0)).is_none(), "a flood confirms");
+                }
+            }
+            Step::Speak { client: who, port, frontend: to, segment, answer } => {
+                self.speak(number, client(who, port), frontend(to), segment, answer)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn speak(
+        &mut self,
+        number: usize,
+        client: Side,
+        frontend: Side,
+        control: Option<u8>,
+        answer: Option<u8>,
+    ) -> Result<(), TestCaseError> {
+        let (protocol, segment) = segment_of(control);
+        let before = confirmed(&self.memory, protocol, client, frontend);
+        let is_serving =
+            |id: u32, generation: u16| self.memory.serving.borrow().contains(&(id, generation));
+        let fate = self.send(protocol, client, frontend, segment);
+        let Fate::Arrives { source, endpoint } = fate else {
+            let keeps = before.is_some_and(|(_, id, generation)| is_serving(id, generation));
+            prop_assert!(
+                !keeps || segment.begins() || fate != Fate::Left,
+                "step {number}: a live connection is left alone"
+            );
+            return Ok(());
+        };
+        if let Some((ends, id, generation)) = before
+            && (!segment.begins() || is_serving(id, generation))
+        {
+            prop_assert_eq!(endpoint, ends.to(), "step {}: a live connection moved", number);
+        }
+        let is_remote = self.endpoints.iter().any(|one| !one.is_local() && (one.address, one.port) == endpoint);
+        prop_assert!(
+            !is_remote || self.node.foreign || source != client,
+            "step {number}: {client:?} left with its own address"
+        );
+        let arrival = Arrival { protocol, client, frontend, source, endpoint };
+        // Nobody else's live connection comes to this endpoint from this source.
+        if let Some(other) = self.asked.insert((protocol, source, endpoint), arrival)
+            && (other.client, other.frontend) != (client, frontend)
+            && let Some((ends, ..)) = confirmed(&self.memory, protocol, other.client, other.frontend)
+        {
+            prop_assert!(
+                ends.to() != endpoint || self.source_of(&other) != Some(source),
+                "step {}: {:?} has the source of the live {:?}",
+                number,
+                arrival,
+                other
+            );
+        }
+        if let Some(control) = answer {
+            let segment = if protocol == TCP { Segment::tcp(control | ACK) } else { Segment::DATAGRAM };
+            let (to, from) = self.node.answer(&self.memory, &arrival, segment);
+            // After a reset, an answer to a SYN is of another connection, which knows nothing of ours.
+            if segment.is_answer() && from == endpoint {
+                return Ok(());
+            }
+            prop_assert_eq!((to, from), (client, frontend), "step {}: the answer to {:?}", number, arrival);
+        }
+        Ok(())
+    }
+
+    /// The source of a connection.
+    fn source_of(&self, arrival: &Arrival) -> Option<Side> {
+        let Arrival { protocol, client, frontend, .. } = *arrival;
+        let is_it = |record: &proxy_common::Record| {
+            record.ends.from() == client && record.ends.asked() == frontend && record.ends.protocol == protocol
+        };
+        let all = self.memory.all();
+        let (_, record) = all.iter().find(|(_, record)| is_it(record))?;
+        Some(if record.ends.is_masqueraded() { record.origin.masquerade() } else { client })
+    }
+}
+
+/// Runs a story, and says what is wrong with it.
+fn run(regions: usize, ports: u16, foreign: bool, steps: Vec<Step>) -> Result<(), TestCaseError> {
+    let memory = Memory::new(regions);
+    let endpoints = serve(&memory, 1..5);
+    let mut story = Story { memory, node: Node { foreign, ..Node::new(ports) }, endpoints, asked: HashMap::new() };
+    steps.into_iter().enumerate().try_for_each(|(number, step)| story.happen(number, step))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn connections_are_kept_apart_and_together(steps in prop::collection::vec(step(), 1..150), foreign in any::<bool>()) {
+        run(4, 64, foreign, steps)?;
+    }
+
+    #[test]
+    fn connections_are_kept_apart_with_few_source_ports(steps in prop::collection::vec(step(), 1..150), ports in 1..6_u16) {
+        run(1, ports, false, steps)?;
+    }
+}
+
+/// Live connections that have all source ports leave none for another client, who is refused; with one of them ended there is
+/// one.
+#[test]
+fn a_client_too_many_is_refused_until_another_one_ends() {
+    let memory = Memory::new(1);
+    let [far] = serve(&memory, [1])[..] else { panic!("one") };
+    let mut node = Node { ports: SourcePorts { first: 60_000, count: 3 }, ..Node::new(3) };
+    let say = |node: &Node, number, bits| {
+        node.send(&memory, TCP, (client(number, 2000), frontend(0)), Segment::tcp(bits), || Some(far))
+    };
+    for number in 0..3 {
+        let fate = say(&node, number, SYN);
+        let Fate::Arrives { source, endpoint } = fate else { panic!("{number}: {fate:?}") };
+        let (who, frontend) = (client(number, 2000), frontend(0));
+        let arrival = Arrival { protocol: TCP, client: who, frontend, source, endpoint };
+        assert_eq!(node.answer(&memory, &arrival, Segment::tcp(SYN | ACK)), (who, frontend));
+        say(&node, number, ACK);
+        assert!(confirmed(&memory, TCP, who, frontend).is_some());
+    }
+    node.clock.seconds += 1000;
+    assert_eq!(say(&node, 9, SYN), Fate::Refused(Begun::NoPort));
+    say(&node, 1, RST);
+    assert!(matches!(say(&node, 9, SYN), Fate::Arrives { .. }), "there is a port, and it is not found");
+}
