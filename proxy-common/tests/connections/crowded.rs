@@ -63,7 +63,7 @@ fn a_client_port_may_ask_many_frontends() {
         for turn in 0..40_u16 {
             node.clock.seconds += 100;
             for port in 0..200 {
-                let ends = (client(2, 1000 + port), frontend(turn));
+                let ends = (client(2, 1000 + 200 * turn + port), frontend(turn));
                 node.send(&memory, TCP, ends, Segment::tcp(SYN), || Some(far(200 + port)));
             }
         }
