@@ -64,6 +64,17 @@ impl FrameSender {
         self.send()
     }
 
+    /// Sends a packet, which begins with its network header.
+    pub fn packet_as_it_is(&mut self, packet: &[u8]) -> Result<()> {
+        let protocol: [u8; 2] =
+            if packet.first().is_some_and(|first| first >> 4 == 6) { [0x86, 0xdd] } else { [8, 0] };
+        self.frame.clear();
+        for part in [&self.node[..], &self.outside, &protocol, packet] {
+            self.frame.extend_from_slice(part);
+        }
+        self.send()
+    }
+
     fn packet(&self, source: IpAddr, destination: IpAddr) -> Result<PacketBuilderStep<IpHeaders>> {
         let frame = PacketBuilder::ethernet2(self.outside, self.node);
         Ok(match (source, destination) {

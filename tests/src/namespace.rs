@@ -92,6 +92,11 @@ impl Namespace {
         bytes.try_into().ok().with_context(|| address.to_owned())
     }
 
+    /// Runs `ip -6` with these arguments in the namespace: a line of a batch cannot say which family it is about.
+    pub(crate) fn ip6(&self, arguments: &[&str]) -> Result<()> {
+        ip(&[&["-n", &self.name, "-6"], arguments].concat())
+    }
+
     /// Runs `bridge` with these arguments in the namespace.
     pub(crate) fn bridge(&self, arguments: &[&str]) -> Result<()> {
         run("bridge", &[&["-n", &self.name], arguments].concat())

@@ -205,7 +205,8 @@ pub(crate) fn plug(host: &Place, switch: &Namespace) -> Result<()> {
     host.namespace.ip_batch(&addresses(host))
 }
 
-fn addresses(host: &Place) -> String {
+/// Lines that give a host's device `uplink` its addresses.
+pub(crate) fn addresses(host: &Place) -> String {
     format!(
         "addr add {}/24 dev uplink\naddr add {}/64 dev uplink nodad\nlink set uplink up\n",
         host.v4, host.v6

@@ -15,7 +15,7 @@ use std::{net::SocketAddr, time::Duration};
 
 pub use bulk::{EchoServer, echo_through};
 pub use silence::assert_silent;
-pub use tcp_client::{Conversation, ask, connect, connect_from};
+pub use tcp_client::{Conversation, ask, connect, connect_bound, connect_from};
 pub use tcp_server::TcpServer;
 pub use udp_client::{Asker, is_refused};
 pub use udp_server::UdpServer;

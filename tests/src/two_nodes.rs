@@ -13,7 +13,9 @@
 //! What passes the wires is written down while a scenario runs, and kept if it fails ([`capture`](crate::capture)).
 
 mod cni_rules;
+mod lan;
 mod published;
+mod second_uplink;
 mod variant;
 mod vxlan;
 mod ways_in;

@@ -125,6 +125,14 @@ impl Datagram {
         [self.cut(first, 0, true, identification), self.cut(later, at, false, identification)]
     }
 
+    /// The packet in fragments of so many bytes each, a multiple of eight, in their order.
+    pub fn pieces(&self, size: usize) -> Vec<Vec<u8>> {
+        let segment = self.segment();
+        let identification = Some(self.identification.unwrap_or(7));
+        let parts = (0..).step_by(size).zip(segment.chunks(size));
+        parts.map(|(at, part)| self.cut(part, at, at + part.len() < segment.len(), identification)).collect()
+    }
+
     /// The transport header and the payload, with the right checksum.
     pub fn segment(&self) -> Vec<u8> {
         let mut bytes = Vec::new();

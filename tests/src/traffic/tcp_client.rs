@@ -1,11 +1,12 @@
 //! A TCP client.
 
 use std::{
-    io::{self, BufRead, BufReader, Write},
-    net::{IpAddr, SocketAddr, TcpStream},
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{IpAddr, Shutdown, SocketAddr, TcpStream},
+    time::Duration,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::{Answer, PATIENCE};
 
@@ -18,6 +19,14 @@ pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 pub fn connect_from(source: IpAddr, address: SocketAddr) -> io::Result<TcpStream> {
     let socket = tcp(address)?;
     socket.bind(&SocketAddr::new(source, 0).into())?;
+    connect_socket(socket, address)
+}
+
+/// The same from this address and port of the place's, which may have been used a moment ago.
+pub fn connect_bound(source: SocketAddr, address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = tcp(address)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&source.into())?;
     connect_socket(socket, address)
 }
 
@@ -67,6 +76,20 @@ impl Conversation {
         let mut line = String::new();
         self.reader.read_line(&mut line)?;
         Answer::parse(&line).ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, format!("{line:?}")))
+    }
+
+    /// Ends as most clients do: says that it is done, and waits until the server says so too.
+    pub fn close(mut self) -> io::Result<()> {
+        self.stream.shutdown(Shutdown::Write)?;
+        match self.reader.read(&mut [0])? {
+            0 => Ok(()),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    /// Ends with a reset, after which nobody remembers the connection.
+    pub fn abort(self) -> io::Result<()> {
+        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))
     }
 
     /// The peer, as the program sees it (getpeername).

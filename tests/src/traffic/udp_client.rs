@@ -27,6 +27,11 @@ impl Asker {
         Self::bound(Domain::IPV6, (Ipv6Addr::UNSPECIFIED, 0).into())
     }
 
+    /// A socket at this address and port of the place's.
+    pub fn bound_to(local: SocketAddr) -> io::Result<Self> {
+        Self::bound(Domain::for_address(local), local)
+    }
+
     /// A socket of the family of `address`.
     pub fn for_address(address: SocketAddr) -> io::Result<Self> {
         if address.is_ipv4() { Self::v4() } else { Self::v6() }

@@ -4,14 +4,10 @@
 //! They are those of flannel's chains FLANNEL-FWD and FLANNEL-POSTRTG, in its order, in the syntax of `nft`. With them
 //! the node tracks connections.
 
-use std::{
-    io::Write,
-    process::{Command, Stdio},
-};
-
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 
 use crate::{
+    netfilter,
     place::Place,
     topology::{PODS, PodRange},
 };
@@ -20,7 +16,7 @@ use crate::{
 pub(super) fn load(node: &Place, own: PodRange) -> Result<()> {
     let [own_v4, own_v6] = own.cidrs();
     let rules = table("ip", PODS[0], &own_v4, "224.0.0.0/4") + &table("ip6", PODS[1], &own_v6, "ff00::/8");
-    node.namespace().run(|| nft(&rules))?
+    netfilter::nft(node, &rules)
 }
 
 fn table(family: &str, pods: &str, own: &str, multicast: &str) -> String {
@@ -42,17 +38,4 @@ fn table(family: &str, pods: &str, own: &str, multicast: &str) -> String {
 }}
 "
     )
-}
-
-fn nft(rules: &str) -> Result<()> {
-    let mut child = Command::new("nft")
-        .args(["-f", "-"])
-        .stdin(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("nft")?;
-    child.stdin.take().context("the pipe to nft")?.write_all(rules.as_bytes())?;
-    let output = child.wait_with_output()?;
-    ensure!(output.status.success(), "nft: {}\n{rules}", String::from_utf8_lossy(&output.stderr).trim());
-    Ok(())
 }
