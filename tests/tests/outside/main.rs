@@ -14,6 +14,7 @@ mod icmp_errors;
 mod local_policy;
 mod netfilter;
 mod no_endpoints;
+mod nobodys_requests;
 mod node_port_addresses;
 mod options;
 mod other_nodes;
