@@ -21,6 +21,7 @@ mod other_nodes;
 mod other_programs;
 mod past_the_stack;
 mod path_mtu;
+mod reused_ports;
 mod source_ports;
 mod source_ranges;
 mod survival;
