@@ -26,6 +26,7 @@ mod source_ports;
 mod source_ranges;
 mod survival;
 mod vlan_tags;
+mod ways_back;
 
 use sidestep_tests::{Agent, TwoNodes, cluster::Backend, two_nodes::web};
 
