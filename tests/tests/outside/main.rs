@@ -10,6 +10,7 @@ mod datagrams;
 mod devices;
 mod doctor;
 mod established;
+mod fragments;
 mod icmp_errors;
 mod local_policy;
 mod netfilter;
