@@ -26,6 +26,7 @@ mod reused_ports;
 mod source_ports;
 mod source_ranges;
 mod survival;
+mod takeover;
 mod vlan_tags;
 mod ways_back;
 

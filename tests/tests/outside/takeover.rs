@@ -1,0 +1,134 @@
+//! The agent starts beside rules of kube-proxy, with connections that these translate: they stay whose they are, and new
+//! ones are Sidestep's.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use serde_json::Value;
+use sidestep_tests::{
+    TwoNodes,
+    cluster::{HTTP, HTTP_PORT},
+    in_every_variant,
+    kube_proxy::{Flavour, NodePort, load},
+    manifest::{Protocol, Service},
+    traffic::{Answer, Conversation, connect},
+};
+
+in_every_variant!(
+    connections_of_kube_proxys_nftables_outlive_the_takeover,
+    connections_of_kube_proxys_iptables_outlive_the_takeover,
+);
+
+/// Connections by each NodePort and family: two hundred in all.
+const EACH: usize = 50;
+/// The NodePorts of the endpoint here and of the one on the other node.
+const NUMBERS: [u16; 2] = [30_080, 30_081];
+/// How often each connection is asked after the takeover.
+const QUESTIONS: usize = 5;
+/// New connections by each NodePort and family.
+const NEW: usize = 5;
+
+/// ST-11, PO-23.
+fn connections_of_kube_proxys_nftables_outlive_the_takeover(nodes: &TwoNodes) {
+    take_over(nodes, Flavour::Nftables);
+}
+
+/// ST-11, PO-23.
+fn connections_of_kube_proxys_iptables_outlive_the_takeover(nodes: &TwoNodes) {
+    take_over(nodes, Flavour::Iptables);
+}
+
+struct Talk {
+    client: SocketAddr,
+    frontend: SocketAddr,
+    conversation: Conversation,
+    answer: Answer,
+}
+
+impl Talk {
+    fn begin(frontend: SocketAddr) -> std::io::Result<Self> {
+        let stream = connect(frontend)?;
+        let client = stream.local_addr()?;
+        let mut conversation = Conversation::over(stream)?;
+        let answer = conversation.ask()?;
+        Ok(Self { client, frontend, conversation, answer })
+    }
+
+    /// Asks so often; what went wrong, if anything did.
+    fn go_on(&mut self, questions: usize) -> Option<String> {
+        (0..questions).find_map(|number| match self.conversation.ask() {
+            Ok(answer) if answer == self.answer => None,
+            other => Some(format!("{} at {}, question {number}: {other:?}", self.client, self.frontend)),
+        })
+    }
+}
+
+fn take_over(nodes: &TwoNodes, flavour: Flavour) {
+    let servers = [nodes.backend_here("here").expect("a pod"), nodes.backend_there("there").expect("a pod")];
+    let mut rules = Vec::new();
+    for (number, server) in NUMBERS.into_iter().zip(&servers) {
+        let endpoint = |ip| NodePort { number, endpoint: SocketAddr::new(ip, HTTP_PORT) };
+        rules.extend(server.place.addresses().map(endpoint));
+        let name = server.place.name();
+        let vip = format!("10.96.0.{}", number - 30_000);
+        let service = Service::new(name, &[&vip, &format!("fd00:10:96::{}", number - 30_000)]);
+        let service = service.port(HTTP, Protocol::Tcp, 80).node_port(number);
+        nodes.publish(name, &service, &[server]).expect("manifests");
+    }
+    load(nodes.node(), flavour, &rules).expect("rules");
+    let frontends = NUMBERS.map(|number| nodes.at_node(number));
+    let frontends = frontends.as_flattened();
+
+    let mut old = begin(nodes, frontends, EACH);
+    assert_eq!(old.len(), 200);
+    let _agent = nodes.lab().agent().expect("an agent");
+    let broken: Vec<String> = old.iter_mut().filter_map(|talk| talk.go_on(QUESTIONS)).collect();
+    let first = &broken[..broken.len().min(5)];
+    assert!(broken.is_empty(), "{} of {} are broken: {first:#?}", broken.len(), old.len());
+
+    let mut new = begin(nodes, frontends, NEW);
+    let records = records(nodes);
+    for talk in &new {
+        assert_eq!(records.get(&talk.client), Some(&talk.frontend), "a new connection: {}", talk.client);
+    }
+    for talk in &old {
+        assert_eq!(records.get(&talk.client), None, "a connection of kube-proxy's: {}", talk.client);
+    }
+    let broken: Vec<String> =
+        old.iter_mut().chain(&mut new).filter_map(|talk| talk.go_on(QUESTIONS)).collect();
+    assert!(broken.is_empty(), "old and new ones: {broken:#?}");
+    for server in &servers {
+        let counted = connections(nodes, server.place.name());
+        assert_eq!(counted, 2 * NEW as u64, "connections of {}", server.place.name());
+    }
+}
+
+fn begin(nodes: &TwoNodes, frontends: &[SocketAddr], each: usize) -> Vec<Talk> {
+    nodes.outside().run(|| {
+        let all = frontends.iter().flat_map(|frontend| std::iter::repeat_n(*frontend, each));
+        all.map(|frontend| Talk::begin(frontend).unwrap_or_else(|error| panic!("{frontend}: {error}")))
+            .collect()
+    })
+}
+
+/// The frontend of every client that `sidestep flows` tells of.
+fn records(nodes: &TwoNodes) -> BTreeMap<SocketAddr, SocketAddr> {
+    let flows = told(nodes, &["flows", "-o", "json"]);
+    let address = |value: &Value| value.as_str().and_then(|text| text.parse().ok()).expect("an address");
+    let flows = flows.as_array().expect("a list").iter();
+    flows.map(|flow| (address(&flow["client"]), address(&flow["frontend"]))).collect()
+}
+
+/// Connections of a Service that `sidestep status` has counted, in both families.
+fn connections(nodes: &TwoNodes, service: &str) -> u64 {
+    let status = told(nodes, &["status", "-o", "json"]);
+    let services = status["services"].as_array().expect("a list").iter();
+    let named = services
+        .filter(|one| one["service"].as_str().is_some_and(|name| name.contains(&format!("/{service}:"))));
+    named.filter_map(|one| one["connections"].as_u64()).sum()
+}
+
+fn told(nodes: &TwoNodes, arguments: &[&str]) -> Value {
+    let output = nodes.lab().sidestep(arguments).expect("it runs");
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
+}
