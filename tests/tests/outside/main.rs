@@ -6,6 +6,7 @@ mod affinity;
 mod agent;
 mod bulk;
 mod client_addresses;
+mod conntrack;
 mod datagrams;
 mod devices;
 mod doctor;

@@ -1,0 +1,253 @@
+//! Where something on the node makes the kernel track connections, it loses track of none of ours: whatever way their
+//! packets take, conntrack keeps no entry of a connection that is over.
+
+use std::{
+    io,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use sidestep_tests::{
+    Place, TwoNodes,
+    cluster::{Backend, HTTP_PORT},
+    in_every_variant,
+    netfilter::{Tracked, forget_soon, track, tracked},
+    sockets::set_bytes,
+    traffic::{Conversation, EchoServer, PATIENCE, connect, echo_through},
+    two_nodes::{HTTP_NODE_PORT, Routing, Rules, WayIn, node_ports, web},
+};
+use socket2::{Domain, Socket, Type};
+
+use crate::serve;
+
+in_every_variant!(
+    connections_that_end_are_forgotten,
+    connections_by_a_narrow_way_are_forgotten,
+    connections_with_options_are_forgotten,
+    connections_whose_neighbours_go_away_are_forgotten,
+    connections_whose_routes_change_are_forgotten,
+    connections_across_restarts_are_forgotten,
+    connections_that_last_longer_than_a_half_open_one_are_forgotten,
+);
+
+/// Seconds after which conntrack forgets a connection that is not established.
+const HALF_OPEN: u32 = 3;
+/// How long the agent may take to tell conntrack of an end.
+const SOON: Duration = Duration::from_secs(3);
+/// Connections by each NodePort and endpoint, where something happens in their middle.
+const SOME: usize = 20;
+
+/// A node that tracks connections, and an endpoint on each node.
+fn servers(nodes: &TwoNodes) -> [Backend; 2] {
+    track(nodes.node()).expect("a rule");
+    forget_soon(nodes.node(), HALF_OPEN).expect("sysctls");
+    [nodes.backend_here("here").expect("a pod"), nodes.backend_there("there").expect("a pod")]
+}
+
+/// What the node tracks of the Service's connections.
+fn ours(nodes: &TwoNodes) -> Vec<Tracked> {
+    let mut found = tracked(nodes.node()).expect("conntrack");
+    found.retain(|one| one.has_port(HTTP_PORT) || one.has_port(HTTP_NODE_PORT));
+    found
+}
+
+/// ST-12: all connections are over by now. None is taken for one that goes on, and soon there is none at all.
+fn assert_forgotten(nodes: &TwoNodes) {
+    wait_until_none(nodes, SOON, Tracked::is_established);
+    wait_until_none(nodes, Duration::from_secs(2 * u64::from(HALF_OPEN)), |_| true);
+}
+
+fn wait_until_none(nodes: &TwoNodes, limit: Duration, is_wrong: impl Fn(&Tracked) -> bool) {
+    let start = Instant::now();
+    loop {
+        let wrong: Vec<Tracked> = ours(nodes).into_iter().filter(|one| is_wrong(one)).collect();
+        if wrong.is_empty() {
+            return;
+        }
+        let lines: Vec<&str> = wrong.iter().take(5).map(|one| one.line.as_str()).collect();
+        assert!(start.elapsed() < limit, "{} entries after {limit:?}: {lines:#?}", wrong.len());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Opens connections by each NodePort, and asks on each so often.
+fn begin(nodes: &TwoNodes, each: usize, questions: usize) -> Vec<Conversation> {
+    let mut talks: Vec<Conversation> = nodes.outside().run(|| {
+        let ways = node_ports().into_iter().flat_map(|way| std::iter::repeat_n(way, each));
+        ways.map(|way| Conversation::with(way.tcp).unwrap_or_else(|error| panic!("{way:?}: {error}")))
+            .collect()
+    });
+    go_on(&mut talks, questions, "at first");
+    talks
+}
+
+fn go_on(talks: &mut [Conversation], questions: usize, when: &str) {
+    for (number, talk) in talks.iter_mut().enumerate() {
+        for question in 0..questions {
+            talk.ask()
+                .unwrap_or_else(|error| panic!("{when}: connection {number}, question {question}: {error}"));
+        }
+    }
+}
+
+/// ST-12: a few hundred, closed as most clients close them.
+fn connections_that_end_are_forgotten(nodes: &TwoNodes) {
+    for server in &servers(nodes) {
+        let _agent = serve(nodes, &[server]);
+        for questions in [0, 1, 2, 5] {
+            drop(begin(nodes, 25, questions));
+        }
+        assert_forgotten(nodes);
+    }
+}
+
+/// ST-12: what is too long is the sender's to hear of, and it is said without the stack.
+fn connections_by_a_narrow_way_are_forgotten(nodes: &TwoNodes) {
+    if nodes.variant().rules == Rules::Flannel && nodes.variant().routing == Routing::Direct {
+        // Such rules forward only what comes from a pod's address: the other node's error is not among that.
+        return;
+    }
+    track(nodes.node()).expect("a rule");
+    forget_soon(nodes.node(), HALF_OPEN).expect("sysctls");
+    let there = nodes.pod_there("there").expect("a pod");
+    narrow(nodes.other_node(), &there, "dev pods");
+    // The way back is narrow too.
+    narrow(nodes.node(), nodes.outside(), "dev uplink");
+    let _server = EchoServer::start(&there, HTTP_PORT).expect("a server");
+    nodes.publish_places("web", &web(), &[&there]).expect("manifests");
+    let _agent = nodes.lab().agent().expect("an agent");
+    for WayIn { tcp, .. } in node_ports() {
+        for _ in 0..SOME {
+            let echoed = nodes.outside().run(|| echo_through(tcp, 64 << 10));
+            echoed.unwrap_or_else(|error| panic!("{tcp}: {error}"));
+        }
+    }
+    assert_forgotten(nodes);
+}
+
+fn narrow(at: &Place, to: &Place, way: &str) {
+    for address in to.addresses() {
+        let prefix = if address.is_ipv4() { 32 } else { 128 };
+        let route = format!("route add {address}/{prefix} {way} mtu 1300\n");
+        at.namespace().ip_batch(&route).expect("a route");
+    }
+}
+
+/// ST-12: IPv4 options and extension headers of IPv6, which only the stack can pass on, on every packet of the client's.
+fn connections_with_options_are_forgotten(nodes: &TwoNodes) {
+    for server in &servers(nodes) {
+        let _agent = serve(nodes, &[server]);
+        for way in node_ports() {
+            let mut talks: Vec<Conversation> = nodes.outside().run(|| {
+                let all = (0..SOME)
+                    .map(|_| with_options(way.tcp).unwrap_or_else(|error| panic!("{way:?}: {error}")));
+                all.collect()
+            });
+            go_on(&mut talks, 3, "with options");
+        }
+        assert_forgotten(nodes);
+    }
+}
+
+fn with_options(address: SocketAddr) -> io::Result<Conversation> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv4() {
+        set_bytes(&socket, libc::IPPROTO_IP, libc::IP_OPTIONS, &[1, 1, 1, 1])?;
+    } else {
+        set_bytes(&socket, libc::IPPROTO_IPV6, libc::IPV6_DSTOPTS, &[0, 0, 1, 4, 0, 0, 0, 0])?;
+    }
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.connect(&address.into())?;
+    Conversation::over(socket.into())
+}
+
+/// ST-12: of both ways, in the middle of connections, again and again.
+fn connections_whose_neighbours_go_away_are_forgotten(nodes: &TwoNodes) {
+    for server in &servers(nodes) {
+        let _agent = serve(nodes, &[server]);
+        let mut talks = begin(nodes, SOME, 3);
+        for round in 0..3 {
+            nodes.node().namespace().ip_batch("neigh flush dev uplink\n").expect("flushed");
+            go_on(&mut talks, 1, &format!("after flush {round}"));
+            // Each is asked with nobody known, not only the first one after a flush.
+            for talk in &mut talks[..SOME / 2] {
+                nodes.node().namespace().ip_batch("neigh flush dev uplink\n").expect("flushed");
+                talk.ask().expect("an answer");
+            }
+        }
+        // The end meets no neighbour either.
+        nodes.node().namespace().ip_batch("neigh flush dev uplink\n").expect("flushed");
+        drop(talks);
+        assert_forgotten(nodes);
+    }
+}
+
+/// ST-12: the way to the other node's pods changes in the middle of connections, and back.
+fn connections_whose_routes_change_are_forgotten(nodes: &TwoNodes) {
+    let servers = servers(nodes);
+    let more = "addr add 192.0.2.12/24 dev uplink\naddr add 2001:db8:192::12/64 dev uplink nodad\n";
+    nodes.other_node().namespace().ip_batch(more).expect("addresses");
+    let ways = match nodes.variant().routing {
+        Routing::Direct => {
+            [["via 192.0.2.12", "via 2001:db8:192::12"], ["via 192.0.2.11", "via 2001:db8:192::11"]]
+        }
+        Routing::Vxlan => [
+            [
+                "via 10.244.2.0 dev flannel.1 onlink mtu 1400",
+                "via fd00:10:244:2:: dev flannel.1 onlink mtu 1400",
+            ],
+            ["via 10.244.2.0 dev flannel.1 onlink", "via fd00:10:244:2:: dev flannel.1 onlink"],
+        ],
+    };
+    for server in &servers {
+        let _agent = serve(nodes, &[server]);
+        let mut talks = begin(nodes, SOME, 3);
+        for (round, [v4, v6]) in ways.into_iter().enumerate() {
+            let routes = format!(
+                "route replace 10.244.2.0/24 {v4}\nroute del fd00:10:244:2::/64\nroute add fd00:10:244:2::/64 {v6}\n"
+            );
+            nodes.node().namespace().ip_batch(&routes).expect("routes");
+            go_on(&mut talks, 3, &format!("after change {round}"));
+        }
+        drop(talks);
+        assert_forgotten(nodes);
+    }
+}
+
+/// ST-12: the agent is killed and started, stopped and started in the middle of connections, some of which end while there
+/// is none.
+fn connections_across_restarts_are_forgotten(nodes: &TwoNodes) {
+    for server in &servers(nodes) {
+        let mut agent = serve(nodes, &[server]);
+        let mut talks = begin(nodes, SOME, 3);
+        agent.kill().expect("kill -9");
+        go_on(&mut talks, 1, "without an agent");
+        talks.truncate(SOME);
+        agent.restart(nodes.lab()).expect("restart");
+        go_on(&mut talks, 1, "with the next agent");
+        assert!(agent.stop().expect("it stops").success());
+        talks.truncate(SOME / 2);
+        agent.restart(nodes.lab()).expect("restart");
+        go_on(&mut talks, 1, "with the last agent");
+        drop(talks);
+        assert_forgotten(nodes);
+    }
+}
+
+/// ST-12: what conntrack has of a connection that passes the stack by is gone before the connection is, and nothing that
+/// goes through the stack later, its end above all, makes conntrack begin again.
+fn connections_that_last_longer_than_a_half_open_one_are_forgotten(nodes: &TwoNodes) {
+    for server in &servers(nodes) {
+        let _agent = serve(nodes, &[server]);
+        let mut talks = begin(nodes, SOME, 3);
+        std::thread::sleep(Duration::from_secs(u64::from(HALF_OPEN) + 2));
+        go_on(&mut talks, 2, "later");
+        nodes.node().namespace().ip_batch("neigh flush dev uplink\n").expect("flushed");
+        go_on(&mut talks, 2, "later, without a neighbour");
+        let [v4, _] = node_ports();
+        drop(nodes.outside().run(|| connect(v4.tcp)).expect("a connection"));
+        drop(talks);
+        assert_forgotten(nodes);
+    }
+}
