@@ -36,6 +36,7 @@ pub mod random;
 pub mod report;
 pub mod skip;
 pub mod snmp;
+pub mod soak;
 pub mod sockets;
 pub mod sweep;
 pub mod topology;

@@ -11,6 +11,7 @@ mod load;
 mod process;
 mod progress;
 mod setup;
+mod soak;
 mod test;
 mod vm;
 mod workspace;
@@ -45,6 +46,8 @@ enum Command {
     Lint,
     /// List the rows of service semantics with the tests that prove them
     Rows,
+    /// Let clients, floods, changes and restarts at a node for minutes, and count the promises that are broken
+    Soak(soak::Args),
     /// Run all tests, or those whose name contains a filter
     Test(test::Args),
     /// Boot other kernels in emulated machines and try the agent there
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Image(args) => image::run(&args),
         Command::Lint => lint::run(),
         Command::Rows => test::Rows::read().map(|rows| rows.list()),
+        Command::Soak(args) => soak::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Vm(args) => vm::run(&args),
     };

@@ -1,0 +1,72 @@
+//! What is done to the Service and to the agent meanwhile.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::ledger::{Event, Ledger};
+use crate::{Agent, TwoNodes, place::Place, random::Random, two_nodes::web};
+
+/// How often the Service's endpoints change.
+const CHANGE: Duration = Duration::from_millis(300);
+/// How often the agent ends.
+const END: Duration = Duration::from_secs(12);
+/// How long there is none then.
+const AWAY: Duration = Duration::from_secs(2);
+/// Between looks at the clock.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Who changes things, and when the next thing is due.
+pub(super) struct Changes<'a> {
+    nodes: &'a TwoNodes,
+    pods: Vec<&'a Place>,
+    agent: Agent,
+    random: Random,
+    change: Instant,
+    end: Instant,
+    start: Option<Instant>,
+}
+
+impl<'a> Changes<'a> {
+    pub(super) fn new(nodes: &'a TwoNodes, pods: Vec<&'a Place>, agent: Agent) -> Self {
+        let now = Instant::now();
+        Self { nodes, pods, agent, random: Random::new(7), change: now, end: now + END, start: None }
+    }
+
+    /// Does what is due.
+    pub(super) fn step(&mut self, ledger: &Ledger) -> Result<()> {
+        std::thread::sleep(PAUSE);
+        let now = Instant::now();
+        if now >= self.change {
+            self.change = now + CHANGE;
+            let some: Vec<&Place> = self.pods.iter().copied().filter(|_| !self.random.once_in(3)).collect();
+            // There is always somebody: what a client meets where nobody serves is another scenario.
+            let some = if some.is_empty() { vec![self.random.one_of(&self.pods)] } else { some };
+            self.nodes.publish_places("web", &web(), &some)?;
+            ledger.count(Event::Change, 1);
+        }
+        if now >= self.end {
+            self.end = now + END;
+            if self.random.once_in(2) {
+                self.agent.kill()?;
+            } else {
+                self.agent.stop()?;
+            }
+            self.start = Some(now + AWAY);
+        }
+        if self.start.is_some_and(|start| now >= start) {
+            self.start = None;
+            self.agent.restart(self.nodes.lab())?;
+            ledger.count(Event::Restart, 1);
+        }
+        Ok(())
+    }
+
+    /// Leaves the agent running.
+    pub(super) fn settle(&mut self) -> Result<()> {
+        match self.start.take() {
+            Some(_) => self.agent.restart(self.nodes.lab()),
+            None => Ok(()),
+        }
+    }
+}
