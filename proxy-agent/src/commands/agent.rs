@@ -90,7 +90,7 @@ impl Agent {
             follow_program_log(&mut ebpf)?;
         }
         let dataplane = Dataplane::open(&options)?;
-        let wanted = arguments.wanted();
+        let wanted = arguments.wanted(settings.masquerade_all);
         let masquerades = (!wanted.is_nothing()).then_some(settings.source_ports);
         let reserved_ports = ReservedPorts::reserve(masquerades, &arguments.place.run_dir);
         let interfaces = Interfaces::open(pin_dir, wanted, !arguments.no_tcx && has_tcx())?;

@@ -87,9 +87,9 @@ pub(super) struct Arguments {
 impl Arguments {
     /// Where packets from outside are served.
     /// Where packets from outside are to be served.
-    pub(super) fn wanted(&self) -> Wanted {
+    pub(super) fn wanted(&self, masquerade_all: bool) -> Wanted {
         if self.interface.is_empty() {
-            return Wanted::Auto;
+            return if masquerade_all { Wanted::WithPods } else { Wanted::Auto };
         }
         let is_name = |pattern: &&glob::Pattern| pattern.as_str() != "none";
         Wanted::Named(self.interface.iter().filter(is_name).cloned().collect())

@@ -11,7 +11,10 @@ use serde::Serialize;
 
 use super::{Output, Place, inventory};
 use crate::{
-    dataplane::{Ahead, HOOKS, Hooked, Tables, Way, Why, hooked, is_attached, is_pinned},
+    dataplane::{
+        Ahead, HOOKS, Hooked, Tables, Unanswered, Way, Why, hooked, is_attached, is_pinned, list_flows, unanswered,
+        uptime,
+    },
     report::{self, Report},
 };
 
@@ -40,8 +43,19 @@ struct Status {
     /// Where packets from outside are served.
     devices: Vec<AtDevice>,
     services: Vec<inventory::Installed>,
+    /// Services of which a striking part of the connections from outside was never answered.
+    unanswered: Vec<NeverAnswered>,
     totals: Vec<Count>,
     capacity: Vec<Fill>,
+}
+
+/// How many connections from outside to a Service port were never answered, of those that are remembered.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NeverAnswered {
+    service: String,
+    unanswered: usize,
+    connections: usize,
 }
 
 /// A device with programs of ours.
@@ -112,6 +126,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         detached: detached.iter().map(|hook| hook.name).collect(),
         severed: detached.iter().filter(|hook| is_pinned(pin_dir, hook)).map(|hook| hook.name).collect(),
         services,
+        unanswered: never_answered(&tables),
         totals: totals(&tables),
         capacity,
     };
@@ -138,6 +153,16 @@ fn devices(pin_dir: &Path, agent: Option<&Report>) -> anyhow::Result<Vec<AtDevic
         }
     };
     Ok(hooked(pin_dir)?.into_iter().map(device).collect())
+}
+
+fn never_answered(tables: &Tables) -> Vec<NeverAnswered> {
+    let told = |(index, count): (u32, Unanswered)| NeverAnswered {
+        service: inventory::name_of(tables, index),
+        unanswered: count.unanswered,
+        connections: count.connections,
+    };
+    let counts = unanswered(&list_flows(tables), uptime());
+    counts.into_iter().filter(|(_, count)| count.is_striking()).map(told).collect()
 }
 
 fn totals(tables: &Tables) -> Vec<Count> {
@@ -212,6 +237,12 @@ fn print(status: &Status) {
         ]);
     }
     println!("{table}");
+    for NeverAnswered { service, unanswered, connections } in &status.unanswered {
+        println!(
+            "\n{service}: {unanswered} of {connections} connections from outside were never answered: an endpoint does \
+             not answer, or its answers do not pass this node (`sidestep flows` shows which)"
+        );
+    }
     let problems = status.agent.as_ref().map_or(&[][..], |report| &report.problems);
     if !problems.is_empty() {
         println!("\n{} not installed or not as asked for:", problems.len());

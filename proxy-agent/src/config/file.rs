@@ -115,10 +115,11 @@ pub struct BackEnd {
     pub sync_period: Option<String>,
     /// Of `iptables`: whether NodePorts are answered at loopback (CF-11).
     pub localhost_node_ports: Option<bool>,
+    /// Whether what comes from outside is masqueraded to this node's pods too (CF-10).
+    pub masquerade_all: Option<bool>,
     // Read without effect; `ignored` says why.
     #[serde(rename = "excludeCIDRs")]
     pub(super) exclude_cidrs: Option<Value>,
-    pub(super) masquerade_all: Option<Value>,
     pub(super) masquerade_bit: Option<Value>,
     pub(super) min_sync_period: Option<Value>,
     pub(super) scheduler: Option<Value>,

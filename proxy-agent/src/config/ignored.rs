@@ -23,7 +23,7 @@ const METRICS: &str = "there are no hidden metrics"; // CF-6
 const MODE: &str = "there is one mode, of sockets; it only says whose syncPeriod counts"; // CF-7
 const LOCAL: &str = "the hook says where a client is, a socket's or a device's, not a range of addresses"; // CF-9
 const MASQUERADE: &str =
-    "only what comes from outside for an endpoint elsewhere is masqueraded, without marks"; // CF-10
+    "what is masqueraded needs no mark"; // CF-10
 const LOOPBACK: &str = "only that of iptables counts, as in kube-proxy"; // CF-11
 const PERIOD: &str = "there is no delay to set; only the syncPeriod of `mode` counts, for what is unhealthy"; // CF-12
 const RESYNC: &str = "nothing is listed again without a reason"; // CF-13
@@ -78,7 +78,8 @@ fn of_back_end(back_end: &str, field: &str, chosen: &str) -> Option<&'static str
         "syncPeriod" | "minSyncPeriod" => Some(PERIOD),
         "localhostNodePorts" if back_end == "iptables" => None,
         "localhostNodePorts" => Some(LOOPBACK),
-        "masqueradeAll" | "masqueradeBit" => Some(MASQUERADE),
+        "masqueradeAll" => None,
+        "masqueradeBit" => Some(MASQUERADE),
         _ => Some(OTHER),
     }
 }

@@ -226,6 +226,7 @@ mod tests {
         );
         assert_eq!((written.bind_address.as_deref(), written.mode.as_deref()), (Some("::"), Some("ipvs")));
         assert_eq!(written.back_end().1.and_then(|ipvs| ipvs.sync_period.as_deref()), Some("1m"));
+        assert_eq!(written.iptables.as_ref().and_then(|iptables| iptables.masquerade_all), Some(true));
         let named: BTreeSet<String> =
             ignored(&written).expect("fields").into_iter().map(|Ignored { field, .. }| field).collect();
         let expected = [
@@ -233,7 +234,6 @@ mod tests {
             "clusterCIDR",
             "featureGates.A",
             "featureGates.B",
-            "iptables.masqueradeAll",
             "ipvs.excludeCIDRs",
             "mode",
         ];

@@ -37,6 +37,8 @@ pub struct Settings {
     pub bind_hard_fail: bool,
     /// Where NodePorts are answered (CF-8, CF-11).
     pub node_port_addresses: NodePortAddresses,
+    /// Whether what comes from outside is masqueraded to this node's pods too (CF-10).
+    pub masquerade_all: bool,
     /// How much the kernel wants to kill the agent (CF-15).
     pub oom_score_adj: i32,
     /// How long flows of packets stay (CF-14).
@@ -174,6 +176,10 @@ impl Settings {
             metrics,
             bind_hard_fail: *written.bind_address_hard_fail.get_or_insert(false),
             node_port_addresses,
+            masquerade_all: [&written.iptables, &written.nftables, &written.ipvs]
+                .into_iter()
+                .flatten()
+                .any(|back_end| back_end.masquerade_all == Some(true)),
             oom_score_adj: *written.oom_score_adj.get_or_insert(OOM_SCORE_ADJ),
             timeouts,
             source_ports,

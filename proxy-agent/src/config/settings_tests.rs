@@ -78,7 +78,18 @@ fn what_cannot_be_used_is_named() {
     assert_eq!((read.healthz, read.patience), (at("0.0.0.0:10256"), Duration::from_mins(1)));
 }
 
-/// CF-6, CF-7, CF-9, CF-10, CF-12, CF-13, CF-14: what means nothing here is known, changes nothing, is named
+/// CF-10: `masqueradeAll` counts, whichever mode it is said for.
+#[test]
+fn masquerade_all_counts_in_every_mode() {
+    for back_end in ["iptables", "ipvs", "nftables"] {
+        let read = |value| settings(&format!("{back_end}: {{masqueradeAll: {value}}}\n"), &Flags::default());
+        assert!(read(true).masquerade_all && !read(false).masquerade_all, "{back_end}");
+        assert_eq!(ignored(&read(true).effective).expect("fields"), [], "{back_end}");
+    }
+    assert!(!settings("", &Flags::default()).masquerade_all);
+}
+
+/// CF-6, CF-7, CF-9, CF-12, CF-13, CF-14: what means nothing here is known, changes nothing, is named
 /// for the log, and is still told by `/configz`.
 #[test]
 fn what_means_nothing_here_is_named_and_changes_nothing() {
@@ -91,8 +102,7 @@ fn what_means_nothing_here_is_named_and_changes_nothing() {
         "detectLocalMode: BridgeInterface",
         "clusterCIDR: 10.244.0.0/16",
         "detectLocal: {bridgeInterface: br0}",
-        "iptables: {masqueradeAll: true, masqueradeBit: 14, minSyncPeriod: 5s}",
-        "nftables: {masqueradeAll: true}",
+        "iptables: {masqueradeBit: 14, minSyncPeriod: 5s}",
         "configSyncPeriod: 15m",
         "conntrack: {maxPerCore: 1, min: 2, tcpBeLiberal: true}",
         "ipvs: {scheduler: rr, strictARP: true}",

@@ -67,6 +67,8 @@ pub struct ListedFlow {
     pub service: Option<u32>,
     /// How far it is.
     pub state: FlowState,
+    /// Whether the endpoint has ever answered.
+    pub answered: bool,
     /// Whether it is on the fast path.
     pub fast: bool,
     /// Whether nothing can push it out.
@@ -90,6 +92,7 @@ pub fn list(tables: &Tables) -> Vec<ListedFlow> {
             source: ends.is_masqueraded().then(|| socket(origin.masquerade())),
             service: owner(tables, origin),
             state: FlowState::of(ends.seen),
+            answered: ends.seen.answered(),
             fast: is_fast(ends),
             confirmed: found.kept,
             began: origin.began,

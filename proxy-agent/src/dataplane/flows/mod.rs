@@ -9,17 +9,21 @@
 //! | `timeouts` | how long a connection may be idle |
 //! | `verdict` | whether its time is over (pure) |
 //! | `sweep` | one look at the whole table |
+//! | `strays` | what conntrack is to forget when it is over |
 //! | `schedule` | when to look again (pure) |
 //! | `table` | FLOWS, in memory |
 //! | `list` | connections as people know them |
+//! | `unanswered` | how many were never answered |
 
 mod list;
 mod schedule;
+mod strays;
 mod sweep;
 mod table;
 #[cfg(test)]
 mod tests;
 mod timeouts;
+mod unanswered;
 mod verdict;
 
 use std::{
@@ -33,9 +37,11 @@ pub use self::{
     list::{FlowState, ListedFlow, list},
     table::FlowTable,
     timeouts::Timeouts,
+    unanswered::{Unanswered, unanswered},
 };
 use self::{
     schedule::Schedule,
+    strays::Strays,
     sweep::{Swept, sweep},
 };
 use super::{Error, PortRange, system::uptime};
@@ -61,17 +67,24 @@ pub(super) struct Flows {
 
 impl Flows {
     pub(super) fn start(pin_dir: &Path, timeouts: Timeouts) -> Result<Self, Error> {
-        let table = FlowTable::open(pin_dir)?;
+        let (table, mut strays) = (FlowTable::open(pin_dir)?, Strays::open(pin_dir)?);
         let (stop, stopped) = channel::<()>();
         let thread = std::thread::Builder::new()
             .name("flows".to_owned())
             .spawn(move || {
                 let mut schedule = Schedule::new(&timeouts);
-                while stopped.recv_timeout(schedule.wait()) == Err(RecvTimeoutError::Timeout) {
+                let mut due = Instant::now() + schedule.wait();
+                let wait = |due: Instant| due.saturating_duration_since(Instant::now()).min(strays::PERIOD);
+                while stopped.recv_timeout(wait(due)) == Err(RecvTimeoutError::Timeout) {
+                    strays.look(&table, uptime());
                     let began = Instant::now();
+                    if began < due {
+                        continue;
+                    }
                     let Swept { confirmed, released, earliest } = sweep(&table, &timeouts, uptime());
                     tracing::debug!(confirmed, released, "looked for idle connections");
                     schedule = schedule.swept(began.elapsed(), earliest);
+                    due = Instant::now() + schedule.wait();
                 }
             })
             .map_err(Error::system("starting a thread", "flows"))?;

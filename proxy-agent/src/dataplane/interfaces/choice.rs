@@ -17,6 +17,9 @@ pub enum Wanted {
     /// Devices that lead out.
     #[default]
     Auto,
+    /// They, and those that lead to this node's pods: what comes from outside is masqueraded to them too (`masqueradeAll`,
+    /// CF-10), which is done where it leaves for them.
+    WithPods,
     /// Devices with such a name, and no others. Without any the packet path is switched off.
     Named(Vec<glob::Pattern>),
 }
@@ -44,6 +47,8 @@ pub enum Why {
     NodeAddress,
     /// It is a network card with an address.
     Card,
+    /// It leads to pods of this node.
+    Pods,
     /// It was chosen before: connections that came through it need it still.
     Before,
 }
@@ -57,6 +62,7 @@ impl fmt::Display for Why {
             Self::Tunnel => "tunnel with routes",
             Self::NodeAddress => "the Node's address",
             Self::Card => "network card with an address",
+            Self::Pods => "leads to pods (masqueradeAll)",
             Self::Before => "chosen before",
         })
     }
@@ -96,9 +102,10 @@ pub(super) fn choose(
                 let named = names.iter().any(|name| name.matches(&link.name));
                 (named && (link.up || before)).then_some(Why::Named)
             }
-            Wanted::Auto if link.loopback || is_port(network, link) || link.kind == Some(Kind::Vrf) => None,
-            Wanted::Auto => {
-                let reason = reason(network, link, node).filter(|_| link.up);
+            _ if link.loopback || is_port(network, link) || link.kind == Some(Kind::Vrf) => None,
+            Wanted::Auto | Wanted::WithPods => {
+                let pods = || (*wanted == Wanted::WithPods && leads_to_pods(network, link)).then_some(Why::Pods);
+                let reason = reason(network, link, node).or_else(pods).filter(|_| link.up);
                 reason.or_else(|| before.then_some(Why::Before))
             }
         };
@@ -134,6 +141,11 @@ fn reason(network: &Network, link: &Link, node: &BTreeSet<IpAddr>) -> Option<Why
     by_route
         .or_else(|| addresses().any(|found| node.contains(&found.address)).then_some(Why::NodeAddress))
         .or_else(|| (is_card(link) && addresses().any(|found| found.usable)).then_some(Why::Card))
+}
+
+/// Whether it has a route, as the ends of pods' wires and the bridges between them have.
+fn leads_to_pods(network: &Network, link: &Link) -> bool {
+    network.routes.iter().any(|route| route.device == link.index && leads_somewhere(route))
 }
 
 /// Every device has a route to its own link in IPv6.

@@ -10,8 +10,10 @@
 //! | `source` | which source address a route has |
 //! | `news` | that something of this has changed |
 //! | `filters` | TC filters of a device, for kernels without TCX |
+//! | `conntrack` | taking an entry away from connection tracking |
 //! | `sockets` | which connected UDP sockets there are, and destroying one |
 
+mod conntrack;
 mod conversation;
 mod filters;
 mod network;
@@ -22,6 +24,7 @@ mod source;
 #[cfg(test)]
 pub(super) use self::network::Assigned;
 pub(super) use self::{
+    conntrack::Conntrack,
     filters::{Direction, Filters},
     network::{Kind, Link, LinkLayer, Network, Route},
     news::News,

@@ -11,7 +11,7 @@ use proxy_common::{FrontendKind, Reason, Service, ServiceCounters, ServiceRefusa
 
 use super::super::health;
 use crate::{
-    dataplane::{Tables, identity},
+    dataplane::{Tables, identity, list_flows, unanswered, uptime},
     plan::ServicePortId,
 };
 
@@ -89,6 +89,20 @@ impl Collector for Services {
             MetricType::Gauge,
             &|row, metric| ConstGauge::new(row.record.outside.count).encode(metric),
         )?;
+
+        let unanswered = unanswered(&list_flows(&self.0), uptime());
+        let mut metric = encoder.encode_descriptor(
+            "sidestep_service_unanswered",
+            "Connections from outside that are remembered and were never answered; only where there are some",
+            None,
+            MetricType::Gauge,
+        )?;
+        for row in &rows {
+            let count = unanswered.get(&row.index).map_or(0, |count| count.unanswered);
+            if count > 0 {
+                ConstGauge::new(count).encode(metric.encode_family(&row.labels)?)?;
+            }
+        }
 
         let mut metric = encoder.encode_descriptor(
             "sidestep_service_refusals",
