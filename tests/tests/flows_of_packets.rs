@@ -178,7 +178,12 @@ fn connections_beyond_the_tables_room_are_refused_and_counted() {
     nodes.outside().run(|| {
         for _ in 0..CONNECTIONS {
             match connect(at) {
-                Ok(stream) => connections.push(Conversation::over(stream).expect("a connection")),
+                Ok(stream) => {
+                    let mut conversation = Conversation::over(stream).expect("a connection");
+                    // The server's queue is shorter than the table.
+                    conversation.ask().expect("an answer");
+                    connections.push(conversation);
+                }
                 Err(error) => {
                     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{error}");
                     refused += 1;

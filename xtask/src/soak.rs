@@ -18,7 +18,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
     /// Room for records of connections: a twentieth of the agent's own default
-    #[arg(long, default_value_t = 13_107)]
+    #[arg(long, default_value_t = 3_293)]
     max_flows: u32,
 }
 

@@ -138,12 +138,23 @@ impl Default for Draft {
 }
 
 /// Begins the connection of a draft, which has no record: what is left of an earlier one between the same two has been freed.
-/// `is_taken` says whether a socket of the node has the port that the draft names.
+/// `try_port` is [`super::ports::try_port`]. A kernel program, whose stack is short, takes the three steps by itself.
 ///
 /// It does not begin if the client has a live connection, through another frontend, whose packets would be the same ones at the
 /// endpoint.
 #[inline(always)]
-pub fn begin<F: Flows>(flows: &F, draft: &mut Draft, is_taken: impl Fn(&Draft) -> bool) -> Begun {
+pub fn begin<F: Flows>(flows: &F, draft: &mut Draft, try_port: impl Fn(&mut Draft, Claim) -> bool) -> Begun {
+    let started = start(flows, draft);
+    if started != Begun::Connection {
+        return started;
+    }
+    let has_port = !draft.ends.is_masqueraded() || give_port(draft, try_port);
+    finish(flows, draft, has_port)
+}
+
+/// Reserves a slot for the draft, and writes its record, which nobody finds yet.
+#[inline(always)]
+pub fn start<F: Flows>(flows: &F, draft: &mut Draft) -> Begun {
     // Each step is a function that is called from here, and not from the one before it: the stack is short.
     let hash = buckets::hash(&draft.ends.client, draft.ends.client_port, draft.ends.protocol, flows.seed());
     if !give_way(flows, draft, hash) {
@@ -157,15 +168,19 @@ pub fn begin<F: Flows>(flows: &F, draft: &mut Draft, is_taken: impl Fn(&Draft) -
     draft.origin.check = draft.origin.checksum(draft.ends.check);
     flows.write_origin(place, &draft.origin);
     flows.write_ends(place, &draft.ends);
-    let begun = if !draft.ends.is_masqueraded() || give_port(flows, place, draft, is_taken) {
-        Begun::Connection
-    } else {
+    Begun::Connection
+}
+
+/// Publishes the record of a draft that was [started](start); without a port that it needs, as one that has ended.
+#[inline(always)]
+pub fn finish<F: Flows>(flows: &F, draft: &mut Draft, has_port: bool) -> Begun {
+    let place = draft.reservation.place;
+    if !has_port {
         flows.see_reset(place);
-        Begun::NoPort
-    };
+    }
     draft.ends.flags &= !Ends::PENDING;
     flows.publish(place, draft.ends.flags);
-    begun
+    if has_port { Begun::Connection } else { Begun::NoPort }
 }
 
 impl Draft {

@@ -68,17 +68,11 @@ const ATTEMPTS: u32 = 8;
 /// From which attempt on a port is taken whose owner is not confirmed.
 const GIVEN_UP: u32 = 6;
 
-/// Finds a port for the draft, whose slot is reserved: one that no other connection to its endpoint has, and of which
-/// `is_taken` says that no socket of the node has it. The record names the port before the port names the record, so that
-/// others never take it for one that is left over.
+/// Finds a port for the draft, whose slot is reserved: one that no other connection to its endpoint has. `try_port` is
+/// [`try_port`].
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "below the count of ports")]
-pub(super) fn give_port<F: Flows>(
-    flows: &F,
-    place: Place,
-    draft: &mut Draft,
-    is_taken: impl Fn(&Draft) -> bool,
-) -> bool {
+pub fn give_port(draft: &mut Draft, try_port: impl Fn(&mut Draft, Claim) -> bool) -> bool {
     let (random, count) = (draft.random, u32::from(draft.ports.count));
     let mut index = scale(random, count);
     let stride = 1 + scale(random.rotate_left(16), count.wrapping_sub(1));
@@ -86,14 +80,8 @@ pub(super) fn give_port<F: Flows>(
     while attempt < ATTEMPTS {
         draft.port = Port::new(draft.ports.first.wrapping_add(index as u16));
         let claim = if attempt < GIVEN_UP { Claim::Patient } else { Claim::Impatient };
-        let lane = flows.choose_lane(place, draft, claim);
-        if lane < LANES {
-            draft.origin.source_port = draft.port;
-            draft.origin.check = draft.origin.checksum(draft.ends.check);
-            flows.write_origin(place, &draft.origin);
-            if !is_taken(draft) && flows.own(draft.port, &draft.owners, lane, draft.tag(), place) {
-                return true;
-            }
+        if try_port(draft, claim) {
+            return true;
         }
         index += if attempt < ATTEMPTS / 2 { stride } else { 1 };
         if index >= count {
@@ -102,6 +90,27 @@ pub(super) fn give_port<F: Flows>(
         attempt += 1;
     }
     false
+}
+
+/// Takes the port that is tried, if no other connection to the draft's endpoint has it, and `is_taken` says that no socket of
+/// the node has it either. The record names the port before the port names the record, so that others never take it
+/// for one that is left over.
+#[inline(always)]
+pub fn try_port<F: Flows>(
+    flows: &F,
+    draft: &mut Draft,
+    claim: Claim,
+    is_taken: impl Fn(&Draft) -> bool,
+) -> bool {
+    let place = draft.place();
+    let lane = choose_lane(flows, place, draft, claim);
+    if lane >= LANES {
+        return false;
+    }
+    draft.origin.source_port = draft.port;
+    draft.origin.check = draft.origin.checksum(draft.ends.check);
+    flows.write_origin(place, &draft.origin);
+    !is_taken(draft) && flows.own(draft.port, &draft.owners, lane, draft.tag(), place)
 }
 
 impl Draft {
@@ -133,7 +142,7 @@ const LOOKS: u32 = 3;
 /// Which lane of the port that is tried the draft may have; [`LANES`] for none. What it was chosen by is left in
 /// `draft.owners`.
 #[inline(always)]
-pub fn choose_lane(flows: &impl Flows, place: Place, draft: &mut Draft, claim: Claim) -> u32 {
+fn choose_lane(flows: &impl Flows, place: Place, draft: &mut Draft, claim: Claim) -> u32 {
     if !flows.owners(draft.port, &mut draft.owners) {
         return LANES;
     }
@@ -193,13 +202,15 @@ fn is_same_endpoint(ends: &Ends, other: &Ends) -> bool {
 /// Whether a record still has its port. One that has ended, or was given up, may have lost it: what comes late of it must not
 /// leave with a source that is somebody else's.
 #[inline(never)]
-pub fn has_port(flows: &impl Flows, place: Place, port: Port, owners: &mut PortOwners) -> bool {
+pub fn has_port(flows: &impl Flows, place: Place, ends: &Ends, port: Port, owners: &mut PortOwners) -> bool {
     if !flows.owners(port, owners) {
         return false;
     }
+    // An earlier record of the same slot may have left an entry too, but for another endpoint.
+    let tag = PortOwners::tag(&ends.endpoint, ends.endpoint_port, ends.protocol);
     let mut lane = 0;
     while lane < LANES {
-        if owners.place(lane).0 == place.0 && buckets::byte(owners.tags_word(), lane) != 0 {
+        if owners.place(lane).0 == place.0 && buckets::byte(owners.tags_word(), lane) == tag {
             return true;
         }
         lane += 1;

@@ -7,8 +7,8 @@ use super::{
     begin::{self, Considered, Draft},
     buckets::Place,
     find::{self, Way},
-    life::{Claim, Known},
-    ports::{self, PortOwners},
+    life::Known,
+    ports::PortOwners,
     record::{Ends, Origin, Tuple},
 };
 use crate::address::Port;
@@ -53,14 +53,6 @@ pub trait Flows {
         Self: Sized,
     {
         begin::consider(self, draft, hash, turn)
-    }
-
-    /// [`ports::choose_lane`], likewise.
-    fn choose_lane(&self, place: Place, draft: &mut Draft, claim: Claim) -> u32
-    where
-        Self: Sized,
-    {
-        ports::choose_lane(self, place, draft, claim)
     }
 
     /// Notes what was seen in packets from the client.

@@ -4,7 +4,7 @@ use proxy_common::{
     Address, Endpoint, Port, PortOwners, Tuple,
     connection::{
         Answer, Begun, Clock, Draft, Ends, Flows as _, Leaving, Noted, Place, Request, Seen, SourcePorts, answered, asked,
-        begin, find, find_by_source, has_port, left,
+        begin, find, find_by_source, has_port, left, try_port,
     },
     packet::Segment,
 };
@@ -103,7 +103,7 @@ impl Node {
             let flags = if endpoint.is_local() { Ends::LOCAL } else { Ends::MASQUERADED };
             draft.set(&tuple, &endpoint, flags, 7);
             draft.origin.source = NODE;
-            let begun = begin(memory, &mut draft, |_| false);
+            let begun = begin(memory, &mut draft, |draft, claim| try_port(memory, draft, claim, |_| false));
             if begun != Begun::Connection {
                 return Fate::Refused(begun);
             }
@@ -121,7 +121,7 @@ impl Node {
         }
         let mut owners = PortOwners::default();
         if !memory.read_origin(place, ends.check, &mut origin)
-            || (ends.seen.ended() && !has_port(memory, place, origin.source_port, &mut owners))
+            || (ends.seen.ended() && !has_port(memory, place, &ends, origin.source_port, &mut owners))
         {
             return Fate::Dropped;
         }

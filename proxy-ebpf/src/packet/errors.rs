@@ -3,14 +3,15 @@
 
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use proxy_common::{
-    Address, PacketHook, Port,
-    connection::{Answer, Flows as _, Leaving, Request, find_anywhere, find_by_source},
-    packet::error::{self, Quoted},
+    PacketHook, Tuple,
+    connection::{Answer, Flows as _, Leaving, Place, Request, find_anywhere},
+    packet::{Side, error},
 };
 
 use super::{
     DROP, PASS,
     headers::{self, State},
+    ingress::find_source,
     skb::Skb,
 };
 use crate::tables::Maps;
@@ -20,17 +21,19 @@ use crate::tables::Maps;
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn error_at_ingress(skb: *mut __sk_buff) -> i32 {
-    let (ctx, Some(state)) = (&TcContext::new(skb), headers::state()) else { return PASS };
-    let Some(quoted) = quoted(ctx, state) else { return PASS };
-    let State { tuple, ends, origin, owners, .. } = state;
-    if find_by_source(&Maps, tuple, owners, ends, origin).is_some() {
-        let client = ends.from();
-        return translate(ctx, state, &quoted, PacketHook::Ingress, client);
+    let Some(state) = headers::state() else { return PASS };
+    if read_quoted(skb) == 0 {
+        return PASS;
     }
+    if Place(find_source()).is_some() {
+        state.routed = Tuple::new(0, state.ends.from(), state.ends.from());
+        return translate_error(skb, PacketHook::Ingress as u32);
+    }
+    let State { tuple, ends, .. } = state;
     let hash = tuple.source_hash(Maps.seed());
     if find_anywhere::<Request>(&Maps, tuple, hash, ends).is_some() {
-        let endpoint = ends.to();
-        return translate(ctx, state, &quoted, PacketHook::Ingress, endpoint);
+        state.routed = Tuple::new(0, state.ends.to(), state.ends.to());
+        return translate_error(skb, PacketHook::Ingress as u32);
     }
     PASS
 }
@@ -40,42 +43,55 @@ pub(super) extern "C" fn error_at_ingress(skb: *mut __sk_buff) -> i32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn error_at_egress(skb: *mut __sk_buff) -> i32 {
-    let (ctx, Some(state)) = (&TcContext::new(skb), headers::state()) else { return PASS };
-    let Some(quoted) = quoted(ctx, state) else { return PASS };
-    let State { tuple, ends, origin, .. } = state;
+    let Some(state) = headers::state() else { return PASS };
+    if read_quoted(skb) == 0 {
+        return PASS;
+    }
+    let State { tuple, ends, origin, routed, .. } = state;
     let hash = tuple.destination_hash(Maps.seed());
     if find_anywhere::<Answer>(&Maps, tuple, hash, ends).is_some() {
-        let frontend = ends.asked();
-        return translate(ctx, state, &quoted, PacketHook::Egress, frontend);
+        *routed = Tuple::new(0, ends.asked(), ends.asked());
+        return translate_error(skb, PacketHook::Egress as u32);
     }
     let hash = tuple.source_hash(Maps.seed());
     let place = find_anywhere::<Leaving>(&Maps, tuple, hash, ends);
     if place.is_some() && ends.is_masqueraded() && Maps.read_origin(place, ends.check, origin) {
-        let source = origin.masquerade();
-        return translate(ctx, state, &quoted, PacketHook::Egress, source);
+        *routed = Tuple::new(0, origin.masquerade(), origin.masquerade());
+        return translate_error(skb, PacketHook::Egress as u32);
     }
     PASS
 }
 
-/// The packet that an error quotes. That of a packet of its connection which goes where the error goes is left in `state`.
-#[inline(always)]
-fn quoted(ctx: &TcContext, state: &mut State) -> Option<Quoted> {
-    let quoted = error::parse(&Skb(ctx), &state.network)?;
-    // It is for whoever sent what it quotes.
-    if state.network.destination.words() != quoted.network.source.words() {
-        return None;
+/// Reads the packet that an error quotes; 1 if it does. That of a packet of its connection which goes where the error goes is
+/// left in the state. A step: see [`super`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn read_quoted(skb: *mut __sk_buff) -> u32 {
+    let Some(State { network, tuple, begin, .. }) = headers::state() else { return 0 };
+    let ctx = TcContext::new(skb);
+    match error::parse(&Skb(&ctx), network) {
+        // It is for whoever sent what it quotes.
+        Some(quoted) if network.destination.words() == quoted.network.source.words() => {
+            *tuple = quoted.tuple();
+            begin.quoted = quoted;
+            1
+        }
+        _ => 0,
     }
-    state.tuple = quoted.tuple();
-    Some(quoted)
 }
 
-#[inline(always)]
-fn translate(ctx: &TcContext, state: &State, quoted: &Quoted, hook: PacketHook, new: (Address, Port)) -> i32 {
-    if quoted.redirect {
+/// Puts the address and port that stand in `routed` in place. A step: see [`super`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn translate_error(skb: *mut __sk_buff, hook: u32) -> i32 {
+    let Some(State { network, routed, begin, .. }) = headers::state() else { return DROP };
+    let ctx = TcContext::new(skb);
+    if begin.quoted.redirect {
         // The client would be told of another way to the endpoint, or worse, to the frontend.
         return DROP;
     }
-    match error::rewrite(&mut Skb(ctx), &state.network, quoted, hook.side(), new) {
+    let side = if hook == PacketHook::Egress as u32 { Side::Source } else { Side::Destination };
+    match error::rewrite(&mut Skb(&ctx), network, &begin.quoted, side, routed.to()) {
         Some(()) => PASS,
         None => DROP,
     }

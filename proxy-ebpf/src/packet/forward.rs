@@ -47,8 +47,8 @@ use crate::{
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub(super) enum Towards {
-    Endpoint,
-    Client,
+    Endpoint = 0,
+    Client = 1,
 }
 
 /// Whether a packet of a record may be one for the fast path.
@@ -135,7 +135,7 @@ fn prepare(state: &mut State, place: Place, towards: Towards) -> bool {
             if !Maps.read_origin(place, ends.check, origin) {
                 return false;
             }
-            if ends.seen.ended() && !has_port(&Maps, place, origin.source_port, owners) {
+            if ends.seen.ended() && !has_port(&Maps, place, ends, origin.source_port, owners) {
                 return false;
             }
             ends.to()
@@ -173,10 +173,12 @@ fn is_plain(skb: &Skb<'_>, network: &Network) -> bool {
 /// `must`: it is no packet for the stack, so it may go where no neighbour is known and our programs are not.
 #[inline(always)]
 fn try_send(ctx: &TcContext, state: &mut State, towards: Towards, must: bool) -> Sent {
+    let skb = ctx.skb.skb;
+    let asked = towards as u32 | u32::from(must) << 1;
     let answer = match (is_plain(&Skb(ctx), &state.network), state.network.v6) {
-        (true, true) => send_plain::<HeadV6>(ctx, state, towards, must),
-        (true, false) => send_plain::<HeadV4>(ctx, state, towards, must),
-        (false, _) if must => send_odd(ctx, state, towards),
+        (true, true) => send_plain_v6(skb, asked),
+        (true, false) => send_plain_v4(skb, asked),
+        (false, _) if must => send_odd_packet(skb, asked),
         (false, _) => STACK,
     };
     match answer {
@@ -186,12 +188,42 @@ fn try_send(ctx: &TcContext, state: &mut State, towards: Towards, must: bool) ->
     }
 }
 
+/// What a step is asked: towards whom, and whether it must.
+#[inline(always)]
+const fn asked(bits: u32) -> (Towards, bool) {
+    (if bits & 1 == Towards::Client as u32 { Towards::Client } else { Towards::Endpoint }, bits & 2 != 0)
+}
+
+/// A step: see [`super`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn send_plain_v4(skb: *mut __sk_buff, bits: u32) -> i32 {
+    let (Some(state), (towards, must)) = (headers::state(), asked(bits)) else { return STACK };
+    send_plain::<HeadV4>(&TcContext::new(skb), state, towards, must)
+}
+
+/// A step: see [`super`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn send_plain_v6(skb: *mut __sk_buff, bits: u32) -> i32 {
+    let (Some(state), (towards, must)) = (headers::state(), asked(bits)) else { return STACK };
+    send_plain::<HeadV6>(&TcContext::new(skb), state, towards, must)
+}
+
+/// A step: see [`super`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn send_odd_packet(skb: *mut __sk_buff, bits: u32) -> i32 {
+    let (Some(state), (towards, _)) = (headers::state(), asked(bits)) else { return STACK };
+    send_odd(&TcContext::new(skb), state, towards)
+}
+
 // Instead of an action.
 const STACK: i32 = -1000;
 const NOWHERE: i32 = -1001;
 
 /// Sends a packet whose headers are the usual ones.
-#[inline(never)]
+#[inline(always)]
 fn send_plain<H: Head>(ctx: &TcContext, state: &mut State, towards: Towards, must: bool) -> i32 {
     let skb = Skb(ctx);
     let Some(&head) = skb.head::<H>(0) else { return STACK };
@@ -231,7 +263,7 @@ fn send_plain<H: Head>(ctx: &TcContext, state: &mut State, towards: Towards, mus
 }
 
 /// Sends a packet with options, extension headers or a tag, or a fragment, which costs more.
-#[inline(never)]
+#[inline(always)]
 fn send_odd(ctx: &TcContext, state: &mut State, towards: Towards) -> i32 {
     let mut skb = Skb(ctx);
     let State { network, lookup, routed, .. } = state;

@@ -1,6 +1,6 @@
 //! Fragments of a datagram that come before the first one, which alone has the ports (PO-29). netfilter reassembles; here they
-//! are held for a moment: they go round by the device's own queue, until the first one has come by or the time is over. Only a
-//! few in a second, since that keeps a processor busy.
+//! are held for a moment: they go round by the device's own queue, until the first one has come by or the time is over. That
+//! keeps a processor busy, so there are only so many rounds in a second for all of them.
 
 use aya_ebpf::{
     bindings::BPF_F_INGRESS,
@@ -20,9 +20,10 @@ use crate::{
 };
 
 /// For how many milliseconds a fragment is held.
-const PATIENCE: u32 = 10;
-/// How many are held in a second.
-const HELD: u64 = 32;
+const PATIENCE: u32 = 50;
+/// Rounds in a second, of about a microsecond each: as much as two hundred datagrams need whose fragments come a millisecond
+/// apart.
+const ROUNDS: u64 = 300_000;
 
 /// Keeps the ports of a first fragment that comes in for the node or a Service, for the later ones.
 #[inline(always)]
@@ -34,9 +35,9 @@ pub(super) fn first(state: &State) {
 
 #[inline(never)]
 fn keep(state: &State) {
-    let State { network, transport, .. } = state;
-    if Maps.has_owners(transport.destination) || !Maps.address(&network.destination).is_none() {
-        headers::remember(network, *transport, PacketHook::Ingress);
+    let State { network, tuple, .. } = state;
+    if Maps.has_owners(tuple.destination_port) || !Maps.address(&tuple.destination).is_none() {
+        headers::remember(network, tuple, PacketHook::Ingress);
     }
 }
 
@@ -50,12 +51,10 @@ pub(super) fn late<const LINK: u32>(ctx: &TcContext, state: &State) -> i32 {
     // SAFETY: a helper without pointers.
     let now = (unsafe { bpf_ktime_get_ns() } >> 20) as u32;
     // Devices without a link header would get it back with one.
-    let may_wait = match skb.held_since() {
-        Some(since) => now.wrapping_sub(since) <= PATIENCE,
-        None => LINK == ETHERNET && count::take(&HELD_RATE, HELD),
-    };
-    if may_wait {
-        skb.set_held_since(skb.held_since().unwrap_or(now));
+    let since = skb.held_since().unwrap_or(now);
+    let is_in_time = LINK == ETHERNET && now.wrapping_sub(since) <= PATIENCE;
+    if is_in_time && count::take(&HELD_RATE, ROUNDS) {
+        skb.set_held_since(since);
         // SAFETY: a helper without pointers.
         return unsafe { bpf_redirect(skb.device(), u64::from(BPF_F_INGRESS)) as i32 };
     }

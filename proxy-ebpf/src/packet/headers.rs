@@ -13,7 +13,7 @@ use proxy_common::{
     packet::{
         self, Fragment, Segment, Transport,
         answer::UnreachableV6,
-        error::{ICMP, ICMPV6},
+        error::{ICMP, ICMPV6, Quoted},
         network::{self, V4, V6},
         transport::{self, Tcp, Udp},
     },
@@ -51,7 +51,7 @@ pub(super) struct State {
     pub(super) begin: Beginning,
 }
 
-/// What is needed where a connection begins.
+/// What is needed where a connection begins, and of errors.
 pub(super) struct Beginning {
     /// The record.
     pub(super) draft: Draft,
@@ -63,6 +63,8 @@ pub(super) struct Beginning {
     pub(super) remembered: u32,
     /// The longest of the answers to a packet that is refused.
     pub(super) answer: UnreachableV6,
+    /// The packet that an error quotes.
+    pub(super) quoted: Quoted,
 }
 
 const WORDS: usize = size_of::<State>().div_ceil(8);
@@ -194,10 +196,10 @@ fn tuple(network: &Network, transport: &Transport) -> Tuple {
 }
 
 #[inline(always)]
-fn fragment_key(network: &Network, hook: PacketHook) -> FragmentKey {
+fn fragment_key(network: &Network, tuple: &Tuple, hook: PacketHook) -> FragmentKey {
     FragmentKey {
-        source: network.source,
-        destination: network.destination,
+        source: tuple.source,
+        destination: tuple.destination,
         identification: network.identification,
         protocol: network.protocol,
         hook: hook as u8,
@@ -205,13 +207,13 @@ fn fragment_key(network: &Network, hook: PacketHook) -> FragmentKey {
     }
 }
 
-/// Keeps the ports of a first fragment that is translated, for the later ones.
+/// Keeps the ports of a first fragment, for the later ones.
 #[inline(never)]
-pub(super) fn remember(network: &Network, transport: Transport, hook: PacketHook) {
-    let key = fragment_key(network, hook);
+pub(super) fn remember(network: &Network, tuple: &Tuple, hook: PacketHook) {
+    let key = fragment_key(network, tuple, hook);
     let ports = FragmentPorts {
-        source: transport.source,
-        destination: transport.destination,
+        source: tuple.source_port,
+        destination: tuple.destination_port,
         fingerprint: key.fingerprint(),
     };
     // A full LRU makes room; without the entry the later fragments are lost, and the datagram with them.
@@ -220,7 +222,8 @@ pub(super) fn remember(network: &Network, transport: Transport, hook: PacketHook
 
 #[inline(never)]
 fn recall(network: &Network, hook: PacketHook) -> Option<FragmentPorts> {
-    let key = fragment_key(network, hook);
+    let tuple = Tuple::new(network.protocol, (network.source, Port::NONE), (network.destination, Port::NONE));
+    let key = fragment_key(network, &tuple, hook);
     // SAFETY: the value of FRAGMENTS is one aligned word.
     let word = unsafe { FRAGMENTS.get_ptr(&key)?.cast::<u64>().read_volatile() };
     let ports: FragmentPorts = must_cast(word);
@@ -230,9 +233,9 @@ fn recall(network: &Network, hook: PacketHook) -> Option<FragmentPorts> {
 /// Puts an address and a port in place: of the destination at ingress, of the source at egress.
 #[inline(always)]
 pub(super) fn rewrite(ctx: &TcContext, state: &State, hook: PacketHook, new: (Address, Port)) -> i32 {
-    let State { network, transport, .. } = state;
+    let State { network, transport, tuple, .. } = state;
     if matches!(hook, PacketHook::Egress) && matches!(network.fragment, Fragment::First) {
-        remember(network, *transport, hook);
+        remember(network, tuple, hook);
     }
     match packet::rewrite(&mut Skb(ctx), network, transport, hook.side(), new) {
         Some(()) => PASS,

@@ -9,7 +9,8 @@ use proxy_common::{
     Address, Client, Decision, Endpoint, FrontendKey, FrontendKind, PacketHook, Protocol, Reason, Scope,
     Tables, Total,
     connection::{
-        Begun, Clock, Flows as _, Noted, Place, Request, answered, asked, begin, find, find_by_source,
+        Begun, Clock, Draft, Flows as _, Noted, Place, Request, answered, asked, find, find_by_source, finish, give_port,
+        start,
     },
     select::{Resolution, choose, resolve},
 };
@@ -43,11 +44,20 @@ pub(super) fn ingress<const LINK: u32>(ctx: &TcContext) -> i32 {
         Kind::Other => return PASS,
         Kind::Control => return errors::error_at_ingress(ctx.skb.skb),
         Kind::Late => return fragments::late::<LINK>(ctx, state),
-        Kind::Packet => fragments::first(state),
+        Kind::Packet => {}
     }
+    let action = translate::<LINK>(ctx, state);
+    // Not before the datagram's record is there, which later fragments look for.
+    fragments::first(state);
+    action
+}
+
+/// A packet that may be of a connection, or begin one.
+#[inline(always)]
+fn translate<const LINK: u32>(ctx: &TcContext, state: &mut State) -> i32 {
     let clock = clock(&mut state.seconds);
     if Maps.has_owners(state.tuple.destination_port) {
-        let place = find_source(state);
+        let place = Place(find_source());
         if place.is_some() {
             return answer::<LINK>(ctx, state, place, clock);
         }
@@ -55,7 +65,7 @@ pub(super) fn ingress<const LINK: u32>(ctx: &TcContext) -> i32 {
     let place = find::<Request>(&Maps, &state.tuple, &mut state.ends);
     if place.is_some() {
         let State { transport, ends, .. } = state;
-        match asked(&Maps, place, ends, transport.segment, clock, skb.device()) {
+        match asked(&Maps, place, ends, transport.segment, clock, Skb(ctx).device()) {
             Noted::Follow => return request::<LINK>(ctx, state, place),
             Noted::Gone => return PASS,
             Noted::Anew => Maps.free(place, state.ends.check),
@@ -67,11 +77,12 @@ pub(super) fn ingress<const LINK: u32>(ctx: &TcContext) -> i32 {
     first::<LINK>(ctx, state)
 }
 
-/// Finds the record of an answer to a masqueraded source.
+/// Finds the record of an answer to a masqueraded source; a [`Place`]. A step: see [`super`].
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn find_source(state: &mut State) -> Place {
-    let State { tuple, owners, ends, origin, .. } = state;
-    find_by_source(&Maps, tuple, owners, ends, origin)
+pub(super) extern "C" fn find_source() -> u32 {
+    let Some(State { tuple, owners, ends, origin, .. }) = headers::state() else { return Place::NONE.0 };
+    find_by_source(&Maps, tuple, owners, ends, origin).0
 }
 
 /// A packet of a client's connection.
@@ -117,7 +128,10 @@ fn first<const LINK: u32>(ctx: &TcContext, state: &mut State) -> i32 {
         if choice != Choice::Endpoint {
             break;
         }
-        let begun = begun(begin_connection(ctx.skb.skb));
+        let mut begun = begun(start_connection(ctx.skb.skb));
+        if begun == Begun::Connection {
+            begun = publish(ctx, state);
+        }
         draws += 1;
         match begun {
             Begun::Connection => {
@@ -135,10 +149,10 @@ fn first<const LINK: u32>(ctx: &TcContext, state: &mut State) -> i32 {
     }
 }
 
-/// Begins the connection to the endpoint that was drawn; a [`Begun`]. A step: see [`super`].
+/// Starts the connection to the endpoint that was drawn; a [`Begun`]. A step: see [`super`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn begin_connection(skb: *mut __sk_buff) -> u32 {
+extern "C" fn start_connection(skb: *mut __sk_buff) -> u32 {
     match headers::state() {
         Some(state) => connect(&TcContext::new(skb), state) as u32,
         None => Begun::Busy as u32,
@@ -175,10 +189,18 @@ fn connect(ctx: &TcContext, state: &mut State) -> Begun {
     if draft.ends.is_masqueraded() && !source::address(ctx, state) {
         return Begun::NoAddress;
     }
-    let draft = &mut state.begin.draft;
-    let begun = begin(&Maps, draft, |draft| source::is_taken(ctx, draft));
+    start(&Maps, &mut state.begin.draft)
+}
+
+/// Publishes the connection that has been started; a [`Begun`].
+#[inline(always)]
+fn publish(ctx: &TcContext, state: &mut State) -> Begun {
+    let Beginning { draft, endpoint, remembered, .. } = &mut state.begin;
+    let try_port = |_: &mut Draft, claim| source::try_source_port(ctx.skb.skb, claim as u32) != 0;
+    let has_port = !draft.ends.is_masqueraded() || give_port(draft, try_port);
+    let begun = finish(&Maps, draft, has_port);
     if begun == Begun::Connection {
-        count::connection(state.begin.endpoint.service, state.begin.remembered != 0);
+        count::connection(endpoint.service, *remembered != 0);
     }
     begun
 }

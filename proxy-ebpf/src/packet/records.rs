@@ -7,10 +7,10 @@ use bytemuck::{must_cast, must_cast_mut, must_cast_ref};
 use proxy_common::{
     FlowLock, FlowTags, FlowUses, Port, PortOwners, Record, Tuple,
     connection::{
-        Answer, Claim, Considered, Drafted, Draft, Ends, Flows, Kept, Kind, Known, LANES, Leaving, Origin, Place, Request, Reservation, Seen, Way,
+        Answer, Considered, Drafted, Draft, Ends, Flows, Kept, Kind, Known, LANES, Leaving, Origin, Place, Request, Reservation, Seen, Way,
         begin,
         buckets::{FLOW_LOCKS as LOCKS, REGION, SLOTS, byte},
-        find, ports,
+        find,
     },
     select::is_serving,
 };
@@ -154,7 +154,12 @@ impl Flows for Maps {
     /// `tuple` and `ends` are those of the packet at hand, or of its draft.
     #[inline(always)]
     fn find_in_bucket<W: Way>(&self, _: &Tuple, hash: u64, turn: u32, _: &mut Ends) -> Place {
-        Place(find_in_bucket(hash, turn, W::KIND as u32))
+        Place(match W::KIND {
+            Kind::Request => find_request(hash, turn),
+            Kind::Leaving => find_leaving(hash, turn),
+            Kind::Answer => find_answer(hash, turn),
+            Kind::Drafted => find_drafted(hash, turn),
+        })
     }
 
     /// The draft is that of the packet at hand.
@@ -167,12 +172,6 @@ impl Flows for Maps {
             MORE => Considered::More,
             _ => Considered::Busy,
         }
-    }
-
-    /// The draft is that of the packet at hand.
-    #[inline(always)]
-    fn choose_lane(&self, place: Place, _: &mut Draft, claim: Claim) -> u32 {
-        choose_lane(place.0, claim as u32)
     }
 
     #[inline(always)]
@@ -369,35 +368,40 @@ extern "C" fn consider_bucket(hash: u64, turn: u32) -> u32 {
     }
 }
 
+#[inline(always)]
+fn find_for_packet<W: Way>(hash: u64, turn: u32) -> u32 {
+    let Some(State { tuple, ends, .. }) = headers::state() else { return Place::NONE.0 };
+    find::find_in_bucket::<W>(&Maps, tuple, hash, turn, ends).0
+}
+
 /// A step: see [`super`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn choose_lane(place: u32, claim: u32) -> u32 {
-    let claim = if claim == Claim::Patient as u32 { Claim::Patient } else { Claim::Impatient };
-    match headers::state() {
-        Some(state) => ports::choose_lane(&Maps, Place(place), &mut state.begin.draft, claim),
-        None => u32::MAX,
-    }
+extern "C" fn find_request(hash: u64, turn: u32) -> u32 {
+    find_for_packet::<Request>(hash, turn)
 }
 
-/// A step: see [`super`]. `kind` is a [`Kind`].
+/// A step: see [`super`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn find_in_bucket(hash: u64, turn: u32, kind: u32) -> u32 {
-    const REQUEST: u32 = Kind::Request as u32;
-    const LEAVING: u32 = Kind::Leaving as u32;
-    const ANSWER: u32 = Kind::Answer as u32;
-    let Some(State { tuple, ends, begin, .. }) = headers::state() else { return Place::NONE.0 };
-    let place = match kind {
-        REQUEST => find::find_in_bucket::<Request>(&Maps, tuple, hash, turn, ends),
-        LEAVING => find::find_in_bucket::<Leaving>(&Maps, tuple, hash, turn, ends),
-        ANSWER => find::find_in_bucket::<Answer>(&Maps, tuple, hash, turn, ends),
-        _ => {
-            let (tuple, other) = begin.draft.others();
-            find::find_in_bucket::<Drafted>(&Maps, tuple, hash, turn, other)
-        }
-    };
-    place.0
+extern "C" fn find_leaving(hash: u64, turn: u32) -> u32 {
+    find_for_packet::<Leaving>(hash, turn)
+}
+
+/// A step: see [`super`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn find_answer(hash: u64, turn: u32) -> u32 {
+    find_for_packet::<Answer>(hash, turn)
+}
+
+/// A step: see [`super`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn find_drafted(hash: u64, turn: u32) -> u32 {
+    let Some(State { begin, .. }) = headers::state() else { return Place::NONE.0 };
+    let (tuple, other) = begin.draft.others();
+    find::find_in_bucket::<Drafted>(&Maps, tuple, hash, turn, other).0
 }
 
 #[inline(never)]

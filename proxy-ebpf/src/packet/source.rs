@@ -6,13 +6,20 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::{BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS},
+    bindings::{__sk_buff, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS},
     helpers::bpf_fib_lookup,
     programs::TcContext,
 };
-use proxy_common::{Address, Endpoint, connection::Ends};
+use proxy_common::{
+    Address, Endpoint,
+    connection::{Claim, Draft, Ends, try_port},
+};
 
-use super::{headers::State, outgoing, routes, skb::Skb};
+use super::{
+    headers::{self, State},
+    outgoing, routes,
+    skb::Skb,
+};
 use crate::{
     config,
     tables::{INTERFACES, Maps},
@@ -74,8 +81,16 @@ fn at_device(v6: bool, device: u32, address: &mut Address) -> bool {
     is_known(address)
 }
 
-/// Whether a socket of the node would get the answers to the draft's source.
-#[inline(always)]
-pub(super) fn is_taken(ctx: &TcContext, draft: &proxy_common::connection::Draft) -> bool {
-    outgoing::has_socket(ctx, draft.ends.protocol, draft.ends.to(), draft.origin.masquerade())
+/// Takes the source port that the draft tries; 1 if it could. A step: see [`super`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn try_source_port(skb: *mut __sk_buff, claim: u32) -> u32 {
+    let Some(State { begin, .. }) = headers::state() else { return 0 };
+    let claim = if claim == Claim::Patient as u32 { Claim::Patient } else { Claim::Impatient };
+    let ctx = TcContext::new(skb);
+    // A socket of the node's would get the answers.
+    let is_taken = |draft: &Draft| {
+        outgoing::has_socket(&ctx, draft.ends.protocol, draft.ends.to(), draft.origin.masquerade())
+    };
+    try_port(&Maps, &mut begin.draft, claim, is_taken).into()
 }
