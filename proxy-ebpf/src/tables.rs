@@ -37,6 +37,7 @@ const FLOW_BUCKETS: usize = FLOW_REGIONS * buckets::REGION as usize;
 const FLOWS_LEN: usize = FLOW_BUCKETS * buckets::SLOTS as usize;
 const SOURCE_PORTS_LEN: usize = 1 << 16;
 const OUTGOING_LEN: usize = 1 << 10;
+const ASKERS_LEN: usize = 1 << 10;
 const STRAYS_LEN: usize = 1 << 9;
 const FRAGMENTS_LEN: usize = 1 << 13;
 const INTERFACES_LEN: usize = 1 << 10;
@@ -123,6 +124,10 @@ pub(crate) static SOURCE_PORTS: Array<PortOwners, SOURCE_PORTS_LEN, MMAPABLE> = 
 /// Datagrams without a record that left the node from the number of a NodePort, and when, in seconds since boot.
 #[btf_map]
 pub(crate) static OUTGOING: LruHashMap<Tuple, u64, OUTGOING_LEN> = LruHashMap::new();
+
+/// Who has asked a socket from the number of a NodePort, and when, in nanoseconds since boot.
+#[btf_map]
+pub(crate) static ASKERS: LruHashMap<OverflowKey, u64, ASKERS_LEN> = LruHashMap::new();
 
 /// Connections on the fast path of which the stack has seen a packet all the same, from the client to the endpoint, and when. The
 /// agent takes conntrack's entries of those that are over away.

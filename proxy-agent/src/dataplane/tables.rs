@@ -37,7 +37,7 @@ const fn spec<K, V>(name: &'static str) -> MapSpec {
 }
 
 /// Every map that is pinned.
-pub const MAPS: [MapSpec; 32] = [
+pub const MAPS: [MapSpec; 33] = [
     spec::<FrontendKey, Frontend>("FRONTENDS"),
     spec::<Address, AddressEntry>("ADDRESSES"),
     spec::<u32, Service>("SERVICES"),
@@ -59,6 +59,7 @@ pub const MAPS: [MapSpec; 32] = [
     spec::<u32, PortOwners>("SOURCE_PORTS"),
     spec::<Tuple, u64>("OUTGOING"),
     spec::<Tuple, u64>("STRAYS"),
+    spec::<OverflowKey, u64>("ASKERS"),
     spec::<u32, FlowLock>("FLOW_LOCKS"),
     spec::<u32, u64>("FLOW_SEED"),
     spec::<FragmentKey, FragmentPorts>("FRAGMENTS"),

@@ -4,7 +4,7 @@ use bytemuck::must_cast;
 
 use super::{
     buckets::{self, Home, Kept, Place, REACH, SLOT_LANES},
-    find::{Drafted, Request, find_anywhere},
+    find::{Drafted, Request},
     life::{Claim, Clock, is_live},
     ports::{PortOwners, give_port},
     record::{Ends, Origin, Seen, Tuple},
@@ -208,7 +208,7 @@ impl Draft {
 #[inline(never)]
 fn give_way(flows: &impl Flows, draft: &mut Draft, hash: u64) -> bool {
     draft.tuple = Tuple::new(draft.ends.protocol, draft.ends.from(), draft.ends.to());
-    let place = find_anywhere::<Drafted>(flows, &draft.tuple, hash, &mut draft.other);
+    let place = flows.find_anywhere::<Drafted>(&draft.tuple, hash, &mut draft.other);
     if place.is_some() {
         if flows.read_origin(place, draft.other.check, &mut draft.other_origin)
             && is_live(flows, place, &draft.other, &draft.other_origin, draft.clock, Claim::SameClient)
@@ -241,7 +241,7 @@ fn reserve(flows: &impl Flows, draft: &mut Draft, hash: u64) -> Chosen {
             return chosen;
         }
         // Somebody may have begun the same connection before the words were read that the slot was chosen by.
-        if find_anywhere::<Request>(flows, &draft.tuple, hash, &mut draft.other).is_some() {
+        if flows.find_anywhere::<Request>(&draft.tuple, hash, &mut draft.other).is_some() {
             return Chosen::Busy;
         }
         if flows.reserve(&draft.reservation) {

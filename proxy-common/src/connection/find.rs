@@ -144,17 +144,17 @@ pub fn find<W: Way>(flows: &impl Flows, tuple: &Tuple, ends: &mut Ends) -> Place
             return Place::NONE;
         }
     }
-    find_anywhere::<W>(flows, tuple, hash, ends)
+    flows.find_anywhere::<W>(tuple, hash, ends)
 }
 
-/// The same, among all slots that can have it.
+/// Looks for the record of the client with this hash in all buckets that can have it.
 #[inline(always)]
-pub fn find_anywhere<W: Way>(flows: &impl Flows, tuple: &Tuple, hash: u64, ends: &mut Ends) -> Place {
+pub fn find_anywhere(flows: &impl Flows, hash: u64, look: impl Fn(u32) -> Place) -> Place {
     let home = Home::new(hash, flows.regions()).bucket(0);
     let reach = u32::from(buckets::byte(flows.tags(home), SLOTS));
     let mut turn = 0;
     while turn < REACH && turn <= reach {
-        let place = flows.find_in_bucket::<W>(tuple, hash, turn, ends);
+        let place = look(turn);
         if place.is_some() {
             return place;
         }
@@ -163,7 +163,7 @@ pub fn find_anywhere<W: Way>(flows: &impl Flows, tuple: &Tuple, hash: u64, ends:
     Place::NONE
 }
 
-/// The same, in the bucket of one turn.
+/// Finds the record of a packet in the bucket of one turn.
 #[inline(always)]
 pub fn find_in_bucket<W: Way>(
     flows: &impl Flows,

@@ -3,6 +3,8 @@
 //! Words are read once, and may be of different moments: what is found is believed only if its checks are right, and what
 //! is chosen is done only if the words that it was chosen by are still the same under the lock.
 
+use core::cell::Cell;
+
 use super::{
     begin::{self, Considered, Draft},
     buckets::Place,
@@ -39,12 +41,19 @@ pub trait Flows {
     /// What the second half of the record says whose first half has this check; nothing if it is another one.
     fn known(&self, place: Place, check: u32) -> Option<Known>;
 
-    /// [`find::find_in_bucket`]: a kernel program has it verified once, not with each way to get there.
-    fn find_in_bucket<W: Way>(&self, tuple: &Tuple, hash: u64, turn: u32, ends: &mut Ends) -> Place
+    /// Finds the record of a packet, or of a draft, among all slots that can have it. A kernel program has this verified once,
+    /// not with each way to get there.
+    fn find_anywhere<W: Way>(&self, tuple: &Tuple, hash: u64, ends: &mut Ends) -> Place
     where
         Self: Sized,
     {
-        find::find_in_bucket::<W>(self, tuple, hash, turn, ends)
+        let ends = Cell::from_mut(ends);
+        find::find_anywhere(self, hash, |turn| {
+            let mut found = ends.get();
+            let place = find::find_in_bucket::<W>(self, tuple, hash, turn, &mut found);
+            ends.set(found);
+            place
+        })
     }
 
     /// [`begin::consider`], likewise.

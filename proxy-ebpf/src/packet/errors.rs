@@ -4,7 +4,7 @@
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use proxy_common::{
     PacketHook, Tuple,
-    connection::{Answer, Flows as _, Leaving, Place, Request, find_anywhere},
+    connection::{Answer, Flows as _, Leaving, Place, Request},
     packet::{Side, error},
 };
 
@@ -31,7 +31,7 @@ pub(super) extern "C" fn error_at_ingress(skb: *mut __sk_buff) -> i32 {
     }
     let State { tuple, ends, .. } = state;
     let hash = tuple.source_hash(Maps.seed());
-    if find_anywhere::<Request>(&Maps, tuple, hash, ends).is_some() {
+    if Maps.find_anywhere::<Request>(tuple, hash, ends).is_some() {
         state.routed = Tuple::new(0, state.ends.to(), state.ends.to());
         return translate_error(skb, PacketHook::Ingress as u32);
     }
@@ -49,12 +49,12 @@ pub(super) extern "C" fn error_at_egress(skb: *mut __sk_buff) -> i32 {
     }
     let State { tuple, ends, origin, routed, .. } = state;
     let hash = tuple.destination_hash(Maps.seed());
-    if find_anywhere::<Answer>(&Maps, tuple, hash, ends).is_some() {
+    if Maps.find_anywhere::<Answer>(tuple, hash, ends).is_some() {
         *routed = Tuple::new(0, ends.asked(), ends.asked());
         return translate_error(skb, PacketHook::Egress as u32);
     }
     let hash = tuple.source_hash(Maps.seed());
-    let place = find_anywhere::<Leaving>(&Maps, tuple, hash, ends);
+    let place = Maps.find_anywhere::<Leaving>(tuple, hash, ends);
     if place.is_some() && ends.is_masqueraded() && Maps.read_origin(place, ends.check, origin) {
         *routed = Tuple::new(0, origin.masquerade(), origin.masquerade());
         return translate_error(skb, PacketHook::Egress as u32);

@@ -153,12 +153,12 @@ impl Flows for Maps {
 
     /// `tuple` and `ends` are those of the packet at hand, or of its draft.
     #[inline(always)]
-    fn find_in_bucket<W: Way>(&self, _: &Tuple, hash: u64, turn: u32, _: &mut Ends) -> Place {
+    fn find_anywhere<W: Way>(&self, _: &Tuple, hash: u64, _: &mut Ends) -> Place {
         Place(match W::KIND {
-            Kind::Request => find_request(hash, turn),
-            Kind::Leaving => find_leaving(hash, turn),
-            Kind::Answer => find_answer(hash, turn),
-            Kind::Drafted => find_drafted(hash, turn),
+            Kind::Request => find_request(hash),
+            Kind::Leaving => find_leaving(hash),
+            Kind::Answer => find_answer(hash),
+            Kind::Drafted => find_drafted(hash),
         })
     }
 
@@ -374,31 +374,34 @@ fn find_for_packet<W: Way>(hash: u64, turn: u32) -> u32 {
     find::find_in_bucket::<W>(&Maps, tuple, hash, turn, ends).0
 }
 
-/// A step: see [`super`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn find_request(hash: u64, turn: u32) -> u32 {
-    find_for_packet::<Request>(hash, turn)
+/// Two steps for each way: all buckets, and one.
+macro_rules! steps {
+    ($($anywhere:ident, $in_bucket:ident, $find:expr;)+) => {$(
+        /// A step: see [`super`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $anywhere(hash: u64) -> u32 {
+            find::find_anywhere(&Maps, hash, |turn| Place($in_bucket(hash, turn))).0
+        }
+
+        /// A step: see [`super`].
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $in_bucket(hash: u64, turn: u32) -> u32 {
+            $find(hash, turn)
+        }
+    )+};
 }
 
-/// A step: see [`super`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn find_leaving(hash: u64, turn: u32) -> u32 {
-    find_for_packet::<Leaving>(hash, turn)
+steps! {
+    find_request, find_request_in_bucket, find_for_packet::<Request>;
+    find_leaving, find_leaving_in_bucket, find_for_packet::<Leaving>;
+    find_answer, find_answer_in_bucket, find_for_packet::<Answer>;
+    find_drafted, find_drafted_in_bucket, find_for_draft;
 }
 
-/// A step: see [`super`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn find_answer(hash: u64, turn: u32) -> u32 {
-    find_for_packet::<Answer>(hash, turn)
-}
-
-/// A step: see [`super`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn find_drafted(hash: u64, turn: u32) -> u32 {
+#[inline(always)]
+fn find_for_draft(hash: u64, turn: u32) -> u32 {
     let Some(State { begin, .. }) = headers::state() else { return Place::NONE.0 };
     let (tuple, other) = begin.draft.others();
     find::find_in_bucket::<Drafted>(&Maps, tuple, hash, turn, other).0

@@ -6,6 +6,7 @@
 //! | `connect` | connect4, connect6 |
 //! | `sendmsg` | sendmsg4, sendmsg6: UDP sockets that are not connected |
 //! | `reverse` | recvmsg4/6, getpeername4/6 |
+//! | `askers` | whom a socket answers, though it looks like a request |
 //! | `connections` | what a TCP socket remembers; `sock_release` |
 //! | `context` | reading and writing `struct bpf_sock_addr`, and refusing |
 //! | `peers` | what a socket remembers: UDP, and what `connections` has no room for |
@@ -14,6 +15,7 @@
 //! An AF_INET6 socket with v4-mapped peers wanders between the hooks of both families (a `sendto` runs
 //! sendmsg4, its answer recvmsg6); since addresses are sixteen bytes everywhere, one record serves all.
 
+mod askers;
 #[cfg(feature = "bench")]
 mod bench;
 mod connect;

@@ -6,7 +6,7 @@ use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use proxy_common::Protocol;
 
 use super::{
-    connections,
+    askers, connections,
     context::{ALLOW, Hook, is_connected, peer, protocol, rewrite},
     peers,
 };
@@ -45,6 +45,8 @@ fn received(ctx: &SockAddrContext, hook: Hook) -> i32 {
     };
     if let Some((frontend, frontend_port)) = frontend {
         rewrite(ctx, hook, &frontend, frontend_port);
+    } else {
+        askers::note(ctx, &address, port);
     }
     ALLOW
 }

@@ -11,11 +11,12 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use proxy_common::{
-    Decision, Protocol, Reason, Translation,
+    Decision, FrontendKind, Protocol, Reason, Translation,
     select::{Resolution, choose, is_serving, resolve},
 };
 
 use super::{
+    askers,
     context::{ALLOW, Hook, SocketClient, destination, is_connected, protocol, refuse_datagram, rewrite},
     peers,
 };
@@ -49,6 +50,11 @@ fn sendmsg(ctx: &SockAddrContext, hook: Hook) -> i32 {
         }
         Resolution::Service(frontend) => frontend,
     };
+    if frontend.kind == FrontendKind::NodePort as u8
+        && askers::is_answer(ctx, &destination.address, destination.port)
+    {
+        return ALLOW;
+    }
     if is_connected(ctx)
         && let Some(known) = peers::connected_peer(ctx, &destination)
     {
