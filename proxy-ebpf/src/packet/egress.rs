@@ -33,12 +33,9 @@ pub(super) fn egress<const LINK: u32>(ctx: &TcContext) -> i32 {
     if place.is_some() {
         return answer::<LINK>(ctx, state, place);
     }
-    // What the node itself sends is no client's.
-    if skb.came_from() != 0 {
-        let place = find::<Leaving>(&Maps, &state.tuple, &mut state.ends);
-        if place.is_some() && state.ends.is_masqueraded() {
-            return masquerade(ctx, state, place);
-        }
+    let place = find::<Leaving>(&Maps, &state.tuple, &mut state.ends);
+    if place.is_some() && state.ends.is_masqueraded() {
+        return masquerade(ctx, state, place);
     }
     outgoing::note(state);
     PASS

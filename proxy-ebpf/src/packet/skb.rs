@@ -120,13 +120,6 @@ impl Skb<'_> {
         }
     }
 
-    /// The index of the device that the packet came into the node by; 0 for the node's own.
-    #[inline(always)]
-    pub(super) fn came_from(&self) -> u32 {
-        // SAFETY: as in `version`.
-        unsafe { (&raw const (*self.0.skb.skb).ingress_ifindex).read_volatile() }
-    }
-
     /// The index of the device.
     #[inline(always)]
     pub(super) fn device(&self) -> u32 {

@@ -96,8 +96,8 @@ pub(crate) fn judge(node: &Node, frame: &[u8], outcome: &Outcome) -> Result<(), 
     match outcome.action {
         PASS if outcome.frame == frame => {
             let served = node.service(seen.destination).filter(|_| !seen.later && is_served(seen.protocol));
-            let known = seen.protocol != 6
-                || frame.get(seen.transport + 13).is_none_or(|bits| bits & 0x17 == 0 || bits & 4 != 0);
+            // PO-23: of TCP only a SYN begins something.
+            let known = seen.protocol != 6 || frame.get(seen.transport + 13).is_none_or(|bits| bits & 0x17 != 2);
             match served {
                 Some((kind, _)) if !known => Err(format!("it is for {kind:?}, and was left alone")),
                 _ => Ok(()),
@@ -107,6 +107,8 @@ pub(crate) fn judge(node: &Node, frame: &[u8], outcome: &Outcome) -> Result<(), 
         PASS => translated(node, frame, &outcome.frame, seen),
         DROP if node.is_ours(seen.destination.ip()) || is_control => Ok(()),
         DROP => Err("it is for nobody of ours, and was dropped".to_owned()),
+        // PO-29: it is held, and comes again.
+        REDIRECT if seen.later && outcome.frame == frame => Ok(()),
         REDIRECT => answered(node, frame, &outcome.frame, seen),
         other => Err(format!("what is {other}?")),
     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use sidestep_tests::{
     lab,
-    packets::{Datagram, SYN, ethernet, hexadecimal},
+    packets::{Datagram, SYN, Transport, ethernet, hexadecimal},
 };
 
 use crate::{
@@ -42,6 +42,11 @@ fn who_is_refused_is_told_unless_silence_is_better() {
                 ] {
                     let frame = ethernet(&sent.packet());
                     let outcome = ingress.run(&frame);
+                    // PO-23: what begins nothing is the stack's, which refuses it.
+                    if matches!(sent.transport, Transport::Tcp { control, .. } if control != SYN) {
+                        assert_eq!(outcome, Outcome { action: PASS, frame }, "{sent:?}");
+                        continue;
+                    }
                     assert_eq!(outcome.action, expected, "{sent:?}");
                     // One that a switch has flooded is another host's affair.
                     let mut flooded = frame.clone();
