@@ -167,6 +167,10 @@ impl Settings {
         let patience = 2 * sync_period(&written, &mut notes);
         let timeouts = timeouts(&written, &mut notes);
         let source_ports = source_ports(&mut written, &mut notes);
+        let masquerade_all = [&written.iptables, &written.nftables, &written.ipvs]
+            .into_iter()
+            .flatten()
+            .any(|back_end| back_end.masquerade_all == Some(true));
         let filled = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
         let connection = written.client_connection.as_ref();
         Self {
@@ -176,10 +180,7 @@ impl Settings {
             metrics,
             bind_hard_fail: *written.bind_address_hard_fail.get_or_insert(false),
             node_port_addresses,
-            masquerade_all: [&written.iptables, &written.nftables, &written.ipvs]
-                .into_iter()
-                .flatten()
-                .any(|back_end| back_end.masquerade_all == Some(true)),
+            masquerade_all,
             oom_score_adj: *written.oom_score_adj.get_or_insert(OOM_SCORE_ADJ),
             timeouts,
             source_ports,
