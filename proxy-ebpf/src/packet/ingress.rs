@@ -1,8 +1,8 @@
 //! Ingress: destinations. A packet to a frontend goes to an endpoint; an answer to a masqueraded source goes to its client.
 
 use aya_ebpf::{
-    bindings::__sk_buff,
-    helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns},
+    bindings::{__sk_buff, BPF_F_INGRESS},
+    helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_redirect},
     programs::TcContext,
 };
 use proxy_common::{
@@ -16,7 +16,7 @@ use proxy_common::{
 };
 
 use super::{
-    DROP, PASS, answer,
+    DROP, ETHERNET, PASS, answer,
     clock::clock,
     errors,
     forward::{self, Towards},
@@ -112,7 +112,19 @@ fn answer<const LINK: u32>(ctx: &TcContext, state: &mut State, place: Place, clo
         }
     }
     let client = state.ends.from();
-    headers::rewrite(ctx, state, PacketHook::Ingress, client)
+    let action = headers::rewrite(ctx, state, PacketHook::Ingress, client);
+    if action == PASS && LINK == ETHERNET && state.ends.is_local() {
+        return begin_again(ctx);
+    }
+    action
+}
+
+/// The endpoint may be on a bridge, and then netfilter has seen its answer before this hook (`br_netfilter`): conntrack takes it
+/// for something to the node. Going round by the device's own queue it is forgotten, and sees the answer to the client.
+#[inline(always)]
+fn begin_again(ctx: &TcContext) -> i32 {
+    // SAFETY: a helper without pointers.
+    unsafe { bpf_redirect(Skb(ctx).device(), u64::from(BPF_F_INGRESS)) as i32 }
 }
 
 /// How many endpoints are drawn for a client whose packets to the first one would be those of another connection.

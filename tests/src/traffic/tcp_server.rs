@@ -18,7 +18,7 @@ use super::canonical;
 use crate::place::Place;
 
 /// How many connections a server holds at a time; further ones wait in its queue.
-const LIMIT: usize = 128;
+const LIMIT: usize = 1024;
 /// How long a stopping server waits for its clients to end by themselves.
 const DRAIN: Duration = Duration::from_secs(2);
 /// How often a server looks whether it is to stop.
