@@ -2,6 +2,7 @@
 //! rewritten as the packet itself was, so that whoever sent it knows it again.
 
 use bytemuck::{Pod, Zeroable};
+use network_types::ip::IpProto;
 
 use super::{
     Change, Edit, Network, Read, Side, Transport, checksum,
@@ -15,9 +16,9 @@ use crate::{
 };
 
 /// IANA protocol number of ICMP.
-pub const ICMP: u8 = 1;
+pub const ICMP: u8 = IpProto::Icmp as u8;
 /// IANA protocol number of ICMPv6.
-pub const ICMPV6: u8 = 58;
+pub const ICMPV6: u8 = IpProto::Ipv6Icmp as u8;
 
 /// Bytes before the quoted packet.
 const HEADER: u32 = 8;

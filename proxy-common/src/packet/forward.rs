@@ -13,10 +13,10 @@ use crate::address::{Address, Port, Protocol};
 /// An Ethernet header.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-struct Ethernet {
-    to: [u16; 3],
-    from: [u16; 3],
-    kind: u16,
+pub(super) struct Ethernet {
+    pub(super) to: [u16; 3],
+    pub(super) from: [u16; 3],
+    pub(super) kind: u16,
 }
 
 /// An IPv4 packet without options, up to its ports.

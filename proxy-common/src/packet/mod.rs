@@ -9,6 +9,7 @@
 //! | `forward` | a packet that is sent on without the stack |
 //! | `error` | ICMP and ICMPv6 errors: the packet that they quote |
 //! | `answer` | TCP resets and "port unreachable" |
+//! | `layouts` | that our headers are laid out as those of the `network-types` crate |
 //!
 //! Everything here is arithmetic on a [`Read`] and an [`Edit`]: the kernel programs implement them with the kernel's
 //! helpers, the host tests with a vector of bytes. Offsets are bytes from the packet's first byte, link header
@@ -19,6 +20,7 @@ pub mod answer;
 pub mod checksum;
 pub mod error;
 pub mod forward;
+pub mod layouts;
 pub mod network;
 pub mod rewrite;
 pub mod transport;

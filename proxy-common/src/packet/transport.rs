@@ -102,9 +102,9 @@ impl Segment {
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub struct Tcp {
-    ports: [u16; 2],
-    sequence: [u16; 2],
-    acknowledgement: [u16; 2],
+    pub(super) ports: [u16; 2],
+    pub(super) sequence: [u16; 2],
+    pub(super) acknowledgement: [u16; 2],
     offset: u8,
     control: u8,
 }
@@ -140,7 +140,7 @@ impl Tcp {
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub struct Udp {
-    ports: [u16; 2],
+    pub(super) ports: [u16; 2],
 }
 
 impl Udp {
@@ -160,12 +160,19 @@ pub fn parse_quoted(packet: &impl Read, offset: u32, protocol: u8) -> Option<Tra
     Some(packet.load::<Udp>(offset)?.transport())
 }
 
+/// Where a TCP header has its checksum.
+pub(super) const TCP_CHECKSUM: u32 = 16;
+/// Where a UDP header has its checksum.
+pub(super) const UDP_CHECKSUM: u32 = 6;
+
 /// Where a header has its checksum; nothing for a protocol without one of this kind.
 #[inline(always)]
 pub const fn checksum_offset(protocol: u8) -> Option<u32> {
+    const TCP: u8 = Protocol::Tcp as u8;
+    const UDP: u8 = Protocol::Udp as u8;
     match protocol {
-        6 => Some(16),
-        17 => Some(6),
+        TCP => Some(TCP_CHECKSUM),
+        UDP => Some(UDP_CHECKSUM),
         _ => None,
     }
 }

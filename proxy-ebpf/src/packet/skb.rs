@@ -10,15 +10,18 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use bytemuck::Pod;
-use proxy_common::packet::{Change, Edit, Read};
+use proxy_common::packet::{
+    Change, Edit, Read,
+    layouts::{ETHER_IPV4, ETHER_IPV6},
+};
 
 use crate::config;
 
 /// `BPF_F_IPV6` (6.16, 6043b794c766).
 const BPF_F_IPV6: u64 = 1 << 7;
 
-const ETH_P_IP: u32 = (0x0800_u16.to_be()) as u32;
-const ETH_P_IPV6: u32 = (0x86dd_u16.to_be()) as u32;
+const ETH_P_IP: u32 = ETHER_IPV4 as u32;
+const ETH_P_IPV6: u32 = ETHER_IPV6 as u32;
 
 /// A packet at a hook.
 pub(super) struct Skb<'a>(pub(super) &'a TcContext);
