@@ -35,9 +35,9 @@ pub(crate) fn services_len() -> u32 {
 #[unsafe(no_mangle)]
 static HAS_FIB_SOURCE: Global<u8> = Global::new(0);
 
-/// 1 where packets to and from endpoints elsewhere are sent on past the stack.
+/// 1 where connections to endpoints elsewhere may take the fast path.
 #[unsafe(no_mangle)]
-static PAST_STACK: Global<u8> = Global::new(1);
+static FAST_PATH: Global<u8> = Global::new(1);
 
 /// The first of the source ports that flows are masqueraded with, and how many there are.
 #[unsafe(no_mangle)]
@@ -55,8 +55,8 @@ pub(crate) fn has_fib_source() -> bool {
 }
 
 #[inline(always)]
-pub(crate) fn past_stack() -> bool {
-    PAST_STACK.load() != 0
+pub(crate) fn fast_path() -> bool {
+    FAST_PATH.load() != 0
 }
 
 #[inline(always)]

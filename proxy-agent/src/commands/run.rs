@@ -60,8 +60,7 @@ pub(super) struct Arguments {
         env = "SIDESTEP_INTERFACE"
     )]
     interface: Vec<glob::Pattern>,
-    /// Lead every packet to and from endpoints on other nodes through the node's stack, not only the first one of a
-    /// flow in each direction
+    /// Lead every packet to and from endpoints on other nodes through the node's stack: no new connection takes the fast path
     #[arg(long)]
     pub(super) through_stack: bool,
     /// Attach to devices as kernels before 6.6 need it

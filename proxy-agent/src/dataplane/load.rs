@@ -142,7 +142,7 @@ pub fn load(options: &Options) -> Result<Ebpf, Error> {
     let log_level = if options.program_log { aya_log::Level::Debug as u8 } else { 0 };
     let set_retval = u8::from(has_set_retval());
     let fib_source = u8::from(has_fib_source());
-    let past_stack = u8::from(!through_stack);
+    let fast_path = u8::from(!through_stack);
     let mut ebpf = loader
         .map_max_entries("SERVICES", services)
         .map_max_entries("NAMES", services)
@@ -158,7 +158,7 @@ pub fn load(options: &Options) -> Result<Ebpf, Error> {
         .override_global("NODE_NETNS", &node_netns, true)
         .override_global("HAS_SET_RETVAL", &set_retval, true)
         .override_global("HAS_FIB_SOURCE", &fib_source, true)
-        .override_global("PAST_STACK", &past_stack, true)
+        .override_global("FAST_PATH", &fast_path, true)
         .override_global("SERVICES_LEN", &services, true)
         .override_global("FLOW_REGIONS", &capacity.regions(), true)
         .override_global("FLOW_HASH_SEED", &seed, true)

@@ -64,7 +64,7 @@ pub(super) fn is_wanted<const LINK: u32>(ends: &Ends, transport: &Transport, tow
     }
     if ends.protocol != Protocol::Tcp as u8 {
         let bits = if matches!(towards, Towards::Endpoint) { seen.client } else { seen.endpoint };
-        return config::past_stack() && bits & Seen::LEFT != 0;
+        return config::fast_path() && bits & Seen::LEFT != 0;
     }
     match seen.route {
         Seen::FAST => !transport.segment.begins(),
@@ -112,7 +112,7 @@ fn send(ctx: &TcContext, state: &mut State, place: Place, towards: Towards) -> i
 #[inline(always)]
 fn decide(ctx: &TcContext, state: &mut State, place: Place) -> i32 {
     let seen = state.ends.seen;
-    if config::past_stack()
+    if config::fast_path()
         && seen.client & seen.endpoint & Seen::LEFT != 0
         && prepare(state, place, Towards::Endpoint)
         && is_plain(&Skb(ctx), &state.network)
