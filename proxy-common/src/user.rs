@@ -2,8 +2,9 @@
 
 use crate::{
     Address, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint, EndpointState,
-    FlowTags, FlowUses, FragmentKey, FragmentPorts, Frontend, FrontendKey, Interface, OverflowKey, PortOwners, Rate,
-    Record, Service, ServiceCounters, ServiceName, ServiceRefusals, SourceKey, Translation, Tuple,
+    FlowTags, FlowUses, FragmentKey, FragmentPorts, Frontend, FrontendKey, Interface, OverflowKey,
+    PortOwners, Rate, Record, Service, ServiceCounters, ServiceName, ServiceRefusals, SourceKey, Translation,
+    Tuple,
 };
 
 /// Fails to compile for a type with padding or invalid bit patterns.

@@ -12,13 +12,10 @@ use aya_ebpf::{
 };
 use proxy_common::{
     Address, AddressBits, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint,
-    EndpointState, FlowLock, FlowTags, FlowUses, FragmentKey, FragmentPorts, Frontend, FrontendKey, Interface,
-    OverflowKey, Peer, Policy, Port, PortOwners, Rate, Record, Service, ServiceCounters, ServiceName, ServiceRefusals,
-    SourceKey, Span, Tables, Total, Translation, Tuple, address,
-    connection::buckets,
-    counters::SHARDS,
-    frontend, peer,
-    service::EndpointSet,
+    EndpointState, FlowLock, FlowTags, FlowUses, FragmentKey, FragmentPorts, Frontend, FrontendKey,
+    Interface, OverflowKey, Peer, Policy, Port, PortOwners, Rate, Record, Service, ServiceCounters,
+    ServiceName, ServiceRefusals, SourceKey, Span, Tables, Total, Translation, Tuple, address,
+    connection::buckets, counters::SHARDS, frontend, peer, service::EndpointSet,
 };
 
 const MMAPABLE: usize = 1 << 10; // BPF_F_MMAPABLE, 5.5

@@ -12,8 +12,8 @@ use serde::Serialize;
 use super::{Output, Place, inventory};
 use crate::{
     dataplane::{
-        Ahead, HOOKS, Hooked, Tables, Unanswered, Way, Why, hooked, is_attached, is_pinned, list_flows, unanswered,
-        uptime,
+        Ahead, HOOKS, Hooked, Tables, Unanswered, Way, Why, hooked, is_attached, is_pinned, list_flows,
+        unanswered, uptime,
     },
     report::{self, Report},
 };

@@ -22,8 +22,7 @@ const LOGGING: &str = "`--log` says what is logged, and there is no profiler"; /
 const METRICS: &str = "there are no hidden metrics"; // CF-6
 const MODE: &str = "there is one mode, of sockets; it only says whose syncPeriod counts"; // CF-7
 const LOCAL: &str = "the hook says where a client is, a socket's or a device's, not a range of addresses"; // CF-9
-const MASQUERADE: &str =
-    "what is masqueraded needs no mark"; // CF-10
+const MASQUERADE: &str = "what is masqueraded needs no mark"; // CF-10
 const LOOPBACK: &str = "only that of iptables counts, as in kube-proxy"; // CF-11
 const PERIOD: &str = "there is no delay to set; only the syncPeriod of `mode` counts, for what is unhealthy"; // CF-12
 const RESYNC: &str = "nothing is listed again without a reason"; // CF-13

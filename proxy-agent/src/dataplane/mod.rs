@@ -58,7 +58,9 @@ mod tables;
 pub use bpf::attached_programs;
 pub use bypass::Bypass;
 pub use exposed::{Exposed, exposed_endpoints};
-pub use flows::{FlowOptions, FlowState, FlowTable, ListedFlow, Timeouts, Unanswered, list as list_flows, unanswered};
+pub use flows::{
+    FlowOptions, FlowState, FlowTable, ListedFlow, Timeouts, Unanswered, list as list_flows, unanswered,
+};
 pub use host::{bpffs_mounted, check_bpffs, ensure_bpffs, mount_missing, node_cgroup, sees_namespaces};
 pub use install::{Dataplane, Installed};
 pub use interfaces::{

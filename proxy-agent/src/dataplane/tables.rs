@@ -8,8 +8,8 @@ use std::{
 use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapInfo, lpm_trie::Key};
 use proxy_common::{
     ABI, Address, AddressBits, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint,
-    EndpointState, FlowLock, FlowTags, FlowUses, FragmentKey, FragmentPorts, Frontend, FrontendKey, Interface,
-    OverflowKey, Peer, Policy, PortOwners, Rate, Record, Service, ServiceCounters, ServiceName,
+    EndpointState, FlowLock, FlowTags, FlowUses, FragmentKey, FragmentPorts, Frontend, FrontendKey,
+    Interface, OverflowKey, Peer, Policy, PortOwners, Rate, Record, Service, ServiceCounters, ServiceName,
     ServiceRefusals, SourceKey, Span, Translation, Tuple,
     counters::{SHARDS, shard},
     service::EndpointSet,

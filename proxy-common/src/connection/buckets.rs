@@ -343,7 +343,8 @@ mod tests {
         assert_eq!(taken(full, [0; 7], 0, [1, 2, 1, 1, 1, 2, 1], 100), None);
         assert_eq!(taken(full, [0; 7], 0, [1, 2, 1, 5, 1, 4, 1], 100), Some((5, true)));
         // In one second in the order in which they were taken.
-        let order: Vec<u32> = (0..7).map(|latest| taken(full, [3; 7], latest, [0; 7], 3).expect("one").0).collect();
+        let order: Vec<u32> =
+            (0..7).map(|latest| taken(full, [3; 7], latest, [0; 7], 3).expect("one").0).collect();
         assert_eq!(order, [1, 2, 3, 4, 5, 6, 0]);
     }
 }

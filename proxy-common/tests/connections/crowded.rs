@@ -1,10 +1,6 @@
 //! One client port and many frontends; many clients and a table that is full; how full SOURCE_PORTS can be.
 
-use proxy_common::{
-    Address, Endpoint, Port,
-    connection::Begun,
-    packet::Segment,
-};
+use proxy_common::{Address, Endpoint, Port, connection::Begun, packet::Segment};
 
 use crate::{
     memory::Memory,
@@ -24,9 +20,18 @@ fn far(number: u16) -> Endpoint {
     }
 }
 
-fn confirm(memory: &Memory, node: &Node, protocol: u8, ends: (Side, Side), endpoint: Endpoint) -> Result<(), Begun> {
-    let (first, second) =
-        if protocol == TCP { (Segment::tcp(SYN), Segment::tcp(ACK)) } else { (Segment::DATAGRAM, Segment::DATAGRAM) };
+fn confirm(
+    memory: &Memory,
+    node: &Node,
+    protocol: u8,
+    ends: (Side, Side),
+    endpoint: Endpoint,
+) -> Result<(), Begun> {
+    let (first, second) = if protocol == TCP {
+        (Segment::tcp(SYN), Segment::tcp(ACK))
+    } else {
+        (Segment::DATAGRAM, Segment::DATAGRAM)
+    };
     memory.serving.borrow_mut().insert((endpoint.id, endpoint.generation));
     match node.send(memory, protocol, ends, first, || Some(endpoint)) {
         Fate::Arrives { source, endpoint } => {
@@ -58,7 +63,11 @@ fn a_client_port_may_ask_many_frontends() {
         }
         assert_eq!(memory.tags.borrow().iter().filter(|tags| tags.reach > 0).count(), 1);
         // They end, and others take their slots.
-        memory.uses.borrow_mut().iter_mut().for_each(|uses| uses.kept.iter_mut().for_each(|kept| *kept &= !1));
+        memory
+            .uses
+            .borrow_mut()
+            .iter_mut()
+            .for_each(|uses| uses.kept.iter_mut().for_each(|kept| *kept &= !1));
         let mut node = node;
         for turn in 0..40_u16 {
             node.clock.seconds += 100;

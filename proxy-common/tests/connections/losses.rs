@@ -27,9 +27,18 @@ fn packets(protocol: u8) -> Vec<(bool, Segment)> {
     if protocol == UDP {
         return [true, false, true, false, true].map(|asks| (asks, Segment::DATAGRAM)).into();
     }
-    [(true, SYN), (false, SYN | ACK), (true, ACK), (true, ACK), (false, ACK), (true, FIN | ACK), (false, FIN | ACK), (true, ACK)]
-        .map(|(asks, bits)| (asks, Segment::tcp(bits)))
-        .into()
+    [
+        (true, SYN),
+        (false, SYN | ACK),
+        (true, ACK),
+        (true, ACK),
+        (false, ACK),
+        (true, FIN | ACK),
+        (false, FIN | ACK),
+        (true, ACK),
+    ]
+    .map(|(asks, bits)| (asks, Segment::tcp(bits)))
+    .into()
 }
 
 /// ST-13: a connection is whole or not there.

@@ -79,7 +79,8 @@ impl Memory {
     pub(crate) fn all(&self) -> Vec<(Place, Record)> {
         let buckets = u32::try_from(self.tags.borrow().len()).expect("few");
         let places = (0..buckets).flat_map(|bucket| (0..SLOTS).map(move |slot| Place::new(bucket, slot)));
-        let is_there = |place: &Place| self.tags.borrow()[place.bucket() as usize].tags[place.slot() as usize] != 0;
+        let is_there =
+            |place: &Place| self.tags.borrow()[place.bucket() as usize].tags[place.slot() as usize] != 0;
         places
             .filter(is_there)
             .map(|place| (place, self.record(place)))

@@ -3,8 +3,8 @@
 use proxy_common::{
     Address, Endpoint, Port, PortOwners, Tuple,
     connection::{
-        Answer, Begun, Clock, Draft, Ends, Flows as _, Leaving, Noted, Place, Request, Seen, SourcePorts, answered, asked,
-        begin, find, find_by_source, has_port, left, try_port,
+        Answer, Begun, Clock, Draft, Ends, Flows as _, Leaving, Noted, Place, Request, Seen, SourcePorts,
+        answered, asked, begin, find, find_by_source, has_port, left, try_port,
     },
     packet::Segment,
 };
@@ -149,7 +149,12 @@ impl Node {
 }
 
 /// The connection of a client, if nothing may take it away.
-pub(crate) fn confirmed(memory: &Memory, protocol: u8, client: Side, frontend: Side) -> Option<(Ends, u32, u16)> {
+pub(crate) fn confirmed(
+    memory: &Memory,
+    protocol: u8,
+    client: Side,
+    frontend: Side,
+) -> Option<(Ends, u32, u16)> {
     let (mut ends, mut origin) = nothing();
     let place = find::<Request>(memory, &Tuple::new(protocol, client, frontend), &mut ends);
     let is_kept = place.is_some() && memory.kept(place) & 1 != 0 && ends.seen.client & Seen::CONFIRMED != 0;

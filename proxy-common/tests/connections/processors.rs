@@ -55,10 +55,16 @@ fn interleave(what: &str, ports: u16, before: impl Fn(&Memory, &Node), one: Say,
             let far = crate::node::endpoint(if frontend == self::frontend(0) { 1 } else { 3 });
             node.send(memory, protocol, (client, frontend), segment(protocol, bits), || Some(far))
         };
-        memory.interrupt(turn, Box::new(move |memory| {
-            let fate = say(memory, other);
-            assert!(!matches!(fate, Fate::Arrives { source, .. } if source == other.1), "it has its own address");
-        }));
+        memory.interrupt(
+            turn,
+            Box::new(move |memory| {
+                let fate = say(memory, other);
+                assert!(
+                    !matches!(fate, Fate::Arrives { source, .. } if source == other.1),
+                    "it has its own address"
+                );
+            }),
+        );
         let fate = say(&memory, one);
         let what = format!("{what}, before access {turn}");
         assert!(!matches!(fate, Fate::Arrives { source, .. } if source == one.1), "{what}: its own address");
@@ -133,14 +139,21 @@ fn a_connection_is_confirmed_or_pushed_out_and_never_both() {
                     *kept = u8::from(!is_it);
                 }
             }
-            memory.tags.borrow_mut().iter_mut().for_each(|tags| tags.tags.iter_mut().for_each(|tag| *tag |= 1));
+            memory
+                .tags
+                .borrow_mut()
+                .iter_mut()
+                .for_each(|tags| tags.tags.iter_mut().for_each(|tag| *tag |= 1));
             memory.tags.borrow_mut()[place.bucket() as usize].tags[place.slot() as usize] = tag_of(who);
             let far = crate::node::endpoint(1);
-            let newcomer = (0..).map(|port| client(2, port)).find(|other| bucket_of(*other) == place.bucket());
+            let newcomer =
+                (0..).map(|port| client(2, port)).find(|other| bucket_of(*other) == place.bucket());
             let newcomer = newcomer.expect("one whose home it is");
-            let confirm = move |memory: &Memory| node.send(memory, TCP, (who, to), Segment::tcp(ACK), || None);
-            let begin =
-                move |memory: &Memory| node.send(memory, TCP, (newcomer, to), Segment::tcp(SYN), || Some(far));
+            let confirm =
+                move |memory: &Memory| node.send(memory, TCP, (who, to), Segment::tcp(ACK), || None);
+            let begin = move |memory: &Memory| {
+                node.send(memory, TCP, (newcomer, to), Segment::tcp(SYN), || Some(far))
+            };
             if confirming {
                 memory.interrupt(turn, Box::new(move |memory| _ = begin(memory)));
                 confirm(&memory);
@@ -179,7 +192,9 @@ fn tag_of(client: Side) -> u8 {
 #[test]
 fn an_end_and_what_comes_with_it_leave_one_record() {
     let (who, to) = (client(1, 2000), frontend(0));
-    for (one, other) in [(RST, ACK), (RST, SYN), (RST, RST), (ACK, ACK), (FIN | ACK, ACK), (ACK, RST), (SYN, RST)] {
+    for (one, other) in
+        [(RST, ACK), (RST, SYN), (RST, RST), (ACK, ACK), (FIN | ACK, ACK), (ACK, RST), (SYN, RST)]
+    {
         interleave(
             &format!("{one:#x} and {other:#x}"),
             64,

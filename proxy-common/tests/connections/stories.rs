@@ -72,8 +72,11 @@ struct Story {
 impl Story {
     fn serving(&self) -> Option<Endpoint> {
         let serving = self.memory.serving.borrow();
-        let serving: Vec<&Endpoint> =
-            self.endpoints.iter().filter(|endpoint| serving.contains(&(endpoint.id, endpoint.generation))).collect();
+        let serving: Vec<&Endpoint> = self
+            .endpoints
+            .iter()
+            .filter(|endpoint| serving.contains(&(endpoint.id, endpoint.generation)))
+            .collect();
         let draw = self.memory.draw() as usize;
         serving.get(draw % serving.len().max(1)).map(|endpoint| **endpoint)
     }
@@ -85,7 +88,8 @@ impl Story {
     /// The one of all records with this number that are kept, or are not.
     fn pick(&self, number: u8, kept: bool) -> Option<proxy_common::connection::Place> {
         let all = self.memory.all();
-        let all: Vec<_> = all.iter().filter(|(place, _)| (self.memory.kept(*place) & 1 != 0) == kept).collect();
+        let all: Vec<_> =
+            all.iter().filter(|(place, _)| (self.memory.kept(*place) & 1 != 0) == kept).collect();
         all.get(usize::from(number) % all.len().max(1)).map(|(place, _)| *place)
     }
 
@@ -120,7 +124,10 @@ impl Story {
                         let arrival = Arrival { protocol: TCP, client, frontend, source, endpoint };
                         self.node.answer(&self.memory, &arrival, Segment::tcp(SYN | ACK));
                     }
-                    prop_assert!(confirmed(&self.memory, TCP, client, frontend(0)).is_none(), "a flood confirms");
+                    prop_assert!(
+                        confirmed(&self.memory, TCP, client, frontend(0)).is_none(),
+                        "a flood confirms"
+                    );
                 }
             }
             Step::Speak { client: who, port, frontend: to, segment, answer } => {
@@ -140,8 +147,7 @@ impl Story {
     ) -> Result<(), TestCaseError> {
         let (protocol, segment) = segment_of(control);
         let before = confirmed(&self.memory, protocol, client, frontend);
-        let is_serving =
-            |id: u32, generation: u16| self.memory.serving.borrow().contains(&(id, generation));
+        let is_serving = |id: u32, generation: u16| self.memory.serving.borrow().contains(&(id, generation));
         let fate = self.send(protocol, client, frontend, segment);
         let Fate::Arrives { source, endpoint } = fate else {
             let keeps = before.is_some_and(|(_, id, generation)| is_serving(id, generation));
@@ -156,7 +162,8 @@ impl Story {
         {
             prop_assert_eq!(endpoint, ends.to(), "step {}: a live connection moved", number);
         }
-        let is_remote = self.endpoints.iter().any(|one| !one.is_local() && (one.address, one.port) == endpoint);
+        let is_remote =
+            self.endpoints.iter().any(|one| !one.is_local() && (one.address, one.port) == endpoint);
         prop_assert!(
             !is_remote || self.node.foreign || source != client,
             "step {number}: {client:?} left with its own address"
@@ -191,7 +198,9 @@ impl Story {
     fn source_of(&self, arrival: &Arrival) -> Option<Side> {
         let Arrival { protocol, client, frontend, .. } = *arrival;
         let is_it = |record: &proxy_common::Record| {
-            record.ends.from() == client && record.ends.asked() == frontend && record.ends.protocol == protocol
+            record.ends.from() == client
+                && record.ends.asked() == frontend
+                && record.ends.protocol == protocol
         };
         let all = self.memory.all();
         let (_, record) = all.iter().find(|(_, record)| is_it(record))?;
@@ -203,7 +212,8 @@ impl Story {
 fn run(regions: usize, ports: u16, foreign: bool, steps: Vec<Step>) -> Result<(), TestCaseError> {
     let memory = Memory::new(regions);
     let endpoints = serve(&memory, 1..5);
-    let mut story = Story { memory, node: Node { foreign, ..Node::new(ports) }, endpoints, asked: HashMap::new() };
+    let mut story =
+        Story { memory, node: Node { foreign, ..Node::new(ports) }, endpoints, asked: HashMap::new() };
     steps.into_iter().enumerate().try_for_each(|(number, step)| story.happen(number, step))
 }
 

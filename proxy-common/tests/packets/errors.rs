@@ -1,9 +1,7 @@
 //! ICMP errors that quote a packet.
 
 use proptest::prelude::*;
-use proxy_common::{
-    packet::{Side, error, network},
-};
+use proxy_common::packet::{Side, error, network};
 use sidestep_tests::packets::{Control, Datagram, hexadecimal};
 
 use crate::{

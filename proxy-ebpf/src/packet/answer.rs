@@ -31,7 +31,11 @@ const RATE: u64 = 1000;
 pub(super) extern "C" fn refuse_packet(skb: *mut __sk_buff, link: u32) -> i32 {
     let Some(State { network, begin, .. }) = headers::state() else { return DROP };
     let (ctx, answer) = (&TcContext::new(skb), &mut begin.answer);
-    if link == ETHERNET { refuse::<ETHERNET>(ctx, network, answer) } else { refuse::<NONE>(ctx, network, answer) }
+    if link == ETHERNET {
+        refuse::<ETHERNET>(ctx, network, answer)
+    } else {
+        refuse::<NONE>(ctx, network, answer)
+    }
 }
 
 /// `room` is for the longest of the answers.

@@ -28,10 +28,8 @@ fn send_by(ctx: &TcContext, state: &mut State, device: u32) -> i32 {
     lookup.ifindex = device;
     // SAFETY: the helper takes the program's own context, and writes to a question of this length.
     let answer = unsafe { bpf_fib_lookup(ctx.as_ptr(), lookup, routes::SIZE, 0) } as u32;
-    let is_there = matches!(
-        answer,
-        BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH | BPF_FIB_LKUP_RET_FRAG_NEEDED
-    );
+    let is_there =
+        matches!(answer, BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH | BPF_FIB_LKUP_RET_FRAG_NEEDED);
     if !is_there || lookup.ifindex != device {
         return PASS;
     }

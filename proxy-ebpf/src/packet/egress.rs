@@ -61,8 +61,7 @@ fn answer<const LINK: u32>(ctx: &TcContext, state: &mut State, place: Place) -> 
 fn masquerade(ctx: &TcContext, state: &mut State, place: Place) -> i32 {
     let State { ends, origin, owners, .. } = state;
     let is_whole = Maps.read_origin(place, ends.check, origin);
-    if !is_whole || (ends.seen.ended() && !has_port(&Maps, place, ends, origin.source_port, owners))
-    {
+    if !is_whole || (ends.seen.ended() && !has_port(&Maps, place, ends, origin.source_port, owners)) {
         // Its source is another connection's by now. It must not leave with the client's address either.
         count::event(Total::WithoutSource);
         return DROP;

@@ -356,7 +356,8 @@ fn find_hop(
     must: bool,
 ) -> i32 {
     let State { network, lookup, routed, seconds, .. } = state;
-    if hop.jiffies == seconds.jiffies && hop.length >= length && hop.class == class && hop.packets.is(routed) {
+    if hop.jiffies == seconds.jiffies && hop.length >= length && hop.class == class && hop.packets.is(routed)
+    {
         return KNOWN;
     }
     if length > u16::MAX.into() {
@@ -372,7 +373,9 @@ fn find_hop(
     match answer {
         BPF_FIB_LKUP_RET_SUCCESS => {}
         BPF_FIB_LKUP_RET_NO_NEIGH if must => {}
-        BPF_FIB_LKUP_RET_NO_NEIGH | BPF_FIB_LKUP_RET_FRAG_NEEDED | BPF_FIB_LKUP_RET_UNSUPP_LWT => return STACK,
+        BPF_FIB_LKUP_RET_NO_NEIGH | BPF_FIB_LKUP_RET_FRAG_NEEDED | BPF_FIB_LKUP_RET_UNSUPP_LWT => {
+            return STACK;
+        }
         _ => return NOWHERE,
     }
     match INTERFACES.get_ptr(&lookup.ifindex) {

@@ -3,7 +3,8 @@
 
 use aya_ebpf::{
     bindings::{__sk_buff, bpf_fib_lookup},
-    btf_maps::PerCpuArray, macros::btf_map,
+    btf_maps::PerCpuArray,
+    macros::btf_map,
     programs::TcContext,
 };
 use bytemuck::must_cast;
@@ -109,11 +110,7 @@ pub(super) fn read<const LINK: u32>(skb: &Skb<'_>, hook: PacketHook, state: &mut
 /// Reads the headers of a packet as nearly all are: whole, no options, TCP or UDP, the headers in one piece. Without a
 /// call of a helper, each of which costs as much as a fifth of a table lookup.
 #[inline(always)]
-fn read_plain<const LINK: u32>(
-    skb: &Skb<'_>,
-    version: Version,
-    state: &mut State,
-) -> Option<()> {
+fn read_plain<const LINK: u32>(skb: &Skb<'_>, version: Version, state: &mut State) -> Option<()> {
     let (network, length) = match version {
         Version::V4 => (skb.head::<V4>(LINK)?.plain(LINK)?, size_of::<V4>()),
         Version::V6 => (skb.head::<V6>(LINK)?.plain(LINK)?, size_of::<V6>()),

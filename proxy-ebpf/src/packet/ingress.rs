@@ -9,8 +9,8 @@ use proxy_common::{
     Address, Client, Decision, Endpoint, FrontendKey, FrontendKind, PacketHook, Protocol, Reason, Scope,
     Tables, Total,
     connection::{
-        Begun, Clock, Draft, Flows as _, Noted, Place, Request, answered, asked, find, find_by_source, finish, give_port,
-        start,
+        Begun, Clock, Draft, Flows as _, Noted, Place, Request, answered, asked, find, find_by_source,
+        finish, give_port, start,
     },
     select::{Resolution, choose, resolve},
 };

@@ -62,7 +62,12 @@ pub(super) fn is_expected(ctx: &TcContext, packet: &Tuple, scratch: &mut Tuple, 
 
 /// Whether a socket of the node would get what comes from `remote` to `local`.
 #[inline(never)]
-pub(super) fn has_socket(ctx: &TcContext, protocol: u8, remote: (Address, Port), local: (Address, Port)) -> bool {
+pub(super) fn has_socket(
+    ctx: &TcContext,
+    protocol: u8,
+    remote: (Address, Port),
+    local: (Address, Port),
+) -> bool {
     // SAFETY: the tuple consists of plain numbers, of which the helper reads those of the family; a socket that it
     // returns is given back.
     unsafe {

@@ -7,8 +7,8 @@ use bytemuck::{must_cast, must_cast_mut, must_cast_ref};
 use proxy_common::{
     FlowLock, FlowTags, FlowUses, Port, PortOwners, Record, Tuple,
     connection::{
-        Answer, Considered, Drafted, Draft, Ends, Flows, Kept, Kind, Known, LANES, Leaving, Origin, Place, Request, Reservation, Seen, Way,
-        begin,
+        Answer, Considered, Draft, Drafted, Ends, Flows, Kept, Kind, Known, LANES, Leaving, Origin, Place,
+        Request, Reservation, Seen, Way, begin,
         buckets::{FLOW_LOCKS as LOCKS, REGION, SLOTS, byte},
         find,
     },
@@ -337,7 +337,8 @@ impl Flows for Maps {
     #[inline(always)]
     fn owners(&self, port: Port, owners: &mut PortOwners) -> bool {
         let Some(element) = SOURCE_PORTS.get_ptr_mut(port.number.into()) else { return false };
-        let (element, words): (*mut u64, &mut [u64; PortOwners::WORDS]) = (element.cast(), must_cast_mut(owners));
+        let (element, words): (*mut u64, &mut [u64; PortOwners::WORDS]) =
+            (element.cast(), must_cast_mut(owners));
         let mut word = 0;
         while word < PortOwners::WORDS {
             // SAFETY: the value of SOURCE_PORTS is so many aligned words.
@@ -480,7 +481,8 @@ fn set_kept(place: Place, check: u32, change: Change) -> bool {
         let kept = uses.cast::<u8>().add(KEPT + slot);
         bpf_spin_lock(lock);
         let before = kept.read_volatile();
-        let is_it = before & Kept::RESERVED == 0 && record.byte_add(CHECK).cast::<u32>().read_volatile() == check;
+        let is_it =
+            before & Kept::RESERVED == 0 && record.byte_add(CHECK).cast::<u32>().read_volatile() == check;
         if is_it {
             if change as u32 == Change::Keep as u32 {
                 kept.write_volatile(before | Kept::CONFIRMED);

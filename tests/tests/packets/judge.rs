@@ -97,7 +97,8 @@ pub(crate) fn judge(node: &Node, frame: &[u8], outcome: &Outcome) -> Result<(), 
         PASS if outcome.frame == frame => {
             let served = node.service(seen.destination).filter(|_| !seen.later && is_served(seen.protocol));
             // PO-23: of TCP only a SYN begins something.
-            let known = seen.protocol != 6 || frame.get(seen.transport + 13).is_none_or(|bits| bits & 0x17 != 2);
+            let known =
+                seen.protocol != 6 || frame.get(seen.transport + 13).is_none_or(|bits| bits & 0x17 != 2);
             match served {
                 Some((kind, _)) if !known => Err(format!("it is for {kind:?}, and was left alone")),
                 _ => Ok(()),

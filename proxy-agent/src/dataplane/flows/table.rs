@@ -61,7 +61,12 @@ impl FlowTable {
     }
 
     /// The records of a client.
-    pub(super) fn of_client(&self, client: &Address, port: Port, protocol: u8) -> impl Iterator<Item = Found> + use<'_> {
+    pub(super) fn of_client(
+        &self,
+        client: &Address,
+        port: Port,
+        protocol: u8,
+    ) -> impl Iterator<Item = Found> + use<'_> {
         let client = *client;
         let hash = buckets::hash(&client, port, protocol, self.seed);
         let home = Home::new(hash, self.tags.len() / buckets::REGION);
@@ -115,7 +120,8 @@ impl FlowTable {
         let hash = buckets::hash(&ends.client, ends.client_port, ends.protocol, self.seed);
         let home = Home::new(hash, self.tags.len() / buckets::REGION);
         let bucket = home.bucket(0);
-        let (mut tags, mut uses) = (self.tags.load(bucket).expect("tags"), self.uses.load(bucket).expect("uses"));
+        let (mut tags, mut uses) =
+            (self.tags.load(bucket).expect("tags"), self.uses.load(bucket).expect("uses"));
         let slot = tags.tags.iter().position(|tag| *tag == 0).expect("room");
         let place = Place::new(bucket, u32::try_from(slot).expect("a slot"));
         tags.tags[slot] = home.tag();

@@ -115,7 +115,8 @@ fn a_connection_that_is_used_meanwhile_stays() {
     let node = Fixture::new(448);
     let place = node.put(1, Protocol::Udp, Seen::default(), 200);
     let client = record(1, Protocol::Udp).ends;
-    let find = || node.table.of_client(&client.client, client.client_port, client.protocol).next().expect("one");
+    let find =
+        || node.table.of_client(&client.client, client.client_port, client.protocol).next().expect("one");
     let mut stale = find();
     assert_eq!(stale.place, place);
     stale.record.origin.seconds -= 1;

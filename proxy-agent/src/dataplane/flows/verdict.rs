@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use proxy_common::{
-    Protocol, Record,
-    connection::Seen,
-};
+use proxy_common::{Protocol, Record, connection::Seen};
 
 use super::Timeouts;
 

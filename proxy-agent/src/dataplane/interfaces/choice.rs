@@ -104,7 +104,8 @@ pub(super) fn choose(
             }
             _ if link.loopback || is_port(network, link) || link.kind == Some(Kind::Vrf) => None,
             Wanted::Auto | Wanted::WithPods => {
-                let pods = || (*wanted == Wanted::WithPods && leads_to_pods(network, link)).then_some(Why::Pods);
+                let pods =
+                    || (*wanted == Wanted::WithPods && leads_to_pods(network, link)).then_some(Why::Pods);
                 let reason = reason(network, link, node).or_else(pods).filter(|_| link.up);
                 reason.or_else(|| before.then_some(Why::Before))
             }

@@ -5,7 +5,9 @@
 
 use std::io;
 
-use netlink_packet_core::{NLM_F_ACK, NetlinkDeserializable, NetlinkHeader, NetlinkPayload, NetlinkSerializable};
+use netlink_packet_core::{
+    NLM_F_ACK, NetlinkDeserializable, NetlinkHeader, NetlinkPayload, NetlinkSerializable,
+};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use proxy_common::Tuple;
 
@@ -60,7 +62,11 @@ fn message(tuple: &Tuple) -> Vec<u8> {
     let mut ip = Vec::new();
     for (v4, v6, address) in [(IP_V4[0], IP_V6[0], source), (IP_V4[1], IP_V6[1], destination)] {
         let [.., a, b, c, d] = address.bytes;
-        if address.is_v4() { attribute(&mut ip, v4, &[a, b, c, d]) } else { attribute(&mut ip, v6, &address.bytes) }
+        if address.is_v4() {
+            attribute(&mut ip, v4, &[a, b, c, d])
+        } else {
+            attribute(&mut ip, v6, &address.bytes)
+        }
     }
     let mut proto = Vec::new();
     attribute(&mut proto, PROTO_NUMBER, &[*protocol]);
