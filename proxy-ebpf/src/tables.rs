@@ -194,7 +194,7 @@ unsafe fn word<T>(pointer: *const T) -> u64 {
 impl Maps {
     /// Whether ADDRESSES may have the address, or the node. `false` is certain.
     #[inline(always)]
-    pub(crate) fn may_be_ours(&self, address: &Address) -> bool {
+    pub(crate) fn may_be_ours(address: &Address) -> bool {
         let (index, bit) = address.filter_bit();
         let Some(pointer) = ADDRESS_FILTER.get_ptr(index) else { return false };
         // SAFETY: the value of ADDRESS_FILTER is one aligned word.
@@ -204,7 +204,7 @@ impl Maps {
 
     /// Whether connections are, or were, masqueraded with this port.
     #[inline(always)]
-    pub(crate) fn has_owners(&self, port: Port) -> bool {
+    pub(crate) fn has_owners(port: Port) -> bool {
         let Some(owners) = SOURCE_PORTS.get_ptr(port.number.into()) else { return false };
         // SAFETY: the first word of a value of SOURCE_PORTS.
         let tags = unsafe { word(owners) };

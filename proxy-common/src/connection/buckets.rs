@@ -155,7 +155,7 @@ impl Home {
     /// What its slots are tagged with; never 0.
     #[inline(always)]
     pub const fn tag(self) -> u8 {
-        (1 + ((self.hash >> 32 & 0xff) * 255 >> 8)) as u8
+        (1 + (((self.hash >> 32 & 0xff) * 255) >> 8)) as u8
     }
 
     /// The bucket that is looked at after so many others, the same for `turn` modulo [`REGION`].
@@ -189,7 +189,6 @@ pub const SLOT_LANES: u64 = HIGH >> 8;
 
 /// The number of the lane whose highest bit is `bit`.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "below 8")]
 pub const fn lane(bit: u64) -> u32 {
     // As many lanes have a one as there are up to it.
     ((((bit - 1) & LANES).wrapping_mul(LANES) >> 56) as u32).wrapping_sub(1) & 7
@@ -310,7 +309,7 @@ mod tests {
     fn clients_spread_evenly() {
         let (mut homes, mut tags) = (std::vec![0_u32; 16 * 64], [0_u32; 256]);
         for number in 0..40_000_u32 {
-            let client = Address::from_v4([10, 0, (number >> 12) as u8, 1]);
+            let client = Address::from_v4([10, 0, u8::try_from(number >> 12).expect("ten"), 1]);
             let hash = hash(&client, Port::new((number & 0xfff) as u16 + 32_768), 6, 0x9876_5432_10fe_dcb1);
             let home = Home::new(hash, 16);
             homes[home.bucket(0) as usize] += 1;

@@ -29,7 +29,7 @@ pub trait Way {
             (tuple.source_port, tuple.destination_port)
         };
         let shift = if Self::PEER == FRONTEND { 16 } else { 32 };
-        client.number as u64 | (peer.number as u64) << shift | (tuple.protocol as u64) << 48
+        u64::from(client.number) | u64::from(peer.number) << shift | u64::from(tuple.protocol) << 48
     }
 
     /// The client's hash.

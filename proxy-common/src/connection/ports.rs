@@ -49,11 +49,12 @@ impl PortOwners {
     #[expect(clippy::cast_possible_truncation, reason = "eight bits")]
     pub const fn tag(endpoint: &Address, port: Port, protocol: u8) -> u8 {
         let hash = buckets::hash(endpoint, port, protocol, 0x5851_f42d_4c95_7f2d);
-        (1 + ((hash >> 20 & 0xff) * 255 >> 8)) as u8
+        (1 + (((hash >> 20 & 0xff) * 255) >> 8)) as u8
     }
 
     /// The record of a lane.
     #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "one of two halves")]
     pub const fn place(&self, lane: u32) -> Place {
         let [_, low, high]: [u64; Self::WORDS] = must_cast(*self);
         // Without an index that a bounds check would be made for.

@@ -184,8 +184,8 @@ impl Ends {
     #[inline(always)]
     pub const fn checksum_of(words: &[u64; Self::WORDS]) -> u32 {
         const CONSTANT: u64 = !((Ends::PENDING as u64) << 56);
-        let [a, b, c, d, e, f, ports, _] = *words;
-        checksum([a, b, c, d, e, f, ports & CONSTANT])
+        let [client, client_low, frontend, frontend_low, endpoint, endpoint_low, ports, _] = *words;
+        checksum([client, client_low, frontend, frontend_low, endpoint, endpoint_low, ports & CONSTANT])
     }
 
     /// Address and port of the client.

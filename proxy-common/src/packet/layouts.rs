@@ -19,9 +19,9 @@ use super::{
 };
 use crate::address::Protocol;
 
-/// EtherType of IPv4, as in the packet.
+/// `EtherType` of IPv4, as in the packet.
 pub const ETHER_IPV4: u16 = EtherType::Ipv4 as u16;
-/// EtherType of IPv6, as in the packet.
+/// `EtherType` of IPv6, as in the packet.
 pub const ETHER_IPV6: u16 = EtherType::Ipv6 as u16;
 
 const _: () = assert!(size_of::<Ethernet>() == size_of::<EthHdr>());

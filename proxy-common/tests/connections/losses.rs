@@ -54,7 +54,7 @@ fn whatever_is_lost_nothing_leaves_with_the_clients_address() {
                 let what = format!("protocol {protocol}, {loss:?} lost before packet {at}");
                 let mut arrival = None;
                 let send = |segment| node.send(&memory, protocol, (who, to), segment, || Some(far));
-                let mut say = |segment: Segment, arrival: &mut Option<Arrival>| match send(segment) {
+                let say = |segment: Segment, arrival: &mut Option<Arrival>| match send(segment) {
                     Fate::Arrives { source, endpoint } => {
                         assert_ne!(source, who, "{what}");
                         *arrival = Some(Arrival { protocol, client: who, frontend: to, source, endpoint });

@@ -147,7 +147,7 @@ fn a_connection_is_confirmed_or_pushed_out_and_never_both() {
             memory.tags.borrow_mut()[place.bucket() as usize].tags[place.slot() as usize] = tag_of(who);
             let far = crate::node::endpoint(1);
             let newcomer =
-                (0..).map(|port| client(2, port)).find(|other| bucket_of(*other) == place.bucket());
+                (0..u16::MAX).map(|port| client(2, port)).find(|other| bucket_of(*other) == place.bucket());
             let newcomer = newcomer.expect("one whose home it is");
             let confirm =
                 move |memory: &Memory| node.send(memory, TCP, (who, to), Segment::tcp(ACK), || None);

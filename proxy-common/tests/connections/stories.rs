@@ -93,8 +93,8 @@ impl Story {
         all.get(usize::from(number) % all.len().max(1)).map(|(place, _)| *place)
     }
 
-    fn happen(&mut self, number: usize, step: Step) -> Result<(), TestCaseError> {
-        match step {
+    fn happen(&mut self, number: usize, step: &Step) -> Result<(), TestCaseError> {
+        match *step {
             Step::Wait { seconds } => self.node.clock.seconds += seconds,
             Step::Evict { number } => {
                 if let Some(place) = self.pick(number, false) {
@@ -214,7 +214,7 @@ fn run(regions: usize, ports: u16, foreign: bool, steps: Vec<Step>) -> Result<()
     let endpoints = serve(&memory, 1..5);
     let mut story =
         Story { memory, node: Node { foreign, ..Node::new(ports) }, endpoints, asked: HashMap::new() };
-    steps.into_iter().enumerate().try_for_each(|(number, step)| story.happen(number, step))
+    steps.into_iter().enumerate().try_for_each(|(number, step)| story.happen(number, &step))
 }
 
 proptest! {

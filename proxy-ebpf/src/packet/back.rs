@@ -3,9 +3,8 @@
 //! with the frontend's address. netfilter does this with marks.
 
 use aya_ebpf::{
-    EbpfContext as _,
     bindings::{BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS},
-    helpers::{bpf_fib_lookup, bpf_redirect_neigh},
+    helpers::bpf_redirect_neigh,
     programs::TcContext,
 };
 
@@ -25,9 +24,7 @@ pub(super) fn send<const LINK: u32>(ctx: &TcContext, state: &mut State, device: 
 fn send_by(ctx: &TcContext, state: &mut State, device: u32) -> i32 {
     let State { network, ends, lookup, .. } = state;
     routes::ask(lookup, network, &ends.frontend, &ends.client);
-    lookup.ifindex = device;
-    // SAFETY: the helper takes the program's own context, and writes to a question of this length.
-    let answer = unsafe { bpf_fib_lookup(ctx.as_ptr(), lookup, routes::SIZE, 0) } as u32;
+    let answer = routes::lookup(ctx, lookup, device, 0);
     let is_there =
         matches!(answer, BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH | BPF_FIB_LKUP_RET_FRAG_NEEDED);
     if !is_there || lookup.ifindex != device {

@@ -11,13 +11,12 @@
 //! Datagrams may go either way at any time: conntrack forgets theirs by itself.
 
 use aya_ebpf::{
-    EbpfContext as _,
     bindings::{
         __sk_buff, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
         BPF_FIB_LKUP_RET_UNSUPP_LWT,
     },
     btf_maps::PerCpuArray,
-    helpers::{bpf_fib_lookup, bpf_redirect, bpf_redirect_neigh, bpf_skb_vlan_pop},
+    helpers::{bpf_redirect, bpf_redirect_neigh, bpf_skb_vlan_pop},
     macros::btf_map,
     programs::TcContext,
 };
@@ -99,12 +98,11 @@ fn send(ctx: &TcContext, state: &mut State, place: Place, towards: Towards) -> i
             stray(state);
             PASS
         }
-        Sent::Stack => PASS,
         Sent::Nowhere if is_decided => {
             count::event(Total::WithoutRoute);
             DROP
         }
-        Sent::Nowhere => PASS,
+        Sent::Stack | Sent::Nowhere => PASS,
     }
 }
 
@@ -268,10 +266,8 @@ fn send_odd(ctx: &TcContext, state: &mut State, towards: Towards) -> i32 {
     let mut skb = Skb(ctx);
     let State { network, lookup, routed, .. } = state;
     routes::ask(lookup, network, &network.source, &routed.destination);
-    lookup.ifindex = skb.device();
     lookup.__bindgen_anon_1.tot_len = packet::forward::length(&skb, network).unwrap_or(u16::MAX);
-    // SAFETY: the helper takes the program's own context, and writes to a question of this length.
-    match unsafe { bpf_fib_lookup(ctx.as_ptr(), lookup, routes::SIZE, 0) } as u32 {
+    match routes::lookup(ctx, lookup, skb.device(), 0) {
         BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH => {}
         BPF_FIB_LKUP_RET_FRAG_NEEDED | BPF_FIB_LKUP_RET_UNSUPP_LWT => return STACK,
         _ => return NOWHERE,
@@ -367,9 +363,7 @@ fn find_hop(
     (lookup.sport, lookup.dport) = (routed.source_port.to_network(), routed.destination_port.to_network());
     lookup.__bindgen_anon_1.tot_len = length as u16;
     lookup.__bindgen_anon_2.flowinfo = u32::from_ne_bytes(class);
-    lookup.ifindex = Skb(ctx).device();
-    // SAFETY: the helper takes the program's own context, and writes to a question of this length.
-    let answer = unsafe { bpf_fib_lookup(ctx.as_ptr(), lookup, routes::SIZE, 0) } as u32;
+    let answer = routes::lookup(ctx, lookup, Skb(ctx).device(), 0);
     match answer {
         BPF_FIB_LKUP_RET_SUCCESS => {}
         BPF_FIB_LKUP_RET_NO_NEIGH if must => {}
@@ -379,8 +373,8 @@ fn find_hop(
         _ => return NOWHERE,
     }
     match INTERFACES.get_ptr(&lookup.ifindex) {
-        // SAFETY: the element lives as long as the program runs.
         Some(interface) => {
+            // SAFETY: the element lives as long as the program runs.
             let longest = unsafe { (*interface).longest };
             // 0: the device has no Ethernet header, and wants a route with each packet.
             if longest < length && (longest != 0 || !must) {

@@ -36,7 +36,7 @@ pub(super) fn first(state: &State) {
 #[inline(never)]
 fn keep(state: &State) {
     let State { network, tuple, .. } = state;
-    if Maps.has_owners(tuple.destination_port) || !Maps.address(&tuple.destination).is_none() {
+    if Maps::has_owners(tuple.destination_port) || !Maps.address(&tuple.destination).is_none() {
         headers::remember(network, tuple, PacketHook::Ingress);
     }
 }

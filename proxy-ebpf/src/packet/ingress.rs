@@ -37,7 +37,7 @@ pub(super) fn ingress<const LINK: u32>(ctx: &TcContext) -> i32 {
     }
     let Some(state) = headers::state() else { return PASS };
     let kind = headers::read::<LINK>(&skb, PacketHook::Ingress, state);
-    if matches!(kind, Kind::Other) || !Maps.may_be_ours(&state.network.destination) {
+    if matches!(kind, Kind::Other) || !Maps::may_be_ours(&state.network.destination) {
         return PASS;
     }
     match kind {
@@ -56,7 +56,7 @@ pub(super) fn ingress<const LINK: u32>(ctx: &TcContext) -> i32 {
 #[inline(always)]
 fn translate<const LINK: u32>(ctx: &TcContext, state: &mut State) -> i32 {
     let clock = clock(&mut state.seconds);
-    if Maps.has_owners(state.tuple.destination_port) {
+    if Maps::has_owners(state.tuple.destination_port) {
         let place = Place(find_source());
         if place.is_some() {
             return answer::<LINK>(ctx, state, place, clock);

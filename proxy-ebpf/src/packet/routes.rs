@@ -1,13 +1,24 @@
 //! Questions to the node's routes.
 
-use aya_ebpf::bindings::bpf_fib_lookup as Lookup;
+use aya_ebpf::{
+    EbpfContext as _, bindings::bpf_fib_lookup as Lookup, helpers::bpf_fib_lookup, programs::TcContext,
+};
 use proxy_common::{Address, Network};
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
 /// Bytes of a question.
-pub(super) const SIZE: i32 = size_of::<Lookup>().cast_signed() as i32;
+const SIZE: i32 = size_of::<Lookup>().cast_signed() as i32;
+
+/// Asks, for a packet that comes in by `device`. The answer is a `BPF_FIB_LKUP_RET_`, or another number for an error.
+#[inline(always)]
+pub(super) fn lookup(ctx: &TcContext, question: &mut Lookup, device: u32, flags: u32) -> u32 {
+    question.ifindex = device;
+    // SAFETY: the helper takes the program's own context, and writes to a question of this length.
+    let answer = unsafe { bpf_fib_lookup(ctx.as_ptr(), question, SIZE, flags) };
+    answer.cast_unsigned() as u32
+}
 
 /// Puts a question together: where a packet goes. Without ports and length; and it may have been used for another one.
 #[inline(always)]

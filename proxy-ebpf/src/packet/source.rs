@@ -5,11 +5,9 @@
 //! interface of its own); and where it is the client itself, which would take its own packets for forged ones (PO-22).
 
 use aya_ebpf::{
-    EbpfContext as _,
     bindings::{
         __sk_buff, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
     },
-    helpers::bpf_fib_lookup,
     programs::TcContext,
 };
 use proxy_common::{
@@ -39,12 +37,9 @@ pub(super) fn flags(ctx: &TcContext, state: &mut State) -> u8 {
     let endpoint: &Endpoint = &begin.endpoint;
     let flags = if config::has_fib_source() { SKIP_NEIGHBOUR | SOURCE } else { 0 };
     routes::ask(lookup, network, &network.source, &endpoint.address);
-    lookup.ifindex = Skb(ctx).device();
-    // SAFETY: the helper takes the program's own context, and writes to a question of this length.
-    let answer = unsafe { bpf_fib_lookup(ctx.as_ptr(), lookup, routes::SIZE, flags) };
-    let is_known = answer == i64::from(BPF_FIB_LKUP_RET_SUCCESS)
-        || answer == i64::from(BPF_FIB_LKUP_RET_NO_NEIGH)
-        || answer == i64::from(BPF_FIB_LKUP_RET_FRAG_NEEDED);
+    let answer = routes::lookup(ctx, lookup, Skb(ctx).device(), flags);
+    let is_known =
+        matches!(answer, BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH | BPF_FIB_LKUP_RET_FRAG_NEEDED);
     let local = if endpoint.is_local() { Ends::LOCAL } else { 0 };
     let leaves = local == 0
         || endpoint.address.words() == network.source.words()
@@ -70,7 +65,7 @@ pub(super) fn address(ctx: &TcContext, state: &mut State) -> bool {
 
 #[inline(always)]
 fn is_known(address: &Address) -> bool {
-    !address.is_unspecified() && Maps.may_be_ours(address)
+    !address.is_unspecified() && Maps::may_be_ours(address)
 }
 
 /// The node's address at a device.

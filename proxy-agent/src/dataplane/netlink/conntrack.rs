@@ -63,9 +63,9 @@ fn message(tuple: &Tuple) -> Vec<u8> {
     for (v4, v6, address) in [(IP_V4[0], IP_V6[0], source), (IP_V4[1], IP_V6[1], destination)] {
         let [.., a, b, c, d] = address.bytes;
         if address.is_v4() {
-            attribute(&mut ip, v4, &[a, b, c, d])
+            attribute(&mut ip, v4, &[a, b, c, d]);
         } else {
-            attribute(&mut ip, v6, &address.bytes)
+            attribute(&mut ip, v6, &address.bytes);
         }
     }
     let mut proto = Vec::new();
