@@ -88,7 +88,18 @@ macro_rules! in_every_variant {
     )+};
 }
 
-/// One of those four tests.
+/// Makes two tests of each scenario: in the variant that is least and in the one that is most. For those that take long.
+#[macro_export]
+macro_rules! in_both_extremes {
+    ($($scenario:ident),+ $(,)?) => {$(
+        mod $scenario {
+            $crate::in_variant!($scenario, direct, DIRECT);
+            $crate::in_variant!($scenario, vxlan_with_cni_rules, VXLAN_WITH_CNI_RULES);
+        }
+    )+};
+}
+
+/// One of those tests.
 #[macro_export]
 macro_rules! in_variant {
     ($scenario:ident, $test:ident, $variant:ident) => {
