@@ -8,8 +8,8 @@ use sidestep_tests::{lab, skip};
 const BUDGETS: [(&str, u32); 13] = [
     ("release", 23),
     // A server that is asked from a NodePort's number is noted: a bit, an address, an insert (PO-23).
-    ("recvmsg4", 630),
-    ("recvmsg6", 680),
+    ("recvmsg4", 730),
+    ("recvmsg6", 750),
     ("getpeername4", 77),
     ("getpeername6", 107),
     // Whether an endpoint was remembered is carried along to be counted: the way from the choice to the count is

@@ -126,7 +126,8 @@ impl Draft {
             seconds,
             device,
             began: seconds,
-            padding: [0; 5],
+            answer: 0,
+            padding: [0; 4],
         };
     }
 }
@@ -176,7 +177,7 @@ pub fn start<F: Flows>(flows: &F, draft: &mut Draft) -> Begun {
 pub fn finish<F: Flows>(flows: &F, draft: &mut Draft, has_port: bool) -> Begun {
     let place = draft.reservation.place;
     if !has_port {
-        flows.see_reset(place);
+        flows.see_reset(place, Seen::GIVEN_UP);
     }
     draft.ends.flags &= !Ends::PENDING;
     flows.publish(place, draft.ends.flags);

@@ -4,17 +4,24 @@
 //! that its client never confirmed pushes out one that was.
 //!
 //! - A connection **begins** in a slot that others may take.
-//! - It is **confirmed** when its client speaks again after an answer, which nobody can with a made-up address: from then on
-//!   nothing takes its slot. (After the answer alone would not do: every SYN of a flood is answered.)
+//! - It is **confirmed** when its client speaks again after an answer, and, in TCP, acknowledges the endpoint's SYN, which nobody can
+//!   with a made-up address: from then on nothing takes its slot. (After the answer alone would not do: every SYN of a flood is
+//!   answered.) Of datagrams nothing better is to be had.
 //! - It **ends** with a reset, or FIN from both sides. Its record stays until somebody takes its slot: the last packets
-//!   still find their way, and nobody has to come and clear away.
+//!   still find their way, and nobody has to come and clear away. Whoever goes on after a reset of its own has sent none: it
+//!   was somebody else's, or out of the window.
+//! - It is **over** for good when the endpoint answers another connection between the same two, or, in UDP, when nobody has spoken for
+//!   the timeout: then the packets are not ours to translate.
 
 use super::{
     buckets::{self, Kept, Place},
     record::{Ends, Origin, Seen},
     table::Flows,
 };
-use crate::{address::Protocol, packet::Segment};
+use crate::{
+    address::Protocol,
+    packet::{Numbers, Segment, Transport},
+};
 
 /// The time, and what counts as long ago.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,13 +82,15 @@ pub fn asked(
     flows: &impl Flows,
     place: Place,
     ends: &mut Ends,
-    segment: Segment,
+    transport: &Transport,
     clock: Clock,
     device: u32,
 ) -> Noted {
+    let Transport { segment, numbers, .. } = *transport;
     let is_news = (!segment.is_datagram() && segment.begins())
         || segment.is_rst()
         || fin(segment) & !ends.seen.client != 0
+        || ends.seen.reset != 0
         || !ends.seen.confirmed();
     // Most packets have nothing new to tell.
     if !is_news && is_noted_this_second(flows, place, clock) {
@@ -93,21 +102,23 @@ pub fn asked(
             return Noted::Follow;
         }
     }
-    asked_closely(flows, place, ends, &Packet { segment, clock, device })
+    asked_closely(flows, place, ends, &Packet { segment, numbers, clock, device })
 }
 
 /// What is noted of a packet.
 struct Packet {
     segment: Segment,
+    numbers: Numbers,
     clock: Clock,
     device: u32,
 }
 
 #[inline(never)]
 fn asked_closely(flows: &impl Flows, place: Place, ends: &mut Ends, packet: &Packet) -> Noted {
-    let Packet { segment, clock, device } = *packet;
+    let Packet { segment, numbers, clock, device } = *packet;
     let check = ends.check;
     let Some(known) = flows.known(place, check) else { return Noted::Gone };
+    goes_on(flows, place, ends, segment, Seen::BY_CLIENT);
     let ended = ends.seen.ended();
     if segment.begins() {
         let is_stale = segment.is_datagram()
@@ -124,10 +135,12 @@ fn asked_closely(flows: &impl Flows, place: Place, ends: &mut Ends, packet: &Pac
     let before = ends.seen;
     ends.seen.client |= Seen::PACKET | fin(segment);
     if segment.is_rst() {
-        ends.seen.reset = 1;
-        flows.see_reset(place);
+        ends.seen.reset = Seen::BY_CLIENT;
+        flows.see_reset(place, Seen::BY_CLIENT);
     }
-    let confirms = segment.confirms() && ends.seen.answered();
+    let confirms = segment.confirms()
+        && ends.seen.answered()
+        && (segment.is_datagram() || acknowledges(numbers.acknowledgement, known.answer));
     if ends.seen.ended() {
         flows.keep(place, check, false);
     } else if confirms || ends.seen.confirmed() {
@@ -147,6 +160,24 @@ fn asked_closely(flows: &impl Flows, place: Place, ends: &mut Ends, packet: &Pac
     Noted::Follow
 }
 
+/// Whether a client's first acknowledgement is one of the endpoint's SYN. Who does not see the answer has to guess.
+#[inline(always)]
+const fn acknowledges(acknowledgement: u32, answer: u32) -> bool {
+    /// Bytes that an endpoint may have sent by then: an initial window is less.
+    const WINDOW: u32 = 1 << 16;
+    acknowledgement.wrapping_sub(answer).wrapping_sub(1) < WINDOW
+}
+
+/// Whoever goes on after a reset has not sent it: the connection lives.
+#[inline(always)]
+fn goes_on(flows: &impl Flows, place: Place, ends: &mut Ends, segment: Segment, by: u8) {
+    let says_nothing = segment.is_rst() || segment.begins() || segment.is_answer();
+    if ends.seen.reset == by && ends.seen.confirmed() && !says_nothing {
+        ends.seen.reset = 0;
+        flows.see_reset(place, 0);
+    }
+}
+
 /// What the second half of a record says of its endpoint and its use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Known {
@@ -158,34 +189,58 @@ pub struct Known {
     pub seconds: u32,
     /// What the client's packets come in by.
     pub device: u32,
+    /// The sequence number of the endpoint's SYN.
+    pub answer: u32,
 }
 
 /// Notes a packet from the endpoint. `false`: it is of another connection between the same two, of which nothing is known here.
 #[inline(always)]
-pub fn answered(flows: &impl Flows, place: Place, ends: &mut Ends, segment: Segment, clock: Clock) -> bool {
-    let left = if segment.is_leaving() { Seen::LEFT } else { 0 };
+pub fn answered(
+    flows: &impl Flows,
+    place: Place,
+    ends: &mut Ends,
+    transport: &Transport,
+    leaves: bool,
+    clock: Clock,
+) -> bool {
+    let Transport { segment, numbers, .. } = *transport;
+    let left = if leaves { Seen::LEFT } else { 0 };
     let bits = Seen::PACKET | fin(segment) | left;
-    let is_news = segment.is_rst() || segment.is_answer() || bits & !ends.seen.endpoint != 0;
+    let is_news =
+        segment.is_rst() || segment.is_answer() || ends.seen.reset != 0 || bits & !ends.seen.endpoint != 0;
     if !is_news && is_noted_this_second(flows, place, clock) {
         return true;
     }
-    answered_closely(flows, place, ends, bits, &Packet { segment, clock, device: 0 })
+    answered_closely(flows, place, ends, bits, &Packet { segment, numbers, clock, device: 0 })
 }
 
 #[inline(never)]
 fn answered_closely(flows: &impl Flows, place: Place, ends: &mut Ends, bits: u8, packet: &Packet) -> bool {
-    let Packet { segment, clock, device: _ } = *packet;
+    let Packet { segment, numbers, clock, device: _ } = *packet;
+    let Some(known) = flows.known(place, ends.check) else { return false };
+    goes_on(flows, place, ends, segment, Seen::BY_ENDPOINT);
+    let [_, kept] = flows.uses(place.bucket());
+    let is_kept = buckets::byte(kept, place.slot()) & Kept::CONFIRMED != 0;
+    let is_stale = segment.is_datagram() && !is_kept && clock.is_past(known.seconds, clock.udp_timeout);
+    if (ends.seen.ended() && segment.is_answer()) || is_stale {
+        flows.free(place, ends.check);
+        return false;
+    }
     if ends.seen.ended() {
-        return !segment.is_answer();
+        // SOURCE_PORTS leads to one that was freed, too.
+        return buckets::byte(flows.tags(place.bucket()), place.slot()) != 0;
     }
     let before = ends.seen;
     ends.seen.endpoint |= bits;
+    if segment.is_answer() {
+        flows.see_answer(place, numbers.sequence);
+    }
     if ends.seen.endpoint != before.endpoint {
         flows.see_endpoint(place, ends.seen.endpoint);
     }
     if segment.is_rst() {
-        ends.seen.reset = 1;
-        flows.see_reset(place);
+        ends.seen.reset = Seen::BY_ENDPOINT;
+        flows.see_reset(place, Seen::BY_ENDPOINT);
     }
     if ends.seen.ended() {
         flows.keep(place, ends.check, false);

@@ -10,7 +10,7 @@ use super::{
     begin::Draft,
     buckets::{self, Place},
     life::{Claim, is_live},
-    record::Ends,
+    record::{Ends, Seen},
     table::Flows,
 };
 use crate::{
@@ -166,7 +166,7 @@ fn choose_lane(flows: &impl Flows, place: Place, draft: &mut Draft, claim: Claim
                     return LANES;
                 }
                 // It has been given up: whoever finds it knows.
-                flows.see_reset(owner);
+                flows.see_reset(owner, Seen::GIVEN_UP);
                 lane = buckets::lane(first);
             }
         } else {

@@ -74,7 +74,7 @@ pub struct Seen {
     pub client: u8,
     /// In packets from the endpoint.
     pub endpoint: u8,
-    /// 1 after a reset from either side, or if the record was given up.
+    /// Who has reset the connection: [`Seen::BY_CLIENT`] and what follows there; 0 for nobody.
     pub reset: u8,
     /// Which way it takes through the node: [`Seen::UNDECIDED`] and what follows there.
     pub route: u8,
@@ -90,6 +90,13 @@ impl Seen {
     pub const LEFT: u8 = 4;
     /// Of the client's byte: the client has spoken again after an answer, which nobody can with a made-up address.
     pub const CONFIRMED: u8 = 8;
+
+    /// Of `reset`: the client.
+    pub const BY_CLIENT: u8 = 1;
+    /// Of `reset`: the endpoint.
+    pub const BY_ENDPOINT: u8 = 2;
+    /// Of `reset`: nobody, but the record was given up.
+    pub const GIVEN_UP: u8 = 3;
 
     /// Of `route`: a TCP connection whose handshake is not over, or datagrams.
     pub const UNDECIDED: u8 = 0;
@@ -229,8 +236,10 @@ pub struct Origin {
     pub device: u32,
     /// When the record was made, in seconds since boot.
     pub began: u32,
+    /// TCP's sequence number of the endpoint's SYN, once that has come by. Changes.
+    pub answer: u32,
     /// Zero.
-    pub padding: [u32; 5],
+    pub padding: [u32; 4],
 }
 
 impl Origin {

@@ -68,8 +68,10 @@ pub trait Flows {
     fn see_client(&self, place: Place, bits: u8);
     /// Notes what was seen in packets from the endpoint.
     fn see_endpoint(&self, place: Place, bits: u8);
-    /// Notes a reset.
-    fn see_reset(&self, place: Place);
+    /// Notes a reset, and by whom; 0: it was none.
+    fn see_reset(&self, place: Place, by: u8);
+    /// Notes the sequence number of the endpoint's SYN.
+    fn see_answer(&self, place: Place, sequence: u32);
     /// Notes which way the connection takes.
     fn set_route(&self, place: Place, route: u8);
     /// Notes that a packet came by at this second.
@@ -82,7 +84,8 @@ pub trait Flows {
     /// Under the region's lock, and if the record is still the one with this check and nobody writes it: keeps it, or lets others
     /// take its slot.
     fn keep(&self, place: Place, check: u32, kept: bool) -> bool;
-    /// Under the region's lock, and if the record is still the one with this check, and not kept: frees its slot.
+    /// Under the region's lock, and if the record is still the one with this check, and nobody writes it: frees its slot. What
+    /// is in it stays until somebody takes it: SOURCE_PORTS may lead there, and whoever has just found it reads a whole record.
     fn free(&self, place: Place, check: u32);
     /// Writes the first half of the record in a reserved slot.
     fn write_ends(&self, place: Place, ends: &Ends);

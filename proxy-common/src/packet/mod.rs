@@ -29,7 +29,7 @@ use bytemuck::Pod;
 
 pub use network::{Fragment, Network};
 pub use rewrite::{PacketHook, Side, rewrite};
-pub use transport::{Segment, Transport};
+pub use transport::{Numbers, Segment, Transport};
 
 /// A packet's bytes.
 pub trait Read {

@@ -14,6 +14,17 @@ pub struct Transport {
     pub destination: Port,
     /// What it is to its flow.
     pub segment: Segment,
+    /// TCP's sequence and acknowledgement numbers; 0 of other protocols.
+    pub numbers: Numbers,
+}
+
+/// TCP's numbers (RFC 9293, 3.1).
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Numbers {
+    /// Of the segment's first byte.
+    pub sequence: u32,
+    /// What is expected next from the other side.
+    pub acknowledgement: u32,
 }
 
 /// What a packet is to its flow.
@@ -36,22 +47,6 @@ impl Segment {
 
     /// A later fragment of a datagram: says nothing, and begins nothing.
     pub const LATER: Self = Self { bits: 0 };
-
-    /// A bit of no protocol: the packet leaves the node.
-    const LEAVING: u8 = 64;
-
-    /// At egress, where the packet has come through the stack.
-    #[inline(always)]
-    #[must_use]
-    pub const fn leaving(self) -> Self {
-        Self { bits: self.bits | Self::LEAVING }
-    }
-
-    /// Whether it is.
-    #[inline(always)]
-    pub const fn is_leaving(self) -> bool {
-        self.bits & Self::LEAVING != 0
-    }
 
     /// Of a TCP segment with these control bits.
     #[inline(always)]
@@ -126,7 +121,11 @@ impl Tcp {
     /// What it says.
     #[inline(always)]
     pub const fn transport(&self) -> Transport {
-        transport(self.ports, Segment::tcp(self.control))
+        let numbers = Numbers {
+            sequence: u32::from_be(bytemuck::must_cast(self.sequence)),
+            acknowledgement: u32::from_be(bytemuck::must_cast(self.acknowledgement)),
+        };
+        Transport { numbers, ..transport(self.ports, Segment::tcp(self.control)) }
     }
 
     /// Bytes of the header, with its options.
@@ -180,7 +179,12 @@ pub const fn checksum_offset(protocol: u8) -> Option<u32> {
 #[inline(always)]
 const fn transport(ports: [u16; 2], segment: Segment) -> Transport {
     let [source, destination] = ports;
-    Transport { source: Port::from_network(source), destination: Port::from_network(destination), segment }
+    Transport {
+        source: Port::from_network(source),
+        destination: Port::from_network(destination),
+        segment,
+        numbers: Numbers { sequence: 0, acknowledgement: 0 },
+    }
 }
 
 const _: () = assert!(size_of::<Tcp>() == 14);

@@ -169,8 +169,9 @@ impl Flows for Memory {
     }
     fn known(&self, place: Place, check: u32) -> Option<Known> {
         self.access();
-        let Origin { endpoint, generation, seconds, device, .. } = self.record(place).origin;
-        self.record(place).origin.is_of(check).then_some(Known { endpoint, generation, seconds, device })
+        let Origin { endpoint, generation, seconds, device, answer, .. } = self.record(place).origin;
+        let known = Known { endpoint, generation, seconds, device, answer };
+        self.record(place).origin.is_of(check).then_some(known)
     }
     fn see_client(&self, place: Place, bits: u8) {
         self.change(place, |record| record.ends.seen.client = bits);
@@ -178,8 +179,11 @@ impl Flows for Memory {
     fn see_endpoint(&self, place: Place, bits: u8) {
         self.change(place, |record| record.ends.seen.endpoint = bits);
     }
-    fn see_reset(&self, place: Place) {
-        self.change(place, |record| record.ends.seen.reset = 1);
+    fn see_reset(&self, place: Place, by: u8) {
+        self.change(place, |record| record.ends.seen.reset = by);
+    }
+    fn see_answer(&self, place: Place, sequence: u32) {
+        self.change(place, |record| record.origin.answer = sequence);
     }
     fn set_route(&self, place: Place, route: u8) {
         self.change(place, |record| record.ends.seen.route = route);

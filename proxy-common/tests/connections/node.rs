@@ -6,7 +6,7 @@ use proxy_common::{
         Answer, Begun, Clock, Draft, Ends, Flows as _, Leaving, Noted, Place, Request, Seen, SourcePorts,
         answered, asked, begin, find, find_by_source, has_port, left, try_port,
     },
-    packet::Segment,
+    packet::{Numbers, Segment, Transport},
 };
 
 use crate::memory::{Memory, nothing};
@@ -52,6 +52,8 @@ pub(crate) struct Node {
     pub(crate) ports: SourcePorts,
     /// Whether somebody else masquerades what leaves, before ours sees it.
     pub(crate) foreign: bool,
+    /// What clients acknowledge. The endpoint's SYN has the number 0, which who has not seen it does not know.
+    pub(crate) acknowledgement: u32,
 }
 
 pub(crate) fn endpoint(number: u8) -> Endpoint {
@@ -68,7 +70,12 @@ pub(crate) fn endpoint(number: u8) -> Endpoint {
 impl Node {
     pub(crate) fn new(ports: u16) -> Self {
         let clock = Clock { seconds: 1000, udp_timeout: 30 };
-        Self { clock, ports: SourcePorts { first: 60_000, count: ports }, foreign: false }
+        Self { clock, ports: SourcePorts { first: 60_000, count: ports }, foreign: false, acknowledgement: 1 }
+    }
+
+    const fn transport(&self, segment: Segment) -> Transport {
+        let numbers = Numbers { sequence: 0, acknowledgement: self.acknowledgement };
+        Transport { source: Port::new(0), destination: Port::new(0), segment, numbers }
     }
 
     /// Both hooks on the way from a client. `choose` gives the endpoint of a connection that begins.
@@ -84,7 +91,7 @@ impl Node {
         let (mut ends, mut origin) = nothing();
         let mut place = find::<Request>(memory, &tuple, &mut ends);
         if place.is_some() {
-            match asked(memory, place, &mut ends, segment, self.clock, 7) {
+            match asked(memory, place, &mut ends, &self.transport(segment), self.clock, 7) {
                 Noted::Follow => {}
                 Noted::Gone => return Fate::Left,
                 Noted::Anew => {
@@ -136,12 +143,13 @@ impl Node {
         let mut to = source;
         let tuple = Tuple::new(protocol, endpoint, source);
         let place = find_by_source(memory, &tuple, &mut PortOwners::default(), &mut ends, &mut origin);
-        if place.is_some() && answered(memory, place, &mut ends, segment, self.clock) {
+        if place.is_some() && answered(memory, place, &mut ends, &self.transport(segment), false, self.clock)
+        {
             to = ends.from();
         }
         let tuple = Tuple::new(protocol, endpoint, to);
         let place = find::<Answer>(memory, &tuple, &mut ends);
-        if place.is_some() && answered(memory, place, &mut ends, segment.leaving(), self.clock) {
+        if place.is_some() && answered(memory, place, &mut ends, &self.transport(segment), true, self.clock) {
             return (to, ends.asked());
         }
         (to, endpoint)

@@ -123,6 +123,8 @@ impl Story {
                         let frontend = frontend(0);
                         let arrival = Arrival { protocol: TCP, client, frontend, source, endpoint };
                         self.node.answer(&self.memory, &arrival, Segment::tcp(SYN | ACK));
+                        let blind = Node { acknowledgement: 1 << 31, ..self.node };
+                        blind.send(&self.memory, TCP, (client, frontend), Segment::tcp(ACK), || None);
                     }
                     prop_assert!(
                         confirmed(&self.memory, TCP, client, frontend(0)).is_none(),
@@ -254,4 +256,59 @@ fn a_client_too_many_is_refused_until_another_one_ends() {
     assert_eq!(say(&node, 9, SYN), Fate::Refused(Begun::NoPort));
     say(&node, 1, RST);
     assert!(matches!(say(&node, 9, SYN), Fate::Arrives { .. }), "there is a port, and it is not found");
+}
+
+/// A client and its connection to the one endpoint of NodePort 0.
+fn connect(memory: &Memory, node: &Node, far: Endpoint) -> (Side, Side, Arrival) {
+    let (who, frontend) = (client(1, 2000), frontend(0));
+    let say = |bits| node.send(memory, TCP, (who, frontend), Segment::tcp(bits), || Some(far));
+    let Fate::Arrives { source, endpoint } = say(SYN) else { panic!("refused") };
+    let arrival = Arrival { protocol: TCP, client: who, frontend, source, endpoint };
+    node.answer(memory, &arrival, Segment::tcp(SYN | ACK));
+    say(ACK);
+    assert!(confirmed(memory, TCP, who, frontend).is_some());
+    (who, frontend, arrival)
+}
+
+/// A reset that is somebody else's, or out of the window, ends nothing: the connection goes on, and is kept as before.
+#[test]
+fn whoever_goes_on_after_a_reset_has_not_sent_it() {
+    for by_client in [true, false] {
+        let memory = Memory::new(1);
+        let [far] = serve(&memory, [1])[..] else { panic!("one") };
+        let node = Node::new(3);
+        let (who, frontend, arrival) = connect(&memory, &node, far);
+        let say = |by_client, bits| {
+            if by_client {
+                node.send(&memory, TCP, (who, frontend), Segment::tcp(bits), || None);
+            } else {
+                node.answer(&memory, &arrival, Segment::tcp(bits));
+            }
+        };
+        say(by_client, RST);
+        say(!by_client, ACK);
+        assert!(confirmed(&memory, TCP, who, frontend).is_none(), "the other side takes back a reset");
+        say(by_client, ACK);
+        assert!(confirmed(&memory, TCP, who, frontend).is_some(), "by the client: {by_client}");
+    }
+}
+
+/// What is over is nobody's: an endpoint's SYN between the same two is of a connection that knows nothing of ours.
+#[test]
+fn an_answer_to_another_connection_between_the_same_two_is_left_alone() {
+    for end in [[RST, RST], [FIN | ACK, FIN | ACK]] {
+        let memory = Memory::new(1);
+        let [far] = serve(&memory, [1])[..] else { panic!("one") };
+        let node = Node::new(3);
+        let (who, frontend, arrival) = connect(&memory, &node, far);
+        let last = (who, frontend);
+        node.send(&memory, TCP, last, Segment::tcp(end[0]), || None);
+        for bits in [end[1], ACK] {
+            assert_eq!(node.answer(&memory, &arrival, Segment::tcp(bits)), last, "late, and still of it");
+        }
+        for bits in [SYN | ACK, ACK] {
+            let (_, from) = node.answer(&memory, &arrival, Segment::tcp(bits));
+            assert_eq!(from, arrival.endpoint, "{bits:#x} after {end:?}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use proptest::prelude::*;
 use proxy_common::Port;
 use proxy_common::packet::{
-    Fragment, Read as _, Segment, Side, Transport, answer, error, network, rewrite, transport,
+    Fragment, Numbers, Read as _, Segment, Side, Transport, answer, error, network, rewrite, transport,
 };
 use sidestep_tests::packets::Control;
 
@@ -27,7 +27,12 @@ fn everything(packet: &[u8], v6: bool, address: SocketAddr) {
     let _ = answer::unreachable_v4(&untouched, &network);
     for side in [Side::Source, Side::Destination] {
         let mut skb = untouched.clone();
-        let later = Transport { source: Port::new(1), destination: Port::new(2), segment: Segment::LATER };
+        let later = Transport {
+            source: Port::new(1),
+            destination: Port::new(2),
+            segment: Segment::LATER,
+            numbers: Numbers::default(),
+        };
         let parsed = match network.fragment {
             Fragment::Later => Some(later),
             _ => transport::parse(&skb, network.transport, network.protocol),

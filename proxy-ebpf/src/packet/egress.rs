@@ -45,7 +45,7 @@ pub(super) fn egress<const LINK: u32>(ctx: &TcContext) -> i32 {
 #[inline(always)]
 fn answer<const LINK: u32>(ctx: &TcContext, state: &mut State, place: Place) -> i32 {
     let State { transport, seconds, ends, .. } = state;
-    if !answered(&Maps, place, ends, transport.segment.leaving(), clock(seconds)) {
+    if !answered(&Maps, place, ends, transport, true, clock(seconds)) {
         return PASS;
     }
     let frontend = ends.asked();

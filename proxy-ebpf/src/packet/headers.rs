@@ -12,7 +12,7 @@ use proxy_common::{
     Address, Endpoint, FragmentKey, FragmentPorts, Frontend, Network, PacketHook, Port, Protocol, Tuple,
     connection::{Draft, Ends, Origin, PortOwners},
     packet::{
-        self, Fragment, Segment, Transport,
+        self, Fragment, Numbers, Segment, Transport,
         answer::UnreachableV6,
         error::{ICMP, ICMPV6, Quoted},
         network::{self, V4, V6},
@@ -152,10 +152,17 @@ fn read_any(skb: &Skb<'_>, offset: u32, hook: PacketHook, state: &mut State) -> 
     if matches!(network.protocol, ICMP | ICMPV6) {
         return Kind::Control;
     }
+    if network.protocol != Protocol::Tcp as u8 && network.protocol != Protocol::Udp as u8 {
+        return Kind::Other;
+    }
     if matches!(network.fragment, Fragment::Later) {
         let Some(ports) = recall(network, hook) else { return Kind::Late };
-        *transport =
-            Transport { source: ports.source, destination: ports.destination, segment: Segment::LATER };
+        *transport = Transport {
+            source: ports.source,
+            destination: ports.destination,
+            segment: Segment::LATER,
+            numbers: Numbers::default(),
+        };
         *of_packet = tuple(network, transport);
         return Kind::Packet;
     }

@@ -65,7 +65,7 @@ fn translate<const LINK: u32>(ctx: &TcContext, state: &mut State) -> i32 {
     let place = find::<Request>(&Maps, &state.tuple, &mut state.ends);
     if place.is_some() {
         let State { transport, ends, .. } = state;
-        match asked(&Maps, place, ends, transport.segment, clock, Skb(ctx).device()) {
+        match asked(&Maps, place, ends, transport, clock, Skb(ctx).device()) {
             Noted::Follow => return request::<LINK>(ctx, state, place),
             Noted::Gone => return PASS,
             Noted::Anew => Maps.free(place, state.ends.check),
@@ -102,7 +102,7 @@ fn request<const LINK: u32>(ctx: &TcContext, state: &mut State, place: Place) ->
 #[inline(always)]
 fn answer<const LINK: u32>(ctx: &TcContext, state: &mut State, place: Place, clock: Clock) -> i32 {
     let State { transport, ends, .. } = state;
-    if !answered(&Maps, place, ends, transport.segment, clock) {
+    if !answered(&Maps, place, ends, transport, false, clock) {
         return PASS;
     }
     if forward::is_wanted::<LINK>(ends, transport, Towards::Client) {
@@ -123,8 +123,14 @@ fn answer<const LINK: u32>(ctx: &TcContext, state: &mut State, place: Place, clo
 /// for something to the node. Going round by the device's own queue it is forgotten, and sees the answer to the client.
 #[inline(always)]
 fn begin_again(ctx: &TcContext) -> i32 {
+    let skb = Skb(ctx);
+    // Once: a client with the node's own address may be the next one's source.
+    if skb.held_since().is_some() {
+        return PASS;
+    }
+    skb.set_held_since(0);
     // SAFETY: a helper without pointers.
-    unsafe { bpf_redirect(Skb(ctx).device(), u64::from(BPF_F_INGRESS)) as i32 }
+    unsafe { bpf_redirect(skb.device(), u64::from(BPF_F_INGRESS)) as i32 }
 }
 
 /// How many endpoints are drawn for a client whose packets to the first one would be those of another connection.

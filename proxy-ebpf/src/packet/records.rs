@@ -235,6 +235,7 @@ impl Flows for Maps {
             generation: (ids >> 16) as u16,
             seconds: used as u32,
             device: (used >> 32) as u32,
+            answer: (word(5) >> 32) as u32,
         })
     }
 
@@ -249,8 +250,18 @@ impl Flows for Maps {
     }
 
     #[inline(always)]
-    fn see_reset(&self, place: Place) {
-        set_byte(place, SEEN + offset_of!(Seen, reset), 1);
+    fn see_reset(&self, place: Place, by: u8) {
+        set_byte(place, SEEN + offset_of!(Seen, reset), by);
+    }
+
+    #[inline(always)]
+    fn see_answer(&self, place: Place, sequence: u32) {
+        if let Some(record) = record(place) {
+            // SAFETY: within a value of FLOWS.
+            unsafe {
+                record.byte_add(ORIGIN + offset_of!(Origin, answer)).cast::<u32>().write_volatile(sequence);
+            }
+        }
     }
 
     #[inline(always)]

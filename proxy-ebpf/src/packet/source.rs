@@ -59,8 +59,8 @@ pub(super) fn address(ctx: &TcContext, state: &mut State) -> bool {
             return true;
         }
     }
-    let is_known = at_device(network.v6, lookup.ifindex, &mut begin.draft.origin.source);
-    is_known || at_device(network.v6, Skb(ctx).device(), &mut begin.draft.origin.source)
+    let is_known = at_device(&network.source, lookup.ifindex, &mut begin.draft.origin.source);
+    is_known || at_device(&network.source, Skb(ctx).device(), &mut begin.draft.origin.source)
 }
 
 #[inline(always)]
@@ -70,12 +70,13 @@ fn is_known(address: &Address) -> bool {
 
 /// The node's address at a device.
 #[inline(always)]
-fn at_device(v6: bool, device: u32, address: &mut Address) -> bool {
+fn at_device(client: &Address, device: u32, address: &mut Address) -> bool {
+    let v6 = !client.is_v4();
     let Some(found) = INTERFACES.get_ptr(&device) else { return false };
     // SAFETY: the element lives as long as the program runs. Only a device that is being renumbered could show half of an
     // address.
     *address = unsafe { if v6 { (*found).v6 } else { (*found).v4 } };
-    is_known(address)
+    is_known(address) && address.words() != client.words()
 }
 
 /// Takes the source port that the draft tries; 1 if it could. A step: see [`super`].

@@ -21,7 +21,8 @@ pub(super) fn note(ctx: &SockAddrContext, address: &Address, port: Port) {
     let (word, bit) = node_port_bit(port);
     let Some(ports) = NODE_PORTS.get_ptr(word) else { return };
     // SAFETY: the value of NODE_PORTS is one aligned word.
-    if unsafe { ports.read_volatile() } & bit != 0 && Maps.address(address).has(AddressBits::NODE) {
+    let is_node_port = unsafe { ports.read_volatile() } & bit != 0;
+    if is_node_port && (address.is_loopback() || Maps.address(address).has(AddressBits::NODE)) {
         note_asker(&key(ctx, address, port));
     }
 }
