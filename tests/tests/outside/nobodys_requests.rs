@@ -4,7 +4,7 @@
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
@@ -89,19 +89,22 @@ fn what_the_node_asks_from_a_node_ports_number_is_answered(nodes: &TwoNodes) {
 fn what_the_node_asks_itself_from_a_node_ports_number_is_answered(nodes: &TwoNodes) {
     let server = nodes.backend_here("here").expect("a pod");
     let _agent = serve(nodes, &[&server]);
-    for way in node_ports() {
-        let own = SocketAddr::new(way.udp.ip(), 5353);
+    let numbers = node_ports().into_iter().map(|way| way.udp);
+    let loopback = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()]
+        .map(|ip| SocketAddr::new(ip, DNS_NODE_PORT));
+    for number in numbers.chain(loopback) {
+        let own = SocketAddr::new(number.ip(), 5353);
         let _server = UdpServer::start_at(nodes.node(), "node", own).expect("a server");
         nodes.node().run(|| {
             for connected in [false, true] {
-                let asker = Asker::bound_to(way.udp).expect("a socket");
+                let asker = Asker::bound_to(number).expect("a socket");
                 if connected {
                     asker.connect(own).expect("connect");
                 }
                 let asked = if connected { asker.ask_peer() } else { asker.ask(own) };
                 let (answer, source) =
-                    asked.unwrap_or_else(|error| panic!("{way:?}, connected: {connected}: {error}"));
-                assert_eq!((answer.server.as_str(), answer.client, source), ("node", way.udp, own));
+                    asked.unwrap_or_else(|error| panic!("{number}, connected: {connected}: {error}"));
+                assert_eq!((answer.server.as_str(), answer.client, source), ("node", number, own));
             }
         });
     }
