@@ -12,20 +12,23 @@ use proxy_common::{PacketHook, Tables as _, Total, packet::Fragment};
 use super::{
     ETHERNET, PASS,
     headers::{self, State},
-    skb::Skb,
+    skb::{Held, Skb},
 };
 use crate::{
     count,
     tables::{HELD_RATE, Maps},
 };
 
-/// For how many milliseconds a fragment is held.
+/// For how many milliseconds a fragment is held; and how often it goes round at least, since on a busy node the first
+/// fragment may long stand behind it in the queue.
 const PATIENCE: u32 = 50;
+const LEAST: u32 = 100;
 /// Rounds in a second, of about a microsecond each: as much as two hundred datagrams need whose fragments come a millisecond
 /// apart.
 const ROUNDS: u64 = 300_000;
 
-/// Keeps the ports of a first fragment that comes in for the node or a Service, for the later ones.
+/// Keeps the ports of a first fragment that comes in for the node or a Service, for the later ones: here, and at egress, where another
+/// processor may be with them before the first one.
 #[inline(always)]
 pub(super) fn first(state: &State) {
     if matches!(state.network.fragment, Fragment::First) {
@@ -35,8 +38,11 @@ pub(super) fn first(state: &State) {
 
 #[inline(never)]
 fn keep(state: &State) {
-    let State { network, tuple, .. } = state;
+    let State { network, tuple, routed, .. } = state;
     if Maps::has_owners(tuple.destination_port) || !Maps.address(&tuple.destination).is_none() {
+        if routed.source.words() == tuple.source.words() {
+            headers::remember(network, routed, PacketHook::Egress);
+        }
         headers::remember(network, tuple, PacketHook::Ingress);
     }
 }
@@ -51,10 +57,10 @@ pub(super) fn late<const LINK: u32>(ctx: &TcContext, state: &State) -> i32 {
     // SAFETY: a helper without pointers.
     let now = (unsafe { bpf_ktime_get_ns() } >> 20) as u32;
     // Devices without a link header would get it back with one.
-    let since = skb.held_since().unwrap_or(now);
-    let is_in_time = LINK == ETHERNET && now.wrapping_sub(since) <= PATIENCE;
-    if is_in_time && count::take(&HELD_RATE, ROUNDS) {
-        skb.set_held_since(since);
+    let Held { since, rounds } = skb.held().unwrap_or(Held { since: now & Held::CLOCK, rounds: 0 });
+    let is_in_time = now.wrapping_sub(since) & Held::CLOCK <= PATIENCE || rounds < LEAST;
+    if LINK == ETHERNET && is_in_time && count::take(&HELD_RATE, ROUNDS) {
+        skb.set_held(Held { since, rounds: if rounds < LEAST { rounds + 1 } else { rounds } });
         // SAFETY: a helper without pointers.
         return unsafe { bpf_redirect(skb.device(), u64::from(BPF_F_INGRESS)) as i32 };
     }

@@ -236,9 +236,11 @@ fn recall(network: &Network, hook: PacketHook) -> Option<FragmentPorts> {
 
 /// Puts an address and a port in place: of the destination at ingress, of the source at egress.
 #[inline(always)]
-pub(super) fn rewrite(ctx: &TcContext, state: &State, hook: PacketHook, new: (Address, Port)) -> i32 {
-    let State { network, transport, tuple, .. } = state;
-    if matches!(hook, PacketHook::Egress) && matches!(network.fragment, Fragment::First) {
+pub(super) fn rewrite(ctx: &TcContext, state: &mut State, hook: PacketHook, new: (Address, Port)) -> i32 {
+    let State { network, transport, tuple, routed, .. } = state;
+    if matches!(hook, PacketHook::Ingress) {
+        *routed = Tuple::new(tuple.protocol, (tuple.source, tuple.source_port), new);
+    } else if matches!(network.fragment, Fragment::First) {
         remember(network, tuple, hook);
     }
     match packet::rewrite(&mut Skb(ctx), network, transport, hook.side(), new) {

@@ -23,7 +23,7 @@ use super::{
     fragments,
     headers::{self, Beginning, Kind, State},
     outgoing,
-    skb::Skb,
+    skb::{Held, Skb},
     source,
 };
 use crate::{config, count, tables::Maps};
@@ -125,10 +125,10 @@ fn answer<const LINK: u32>(ctx: &TcContext, state: &mut State, place: Place, clo
 fn begin_again(ctx: &TcContext) -> i32 {
     let skb = Skb(ctx);
     // Once: a client with the node's own address may be the next one's source.
-    if skb.held_since().is_some() {
+    if skb.held().is_some() {
         return PASS;
     }
-    skb.set_held_since(0);
+    skb.set_held(Held { since: 0, rounds: 0 });
     // SAFETY: a helper without pointers.
     unsafe { bpf_redirect(skb.device(), u64::from(BPF_F_INGRESS)) as i32 }
 }

@@ -33,6 +33,22 @@ pub(super) enum Version {
     V6,
 }
 
+/// How long a packet has gone round by the device's own queue.
+#[derive(Clone, Copy)]
+pub(super) struct Held {
+    /// Since when, in units of 2^20 ns, modulo [`Held::CLOCK`] + 1.
+    pub(super) since: u32,
+    /// How often, up to 255.
+    pub(super) rounds: u32,
+}
+
+impl Held {
+    /// The bits of `since`.
+    pub(super) const CLOCK: u32 = (1 << Self::ROUNDS) - 1;
+    /// Where `rounds` begin in the word of both.
+    const ROUNDS: u32 = 24;
+}
+
 impl Skb<'_> {
     /// The IP version; nothing for what is not IP, or carries the tag of a VLAN: the VLAN's own device is the place to
     /// look at that. VLAN 0 is none: the tag says only how urgent the frame is, and the stack takes it off.
@@ -96,28 +112,29 @@ impl Skb<'_> {
         u64::from(low) | u64::from(high) << 32 == config::flow_seed()
     }
 
-    /// When a fragment began to be held, if it is one that is.
+    /// Whether a packet went round by the device's own queue, and since when.
     #[inline(always)]
-    pub(super) fn held_since(&self) -> Option<u32> {
+    pub(super) fn held(&self) -> Option<Held> {
         let skb = self.0.skb.skb;
         // SAFETY: as in `version`.
-        let [since, low, high] = unsafe {
+        let [held, low, high] = unsafe {
             [
                 (&raw const (*skb).cb[2]).read_volatile(),
                 (&raw const (*skb).cb[3]).read_volatile(),
                 (&raw const (*skb).cb[4]).read_volatile(),
             ]
         };
-        if u64::from(low) | u64::from(high) << 32 == config::flow_seed() { Some(since) } else { None }
+        let is_ours = u64::from(low) | u64::from(high) << 32 == config::flow_seed();
+        is_ours.then_some(Held { since: held & Held::CLOCK, rounds: held >> Held::ROUNDS })
     }
 
     /// Notes it, for the next time that it comes by.
     #[inline(always)]
-    pub(super) fn set_held_since(&self, since: u32) {
+    pub(super) fn set_held(&self, held: Held) {
         let skb = self.0.skb.skb;
         // SAFETY: as in `set_sent_on`.
         unsafe {
-            (&raw mut (*skb).cb[2]).write_volatile(since);
+            (&raw mut (*skb).cb[2]).write_volatile(held.since | held.rounds << Held::ROUNDS);
             (&raw mut (*skb).cb[3]).write_volatile(config::flow_seed() as u32);
             (&raw mut (*skb).cb[4]).write_volatile((config::flow_seed() >> 32) as u32);
         }
