@@ -139,12 +139,16 @@ const DRAWS: u32 = 3;
 /// The first packet of a connection.
 #[inline(always)]
 fn first<const LINK: u32>(ctx: &TcContext, state: &mut State) -> i32 {
-    let mut choice = Choice::of(find_service(ctx.skb.skb));
+    let found = Choice::of(find_service(ctx.skb.skb));
+    if found != Choice::Endpoint {
+        return without_endpoint::<LINK>(ctx, found);
+    }
     let mut draws = 0;
-    while choice == Choice::Endpoint {
-        choice = Choice::of(draw_endpoint());
-        if choice != Choice::Endpoint {
-            break;
+    // 5.10 takes a loop only if a jump leads back to its head.
+    loop {
+        let drawn = Choice::of(draw_endpoint());
+        if drawn != Choice::Endpoint {
+            return without_endpoint::<LINK>(ctx, drawn);
         }
         let mut begun = begun(start_connection(ctx.skb.skb));
         if begun == Begun::Connection {
@@ -157,9 +161,14 @@ fn first<const LINK: u32>(ctx: &TcContext, state: &mut State) -> i32 {
                 return headers::rewrite(ctx, state, PacketHook::Ingress, (address, port));
             }
             Begun::Colliding if draws < DRAWS => {}
-            _ => choice = failed(begun, state.begin.endpoint.service),
+            _ => return without_endpoint::<LINK>(ctx, failed(begun, state.begin.endpoint.service)),
         }
     }
+}
+
+/// A packet that goes to no endpoint.
+#[inline(always)]
+fn without_endpoint<const LINK: u32>(ctx: &TcContext, choice: Choice) -> i32 {
     match choice {
         Choice::NotService => PASS,
         Choice::Answer => answer::refuse_packet(ctx.skb.skb, LINK),
