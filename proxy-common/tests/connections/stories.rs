@@ -307,8 +307,8 @@ fn an_answer_to_another_connection_between_the_same_two_is_left_alone() {
             assert_eq!(node.answer(&memory, &arrival, Segment::tcp(bits)), last, "late, and still of it");
         }
         for bits in [SYN | ACK, ACK] {
-            let (_, from) = node.answer(&memory, &arrival, Segment::tcp(bits));
-            assert_eq!(from, arrival.endpoint, "{bits:#x} after {end:?}");
+            let answer = node.answer(&memory, &arrival, Segment::tcp(bits));
+            assert_eq!(answer, (arrival.source, arrival.endpoint), "{bits:#x} after {end:?}");
         }
     }
 }
