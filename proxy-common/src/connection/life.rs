@@ -207,7 +207,7 @@ pub fn answered(
     let left = if leaves { Seen::LEFT } else { 0 };
     let bits = Seen::PACKET | fin(segment) | left;
     let is_news =
-        segment.is_rst() || segment.is_answer() || ends.seen.reset != 0 || bits & !ends.seen.endpoint != 0;
+        segment.is_rst() || segment.is_answer() || ends.seen.ended() || bits & !ends.seen.endpoint != 0;
     if !is_news && is_noted_this_second(flows, place, clock) {
         return true;
     }
