@@ -21,7 +21,7 @@ use sidestep_tests::{
 
 /// Connections to each NodePort address: five thousand in each family.
 const EACH: usize = 5_000;
-/// Room in FLOWS; a flow that is masqueraded counts twice, which is about half of them.
+/// Room in FLOWS, a record for each connection: five times what the test keeps open.
 const FLOWS: u32 = 50_000;
 /// SYNs of the flood: ten times as many flows as FLOWS has room for.
 const FLOOD: u32 = 10 * FLOWS;
