@@ -169,6 +169,15 @@ impl Datagram {
         bytes
     }
 
+    /// Whether its checksum, by a chance of 1 in 65,536, is what stands there while a checksum is still to be computed: the sum
+    /// of the pseudo-header, by which alone programs tell such packets.
+    pub fn looks_partial(&self) -> bool {
+        let segment = self.segment();
+        let pseudo = pseudo_header(self.source.ip(), self.destination.ip(), self.protocol(), segment.len());
+        let offset = if self.protocol() == 6 { 16 } else { 6 };
+        segment[offset..offset + 2] == ones(&[&pseudo]).to_be_bytes()
+    }
+
     /// A packet with this part of the transport's bytes, which begins at `offset` of them.
     fn cut(&self, part: &[u8], offset: usize, more: bool, identification: Option<u32>) -> Vec<u8> {
         let fragment = u16::try_from(offset).expect("a short datagram");
