@@ -30,6 +30,9 @@ use super::{
     netns_cookie, tables::mapped,
 };
 
+#[cfg(test)]
+mod stack;
+
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SIDESTEP_EBPF_OBJECT"));
 
 /// One kernel program and where it is attached.

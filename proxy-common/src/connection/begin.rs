@@ -218,7 +218,7 @@ fn give_way(flows: &impl Flows, draft: &mut Draft, hash: u64) -> bool {
         }
         flows.free(place, draft.other.check);
     }
-    draft.tuple = Tuple::new(draft.ends.protocol, draft.ends.from(), draft.ends.asked());
+    draft.tuple.lead_to(draft.ends.asked());
     true
 }
 

@@ -51,6 +51,13 @@ impl Tuple {
         (self.destination, self.destination_port)
     }
 
+    /// Gives it another destination.
+    #[inline(always)]
+    pub const fn lead_to(&mut self, (address, port): (Address, Port)) {
+        self.destination = address;
+        self.destination_port = port;
+    }
+
     /// Whether it is the other one. (Of the derived comparison the compiler makes branches.)
     #[inline(always)]
     pub const fn is(&self, other: &Self) -> bool {

@@ -5,10 +5,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
 use sidestep_tests::{
-    TwoNodes, cluster::Backend, frames::FrameSender, in_every_variant, packets::Datagram,
+    TwoNodes,
+    cluster::Backend,
+    eventually,
+    frames::FrameSender,
+    in_every_variant,
+    packets::{Datagram, Transport},
     two_nodes::node_ports,
 };
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::serve;
 
@@ -16,6 +23,7 @@ in_every_variant!(
     fragments_in_any_order_at_once_are_answered,
     fragments_in_any_order_a_tenth_of_a_millisecond_apart_are_answered,
     fragments_in_any_order_two_milliseconds_apart_are_answered,
+    fragments_of_other_protocols_are_not_held,
 );
 
 /// In which three fragments come.
@@ -43,6 +51,43 @@ fn fragments_in_any_order_a_tenth_of_a_millisecond_apart_are_answered(nodes: &Tw
 /// PO-29.
 fn fragments_in_any_order_two_milliseconds_apart_are_answered(nodes: &TwoNodes) {
     answered(nodes, Duration::from_millis(2));
+}
+
+/// PO-29: no first fragment of theirs is ever kept, so a later one would go round for all of its time.
+fn fragments_of_other_protocols_are_not_held(nodes: &TwoNodes) {
+    let mut frames = FrameSender::new(nodes).expect("a packet socket");
+    let server = nodes.backend_here("here").expect("a pod");
+    let _agent = serve(nodes, &[&server]);
+    for (source, way) in nodes.outside().addresses().into_iter().zip(node_ports()) {
+        let sctp = Datagram::new(SocketAddr::new(source, 5000), way.udp, Transport::Sctp, payload(1));
+        let protocol = Protocol::from(i32::from(sctp.protocol()));
+        let receiver = nodes.node().run(|| {
+            Socket::new(Domain::for_address(way.udp), Type::RAW, Some(protocol)).expect("a raw socket")
+        });
+        receiver.set_read_timeout(Some(PATIENCE)).expect("an option");
+        let pieces = sctp.pieces(PIECE);
+        for piece in pieces.iter().rev() {
+            frames.packet_as_it_is(piece).expect("sent");
+        }
+        let mut buffer = Vec::with_capacity(8192);
+        receiver.recv(buffer.spare_capacity_mut()).unwrap_or_else(|error| panic!("{way:?}: {error}"));
+    }
+    assert_eq!(late(nodes), 0);
+    // A later fragment alone, of a protocol that has ports, is held, and counted when its time is over.
+    let [v4, _] = node_ports();
+    let [source, _] = nodes.outside().addresses();
+    let udp = Datagram::udp(SocketAddr::new(source, 5000), v4.udp, payload(2));
+    frames.packet_as_it_is(&udp.pieces(PIECE)[1]).expect("sent");
+    eventually("a late fragment", || late(nodes) == 1);
+}
+
+/// Fragments that `sidestep status` counts as too late.
+fn late(nodes: &TwoNodes) -> u64 {
+    let output = nodes.lab().sidestep(&["status", "-o", "json"]).expect("it runs");
+    let status: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let totals = status["totals"].as_array().expect("totals").iter();
+    let named = totals.filter(|total| total["name"] == "late-fragments");
+    named.map(|total| total["count"].as_u64().expect("a count")).sum()
 }
 
 /// Each order on a socket of its own, so that no record is there before the datagram; and once more on the same socket.
