@@ -1,16 +1,12 @@
 //! Answers leave the node by the device that their connection came in by; and an endpoint whose answers would not pass the
 //! node is masqueraded, as every endpoint is where the configuration asks for that.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::net::{IpAddr, SocketAddr};
 
 use sidestep_tests::{
     Agent, Place, TwoNodes,
     agent::NODE_NAME,
     cluster::{Backend, DNS_PORT, HTTP_PORT, slice},
-    frames::FrameSender,
     in_every_variant, in_variant,
     topology::{GATEWAY_V4, GATEWAY_V6},
     traffic::{Answer, Asker, Conversation, ask, connect_from},
@@ -22,8 +18,7 @@ use crate::serve;
 
 in_every_variant!(
     answers_leave_by_the_device_that_the_client_came_in_by,
-    all_are_masqueraded_where_that_is_asked_for,
-    an_answer_to_the_nodes_own_address_does_not_go_round,
+    all_are_masqueraded_where_that_is_asked_for
 );
 
 /// Where nodes are routed directly, without rules that would forward for nothing but pods' own ranges.
@@ -145,43 +140,11 @@ fn all_are_masqueraded_where_that_is_asked_for(nodes: &TwoNodes) {
     }
 }
 
-/// The only source that packets are masqueraded with.
-const SOURCE_PORT: u16 = 50_000;
-
-/// CF-10: somebody makes up the node's own address, and the very port that the node then masquerades with: the answer to
-/// the client is an answer to a masqueraded source again. In IPv4 the stack takes the SYN for a martian.
-fn an_answer_to_the_nodes_own_address_does_not_go_round(nodes: &TwoNodes) {
-    let server = nodes.backend_here("here").expect("a pod");
-    nodes.publish("web", &web(), &[&server]).expect("manifests");
-    let range = format!("{SOURCE_PORT}-{SOURCE_PORT}");
-    let agent = configuration(nodes, "mode: nftables\nnftables: {masqueradeAll: true}");
-    let agent = agent.arguments(["--source-port-range", &range]).started(nodes.lab());
-    let _agent = agent.expect("an agent");
-    let [_, way] = node_ports();
-    let [_, source] = nodes.outside().addresses();
-    nodes.outside().run(|| ask_from(source, way.tcp, way.udp)).expect("a client from outside is served");
-
-    let mut frames = FrameSender::new(nodes).expect("a packet socket");
-    let wire = Wiretap::on(nodes.node(), "pods").expect("a wiretap");
-    for address in [way.tcp.ip(), GATEWAY_V6.into()] {
-        frames.syn(SocketAddr::new(address, SOURCE_PORT), way.tcp, 1).expect("sent");
-    }
-    std::thread::sleep(Duration::from_millis(300));
-    let seen = wire.seen().expect("packets");
-    let there = seen.iter().filter(|seen| seen.destination.port() == HTTP_PORT).count();
-    assert!(there > 0, "the endpoint is asked: {seen:?}");
-    assert!(seen.len() < 100, "{} packets, such as {:?}", seen.len(), seen.last());
-}
-
 /// An agent whose configuration has these lines.
 fn configured(nodes: &TwoNodes, lines: &str) -> Agent {
-    configuration(nodes, lines).started(nodes.lab()).expect("an agent")
-}
-
-fn configuration(nodes: &TwoNodes, lines: &str) -> Agent {
     let file = nodes.lab().run_directory().join("kube-proxy.conf");
     let text =
         format!("apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n{lines}\n");
     std::fs::write(&file, text).expect("written");
-    Agent::reading(nodes.lab()).arguments(["--config".into(), file])
+    Agent::reading(nodes.lab()).arguments(["--config".into(), file]).started(nodes.lab()).expect("an agent")
 }
