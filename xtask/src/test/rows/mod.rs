@@ -1,6 +1,6 @@
 //! Is every row of the service semantics proved by a test, or explained?
 //!
-//! The rows stand in the README's comparison table, which is the one list of them; tests carry their ids. A row
+//! The rows stand in the tables of [`table::PAGE`], which is the one list of them; tests carry their ids. A row
 //! that has neither a test nor a reason fails the run, and so does a test that carries an id of no row.
 
 mod id;
@@ -15,7 +15,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 
 use self::id::Id;
-use self::table::Table;
+use self::table::{EXPLAINED, PAGE, Table};
 use crate::workspace;
 
 /// Where the tests are that prove rows. Ours, the tasks' own, are about ids and not about Services.
@@ -32,11 +32,10 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    /// Reads the README and all test sources.
+    /// Reads the page of rows and all test sources.
     pub(crate) fn read() -> Result<Self> {
-        let readme = workspace::path("README.md");
-        let text = fs::read_to_string(&readme).with_context(|| readme.display().to_string())?;
-        let table = table::parse(&text).with_context(|| readme.display().to_string())?;
+        let text = fs::read_to_string(workspace::path(PAGE)).context(PAGE)?;
+        let table = table::parse(&text).context(PAGE)?;
         let mut proofs = Proofs::new();
         for folder in SOURCES {
             collect(&workspace::path(folder), &mut proofs)?;
@@ -53,12 +52,12 @@ impl Rows {
     }
 
     fn faults(&self, ran: Option<&BTreeSet<String>>) -> Vec<String> {
-        let neither = self.neither().map(|id| {
-            format!("{id} has no test, and the README does not say why (`{} …`)", table::EXPLAINED)
-        });
+        let neither = self
+            .neither()
+            .map(|id| format!("{id} has no test, and {PAGE} does not say why (`{EXPLAINED} …`)"));
         let unknown = self.proofs.iter().filter(|(id, _)| !self.table.contains_key(id));
         let unknown =
-            unknown.map(|(id, tests)| format!("{id} is no row of the README, but {tests:?} has it"));
+            unknown.map(|(id, tests)| format!("{id} is not a row of {PAGE}, but {tests:?} carries it"));
         let tests: BTreeSet<&String> = self.proofs.values().flatten().collect();
         let idle = tests.into_iter().filter(|test| ran.is_some_and(|ran| !ran.contains(*test)));
         let idle = idle.map(|test| format!("{test} carries an id, but did not run"));
@@ -98,11 +97,11 @@ impl fmt::Display for Rows {
         let neither = self.neither().count();
         write!(
             f,
-            "rows of service semantics: {proved} covered by tests, {explained} explained in the README, {neither} neither"
+            "rows of service semantics: {proved} covered by tests, {explained} explained in {PAGE}, {neither} neither"
         )?;
         // A reason that has been overtaken does not fail a run, but nobody should go on believing it.
         for id in self.proved().filter(|id| self.table[id].is_some()) {
-            write!(f, "\nrow {id} has a test, but the README still says `{}`", table::EXPLAINED)?;
+            write!(f, "\nrow {id} has a test, but {PAGE} still says `{EXPLAINED}`")?;
         }
         Ok(())
     }
@@ -151,15 +150,21 @@ mod tests {
         let rows = rows(TABLE, &[("EP-1", "one")]);
         assert_eq!(
             rows.to_string(),
-            "rows of service semantics: 1 covered by tests, 1 explained in the README, 1 neither"
+            "rows of service semantics: 1 covered by tests, 1 explained in docs/kube-proxy-parity.md, 1 neither"
         );
-        assert_eq!(rows.faults(None), ["EP-3 has no test, and the README does not say why (`No test: …`)"]);
+        assert_eq!(
+            rows.faults(None),
+            ["EP-3 has no test, and docs/kube-proxy-parity.md does not say why (`No test: …`)"]
+        );
     }
 
     #[test]
     fn an_id_of_no_row_is_a_fault() {
         let rows = rows(TABLE, &[("EP-1", "one"), ("EP-3", "three"), ("PO-99", "typo")]);
-        assert_eq!(rows.faults(None), [r#"PO-99 is no row of the README, but {"typo"} has it"#]);
+        assert_eq!(
+            rows.faults(None),
+            [r#"PO-99 is not a row of docs/kube-proxy-parity.md, but {"typo"} carries it"#]
+        );
     }
 
     #[test]
@@ -171,9 +176,10 @@ mod tests {
     }
 
     #[test]
-    fn an_overtaken_reason_is_told() {
+    fn an_overtaken_reason_is_reported() {
         let rows = rows(TABLE, &[("EP-1", "one"), ("EP-2", "two"), ("EP-3", "three")]);
         assert_eq!(rows.faults(None), [""; 0]);
-        assert!(rows.to_string().ends_with("row EP-2 has a test, but the README still says `No test:`"));
+        let overtaken = "row EP-2 has a test, but docs/kube-proxy-parity.md still says `No test:`";
+        assert!(rows.to_string().ends_with(overtaken));
     }
 }

@@ -1,4 +1,4 @@
-//! The list of all rows: the comparison table at the end of the README.
+//! The list of all rows: the comparison tables of [`PAGE`].
 //!
 //! A row is a line `| EP-7 | what is asked | kube-proxy | Cilium | Sidestep |`. One that no test proves says why in
 //! its last cell, after the words [`EXPLAINED`].
@@ -9,13 +9,16 @@ use anyhow::{Result, bail, ensure};
 
 use super::id::Id;
 
+/// The page that lists the rows, from the workspace's root.
+pub(super) const PAGE: &str = "docs/kube-proxy-parity.md";
+
 /// What the reason begins with for which a row has no test.
 pub(super) const EXPLAINED: &str = "No test:";
 
 /// Every row, and the reason why it has no test if the table gives one.
 pub(super) type Table = BTreeMap<Id, Option<String>>;
 
-/// Reads the table from the text of the README.
+/// Reads the rows from the text of [`PAGE`].
 pub(super) fn parse(text: &str) -> Result<Table> {
     let mut table = Table::new();
     for line in text.lines() {
