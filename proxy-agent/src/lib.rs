@@ -3,6 +3,7 @@
 //! Data flows one way: [`source`] (watch) -> [`model`] (objects, slim) -> [`plan`] (what one node should
 //! install) -> [`dataplane`] (make the kernel so). Nothing points backwards. [`commands`] are the edges.
 
+pub mod agent;
 pub mod announce;
 mod causes;
 pub mod commands;
@@ -10,6 +11,5 @@ pub mod config;
 pub mod dataplane;
 pub mod model;
 pub mod plan;
-pub mod report;
 pub mod serve;
 pub mod source;

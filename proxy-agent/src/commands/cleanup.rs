@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 use super::Place;
-use crate::{dataplane, report};
+use crate::{agent::report, dataplane};
 
 /// Arguments of `cleanup`.
 #[derive(Debug, Args)]

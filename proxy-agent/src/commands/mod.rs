@@ -1,17 +1,13 @@
 //! The command line. One command a file; each is an edge of the library and holds no rules of its own.
 
-mod agent;
 mod cleanup;
 mod doctor;
 mod explain;
 mod flows;
 mod inventory;
 mod manual;
-mod memory;
 mod mount;
-mod news;
-mod no_node;
-mod run;
+pub(crate) mod run;
 mod status;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -44,12 +40,12 @@ pub struct Place {
 
 impl Place {
     /// The cgroup to attach to: the given one, or the node's root. A container's own is refused.
-    fn cgroup_root(&self) -> Result<PathBuf, dataplane::Error> {
+    pub(crate) fn cgroup_root(&self) -> Result<PathBuf, dataplane::Error> {
         self.cgroup_root.clone().map_or_else(dataplane::node_cgroup, Ok)
     }
 
     /// Refuses a BPF file system that goes with this container. Who names a cgroup knows what they do.
-    fn check_bpffs(&self) -> Result<(), dataplane::Error> {
+    pub(crate) fn check_bpffs(&self) -> Result<(), dataplane::Error> {
         if self.cgroup_root.is_some() { Ok(()) } else { dataplane::check_bpffs(&self.pin_dir) }
     }
 }

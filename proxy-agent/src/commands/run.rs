@@ -18,8 +18,9 @@ use tokio::{
 };
 use tracing::info;
 
-use super::{Place, agent::Agent, cleanup, mount};
+use super::{Place, cleanup, mount};
 use crate::{
+    agent::follow::Agent,
     announce::{self, Announcement, Announcer},
     config::{self, Flags, Settings},
     dataplane::{self, Capacity, Wanted},
@@ -29,30 +30,30 @@ use crate::{
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     #[command(flatten)]
-    pub(super) place: Place,
+    pub(crate) place: Place,
     /// Read Service, EndpointSlice and Node objects from the YAML files of this directory, and follow it;
     /// without it, from the API server that the kubeconfig or the pod's service account names
     #[arg(long, value_name = "DIR")]
-    pub(super) manifests: Option<PathBuf>,
+    pub(crate) manifests: Option<PathBuf>,
     /// Go straight to this API server: the `kubernetes` Service does not work before Sidestep does
     #[arg(long, value_name = "URL", alias = "master", conflicts_with = "manifests", env = "SIDESTEP_SERVER")]
-    pub(super) server: Option<String>,
+    pub(crate) server: Option<String>,
     #[command(flatten)]
     configuration: Flags,
     /// Room for Service ports in all families, for tables that are made new
     #[arg(long, default_value_t = Capacity::default().services, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
-    pub(super) max_services: u32,
+    pub(crate) max_services: u32,
     /// Room for addresses of Services
     #[arg(long, default_value_t = Capacity::default().frontends, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
-    pub(super) max_frontends: u32,
+    pub(crate) max_frontends: u32,
     /// Room for endpoints, and for those that an update replaces
     #[arg(long, default_value_t = Capacity::default().endpoints, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
-    pub(super) max_endpoints: u32,
+    pub(crate) max_endpoints: u32,
     /// Room for connections and UDP flows from outside
     #[arg(long, default_value_t = Capacity::default().flows, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
-    pub(super) max_flows: u32,
+    pub(crate) max_flows: u32,
     /// Serve packets from outside at this device, such as `eth0` or `wg*`, and at no others but those that are named too;
     /// `none` for nowhere [default: where they come in, and where they go to other nodes]
     #[arg(
@@ -62,10 +63,10 @@ pub(super) struct Arguments {
     interface: Vec<glob::Pattern>,
     /// Lead every packet to and from endpoints on other nodes through the node's stack: no new connection takes the fast path
     #[arg(long)]
-    pub(super) through_stack: bool,
+    pub(crate) through_stack: bool,
     /// Attach to devices as kernels before 6.6 need it
     #[arg(long, hide = true)]
-    pub(super) no_tcx: bool,
+    pub(crate) no_tcx: bool,
     /// Remove everything that is Sidestep's, as `sidestep cleanup` does, and end
     #[arg(long, conflicts_with = "init_only")]
     cleanup: bool,
@@ -74,7 +75,7 @@ pub(super) struct Arguments {
     init_only: bool,
     /// Let the kernel programs tell every decision too (at level debug): for debugging only
     #[arg(long)]
-    pub(super) program_log: bool,
+    pub(crate) program_log: bool,
     /// What to log, such as `info` or `proxy_agent=debug`
     #[arg(long, default_value = "info", env = "SIDESTEP_LOG")]
     log: String,
@@ -86,7 +87,7 @@ pub(super) struct Arguments {
 impl Arguments {
     /// Where packets from outside are served.
     /// Where packets from outside are to be served.
-    pub(super) fn wanted(&self, masquerade_all: bool) -> Wanted {
+    pub(crate) fn wanted(&self, masquerade_all: bool) -> Wanted {
         if self.interface.is_empty() {
             return if masquerade_all { Wanted::WithPods } else { Wanted::Auto };
         }
@@ -100,7 +101,7 @@ const ADDRESSES: Duration = Duration::from_secs(5);
 /// How many batches of events may wait.
 const QUEUE: usize = 256;
 
-pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let log = if arguments.v.is_some_and(|level| level >= 4) { "debug" } else { &arguments.log };
     let filter = tracing_subscriber::EnvFilter::try_new(log)
         .with_context(|| format!("--log {log:?} is not a filter"))?;

@@ -11,11 +11,11 @@ use serde::Serialize;
 
 use super::{Output, Place, inventory};
 use crate::{
+    agent::report::{self, Report},
     dataplane::{
         Ahead, HOOKS, Hooked, Tables, Unanswered, Way, Why, hooked, is_attached, is_pinned, list_flows,
         unanswered, uptime,
     },
-    report::{self, Report},
 };
 
 /// Arguments of `status`.

@@ -1,0 +1,70 @@
+//! What can go wrong between the agent and the kernel.
+
+/// What can go wrong between the agent and the kernel. Each names the call or the path.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A system call on `path` failed.
+    #[error("{call} {path}: {error}")]
+    System {
+        /// The call.
+        call: &'static str,
+        /// What it was about.
+        path: String,
+        /// The kernel's answer. No `source`: it is told already.
+        error: std::io::Error,
+    },
+    /// A pinned map is not what this version expects.
+    #[error(
+        "the pinned map {path} has {found}, this version of sidestep needs {expected}: \
+         it was made by another build; stop that one and run `sidestep cleanup`"
+    )]
+    Layout {
+        /// The pin.
+        path: String,
+        /// What it is.
+        found: String,
+        /// What it should be.
+        expected: String,
+    },
+    /// There are no pinned tables.
+    #[error("no tables under {0}: `sidestep run` has not been started here (or another --pin-dir was used)")]
+    NoTables(String),
+    /// Loading the object failed.
+    #[error("loading the kernel programs: {0}")]
+    Load(#[from] aya::EbpfError),
+    /// Loading or attaching one program failed.
+    #[error("{action} program {program}: {source}")]
+    Program {
+        /// `load` or `attach`.
+        action: &'static str,
+        /// Its name.
+        program: &'static str,
+        /// Why, with the end of the verifier's log.
+        source: aya::programs::ProgramError,
+    },
+    /// A map operation failed.
+    #[error("map {map}: {source}")]
+    Map {
+        /// Its name.
+        map: &'static str,
+        /// Why.
+        source: aya::maps::MapError,
+    },
+    /// Something that must exist does not.
+    #[error("{0}")]
+    Missing(String),
+}
+
+impl Error {
+    pub(super) fn system(
+        call: &'static str,
+        path: impl AsRef<std::path::Path>,
+    ) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref().display().to_string();
+        move |error| Self::System { call, path, error }
+    }
+
+    pub(super) fn map(map: &'static str) -> impl FnOnce(aya::maps::MapError) -> Self {
+        move |source| Self::Map { map, source }
+    }
+}

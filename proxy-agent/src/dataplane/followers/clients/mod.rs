@@ -1,0 +1,148 @@
+//! By which addresses the sockets of a network namespace are judged where a LoadBalancer IP is not for everyone
+//! (ST-1, ST-8): the table CLIENTS.
+//!
+//! At `connect()` a socket usually has no address yet. What its packets would have as their source depends on its
+//! network namespace alone, so that is looked up beforehand: for a pod its address, for the node's own processes
+//! the node's. (A socket that its program has bound to an address is judged by that one, in the hook.)
+//!
+//! Nothing happens while every LoadBalancer IP is for everyone. Else namespaces are looked through again when
+//! mounts change (a container runtime mounts a new pod's namespace), when somebody was refused because its
+//! namespace was unknown, and now and then.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `watch` | the thread: looks through the namespaces and keeps CLIENTS |
+//! | `schedule` | when to look |
+//! | `mounts` | whether anything was mounted |
+//! | `addresses` | which addresses a namespace's packets have |
+
+mod addresses;
+mod mounts;
+mod schedule;
+mod watch;
+
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Sender, channel},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use proxy_common::{Address, AddressBits};
+
+use self::watch::Watch;
+use crate::dataplane::Error;
+use crate::plan::{Changes, Problem, ServicePlan, Sources};
+
+/// Longest wait for the first look, before the first restricted LoadBalancer IP is installed.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
+
+/// A LoadBalancer IP of each family, IPv4 first, that is not for everyone; nothing where there is none.
+type Vips = [Option<Address>; 2];
+
+/// What decides which address of several counts.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+struct Sought {
+    vips: Vips,
+    /// Addresses that are the node's.
+    nodes: Vec<Address>,
+}
+
+/// What the thread is told.
+#[derive(Debug)]
+struct Order {
+    /// Nothing where every LoadBalancer IP is for everyone.
+    sought: Option<Sought>,
+    /// Wants to know when the clients have been looked for.
+    done: Option<Sender<()>>,
+}
+
+/// The thread that keeps CLIENTS, and what it was told last.
+#[derive(Debug)]
+pub(crate) struct Clients {
+    /// `None` only while dropping: the thread ends when nobody can ask any more.
+    orders: Option<Sender<Order>>,
+    told: Option<Sought>,
+    /// Whether it was told anything: CLIENTS may hold what an earlier agent left.
+    began: bool,
+    problem: Arc<Mutex<Option<String>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Clients {
+    pub(crate) fn start(pin_dir: &Path) -> Result<Self, Error> {
+        let problem = Arc::default();
+        let watch = Watch::new(pin_dir, Arc::clone(&problem))?;
+        let (orders, received) = channel();
+        let thread = std::thread::Builder::new()
+            .name("clients".to_owned())
+            .spawn(move || watch.run(&received))
+            .map_err(Error::system("starting a thread", "clients"))?;
+        Ok(Self { orders: Some(orders), told: None, began: false, problem, thread: Some(thread) })
+    }
+
+    /// To be called before `changes` are installed. If the first restricted LoadBalancer IP is among them, the
+    /// clients are looked for before anyone can be refused as unknown.
+    pub(crate) fn expect(&mut self, changes: &Changes, nodes: &BTreeSet<Address>) {
+        if self.told.is_some() {
+            return;
+        }
+        let restricted = changes.install.iter().filter(|plan| plan.sources != Sources::Everyone);
+        let vips: Vec<Address> = restricted.flat_map(ServicePlan::load_balancer_ips).collect();
+        if vips.is_empty() {
+            return;
+        }
+        let new = changes.addresses.iter().filter(|(_, bits)| bits.has(AddressBits::NODE));
+        let nodes: BTreeSet<Address> =
+            new.map(|(address, _)| *address).chain(nodes.iter().copied()).collect();
+        let first = |v4| vips.iter().filter(|vip| vip.is_v4() == v4).min().copied();
+        let (done, looked) = channel();
+        let vips = [first(true), first(false)];
+        self.tell(Some(Sought { vips, nodes: nodes.into_iter().collect() }), Some(done));
+        // In vain on a machine that is very busy: whom the hook does not know is looked for again.
+        let _ = looked.recv_timeout(FIRST_LOOK);
+    }
+
+    /// To be called when changes are installed, with what is installed now; never waits.
+    pub(crate) fn follow(&mut self, vips: Vips, nodes: &BTreeSet<Address>) {
+        let sought =
+            (vips != Vips::default()).then(|| Sought { vips, nodes: nodes.iter().copied().collect() });
+        if !self.began || self.told != sought {
+            self.tell(sought, None);
+        }
+    }
+
+    fn tell(&mut self, sought: Option<Sought>, done: Option<Sender<()>>) {
+        if let Some(orders) = &self.orders {
+            // The thread ends only with us.
+            let _ = orders.send(Order { sought: sought.clone(), done });
+        }
+        self.told = sought;
+        self.began = true;
+    }
+
+    /// What keeps clients from being found.
+    pub(crate) fn problems(&self) -> Vec<Problem> {
+        let problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = |message: &String| Problem {
+            object: "this node".to_owned(),
+            field: "CLIENTS".to_owned(),
+            message: message.clone(),
+        };
+        problem.iter().map(told).collect()
+    }
+}
+
+impl Drop for Clients {
+    fn drop(&mut self) {
+        self.orders = None;
+        if let Some(thread) = self.thread.take() {
+            // It ends within a look.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! STRAYS: connections on the fast path of which the node's stack has seen a packet all the same, as only it could tell its sender
+//! that it was too long. The node's connection tracking may take them for established then, and would for days after they
+//! are over (ST-12). So their entries are taken away when they are.
+
+use std::{path::Path, time::Duration};
+
+use aya::maps::{HashMap, MapData};
+use proxy_common::{Tuple, connection::Seen};
+
+use super::FlowTable;
+use crate::dataplane::{Error, node::netlink::Conntrack, tables::pinned};
+
+/// How often is looked.
+pub(super) const PERIOD: Duration = Duration::from_secs(10);
+/// For how many seconds a connection that is not confirmed is taken for one.
+const HANDSHAKE: u32 = 120;
+
+/// The table, and the way to the node's connection tracking.
+#[derive(Debug)]
+pub(super) struct Strays {
+    table: HashMap<MapData, Tuple, u64>,
+    conntrack: Option<Conntrack>,
+}
+
+impl Strays {
+    pub(super) fn open(pin_dir: &Path) -> Result<Self, Error> {
+        let table = pinned::hash(&pinned::abi_dir(pin_dir), "STRAYS")?;
+        // Without netfilter there is nothing to take away.
+        Ok(Self { table, conntrack: Conntrack::new().ok() })
+    }
+
+    /// Takes the entries of those away that are over at `now`, in seconds since boot.
+    pub(super) fn look(&mut self, flows: &FlowTable, now: u32) {
+        let noted: Vec<Tuple> = self.table.keys().filter_map(Result::ok).collect();
+        for tuple in noted.into_iter().filter(|tuple| !is_live(flows, tuple, now)) {
+            let deleted = self.conntrack.as_ref().map(|conntrack| conntrack.delete(&tuple));
+            if let Some(Err(error)) = deleted {
+                tracing::warn!(%error, "conntrack keeps an entry of a connection that is over; tried again");
+                continue;
+            }
+            let _ = self.table.remove(&tuple);
+        }
+    }
+}
+
+/// Whether the client has a connection to the endpoint.
+fn is_live(flows: &FlowTable, tuple: &Tuple, now: u32) -> bool {
+    flows.of_client(&tuple.source, tuple.source_port, tuple.protocol).any(|found| {
+        let ends = &found.record.ends;
+        let is_recent = now.saturating_sub(found.record.origin.seconds) <= HANDSHAKE;
+        ends.to() == tuple.to() && !Seen::ended(ends.seen) && (found.kept || is_recent)
+    })
+}

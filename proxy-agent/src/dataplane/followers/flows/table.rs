@@ -1,0 +1,137 @@
+//! FLOWS, in memory that the programs write at any moment.
+//!
+//! What never happens here: a record is written. A slot is given back to whoever comes, and that only if no packet of its
+//! connection has come by since it was judged.
+
+use std::{path::Path, sync::atomic::Ordering};
+
+use proxy_common::{
+    Address, FlowTags, FlowUses, Port, Record,
+    connection::{
+        Ends, Home, Kept, Place,
+        buckets::{self, REACH, SLOTS},
+    },
+};
+
+use crate::dataplane::{
+    Error,
+    tables::{mapped::Mapped, pinned},
+};
+
+/// The table of connections.
+#[derive(Debug)]
+pub struct FlowTable {
+    records: Mapped<Record>,
+    tags: Mapped<FlowTags>,
+    uses: Mapped<FlowUses>,
+    seed: u64,
+}
+
+/// A record, and whether anything may push it out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Found {
+    /// Where it is.
+    pub(super) place: Place,
+    /// The record.
+    pub record: Record,
+    /// Whether its slot is kept.
+    pub kept: bool,
+}
+
+impl FlowTable {
+    /// Opens it.
+    pub(crate) fn open(pin_dir: &Path) -> Result<Self, Error> {
+        let dir = pinned::abi_dir(pin_dir);
+        let seed = pinned::mapped::<u64>(&dir, "FLOW_SEED")?.load(0).unwrap_or_default();
+        Ok(Self {
+            records: pinned::mapped(&dir, "FLOWS")?,
+            tags: pinned::mapped(&dir, "FLOW_TAGS")?,
+            uses: pinned::mapped(&dir, "FLOW_USES")?,
+            seed,
+        })
+    }
+
+    /// How many connections it has room for.
+    pub fn room(&self) -> u32 {
+        self.records.len()
+    }
+
+    /// Calls `visit` with every record that is whole.
+    pub fn visit(&self, mut visit: impl FnMut(&Found)) {
+        for bucket in 0..self.tags.len() {
+            self.in_bucket(bucket).for_each(|found| visit(&found));
+        }
+    }
+
+    /// The records of a client.
+    pub(super) fn of_client(
+        &self,
+        client: &Address,
+        port: Port,
+        protocol: u8,
+    ) -> impl Iterator<Item = Found> + use<'_> {
+        let client = *client;
+        let hash = buckets::hash(&client, port, protocol, self.seed);
+        let home = Home::new(hash, self.tags.len() / buckets::REGION);
+        let is_its = move |found: &Found| {
+            let Ends { client: other, client_port, protocol: its, .. } = &found.record.ends;
+            *other == client && *client_port == port && *its == protocol
+        };
+        (0..REACH).flat_map(move |turn| self.in_bucket(home.bucket(turn))).filter(is_its)
+    }
+
+    /// How many records there are, and how many of them nothing may push out.
+    pub fn count(&self) -> (usize, usize) {
+        let (mut records, mut kept) = (0, 0);
+        self.visit(|found| {
+            records += 1;
+            kept += usize::from(found.kept);
+        });
+        (records, kept)
+    }
+
+    /// Gives a slot back, if its record is still as it was found.
+    pub(super) fn release(&self, found: &Found) -> bool {
+        let Found { place, record, .. } = found;
+        let (bucket, shift) = (place.bucket(), 8 * place.slot());
+        let release = |kept: u64| {
+            let now = self.records.load(place.index())?;
+            let same = now.ends.check == record.ends.check && now.origin.seconds == record.origin.seconds;
+            (same && buckets::byte(kept, place.slot()) & Kept::CONFIRMED != 0)
+                .then(|| kept & !(u64::from(Kept::CONFIRMED) << shift))
+        };
+        self.uses.word(bucket, 1).fetch_update(Ordering::AcqRel, Ordering::Acquire, release).is_ok()
+    }
+
+    fn in_bucket(&self, bucket: u32) -> impl Iterator<Item = Found> + use<'_> {
+        let tags = self.tags.load(bucket).unwrap_or_default();
+        let uses = self.uses.load(bucket).unwrap_or_default();
+        (0..SLOTS).zip(tags.tags.into_iter().zip(uses.kept)).filter_map(move |(slot, (tag, kept))| {
+            if tag == 0 || kept & Kept::RESERVED != 0 {
+                return None;
+            }
+            let place = Place::new(bucket, slot);
+            let record = self.records.load(place.index()).filter(Record::is_whole)?;
+            Some(Found { place, record, kept: kept & Kept::CONFIRMED != 0 })
+        })
+    }
+
+    /// Puts a record into a free slot of its home, for tests.
+    #[cfg(test)]
+    pub(super) fn insert(&self, record: &Record, kept: bool) -> Place {
+        let ends = &record.ends;
+        let hash = buckets::hash(&ends.client, ends.client_port, ends.protocol, self.seed);
+        let home = Home::new(hash, self.tags.len() / buckets::REGION);
+        let bucket = home.bucket(0);
+        let (mut tags, mut uses) =
+            (self.tags.load(bucket).expect("tags"), self.uses.load(bucket).expect("uses"));
+        let slot = tags.tags.iter().position(|tag| *tag == 0).expect("room");
+        let place = Place::new(bucket, u32::try_from(slot).expect("a slot"));
+        tags.tags[slot] = home.tag();
+        uses.kept[slot] = if kept { Kept::CONFIRMED } else { 0 };
+        self.records.store(place.index(), &record.sealed());
+        self.uses.store(bucket, &uses);
+        self.tags.store(bucket, &tags);
+        place
+    }
+}

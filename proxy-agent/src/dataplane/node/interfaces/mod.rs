@@ -1,0 +1,391 @@
+//! The devices that packets from outside come through, and our programs there.
+//!
+//! The kernel is asked for everything, at the first complete plan and whenever it says that something changed; what is
+//! to be done is the difference between what is chosen and what is there, so nothing is lost when messages are. A
+//! device that fails is named, and tried again; the others go on.
+//!
+//! What undoes a translation is attached, at all devices, before what makes one: an answer may leave through another
+//! device than its question came by. A device that was chosen stays hooked as long as it is there, as connections that
+//! came through it need it still; an agent that starts chooses anew.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `choice` | which devices: a pure function |
+//! | `hooks` | attaching, finding again, taking away |
+//! | `order` | where ours stand among the programs of others |
+//! | `programs` | loading ours, when a device needs them |
+//! | `forwarding` | whether the kernel forwards what comes in there |
+//! | `masquerade` | INTERFACES: with which address the node masquerades at a device, and how narrow it is |
+
+mod choice;
+mod forwarding;
+mod hooks;
+mod masquerade;
+mod order;
+mod programs;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use aya::{
+    Ebpf,
+    maps::{HashMap, MapData},
+};
+use proxy_common::{Address, Interface};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::hooks::PROGRAMS;
+use self::{
+    choice::{Chosen, Header, choose},
+    hooks::{DIRECTIONS, Hooks},
+    order::{Contests, Step},
+    programs::Programs,
+};
+pub use self::{
+    choice::{Wanted, Why},
+    forwarding::{Families, not_forwarded},
+    hooks::{Hooked, has_tcx, hooked},
+    order::{Ahead, meaning as meaning_of_order},
+};
+use super::netlink::{Network, News, Routes};
+use crate::dataplane::{Error, Tables, tables::bitmaps::AddressFilter};
+use crate::plan::Problem;
+
+/// How our programs are attached to a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Way {
+    /// As TCX links (6.6).
+    Tcx,
+    /// As filters in a `clsact` qdisc.
+    Clsact,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        })
+    }
+}
+
+/// A device of the packet path, for people.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Device {
+    /// Its number.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Why it was chosen.
+    pub why: Why,
+    /// How the programs are attached.
+    pub way: Way,
+    /// The node's addresses there, with which it masquerades.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// The devices that are hooked, and what the next look needs.
+#[derive(Debug)]
+pub struct Interfaces {
+    wanted: Wanted,
+    way: Way,
+    hooks: Hooks,
+    routes: Routes,
+    table: HashMap<MapData, u32, Interface>,
+    filter: AddressFilter,
+    /// Those of the Node object.
+    node: BTreeSet<IpAddr>,
+    hooked: BTreeMap<u32, Device>,
+    programs: Programs,
+    contests: Contests,
+    /// Those in which clients outside can ask for something.
+    served: Families,
+    /// Whether this agent has looked yet: its programs are not behind the links that it found.
+    began: bool,
+    problems: Vec<Problem>,
+}
+
+impl Interfaces {
+    /// The devices of the calling thread's network namespace. Attaches nothing.
+    pub fn open(pin_dir: &Path, wanted: Wanted, tcx: bool) -> Result<Self, Error> {
+        Ok(Self {
+            wanted,
+            way: if tcx { Way::Tcx } else { Way::Clsact },
+            hooks: Hooks::new(pin_dir)?,
+            routes: Routes::new()?,
+            table: Tables::interfaces(pin_dir)?,
+            filter: Tables::address_filter(pin_dir)?,
+            node: BTreeSet::new(),
+            hooked: BTreeMap::new(),
+            programs: Programs::default(),
+            contests: Contests::default(),
+            served: Families::default(),
+            began: false,
+            problems: Vec::new(),
+        })
+    }
+
+    /// Tells the addresses of the Node object, and says whether they are others than before.
+    pub fn set_node(&mut self, addresses: &[Address]) -> bool {
+        let addresses = addresses.iter().map(|address| IpAddr::from(*address)).collect();
+        let changed = self.node != addresses;
+        self.node = addresses;
+        changed
+    }
+
+    /// Tells in which families clients outside can ask for something.
+    pub fn set_served(&mut self, served: Families) {
+        self.served = served;
+    }
+
+    /// Looks at the network, loads the programs that devices need, and makes our hooks and INTERFACES as they are wanted.
+    /// To be called once everything is installed, and after changes.
+    pub fn look(&mut self, ebpf: &mut Ebpf) {
+        let began = Instant::now();
+        let network = match Network::here() {
+            Ok(network) => network,
+            Err(error) => {
+                self.problems = vec![problem(
+                    "this node",
+                    format!("its devices cannot be listed: {error}; they stay as they are"),
+                )];
+                return;
+            }
+        };
+        // Answers to masqueraded packets may come to any of the node's addresses.
+        network.addresses.iter().for_each(|assigned| self.filter.add(&assigned.address.into()));
+        let mut problems = self.unknown_names(&network);
+        let known = self.hooked.keys().copied().collect();
+        let chosen = choose(&network, &self.wanted, &self.node, &known);
+        self.programs.load_for(ebpf, &chosen);
+        // Who takes over goes first: a packet that passes two of ours is translated by one.
+        let failed = self.attach(ebpf, &chosen, &mut problems);
+        self.detach_others(&chosen, &mut problems);
+        for device in chosen.iter().filter(|device| !failed.contains(&device.index)) {
+            self.keep(device, &network, &mut problems);
+            self.keep_order(ebpf, device, began, &mut problems);
+        }
+        self.contests.retain(|index| self.hooked.contains_key(&index));
+        let names = self.hooked.values().map(|device| device.name.as_str());
+        problems.extend(not_forwarded(names, self.served));
+        self.problems = problems;
+        self.began = true;
+        let Network { links, addresses, routes, .. } = &network;
+        tracing::debug!(
+            links = links.len(),
+            addresses = addresses.len(),
+            routes = routes.len(),
+            took = ?began.elapsed(),
+            "looked at the network"
+        );
+    }
+
+    /// Attaches what is missing, and returns the devices where that failed.
+    fn attach(&self, ebpf: &mut Ebpf, chosen: &[Chosen], problems: &mut Vec<Problem>) -> BTreeSet<u32> {
+        let mut failed = BTreeSet::new();
+        for direction in DIRECTIONS {
+            for device in chosen {
+                let index = device.index;
+                if failed.contains(&index)
+                    || (self.began && self.hooks.is_attached(index, direction, self.way))
+                {
+                    continue;
+                }
+                let attached = self
+                    .programs
+                    .check(device)
+                    .and_then(|()| self.hooks.attach(ebpf, device, direction, self.way));
+                if let Err(error) = attached {
+                    failed.insert(index);
+                    problems.push(problem(
+                        &device.name,
+                        format!(
+                            "packets from outside are not served there: {error}; name others with --interface"
+                        ),
+                    ));
+                }
+            }
+        }
+        failed
+    }
+
+    /// Takes away what is at devices that are not chosen, or gone.
+    fn detach_others(&mut self, chosen: &[Chosen], problems: &mut Vec<Problem>) {
+        let is_chosen = |index: u32| chosen.iter().any(|device| device.index == index);
+        let found = match self.hooks.devices() {
+            Ok(found) => found,
+            Err(error) => {
+                problems.push(problem("this node", error.to_string()));
+                return;
+            }
+        };
+        for index in found.into_iter().filter(|index| !is_chosen(*index)) {
+            match self.hooks.detach(index) {
+                Ok(_) => {
+                    if let Some(Device { name, .. }) = self.hooked.remove(&index) {
+                        tracing::info!(
+                            device = name,
+                            "gone: packets from outside are not served there any more"
+                        );
+                    }
+                }
+                Err(error) => problems.push(problem(&format!("device {index}"), error.to_string())),
+            }
+        }
+        self.hooked.retain(|index, _| is_chosen(*index));
+        let stale: Vec<u32> =
+            self.table.keys().filter_map(Result::ok).filter(|index| !is_chosen(*index)).collect();
+        for index in stale {
+            let _ = self.table.remove(&index);
+        }
+    }
+
+    /// Notes a device that is hooked, and its addresses.
+    fn keep(&mut self, chosen: &Chosen, network: &Network, problems: &mut Vec<Problem>) {
+        let Chosen { index, name, header, why } = chosen.clone();
+        let ask = |address| self.routes.source_towards(address, Some(index));
+        let mut interface = masquerade::interface(network, index, ask);
+        if header != Header::Ethernet {
+            // Such devices want a route with each packet: the stack's.
+            interface.longest = 0;
+        }
+        if self.table.get(&index, 0).ok() != Some(interface)
+            && let Err(error) = self.table.insert(index, interface, 0)
+        {
+            problems.push(problem(&name, format!("its address is not known to the programs: {error}")));
+        }
+        let listed = [interface.v4, interface.v6].map(IpAddr::from);
+        let addresses = listed.into_iter().filter(|ip| !ip.is_unspecified()).collect();
+        let device = Device { index, name, why, way: self.way, addresses };
+        let Device { name, why, way, addresses, .. } = &device;
+        match self.hooked.get(&index) {
+            None => tracing::info!(device = name, %why, %way, ?addresses, "serving packets from outside"),
+            Some(before) if before != &device => {
+                tracing::debug!(device = name, %why, ?addresses, "changed");
+            }
+            Some(_) => {}
+        }
+        self.hooked.insert(index, device);
+    }
+
+    /// Looks whether ours are the first at a device, and makes them so again (`order`).
+    fn keep_order(&mut self, ebpf: &mut Ebpf, device: &Chosen, now: Instant, problems: &mut Vec<Problem>) {
+        if self.way != Way::Tcx {
+            return;
+        }
+        for direction in DIRECTIONS {
+            let ahead = || self.hooks.ahead(device.index, &device.name, direction);
+            let found = ahead().and_then(|found| {
+                match self.contests.step(device.index, direction, found.is_empty(), now) {
+                    Step::Keep | Step::Yield => Ok(found),
+                    Step::GoFirst => {
+                        self.hooks.go_first(ebpf, device, direction)?;
+                        let (device, direction) = (&device.name, direction.name());
+                        let before: Vec<String> = found.iter().map(ToString::to_string).collect();
+                        tracing::info!(device, direction, ?before, "ours go first again");
+                        ahead()
+                    }
+                }
+            });
+            match found {
+                Ok(found) => {
+                    problems
+                        .extend(order::meaning(&found).into_iter().map(|told| problem(&device.name, told)));
+                }
+                Err(error) => {
+                    let message = format!("the order of programs at {}: {error}", direction.name());
+                    problems.push(problem(&device.name, message));
+                }
+            }
+        }
+    }
+
+    /// Names without a device.
+    fn unknown_names(&self, network: &Network) -> Vec<Problem> {
+        let Wanted::Named(names) = &self.wanted else { return Vec::new() };
+        let missing = names.iter().filter(|name| !network.links.iter().any(|link| name.matches(&link.name)));
+        missing
+            .map(|name| {
+                problem(name.as_str(), "there is no such device (--interface); it is waited for".to_owned())
+            })
+            .collect()
+    }
+
+    /// The devices that are hooked, in order.
+    pub fn devices(&self) -> Vec<Device> {
+        self.hooked.values().cloned().collect()
+    }
+
+    /// What is wrong with devices.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+}
+
+/// The names of the devices that would be hooked here if nobody named any. For a node without an agent.
+pub fn would_choose() -> Result<Vec<String>, Error> {
+    let (node, hooked) = (BTreeSet::new(), BTreeSet::new());
+    let chosen = choose(&Network::here()?, &Wanted::Auto, &node, &hooked);
+    Ok(chosen.into_iter().map(|device| device.name).collect())
+}
+
+/// By which devices packets to these addresses leave the node, by its most special routes; nothing for addresses of its
+/// own. Rules of policy routing are not looked at.
+pub fn leaves_by(addresses: &BTreeSet<IpAddr>) -> Result<BTreeMap<IpAddr, String>, Error> {
+    let network = Network::here()?;
+    let is_own = |address: &IpAddr| network.addresses.iter().any(|own| own.address == *address);
+    let leaves = |address: &IpAddr| {
+        let routes = network.routes.iter().filter(|route| route.leads_to(*address));
+        let route = routes.max_by_key(|route| route.length)?;
+        let link = network.links.iter().find(|link| link.index == route.device)?;
+        Some((*address, link.name.clone()))
+    };
+    Ok(addresses.iter().filter(|address| !is_own(address)).filter_map(leaves).collect())
+}
+
+/// Waits for changes of the network, in the namespace of the thread that made it.
+#[derive(Debug)]
+pub struct Changes(News);
+
+impl Changes {
+    /// Begins to listen. To be called within a runtime, before the first look.
+    pub fn listen() -> Result<Self, Error> {
+        News::listen().map(Self)
+    }
+
+    /// Waits until it is time to look again. May be dropped at any time, and called again.
+    pub async fn next(&mut self) {
+        self.0.changed().await;
+    }
+
+    /// A look is over, which began at this time.
+    pub fn looked(&mut self, began: Instant) {
+        let took: Duration = began.elapsed();
+        self.0.looked(took);
+    }
+}
+
+/// Takes away everything of ours at devices, and says what went.
+pub(crate) fn cleanup(pin_dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let directory = hooks::directory(pin_dir);
+    if !directory.is_dir() {
+        return Ok(Vec::new());
+    }
+    let hooks = Hooks::new(pin_dir)?;
+    let mut removed = Vec::new();
+    for index in hooks.devices()? {
+        removed.extend(hooks.detach(index)?);
+    }
+    Ok(removed)
+}
+
+fn problem(object: &str, message: String) -> Problem {
+    Problem { object: object.to_owned(), field: "interface".to_owned(), message }
+}

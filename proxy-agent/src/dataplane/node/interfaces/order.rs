@@ -1,0 +1,158 @@
+//! Where our programs stand among those of others at a device with TCX.
+//!
+//! Ours go **first, at ingress and at egress**. A program that returns `TCX_PASS` (0) ends the chain (`tcx_run`), so
+//! whoever stands before ours can keep every packet from them. And what comes after ours at egress sees packets as they are
+//! on the wire, as programs at TC egress see them behind netfilter's POSTROUTING.
+//!
+//! Somebody may put a program before ours at any time, and nothing tells of it. So the order is read back at each look, and
+//! ours goes first again, once: two who both want that would otherwise take turns for ever. Whoever is there again is
+//! left there, and named as long as it is true.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    time::{Duration, Instant},
+};
+
+use aya::programs::{SchedClassifier, TcAttachType};
+use serde::{Deserialize, Serialize};
+
+use crate::dataplane::{Error, node::netlink::Direction};
+
+/// A program of somebody else's that runs before ours.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Ahead {
+    /// `ingress` or `egress`.
+    pub direction: String,
+    /// The program's id.
+    pub id: u32,
+    /// Its name, as far as the kernel keeps it.
+    pub name: String,
+}
+
+impl fmt::Display for Ahead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { direction: _, id, name } = self;
+        if name.is_empty() { write!(f, "program {id}") } else { write!(f, "program `{name}` ({id})") }
+    }
+}
+
+/// Those that run before the program with this id at a device, in their order.
+pub(super) fn ahead_of(device: &str, direction: Direction, ours: u32) -> Result<Vec<Ahead>, Error> {
+    let side = match direction {
+        Direction::Ingress => TcAttachType::Ingress,
+        Direction::Egress => TcAttachType::Egress,
+    };
+    let (_, chain) = SchedClassifier::query_tcx(device, side).map_err(|source| Error::Program {
+        action: "ask for those beside",
+        program: direction.name(),
+        source,
+    })?;
+    let before = chain.iter().take_while(|program| program.id() != ours);
+    let described = before.map(|program| Ahead {
+        direction: direction.name().to_owned(),
+        id: program.id(),
+        name: program.name_as_str().unwrap_or_default().to_owned(),
+    });
+    Ok(described.collect())
+}
+
+/// What programs before ours mean, for a person: a sentence for each side of the device that has some.
+pub fn meaning(ahead: &[Ahead]) -> Vec<String> {
+    let sides = ahead.chunk_by(|one, next| one.direction == next.direction);
+    let sentence = |side: &[Ahead]| {
+        let names: Vec<String> = side.iter().map(ToString::to_string).collect();
+        format!(
+            "{} {} before ours at {}: a program that returns TCX_PASS there ends the chain before ours, and packets from \
+             outside are not served; have it return TCX_NEXT, or attached behind ours",
+            names.join(", "),
+            if side.len() == 1 { "stands" } else { "stand" },
+            side[0].direction
+        )
+    };
+    sides.map(sentence).collect()
+}
+
+/// For how long ours does not go first again after it did.
+const PEACE: Duration = Duration::from_mins(10);
+
+/// What to do about the order on one side of a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Step {
+    /// Nothing.
+    Keep,
+    /// Ours is to go first again.
+    GoFirst,
+    /// Whoever is before ours is left there.
+    Yield,
+}
+
+/// Where ours went first lately, or found that somebody else insists.
+#[derive(Default, Debug)]
+pub(super) struct Contests(BTreeMap<(u32, Direction), Instant>);
+
+impl Contests {
+    /// What to do about one side of a device that is `first` ours, or is not.
+    pub(super) fn step(&mut self, device: u32, direction: Direction, first: bool, now: Instant) -> Step {
+        let contested = self.0.get(&(device, direction)).copied();
+        let lately = contested.is_some_and(|then| now.saturating_duration_since(then) < PEACE);
+        if first {
+            if !lately {
+                self.0.remove(&(device, direction));
+            }
+            return Step::Keep;
+        }
+        // Whoever stays is left there for good.
+        self.0.insert((device, direction), now);
+        if lately { Step::Yield } else { Step::GoFirst }
+    }
+
+    /// Forgets devices that are not hooked any more.
+    pub(super) fn retain(&mut self, is_hooked: impl Fn(u32) -> bool) {
+        self.0.retain(|(device, _), _| is_hooked(*device));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ours_goes_first_once_and_leaves_whoever_insists() {
+        let (mut contests, start) = (Contests::default(), Instant::now());
+        let mut step =
+            |seconds, first| contests.step(2, Direction::Egress, first, start + Duration::from_secs(seconds));
+        assert_eq!(step(0, true), Step::Keep);
+        assert_eq!(step(30, false), Step::GoFirst);
+        assert_eq!(step(60, false), Step::Yield);
+        // For as long as it is there.
+        assert!((3..100).all(|look| step(look * 30, false) == Step::Yield));
+        assert_eq!(step(3000, true), Step::Keep, "it went");
+        assert_eq!(step(3030, false), Step::Yield, "and came back soon");
+    }
+
+    #[test]
+    fn whoever_takes_turns_with_ours_does_so_rarely() {
+        let (mut contests, start) = (Contests::default(), Instant::now());
+        let mut went = 0;
+        for look in 0..240 {
+            let now = start + Duration::from_secs(look * 30);
+            if contests.step(2, Direction::Ingress, look % 2 == 0, now) == Step::GoFirst {
+                went += 1;
+            }
+        }
+        assert_eq!(went, 1, "in two hours");
+    }
+
+    #[test]
+    fn sides_and_devices_are_apart() {
+        let (mut contests, now) = (Contests::default(), Instant::now());
+        for (device, direction) in [(2, Direction::Egress), (2, Direction::Ingress), (3, Direction::Egress)] {
+            assert_eq!(contests.step(device, direction, false, now), Step::GoFirst);
+            assert_eq!(contests.step(device, direction, false, now), Step::Yield);
+        }
+        contests.retain(|device| device == 3);
+        assert_eq!(contests.step(2, Direction::Egress, false, now), Step::GoFirst, "another device by now");
+        assert_eq!(contests.step(3, Direction::Egress, false, now), Step::Yield);
+    }
+}

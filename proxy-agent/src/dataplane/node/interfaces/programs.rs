@@ -1,0 +1,44 @@
+//! The programs of packets, each loaded when the first device that needs it is chosen, those of one look side by side.
+//!
+//! They are most of what the verifier has to walk, so the programs of sockets do not wait for them; and few nodes have
+//! devices of both kinds. A kernel that refuses one serves everything else: sockets, and devices of the other kind.
+
+use std::collections::BTreeSet;
+
+use aya::Ebpf;
+
+use super::{
+    choice::Chosen,
+    hooks::{DIRECTIONS, program_for},
+};
+use crate::dataplane::{Error, programs::load::load_programs};
+
+/// What the kernel said to them.
+#[derive(Default, Debug)]
+pub(super) struct Programs {
+    /// It would say so again.
+    refused: BTreeSet<&'static str>,
+}
+
+impl Programs {
+    /// Loads what these devices need and is not loaded yet.
+    pub(super) fn load_for(&mut self, ebpf: &mut Ebpf, devices: &[Chosen]) {
+        let needed: BTreeSet<&'static str> =
+            devices.iter().flat_map(needed_by).filter(|name| !self.refused.contains(name)).collect();
+        for (name, error) in load_programs(ebpf, needed) {
+            tracing::error!(%error, "packets from outside cannot be served");
+            self.refused.insert(name);
+        }
+    }
+
+    /// Whether the kernel took both programs of a device.
+    pub(super) fn check(&self, device: &Chosen) -> Result<(), Error> {
+        needed_by(device).find(|name| self.refused.contains(name)).map_or(Ok(()), |name| {
+            Err(Error::Missing(format!("the kernel refused program {name} (the agent's log tells why)")))
+        })
+    }
+}
+
+fn needed_by(device: &Chosen) -> impl Iterator<Item = &'static str> {
+    DIRECTIONS.into_iter().filter_map(|direction| program_for(device.header, direction).ok())
+}

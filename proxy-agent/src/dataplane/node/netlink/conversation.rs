@@ -1,0 +1,230 @@
+//! A conversation with the kernel: one question at a time, and its answers.
+
+use std::{
+    cell::Cell,
+    fmt::Debug,
+    io,
+    marker::PhantomData,
+    os::fd::{AsRawFd, RawFd},
+};
+
+use netlink_packet_core::{
+    DecodeError, DoneMessage, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NetlinkBuffer,
+    NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+    Parseable as _,
+};
+use netlink_sys::Socket;
+use nix::sys::{
+    socket::{setsockopt, sockopt::ReceiveTimeout},
+    time::TimeVal,
+};
+
+use crate::dataplane::Error;
+
+/// The kernel sends at most 32 KiB at once.
+const BUFFER: usize = 1 << 16;
+/// The kernel answers at once; this is for the day when it does not.
+const PATIENCE: TimeVal = TimeVal::new(2, 0);
+/// How often a list is asked for again that changed while it was read.
+const ATTEMPTS: usize = 4;
+
+/// A netlink socket that answers with messages of type `A`.
+pub(super) struct Conversation<A> {
+    socket: Socket,
+    sequence: Cell<u32>,
+    answers: PhantomData<fn() -> A>,
+}
+
+impl<A> Debug for Conversation<A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Conversation").field("socket", &self.socket.as_raw_fd()).finish_non_exhaustive()
+    }
+}
+
+impl<A> AsRawFd for Conversation<A> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+impl<A: NetlinkDeserializable + Debug> Conversation<A> {
+    /// A socket in the namespace of the calling thread.
+    pub(super) fn new(protocol: isize) -> Result<Self, Error> {
+        let make = || {
+            let socket = Socket::new(protocol)?;
+            setsockopt(&socket, ReceiveTimeout, &PATIENCE)?;
+            Ok(socket)
+        };
+        let socket = make().map_err(Error::system("socket", "(netlink)"))?;
+        Ok(Self { socket, sequence: Cell::new(0), answers: PhantomData })
+    }
+
+    /// Asks, and passes on each answer until the last one. `what` is for errors: the call, and what it is about.
+    ///
+    /// With `flags` either `NLM_F_DUMP` or `NLM_F_ACK`, so that there is a last one. What cannot be read is left out.
+    pub(super) fn ask<Q>(
+        &self,
+        what: (&'static str, &str),
+        question: Q,
+        flags: u16,
+        mut each: impl FnMut(A),
+    ) -> Result<(), Error>
+    where
+        Q: NetlinkSerializable + Debug,
+        NetlinkPayload<Q>: From<Q>,
+    {
+        self.exchange(what, question, flags, &mut each).map(drop)
+    }
+
+    /// Everything of a kind. Asks again if it changed meanwhile.
+    pub(super) fn list<Q>(
+        &self,
+        what: (&'static str, &str),
+        question: &Q,
+        flags: u16,
+    ) -> Result<Vec<A>, Error>
+    where
+        Q: NetlinkSerializable + Debug + Clone,
+        NetlinkPayload<Q>: From<Q>,
+    {
+        let mut all = Vec::new();
+        for _ in 0..ATTEMPTS {
+            all.clear();
+            if self.exchange(what, question.clone(), flags, &mut |answer| all.push(answer))? {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Whether what was answered was true at one moment.
+    fn exchange<Q>(
+        &self,
+        (call, about): (&'static str, &str),
+        question: Q,
+        flags: u16,
+        each: &mut impl FnMut(A),
+    ) -> Result<bool, Error>
+    where
+        Q: NetlinkSerializable + Debug,
+        NetlinkPayload<Q>: From<Q>,
+    {
+        let sequence = self.sequence.get().wrapping_add(1);
+        self.sequence.set(sequence);
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | flags;
+        header.sequence_number = sequence;
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(question));
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        self.socket.send(&bytes, 0).map_err(Error::system(call, about))?;
+
+        let mut consistent = true;
+        let mut buffer = Vec::with_capacity(BUFFER);
+        loop {
+            buffer.clear();
+            match self.socket.recv(&mut buffer, 0) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Error::system(call, about)(error)),
+            }
+            for message in messages::<A>(&buffer) {
+                let message = match message {
+                    Ok(message) => message,
+                    Err(error) => {
+                        tracing::debug!(%error, call, about, "an answer of the kernel that cannot be read");
+                        continue;
+                    }
+                };
+                // What is left of an answer that came too late.
+                if message.header.sequence_number != sequence {
+                    continue;
+                }
+                consistent &= message.header.flags & NLM_F_DUMP_INTR == 0;
+                let code = match message.payload {
+                    NetlinkPayload::InnerMessage(answer) => {
+                        each(answer);
+                        continue;
+                    }
+                    NetlinkPayload::Done(done) => done.code,
+                    NetlinkPayload::Error(error) => error.raw_code(),
+                    _ => continue,
+                };
+                return match code {
+                    0 => Ok(consistent),
+                    code => {
+                        Err(Error::system(call, about)(io::Error::from_raw_os_error(code.saturating_neg())))
+                    }
+                };
+            }
+        }
+    }
+}
+
+/// The messages in what the kernel sent at once. What is cut off is not there.
+fn messages<A: NetlinkDeserializable>(
+    mut bytes: &[u8],
+) -> impl Iterator<Item = Result<NetlinkMessage<A>, DecodeError>> {
+    std::iter::from_fn(move || {
+        let this = bytes;
+        let buffer = NetlinkBuffer::new_checked(&this).ok()?;
+        let length = usize::try_from(buffer.length()).ok()?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        // Some kernels end without an error number.
+        if buffer.message_type() == NLMSG_DONE && buffer.payload_length() < size_of::<i32>() {
+            let header = NetlinkHeader::parse(&buffer);
+            return Some(
+                header
+                    .map(|header| NetlinkMessage::new(header, NetlinkPayload::Done(DoneMessage::default()))),
+            );
+        }
+        Some(NetlinkMessage::deserialize(this.get(..length)?))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_route::RouteNetlinkMessage;
+
+    use super::*;
+
+    /// `struct nlmsghdr` and what follows.
+    fn message(kind: u16, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(16 + body.len()).expect("short");
+        [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), &[0; 10], body].concat()
+    }
+
+    fn kinds(bytes: &[u8]) -> Vec<&'static str> {
+        let read = messages::<RouteNetlinkMessage>(bytes);
+        read.map(|message| match message.map(|message| message.payload) {
+            Ok(NetlinkPayload::Done(done)) if done.code == 0 => "done",
+            Ok(NetlinkPayload::Error(error)) if error.raw_code() == -2 => "not there",
+            Ok(_) => "other",
+            Err(_) => "unreadable",
+        })
+        .collect()
+    }
+
+    #[test]
+    fn what_cannot_be_read_does_not_hide_what_follows() {
+        // A link (16) that is too short, the end with and without a number, an error.
+        let error = [&(-2_i32).to_ne_bytes()[..], &[0; 16]].concat();
+        let bytes = [
+            message(16, &[1, 2, 3, 4, 5, 6, 7, 8]),
+            message(3, &[0; 4]),
+            message(3, &[]),
+            message(2, &error),
+        ]
+        .concat();
+        assert_eq!(kinds(&bytes), ["unreadable", "done", "done", "not there"]);
+    }
+
+    #[test]
+    fn bytes_that_were_cut_off_are_no_panic() {
+        let whole = message(3, &[0; 4]);
+        for length in 0..whole.len() {
+            assert_eq!(kinds(&whole[..length]), [""; 0], "{length}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! That devices, addresses or routes have changed. Who hears of it looks at everything anew, so nothing is lost when the
+//! kernel has had to drop messages.
+
+use std::{
+    io,
+    os::fd::{AsRawFd, RawFd},
+    time::{Duration, Instant},
+};
+
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use tokio::{io::unix::AsyncFd, time::sleep_until};
+
+use crate::dataplane::Error;
+
+/// `RTNLGRP_LINK`, `RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV4_ROUTE`, `RTNLGRP_IPV6_IFADDR`, `RTNLGRP_IPV6_ROUTE`.
+const GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
+/// Changes come together: a device that is set up, a router that announces all that it knows.
+const BURST: Duration = Duration::from_millis(50);
+/// Looks take at most this part of the time, however much changes.
+const SHARE: u32 = 10;
+/// When nothing is heard.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// Listens to the kernel.
+#[derive(Debug)]
+pub(crate) struct News {
+    socket: AsyncFd<Listener>,
+    /// When to look next.
+    due: Instant,
+    /// Whether something was heard since the last look.
+    heard: bool,
+    /// Not to look before, whatever is heard.
+    earliest: Instant,
+}
+
+/// A socket with the groups.
+struct Listener(Socket);
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Listener").field(&self.0.as_raw_fd()).finish()
+    }
+}
+
+impl AsRawFd for Listener {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl News {
+    /// Listens in the namespace of the calling thread. What changes from now on is heard.
+    pub(crate) fn listen() -> Result<Self, Error> {
+        let make = || {
+            let mut socket = Socket::new(NETLINK_ROUTE)?;
+            socket.bind(&SocketAddr::new(0, 0))?;
+            socket.set_non_blocking(true)?;
+            for group in GROUPS {
+                socket.add_membership(group)?;
+            }
+            // SAFETY: the listener owns its descriptor and names the same one as long as it lives.
+            Ok(unsafe { AsyncFd::register(Listener(socket)) }?)
+        };
+        let socket = make().map_err(Error::system("socket(NETLINK_ROUTE)", "(netlink)"))?;
+        let now = Instant::now();
+        Ok(Self { socket, due: now + IDLE, heard: false, earliest: now })
+    }
+
+    /// Waits until it is time to look. May be dropped at any time, and called again.
+    pub(crate) async fn changed(&mut self) {
+        loop {
+            tokio::select! {
+                ready = self.socket.readable_mut() => {
+                    let Ok(mut ready) = ready else { return std::future::pending().await };
+                    drain(&ready.get_inner().0);
+                    ready.clear_ready();
+                    if !self.heard {
+                        self.heard = true;
+                        self.due = self.earliest.max(Instant::now() + BURST);
+                    }
+                }
+                () = sleep_until(self.due.into()) => return,
+            }
+        }
+    }
+
+    /// A look is over that took so long.
+    pub(crate) fn looked(&mut self, took: Duration) {
+        let now = Instant::now();
+        self.heard = false;
+        self.earliest = now + took * (SHARE - 1);
+        self.due = now + IDLE;
+    }
+}
+
+/// Reads what is there. What it says does not matter, nor that some of it was lost (ENOBUFS).
+fn drain(socket: &Socket) {
+    let mut buffer = Vec::with_capacity(1 << 16);
+    loop {
+        buffer.clear();
+        match socket.recv(&mut buffer, 0) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Ok(_) => {}
+            Err(error)
+                if error.raw_os_error() == Some(libc::ENOBUFS)
+                    || error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                tracing::debug!(%error, "listening for changes of devices");
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The connected UDP sockets of one network namespace (`NETLINK_SOCK_DIAG`). The kernel's side is
+//! `net/ipv4/inet_diag.c` and `udp_diag.c`.
+
+use std::os::fd::{AsRawFd, RawFd};
+
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP};
+use netlink_packet_sock_diag::{
+    SockDiagDestroy, SockDiagMessage,
+    constants::{AF_INET, AF_INET6},
+    inet::{ExtensionFlags, InetRequest, SocketId, StateFlags},
+};
+use netlink_sys::protocols::NETLINK_SOCK_DIAG;
+use proxy_common::{Address, Port, Protocol};
+
+use super::conversation::Conversation;
+use crate::dataplane::Error;
+
+/// A `NETLINK_SOCK_DIAG` socket.
+#[derive(Debug)]
+pub(crate) struct Diag {
+    conversation: Conversation<SockDiagMessage>,
+}
+
+impl AsRawFd for Diag {
+    fn as_raw_fd(&self) -> RawFd {
+        self.conversation.as_raw_fd()
+    }
+}
+
+/// A connected UDP socket.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Found {
+    family: u8,
+    id: SocketId,
+    /// Its inode: what the descriptors of processes name.
+    pub(crate) inode: u32,
+}
+
+impl Found {
+    /// What it is connected to.
+    pub(crate) fn peer(&self) -> (Address, Port) {
+        (self.id.destination_address.into(), Port::new(self.id.destination_port))
+    }
+
+    /// Its cookie (`SO_COOKIE`): no other socket ever has the same.
+    pub(crate) fn cookie(&self) -> u64 {
+        // Two words, the low one first, each in the machine's order.
+        let (words, _) = self.id.cookie.as_chunks::<4>();
+        words.iter().rev().fold(0, |cookie, word| cookie << 32 | u64::from(u32::from_ne_bytes(*word)))
+    }
+}
+
+impl Diag {
+    /// A socket in the namespace of the calling thread.
+    pub(crate) fn new() -> Result<Self, Error> {
+        Ok(Self { conversation: Conversation::new(NETLINK_SOCK_DIAG)? })
+    }
+
+    /// The connected UDP sockets of both families.
+    ///
+    /// Sockets that others close meanwhile may make the kernel miss one: ask again later.
+    pub(crate) fn connected(&self) -> Result<Vec<Found>, Error> {
+        const WHAT: (&str, &str) = ("SOCK_DIAG_BY_FAMILY", "(netlink)");
+        let mut all = Vec::new();
+        for (family, any) in [(AF_INET, SocketId::new_v4()), (AF_INET6, SocketId::new_v6())] {
+            let question = request(family, StateFlags::ESTABLISHED, any);
+            let each = |answer| {
+                if let SockDiagMessage::InetResponse(response) = answer {
+                    let header = response.header;
+                    all.push(Found { family: header.family, id: header.socket_id, inode: header.inode });
+                }
+            };
+            match self.conversation.ask(WHAT, question, NLM_F_DUMP, each) {
+                // The kernel has no such family.
+                Err(Error::System { error, .. }) if error.raw_os_error() == Some(libc::ENOENT) => {}
+                result => result?,
+            }
+        }
+        Ok(all)
+    }
+
+    /// Destroys a socket: its owner gets ECONNABORTED once, and may connect it again. `false` if it is gone.
+    ///
+    /// Its cookie makes sure that it is that one.
+    pub(crate) fn destroy(&self, found: &Found) -> Result<bool, Error> {
+        let question = SockDiagDestroy::new(request(found.family, StateFlags::all(), found.id.clone()));
+        match self.conversation.ask(("SOCK_DESTROY", "(netlink)"), question, NLM_F_ACK, drop) {
+            Ok(()) => Ok(true),
+            Err(Error::System { error, .. }) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn request(family: u8, states: StateFlags, socket_id: SocketId) -> SockDiagMessage {
+    let (protocol, extensions) = (Protocol::Udp as u8, ExtensionFlags::empty());
+    SockDiagMessage::InetRequest(InetRequest { family, protocol, extensions, states, socket_id })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+
+    fn found(peer: &str) -> Found {
+        let id = SocketId {
+            destination_address: peer.parse().expect("an address"),
+            destination_port: 5300,
+            cookie: (0x2_0000_0001_u64).to_ne_bytes(),
+            ..SocketId::new_v6()
+        };
+        Found { family: AF_INET6, id, inode: 77 }
+    }
+
+    #[test]
+    fn a_mapped_peer_is_the_same_peer() {
+        let expected = (Address::from("10.244.1.17".parse::<IpAddr>().expect("an address")), Port::new(5300));
+        assert_eq!(found("10.244.1.17").peer(), expected);
+        assert_eq!(found("::ffff:10.244.1.17").peer(), expected);
+    }
+
+    #[test]
+    fn a_connected_socket_is_found_by_its_cookie_and_destroyed() {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let other = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        socket.connect(other.local_addr().expect("an address")).expect("connected");
+        let peer = socket.peer_addr().expect("a peer");
+        let diag = Diag::new().expect("a socket");
+        let all = diag.connected().expect("sockets");
+        let is_ours = |found: &&Found| found.peer() == (Address::from(peer.ip()), Port::new(peer.port()));
+        let ours = all.iter().find(is_ours).expect("it is there");
+        let mut cookie = 0_u64;
+        let mut length = libc::socklen_t::try_from(size_of::<u64>()).expect("short");
+        // SAFETY: the option writes at most `length` bytes to `cookie`, which outlives the call.
+        unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_COOKIE,
+                (&raw mut cookie).cast(),
+                &raw mut length,
+            )
+        };
+        assert_eq!(ours.cookie(), cookie);
+        if nix::unistd::geteuid().is_root() {
+            assert!(diag.destroy(ours).expect("destroyed"));
+            assert!(!diag.destroy(ours).expect("gone"), "once");
+            let error = socket.take_error().expect("asked").expect("it was destroyed");
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionAborted, "{error}");
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! The ports that no socket of the node may be given (ST-7): the source ports of masqueraded packets, and NodePorts.
+//!
+//! A packet that is masqueraded has the node's address and a port of this range as its source. The kernel knows
+//! nothing of that, and could give the same port to a connection of the node's own to the same endpoint. And what a
+//! connection of the node's own from the number of a NodePort is answered with looks like a client's packet to that
+//! NodePort. So the range, and the NodePorts that are in use, are reserved in `net.ipv4.ip_local_reserved_ports`, which
+//! counts for IPv6 too: the one sysctl that Sidestep sets.
+//!
+//! - What others have reserved stays reserved, whatever we add and take away.
+//! - Which ports are ours stands in a file of the run directory, written *before* the sysctl: an agent that ends in
+//!   between has noted too much for a moment, and never leaves ports reserved that nobody remembers. Both are gone
+//!   with the boot.
+//! - NodePorts come and go with Services: at most one write a second, and none when nothing changed. As long as they are
+//!   not known, which is until everything is installed, those that an agent reserved before stay.
+//! - Never so many that the node's own connections find no port: then the range alone, or nothing.
+//! - What cannot be reserved is told, and used all the same.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `range` | the range, as a person writes it |
+//! | `set` | any ports, as the kernel writes them |
+//! | `sysctl` | the kernel's file, also from within a container |
+
+mod range;
+mod set;
+mod sysctl;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use self::sysctl::Sysctl;
+pub use self::{
+    range::{BadRange, PortRange},
+    set::PortSet,
+};
+use crate::dataplane::Error;
+use crate::plan::Problem;
+
+/// How often the reservation is looked at: `sysctl --system`, run by anybody, takes it away.
+const PERIOD: Duration = Duration::from_mins(1);
+/// The least time between two looks, however often Services change.
+const PAUSE: Duration = Duration::from_secs(1);
+/// So many ports must be left to connections of the node's own.
+const LEFT: usize = 1024;
+/// The file in the run directory.
+const RECORD: &str = "reserved-ports";
+
+/// A reservation that is kept; it stays when this goes.
+#[derive(Debug)]
+pub struct ReservedPorts {
+    /// Nothing where no packets from outside are served.
+    range: Option<PortRange>,
+    /// Those in use, once they are known.
+    node_ports: Option<PortSet>,
+    record: PathBuf,
+    looked: Instant,
+    due: Instant,
+    problem: Option<Problem>,
+}
+
+impl ReservedPorts {
+    /// Reserves `range`, or nothing, and takes away what an agent with another range reserved as soon as NodePorts are
+    /// known.
+    pub fn reserve(range: Option<PortRange>, run_dir: &Path) -> Self {
+        let now = Instant::now();
+        let record = run_dir.join(RECORD);
+        let mut reserved = Self { range, node_ports: None, record, looked: now, due: now, problem: None };
+        reserved.keep(now);
+        reserved
+    }
+
+    /// Tells the NodePorts that are in use. Those of the first time are reserved before this returns.
+    pub fn set_node_ports(&mut self, node_ports: &PortSet, now: Instant) {
+        if self.node_ports.as_ref() == Some(node_ports) {
+            return;
+        }
+        self.due = if self.node_ports.is_some() { self.due.min(self.looked + PAUSE) } else { now };
+        self.node_ports = Some(node_ports.clone());
+        self.keep(now);
+    }
+
+    /// When [`Self::keep`] has something to do.
+    pub fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// Reserves what is to be reserved now, if it is time: NodePorts that came and went, and what somebody has taken away
+    /// meanwhile, which is looked for once in a minute.
+    pub fn keep(&mut self, now: Instant) {
+        if now < self.due {
+            return;
+        }
+        (self.looked, self.due) = (now, now + PERIOD);
+        self.problem = match self.range {
+            Some(range) => hold(range, self.node_ports.as_ref(), &self.record).err(),
+            None => give_back(&self.record)
+                .err()
+                .map(|error| NotHeld { what: "source ports".to_owned(), message: error.to_string() }),
+        }
+        .map(|NotHeld { what, message }| Problem {
+            object: what,
+            field: "net.ipv4.ip_local_reserved_ports".to_owned(),
+            message,
+        });
+    }
+
+    /// What is wrong with the reservation.
+    pub fn problem(&self) -> Option<&Problem> {
+        self.problem.as_ref()
+    }
+}
+
+/// Gives back the ports that an agent with this run directory has reserved, and says which; those of others stay.
+pub fn release(run_dir: &Path) -> Result<Option<String>, Error> {
+    give_back(&run_dir.join(RECORD))
+}
+
+fn give_back(record: &Path) -> Result<Option<String>, Error> {
+    let Some(ours) = noted(record)? else { return Ok(None) };
+    let current = sysctl::read()?;
+    let left = current.without(&ours);
+    if left != current {
+        Sysctl::open()?.write(&left)?;
+    }
+    fs::remove_file(record).map_err(Error::system("unlink", record))?;
+    Ok(Some(ours.to_string()))
+}
+
+/// The file by which ports can be reserved, if one can be written.
+pub fn can_reserve() -> Result<PathBuf, Error> {
+    Sysctl::open().map(|sysctl| sysctl.path().to_owned())
+}
+
+/// Ports that are not reserved, and why, for a person.
+struct NotHeld {
+    what: String,
+    message: String,
+}
+
+/// Makes the kernel's reservation what it should be.
+fn hold(range: PortRange, node_ports: Option<&PortSet>, record: &Path) -> Result<(), NotHeld> {
+    let whole = |message: String| NotHeld { what: format!("source ports {range}"), message };
+    let told = |error: Error| whole(error.to_string());
+    let ours = noted(record).map_err(told)?.unwrap_or_default();
+    let current = sysctl::read().map_err(told)?;
+    let local = sysctl::local_ports().map_err(told)?;
+    let left = |reserved: &PortSet| local.set().without(reserved).len();
+    let range_set = range.set();
+    let wanted = range_set.with(node_ports.unwrap_or(&ours));
+    let mut to_do = step(&current, &ours, &wanted);
+    let mut narrow = None;
+    if to_do.reserved != current && left(&to_do.reserved) < LEFT {
+        let alone = step(&current, &ours, &range_set);
+        let (with, without) = (left(&to_do.reserved), left(&alone.reserved));
+        let of = format!("of net.ipv4.ip_local_port_range, {local}");
+        if without < LEFT {
+            return Err(whole(format!(
+                "not reserved: {of}, {without} ports would be left for the node's own connections; choose another \
+                 --source-port-range"
+            )));
+        }
+        narrow = Some(NotHeld {
+            what: format!("NodePorts {}", wanted.without(&range_set)),
+            message: format!(
+                "not reserved, so what answers a connection of the node's own from such a port may be taken for a \
+                 client's packet: {of}, {with} ports would be left for the node's own connections; widen it"
+            ),
+        });
+        to_do = alone;
+    }
+    let Step { reserved, noted } = to_do;
+    if reserved == current {
+        if noted != ours {
+            note(record, &noted).map_err(told)?;
+        }
+        return narrow.map_or(Ok(()), Err);
+    }
+    let sysctl = Sysctl::open().map_err(|error| {
+        let missing = range_set.without(&current);
+        let (what, so) = if missing.is_empty() {
+            // By an operator, who cannot follow Services.
+            let missing = reserved.without(&current);
+            let of = if missing.is_empty() { String::new() } else { format!(" {missing}") };
+            (format!("NodePorts{of}"), "a connection of the node's own may be given the number of one")
+        } else {
+            (format!("source ports {range}"), "a connection of the node's own may be given the same port")
+        };
+        let message = format!(
+            "not reserved, so {so}: {error}; mount the node's {} into the container, writable (as \
+             deploy/base/daemonset.yaml does), or set the sysctl to `{reserved}` on the node",
+            sysctl::PATH
+        );
+        NotHeld { what, message }
+    })?;
+    note(record, &ours.with(&noted)).map_err(told)?;
+    sysctl.write(&reserved).map_err(told)?;
+    tracing::info!(
+        ports = %noted, path = %sysctl.path().display(),
+        "reserved: source ports of masqueraded packets, and NodePorts"
+    );
+    note(record, &noted).map_err(told)?;
+    narrow.map_or(Ok(()), Err)
+}
+
+/// What should be reserved, and which of it is ours.
+#[derive(PartialEq, Eq, Debug)]
+struct Step {
+    reserved: PortSet,
+    noted: PortSet,
+}
+
+/// `ours` are those that we reserved before.
+fn step(current: &PortSet, ours: &PortSet, wanted: &PortSet) -> Step {
+    let theirs = current.without(ours);
+    Step { reserved: theirs.with(wanted), noted: wanted.without(&theirs) }
+}
+
+fn noted(record: &Path) -> Result<Option<PortSet>, Error> {
+    match fs::read_to_string(record) {
+        Ok(text) => text.parse().map(Some).map_err(|error| {
+            Error::Missing(format!("{} is not a list of ports: {error}; remove it", record.display()))
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::system("reading", record)(error)),
+    }
+}
+
+fn note(record: &Path, ports: &PortSet) -> Result<(), Error> {
+    let new = record.with_extension("new");
+    fs::write(&new, format!("{ports}\n")).map_err(Error::system("writing", &new))?;
+    fs::rename(&new, record).map_err(Error::system("rename", record))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(text: &str) -> PortSet {
+        text.parse().expect("ports")
+    }
+
+    /// ST-7: what is reserved, what is ours, and what is left when ours go.
+    #[test]
+    fn ports_of_others_stay_theirs() {
+        let wanted = set("2000-2009");
+        for (current, ours, reserved, noted, left) in [
+            ("", "", "2000-2009", "2000-2009", ""),
+            ("80,2005", "", "80,2000-2009", "2000-2004,2006-2009", "80,2005"),
+            // A restart.
+            ("80,2000-2009", "2000-2009", "80,2000-2009", "2000-2009", "80"),
+            // Another range before.
+            ("80,1990-2001", "1990-2001", "80,2000-2009", "2000-2009", "80"),
+            // Somebody took everything away, ours too, and reserved something of it.
+            ("2001", "2000-2009", "2000-2009", "2000-2009", ""),
+            // An agent that ended before it wrote the sysctl.
+            ("80", "2000-2009", "80,2000-2009", "2000-2009", "80"),
+        ] {
+            let step = step(&set(current), &set(ours), &wanted);
+            assert_eq!(step, Step { reserved: set(reserved), noted: set(noted) }, "{current} and {ours}");
+            assert_eq!(step.reserved.without(&step.noted), set(left), "{current} and {ours}");
+        }
+    }
+
+    /// However often Services change, the kernel is asked at most once a second, and not at all for no change.
+    #[test]
+    fn changes_of_node_ports_come_together() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let start = Instant::now();
+        let (mut due, mut looks) = (start + PERIOD, 0);
+        let mut reserved = ReservedPorts {
+            range: None,
+            node_ports: Some(PortSet::default()),
+            record: folder.path().join(RECORD),
+            looked: start,
+            due,
+            problem: None,
+        };
+        let mut node_ports = PortSet::default();
+        for step in 1..=1000_u16 {
+            let now = start + Duration::from_millis(10) * step.into();
+            node_ports.insert(30_000 + step);
+            reserved.set_node_ports(&node_ports, now);
+            reserved.set_node_ports(&node_ports, now);
+            looks += u32::from(reserved.looked == now);
+            due = reserved.due();
+            assert!(due <= now + PAUSE || reserved.looked == now, "a change waits for a second at most");
+        }
+        assert_eq!(looks, 10, "in ten seconds");
+        reserved.keep(due);
+        assert_eq!(reserved.due(), due + PERIOD, "nothing but what others do");
+    }
+}

@@ -1,0 +1,89 @@
+//! What the dataplane asks the kernel: the node's network namespace, helpers.
+
+use std::{io, os::fd::AsRawFd, path::Path};
+
+use aya::{
+    programs::ProgramType,
+    sys::{BpfHelper, is_helper_supported},
+    util::KernelVersion,
+};
+
+use crate::dataplane::Error;
+
+/// The cookie of this process's network namespace (`SO_NETNS_COOKIE`, 5.14); 0 where the kernel has none.
+pub fn netns_cookie() -> Result<u64, Error> {
+    let socket = std::net::UdpSocket::bind(("127.0.0.1", 0))
+        .or_else(|_| std::net::UdpSocket::bind(("::1", 0)))
+        .map_err(Error::system("bind", "loopback"))?;
+    netns_cookie_of_socket(&socket)
+}
+
+/// The cookie of the network namespace that `socket` was made in; 0 where the kernel does not tell (5.14).
+pub(crate) fn netns_cookie_of_socket(socket: &impl AsRawFd) -> Result<u64, Error> {
+    let mut cookie = 0_u64;
+    let mut length = libc::socklen_t::try_from(size_of::<u64>()).unwrap_or_default();
+    // SAFETY: the option writes at most `length` bytes to `cookie`, which outlives the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 {
+        return Ok(cookie);
+    }
+    match io::Error::last_os_error() {
+        error if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(0),
+        error => Err(Error::system("getsockopt(SO_NETNS_COOKIE)", "socket")(error)),
+    }
+}
+
+/// Why clients cannot be told from each other here, and so LoadBalancer IPs that are not for everyone cannot be
+/// served (ST-8); nothing where they can.
+pub fn cannot_restrict() -> Result<Option<&'static str>, Error> {
+    Ok(if netns_cookie()? == 0 {
+        Some("this kernel does not tell the cookies of network namespaces; upgrade it to 5.14 or later")
+    } else if !super::host::sees_namespaces() {
+        Some(
+            "the agent does not see the network namespaces of pods; give its pod hostPID, or the node's /run/netns",
+        )
+    } else {
+        None
+    })
+}
+
+/// Seconds of the clock that the kernel programs use, since boot (CLOCK_MONOTONIC).
+pub fn uptime() -> u32 {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+        .map_or(0, |time| u32::try_from(time.tv_sec()).unwrap_or(u32::MAX))
+}
+
+/// Whether the kernel lets a connect hook name the error that the caller gets (5.18).
+pub fn has_set_retval() -> bool {
+    is_helper_supported(ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval).unwrap_or(false)
+}
+
+/// Whether a program can ask the routes for a source address: `BPF_FIB_LOOKUP_SRC` (6.7, dab4e1f06cab). Only a program
+/// with a packet could try it out.
+pub fn has_fib_source() -> bool {
+    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 7, 0))
+}
+
+/// The cookie of the network namespace at `path`, such as `/proc/1/ns/net`.
+pub fn netns_cookie_of(path: &Path) -> Result<u64, Error> {
+    let namespace = std::fs::File::open(path).map_err(Error::system("open", path))?;
+    // A thread of its own enters the namespace, and ends there.
+    std::thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET)
+                .map_err(|errno| Error::system("setns", path)(errno.into()))?;
+            netns_cookie()
+        });
+        inside
+            .join()
+            .unwrap_or_else(|_| Err(Error::Missing(format!("looking into {} failed", path.display()))))
+    })
+}

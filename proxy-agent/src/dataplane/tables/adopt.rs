@@ -1,0 +1,168 @@
+//! What a restarted agent finds in the tables.
+//!
+//! The kernel's tables are the only memory that outlives an agent, so everything is read from there: NAMES
+//! says which Service port an index is, FRONTENDS which addresses lead to it, ENDPOINT_STATE and ENDPOINTS
+//! which slots and ids it holds, its record and SOURCE_RANGES who may use it. An agent that was killed in the middle of an update left a Service either
+//! before or after its one store; the slots and ids of the other side are free.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+};
+
+use proxy_common::{Address, AddressBits, EndpointState, FrontendKey, FrontendKind, Service};
+
+use super::{
+    install::Installed,
+    names,
+    pinned::Tables,
+    ranges::{self, FormerSet, Restriction},
+};
+use crate::dataplane::Error;
+use crate::plan::ServicePortId;
+
+/// The state that the tables are in.
+#[derive(Debug, Default)]
+pub(crate) struct Adopted {
+    pub(crate) installed: HashMap<ServicePortId, Installed>,
+    /// Entries of FRONTENDS that lead to no known Service.
+    pub(crate) orphans: Vec<FrontendKey>,
+    pub(crate) addresses: HashMap<Address, AddressBits>,
+    pub(crate) indexes: Vec<u32>,
+    pub(crate) ids: Vec<u32>,
+    /// The sets in SOURCE_RANGES that are in use, by service index.
+    pub(crate) restrictions: HashMap<u32, Restriction>,
+    /// The others.
+    pub(crate) former_sets: Vec<FormerSet>,
+}
+
+pub(crate) fn adopt(tables: &Tables) -> Result<Adopted, Error> {
+    let mut adopted = Adopted::default();
+    let mut frontends: HashMap<u32, Vec<(FrontendKey, FrontendKind)>> = HashMap::new();
+    for entry in &tables.frontends {
+        let (key, value) = entry.map_err(Error::map("FRONTENDS"))?;
+        match FrontendKind::from_number(value.kind) {
+            Some(kind) => frontends.entry(value.service).or_default().push((key, kind)),
+            None => adopted.orphans.push(key),
+        }
+    }
+    for entry in &tables.addresses {
+        let (address, value) = entry.map_err(Error::map("ADDRESSES"))?;
+        adopted.addresses.insert(address, value.kind);
+    }
+    let mut sets = ranges::sets(tables)?;
+    let mut live = live_slots(tables);
+    for entry in &tables.names {
+        let (index, name) = entry.map_err(Error::map("NAMES"))?;
+        let (Some(id), Some(record)) = (names::from_table(&name), tables.services.load(index)) else {
+            continue;
+        };
+        let block = block(&record, live.remove(&index).unwrap_or_default());
+        let mut frontends = frontends.remove(&index).unwrap_or_default();
+        frontends.sort_unstable();
+        if record.source_set != 0 {
+            let mut ranges = sets.remove(&(index, record.source_set)).unwrap_or_default();
+            ranges.sort_unstable();
+            let vip = frontends.iter().find(|(_, kind)| *kind == FrontendKind::LoadBalancer);
+            let vip = vip.map(|(key, _)| key.address);
+            let found = Restriction { set: record.source_set, ranges: ranges.into(), vip };
+            adopted.restrictions.insert(index, found);
+        }
+        adopted.indexes.push(index);
+        adopted
+            .ids
+            .extend(block.clone().filter_map(|slot| tables.endpoints.load(slot)).map(|endpoint| endpoint.id));
+        let found = Installed { index, block, frontends: frontends.into_boxed_slice(), planned: false };
+        if let Some(twin) = adopted.installed.insert(id, found) {
+            adopted.orphans.extend(twin.frontends.iter().map(|(key, _)| *key));
+            if let Some(Restriction { set, ranges, .. }) = adopted.restrictions.remove(&twin.index) {
+                sets.insert((twin.index, set), ranges.into());
+            }
+        }
+    }
+    adopted.orphans.extend(frontends.into_values().flatten().map(|(key, _)| key));
+    adopted.former_sets = ranges::former(sets);
+    let kept: HashSet<u32> = adopted.ids.iter().copied().collect();
+    for id in 1..tables.states.len() {
+        if let Some(state) = tables.states.load(id)
+            && state.bits != 0
+            && !kept.contains(&id)
+        {
+            tables.states.store(id, &EndpointState { bits: 0, ..state });
+        }
+    }
+    Ok(adopted)
+}
+
+/// Slots that a live id leads to and that agree with it, by service index.
+fn live_slots(tables: &Tables) -> HashMap<u32, Vec<u32>> {
+    let mut slots: HashMap<u32, Vec<u32>> = HashMap::new();
+    for id in 1..tables.states.len() {
+        if let Some(state) = tables.states.load(id)
+            && state.bits != 0
+            && let Some(endpoint) = tables.endpoints.load(state.slot)
+            && endpoint.id == id
+        {
+            slots.entry(endpoint.service).or_default().push(state.slot);
+        }
+    }
+    slots
+}
+
+/// The slots that a Service holds: those of its live ids where they are one run around its spans, else (an
+/// update was cut off) the spans alone.
+fn block(record: &Service, mut live: Vec<u32>) -> Range<u32> {
+    let spans = [record.cluster, record.inside, record.outside];
+    let used = spans.iter().filter(|span| span.count > 0);
+    let hull = used.fold(0..0, |hull: Range<u32>, span| {
+        let end = span.base.saturating_add(span.count);
+        if hull.is_empty() { span.base..end } else { hull.start.min(span.base)..hull.end.max(end) }
+    });
+    live.sort_unstable();
+    let (Some(&first), Some(&last)) = (live.first(), live.last()) else {
+        return hull;
+    };
+    let whole = usize::try_from(last - first).is_ok_and(|steps| steps + 1 == live.len());
+    if whole && (hull.is_empty() || (first <= hull.start && hull.end <= last + 1)) {
+        first..last + 1
+    } else {
+        hull
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proxy_common::{Reason, Span};
+
+    use super::*;
+
+    fn record(cluster: Span, inside: Span) -> Service {
+        Service {
+            cluster,
+            inside,
+            outside: Span::refuse(Reason::NoEndpoints),
+            affinity_seconds: 0,
+            generation: 1,
+            source_set: 0,
+        }
+    }
+
+    #[test]
+    fn live_ids_around_the_spans_are_the_block() {
+        let spans = record(Span { base: 10, count: 2 }, Span { base: 11, count: 2 });
+        assert_eq!(block(&spans, vec![13, 10, 12, 11]), 10..14, "13 is serving, but in no set");
+    }
+
+    #[test]
+    fn an_update_that_was_cut_off_leaves_the_spans() {
+        let spans = record(Span { base: 10, count: 2 }, Span { base: 10, count: 2 });
+        assert_eq!(block(&spans, vec![20, 21, 22]), 10..12, "the new slots were never published");
+        assert_eq!(block(&spans, vec![10, 21]), 10..12);
+    }
+
+    #[test]
+    fn a_service_without_endpoints_holds_nothing() {
+        let refusing = Span::refuse(Reason::NoEndpoints);
+        assert_eq!(block(&record(refusing, refusing), Vec::new()), 0..0);
+    }
+}

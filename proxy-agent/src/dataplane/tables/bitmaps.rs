@@ -1,0 +1,62 @@
+//! ADDRESS_FILTER and NODE_PORTS: bits that spare packets a lookup.
+
+use std::sync::atomic::Ordering;
+
+use proxy_common::{Address, FrontendKey, Port, Protocol, frontend::node_port_bit};
+
+use super::mapped::Mapped;
+
+/// Which addresses packets from outside may be for: those of ADDRESSES, and all that the node has, which answers to masqueraded
+/// packets come to.
+///
+/// Bits are never taken back: others may have the same one, and connections to an address outlive it. One more than needed costs
+/// packets to one in a hundred thousand other addresses a lookup.
+#[derive(Debug)]
+pub(crate) struct AddressFilter(pub(crate) Mapped<u64>);
+
+impl AddressFilter {
+    /// Lets packets to the address be looked at.
+    pub(crate) fn add(&self, address: &Address) {
+        let (word, bit) = address.filter_bit();
+        self.0.word(word, 0).fetch_or(bit, Ordering::AcqRel);
+    }
+}
+
+/// The numbers of UDP NodePorts of either family.
+#[derive(Debug)]
+pub(crate) struct NodePorts(pub(crate) Mapped<u64>);
+
+impl NodePorts {
+    /// Notes that a frontend is there, or, if none of the other family is, that it is not.
+    pub(crate) fn set(&self, key: &FrontendKey, is_there: bool) {
+        if key.any_address == 0 || key.protocol != Protocol::Udp as u8 {
+            return;
+        }
+        let (word, bit) = node_port_bit(key.port);
+        let word = self.0.word(word, 0);
+        if is_there {
+            word.fetch_or(bit, Ordering::AcqRel);
+        } else {
+            word.fetch_and(!bit, Ordering::AcqRel);
+        }
+    }
+
+    /// Makes them these and no others.
+    pub(crate) fn replace(&self, ports: impl Iterator<Item = Port>) {
+        let mut words = vec![0; self.0.len() as usize];
+        for (word, bit) in ports.map(node_port_bit) {
+            if let Some(word) = words.get_mut(word as usize) {
+                *word |= bit;
+            }
+        }
+        for (index, word) in (0..).zip(words) {
+            self.0.word(index, 0).store(word, Ordering::Release);
+        }
+    }
+}
+
+/// The frontend of the same NodePort in the other family.
+pub(crate) fn other_family(key: &FrontendKey) -> FrontendKey {
+    let address = if key.address.is_v4() { Address::ANY_V6 } else { Address::ANY_V4 };
+    FrontendKey { address, ..*key }
+}

@@ -1,0 +1,239 @@
+//! The few raw `bpf(2)` calls that aya does not have: replacing the program behind a link, asking what is
+//! attached to a cgroup, and socket storage.
+
+use std::{
+    ffi::CString,
+    fs::File,
+    io,
+    os::fd::{AsFd as _, AsRawFd, FromRawFd as _, OwnedFd},
+    path::Path,
+};
+
+use aya::{maps::MapData, programs::Program};
+
+use crate::dataplane::{Error, Hook};
+
+const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
+const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_PROG_QUERY: libc::c_long = 16;
+const BPF_LINK_UPDATE: libc::c_long = 29;
+
+/// The part of `union bpf_attr` that BPF_OBJ_GET reads.
+#[repr(C)]
+#[derive(Default)]
+struct ObjGet {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+/// The part of `union bpf_attr` that BPF_LINK_UPDATE reads.
+#[repr(C)]
+#[derive(Default)]
+struct LinkUpdate {
+    link_fd: u32,
+    new_prog_fd: u32,
+    flags: u32,
+    old_prog_fd: u32,
+}
+
+/// The part of `union bpf_attr` that BPF_PROG_QUERY reads and writes.
+#[repr(C)]
+#[derive(Default)]
+struct ProgQuery {
+    target_fd: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    prog_ids: u64,
+    prog_cnt: u32,
+    padding: u32,
+    prog_attach_flags: u64,
+    link_ids: u64,
+    link_attach_flags: u64,
+    revision: u64,
+}
+
+/// The part of `union bpf_attr` that looking an element up and updating it read.
+#[repr(C)]
+#[derive(Default)]
+struct MapElement {
+    map_fd: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// The part of `union bpf_attr` that `BPF_OBJ_GET_INFO_BY_FD` reads and writes.
+#[repr(C)]
+#[derive(Default)]
+struct ObjInfo {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+/// `struct bpf_link_info` of a link to a cgroup.
+#[repr(C)]
+#[derive(Default)]
+struct CgroupLinkInfo {
+    kind: u32,
+    id: u32,
+    prog_id: u32,
+    padding: u32,
+    cgroup_id: u64,
+    attach_type: u32,
+    padding_2: u32,
+}
+
+/// `struct bpf_link_info` of a TCX link.
+#[repr(C)]
+#[derive(Default)]
+struct TcxLinkInfo {
+    kind: u32,
+    id: u32,
+    prog_id: u32,
+    padding: u32,
+    ifindex: u32,
+    attach_type: u32,
+}
+
+/// Calls `bpf(2)`.
+///
+/// # Safety
+/// `attr` must be what `command` expects, and every address in it must outlive the call.
+unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<i32> {
+    // SAFETY: the caller's promise.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(i32::try_from(result).unwrap_or_default()) }
+}
+
+fn open_pin(pin: &Path) -> Result<OwnedFd, Error> {
+    let path = CString::new(pin.as_os_str().as_encoded_bytes())
+        .map_err(|error| Error::system("BPF_OBJ_GET", pin)(error.into()))?;
+    let mut attr = ObjGet { pathname: path.as_ptr() as u64, ..Default::default() };
+    // SAFETY: `path` outlives the call.
+    let fd = unsafe { bpf(BPF_OBJ_GET, &mut attr) }.map_err(Error::system("BPF_OBJ_GET", pin))?;
+    // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The id of the cgroup that a pinned link is attached to (5.8); 0 if that is gone, or the link was detached.
+pub(crate) fn cgroup_of(link: &Path) -> Result<u64, Error> {
+    let mut info = CgroupLinkInfo::default();
+    // SAFETY: plain numbers, which may have any value.
+    unsafe { link_info(link, &mut info) }?;
+    Ok(info.cgroup_id)
+}
+
+/// What a TCX link joins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct TcxLink {
+    /// The number of its device; 0 if that is gone, or the link was detached.
+    pub(crate) device: u32,
+    /// The id of the program behind it.
+    pub(crate) program: u32,
+}
+
+/// What a pinned TCX link joins.
+pub(crate) fn tcx_link(link: &Path) -> Result<TcxLink, Error> {
+    let mut info = TcxLinkInfo::default();
+    // SAFETY: plain numbers, which may have any value.
+    unsafe { link_info(link, &mut info) }?;
+    Ok(TcxLink { device: info.ifindex, program: info.prog_id })
+}
+
+/// Asks about a pinned link.
+///
+/// # Safety
+/// Any bytes must be a `T`.
+unsafe fn link_info<T>(link: &Path, info: &mut T) -> Result<(), Error> {
+    let link_fd = open_pin(link)?;
+    let mut attr = ObjInfo {
+        bpf_fd: link_fd.as_raw_fd().cast_unsigned(),
+        info_len: u32::try_from(size_of::<T>()).unwrap_or_default(),
+        info: std::ptr::from_mut(info) as u64,
+    };
+    // SAFETY: the kernel writes at most `info_len` bytes to `info`, which outlives the call.
+    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr) }
+        .map_err(Error::system("BPF_OBJ_GET_INFO_BY_FD", link))?;
+    Ok(())
+}
+
+/// Puts another program behind a pinned link, without a moment in which neither is attached (5.7).
+pub(crate) fn replace_program(link: &Path, program: &Program) -> Result<(), Error> {
+    let link_fd = open_pin(link)?;
+    let program_fd = program
+        .fd()
+        .map_err(|source| Error::Program { action: "load", program: "behind a link", source })?
+        .as_fd()
+        .as_raw_fd();
+    let mut attr = LinkUpdate {
+        link_fd: link_fd.as_raw_fd().cast_unsigned(),
+        new_prog_fd: program_fd.cast_unsigned(),
+        ..Default::default()
+    };
+    // SAFETY: no addresses.
+    unsafe { bpf(BPF_LINK_UPDATE, &mut attr) }.map_err(Error::system("BPF_LINK_UPDATE", link))?;
+    Ok(())
+}
+
+/// The value of `socket` in a socket storage map with values of type `T`; `None` if it has none.
+pub(crate) fn socket_storage<T: bytemuck::Pod>(map: &MapData, socket: &impl AsRawFd) -> Option<T> {
+    if map.info().ok()?.value_size() as usize != size_of::<T>() {
+        return None;
+    }
+    let (key, mut value) = (socket.as_raw_fd(), T::zeroed());
+    let mut attr = MapElement {
+        map_fd: map.fd().as_fd().as_raw_fd().cast_unsigned(),
+        key: std::ptr::from_ref(&key) as u64,
+        value: std::ptr::from_mut(&mut value) as u64,
+        ..Default::default()
+    };
+    // SAFETY: the key of such a map is a descriptor, the value is as long as the map's (just checked), and
+    // both outlive the call.
+    unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut attr) }.ok()?;
+    Some(value)
+}
+
+/// Replaces the value of `socket` in a socket storage map with values of type `T`.
+pub(crate) fn set_socket_storage<T: bytemuck::Pod>(
+    map: &MapData,
+    socket: &impl AsRawFd,
+    value: &T,
+) -> Result<(), Error> {
+    let update = || {
+        if map.info().map_err(io::Error::other)?.value_size() as usize != size_of::<T>() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let key = socket.as_raw_fd();
+        let mut attr = MapElement {
+            map_fd: map.fd().as_fd().as_raw_fd().cast_unsigned(),
+            key: std::ptr::from_ref(&key) as u64,
+            value: std::ptr::from_ref(value) as u64,
+            ..Default::default()
+        };
+        // SAFETY: as in `socket_storage`; the kernel reads both.
+        unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut attr) }
+    };
+    update().map(drop).map_err(Error::system("BPF_MAP_UPDATE_ELEM", "SOCKETS"))
+}
+
+/// The ids of all programs attached to `cgroup` at `hook`, ours included, in the order in which they run.
+pub fn attached_programs(cgroup: &Path, hook: &Hook) -> Result<Vec<u32>, Error> {
+    let directory = File::open(cgroup).map_err(Error::system("open", cgroup))?;
+    let mut ids = [0_u32; 64];
+    let mut attr = ProgQuery {
+        target_fd: directory.as_raw_fd().cast_unsigned(),
+        attach_type: hook.attach_type as u32,
+        prog_ids: ids.as_mut_ptr() as u64,
+        prog_cnt: u32::try_from(ids.len()).unwrap_or_default(),
+        ..Default::default()
+    };
+    // SAFETY: the kernel writes at most `prog_cnt` ids to `ids`, which outlives the call.
+    unsafe { bpf(BPF_PROG_QUERY, &mut attr) }.map_err(Error::system("BPF_PROG_QUERY", cgroup))?;
+    Ok(ids.into_iter().take(attr.prog_cnt as usize).collect())
+}

@@ -1,0 +1,36 @@
+//! The agent's own way past the tables: whatever they say of the API server's address, right or wrong, a
+//! connection that is to mend them must not depend on them.
+//!
+//! A socket is marked by a record in SOCKETS, which only who has its descriptor and the map can write; the
+//! connect hooks ask for it before they translate or refuse. It goes with the socket.
+
+use std::{fmt, os::fd::AsRawFd, path::Path};
+
+use aya::maps::MapData;
+use proxy_common::Translation;
+
+use super::{bpf, pinned::Tables};
+use crate::dataplane::Error;
+
+/// Marks sockets to be left alone.
+pub struct Bypass {
+    sockets: MapData,
+}
+
+impl fmt::Debug for Bypass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bypass").finish_non_exhaustive()
+    }
+}
+
+impl Bypass {
+    /// For the programs that use the tables below `pin_dir`, now or later.
+    pub fn open(pin_dir: &Path) -> Result<Self, Error> {
+        Ok(Self { sockets: Tables::sockets(pin_dir)? })
+    }
+
+    /// Marks a TCP socket that is not connected yet.
+    pub fn mark(&self, socket: &impl AsRawFd) -> Result<(), Error> {
+        bpf::set_socket_storage(&self.sockets, socket, &Translation::BYPASS)
+    }
+}

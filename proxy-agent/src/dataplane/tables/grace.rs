@@ -1,0 +1,156 @@
+//! Giving slots, indexes and ids back only when no program can still be reading them.
+//!
+//! An update of an array of maps from user space makes the kernel wait for all running programs
+//! (`maybe_wait_bpf_programs`), also on machines with one processor and on `nohz_full` kernels, where
+//! `membarrier` does not. That takes milliseconds, so a thread of its own does it, for everything that
+//! has been retired meanwhile at once, and publishing never waits for it.
+
+use std::{
+    ops::Range,
+    sync::mpsc::{Receiver, Sender, channel},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use aya::maps::{Array, ArrayOfMaps, MapData};
+
+use super::ranges::FormerSet;
+use crate::dataplane::Error;
+
+/// What was taken out of service.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Retired {
+    pub(crate) slots: Vec<Range<u32>>,
+    pub(crate) ids: Vec<u32>,
+    pub(crate) services: Vec<u32>,
+    pub(crate) sets: Vec<FormerSet>,
+}
+
+impl Retired {
+    pub(crate) fn is_empty(&self) -> bool {
+        let Self { slots, ids, services, sets } = self;
+        slots.is_empty() && ids.is_empty() && services.is_empty() && sets.is_empty()
+    }
+
+    fn append(&mut self, mut other: Self) {
+        self.slots.append(&mut other.slots);
+        self.ids.append(&mut other.ids);
+        self.services.append(&mut other.services);
+        self.sets.append(&mut other.sets);
+    }
+}
+
+/// The thread that waits, and what it has been given.
+#[derive(Debug)]
+pub(crate) struct Grace {
+    /// `None` only while dropping: the thread ends when nobody can send any more.
+    retire: Option<Sender<Retired>>,
+    /// What is free, and how many [`Grace::retire`] calls it comes from.
+    free: Receiver<(Retired, usize)>,
+    /// Calls whose grace period is not over.
+    pending: usize,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Grace {
+    pub(crate) fn new(map: ArrayOfMaps<MapData, Array<MapData, u32>>) -> Result<Self, Error> {
+        let readers = Readers::new(map)?;
+        let (retire, retired) = channel();
+        let (give, free) = channel();
+        let thread = std::thread::Builder::new()
+            .name("grace".to_owned())
+            .spawn(move || wait_for_readers(readers, &retired, &give))
+            .map_err(Error::system("starting a thread", "grace"))?;
+        Ok(Self { retire: Some(retire), free, pending: 0, thread: Some(thread) })
+    }
+
+    /// Hands over what no table leads to any more.
+    pub(crate) fn retire(&mut self, retired: Retired) {
+        if !retired.is_empty() {
+            self.send(retired);
+        }
+    }
+
+    /// Waits until every program that runs now has ended. Gives what has become free.
+    pub(crate) fn pass(&mut self) -> Retired {
+        self.send(Retired::default());
+        self.wait()
+    }
+
+    fn send(&mut self, retired: Retired) {
+        if let Some(sender) = &self.retire
+            && sender.send(retired).is_ok()
+        {
+            self.pending += 1;
+        }
+    }
+
+    /// What has become free since the last call; never waits.
+    pub(crate) fn freed(&mut self) -> Retired {
+        let mut all = Retired::default();
+        while let Ok(batch) = self.free.try_recv() {
+            self.take(&mut all, batch);
+        }
+        all
+    }
+
+    /// Waits until everything retired so far is free: for when a table has no room left otherwise.
+    pub(crate) fn wait(&mut self) -> Retired {
+        let mut all = self.freed();
+        while self.pending > 0 {
+            let Ok(batch) = self.free.recv() else { break };
+            self.take(&mut all, batch);
+        }
+        all
+    }
+
+    fn take(&mut self, all: &mut Retired, (batch, calls): (Retired, usize)) {
+        self.pending -= calls;
+        all.append(batch);
+    }
+}
+
+impl Drop for Grace {
+    fn drop(&mut self) {
+        self.retire = None;
+        if let Some(thread) = self.thread.take() {
+            // It only ever waits for us or for one update; what it still held is found again by adoption.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Waits for the programs that are running, one grace period for each call.
+pub(crate) struct Readers {
+    map: ArrayOfMaps<MapData, Array<MapData, u32>>,
+    inner: Array<MapData, u32>,
+}
+
+impl Readers {
+    pub(crate) fn new(map: ArrayOfMaps<MapData, Array<MapData, u32>>) -> Result<Self, Error> {
+        let inner = Array::<MapData, u32>::create(1, 0).map_err(Error::map("GRACE"))?;
+        Ok(Self { map, inner })
+    }
+
+    pub(crate) fn wait(&mut self) {
+        // The one update that must not be skipped: again until it is done.
+        while let Err(error) = self.map.set(0, &self.inner, 0) {
+            tracing::error!(%error, "waiting for a grace period failed; trying again");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+fn wait_for_readers(mut readers: Readers, retired: &Receiver<Retired>, give: &Sender<(Retired, usize)>) {
+    while let Ok(mut batch) = retired.recv() {
+        let mut calls = 1;
+        while let Ok(more) = retired.try_recv() {
+            batch.append(more);
+            calls += 1;
+        }
+        readers.wait();
+        if give.send((batch, calls)).is_err() {
+            return;
+        }
+    }
+}

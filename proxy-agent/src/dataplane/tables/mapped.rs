@@ -1,0 +1,84 @@
+//! A `BPF_F_MMAPABLE` array as memory: reading and writing it costs loads and stores, no system call.
+//!
+//! The kernel programs read the same memory at any moment, so every access here is an atomic access to a
+//! 64-bit word. A type whose parts must change together fits into one word.
+
+use std::{
+    marker::PhantomData,
+    os::fd::{AsFd as _, AsRawFd as _},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use aya::maps::MapData;
+use memmap2::{MmapOptions, MmapRaw};
+
+use crate::dataplane::Error;
+
+/// An array of `T` shared with the kernel. `T` consists of whole 64-bit words.
+#[derive(Debug)]
+pub struct Mapped<T> {
+    memory: MmapRaw,
+    length: u32,
+    element: PhantomData<T>,
+}
+
+impl<T: bytemuck::Pod> Mapped<T> {
+    const WORDS: usize = {
+        assert!(size_of::<T>().is_multiple_of(8), "elements are whole words");
+        size_of::<T>() / 8
+    };
+
+    pub(crate) fn new(map: &MapData, name: &'static str) -> Result<Self, Error> {
+        let length = map.info().map_err(Error::map(name))?.max_entries();
+        let memory = MmapOptions::new()
+            .len(length as usize * size_of::<T>())
+            .map_raw(map.fd().as_fd().as_raw_fd())
+            .map_err(Error::system("mmap", name))?;
+        Ok(Self { memory, length, element: PhantomData })
+    }
+
+    /// How many elements there are.
+    pub fn len(&self) -> u32 {
+        self.length
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Word `word` of element `index`.
+    ///
+    /// # Panics
+    /// Beyond the end: an index comes from our own bookkeeping.
+    pub fn word(&self, index: u32, word: usize) -> &AtomicU64 {
+        assert!(index < self.length && word < Self::WORDS, "element {index} word {word} of {}", self.length);
+        let offset = index as usize * Self::WORDS + word;
+        #[expect(clippy::cast_ptr_alignment, reason = "a mapping begins at a page")]
+        let words = self.memory.as_mut_ptr().cast::<u64>();
+        // SAFETY: within the mapping (just checked), aligned (elements are whole words), and never accessed
+        // other than atomically.
+        unsafe { AtomicU64::from_ptr(words.add(offset)) }
+    }
+
+    /// A copy of an element; `None` beyond the end. Whole only if it is one word or nobody writes it.
+    pub fn load(&self, index: u32) -> Option<T> {
+        if index >= self.length {
+            return None;
+        }
+        let mut value = T::zeroed();
+        let words = bytemuck::cast_slice_mut::<u8, u64>(bytemuck::bytes_of_mut(&mut value));
+        for (number, word) in words.iter_mut().enumerate() {
+            *word = self.word(index, number).load(Ordering::Acquire);
+        }
+        Some(value)
+    }
+
+    /// Writes an element word by word: for elements that no reader is led to yet, or of one word.
+    pub fn store(&self, index: u32, value: &T) {
+        let words = bytemuck::cast_slice::<u8, u64>(bytemuck::bytes_of(value));
+        for (number, word) in words.iter().enumerate() {
+            self.word(index, number).store(*word, Ordering::Release);
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! The pinned maps, typed: for the agent that writes them and for the commands that only look.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapInfo, lpm_trie::Key};
+use proxy_common::{
+    ABI, Address, AddressBits, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint,
+    EndpointState, FlowLock, FlowTags, FlowUses, FragmentKey, FragmentPorts, Frontend, FrontendKey,
+    Interface, OverflowKey, Peer, Policy, PortOwners, Rate, Record, Service, ServiceCounters, ServiceName,
+    ServiceRefusals, SourceKey, Span, Translation, Tuple,
+    counters::{SHARDS, shard},
+    service::EndpointSet,
+};
+
+use super::{
+    bitmaps::{AddressFilter, NodePorts},
+    mapped::Mapped,
+};
+use crate::dataplane::{Error, FlowTable};
+
+/// What a pinned map must look like to be ours.
+#[derive(Debug)]
+pub struct MapSpec {
+    /// Its name, which is also the pin's.
+    pub name: &'static str,
+    /// Bytes of a key.
+    pub key: usize,
+    /// Bytes of a value.
+    pub value: usize,
+}
+
+const fn spec<K, V>(name: &'static str) -> MapSpec {
+    MapSpec { name, key: size_of::<K>(), value: size_of::<V>() }
+}
+
+/// Every map that is pinned.
+pub const MAPS: [MapSpec; 33] = [
+    spec::<FrontendKey, Frontend>("FRONTENDS"),
+    spec::<Address, AddressEntry>("ADDRESSES"),
+    spec::<u32, Service>("SERVICES"),
+    spec::<u32, Endpoint>("ENDPOINTS"),
+    spec::<u32, EndpointState>("ENDPOINT_STATE"),
+    spec::<u32, Peer>("PEERS"),
+    spec::<u32, Translation>("SOCKETS"),
+    spec::<u32, Datagrams>("DATAGRAMS"),
+    spec::<u64, u64>("NAMESPACES"),
+    spec::<OverflowKey, Translation>("OVERFLOW"),
+    spec::<AffinityKey, Affinity>("AFFINITY"),
+    spec::<Key<SourceKey>, u32>("SOURCE_RANGES"),
+    spec::<u64, ClientAddresses>("CLIENTS"),
+    spec::<u32, u64>("ADDRESS_FILTER"),
+    spec::<u32, u64>("NODE_PORTS"),
+    spec::<u32, Record>("FLOWS"),
+    spec::<u32, FlowTags>("FLOW_TAGS"),
+    spec::<u32, FlowUses>("FLOW_USES"),
+    spec::<u32, PortOwners>("SOURCE_PORTS"),
+    spec::<Tuple, u64>("OUTGOING"),
+    spec::<Tuple, u64>("STRAYS"),
+    spec::<OverflowKey, u64>("ASKERS"),
+    spec::<u32, FlowLock>("FLOW_LOCKS"),
+    spec::<u32, u64>("FLOW_SEED"),
+    spec::<FragmentKey, FragmentPorts>("FRAGMENTS"),
+    spec::<u32, Interface>("INTERFACES"),
+    spec::<u32, Rate>("REFUSED_RATE"),
+    spec::<u32, Rate>("HELD_RATE"),
+    spec::<u32, ServiceCounters>("COUNTERS"),
+    spec::<u32, ServiceRefusals>("REFUSALS"),
+    spec::<u32, u64>("TOTALS"),
+    spec::<u32, ServiceName>("NAMES"),
+    spec::<u32, u32>("GRACE"),
+];
+
+/// The directory below `pin_dir` that holds tables of this layout.
+pub fn abi_dir(pin_dir: &Path) -> PathBuf {
+    pin_dir.join(ABI)
+}
+
+impl MapSpec {
+    /// Checks a pin that exists: the kernel would accept any map, and the programs would misread it.
+    pub(crate) fn check(&self, path: &Path) -> Result<(), Error> {
+        let info = MapInfo::from_pin(path).map_err(Error::map(self.name))?;
+        let found = (info.key_size() as usize, info.value_size() as usize);
+        let expected = (self.key, self.value);
+        if found == expected {
+            return Ok(());
+        }
+        let sizes = |(key, value): (usize, usize)| format!("keys of {key} and values of {value} bytes");
+        Err(Error::Layout {
+            path: path.display().to_string(),
+            found: sizes(found),
+            expected: sizes(expected),
+        })
+    }
+}
+
+/// The tables of one pin directory.
+pub struct Tables {
+    /// FRONTENDS.
+    pub frontends: HashMap<MapData, FrontendKey, Frontend>,
+    /// ADDRESSES.
+    pub addresses: HashMap<MapData, Address, AddressEntry>,
+    /// NAMES.
+    pub names: HashMap<MapData, u32, ServiceName>,
+    /// AFFINITY.
+    pub affinities: HashMap<MapData, AffinityKey, Affinity>,
+    /// SOURCE_RANGES.
+    pub source_ranges: LpmTrie<MapData, SourceKey, u32>,
+    /// FLOWS.
+    pub flows: FlowTable,
+    /// CLIENTS.
+    pub clients: HashMap<MapData, u64, ClientAddresses>,
+    /// SERVICES.
+    pub services: Mapped<Service>,
+    /// ENDPOINTS.
+    pub endpoints: Mapped<Endpoint>,
+    /// ENDPOINT_STATE.
+    pub states: Mapped<EndpointState>,
+    /// COUNTERS.
+    pub counters: Mapped<ServiceCounters>,
+    /// REFUSALS.
+    pub refusals: Mapped<ServiceRefusals>,
+    /// TOTALS.
+    pub totals: Mapped<u64>,
+    frontends_room: u32,
+    source_ranges_room: u32,
+}
+
+impl fmt::Debug for Tables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tables").finish_non_exhaustive()
+    }
+}
+
+impl Tables {
+    /// Opens the tables pinned below `pin_dir`.
+    pub fn open(pin_dir: &Path) -> Result<Self, Error> {
+        let dir = abi_dir(pin_dir);
+        if !dir.join("FRONTENDS").exists() {
+            return Err(Error::NoTables(pin_dir.display().to_string()));
+        }
+        Ok(Self {
+            frontends: hash(&dir, "FRONTENDS")?,
+            addresses: hash(&dir, "ADDRESSES")?,
+            names: hash(&dir, "NAMES")?,
+            affinities: hash(&dir, "AFFINITY")?,
+            source_ranges: pinned(&dir, "SOURCE_RANGES")?.try_into().map_err(Error::map("SOURCE_RANGES"))?,
+            clients: hash(&dir, "CLIENTS")?,
+            flows: FlowTable::open(pin_dir)?,
+            services: mapped(&dir, "SERVICES")?,
+            endpoints: mapped(&dir, "ENDPOINTS")?,
+            states: mapped(&dir, "ENDPOINT_STATE")?,
+            counters: mapped(&dir, "COUNTERS")?,
+            refusals: mapped(&dir, "REFUSALS")?,
+            totals: mapped(&dir, "TOTALS")?,
+            frontends_room: room(&dir, "FRONTENDS")?,
+            source_ranges_room: room(&dir, "SOURCE_RANGES")?,
+        })
+    }
+
+    /// Opens ADDRESS_FILTER, which only the writer needs.
+    pub(crate) fn address_filter(pin_dir: &Path) -> Result<AddressFilter, Error> {
+        Ok(AddressFilter(mapped(&abi_dir(pin_dir), "ADDRESS_FILTER")?))
+    }
+
+    /// Opens NODE_PORTS, which only the writer needs.
+    pub(crate) fn node_ports(pin_dir: &Path) -> Result<NodePorts, Error> {
+        Ok(NodePorts(mapped(&abi_dir(pin_dir), "NODE_PORTS")?))
+    }
+
+    /// Opens INTERFACES, which only the writer needs.
+    pub(crate) fn interfaces(pin_dir: &Path) -> Result<HashMap<MapData, u32, Interface>, Error> {
+        hash(&abi_dir(pin_dir), "INTERFACES")
+    }
+
+    /// Opens GRACE, which only the writer needs.
+    pub(crate) fn grace(pin_dir: &Path) -> Result<ArrayOfMaps<MapData, Array<MapData, u32>>, Error> {
+        pinned(&abi_dir(pin_dir), "GRACE")?.try_into().map_err(Error::map("GRACE"))
+    }
+
+    /// Opens NAMESPACES, which only the search for stale sockets needs.
+    pub(crate) fn namespaces(pin_dir: &Path) -> Result<HashMap<MapData, u64, u64>, Error> {
+        hash(&abi_dir(pin_dir), "NAMESPACES")
+    }
+
+    /// Opens SOCKETS, whose elements only the kernel can find.
+    pub(crate) fn sockets(pin_dir: &Path) -> Result<MapData, Error> {
+        MapData::from_pin(abi_dir(pin_dir).join("SOCKETS")).map_err(Error::map("SOCKETS"))
+    }
+
+    /// How many entries FRONTENDS has room for.
+    pub fn frontends_room(&self) -> u32 {
+        self.frontends_room
+    }
+
+    /// How many entries SOURCE_RANGES has room for.
+    pub fn source_ranges_room(&self) -> u32 {
+        self.source_ranges_room
+    }
+
+    /// Connections of the Service at `index`, over all shards.
+    pub fn counted(&self, index: u32) -> ServiceCounters {
+        let mut sum = ServiceCounters::default();
+        for element in self.shards(index) {
+            if let Some(ServiceCounters { drawn, remembered }) = self.counters.load(element) {
+                sum.drawn += drawn;
+                sum.remembered += remembered;
+            }
+        }
+        sum
+    }
+
+    /// Refusals of the Service at `index`.
+    pub fn refused(&self, index: u32) -> ServiceRefusals {
+        self.refusals.load(index).unwrap_or_default()
+    }
+
+    /// Begins to count anew for an index that another Service had.
+    pub(crate) fn reset_counters(&self, index: u32) {
+        for element in self.shards(index) {
+            self.counters.store(element, &ServiceCounters::default());
+        }
+        self.refusals.store(index, &ServiceRefusals::default());
+    }
+
+    fn shards(&self, index: u32) -> impl Iterator<Item = u32> {
+        let services = self.services.len();
+        (0..SHARDS).map(move |cpu| shard(cpu, index, services))
+    }
+}
+
+fn room(dir: &Path, name: &'static str) -> Result<u32, Error> {
+    Ok(MapInfo::from_pin(dir.join(name)).map_err(Error::map(name))?.max_entries())
+}
+
+fn pinned(dir: &Path, name: &'static str) -> Result<Map, Error> {
+    let path = dir.join(name);
+    if let Some(spec) = MAPS.iter().find(|spec| spec.name == name) {
+        spec.check(&path)?;
+    }
+    MapData::from_pin(&path).and_then(Map::from_map_data).map_err(Error::map(name))
+}
+
+pub(crate) fn hash<K: aya::Pod, V: aya::Pod>(
+    dir: &Path,
+    name: &'static str,
+) -> Result<HashMap<MapData, K, V>, Error> {
+    pinned(dir, name)?.try_into().map_err(Error::map(name))
+}
+
+pub(crate) fn mapped<T: bytemuck::Pod>(dir: &Path, name: &'static str) -> Result<Mapped<T>, Error> {
+    match pinned(dir, name)? {
+        Map::Array(data) => Mapped::new(&data, name),
+        _ => Err(Error::Missing(format!("{name} under {} is not an array", dir.display()))),
+    }
+}
+
+/// The decision on the pinned tables, as `sidestep explain` makes it: reads only.
+impl proxy_common::Tables for Tables {
+    fn frontend(&self, key: &FrontendKey) -> Option<Frontend> {
+        self.frontends.get(key, 0).ok()
+    }
+
+    fn address(&self, address: &Address) -> AddressBits {
+        self.addresses.get(address, 0).map_or(AddressBits::NONE, |entry| entry.kind)
+    }
+
+    fn span(&self, service: u32, set: EndpointSet) -> Option<Span> {
+        let record = self.services.load(service)?;
+        Some(match set {
+            EndpointSet::Cluster => record.cluster,
+            EndpointSet::Inside => record.inside,
+            EndpointSet::Outside => record.outside,
+        })
+    }
+
+    fn policy(&self, service: u32) -> Option<Policy> {
+        self.services.load(service).map(|record| record.policy())
+    }
+
+    fn endpoint(&self, slot: u32) -> Option<Endpoint> {
+        self.endpoints.load(slot)
+    }
+
+    fn endpoint_state(&self, id: u32) -> Option<EndpointState> {
+        self.states.load(id)
+    }
+
+    fn affinity(&self, key: &AffinityKey) -> Option<Affinity> {
+        self.affinities.get(key, 0).ok()
+    }
+
+    fn remember(&self, _: &AffinityKey, _: &Affinity) {}
+
+    fn refresh(&self, _: &AffinityKey, _: u64) {}
+
+    fn admits(&self, service: u32, set: u16, source: &Address) -> bool {
+        let key = Key::new(SourceKey::ALL_BITS, SourceKey::new(service, set, *source));
+        self.source_ranges.get(&key, 0).is_ok()
+    }
+
+    fn client(&self, cookie: u64) -> Option<ClientAddresses> {
+        self.clients.get(&cookie, 0).ok().filter(|found| found.is_of(cookie))
+    }
+}

@@ -1,0 +1,289 @@
+//! Is what the maps hold what the plan says? On random clusters and random sequences of changes, with agents that
+//! end in between, and with tables that are too small.
+//!
+//! Everything is real but the programs' clients: the maps are pinned in a directory of their own and read back
+//! through the pins (`readback`).
+
+mod readback;
+
+use std::{
+    cell::Cell,
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use proptest::{
+    prelude::*,
+    test_runner::{TestError, TestRunner},
+};
+use sidestep_tests::{identity::Identity, pins::PinDirectory, skip};
+
+use crate::dataplane::{Capacity, Dataplane, FlowOptions, Options, load};
+use crate::{
+    model::Event,
+    plan::{
+        Changes, Planner, Problem, ServicePlan, ServicePortId,
+        properties::cluster::{self, Change, Cluster},
+    },
+};
+
+/// Cases a second that no thread gets to: new tables and restarts wait for the kernel.
+const CASES: u32 = 10;
+/// Nodes that are tried at the same time, because they mostly wait.
+const THREADS: usize = 4;
+/// So many steps must have been tried for the test to mean anything.
+const ENOUGH: u32 = 100;
+
+/// Room for all that a cluster of the generator can have.
+const ROOMY: Capacity = Capacity { services: 64, frontends: 256, endpoints: 256, flows: 256 };
+
+/// Something that happens on the node.
+#[derive(Clone, Debug)]
+enum Step {
+    /// Changes reach the agent.
+    Change(Vec<Change>),
+    /// The agent ends, things change, and another one starts.
+    Restart(Vec<Change>),
+    /// The agent ends, an element of NAMES is lost, and another one starts.
+    LostName(prop::sample::Index),
+}
+
+/// A node with its tables and, mostly, an agent.
+struct Node {
+    cluster: Cluster,
+    options: Options,
+    planner: Planner,
+    /// `None` only between two agents.
+    dataplane: Option<Dataplane>,
+    /// What the agent says is not installed.
+    named: Vec<Problem>,
+    /// What each Service port was when it was last in the tables whole.
+    whole: BTreeMap<ServicePortId, ServicePlan>,
+    _pins: PinDirectory,
+}
+
+impl Node {
+    fn new(cluster: Cluster, capacity: Capacity) -> Self {
+        let pins = PinDirectory::new(&Identity::new().to_string()).expect("bpffs");
+        let options = Options {
+            pin_dir: pins.path().to_owned(),
+            // Nothing is attached.
+            cgroup_root: "/nowhere".into(),
+            capacity,
+            program_log: false,
+            flows: FlowOptions::default(),
+        };
+        drop(load(&options).expect("the maps"));
+        let mut node = Self {
+            cluster,
+            options,
+            planner: Planner::new("n1"),
+            dataplane: None,
+            named: Vec::new(),
+            whole: BTreeMap::new(),
+            _pins: pins,
+        };
+        node.start();
+        node
+    }
+
+    /// An agent starts, and sees everything at once.
+    fn start(&mut self) {
+        self.dataplane = Some(Dataplane::open(&self.options).expect("the tables"));
+        self.planner = Planner::new("n1");
+        self.named.clear();
+        self.planner.set_local_addresses(self.cluster.local_addresses());
+        let mut changes = self.planner.apply(self.cluster.events().into_iter().chain([Event::Synced]));
+        // In two parts, as the plan of a large cluster comes.
+        let half = changes.install.len() / 2;
+        let first = changes.install.drain(..half).collect();
+        self.install(&Changes { more: true, install: first, ..Changes::default() });
+        self.install(&changes);
+    }
+
+    fn install(&mut self, changes: &Changes) {
+        if !changes.is_empty() {
+            self.named = self.dataplane.as_mut().expect("an agent").apply(changes);
+        }
+        // A step may be several changes: what one of them installed is what the next one leaves where it does not fit.
+        for plan in &changes.install {
+            let object = format!("Service {}", plan.id.service);
+            if !self.is_named(&object, &format!("port {:?}", plan.id.port)) {
+                self.whole.insert(plan.id.clone(), plan.clone());
+            }
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Change(changes) => {
+                let mut events = Vec::new();
+                for change in changes {
+                    if let Change::LocalAddresses(_) = change {
+                        let changes = self.planner.apply(std::mem::take(&mut events));
+                        self.install(&changes);
+                    }
+                    events.extend(self.cluster.apply(change));
+                    let changes = self.planner.set_local_addresses(self.cluster.local_addresses());
+                    self.install(&changes);
+                }
+                let changes = self.planner.apply(events);
+                self.install(&changes);
+            }
+            Step::Restart(changes) => {
+                self.dataplane = None;
+                for change in changes {
+                    self.cluster.apply(change);
+                }
+                self.start();
+            }
+            Step::LostName(which) => {
+                self.dataplane = None;
+                readback::lose_name(&self.options.pin_dir, |count| which.index(count));
+                self.start();
+            }
+        }
+    }
+
+    /// What is wrong with the tables; nothing, mostly.
+    fn faults(&mut self) -> Vec<String> {
+        let plan = self.planner.full();
+        let fits = self.has_room_for(&plan);
+        let mut complete = true;
+        let readback::Found { mut services, mut addresses, mut faults } =
+            readback::read(&self.options.pin_dir);
+        for plan in plan.install {
+            let found = services.remove(&plan.id);
+            if found.as_ref() != Some(&plan) {
+                complete = false;
+                faults.extend(self.fault(&plan, found.as_ref()));
+            }
+            if found.as_ref().map(but_frontends) == Some(but_frontends(&plan)) {
+                self.whole.insert(plan.id.clone(), plan);
+            }
+        }
+        faults.extend(services.into_keys().map(|id| format!("{id} is in no plan")));
+        for (address, bits) in plan.addresses {
+            let found = addresses.remove(&address).unwrap_or_default();
+            complete &= found == bits;
+            if found != bits && !self.is_named(&format!("address {address}"), "ADDRESSES") {
+                faults.push(format!("{address} has {found:?} and not {bits:?}, and that is not named"));
+            }
+        }
+        let strays =
+            addresses.into_iter().map(|(address, bits)| format!("{address}: {bits:?} is in no plan"));
+        faults.extend(strays);
+        if (complete || fits) && !self.named.is_empty() {
+            faults.push(format!("refused without need (complete: {complete}): {:?}", self.named));
+        }
+        faults
+    }
+
+    /// Whether everything fits for sure: tables of one kind fill up to the last element, slots must be in a row.
+    fn has_room_for(&self, plan: &Changes) -> bool {
+        let Capacity { services, frontends, endpoints, flows: _ } = self.options.capacity;
+        let keys: usize = plan.install.iter().map(|plan| plan.frontends.len()).sum();
+        // Index 0 stands for nothing.
+        plan.install.len() < services as usize
+            && keys.max(plan.addresses.len()) <= frontends as usize
+            && endpoints == ROOMY.endpoints
+    }
+
+    /// What is wrong with a Service port that is not as planned, and not excused by a table that is full.
+    fn fault(&self, plan: &ServicePlan, found: Option<&ServicePlan>) -> Option<String> {
+        let object = format!("Service {}", plan.id.service);
+        let differs = |why: &str| Some(format!("{} {why}:\n  {found:?}\nplan\n  {plan:?}", plan.id));
+        if let Some(found) = found
+            && but_frontends(found) == but_frontends(plan)
+        {
+            // It is there; each frontend that is not has been named.
+            let missing = plan.frontends.iter().find(|entry| {
+                !found.frontends.contains(entry) && !self.is_named(&object, &entry.0.to_string())
+            });
+            let strange = found.frontends.iter().find(|entry| !plan.frontends.contains(entry));
+            let (key, _) = missing.or(strange)?;
+            return differs(&format!("differs in {key}, which is not named"));
+        }
+        if !self.is_named(&object, &format!("port {:?}", plan.id.port)) {
+            return differs("is not as planned, and that is not named");
+        }
+        // It stays what it was; what it lost went to others.
+        match (found, self.whole.get(&plan.id)) {
+            (Some(found), Some(whole)) if but_frontends(found) == but_frontends(whole) => None,
+            (None, _) => None,
+            _ => differs("is neither what it was nor what it should be"),
+        }
+    }
+
+    fn is_named(&self, object: &str, field: &str) -> bool {
+        self.named.iter().any(|problem| (problem.object.as_str(), problem.field.as_str()) == (object, field))
+    }
+}
+
+fn but_frontends(plan: &ServicePlan) -> ServicePlan {
+    ServicePlan { frontends: Vec::new(), ..plan.clone() }
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let changes = || prop::collection::vec(cluster::change(), 1..4);
+    prop_oneof![
+        20 => changes().prop_map(Step::Change),
+        1 => changes().prop_map(Step::Restart),
+        1 => any::<prop::sample::Index>().prop_map(Step::LostName),
+    ]
+}
+
+/// Room for everything, mostly; else too little of one thing or another.
+fn capacity() -> impl Strategy<Value = Capacity> {
+    prop_oneof![
+        2 => Just(ROOMY),
+        1 => Just(Capacity { services: 4, ..ROOMY }),
+        1 => Just(Capacity { frontends: 6, ..ROOMY }),
+        2 => Just(Capacity { endpoints: 8, ..ROOMY }),
+    ]
+}
+
+/// Tries cases until `limit`, and says how many steps that were; panics with the shortest case that fails.
+fn try_cases(seconds: u32) -> u32 {
+    let limit = Instant::now() + Duration::from_secs(seconds.into());
+    let steps_tried = Cell::new(0);
+    let config =
+        ProptestConfig { cases: CASES * seconds, failure_persistence: None, ..ProptestConfig::default() };
+    let strategy = (capacity(), cluster::cluster(), prop::collection::vec(step(), 1..60));
+    let result = TestRunner::new(config).run(&strategy, |(capacity, cluster, steps)| {
+        if Instant::now() > limit {
+            return Ok(());
+        }
+        let mut node = Node::new(cluster, capacity);
+        prop_assert_eq!(node.faults(), [""; 0], "at the start");
+        for (number, step) in steps.into_iter().enumerate() {
+            node.step(step.clone());
+            steps_tried.set(steps_tried.get() + 1);
+            prop_assert_eq!(node.faults(), [""; 0], "after step {}, {:?}", number, step);
+        }
+        Ok(())
+    });
+    if let Err(TestError::Fail(reason, case)) = result {
+        panic!("{reason}\nin {case:#?}");
+    }
+    steps_tried.get()
+}
+
+/// After every step, also over restarts, the maps hold the plan; where they are too small, what they lack is named
+/// and the rest is whole. `SIDESTEP_STRESS_SECONDS` says for how long.
+#[test]
+fn the_maps_hold_what_the_plan_says() {
+    if let Some(reason) = skip::missing() {
+        skip!("{reason}");
+    }
+    let seconds = std::env::var("SIDESTEP_STRESS_SECONDS").map_or(8, |text| text.parse().expect("seconds"));
+    let steps: u32 = std::thread::scope(|scope| {
+        let threads = [(); THREADS].map(|()| scope.spawn(move || try_cases(seconds)));
+        threads
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .iter()
+            .sum()
+    });
+    println!("{steps} steps in {seconds} s");
+    assert!(steps >= ENOUGH, "only {steps} steps in {seconds} s");
+}

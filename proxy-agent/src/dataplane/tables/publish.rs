@@ -1,0 +1,202 @@
+//! Steps 1 to 3 of `install`: a Service's endpoints into free slots, its ranges into a new set, the stores that
+//! publish them, and the end of the ids that are no more.
+
+use std::{collections::HashMap, ops::Range, sync::atomic::Ordering};
+
+use proxy_common::{Address, Endpoint, EndpointState, Port, Service, Span, service::EndpointSet};
+
+use super::{grace::Retired, install::Installed, names};
+use crate::dataplane::Dataplane;
+use crate::plan::{Problem, ServicePlan, ServicePortId, Target};
+
+/// Slots and ids for a set of endpoints, taken before anything is written.
+struct Room {
+    block: Range<u32>,
+    /// For each backend its id and generation.
+    ids: Vec<(u32, u16)>,
+}
+
+impl Dataplane {
+    /// Steps 1 to 3 for one Service port. `Err` names the table that has no room.
+    pub(crate) fn publish(
+        &mut self,
+        plan: &ServicePlan,
+        retired: &mut Retired,
+        problems: &mut Vec<Problem>,
+    ) -> Result<u32, &'static str> {
+        let known = self.installed.get(&plan.id).cloned();
+        let old = known.as_ref().map_or(0..0, |found| found.block.clone());
+        let mut former: HashMap<(Address, Port), (u32, u16)> = HashMap::with_capacity(old.len());
+        let mut same = old.len() == plan.backends.len();
+        for (place, slot) in old.clone().enumerate() {
+            if let Some(endpoint) = self.tables.endpoints.load(slot) {
+                former.insert((endpoint.address, endpoint.port), (endpoint.id, endpoint.generation));
+                same = same
+                    && plan.backends.get(place).is_some_and(|backend| {
+                        (backend.address, backend.port, backend.local)
+                            == (endpoint.address, endpoint.port, endpoint.is_local())
+                    });
+            }
+        }
+        let index = match &known {
+            Some(found) => found.index,
+            None => self.with_room("SERVICES", |this| this.indexes.take())?,
+        };
+        let room =
+            match self.with_room("ENDPOINTS", |this| this.room(plan, same.then(|| old.clone()), &former)) {
+                Ok(room) => room,
+                Err(table) => {
+                    if known.is_none() {
+                        self.indexes.give(index);
+                    }
+                    return Err(table);
+                }
+            };
+
+        for ((backend, slot), (id, generation)) in plan.backends.iter().zip(room.block.clone()).zip(&room.ids)
+        {
+            if !same {
+                let (address, port) = (backend.address, backend.port);
+                let flags = if backend.local { Endpoint::LOCAL } else { 0 };
+                self.tables.endpoints.store(
+                    slot,
+                    &Endpoint { address, id: *id, service: index, port, generation: *generation, flags },
+                );
+            }
+            let place = slot - room.block.start;
+            let bits = state_bits(plan, place, backend.serving);
+            self.tables.states.store(*id, &EndpointState { slot, generation: *generation, bits });
+            former.remove(&(backend.address, backend.port));
+        }
+        self.withdraw_restricted_vips(plan, index);
+        let set = self.write_ranges(plan, index, retired, problems);
+        self.publish_record(plan, index, known.is_none(), room.block.start, set);
+        for ((address, port), (id, generation)) in former {
+            self.stale.gone(plan.id.protocol, address, port);
+            self.tables.states.store(id, &EndpointState { slot: 0, generation, bits: 0 });
+            retired.ids.push(id);
+        }
+        if !same && !old.is_empty() {
+            retired.slots.push(old);
+        }
+        let entry = self.installed.entry(plan.id.clone()).or_insert(Installed {
+            index,
+            block: 0..0,
+            frontends: Box::default(),
+            planned: true,
+        });
+        entry.block = room.block;
+        Ok(index)
+    }
+
+    /// Takes what `plan` needs; `None`, with nothing taken, when something is used up.
+    fn room(
+        &mut self,
+        plan: &ServicePlan,
+        in_place: Option<Range<u32>>,
+        former: &HashMap<(Address, Port), (u32, u16)>,
+    ) -> Option<Room> {
+        let reused = in_place.is_some();
+        let block = match in_place {
+            Some(block) => block,
+            None => self.slots.take(u32::try_from(plan.backends.len()).ok()?)?,
+        };
+        let mut ids = Vec::with_capacity(plan.backends.len());
+        let mut taken = Vec::new();
+        for backend in &plan.backends {
+            if let Some(known) = former.get(&(backend.address, backend.port)) {
+                ids.push(*known);
+            } else if let Some(id) = self.ids.take() {
+                let generation =
+                    self.tables.states.load(id).map_or(0, |state| state.generation).wrapping_add(1);
+                taken.push(id);
+                ids.push((id, generation));
+            } else {
+                for id in taken {
+                    self.ids.give(id);
+                }
+                if !reused {
+                    self.slots.give(block);
+                }
+                return None;
+            }
+        }
+        Some(Room { block, ids })
+    }
+
+    /// Takes something, after a grace period if that is what it takes.
+    fn with_room<T>(
+        &mut self,
+        table: &'static str,
+        take: impl Fn(&mut Self) -> Option<T>,
+    ) -> Result<T, &'static str> {
+        if let Some(taken) = take(self) {
+            return Ok(taken);
+        }
+        let freed = self.grace.wait();
+        self.reuse(freed);
+        take(self).ok_or(table)
+    }
+
+    /// Step 2.
+    fn publish_record(&mut self, plan: &ServicePlan, index: u32, fresh: bool, base: u32, source_set: u16) {
+        let span = |target: &Target| match target {
+            Target::Backends(range) => Span { base: base + range.start, count: range.end - range.start },
+            Target::Refuse(reason) => Span::refuse(*reason),
+        };
+        let services = &self.tables.services;
+        let before = services.load(index);
+        let generation = before.map_or(0, |record| record.generation).wrapping_add(u16::from(fresh));
+        let record = Service {
+            cluster: span(&plan.cluster),
+            inside: span(&plan.inside),
+            outside: span(&plan.outside),
+            affinity_seconds: plan.affinity_seconds,
+            generation,
+            source_set,
+        };
+        if fresh {
+            if before.is_some_and(|record| record.generation != 0) {
+                self.tables.reset_counters(index);
+            }
+            services.store(index, &record);
+            if let Err(error) = self.tables.names.insert(index, names::to_table(&plan.id), 0) {
+                tracing::warn!(service = %plan.id, %error, "no name: a restart will install this Service anew");
+            }
+            return;
+        }
+        for (word, value) in bytemuck::cast::<Service, [u64; 4]>(record).into_iter().enumerate() {
+            let place = services.word(index, word);
+            if place.load(Ordering::Relaxed) != value {
+                place.store(value, Ordering::Release);
+            }
+        }
+    }
+}
+
+/// The bits of the backend at `place` in its plan.
+fn state_bits(plan: &ServicePlan, place: u32, serving: bool) -> u16 {
+    let targets = [
+        (EndpointSet::Cluster, &plan.cluster),
+        (EndpointSet::Inside, &plan.inside),
+        (EndpointSet::Outside, &plan.outside),
+    ];
+    let usable = targets.into_iter().filter_map(|(set, target)| match target {
+        Target::Backends(range) if range.contains(&place) => Some(EndpointState::usable(set)),
+        _ => None,
+    });
+    usable.fold(if serving { EndpointState::SERVING } else { 0 }, |bits, bit| bits | bit)
+}
+
+/// What is said of a Service port that a table has no room for.
+pub(crate) fn full(id: &ServicePortId, table: &'static str) -> Problem {
+    let flag = if table == "SERVICES" { "--max-services" } else { "--max-endpoints" };
+    Problem {
+        object: format!("Service {}", id.service),
+        field: format!("port {:?}", id.port),
+        message: format!(
+            "not installed: {table} is full, until other Services go; or run `sidestep cleanup` and start \
+             again with a larger {flag}"
+        ),
+    }
+}

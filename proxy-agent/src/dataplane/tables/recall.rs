@@ -1,0 +1,54 @@
+//! The plan that the tables hold, read back: what was installed before this agent was started.
+
+use proxy_common::{EndpointState, Reason, Span};
+
+use super::install::Installed;
+use crate::dataplane::Dataplane;
+use crate::plan::{Backend, ServicePlan, ServicePortId, Sources, Target};
+
+impl Dataplane {
+    /// The plans that are in effect, of the Services for which `wanted` says so.
+    pub fn recall(&self, wanted: impl Fn(&ServicePortId) -> bool) -> Vec<ServicePlan> {
+        self.installed()
+            .iter()
+            .filter(|(id, _)| wanted(id))
+            .filter_map(|(id, found)| self.plan_of(id, found))
+            .collect()
+    }
+
+    fn plan_of(&self, id: &ServicePortId, found: &Installed) -> Option<ServicePlan> {
+        let Installed { index, block, frontends, planned: _ } = found;
+        let record = self.tables().services.load(*index)?;
+        let target = |span: Span| match span {
+            Span { base, count: 0 } => Target::Refuse(Reason::from_number(base)),
+            Span { base, count } => {
+                let start = base.saturating_sub(block.start);
+                Target::Backends(start..start.saturating_add(count))
+            }
+        };
+        let backends = block.clone().filter_map(|slot| {
+            let endpoint = self.tables().endpoints.load(slot)?;
+            let state = self.tables().states.load(endpoint.id)?;
+            let serving = state.bits & EndpointState::SERVING != 0;
+            Some(Backend {
+                address: endpoint.address,
+                port: endpoint.port,
+                local: endpoint.is_local(),
+                serving,
+            })
+        });
+        Some(ServicePlan {
+            id: id.clone(),
+            frontends: frontends.to_vec(),
+            sources: match self.ranges.installed.get(index) {
+                Some(restriction) => Sources::Only(restriction.ranges.clone()),
+                None => Sources::Everyone,
+            },
+            affinity_seconds: record.affinity_seconds,
+            backends: backends.collect(),
+            cluster: target(record.cluster),
+            inside: target(record.inside),
+            outside: target(record.outside),
+        })
+    }
+}

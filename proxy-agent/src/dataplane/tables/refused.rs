@@ -1,0 +1,68 @@
+//! What the tables have no room for: told by name for as long as it is so, and tried again when there may be room.
+
+use std::collections::BTreeMap;
+
+use proxy_common::{Address, AddressBits};
+
+use crate::plan::{Problem, ServicePlan, ServicePortId};
+
+/// Everything that is not installed as the plan wants it.
+#[derive(Debug, Default)]
+pub(crate) struct Refused {
+    services: BTreeMap<ServicePortId, (ServicePlan, Vec<Problem>)>,
+    addresses: BTreeMap<Address, (AddressBits, Problem)>,
+}
+
+impl Refused {
+    /// Notes what came of a Service port's plan; no problems mean that it is installed.
+    pub(crate) fn service(&mut self, plan: &ServicePlan, problems: Vec<Problem>) {
+        if problems.is_empty() {
+            self.services.remove(&plan.id);
+        } else {
+            self.services.insert(plan.id.clone(), (plan.clone(), problems));
+        }
+    }
+
+    /// Whether this Service port is not what its last plan said. What was noted of it cannot be relied on then:
+    /// others may have taken over its frontends.
+    pub(crate) fn has(&self, id: &ServicePortId) -> bool {
+        self.services.contains_key(id)
+    }
+
+    /// Forgets a Service port that is in no plan any more.
+    pub(crate) fn forget(&mut self, id: &ServicePortId) {
+        self.services.remove(id);
+    }
+
+    /// Notes that an address could not be entered.
+    pub(crate) fn address(&mut self, address: Address, bits: AddressBits, problem: Problem) {
+        self.addresses.insert(address, (bits, problem));
+    }
+
+    /// Forgets an address that is entered, or not wanted any more.
+    pub(crate) fn forget_address(&mut self, address: &Address) {
+        self.addresses.remove(address);
+    }
+
+    /// Forgets everything: a complete plan says it all anew.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// What to try again.
+    pub(crate) fn again(&self) -> (Vec<ServicePlan>, Vec<(Address, AddressBits)>) {
+        let plans = self.services.values().map(|(plan, _)| plan.clone());
+        let addresses = self.addresses.iter().map(|(address, (bits, _))| (*address, *bits));
+        (plans.collect(), addresses.collect())
+    }
+
+    /// All of it by name.
+    pub(crate) fn problems(&self) -> Vec<Problem> {
+        let services = self.services.values().flat_map(|(_, problems)| problems);
+        services.chain(self.addresses.values().map(|(_, problem)| problem)).cloned().collect()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.services.is_empty() && self.addresses.is_empty()
+    }
+}
