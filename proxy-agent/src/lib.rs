@@ -11,5 +11,7 @@ pub mod config;
 pub mod dataplane;
 pub mod model;
 pub mod plan;
+pub mod ports;
 pub mod serve;
 pub mod source;
+pub mod timeouts;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::kube_proxy_flags::KubeProxyFlags;
-use crate::dataplane::PortRange;
+use crate::ports::PortRange;
 
 /// Configuration: a file as kube-proxy's, and what overrides it.
 #[derive(Clone, Default, Debug, Args)]

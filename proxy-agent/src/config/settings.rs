@@ -16,8 +16,9 @@ use super::{
     ignored::{Ignored, ignored},
 };
 use crate::{
-    dataplane::{BadRange, PortRange, Timeouts},
     plan::{NodePortAddresses, Problem},
+    ports::{BadRange, PortRange},
+    timeouts::Timeouts,
 };
 
 /// The agent's configuration.

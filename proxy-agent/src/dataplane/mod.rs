@@ -15,7 +15,7 @@ mod tables;
 
 pub use error::Error;
 pub use followers::flows::{
-    FlowOptions, FlowState, FlowTable, ListedFlow, Timeouts, Unanswered, list as list_flows, unanswered,
+    FlowOptions, FlowState, FlowTable, ListedFlow, Unanswered, list as list_flows, unanswered,
 };
 pub use node::{
     host::{bpffs_mounted, check_bpffs, ensure_bpffs, mount_missing, node_cgroup, sees_namespaces},
@@ -23,10 +23,7 @@ pub use node::{
         Ahead, Changes as NetworkChanges, Device, Families, Hooked, Interfaces, Wanted, Way, Why, has_tcx,
         hooked, leaves_by, meaning_of_order, not_forwarded, would_choose,
     },
-    reserved_ports::{
-        BadRange, PortRange, PortSet, ReservedPorts, can_reserve as can_reserve_ports,
-        release as release_ports,
-    },
+    reserved_ports::{ReservedPorts, can_reserve as can_reserve_ports, release as release_ports},
     system::{cannot_restrict, has_fib_source, has_set_retval, netns_cookie, netns_cookie_of, uptime},
 };
 pub use programs::load::{

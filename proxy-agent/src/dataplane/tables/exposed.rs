@@ -9,7 +9,10 @@ use std::{
 
 use proxy_common::{FrontendKey, FrontendKind, Protocol};
 
-use crate::dataplane::{Families, PortSet, Tables};
+use crate::{
+    dataplane::{Families, Tables},
+    ports::PortSet,
+};
 
 /// Counts of installed frontends.
 #[derive(Default, Debug)]

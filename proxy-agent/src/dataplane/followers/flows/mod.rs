@@ -6,7 +6,6 @@
 //!
 //! | file | concept |
 //! |---|---|
-//! | `timeouts` | how long a connection may be idle |
 //! | `verdict` | whether its time is over (pure) |
 //! | `sweep` | one look at the whole table |
 //! | `strays` | what conntrack is to forget when it is over |
@@ -22,7 +21,6 @@ mod sweep;
 mod table;
 #[cfg(test)]
 mod tests;
-mod timeouts;
 mod unanswered;
 mod verdict;
 
@@ -36,7 +34,6 @@ use std::{
 pub use self::{
     list::{FlowState, ListedFlow, list},
     table::FlowTable,
-    timeouts::Timeouts,
     unanswered::{Unanswered, unanswered},
 };
 use self::{
@@ -44,7 +41,11 @@ use self::{
     strays::Strays,
     sweep::{Swept, sweep},
 };
-use crate::dataplane::{Error, PortRange, node::system::uptime};
+use crate::{
+    dataplane::{Error, node::system::uptime},
+    ports::PortRange,
+    timeouts::Timeouts,
+};
 
 /// What the programs and the sweep are told of flows.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]

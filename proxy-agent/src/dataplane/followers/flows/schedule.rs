@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use super::{Timeouts, verdict::least};
+use super::verdict::least;
+use crate::timeouts::Timeouts;
 
 /// Sweeps are at least so far apart, unless timeouts are shorter.
 const PERIOD: Duration = Duration::from_secs(10);

@@ -4,9 +4,10 @@
 //! with its next packet.
 
 use super::{
-    FlowTable, Timeouts,
+    FlowTable,
     verdict::{Verdict, verdict},
 };
+use crate::timeouts::Timeouts;
 
 /// What a sweep found.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]

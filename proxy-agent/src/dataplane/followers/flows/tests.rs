@@ -10,10 +10,13 @@ use proxy_common::{
 use sidestep_tests::{identity::Identity, pins::PinDirectory, skip};
 
 use super::{
-    FlowOptions, FlowTable, Timeouts,
+    FlowOptions, FlowTable,
     sweep::{Swept, sweep},
 };
-use crate::dataplane::{Capacity, Options, Tables, load};
+use crate::{
+    dataplane::{Capacity, Options, Tables, load},
+    timeouts::Timeouts,
+};
 
 const NOW: u32 = 1_000_000;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proxy_common::{Protocol, Record, connection::Seen};
 
-use super::Timeouts;
+use crate::timeouts::Timeouts;
 
 /// How long a connection stays confirmed that has ended. Programs see to that; this is for what they could not see.
 const ENDED: Duration = Duration::from_mins(2);

@@ -15,14 +15,8 @@
 //! - Never so many that the node's own connections find no port: then the range alone, or nothing.
 //! - What cannot be reserved is told, and used all the same.
 //!
-//! | file | concept |
-//! |---|---|
-//! | `range` | the range, as a person writes it |
-//! | `set` | any ports, as the kernel writes them |
-//! | `sysctl` | the kernel's file, also from within a container |
+//! `sysctl` is the kernel's file, also from within a container.
 
-mod range;
-mod set;
 mod sysctl;
 
 use std::{
@@ -32,12 +26,11 @@ use std::{
 };
 
 use self::sysctl::Sysctl;
-pub use self::{
-    range::{BadRange, PortRange},
-    set::PortSet,
+use crate::{
+    dataplane::Error,
+    plan::Problem,
+    ports::{PortRange, PortSet},
 };
-use crate::dataplane::Error;
-use crate::plan::Problem;
 
 /// How often the reservation is looked at: `sysctl --system`, run by anybody, takes it away.
 const PERIOD: Duration = Duration::from_mins(1);

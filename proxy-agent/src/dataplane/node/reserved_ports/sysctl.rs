@@ -10,8 +10,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Error, PortRange, set::PortSet};
-use crate::dataplane::node::host;
+use crate::{
+    dataplane::{Error, node::host},
+    ports::{PortRange, PortSet},
+};
 
 /// Where it is.
 pub(super) const PATH: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";

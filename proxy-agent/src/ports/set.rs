@@ -31,7 +31,7 @@ impl PortSet {
         self.0[usize::from(port) / 64] &= !(1 << (port % 64));
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.iter().all(|word| *word == 0)
     }
 
@@ -40,12 +40,12 @@ impl PortSet {
     }
 
     /// Those of both.
-    pub(super) fn with(&self, other: &Self) -> Self {
+    pub(crate) fn with(&self, other: &Self) -> Self {
         self.combined(other, |own, other| own | other)
     }
 
     /// Those that `other` does not have.
-    pub(super) fn without(&self, other: &Self) -> Self {
+    pub(crate) fn without(&self, other: &Self) -> Self {
         self.combined(other, |own, other| own & !other)
     }
 
@@ -57,7 +57,7 @@ impl PortSet {
         set
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
 }

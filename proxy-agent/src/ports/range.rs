@@ -40,12 +40,12 @@ impl PortRange {
         self.first <= other.last && other.first <= self.last
     }
 
-    pub(super) fn set(self) -> PortSet {
+    pub(crate) fn set(self) -> PortSet {
         PortSet::range(self.first, self.last)
     }
 
     /// Any ports, for what the kernel says of itself.
-    pub(super) const fn of_kernel(first: u16, last: u16) -> Self {
+    pub(crate) const fn of_kernel(first: u16, last: u16) -> Self {
         Self { first, last }
     }
 }
