@@ -1,15 +1,27 @@
-//! The agent: the stages after the source, one after the other, and the report about them.
+//! The agent: sources, plan and dataplane put together, until somebody ends it; the datapath stays.
+//!
+//! One thread does everything in turn (a source only waits for the network or for files); the dataplane's threads and the
+//! reader of manifests are the others.
 //!
 //! | file | concept |
 //! |---|---|
-//! | `follow` | the stages after the source, and the report about them |
+//! | `start` | what the agent is started with, and the order in which it starts |
+//! | `event_loop` | what wakes it: sources, the network, time, signals |
+//! | `follow` | the stages after the source, one after the other |
+//! | `problems` | what is wrong now, told once |
+//! | `report` | what it tells the other commands: one small file, and the lock that makes it the only writer |
 //! | `change_log` | a line in the log for each Service that came, changed or went |
 //! | `missing_node` | a node name that no Node object has |
-//! | `report` | what a running agent tells the other commands, and the lock that makes it the only one |
 //! | `memory` | giving back what a first sync took |
 
 mod change_log;
-pub(crate) mod follow;
+mod event_loop;
+mod follow;
 mod memory;
 mod missing_node;
+mod problems;
 pub mod report;
+mod start;
+
+pub use event_loop::run;
+pub use start::{Objects, Start};

@@ -7,7 +7,7 @@ mod flows;
 mod inventory;
 mod manual;
 mod mount;
-pub(crate) mod run;
+mod run;
 mod status;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -40,12 +40,12 @@ pub struct Place {
 
 impl Place {
     /// The cgroup to attach to: the given one, or the node's root. A container's own is refused.
-    pub(crate) fn cgroup_root(&self) -> Result<PathBuf, dataplane::Error> {
+    fn cgroup_root(&self) -> Result<PathBuf, dataplane::Error> {
         self.cgroup_root.clone().map_or_else(dataplane::node_cgroup, Ok)
     }
 
     /// Refuses a BPF file system that goes with this container. Who names a cgroup knows what they do.
-    pub(crate) fn check_bpffs(&self) -> Result<(), dataplane::Error> {
+    fn check_bpffs(&self) -> Result<(), dataplane::Error> {
         if self.cgroup_root.is_some() { Ok(()) } else { dataplane::check_bpffs(&self.pin_dir) }
     }
 }

@@ -13,8 +13,8 @@ use ::kube::{
 use hyper_util::rt::TokioExecutor;
 use tower::{BoxError, ServiceBuilder, retry::RetryLayer};
 
-use super::dial::{Dial, InTurn, Way, ways};
-use crate::{causes::Causes, dataplane::Bypass};
+use super::dial::{Dial, InTurn, MarkSocket, Way, ways};
+use crate::causes::Causes;
 
 /// Where a pod finds its service account's API server: a ClusterIP.
 const SERVICE_ACCOUNT_HOST: &str = "KUBERNETES_SERVICE_HOST";
@@ -54,11 +54,11 @@ pub enum Error {
 
 /// A client from the kubeconfig (that of `path`, or in the usual places) or the pod's service account. `server`
 /// goes straight to an API server instead of the address found there (CF-1: without a service proxy the
-/// in-cluster address does not work). With `bypass`, connections go past the tables ([`super::dial`]).
+/// in-cluster address does not work). With `mark`, connections go past the tables ([`super::dial`]).
 pub async fn connect(
     server: Option<&str>,
     path: Option<&Path>,
-    bypass: Option<Bypass>,
+    mark: Option<Arc<MarkSocket>>,
 ) -> Result<Client, Error> {
     let found = match path {
         None => Config::infer().await.map_err(Error::Configuration),
@@ -86,7 +86,7 @@ pub async fn connect(
     if let Some(proxy) = config.proxy_url {
         return Err(Error::Proxy(proxy));
     }
-    client(&config, bypass).map_err(Error::Client)
+    client(&config, mark.as_ref()).map_err(Error::Client)
 }
 
 /// CF-1: a kubeconfig that was asked for by name.
@@ -97,12 +97,11 @@ async fn from_file(path: &Path) -> Result<Config, Error> {
 }
 
 /// What kube makes of a configuration, on connections of our own.
-fn client(config: &Config, bypass: Option<Bypass>) -> Result<Client, ::kube::Error> {
+fn client(config: &Config, mark: Option<&Arc<MarkSocket>>) -> Result<Client, ::kube::Error> {
     let service_account = std::env::var(SERVICE_ACCOUNT_HOST).ok();
-    let bypass = bypass.map(Arc::new);
     let mut connectors = Vec::new();
     for way in ways(&config.cluster_url, service_account.as_deref()) {
-        let dial = Dial(bypass.clone().filter(|_| *way == Way::Past));
+        let dial = Dial(mark.filter(|_| *way == Way::Past).cloned());
         connectors.push((*way, config.rustls_https_connector_with_connector(dial)?));
     }
     let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(InTurn(connectors));

@@ -1,7 +1,7 @@
 //! Connecting to the API server, past the tables or through them.
 //!
 //! A service proxy whose own connection went through its tables could not mend them once they are wrong. So the
-//! agent's sockets are marked ([`Bypass`]) and the hooks leave them alone: an address that somebody wrote down
+//! agent's sockets are marked ([`MarkSocket`]) and the hooks leave them alone: an address that somebody wrote down
 //! (`--server`, a kubeconfig) is reached past the tables, always. The one address that means nothing without a
 //! service proxy, that of the pod's service account (`KUBERNETES_SERVICE_HOST`, a ClusterIP), is tried through
 //! the tables first, and past them if no TLS connection comes about: then another service proxy may still
@@ -10,6 +10,7 @@
 use std::{
     fmt, io,
     net::SocketAddr,
+    os::fd::{AsFd as _, BorrowedFd},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -25,8 +26,6 @@ use tokio::{
 };
 use tower::{BoxError, Service, ServiceExt as _};
 use tracing::{debug, info, warn};
-
-use crate::dataplane::Bypass;
 
 /// How long one address may take.
 const ADDRESS: Duration = Duration::from_secs(10);
@@ -67,9 +66,12 @@ pub(super) fn ways(server: &Uri, service_account: Option<&str>) -> &'static [Way
     }
 }
 
-/// Makes TCP connections, with marked sockets where it is given a [`Bypass`].
+/// Marks a TCP socket that is not connected yet, so that the hooks leave it alone.
+pub type MarkSocket = dyn Fn(BorrowedFd<'_>) -> Result<(), BoxError> + Send + Sync;
+
+/// Makes TCP connections, with marked sockets where it is given a way to mark them.
 #[derive(Clone)]
-pub(super) struct Dial(pub(super) Option<Arc<Bypass>>);
+pub(super) struct Dial(pub(super) Option<Arc<MarkSocket>>);
 
 impl Dial {
     async fn connect(self, server: Uri) -> io::Result<TokioIo<TcpStream>> {
@@ -94,8 +96,8 @@ impl Dial {
         let options = SockRef::from(&socket);
         options.set_tcp_keepalive(&TcpKeepalive::new().with_time(SILENCE / 2).with_interval(SILENCE / 6))?;
         options.set_tcp_user_timeout(Some(SILENCE))?;
-        if let Some(bypass) = &self.0
-            && let Err(error) = bypass.mark(&socket)
+        if let Some(mark) = &self.0
+            && let Err(error) = mark(socket.as_fd())
         {
             warn!(%error, "the connection to the API server depends on the tables");
         }

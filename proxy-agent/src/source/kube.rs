@@ -6,8 +6,11 @@
 use ::kube::Client;
 use tokio::sync::mpsc;
 
-pub use super::client::{Error, connect};
 use super::{Batch, follow::follow, request::Requests, start_gate::StartGate};
+pub use super::{
+    client::{Error, connect},
+    dial::MarkSocket,
+};
 use crate::model::wire;
 
 /// Watches everything that matters to the node of this name until nobody listens any more.

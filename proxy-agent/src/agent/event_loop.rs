@@ -1,0 +1,105 @@
+//! The agent's loop: what the sources say, what changes at the node, and signals, one after the other on one thread.
+
+use std::{
+    os::fd::BorrowedFd,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time::{MissedTickBehavior, interval, sleep_until},
+};
+use tracing::info;
+
+use super::{
+    follow::Agent,
+    start::{Objects, Start},
+};
+use crate::{
+    announce::{self, Announcement, Announcer},
+    config::{self, Settings},
+    dataplane::{Bypass, NetworkChanges},
+    source::{self, Batch, kube::MarkSocket},
+};
+
+/// How often the node's own addresses are looked at.
+const ADDRESSES: Duration = Duration::from_secs(5);
+/// How many batches of events may wait.
+const QUEUE: usize = 256;
+
+/// Runs the agent until somebody ends it, or the configuration file changes; the datapath stays.
+pub async fn run(start: Start, settings: Settings) -> anyhow::Result<()> {
+    // Before anything else, so that no signal finds the agent half started.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (announcer, announcements) = Announcer::new();
+    // Before anything is looked at.
+    let mut network = NetworkChanges::listen()?;
+    let mut agent = Agent::start(&start, &settings, announcer)?;
+
+    let (events, mut batches) = mpsc::channel::<Batch>(QUEUE);
+    let bypass = Bypass::open(&start.pin_dir)?;
+    let mark = Arc::new(move |socket: BorrowedFd<'_>| bypass.mark(&socket).map_err(Into::into));
+    let node = agent.node().to_owned();
+    let source = follow(start.objects, settings.kubeconfig.clone(), node, mark, events, announcements);
+    let source = tokio::spawn(source);
+    let file = settings.file.as_ref().map(|(path, text)| (path.as_path(), text.as_str()));
+    let mut reconfigured = std::pin::pin!(config::changed(file));
+    let mut addresses = interval(ADDRESSES);
+    addresses.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut waiting = Vec::new();
+    loop {
+        tokio::select! {
+            // Address changes first: a NodePort must not miss the address that a Service came with.
+            biased;
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            () = &mut reconfigured => {
+                info!("the configuration file has changed: ending, to be started again with it");
+                break;
+            }
+            () = network.next() => {
+                let began = Instant::now();
+                agent.look_at_network()?;
+                network.looked(began);
+            }
+            _ = addresses.tick() => agent.look_around()?,
+            () = sleep_until(agent.reservation_due().into()) => agent.keep_reservation(),
+            count = batches.recv_many(&mut waiting, QUEUE) => {
+                if count == 0 {
+                    // The source ended, which it does only with an error.
+                    source.await.context("the source ended")??;
+                    anyhow::bail!("the source ended");
+                }
+                agent.take(&mut waiting)?;
+            }
+        }
+    }
+    source.abort();
+    info!("ending; programs and tables stay as they are (`sidestep cleanup` removes them)");
+    Ok(())
+}
+
+/// Runs the source until nobody listens; its sockets are marked, so that the hooks leave them alone.
+async fn follow(
+    objects: Objects,
+    kubeconfig: Option<PathBuf>,
+    node: String,
+    mark: Arc<MarkSocket>,
+    events: mpsc::Sender<Batch>,
+    announcements: mpsc::Receiver<Announcement>,
+) -> anyhow::Result<()> {
+    match objects {
+        Objects::Manifests(directory) => source::manifests::run(&directory, events).await?,
+        Objects::ApiServer(server) => {
+            let client = source::kube::connect(server.as_deref(), kubeconfig.as_deref(), Some(mark)).await?;
+            let announce = announce::publish(client.clone(), &node, announcements);
+            tokio::join!(source::kube::run(client.clone(), &node, events), announce);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,192 @@
+//! How the agent starts: locks, programs and tables first, then what serves and plans; nothing is attached yet.
+
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use tokio::io::{Interest, unix::AsyncFd};
+use tracing::{debug, info};
+
+use super::{
+    follow::Agent,
+    missing_node::NoNode,
+    report::{Report, RunDir},
+};
+use crate::{
+    announce::{Announcement, Announcer},
+    config::Settings,
+    dataplane::{self, Capacity, Dataplane, FlowOptions, Interfaces, Options, ReservedPorts, Wanted},
+    plan::{Planner, is_api_server},
+    serve::Serve,
+};
+
+/// What the command line decides, apart from the configuration.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// Directory on a BPF file system for maps and links.
+    pub pin_dir: PathBuf,
+    /// Directory for the agent's lock and report.
+    pub run_dir: PathBuf,
+    /// The cgroup whose processes are served.
+    pub cgroup_root: PathBuf,
+    /// Where Services are read from.
+    pub objects: Objects,
+    /// Sizes for tables that are made new.
+    pub capacity: Capacity,
+    /// The devices that serve clients from outside.
+    pub devices: Wanted,
+    /// Whether programs are attached to devices as TCX links.
+    pub tcx: bool,
+    /// Whether the stack has every packet to and from endpoints elsewhere, not only the first ones.
+    pub through_stack: bool,
+    /// Whether the programs tell every decision.
+    pub program_log: bool,
+}
+
+/// Where Services are read from.
+#[derive(Clone, Debug)]
+pub enum Objects {
+    /// The YAML files of a directory.
+    Manifests(PathBuf),
+    /// An API server: at this address, or where the kubeconfig or the service account says.
+    ApiServer(Option<String>),
+}
+
+impl fmt::Display for Objects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Manifests(directory) => write!(f, "manifests in {}", directory.display()),
+            Self::ApiServer(Some(server)) => write!(f, "API server {server}"),
+            Self::ApiServer(None) => f.write_str("API server of the kubeconfig or service account"),
+        }
+    }
+}
+
+impl Start {
+    fn options(&self, settings: &Settings) -> Options {
+        Options {
+            pin_dir: self.pin_dir.clone(),
+            cgroup_root: self.cgroup_root.clone(),
+            capacity: self.capacity,
+            program_log: self.program_log,
+            flows: FlowOptions {
+                source_ports: settings.source_ports,
+                timeouts: settings.timeouts,
+                through_stack: self.through_stack,
+            },
+        }
+    }
+}
+
+impl Agent {
+    /// Takes the locks, loads the programs on the tables, and takes over what is installed.
+    pub(super) fn start(start: &Start, settings: &Settings, announcer: Announcer) -> anyhow::Result<Self> {
+        let run_dir = RunDir::lock(&start.run_dir).with_context(|| {
+            format!("another agent may be running: cannot lock {}", start.run_dir.display())
+        })?;
+        let node = node_name(settings)?;
+        let options = start.options(settings);
+        survive(settings.oom_score_adj);
+        ensure_cgroup(&options.cgroup_root)?;
+        let tables_lock = dataplane::lock(&options.pin_dir)?;
+        let mut ebpf = dataplane::load(&options)?;
+        if options.program_log {
+            follow_program_log(&mut ebpf)?;
+        }
+        let dataplane = Dataplane::open(&options)?;
+        let source_ports = (!start.devices.is_nothing()).then_some(settings.source_ports);
+        let reserved_ports = ReservedPorts::reserve(source_ports, &start.run_dir);
+        let interfaces = Interfaces::open(&options.pin_dir, start.devices.clone(), start.tcx)?;
+        let report = first_report(start, &node);
+        info!(
+            version = report.version, node, source = report.source, cgroup = %options.cgroup_root.display(),
+            adopted = dataplane.installed().len(), "starting"
+        );
+        let serve = Serve::start(settings, &options.pin_dir, &node, &report.source)?;
+        let mut agent = Self {
+            planner: planner(&node, settings, &dataplane)?,
+            dataplane,
+            interfaces,
+            ebpf,
+            _tables_lock: tables_lock,
+            options,
+            run_dir,
+            report,
+            refused: Vec::new(),
+            misconfigured: settings.problems.clone(),
+            reserved_ports,
+            no_node: NoNode::default(),
+            serve,
+            announcer,
+        };
+        agent.announcer.tell(Announcement::starting());
+        agent.write_report();
+        Ok(agent)
+    }
+}
+
+/// CF-2: the name that is configured, else the host's in lower case.
+fn node_name(settings: &Settings) -> anyhow::Result<String> {
+    Ok(match &settings.node_name {
+        Some(name) => name.clone(),
+        None => nix::unistd::gethostname()?.to_string_lossy().to_lowercase(),
+    })
+}
+
+/// CF-15.
+fn survive(oom_score_adj: i32) {
+    if let Err(error) = fs::write("/proc/self/oom_score_adj", oom_score_adj.to_string()) {
+        debug!(%error, score = oom_score_adj, "the kernel's choice when memory is short stays");
+    }
+}
+
+fn ensure_cgroup(root: &Path) -> anyhow::Result<()> {
+    let processes = root.join("cgroup.procs");
+    anyhow::ensure!(
+        processes.exists(),
+        "--cgroup-root {} is not a directory of cgroup2: {} is missing",
+        root.display(),
+        processes.display()
+    );
+    Ok(())
+}
+
+fn first_report(start: &Start, node: &str) -> Report {
+    Report {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        node: node.to_owned(),
+        source: start.objects.to_string(),
+        cgroup_root: start.cgroup_root.clone(),
+        synced: false,
+        devices: Vec::new(),
+        problems: Vec::new(),
+    }
+}
+
+fn planner(node: &str, settings: &Settings, dataplane: &Dataplane) -> anyhow::Result<Planner> {
+    let mut planner = Planner::new(node);
+    planner.set_node_port_addresses(settings.node_port_addresses.clone());
+    planner.set_cannot_restrict(dataplane::cannot_restrict()?);
+    // The way to the API server outlives its list of endpoints; the planner takes no other plan.
+    for plan in dataplane.recall(|id| is_api_server(&id.service)) {
+        planner.recall(plan);
+    }
+    Ok(planner)
+}
+
+/// Reads what the programs tell, for as long as the agent runs.
+fn follow_program_log(ebpf: &mut aya::Ebpf) -> anyhow::Result<()> {
+    let logger = aya_log::EbpfLogger::init(ebpf).context("reading the programs' log")?;
+    // SAFETY: the logger owns its descriptor and names the same one as long as it lives.
+    let mut logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }?;
+    tokio::spawn(async move {
+        while let Ok(mut ready) = logger.readable_mut().await {
+            ready.get_inner_mut().flush();
+            ready.clear_ready();
+        }
+    });
+    Ok(())
+}
