@@ -14,7 +14,8 @@ use sidestep_tests::{cgroup::Cgroup, identity::Identity, pins::PinDirectory};
 
 use crate::{
     programs::{self, Figures},
-    topology::{SERVER_PORT, SERVERS, SERVICE_PORT, service_address},
+    protocol::SERVER_PORT,
+    topology::{SERVERS, SERVICE_PORT, service_address},
 };
 
 /// Up to this many Services have a UDP port beside their TCP port.
@@ -45,7 +46,7 @@ impl Datapath {
         };
         let ebpf = dataplane::load(&options)?;
         let problems = Dataplane::open(&options)?.apply(&plan(services));
-        ensure!(problems.is_empty(), "installing {services} Services: {}", problems[0]);
+        ensure!(problems.is_empty(), "installing {services} Services: {:?}", problems[0]);
         let mut datapath = Self { services, cgroup, ebpf, options, _pins: pins };
         datapath.attach()?;
         Ok(datapath)

@@ -17,7 +17,8 @@
 //! | `wire`, `switch` | what topologies are made of |
 //! | `datapath` | Sidestep's own programs and tables for one number of Services; `comparisons`: other programs |
 //! | `netfilter` | rules in kube-proxy's shape; `tracking`: the kernel's connection tracking |
-//! | `worker`, `server`, `sink` | the processes that make the traffic, and their sockets |
+//! | `worker`, `server`, `sink` | the processes that make the traffic, and their sockets; `protocol`: what they agree on |
+//! | `options`, `part` | what is measured, and how it is reported |
 //! | `place` | namespace, cgroup and processor of a process |
 //! | `rounds` | interleaving; `statistics`: medians and confidence; `programs`: the kernel's own statistics |
 //! | `memory` | bytes of maps and sockets |
@@ -33,10 +34,12 @@ mod machine;
 mod memory;
 mod netfilter;
 mod nodeport;
+mod options;
 mod part;
 mod place;
 mod programs;
 mod progress;
+mod protocol;
 mod report;
 mod rounds;
 mod server;
@@ -50,12 +53,12 @@ mod udp;
 mod wire;
 mod worker;
 
-use std::{os::fd::RawFd, path::PathBuf, process::ExitCode};
+use std::{os::fd::RawFd, process::ExitCode};
 
 use anyhow::{Result, bail};
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
-use part::Part;
+use options::{Options, Output};
 use report::Report;
 
 #[derive(Parser)]
@@ -93,41 +96,6 @@ enum Command {
         /// Descriptors of sinks that it has inherited
         sinks: Vec<RawFd>,
     },
-}
-
-/// How a benchmark runs and reports.
-#[derive(clap::Args)]
-struct Options {
-    /// What to print
-    #[arg(short, long, value_enum, default_value = "table")]
-    output: Output,
-    /// Exit with status 1 where a goal is missed
-    #[arg(long)]
-    check: bool,
-    /// A minute instead of several: fewer rounds, no 100,000 Services
-    #[arg(long)]
-    quick: bool,
-    /// Only these parts of `connect` and `nodeport`; the others have none
-    #[arg(long, value_enum)]
-    only: Vec<Part>,
-    /// The object with the programs to compare with; `cargo xtask bench` sets it
-    #[arg(long, env = "SIDESTEP_BENCH_OBJECT", hide = true)]
-    object: Option<PathBuf>,
-}
-
-impl Options {
-    /// Whether this part is to be measured.
-    fn wants(&self, part: Part) -> bool {
-        self.only.is_empty() || self.only.contains(&part)
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// Tables for people
-    Table,
-    /// One JSON document with every sample
-    Json,
 }
 
 fn main() -> Result<ExitCode> {

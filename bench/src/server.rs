@@ -14,14 +14,10 @@ use socket2::{Domain, Socket, Type};
 
 use crate::{
     place::{self, Urgency},
+    protocol::{SERVER_PORT, STAYS, WHO},
     sink::Sink,
-    topology::SERVER_PORT,
 };
 
-/// A connection that begins with this byte stays, and is given a thread of its own.
-pub(crate) const STAYS: u8 = b'+';
-/// This byte is answered with the four bytes of the address that it came from.
-pub(crate) const WHO: u8 = b'@';
 /// Connections that may wait to be accepted: more than a client makes in one turn.
 const BACKLOG: i32 = 16_384;
 

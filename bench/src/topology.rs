@@ -13,6 +13,7 @@ use sidestep_tests::{cgroup::Cgroup, identity::Identity, namespace::Namespace};
 
 use crate::{
     place::{Processors, Urgency},
+    protocol::SERVER_PORT,
     server::Server,
     sink::Sink,
     switch, tracking,
@@ -24,8 +25,6 @@ use crate::{
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 10);
 /// The addresses that stand for the endpoints of every Service: both are the server pod's.
 pub(crate) const SERVERS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 244, 2, 10), Ipv4Addr::new(10, 244, 2, 11)];
-/// The endpoints' port.
-pub(crate) const SERVER_PORT: u16 = 8080;
 /// The Services' port.
 pub(crate) const SERVICE_PORT: u16 = 80;
 /// The pods' addresses, as kube-proxy's `--cluster-cidr`.

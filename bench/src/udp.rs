@@ -11,10 +11,10 @@ use anyhow::Result;
 use sidestep_tests::{cgroup::Cgroup, identity::Identity};
 
 use crate::{
-    Options,
     datapath::Datapath,
     goals::Goal,
     machine::Machine,
+    options::Options,
     place::Processors,
     progress::Progress,
     report::{Report, Row, Section},

@@ -6,11 +6,11 @@ use sidestep_tests::{cgroup::Cgroup, identity::Identity};
 
 use super::{Scale, ruled::RuledNode};
 use crate::{
-    Options,
     comparisons::{Comparison, Comparisons},
     datapath::Datapath,
     interrupt,
     netfilter::Flavour,
+    options::Options,
     place::Processors,
     progress::Progress,
     topology::Topology,

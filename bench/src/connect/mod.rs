@@ -17,8 +17,8 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::{
-    Options, machine::Machine, memory, part::Part, progress::Progress, report::Report, rounds::Budget,
-    worker::Workload,
+    machine::Machine, memory, options::Options, part::Part, progress::Progress, report::Report,
+    rounds::Budget, worker::Workload,
 };
 
 use lab::Lab;

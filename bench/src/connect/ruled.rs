@@ -8,7 +8,8 @@ use sidestep_tests::cgroup::Cgroup;
 use crate::{
     netfilter::{Flavour, Ruled, Service},
     place::Processors,
-    topology::{SERVER_PORT, SERVERS, SERVICE_PORT, Topology, service_address},
+    protocol::SERVER_PORT,
+    topology::{SERVERS, SERVICE_PORT, Topology, service_address},
     tracking,
     worker::Worker,
 };

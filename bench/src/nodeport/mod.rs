@@ -28,7 +28,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::{
-    Options, machine::Machine, part::Part, progress::Progress, report::Report, rounds::Budget,
+    machine::Machine, options::Options, part::Part, progress::Progress, report::Report, rounds::Budget,
     worker::Workload,
 };
 

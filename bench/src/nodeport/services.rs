@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use super::site::{NODE, POD, SITE_NODES};
 use crate::{
     netfilter::{self, Ruled},
-    topology::{SERVER_PORT, SERVICE_PORT, service_address},
+    protocol::SERVER_PORT,
+    topology::{SERVICE_PORT, service_address},
     worker::Target,
 };
 

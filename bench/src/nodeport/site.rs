@@ -15,10 +15,11 @@ use sidestep_tests::{cgroup::Cgroup, identity::Identity, namespace::Namespace};
 
 use crate::{
     place::{Processors, Urgency},
+    protocol::SERVER_PORT,
     server::Server,
     sink::Sink,
     switch,
-    topology::{PODS, SERVER_PORT},
+    topology::PODS,
     tracking,
     wire::{self, End},
     worker::Worker,

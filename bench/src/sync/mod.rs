@@ -25,9 +25,9 @@ use proxy_agent::dataplane::Tables;
 use sidestep_tests::{Agent, Lab, api_server::ApiServer};
 
 use crate::{
-    Options,
     goals::Goal,
     machine::Machine,
+    options::Options,
     progress::Progress,
     report::{Report, Row, Section},
     statistics::Summary,

@@ -26,11 +26,11 @@ use super::{
     usage::processor_time,
 };
 use crate::{
-    Options,
     goals::Goal,
     interrupt,
     machine::Machine,
     netfilter::{self, Flavour, Ruled},
+    options::Options,
     progress::Progress,
     report::Report,
     statistics::Summary,

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use aya::{EbpfLoader, maps::Array, programs::RawTracePoint};
 use nix::{time::clock_getcpuclockid, unistd::Pid};
 
-use crate::Options;
+use crate::options::Options;
 
 /// What a process has used.
 pub(super) struct Usage {

@@ -12,7 +12,7 @@ use nix::{sys::time::TimeSpec, time::ClockId};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Done, Draw, Target, Task};
-use crate::server::{STAYS, WHO};
+use crate::protocol::{STAYS, WHO};
 
 /// The connections that stay.
 #[derive(Debug, Default)]

@@ -12,7 +12,7 @@ use std::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Done, Draw, Task, tcp::Clock};
-use crate::{place, server::WHO, sink::option_memory};
+use crate::{place, protocol::WHO, sink::option_memory};
 
 /// The sockets that stay.
 #[derive(Debug)]
