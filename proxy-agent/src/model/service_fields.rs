@@ -7,7 +7,7 @@ use super::{
     Flaws,
     address::parse_vip,
     port,
-    service::{Listed, ServicePort, TrafficPolicy},
+    service_parts::{Listed, ServicePort, TrafficPolicy},
     wire::{ServiceSpec, ServiceStatus},
 };
 

@@ -3,7 +3,7 @@
 use proxy_common::Protocol;
 use serde_json::{Value, json};
 
-use super::super::{Service, service::TrafficPolicy, wire};
+use super::super::{Service, service_parts::TrafficPolicy, wire};
 
 #[expect(clippy::needless_pass_by_value, reason = "callers write `json!` in place")]
 fn read(spec: Value) -> Option<Service> {
