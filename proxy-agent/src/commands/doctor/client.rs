@@ -6,21 +6,10 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
-
 use super::{
     Check,
-    self_test::{EMPTY_PORT, PORT, UNKNOWN_PORT, VIP4, VIP6},
+    scenario::{EMPTY_PORT, PORT, Servers, UNKNOWN_PORT, VIP4, VIP6},
 };
-
-/// The servers' ports on loopback.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct Servers {
-    pub(super) tcp4: u16,
-    pub(super) udp4: u16,
-    pub(super) tcp6: u16,
-    pub(super) udp6: u16,
-}
 
 const WAIT: Duration = Duration::from_secs(3);
 

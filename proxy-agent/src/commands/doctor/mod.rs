@@ -5,11 +5,12 @@
 //! | `machine` | kernel, cgroup2, bpffs, helpers, other people's programs |
 //! | `outside` | what packets from outside meet at this node beside our programs |
 //! | `self_test` | loads the programs in a scratch cgroup, pin directory and network namespace |
-//! | `client` | the process in that cgroup that uses real sockets |
+//! | `client` | the process in that cgroup that uses real sockets; `scenario`: the Services that it uses |
 
 mod client;
 mod machine;
 mod outside;
+mod scenario;
 mod self_test;
 
 use std::process::ExitCode;

@@ -15,7 +15,10 @@ use aya::Ebpf;
 use nix::sched::{CloneFlags, unshare};
 use proxy_common::{Address, AddressBits, FrontendKey, FrontendKind, Port, Protocol, Reason};
 
-use super::{Check, Outcome, client::Servers};
+use super::{
+    Check, Outcome,
+    scenario::{EMPTY_PORT, PORT, Servers, VIP4, VIP6},
+};
 use crate::{
     commands::Place,
     dataplane::{
@@ -25,16 +28,6 @@ use crate::{
     model::ObjectName,
     plan::{Backend, Changes, Family, ServicePlan, ServicePortId, Sources, Target},
 };
-
-/// Addresses for documentation and benchmarks (RFC 5737, RFC 3849): nobody's.
-pub(super) const VIP4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10));
-pub(super) const VIP6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10));
-/// The Services' port.
-pub(super) const PORT: u16 = 80;
-/// The port of the Service without endpoints.
-pub(super) const EMPTY_PORT: u16 = 81;
-/// A port of the ClusterIP that no Service has.
-pub(super) const UNKNOWN_PORT: u16 = 82;
 
 pub(super) fn check(place: &Place) -> Vec<Check> {
     let tested = std::thread::scope(|scope| {
