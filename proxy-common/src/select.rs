@@ -10,18 +10,10 @@ use crate::{
     endpoint::{Endpoint, EndpointState},
     frontend::{Frontend, FrontendKey, FrontendKind},
     reason::Reason,
+    scope::Scope,
     service::{EndpointSet, Policy, Service, Span},
     source::ClientAddresses,
 };
-
-/// Where the client is, as seen from this node.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Scope {
-    /// A pod or a process of this node.
-    Inside,
-    /// Beyond the node's uplinks.
-    Outside,
-}
 
 /// The tables, as the decision reads them. Every method is one lookup, and gives a copy that is whole:
 /// an implementation that can meet a reused element checks the fingerprint and looks again.

@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable, must_cast};
 
-use crate::{frontend::FrontendKind, reason::Reason, select::Scope};
+use crate::{frontend::FrontendKind, reason::Reason, scope::Scope};
 
 /// A run of slots in ENDPOINTS, or the reason why there is none. One aligned 64-bit word: a single store
 /// turns a Service from one set of endpoints to another, or into a refusal.
