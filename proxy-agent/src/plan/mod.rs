@@ -14,6 +14,7 @@ mod draft;
 mod frontends;
 mod health_checks;
 mod install;
+mod node_addresses;
 mod node_port_addresses;
 mod planned;
 mod planner;

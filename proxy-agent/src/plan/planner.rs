@@ -8,11 +8,11 @@
 //! Nothing leaves before every source has reported everything once: half of a cluster is not a plan.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
 };
 
-use proxy_common::{Address, AddressBits, FrontendKey};
+use proxy_common::{Address, FrontendKey};
 
 use super::{
     Changes, HealthCheck, NodePortAddresses, Problem, ServicePlan, ServicePortId, Tally,
@@ -22,23 +22,21 @@ use super::{
     draft::{Draft, drafts},
     frontends,
     health_checks::{HealthCheckCount, count},
+    node_addresses::NodeAddresses,
     planned::Planned,
     problems::{Origin, Problems},
     view::View,
 };
-use crate::model::{EndpointSlice, Event, Flaw, Kind, Object, ObjectName, Packed, Service, Store, Touched};
+use crate::model::{
+    EndpointSlice, Event, Flaw, Kind, Object, ObjectKey, ObjectName, Packed, Service, Store, Touched,
+};
 
 /// Turns what sources say into what the node installs.
 #[derive(Debug)]
 pub struct Planner {
     node_name: Box<str>,
     store: Store,
-    /// Addresses of the node's own interfaces, as the caller gave them.
-    local_addresses: Vec<Address>,
-    /// Addresses that have the bit NODE.
-    node_addresses: BTreeSet<Address>,
-    /// Both: an address that is the node's own in any sense (PO-18).
-    own_addresses: HashSet<Address>,
+    node_addresses: NodeAddresses,
     planned: HashMap<ObjectName, Packed<Planned>>,
     /// Services that the first, complete plan has not come to yet, the next one last.
     unplanned: Vec<ObjectName>,
@@ -47,8 +45,6 @@ pub struct Planner {
     problems: Problems,
     /// Plans of `default/kubernetes` from before the agent was started.
     recalled: HashMap<ServicePortId, ServicePlan>,
-    /// Which of its addresses the node answers NodePorts on (CF-8).
-    node_port_addresses: NodePortAddresses,
     /// Why LoadBalancer IPs that are not for everyone cannot be served, if they cannot (ST-8).
     cannot_restrict: Option<&'static str>,
     /// What load balancers ask about, by Service (HE-3).
@@ -85,16 +81,13 @@ impl Planner {
         Self {
             node_name: node_name.into(),
             store: Store::new(node_name),
-            local_addresses: Vec::new(),
-            node_addresses: BTreeSet::new(),
-            own_addresses: HashSet::new(),
+            node_addresses: NodeAddresses::default(),
             planned: HashMap::new(),
             unplanned: Vec::new(),
             claims: Claims::default(),
             addresses: Addresses::default(),
             problems: Problems::default(),
             recalled: HashMap::new(),
-            node_port_addresses: NodePortAddresses::default(),
             cannot_restrict: None,
             health_checks: BTreeMap::new(),
             node_eligible: false,
@@ -105,12 +98,7 @@ impl Planner {
 
     /// Tells which of its addresses the node answers NodePorts on (CF-8, CF-11). Before anything else, and once.
     pub fn set_node_port_addresses(&mut self, chosen: NodePortAddresses) {
-        for any in [Address::ANY_V4, Address::ANY_V6] {
-            if !chosen.answers_at_loopback(any.is_v4()) {
-                self.addresses.add(any, AddressBits::SILENT_LOOPBACK);
-            }
-        }
-        self.node_port_addresses = chosen;
+        self.node_addresses.choose(chosen, &mut self.addresses);
     }
 
     /// Tells why clients cannot be told from each other here, if they cannot: LoadBalancer IPs that are not for
@@ -136,8 +124,7 @@ impl Planner {
 
     /// Where load balancers ask which Services have endpoints here (HE-3), in order.
     pub fn health_checks(&self) -> Vec<HealthCheck> {
-        let node = self.node_addresses.iter().copied().map(IpAddr::from);
-        let listening = self.node_port_addresses.listening(node);
+        let listening = self.node_addresses.listening();
         let checks = self.health_checks.iter();
         checks.flat_map(|(name, counts)| counts.iter().map(|count| count.on(name, &listening))).collect()
     }
@@ -162,33 +149,8 @@ impl Planner {
         let mut complete = false;
         for event in events {
             match event {
-                Event::Upsert(object) => {
-                    let key = object.key();
-                    self.problems.set(Origin::Object(key.clone()), || key.to_string(), object.flaws());
-                    if let Object::Node(node) = &object
-                        && node.name == self.node_name
-                    {
-                        self.node_eligible = !node.leaving;
-                    }
-                    let triggered = match &object {
-                        Object::EndpointSlice(slice) => slice.triggered,
-                        Object::Service(_) | Object::Node(_) => 0,
-                    };
-                    let news = self.store.upsert(object);
-                    self.tally.note(key.kind, &news, triggered);
-                    touched.add(news);
-                }
-                Event::Delete(key) => {
-                    self.problems.set(Origin::Object(key.clone()), String::new, &[]);
-                    if key.kind == Kind::Service {
-                        // One that installs nothing is not among those that are planned anew with all.
-                        self.problems.set(Origin::Plan(key.name.clone()), String::new, &[]);
-                        self.health_checks.remove(&key.name);
-                    }
-                    let news = self.store.delete(&key);
-                    self.tally.note(key.kind, &news, 0);
-                    touched.add(news);
-                }
+                Event::Upsert(object) => touched.add(self.upsert(object)),
+                Event::Delete(key) => touched.add(self.delete(&key)),
                 Event::Found { origin, flaws } => {
                     self.problems.set(Origin::Source(origin.clone()), || origin, &flaws);
                 }
@@ -202,19 +164,45 @@ impl Planner {
         if self.synced { self.recompute(touched) } else { Changes::default() }
     }
 
+    /// Takes an object in; which Services it concerns.
+    fn upsert(&mut self, object: Object) -> Touched {
+        let key = object.key();
+        self.problems.set(Origin::Object(key.clone()), || key.to_string(), object.flaws());
+        if let Object::Node(node) = &object
+            && node.name == self.node_name
+        {
+            self.node_eligible = !node.leaving;
+        }
+        let triggered = match &object {
+            Object::EndpointSlice(slice) => slice.triggered,
+            Object::Service(_) | Object::Node(_) => 0,
+        };
+        let touched = self.store.upsert(object);
+        self.tally.note(key.kind, &touched, triggered);
+        touched
+    }
+
+    /// Forgets an object; which Services it concerned.
+    fn delete(&mut self, key: &ObjectKey) -> Touched {
+        self.problems.set(Origin::Object(key.clone()), String::new, &[]);
+        if key.kind == Kind::Service {
+            // One that installs nothing is not among those that are planned anew with all.
+            self.problems.set(Origin::Plan(key.name.clone()), String::new, &[]);
+            self.health_checks.remove(&key.name);
+        }
+        let touched = self.store.delete(key);
+        self.tally.note(key.kind, &touched, 0);
+        touched
+    }
+
     /// Tells the addresses of the node's interfaces (without those of `kube-ipvs0`, which stand for
     /// Services). They are the node's own for PO-18; and NodePorts are answered on them if there is no Node
     /// object that says where.
     pub fn set_local_addresses(&mut self, addresses: Vec<IpAddr>) -> Changes {
-        let mut addresses: Vec<Address> = addresses.into_iter().map(Address::from).collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        if addresses == self.local_addresses {
+        if !self.node_addresses.set_local(addresses) || !self.synced {
             return Changes::default();
         }
-        self.local_addresses = addresses;
-        let everything = Concerned { everything: true, ..Concerned::default() };
-        if self.synced { self.recompute(everything) } else { Changes::default() }
+        self.recompute(Concerned { everything: true, ..Concerned::default() })
     }
 
     /// The whole plan.
@@ -301,34 +289,19 @@ impl Planner {
         changes
     }
 
-    /// The Node's addresses, else those of the interfaces (without those that mean something else on every
-    /// node: loopback and link-local ones).
     fn update_own_addresses(&mut self) {
         let of_node = self.store.node().map(|node| &*node.addresses).unwrap_or_default();
-        let meaningful = |address: &&Address| match IpAddr::from(**address) {
-            IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_unspecified(),
-            IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unspecified() && !v6.is_unicast_link_local(),
-        };
-        let answering = self.node_port_addresses.choose(of_node, &self.local_addresses);
-        let node_addresses: BTreeSet<Address> = answering.iter().filter(meaningful).copied().collect();
-        self.own_addresses = self.local_addresses.iter().chain(of_node).copied().collect();
-        let before = std::mem::replace(&mut self.node_addresses, node_addresses);
-        for address in before.difference(&self.node_addresses) {
-            self.addresses.subtract(*address, AddressBits::NODE);
-        }
-        for address in self.node_addresses.difference(&before) {
-            self.addresses.add(*address, AddressBits::NODE);
-        }
+        self.node_addresses.update(of_node, &mut self.addresses);
     }
 
     fn view(&self) -> View<'_> {
         View {
             node: &self.node_name,
             zone: self.store.node().and_then(|node| node.zone.as_deref()),
-            own_addresses: &self.own_addresses,
+            own_addresses: self.node_addresses.own(),
             addresses: match self.store.node() {
                 Some(node) if !node.addresses.is_empty() => &node.addresses,
-                _ => &self.local_addresses,
+                _ => self.node_addresses.local(),
             },
             cannot_restrict: self.cannot_restrict,
         }
@@ -350,25 +323,42 @@ impl Planner {
 
     /// Second pass: what does the Service install now, and what of it is new?
     fn update_plans(&mut self, name: &ObjectName, changes: &mut Changes) {
-        let mut before: BTreeMap<ServicePortId, ServicePlan> =
+        let before: BTreeMap<ServicePortId, ServicePlan> =
             self.planned(name).plans.into_iter().map(|plan| (plan.id.clone(), plan)).collect();
         let (mut plans, mut flaws, mut claims) = (Vec::new(), Vec::new(), Vec::new());
+        let mut counts = Vec::new();
         if let Some(service) = &self.store.service(name) {
             let slices = self.store.slices_of(name);
             (plans, flaws) = self.plan(service, &slices, &mut claims);
-            let counts = count(service, &slices, self.view());
-            if counts.is_empty() {
-                self.health_checks.remove(name);
-            } else {
-                self.health_checks.insert(name.clone(), counts);
-            }
-        } else {
-            self.health_checks.remove(name);
+            counts = count(service, &slices, self.view());
         }
+        if counts.is_empty() {
+            self.health_checks.remove(name);
+        } else {
+            self.health_checks.insert(name.clone(), counts);
+        }
+        if is_api_server(name) {
+            flaws.extend(self.keep_api_server_open(&mut plans, &before));
+        }
+        self.problems.set(Origin::Plan(name.clone()), || format!("Service {name}"), &flaws);
+        plans.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        self.note_differences(before, &plans, changes);
+        let planned = Planned::new(plans, claims.into());
+        if planned.is_nothing() {
+            self.planned.remove(name);
+        } else {
+            self.planned.insert(name.clone(), Packed::new(&planned));
+        }
+    }
+
+    /// The way to the API server outlives its list of endpoints.
+    fn keep_api_server_open(
+        &self,
+        plans: &mut Vec<ServicePlan>,
+        before: &BTreeMap<ServicePortId, ServicePlan>,
+    ) -> Vec<Flaw> {
+        let mut flaws = Vec::new();
         plans.retain_mut(|plan| {
-            if !is_api_server(&plan.id.service) {
-                return true;
-            }
             let last = before.get(&plan.id).or_else(|| self.recalled.get(&plan.id));
             let (kept, flaw) = api_server::keep_open(plan.clone(), last);
             flaws.extend(flaw);
@@ -377,10 +367,17 @@ impl Planner {
                 true
             })
         });
-        self.problems.set(Origin::Plan(name.clone()), || format!("Service {name}"), &flaws);
+        flaws
+    }
 
-        plans.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-        for plan in &plans {
+    /// Adds to `changes` what of a Service's plans is new, is different, or is gone.
+    fn note_differences(
+        &mut self,
+        mut before: BTreeMap<ServicePortId, ServicePlan>,
+        plans: &[ServicePlan],
+        changes: &mut Changes,
+    ) {
+        for plan in plans {
             let last = before.remove(&plan.id);
             if last.as_ref() != Some(plan) {
                 changes.install.push(plan.clone());
@@ -393,12 +390,6 @@ impl Planner {
         for (id, last) in before {
             self.addresses.subtract_plan(&last);
             changes.remove.push(id);
-        }
-        let planned = Planned::new(plans, claims.into());
-        if planned.is_nothing() {
-            self.planned.remove(name);
-        } else {
-            self.planned.insert(name.clone(), Packed::new(&planned));
         }
     }
 

@@ -1,6 +1,6 @@
 //! The planner on small clusters: what comes out of each change.
 
-use proxy_common::{Protocol, Reason};
+use proxy_common::{AddressBits, Protocol, Reason};
 use serde_json::{Value, json};
 
 use super::*;
