@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     announce::Announcer,
-    dataplane::{self, Dataplane, Interfaces, Options, ReservedPorts},
+    dataplane::{self, Dataplane, Interfaces, NotInstalled, Options, ReservedPorts},
     plan::{Changes, Family, Planner, Problem},
     serve::{Applied, Serve},
     source::Batch,
@@ -30,8 +30,8 @@ pub(super) struct Agent {
     pub(super) options: Options,
     pub(super) run_dir: RunDir,
     pub(super) report: Report,
-    /// What the kernel would not take, by object.
-    pub(super) refused: Vec<Problem>,
+    /// What the tables would not take.
+    pub(super) not_installed: Vec<NotInstalled>,
     /// What of the configuration could not be used.
     pub(super) misconfigured: Vec<Problem>,
     pub(super) reserved_ports: ReservedPorts,
@@ -109,7 +109,7 @@ impl Agent {
             return;
         }
         let news = News::of(changes, &self.dataplane);
-        self.refused = self.dataplane.apply(changes);
+        self.not_installed = self.dataplane.apply(changes);
         if let Some(news) = news {
             news.tell(changes);
         }

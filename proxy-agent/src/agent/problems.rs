@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Instant};
 
 use tracing::{error, warn};
 
-use super::follow::Agent;
+use super::{follow::Agent, not_installed};
 use crate::{announce::Announcement, plan::Problem};
 
 impl Agent {
@@ -24,13 +24,14 @@ impl Agent {
     /// What is wrong in all stages but with the listeners.
     fn problems(&mut self) -> Vec<Problem> {
         let mut problems = self.planner.problems();
-        problems.extend(self.refused.iter().chain(&self.misconfigured).cloned());
+        problems.extend(self.not_installed.iter().map(not_installed::problem));
+        problems.extend(self.misconfigured.iter().cloned());
         let node = &self.report.node;
         // What the source says of the Node, that it cannot be listed, is nearer to the cause.
         let told = problems.iter().any(|problem| problem.object.strip_prefix("Node ") == Some(node));
         let (synced, known) = (self.report.synced, told || self.planner.knows_node());
         problems.extend(self.no_node.problem(node, synced, known, Instant::now()));
-        problems.extend(self.dataplane.problems());
+        problems.extend(self.dataplane.clients_problem().map(not_installed::clients));
         problems.extend(self.reserved_ports.problem().cloned());
         problems.extend(self.interfaces.problems().iter().cloned());
         problems

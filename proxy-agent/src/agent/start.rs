@@ -114,7 +114,7 @@ impl Agent {
             options,
             run_dir,
             report,
-            refused: Vec::new(),
+            not_installed: Vec::new(),
             misconfigured: settings.problems.clone(),
             reserved_ports,
             no_node: NoNode::default(),

@@ -13,10 +13,11 @@ use std::{
 use proxy_common::{Address, AddressBits, EndpointState, FrontendKey, FrontendKind, Service};
 
 use super::{
-    install::Installed,
+    installed::Installed,
     names,
     pinned::Tables,
-    ranges::{self, FormerSet, Restriction},
+    ranges::{self, Restriction},
+    retired::FormerSet,
 };
 use crate::dataplane::Error;
 use crate::plan::ServicePortId;

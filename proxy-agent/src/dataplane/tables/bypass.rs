@@ -9,8 +9,8 @@ use std::{fmt, os::fd::AsRawFd, path::Path};
 use aya::maps::MapData;
 use proxy_common::Translation;
 
-use super::{bpf, pinned::Tables};
-use crate::dataplane::Error;
+use super::pinned::Tables;
+use crate::dataplane::{Error, bpf};
 
 /// Marks sockets to be left alone.
 pub struct Bypass {

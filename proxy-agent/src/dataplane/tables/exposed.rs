@@ -9,10 +9,17 @@ use std::{
 
 use proxy_common::{FrontendKey, FrontendKind, Protocol};
 
-use crate::{
-    dataplane::{Families, Tables},
-    ports::PortSet,
-};
+use super::pinned::Tables;
+use crate::ports::PortSet;
+
+/// IP families.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Families {
+    /// IPv4.
+    pub v4: bool,
+    /// IPv6.
+    pub v6: bool,
+}
 
 /// Counts of installed frontends.
 #[derive(Default, Debug)]

@@ -6,7 +6,6 @@
 //! has been retired meanwhile at once, and publishing never waits for it.
 
 use std::{
-    ops::Range,
     sync::mpsc::{Receiver, Sender, channel},
     thread::JoinHandle,
     time::Duration,
@@ -14,31 +13,8 @@ use std::{
 
 use aya::maps::{Array, ArrayOfMaps, MapData};
 
-use super::ranges::FormerSet;
+use super::retired::Retired;
 use crate::dataplane::Error;
-
-/// What was taken out of service.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Retired {
-    pub(crate) slots: Vec<Range<u32>>,
-    pub(crate) ids: Vec<u32>,
-    pub(crate) services: Vec<u32>,
-    pub(crate) sets: Vec<FormerSet>,
-}
-
-impl Retired {
-    pub(crate) fn is_empty(&self) -> bool {
-        let Self { slots, ids, services, sets } = self;
-        slots.is_empty() && ids.is_empty() && services.is_empty() && sets.is_empty()
-    }
-
-    fn append(&mut self, mut other: Self) {
-        self.slots.append(&mut other.slots);
-        self.ids.append(&mut other.ids);
-        self.services.append(&mut other.services);
-        self.sets.append(&mut other.sets);
-    }
-}
 
 /// The thread that waits, and what it has been given.
 #[derive(Debug)]

@@ -2,30 +2,38 @@
 //!
 //! | file | concept |
 //! |---|---|
-//! | `install` | [`Dataplane`]: applies [`crate::plan::Changes`]; the order of writes and why it is safe |
+//! | `writer` | the one writer: the maps, what is installed in them, and what of them is free |
+//! | `install` | applies [`crate::plan::Changes`]; the order of writes and why it is safe |
 //! | `publish` | its first steps: endpoints, and the one store that publishes them |
+//! | `frontends`, `addresses` | its other steps: what leads there |
 //! | `adopt` | what a restarted agent finds in the tables |
 //! | `recall` | the tables read back as a plan |
-//! | `refused` | what there was no room for |
+//! | `refused`, `not_installed` | what there was no room for |
 //! | `slab`, `ids` | which slots, indexes and endpoint ids are free |
 //! | `exposed` | what of it clients outside can ask for |
-//! | `grace` | giving things back only when no program can still be reading them |
+//! | `grace`, `retired` | giving things back only when no program can still be reading them |
 //! | `ranges` | who may use LoadBalancer IPs that are not for everyone |
+//! | `maps` | which maps are pinned, what they look like, and opening one |
 //! | `pinned` | the pinned maps, typed; `mapped`: those that are memory; `bitmaps`: those that are bits |
+//! | `flow_table` | FLOWS, in memory that the programs write at any moment |
 //! | `names` | Service port identities as the tables spell them |
 //! | `bypass` | marking the agent's own sockets, which the hooks leave alone |
-//! | `bpf` | the few raw `bpf(2)` calls that aya does not have |
 
+mod addresses;
 mod adopt;
 pub(super) mod bitmaps;
-pub(super) mod bpf;
 pub(super) mod bypass;
 pub(super) mod exposed;
+pub(super) mod flow_table;
+mod frontends;
 pub(super) mod grace;
 mod ids;
-pub(super) mod install;
+mod install;
+pub(super) mod installed;
 pub(super) mod mapped;
+pub(super) mod maps;
 pub(super) mod names;
+pub(super) mod not_installed;
 pub(super) mod pinned;
 #[cfg(test)]
 mod properties;
@@ -33,4 +41,6 @@ mod publish;
 mod ranges;
 mod recall;
 mod refused;
+mod retired;
 mod slab;
+pub(super) mod writer;

@@ -3,11 +3,18 @@
 
 use std::{collections::HashMap, ops::Range, sync::atomic::Ordering};
 
-use proxy_common::{Address, Endpoint, EndpointState, Port, Service, Span, service::EndpointSet};
+use proxy_common::{
+    Address, Endpoint, EndpointState, FrontendKey, FrontendKind, Port, Service, Span, service::EndpointSet,
+};
 
-use super::{grace::Retired, install::Installed, names};
-use crate::dataplane::Dataplane;
-use crate::plan::{Problem, ServicePlan, ServicePortId, Target};
+use super::{
+    installed::Installed,
+    names,
+    not_installed::{FullTable, NotInstalled},
+    retired::Retired,
+    writer::Writer,
+};
+use crate::plan::{ServicePlan, Target};
 
 /// Slots and ids for a set of endpoints, taken before anything is written.
 struct Room {
@@ -16,14 +23,14 @@ struct Room {
     ids: Vec<(u32, u16)>,
 }
 
-impl Dataplane {
+impl Writer {
     /// Steps 1 to 3 for one Service port. `Err` names the table that has no room.
     pub(crate) fn publish(
         &mut self,
         plan: &ServicePlan,
         retired: &mut Retired,
-        problems: &mut Vec<Problem>,
-    ) -> Result<u32, &'static str> {
+        missing: &mut Vec<NotInstalled>,
+    ) -> Result<u32, FullTable> {
         let known = self.installed.get(&plan.id).cloned();
         let old = known.as_ref().map_or(0..0, |found| found.block.clone());
         let mut former: HashMap<(Address, Port), (u32, u16)> = HashMap::with_capacity(old.len());
@@ -40,18 +47,19 @@ impl Dataplane {
         }
         let index = match &known {
             Some(found) => found.index,
-            None => self.with_room("SERVICES", |this| this.indexes.take())?,
+            None => self.with_room(FullTable::Services, |this| this.indexes.take())?,
         };
-        let room =
-            match self.with_room("ENDPOINTS", |this| this.room(plan, same.then(|| old.clone()), &former)) {
-                Ok(room) => room,
-                Err(table) => {
-                    if known.is_none() {
-                        self.indexes.give(index);
-                    }
-                    return Err(table);
+        let room = match self
+            .with_room(FullTable::Endpoints, |this| this.room(plan, same.then(|| old.clone()), &former))
+        {
+            Ok(room) => room,
+            Err(table) => {
+                if known.is_none() {
+                    self.indexes.give(index);
                 }
-            };
+                return Err(table);
+            }
+        };
 
         for ((backend, slot), (id, generation)) in plan.backends.iter().zip(room.block.clone()).zip(&room.ids)
         {
@@ -69,10 +77,10 @@ impl Dataplane {
             former.remove(&(backend.address, backend.port));
         }
         self.withdraw_restricted_vips(plan, index);
-        let set = self.write_ranges(plan, index, retired, problems);
+        let set = self.ranges.write(&mut self.tables.source_ranges, plan, index, retired, missing);
         self.publish_record(plan, index, known.is_none(), room.block.start, set);
         for ((address, port), (id, generation)) in former {
-            self.stale.gone(plan.id.protocol, address, port);
+            self.gone.push((plan.id.protocol, address, port));
             self.tables.states.store(id, &EndpointState { slot: 0, generation, bits: 0 });
             retired.ids.push(id);
         }
@@ -127,15 +135,39 @@ impl Dataplane {
     /// Takes something, after a grace period if that is what it takes.
     fn with_room<T>(
         &mut self,
-        table: &'static str,
+        table: FullTable,
         take: impl Fn(&mut Self) -> Option<T>,
-    ) -> Result<T, &'static str> {
+    ) -> Result<T, FullTable> {
         if let Some(taken) = take(self) {
             return Ok(taken);
         }
         let freed = self.grace.wait();
         self.reuse(freed);
         take(self).ok_or(table)
+    }
+
+    /// Takes away the LoadBalancer IPs that a restricted Service loses together with its ranges, and waits until
+    /// no program is on its way from one of them to the Service's record: it would be judged by the new ranges.
+    fn withdraw_restricted_vips(&mut self, plan: &ServicePlan, index: u32) {
+        if !self.ranges.change(plan, index) {
+            return;
+        }
+        let Some(found) = self.installed.get(&plan.id) else { return };
+        let is_kept = |key: &FrontendKey| plan.frontends.iter().any(|(kept, _)| kept == key);
+        let lost: Vec<FrontendKey> = found
+            .frontends
+            .iter()
+            .filter(|(key, kind)| *kind == FrontendKind::LoadBalancer && !is_kept(key))
+            .map(|(key, _)| *key)
+            .collect();
+        if lost.is_empty() {
+            return;
+        }
+        for key in &lost {
+            self.delete_frontend(key, Some(index));
+        }
+        let freed = self.grace.pass();
+        self.reuse(freed);
     }
 
     /// Step 2.
@@ -186,17 +218,4 @@ fn state_bits(plan: &ServicePlan, place: u32, serving: bool) -> u16 {
         _ => None,
     });
     usable.fold(if serving { EndpointState::SERVING } else { 0 }, |bits, bit| bits | bit)
-}
-
-/// What is said of a Service port that a table has no room for.
-pub(crate) fn full(id: &ServicePortId, table: &'static str) -> Problem {
-    let flag = if table == "SERVICES" { "--max-services" } else { "--max-endpoints" };
-    Problem {
-        object: format!("Service {}", id.service),
-        field: format!("port {:?}", id.port),
-        message: format!(
-            "not installed: {table} is full, until other Services go; or run `sidestep cleanup` and start \
-             again with a larger {flag}"
-        ),
-    }
 }

@@ -6,12 +6,21 @@
 
 use std::collections::{HashMap, HashSet};
 
-use aya::maps::lpm_trie::Key;
-use proxy_common::{Address, FrontendKind, SourceKey, SourceRange};
+use aya::maps::{LpmTrie, MapData, lpm_trie::Key};
+use proxy_common::{Address, SourceKey, SourceRange};
 
-use super::{grace::Retired, pinned::Tables};
-use crate::dataplane::{Dataplane, Error};
-use crate::plan::{Problem, ServicePlan, Sources};
+use super::{
+    not_installed::NotInstalled,
+    pinned::Tables,
+    retired::{FormerSet, Retired},
+};
+use crate::{
+    dataplane::Error,
+    plan::{ServicePlan, Sources},
+};
+
+/// SOURCE_RANGES.
+type SourceRanges = LpmTrie<MapData, SourceKey, u32>;
 
 /// The set that a Service's record names.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,14 +31,6 @@ pub(crate) struct Restriction {
     pub(crate) ranges: Box<[SourceRange]>,
     /// A LoadBalancer IP of the Service's, if it has any.
     pub(crate) vip: Option<Address>,
-}
-
-/// A set that no record names any more.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct FormerSet {
-    service: u32,
-    set: u16,
-    ranges: Box<[SourceRange]>,
 }
 
 /// The restricted Services, by index.
@@ -82,98 +83,72 @@ impl Ranges {
         }
     }
 
-    /// A LoadBalancer IP of each family that is not for everyone, if there is one.
-    pub(crate) fn vips(&self) -> [Option<Address>; 2] {
-        let vips = || self.installed.values().filter_map(|restriction| restriction.vip);
-        [vips().filter(Address::is_v4).min(), vips().filter(|vip| !vip.is_v4()).min()]
-    }
-}
-
-impl Dataplane {
     /// Writes the set that `plan` asks for, unless the Service has it, and gives the number for its record; 0 for
     /// everyone. What does not fit lets nobody in, and is told.
-    pub(crate) fn write_ranges(
+    pub(crate) fn write(
         &mut self,
+        table: &mut SourceRanges,
         plan: &ServicePlan,
         index: u32,
         retired: &mut Retired,
-        problems: &mut Vec<Problem>,
+        missing: &mut Vec<NotInstalled>,
     ) -> u16 {
         let Sources::Only(ranges) = &plan.sources else {
-            self.retire_ranges(index, retired);
+            self.retire(index, retired);
             return 0;
         };
         let vip = plan.load_balancer_ips().next();
-        if let Some(known) = self.ranges.installed.get_mut(&index)
+        if let Some(known) = self.installed.get_mut(&index)
             && known.ranges == *ranges
         {
             known.vip = vip;
             return known.set;
         }
-        let set = self.ranges.next(index);
+        let set = self.next(index);
         let mut entered = Vec::with_capacity(ranges.len());
         for range in ranges {
             let (length, key) = range.key(index, set);
-            match self.tables.source_ranges.insert(&Key::new(length, key), 1, 0) {
+            match table.insert(&Key::new(length, key), 1, 0) {
                 Ok(()) => entered.push(*range),
-                Err(error) => problems.push(Problem {
-                    object: format!("Service {}", plan.id.service),
-                    field: "spec.loadBalancerSourceRanges".to_owned(),
-                    message: format!(
-                        "{range} could not be installed in SOURCE_RANGES, so it lets nobody in: {error}; write fewer \
-                         and wider ranges"
-                    ),
-                }),
+                Err(error) => {
+                    let (service, error) = (plan.id.service.clone(), error.to_string());
+                    missing.push(NotInstalled::SourceRange { service, range: *range, error });
+                }
             }
         }
-        self.retire_ranges(index, retired);
-        self.ranges.installed.insert(index, Restriction { set, ranges: entered.into(), vip });
+        self.retire(index, retired);
+        self.installed.insert(index, Restriction { set, ranges: entered.into(), vip });
         set
     }
 
     /// The Service at this index is for everyone from now on, or gone.
-    pub(crate) fn retire_ranges(&mut self, index: u32, retired: &mut Retired) {
-        if let Some(Restriction { set, ranges, .. }) = self.ranges.installed.remove(&index) {
-            self.ranges.leaving.insert((index, set));
+    pub(crate) fn retire(&mut self, index: u32, retired: &mut Retired) {
+        if let Some(Restriction { set, ranges, .. }) = self.installed.remove(&index) {
+            self.leaving.insert((index, set));
             retired.sets.push(FormerSet { service: index, set, ranges });
         }
     }
 
     /// Takes out a set that no program can be reading.
-    pub(crate) fn delete_set(&mut self, former: &FormerSet) {
+    pub(crate) fn delete(&mut self, table: &mut SourceRanges, former: &FormerSet) {
         for range in &former.ranges {
             let (length, key) = range.key(former.service, former.set);
-            let _ = self.tables.source_ranges.remove(&Key::<SourceKey>::new(length, key));
+            let _ = table.remove(&Key::<SourceKey>::new(length, key));
         }
-        self.ranges.leaving.remove(&(former.service, former.set));
+        self.leaving.remove(&(former.service, former.set));
     }
 
-    /// Takes away the LoadBalancer IPs that a restricted Service loses together with its ranges, and waits until
-    /// no program is on its way from one of them to the Service's record: it would be judged by the new ranges.
-    pub(crate) fn withdraw_restricted_vips(&mut self, plan: &ServicePlan, index: u32) {
-        let Some(before) = self.ranges.installed.get(&index) else { return };
-        if matches!(&plan.sources, Sources::Only(ranges) if *ranges == before.ranges) {
-            return;
-        }
-        let lost: Vec<_> = match self.installed.get(&plan.id) {
-            Some(found) => found
-                .frontends
-                .iter()
-                .filter(|(key, kind)| {
-                    *kind == FrontendKind::LoadBalancer && !plan.frontends.iter().any(|(kept, _)| kept == key)
-                })
-                .map(|(key, _)| *key)
-                .collect(),
-            None => return,
-        };
-        if lost.is_empty() {
-            return;
-        }
-        for key in &lost {
-            self.delete_frontend(key, Some(index));
-        }
-        let freed = self.grace.pass();
-        self.reuse(freed);
+    /// Whether the Service at this index is restricted, and the plan says something else.
+    pub(crate) fn change(&self, plan: &ServicePlan, index: u32) -> bool {
+        self.installed
+            .get(&index)
+            .is_some_and(|before| !matches!(&plan.sources, Sources::Only(ranges) if *ranges == before.ranges))
+    }
+
+    /// A LoadBalancer IP of each family that is not for everyone, if there is one.
+    pub(crate) fn vips(&self) -> [Option<Address>; 2] {
+        let vips = || self.installed.values().filter_map(|restriction| restriction.vip);
+        [vips().filter(Address::is_v4).min(), vips().filter(|vip| !vip.is_v4()).min()]
     }
 }
 

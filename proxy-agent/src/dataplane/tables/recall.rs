@@ -2,13 +2,12 @@
 
 use proxy_common::{EndpointState, Reason, Span};
 
-use super::install::Installed;
-use crate::dataplane::Dataplane;
+use super::{installed::Installed, writer::Writer};
 use crate::plan::{Backend, ServicePlan, ServicePortId, Sources, Target};
 
-impl Dataplane {
+impl Writer {
     /// The plans that are in effect, of the Services for which `wanted` says so.
-    pub fn recall(&self, wanted: impl Fn(&ServicePortId) -> bool) -> Vec<ServicePlan> {
+    pub(crate) fn recall(&self, wanted: impl Fn(&ServicePortId) -> bool) -> Vec<ServicePlan> {
         self.installed()
             .iter()
             .filter(|(id, _)| wanted(id))

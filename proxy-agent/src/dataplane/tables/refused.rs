@@ -4,22 +4,23 @@ use std::collections::BTreeMap;
 
 use proxy_common::{Address, AddressBits};
 
-use crate::plan::{Problem, ServicePlan, ServicePortId};
+use super::not_installed::NotInstalled;
+use crate::plan::{ServicePlan, ServicePortId};
 
 /// Everything that is not installed as the plan wants it.
 #[derive(Debug, Default)]
 pub(crate) struct Refused {
-    services: BTreeMap<ServicePortId, (ServicePlan, Vec<Problem>)>,
-    addresses: BTreeMap<Address, (AddressBits, Problem)>,
+    services: BTreeMap<ServicePortId, (ServicePlan, Vec<NotInstalled>)>,
+    addresses: BTreeMap<Address, (AddressBits, NotInstalled)>,
 }
 
 impl Refused {
-    /// Notes what came of a Service port's plan; no problems mean that it is installed.
-    pub(crate) fn service(&mut self, plan: &ServicePlan, problems: Vec<Problem>) {
-        if problems.is_empty() {
+    /// Notes what came of a Service port's plan; nothing missing means that it is installed.
+    pub(crate) fn service(&mut self, plan: &ServicePlan, missing: Vec<NotInstalled>) {
+        if missing.is_empty() {
             self.services.remove(&plan.id);
         } else {
-            self.services.insert(plan.id.clone(), (plan.clone(), problems));
+            self.services.insert(plan.id.clone(), (plan.clone(), missing));
         }
     }
 
@@ -35,8 +36,8 @@ impl Refused {
     }
 
     /// Notes that an address could not be entered.
-    pub(crate) fn address(&mut self, address: Address, bits: AddressBits, problem: Problem) {
-        self.addresses.insert(address, (bits, problem));
+    pub(crate) fn address(&mut self, address: Address, bits: AddressBits, missing: NotInstalled) {
+        self.addresses.insert(address, (bits, missing));
     }
 
     /// Forgets an address that is entered, or not wanted any more.
@@ -56,10 +57,10 @@ impl Refused {
         (plans.collect(), addresses.collect())
     }
 
-    /// All of it by name.
-    pub(crate) fn problems(&self) -> Vec<Problem> {
-        let services = self.services.values().flat_map(|(_, problems)| problems);
-        services.chain(self.addresses.values().map(|(_, problem)| problem)).cloned().collect()
+    /// All of it.
+    pub(crate) fn list(&self) -> Vec<NotInstalled> {
+        let services = self.services.values().flat_map(|(_, missing)| missing);
+        services.chain(self.addresses.values().map(|(_, missing)| missing)).cloned().collect()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -35,8 +35,10 @@ use std::{
 use proxy_common::{Address, AddressBits};
 
 use self::watch::Watch;
-use crate::dataplane::Error;
-use crate::plan::{Changes, Problem, ServicePlan, Sources};
+use crate::{
+    dataplane::Error,
+    plan::{Changes, ServicePlan, Sources},
+};
 
 /// Longest wait for the first look, before the first restricted LoadBalancer IP is installed.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
@@ -63,7 +65,7 @@ struct Order {
 
 /// The thread that keeps CLIENTS, and what it was told last.
 #[derive(Debug)]
-pub(crate) struct Clients {
+pub(super) struct Clients {
     /// `None` only while dropping: the thread ends when nobody can ask any more.
     orders: Option<Sender<Order>>,
     told: Option<Sought>,
@@ -74,7 +76,7 @@ pub(crate) struct Clients {
 }
 
 impl Clients {
-    pub(crate) fn start(pin_dir: &Path) -> Result<Self, Error> {
+    pub(super) fn start(pin_dir: &Path) -> Result<Self, Error> {
         let problem = Arc::default();
         let watch = Watch::new(pin_dir, Arc::clone(&problem))?;
         let (orders, received) = channel();
@@ -87,7 +89,7 @@ impl Clients {
 
     /// To be called before `changes` are installed. If the first restricted LoadBalancer IP is among them, the
     /// clients are looked for before anyone can be refused as unknown.
-    pub(crate) fn expect(&mut self, changes: &Changes, nodes: &BTreeSet<Address>) {
+    pub(super) fn expect(&mut self, changes: &Changes, nodes: &BTreeSet<Address>) {
         if self.told.is_some() {
             return;
         }
@@ -108,7 +110,7 @@ impl Clients {
     }
 
     /// To be called when changes are installed, with what is installed now; never waits.
-    pub(crate) fn follow(&mut self, vips: Vips, nodes: &BTreeSet<Address>) {
+    pub(super) fn follow(&mut self, vips: Vips, nodes: &BTreeSet<Address>) {
         let sought =
             (vips != Vips::default()).then(|| Sought { vips, nodes: nodes.iter().copied().collect() });
         if !self.began || self.told != sought {
@@ -126,14 +128,8 @@ impl Clients {
     }
 
     /// What keeps clients from being found.
-    pub(crate) fn problems(&self) -> Vec<Problem> {
-        let problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
-        let told = |message: &String| Problem {
-            object: "this node".to_owned(),
-            field: "CLIENTS".to_owned(),
-            message: message.clone(),
-        };
-        problem.iter().map(told).collect()
+    pub(super) fn problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -10,7 +10,6 @@
 //! | `sweep` | one look at the whole table |
 //! | `strays` | what conntrack is to forget when it is over |
 //! | `schedule` | when to look again (pure) |
-//! | `table` | FLOWS, in memory |
 //! | `list` | connections as people know them |
 //! | `unanswered` | how many were never answered |
 
@@ -18,7 +17,6 @@ mod list;
 mod schedule;
 mod strays;
 mod sweep;
-mod table;
 #[cfg(test)]
 mod tests;
 mod unanswered;
@@ -33,7 +31,6 @@ use std::{
 
 pub use self::{
     list::{FlowState, ListedFlow, list},
-    table::FlowTable,
     unanswered::{Unanswered, unanswered},
 };
 use self::{
@@ -42,32 +39,20 @@ use self::{
     sweep::{Swept, sweep},
 };
 use crate::{
-    dataplane::{Error, node::system::uptime},
-    ports::PortRange,
+    dataplane::{Error, node::system::uptime, tables::flow_table::FlowTable},
     timeouts::Timeouts,
 };
 
-/// What the programs and the sweep are told of flows.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct FlowOptions {
-    /// The source ports that flows are masqueraded with.
-    pub source_ports: PortRange,
-    /// How long they stay.
-    pub timeouts: Timeouts,
-    /// Whether the stack has every packet to and from endpoints elsewhere, not only the first ones.
-    pub through_stack: bool,
-}
-
 /// The thread that sweeps.
 #[derive(Debug)]
-pub(crate) struct Flows {
+pub(super) struct Flows {
     /// `None` only while dropping: the thread ends when this is gone.
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Flows {
-    pub(crate) fn start(pin_dir: &Path, timeouts: Timeouts) -> Result<Self, Error> {
+    pub(super) fn start(pin_dir: &Path, timeouts: Timeouts) -> Result<Self, Error> {
         let (table, mut strays) = (FlowTable::open(pin_dir)?, Strays::open(pin_dir)?);
         let (stop, stopped) = channel::<()>();
         let thread = std::thread::Builder::new()

@@ -7,8 +7,11 @@ use std::{path::Path, time::Duration};
 use aya::maps::{HashMap, MapData};
 use proxy_common::{Tuple, connection::Seen};
 
-use super::FlowTable;
-use crate::dataplane::{Error, node::netlink::Conntrack, tables::pinned};
+use crate::dataplane::{
+    Error,
+    node::netlink::Conntrack,
+    tables::{flow_table::FlowTable, maps},
+};
 
 /// How often is looked.
 pub(super) const PERIOD: Duration = Duration::from_secs(10);
@@ -24,7 +27,7 @@ pub(super) struct Strays {
 
 impl Strays {
     pub(super) fn open(pin_dir: &Path) -> Result<Self, Error> {
-        let table = pinned::hash(&pinned::abi_dir(pin_dir), "STRAYS")?;
+        let table = maps::hash(&maps::abi_dir(pin_dir), "STRAYS")?;
         // Without netfilter there is nothing to take away.
         Ok(Self { table, conntrack: Conntrack::new().ok() })
     }

@@ -3,11 +3,8 @@
 //! A connection of a Service or endpoint that is gone is one like others (ST-4). One that was given up too early is confirmed again
 //! with its next packet.
 
-use super::{
-    FlowTable,
-    verdict::{Verdict, verdict},
-};
-use crate::timeouts::Timeouts;
+use super::verdict::{Verdict, verdict};
+use crate::{dataplane::tables::flow_table::FlowTable, timeouts::Timeouts};
 
 /// What a sweep found.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]

@@ -9,12 +9,9 @@ use proxy_common::{
 };
 use sidestep_tests::{identity::Identity, pins::PinDirectory, skip};
 
-use super::{
-    FlowOptions, FlowTable,
-    sweep::{Swept, sweep},
-};
+use super::sweep::{Swept, sweep};
 use crate::{
-    dataplane::{Capacity, Options, Tables, load},
+    dataplane::{Capacity, FlowOptions, FlowTable, Options, Tables, load},
     timeouts::Timeouts,
 };
 

@@ -15,8 +15,8 @@ use aya::maps::MapData;
 use proxy_common::Translation;
 
 use crate::dataplane::{
+    bpf,
     node::{namespaces::numbered, netlink::Found},
-    tables::bpf,
 };
 
 /// The records of those sockets among `wanted` that have one, by the socket's cookie.

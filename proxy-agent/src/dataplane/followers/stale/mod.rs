@@ -62,7 +62,7 @@ impl Suspects {
 
 /// The thread that searches, and what it is to search for next.
 #[derive(Debug)]
-pub(crate) struct Stale {
+pub(super) struct Stale {
     /// `None` only while dropping: the thread ends when nobody can ask any more.
     ask: Option<Sender<Suspects>>,
     next: Suspects,
@@ -70,7 +70,7 @@ pub(crate) struct Stale {
 }
 
 impl Stale {
-    pub(crate) fn start(pin_dir: &Path) -> Result<Self, Error> {
+    pub(super) fn start(pin_dir: &Path) -> Result<Self, Error> {
         let search = Search::new(pin_dir)?;
         let (ask, asked) = channel();
         let thread = std::thread::Builder::new()
@@ -81,7 +81,7 @@ impl Stale {
     }
 
     /// Notes that a Service port lost its endpoint at this address and port.
-    pub(crate) fn gone(&mut self, protocol: Protocol, address: Address, port: Port) {
+    pub(super) fn gone(&mut self, protocol: Protocol, address: Address, port: Port) {
         if protocol == Protocol::Udp {
             self.next.peers.insert((address, port));
         }
@@ -89,7 +89,7 @@ impl Stale {
 
     /// Starts a search for what was noted, or for `any`; never waits. To be called when the tables are as
     /// the plan wants them.
-    pub(crate) fn look(&mut self, any: bool) {
+    pub(super) fn look(&mut self, any: bool) {
         let mut suspects = std::mem::take(&mut self.next);
         suspects.any |= any;
         if !suspects.are_none()

@@ -6,16 +6,7 @@
 
 use std::{fs, path::Path};
 
-use crate::plan::Problem;
-
-/// IP families.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Families {
-    /// IPv4.
-    pub v4: bool,
-    /// IPv6.
-    pub v6: bool,
-}
+use crate::{dataplane::tables::exposed::Families, plan::Problem};
 
 /// What is off for packets from outside that come in by these devices, in families in which some can be asked for.
 pub fn not_forwarded<'a>(devices: impl Iterator<Item = &'a str>, families: Families) -> Vec<Problem> {

@@ -28,18 +28,15 @@ use super::{
     choice::{Chosen, Header},
     order::{self, Ahead},
 };
-use crate::dataplane::programs::load;
 use crate::dataplane::{
-    Error, abi_dir,
+    Error, bpf,
     node::netlink::{Direction, Filters},
-    tables::bpf,
+    programs::load,
+    tables::maps::abi_dir,
 };
 
 /// In this order what undoes a translation is there before what makes one.
 pub(super) const DIRECTIONS: [Direction; 2] = [Direction::Egress, Direction::Ingress];
-
-/// The programs for both kinds of devices.
-pub(crate) const PROGRAMS: [&str; 4] = ["egress", "egress_l3", "ingress", "ingress_l3"];
 
 /// The program for packets that begin like this, if there is one.
 pub(super) fn program_for(header: Header, direction: Direction) -> Result<&'static str, Error> {

@@ -39,7 +39,6 @@ use aya::{
 use proxy_common::{Address, Interface};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::hooks::PROGRAMS;
 use self::{
     choice::{Chosen, Header, choose},
     hooks::{DIRECTIONS, Hooks},
@@ -48,12 +47,15 @@ use self::{
 };
 pub use self::{
     choice::{Wanted, Why},
-    forwarding::{Families, not_forwarded},
+    forwarding::not_forwarded,
     hooks::{Hooked, has_tcx, hooked},
     order::{Ahead, meaning as meaning_of_order},
 };
 use super::netlink::{Network, News, Routes};
-use crate::dataplane::{Error, Tables, tables::bitmaps::AddressFilter};
+use crate::dataplane::{
+    Error,
+    tables::{bitmaps::AddressFilter, exposed::Families, pinned::Tables},
+};
 use crate::plan::Problem;
 
 /// How our programs are attached to a device.

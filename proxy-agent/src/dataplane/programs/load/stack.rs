@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use aya_obj::{Object, generated::bpf_insn};
 
-use super::{OBJECT, interfaces};
+use super::{OBJECT, PACKET_PROGRAMS};
 
 /// Bytes that one chain of calls may take.
 const LIMIT: u32 = 512;
@@ -30,7 +30,7 @@ const WIDE: u8 = 0x18;
 #[test]
 fn the_packet_programs_leave_room_on_the_stack() {
     let object = linked();
-    for name in interfaces::PROGRAMS {
+    for name in PACKET_PROGRAMS {
         let program = &object.programs[name];
         let depth = depth(&object.functions[&program.function_key()].instructions);
         println!("{name}: {depth} of {LIMIT} bytes");

@@ -16,13 +16,14 @@ use proptest::{
     prelude::*,
     test_runner::{TestError, TestRunner},
 };
+use proxy_common::{Address, FrontendKey};
 use sidestep_tests::{identity::Identity, pins::PinDirectory, skip};
 
-use crate::dataplane::{Capacity, Dataplane, FlowOptions, Options, load};
 use crate::{
+    dataplane::{Capacity, Dataplane, FlowOptions, NotInstalled, Options, load},
     model::Event,
     plan::{
-        Changes, Planner, Problem, ServicePlan, ServicePortId,
+        Changes, Planner, ServicePlan, ServicePortId,
         properties::cluster::{self, Change, Cluster},
     },
 };
@@ -56,7 +57,7 @@ struct Node {
     /// `None` only between two agents.
     dataplane: Option<Dataplane>,
     /// What the agent says is not installed.
-    named: Vec<Problem>,
+    named: Vec<NotInstalled>,
     /// What each Service port was when it was last in the tables whole.
     whole: BTreeMap<ServicePortId, ServicePlan>,
     _pins: PinDirectory,
@@ -107,8 +108,7 @@ impl Node {
         }
         // A step may be several changes: what one of them installed is what the next one leaves where it does not fit.
         for plan in &changes.install {
-            let object = format!("Service {}", plan.id.service);
-            if !self.is_named(&object, &format!("port {:?}", plan.id.port)) {
+            if !self.is_port_named(plan) {
                 self.whole.insert(plan.id.clone(), plan.clone());
             }
         }
@@ -166,7 +166,7 @@ impl Node {
         for (address, bits) in plan.addresses {
             let found = addresses.remove(&address).unwrap_or_default();
             complete &= found == bits;
-            if found != bits && !self.is_named(&format!("address {address}"), "ADDRESSES") {
+            if found != bits && !self.is_address_named(&address) {
                 faults.push(format!("{address} has {found:?} and not {bits:?}, and that is not named"));
             }
         }
@@ -191,20 +191,20 @@ impl Node {
 
     /// What is wrong with a Service port that is not as planned, and not excused by a table that is full.
     fn fault(&self, plan: &ServicePlan, found: Option<&ServicePlan>) -> Option<String> {
-        let object = format!("Service {}", plan.id.service);
         let differs = |why: &str| Some(format!("{} {why}:\n  {found:?}\nplan\n  {plan:?}", plan.id));
         if let Some(found) = found
             && but_frontends(found) == but_frontends(plan)
         {
             // It is there; each frontend that is not has been named.
-            let missing = plan.frontends.iter().find(|entry| {
-                !found.frontends.contains(entry) && !self.is_named(&object, &entry.0.to_string())
-            });
+            let missing = plan
+                .frontends
+                .iter()
+                .find(|entry| !found.frontends.contains(entry) && !self.is_frontend_named(plan, &entry.0));
             let strange = found.frontends.iter().find(|entry| !plan.frontends.contains(entry));
             let (key, _) = missing.or(strange)?;
             return differs(&format!("differs in {key}, which is not named"));
         }
-        if !self.is_named(&object, &format!("port {:?}", plan.id.port)) {
+        if !self.is_port_named(plan) {
             return differs("is not as planned, and that is not named");
         }
         // It stays what it was; what it lost went to others.
@@ -215,8 +215,24 @@ impl Node {
         }
     }
 
-    fn is_named(&self, object: &str, field: &str) -> bool {
-        self.named.iter().any(|problem| (problem.object.as_str(), problem.field.as_str()) == (object, field))
+    fn is_frontend_named(&self, plan: &ServicePlan, key: &FrontendKey) -> bool {
+        self.named.iter().any(|missing| {
+            matches!(missing, NotInstalled::Frontend { service, frontend, .. }
+                if *service == plan.id.service && frontend == key)
+        })
+    }
+
+    fn is_port_named(&self, plan: &ServicePlan) -> bool {
+        self.named.iter().any(|missing| {
+            matches!(missing, NotInstalled::ServicePort { id, .. }
+                if id.service == plan.id.service && id.port == plan.id.port)
+        })
+    }
+
+    fn is_address_named(&self, wanted: &Address) -> bool {
+        self.named
+            .iter()
+            .any(|missing| matches!(missing, NotInstalled::Address { address, .. } if address == wanted))
     }
 }
 

@@ -13,10 +13,8 @@ use proxy_common::{
     },
 };
 
-use crate::dataplane::{
-    Error,
-    tables::{mapped::Mapped, pinned},
-};
+use super::{mapped::Mapped, maps};
+use crate::dataplane::Error;
 
 /// The table of connections.
 #[derive(Debug)]
@@ -31,7 +29,7 @@ pub struct FlowTable {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Found {
     /// Where it is.
-    pub(super) place: Place,
+    pub(crate) place: Place,
     /// The record.
     pub record: Record,
     /// Whether its slot is kept.
@@ -41,12 +39,12 @@ pub struct Found {
 impl FlowTable {
     /// Opens it.
     pub(crate) fn open(pin_dir: &Path) -> Result<Self, Error> {
-        let dir = pinned::abi_dir(pin_dir);
-        let seed = pinned::mapped::<u64>(&dir, "FLOW_SEED")?.load(0).unwrap_or_default();
+        let dir = maps::abi_dir(pin_dir);
+        let seed = maps::mapped::<u64>(&dir, "FLOW_SEED")?.load(0).unwrap_or_default();
         Ok(Self {
-            records: pinned::mapped(&dir, "FLOWS")?,
-            tags: pinned::mapped(&dir, "FLOW_TAGS")?,
-            uses: pinned::mapped(&dir, "FLOW_USES")?,
+            records: maps::mapped(&dir, "FLOWS")?,
+            tags: maps::mapped(&dir, "FLOW_TAGS")?,
+            uses: maps::mapped(&dir, "FLOW_USES")?,
             seed,
         })
     }
@@ -64,7 +62,7 @@ impl FlowTable {
     }
 
     /// The records of a client.
-    pub(super) fn of_client(
+    pub(crate) fn of_client(
         &self,
         client: &Address,
         port: Port,
@@ -91,7 +89,7 @@ impl FlowTable {
     }
 
     /// Gives a slot back, if its record is still as it was found.
-    pub(super) fn release(&self, found: &Found) -> bool {
+    pub(crate) fn release(&self, found: &Found) -> bool {
         let Found { place, record, .. } = found;
         let (bucket, shift) = (place.bucket(), 8 * place.slot());
         let release = |kept: u64| {
@@ -118,7 +116,7 @@ impl FlowTable {
 
     /// Puts a record into a free slot of its home, for tests.
     #[cfg(test)]
-    pub(super) fn insert(&self, record: &Record, kept: bool) -> Place {
+    pub(crate) fn insert(&self, record: &Record, kept: bool) -> Place {
         let ends = &record.ends;
         let hash = buckets::hash(&ends.client, ends.client_port, ends.protocol, self.seed);
         let home = Home::new(hash, self.tags.len() / buckets::REGION);

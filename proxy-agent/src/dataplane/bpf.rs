@@ -11,7 +11,7 @@ use std::{
 
 use aya::{maps::MapData, programs::Program};
 
-use crate::dataplane::{Error, Hook};
+use super::Error;
 
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
@@ -222,13 +222,13 @@ pub(crate) fn set_socket_storage<T: bytemuck::Pod>(
     update().map(drop).map_err(Error::system("BPF_MAP_UPDATE_ELEM", "SOCKETS"))
 }
 
-/// The ids of all programs attached to `cgroup` at `hook`, ours included, in the order in which they run.
-pub fn attached_programs(cgroup: &Path, hook: &Hook) -> Result<Vec<u32>, Error> {
+/// The ids of all programs attached to `cgroup` at a hook (`enum bpf_attach_type`), in the order in which they run.
+pub(crate) fn programs_of_cgroup(cgroup: &Path, attach_type: u32) -> Result<Vec<u32>, Error> {
     let directory = File::open(cgroup).map_err(Error::system("open", cgroup))?;
     let mut ids = [0_u32; 64];
     let mut attr = ProgQuery {
         target_fd: directory.as_raw_fd().cast_unsigned(),
-        attach_type: hook.attach_type as u32,
+        attach_type,
         prog_ids: ids.as_mut_ptr() as u64,
         prog_cnt: u32::try_from(ids.len()).unwrap_or_default(),
         ..Default::default()

@@ -1,0 +1,82 @@
+//! How an operator is told of what the tables have no room for: the object, its field, and what to do.
+
+use crate::{
+    dataplane::{FullTable, NotInstalled},
+    plan::Problem,
+};
+
+/// The problem that `missing` is to an operator.
+pub(super) fn problem(missing: &NotInstalled) -> Problem {
+    match missing {
+        NotInstalled::ServicePort { id, full } => {
+            let (table, flag) = match full {
+                FullTable::Services => ("SERVICES", "--max-services"),
+                FullTable::Endpoints => ("ENDPOINTS", "--max-endpoints"),
+            };
+            Problem {
+                object: format!("Service {}", id.service),
+                field: format!("port {:?}", id.port),
+                message: format!(
+                    "not installed: {table} is full, until other Services go; or run `sidestep cleanup` and start \
+                     again with a larger {flag}"
+                ),
+            }
+        }
+        NotInstalled::Frontend { service, frontend, kind, error } => Problem {
+            object: format!("Service {service}"),
+            field: frontend.to_string(),
+            message: format!("{kind} could not be installed in FRONTENDS: {error}; raise --max-frontends"),
+        },
+        NotInstalled::SourceRange { service, range, error } => Problem {
+            object: format!("Service {service}"),
+            field: "spec.loadBalancerSourceRanges".to_owned(),
+            message: format!(
+                "{range} could not be installed in SOURCE_RANGES, so it lets nobody in: {error}; write fewer and wider \
+                 ranges"
+            ),
+        },
+        NotInstalled::Address { address, error } => Problem {
+            object: format!("address {address}"),
+            field: "ADDRESSES".to_owned(),
+            message: format!("could not be installed: {error}; raise --max-frontends"),
+        },
+    }
+}
+
+/// The problem that clients of restricted LoadBalancer IPs cannot be found.
+pub(super) fn clients(message: String) -> Problem {
+    Problem { object: "this node".to_owned(), field: "CLIENTS".to_owned(), message }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use proxy_common::Protocol;
+
+    use super::*;
+    use crate::{
+        model::ObjectName,
+        plan::{Family, ServicePortId},
+    };
+
+    #[test]
+    fn a_full_table_is_told_with_the_flag_that_makes_it_larger() {
+        let id = ServicePortId {
+            service: ObjectName::new("demo", "web"),
+            port: "http".into(),
+            protocol: Protocol::Tcp,
+            family: Family::V4,
+        };
+        let told = problem(&NotInstalled::ServicePort { id, full: FullTable::Endpoints });
+        assert_eq!((&*told.object, &*told.field), ("Service demo/web", "port \"http\""));
+        assert!(
+            told.message.contains("ENDPOINTS is full") && told.message.ends_with("--max-endpoints"),
+            "{told}"
+        );
+
+        let address = IpAddr::from([10, 0, 0, 1]).into();
+        let told = problem(&NotInstalled::Address { address, error: "E2BIG".to_owned() });
+        assert_eq!((&*told.object, &*told.field), ("address 10.0.0.1", "ADDRESSES"));
+    }
+}

@@ -1,0 +1,65 @@
+//! [`Dataplane`]: the tables, and what follows them.
+
+use std::collections::HashMap;
+
+use super::{
+    Error, Options,
+    followers::Followers,
+    tables::{
+        exposed::Exposed, installed::Installed, not_installed::NotInstalled, pinned::Tables, writer::Writer,
+    },
+};
+use crate::plan::{Changes, ServicePlan, ServicePortId};
+
+/// The kernel's tables, with one writer, and its followers.
+#[derive(Debug)]
+pub struct Dataplane {
+    writer: Writer,
+    followers: Followers,
+}
+
+impl Dataplane {
+    /// Opens the tables that [`super::load`] made or found, takes over what they hold, and starts what follows them.
+    pub fn open(options: &Options) -> Result<Self, Error> {
+        Ok(Self {
+            writer: Writer::open(&options.pin_dir)?,
+            followers: Followers::start(&options.pin_dir, options.flows.timeouts)?,
+        })
+    }
+
+    /// Makes the kernel follow `changes`. Everything that is not installed now comes back, also what an earlier change
+    /// asked for; the rest is done.
+    pub fn apply(&mut self, changes: &Changes) -> Vec<NotInstalled> {
+        self.followers.expect(changes, self.writer.node_addresses());
+        self.writer.apply(changes);
+        let gone = self.writer.take_gone();
+        let (vips, nodes) = (self.writer.restricted_vips(), self.writer.node_addresses());
+        self.followers.follow(gone, vips, nodes, changes.complete);
+        self.writer.not_installed()
+    }
+
+    /// What keeps clients of restricted LoadBalancer IPs from being told from each other, if something does.
+    pub fn clients_problem(&self) -> Option<String> {
+        self.followers.clients_problem()
+    }
+
+    /// The plans that are in effect, of the Services for which `wanted` says so.
+    pub fn recall(&self, wanted: impl Fn(&ServicePortId) -> bool) -> Vec<ServicePlan> {
+        self.writer.recall(wanted)
+    }
+
+    /// The tables, to look at.
+    pub fn tables(&self) -> &Tables {
+        self.writer.tables()
+    }
+
+    /// What is installed.
+    pub fn installed(&self) -> &HashMap<ServicePortId, Installed> {
+        self.writer.installed()
+    }
+
+    /// What of it clients outside can ask for.
+    pub fn exposed(&self) -> &Exposed {
+        self.writer.exposed()
+    }
+}

@@ -1,0 +1,28 @@
+//! One agent at a time.
+
+use std::{
+    fs::{self, File},
+    path::Path,
+};
+
+use nix::fcntl::{Flock, FlockArg};
+
+use super::{Error, node::host::ensure_bpffs, tables::maps::abi_dir};
+
+/// Locks the tables below `pin_dir` for one writer, until the lock is dropped: two would give out the same slots.
+pub fn lock(pin_dir: &Path) -> Result<Flock<File>, Error> {
+    ensure_bpffs(pin_dir)?;
+    let dir = abi_dir(pin_dir);
+    fs::create_dir_all(&dir).map_err(Error::system("mkdir", &dir))?;
+    let directory = File::open(&dir).map_err(Error::system("open", &dir))?;
+    Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+        if errno == nix::errno::Errno::EWOULDBLOCK {
+            Error::Missing(format!(
+                "an agent runs with the tables under {}: stop it first",
+                pin_dir.display()
+            ))
+        } else {
+            Error::system("flock", &dir)(errno.into())
+        }
+    })
+}

@@ -1,0 +1,120 @@
+//! Attaching the programs of sockets to a cgroup, and replacing programs behind their links.
+//!
+//! Links are pinned, so the datapath outlives the agent. A restarted agent puts its own programs behind the links that are
+//! there: nothing is ever detached.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Ebpf,
+    programs::{CgroupAttachMode, Program, ProgramError, links::FdLink},
+};
+
+use super::{
+    hooks::{HOOKS, Hook},
+    load::program,
+    options::Options,
+};
+use crate::dataplane::{Error, bpf, tables::maps::abi_dir};
+
+/// Attaches every program to the cgroup, or puts it behind the link that is pinned there already.
+pub fn attach(ebpf: &mut Ebpf, options: &Options) -> Result<(), Error> {
+    let cgroup_root = &options.cgroup_root;
+    let cgroup = File::open(cgroup_root).map_err(Error::system("open", cgroup_root))?;
+    for hook in &HOOKS {
+        let pin = link_pin(&options.pin_dir, hook);
+        let program = program(ebpf, hook.name)?;
+        if pin.exists() {
+            match bpf::replace_program(&pin, program) {
+                Ok(()) => {
+                    in_place(program, hook, options)?;
+                    continue;
+                }
+                // Its cgroup is gone, and with it what the link attached: begin anew.
+                Err(Error::System { error, .. }) if error.raw_os_error() == Some(libc::ENOLINK) => {
+                    fs::remove_file(&pin).map_err(Error::system("unlink", &pin))?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let link = link(program, &cgroup).map_err(|error| exclusive(error, cgroup_root, hook))?;
+        link.pin(&pin).map_err(|error| Error::System {
+            call: "BPF_OBJ_PIN",
+            path: pin.display().to_string(),
+            error: io::Error::other(error),
+        })?;
+    }
+    Ok(())
+}
+
+/// Checks that a pinned link attaches our program where the options say.
+fn in_place(program: &Program, hook: &Hook, options: &Options) -> Result<(), Error> {
+    let info =
+        program.info().map_err(|source| Error::Program { action: "ask for", program: hook.name, source })?;
+    if attached_programs(&options.cgroup_root, hook)?.contains(&info.id()) {
+        return Ok(());
+    }
+    Err(Error::Missing(format!(
+        "the links under {} are attached to another cgroup than {}: start with the --cgroup-root that they were \
+         made with, or run `sidestep cleanup` first",
+        options.pin_dir.display(),
+        options.cgroup_root.display(),
+    )))
+}
+
+/// Attaches a program; the link is the caller's.
+fn link(program: &mut Program, cgroup: &File) -> Result<FdLink, ProgramError> {
+    // For links the mode is the link's flags, which must be 0; links always share the hook.
+    const MODE: CgroupAttachMode = CgroupAttachMode::Single;
+    let no_links = |_| ProgramError::UnexpectedProgramType;
+    match program {
+        Program::CgroupSockAddr(program) => {
+            let id = program.attach(cgroup, MODE)?;
+            program.take_link(id)?.try_into().map_err(no_links)
+        }
+        Program::CgroupSock(program) => {
+            let id = program.attach(cgroup, MODE)?;
+            program.take_link(id)?.try_into().map_err(no_links)
+        }
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+}
+
+/// EPERM from attaching means that somebody's program claims the hook for itself alone.
+fn exclusive(error: ProgramError, cgroup: &Path, hook: &Hook) -> Error {
+    if let ProgramError::SyscallError(call) = &error
+        && call.io_error.raw_os_error() == Some(libc::EPERM)
+    {
+        return Error::Missing(format!(
+            "another program is attached exclusively at {} of {} or above: see it with `bpftool cgroup show {}`; \
+             its owner must attach it with BPF_F_ALLOW_MULTI",
+            hook.name,
+            cgroup.display(),
+            cgroup.display(),
+        ));
+    }
+    Error::Program { action: "attach", program: hook.name, source: error }
+}
+
+fn link_pin(pin_dir: &Path, hook: &Hook) -> PathBuf {
+    abi_dir(pin_dir).join("links").join(hook.name)
+}
+
+/// Whether the link of `hook` is pinned and attached to a cgroup. One whose cgroup was removed stays pinned.
+pub fn is_attached(pin_dir: &Path, hook: &Hook) -> bool {
+    bpf::cgroup_of(&link_pin(pin_dir, hook)).is_ok_and(|cgroup| cgroup != 0)
+}
+
+/// Whether the link of `hook` is pinned, attached or not.
+pub fn is_pinned(pin_dir: &Path, hook: &Hook) -> bool {
+    link_pin(pin_dir, hook).exists()
+}
+
+/// The ids of all programs attached to `cgroup` at `hook`, ours included, in the order in which they run.
+pub fn attached_programs(cgroup: &Path, hook: &Hook) -> Result<Vec<u32>, Error> {
+    bpf::programs_of_cgroup(cgroup, hook.attach_type as u32)
+}

@@ -1,0 +1,66 @@
+//! Where a datapath lives, how much it holds, and what its programs are told.
+
+use std::path::PathBuf;
+
+use proxy_common::connection::buckets::{REGION, SLOTS};
+
+use crate::{ports::PortRange, timeouts::Timeouts};
+
+/// How much the tables hold. Tables that are there already keep their size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Service ports in all families.
+    pub services: u32,
+    /// Addresses that lead to them, each with its port.
+    pub frontends: u32,
+    /// Endpoints, counting those that an update replaces until it is over.
+    pub endpoints: u32,
+    /// Connections and UDP flows from outside.
+    pub flows: u32,
+}
+
+impl Capacity {
+    /// Regions of FLOWS, which it consists of.
+    pub(super) fn regions(&self) -> u32 {
+        // As many buckets as a place can name.
+        self.flows.div_ceil(REGION * SLOTS).clamp(1, (1 << 24) / REGION)
+    }
+
+    /// Buckets of FLOWS.
+    pub(super) fn buckets(&self) -> u32 {
+        self.regions() * REGION
+    }
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self { services: 1 << 17, frontends: 1 << 18, endpoints: 1 << 18, flows: 1 << 16 }
+    }
+}
+
+/// Where a datapath lives.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Directory on a BPF file system for maps and links.
+    pub pin_dir: PathBuf,
+    /// The cgroup whose processes are served; the node's root.
+    pub cgroup_root: PathBuf,
+    /// Sizes for tables that are made new.
+    pub capacity: Capacity,
+    /// Whether the programs tell every decision (`aya_log`), for debugging. Switched off, the verifier
+    /// removes it.
+    pub program_log: bool,
+    /// What is done with flows from outside.
+    pub flows: FlowOptions,
+}
+
+/// What the programs and the sweep are told of flows.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct FlowOptions {
+    /// The source ports that flows are masqueraded with.
+    pub source_ports: PortRange,
+    /// How long they stay.
+    pub timeouts: Timeouts,
+    /// Whether the stack has every packet to and from endpoints elsewhere, not only the first ones.
+    pub through_stack: bool,
+}

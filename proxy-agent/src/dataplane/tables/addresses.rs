@@ -1,0 +1,47 @@
+//! Steps 4 and 5 of `install` for ADDRESSES: what is said of an address whatever its port.
+
+use std::collections::HashSet;
+
+use proxy_common::{Address, AddressBits, AddressEntry};
+
+use super::{not_installed::NotInstalled, writer::Writer};
+
+impl Writer {
+    /// Enters an address, unless it was found so.
+    pub(super) fn set_address(&mut self, address: Address, bits: AddressBits) {
+        self.refused.forget_address(&address);
+        self.filter.add(&address);
+        let known = self.found_addresses.as_ref().and_then(|found| found.get(&address));
+        if known == Some(&bits) {
+            return;
+        }
+        match self.tables.addresses.insert(address, AddressEntry::new(&address, bits), 0) {
+            Ok(()) if bits.has(AddressBits::NODE) => {
+                self.node_addresses.insert(address);
+            }
+            Ok(()) => {
+                self.node_addresses.remove(&address);
+            }
+            Err(error) => {
+                let error = error.to_string();
+                self.refused.address(address, bits, NotInstalled::Address { address, error });
+            }
+        }
+    }
+
+    /// Removes an address.
+    pub(super) fn remove_address(&mut self, address: &Address) {
+        self.refused.forget_address(address);
+        self.node_addresses.remove(address);
+        let _ = self.tables.addresses.remove(address);
+    }
+
+    /// Removes what an earlier agent left and the whole plan does not have.
+    pub(super) fn remove_found_addresses(&mut self, planned: &[(Address, AddressBits)]) {
+        let planned: HashSet<Address> = planned.iter().map(|(address, _)| *address).collect();
+        let found = self.found_addresses.take().unwrap_or_default();
+        for address in found.keys().filter(|address| !planned.contains(address)) {
+            self.remove_address(address);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Steps 4 and 5 of `install` for frontends: who leads to a Service, and who does not any more.
+
+use proxy_common::{Frontend, FrontendKey};
+
+use super::{bitmaps::other_family, not_installed::NotInstalled, writer::Writer};
+use crate::plan::ServicePlan;
+
+impl Writer {
+    /// Step 4 for one Service port; gives back the frontends that it does not have any more.
+    pub(super) fn insert_frontends(
+        &mut self,
+        plan: &ServicePlan,
+        index: u32,
+        missing: &mut Vec<NotInstalled>,
+    ) -> Vec<FrontendKey> {
+        let before = self.installed.get(&plan.id).map_or_else(Box::default, |found| found.frontends.clone());
+        let known = !self.refused.has(&plan.id);
+        let mut now = Vec::with_capacity(plan.frontends.len());
+        for (key, kind) in &plan.frontends {
+            self.node_ports.set(key, true);
+            if !(known && before.binary_search(&(*key, *kind)).is_ok())
+                && let Err(error) = self.tables.frontends.insert(key, Frontend::new(key, index, *kind), 0)
+            {
+                let (service, error) = (plan.id.service.clone(), error.to_string());
+                missing.push(NotInstalled::Frontend { service, frontend: *key, kind: *kind, error });
+                continue;
+            }
+            // It leads to this plan's Service from now on.
+            self.orphans.remove(key);
+            now.push((*key, *kind));
+        }
+        now.sort_unstable();
+        let gone = before
+            .iter()
+            .map(|(key, _)| *key)
+            .filter(|key| !now.iter().any(|(kept, _)| kept == key))
+            .collect();
+        if let Some(found) = self.installed.get_mut(&plan.id) {
+            self.exposed.remove(&before);
+            self.exposed.add(&now);
+            found.frontends = now.into_boxed_slice();
+        }
+        gone
+    }
+
+    /// Step 5 for frontends and the indexes that they led to.
+    pub(super) fn delete_frontends(&mut self, gone: Vec<(FrontendKey, u32)>) {
+        for (key, index) in gone {
+            self.delete_frontend(&key, Some(index));
+        }
+    }
+
+    /// Step 5: deletes an entry of FRONTENDS, unless another Service has it by now.
+    pub(super) fn delete_frontend(&mut self, key: &FrontendKey, index: Option<u32>) {
+        let current = self.tables.frontends.get(key, 0).map(|value| value.service);
+        if let Ok(current) = current
+            && index.is_none_or(|index| index == current)
+        {
+            let _ = self.tables.frontends.remove(key);
+            if self.tables.frontends.get(&other_family(key), 0).is_err() {
+                self.node_ports.set(key, false);
+            }
+        }
+    }
+}

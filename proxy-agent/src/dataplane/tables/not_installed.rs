@@ -1,0 +1,53 @@
+//! What of a plan is not in the tables, and what keeps it out.
+
+use proxy_common::{Address, FrontendKey, FrontendKind, SourceRange};
+
+use crate::{model::ObjectName, plan::ServicePortId};
+
+/// Something that could not be installed; everything else was.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum NotInstalled {
+    /// A Service port: it is not there, or as it was before.
+    ServicePort {
+        /// Whose.
+        id: ServicePortId,
+        /// What is full.
+        full: FullTable,
+    },
+    /// An entry of FRONTENDS.
+    Frontend {
+        /// Whose.
+        service: ObjectName,
+        /// Its key.
+        frontend: FrontendKey,
+        /// What kind of frontend it would be.
+        kind: FrontendKind,
+        /// The kernel's answer.
+        error: String,
+    },
+    /// An entry of SOURCE_RANGES: it lets nobody in.
+    SourceRange {
+        /// Whose.
+        service: ObjectName,
+        /// Which range.
+        range: SourceRange,
+        /// The kernel's answer.
+        error: String,
+    },
+    /// An entry of ADDRESSES.
+    Address {
+        /// Its key.
+        address: Address,
+        /// The kernel's answer.
+        error: String,
+    },
+}
+
+/// A table that has no room for a Service port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FullTable {
+    /// SERVICES.
+    Services,
+    /// ENDPOINTS, or the ids of endpoints.
+    Endpoints,
+}

@@ -1,0 +1,157 @@
+//! The one writer of the tables: the maps, what is installed in them, and what of them is free.
+//!
+//! How a change gets there is `install` and the files that it is put together from, which add their steps to [`Writer`].
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    path::Path,
+};
+
+use proxy_common::{Address, AddressBits, FrontendKey, Port, Protocol};
+
+use super::{
+    adopt::{Adopted, adopt},
+    bitmaps::{AddressFilter, NodePorts},
+    exposed::Exposed,
+    grace::Grace,
+    ids::Ids,
+    installed::Installed,
+    not_installed::NotInstalled,
+    pinned::Tables,
+    ranges::Ranges,
+    refused::Refused,
+    retired::Retired,
+    slab::Slab,
+};
+use crate::{dataplane::Error, plan::ServicePortId};
+
+/// The tables and what is free in them. There is one: the agent holds a lock.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(super) tables: Tables,
+    pub(super) grace: Grace,
+    pub(super) slots: Slab,
+    pub(super) ids: Ids,
+    pub(super) indexes: Ids,
+    pub(super) installed: HashMap<ServicePortId, Installed>,
+    /// What ADDRESSES held when it was opened, until the first whole plan is installed.
+    pub(super) found_addresses: Option<HashMap<Address, AddressBits>>,
+    /// Addresses that are the node's.
+    pub(super) node_addresses: BTreeSet<Address>,
+    /// Frontends that lead to nothing that has a name.
+    pub(super) orphans: HashSet<FrontendKey>,
+    /// While the whole plan comes in parts: frontends to delete at its end, and where they led.
+    pub(super) deferred: Option<Vec<(FrontendKey, u32)>>,
+    pub(super) refused: Refused,
+    pub(super) exposed: Exposed,
+    pub(super) ranges: Ranges,
+    pub(super) filter: AddressFilter,
+    pub(super) node_ports: NodePorts,
+    /// Endpoints that Service ports lost with the present change.
+    pub(super) gone: Vec<GoneEndpoint>,
+}
+
+/// An endpoint that a Service port had, and does not have any more.
+pub(crate) type GoneEndpoint = (Protocol, Address, Port);
+
+impl Writer {
+    /// Opens the tables below `pin_dir`, and takes over what they hold.
+    pub(crate) fn open(pin_dir: &Path) -> Result<Self, Error> {
+        let tables = Tables::open(pin_dir)?;
+        let mut grace = Grace::new(Tables::grace(pin_dir)?)?;
+        let Adopted { installed, orphans, addresses, indexes, ids, restrictions, former_sets } =
+            adopt(&tables)?;
+        // What nothing leads to may still be read by a program that began before the last agent ended.
+        grace.pass();
+        let mut exposed = Exposed::default();
+        for found in installed.values() {
+            exposed.add(&found.frontends);
+        }
+        let blocks = installed.values().map(|found| found.block.clone()).collect();
+        let mut writer = Self {
+            slots: Slab::new(tables.endpoints.len(), blocks),
+            ids: Ids::new(tables.states.len(), ids),
+            indexes: Ids::new(tables.services.len(), indexes),
+            tables,
+            grace,
+            installed,
+            node_addresses: addresses
+                .iter()
+                .filter(|(_, bits)| bits.has(AddressBits::NODE))
+                .map(|(address, _)| *address)
+                .collect(),
+            found_addresses: Some(addresses),
+            orphans: orphans.into_iter().collect(),
+            deferred: None,
+            refused: Refused::default(),
+            exposed,
+            ranges: Ranges::of(restrictions),
+            filter: Tables::address_filter(pin_dir)?,
+            node_ports: Tables::node_ports(pin_dir)?,
+            gone: Vec::new(),
+        };
+        writer.adopt_node_ports();
+        writer.reuse(Retired { sets: former_sets, ..Retired::default() });
+        Ok(writer)
+    }
+
+    /// Makes NODE_PORTS what FRONTENDS says: an agent that was killed may have left it before or after that.
+    fn adopt_node_ports(&self) {
+        let frontends = self.tables.frontends.keys().filter_map(Result::ok);
+        let node_ports = frontends.filter(|key| key.any_address != 0 && key.protocol == Protocol::Udp as u8);
+        self.node_ports.replace(node_ports.map(|key| key.port));
+    }
+
+    /// The tables, to look at.
+    pub(crate) fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// What is installed.
+    pub(crate) fn installed(&self) -> &HashMap<ServicePortId, Installed> {
+        &self.installed
+    }
+
+    /// What of it clients outside can ask for.
+    pub(crate) fn exposed(&self) -> &Exposed {
+        &self.exposed
+    }
+
+    /// Addresses that are the node's.
+    pub(crate) fn node_addresses(&self) -> &BTreeSet<Address> {
+        &self.node_addresses
+    }
+
+    /// A LoadBalancer IP of each family that is not for everyone, if there is one.
+    pub(crate) fn restricted_vips(&self) -> [Option<Address>; 2] {
+        self.ranges.vips()
+    }
+
+    /// The endpoints that went with the last change.
+    pub(crate) fn take_gone(&mut self) -> Vec<GoneEndpoint> {
+        std::mem::take(&mut self.gone)
+    }
+
+    /// Everything that was asked for and is not installed.
+    pub(crate) fn not_installed(&self) -> Vec<NotInstalled> {
+        self.refused.list()
+    }
+
+    /// Takes back what no program can be reading.
+    pub(super) fn reuse(&mut self, freed: Retired) {
+        let Retired { slots, ids, services, sets } = freed;
+        // Before an index is used again.
+        for former in &sets {
+            self.ranges.delete(&mut self.tables.source_ranges, former);
+        }
+        for run in slots {
+            self.slots.give(run);
+        }
+        for id in ids {
+            self.ids.give(id);
+        }
+        for index in services {
+            self.indexes.give(index);
+        }
+    }
+}
