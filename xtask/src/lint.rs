@@ -1,15 +1,16 @@
-//! `cargo xtask lint`: formatting and clippy, warnings being errors.
+//! `cargo xtask lint`: formatting, the order of modules, and clippy, warnings being errors.
 
 use anyhow::Result;
 
 use crate::build::kernel;
 use crate::setup::{self, Need};
-use crate::{process, workspace};
+use crate::{process, structure, workspace};
 
-/// Checks the format, then the host's crates, then the kernel programs.
+/// Checks the format, which modules name which, then the host's crates, then the kernel programs.
 pub(crate) fn run() -> Result<()> {
     setup::ensure(&[Need::KernelBuild])?;
     process::run(workspace::cargo().args(["fmt", "--all", "--check"]))?;
+    structure::check()?;
     // The agent embeds the object, so that even a check of it needs one.
     kernel::build()?;
     process::run(workspace::cargo().args(["clippy", "--all-targets", "--", "--deny", "warnings"]))?;

@@ -12,6 +12,7 @@ mod process;
 mod progress;
 mod setup;
 mod soak;
+mod structure;
 mod test;
 mod vm;
 mod workspace;
