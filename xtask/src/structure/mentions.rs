@@ -9,7 +9,7 @@ use syn::{
     visit::{self, Visit},
 };
 
-use super::modules::{Module, Names, only_tests};
+use super::module::{Module, Names};
 
 /// Adds the paths of `item` to its module's; a `use` in a function's body counts as the module's.
 pub(super) fn collect(item: &Item, module: &mut Module) {
@@ -112,4 +112,16 @@ fn in_tokens(tokens: TokenStream, mentions: &mut BTreeSet<Names>) {
     }
     mentions.insert(path);
     mentions.remove(&Names::new());
+}
+
+/// Whether one of the attributes leaves an item to tests.
+fn only_tests(attributes: &[Attribute]) -> bool {
+    attributes.iter().any(|attribute| {
+        attribute.path().is_ident("test")
+            || attribute.path().is_ident("cfg")
+                && matches!(&attribute.meta, syn::Meta::List(list) if {
+                    let condition = list.tokens.to_string();
+                    condition.contains("test") && !condition.contains("not")
+                })
+    })
 }

@@ -6,6 +6,7 @@
 
 mod circles;
 mod mentions;
+mod module;
 mod modules;
 mod stages;
 mod uses;

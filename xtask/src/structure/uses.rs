@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::modules::{Modules, Names};
+use super::{module::Names, modules::Modules};
 
 /// How many re-exports may stand between a name and what it means.
 const DEEPEST: usize = 16;
