@@ -15,7 +15,7 @@ use std::{
 use sidestep_tests::{Place, random::Random, traffic::connect};
 use socket2::SockRef;
 
-use crate::endpoints::{FLEETING, STEADY, Vip};
+use super::endpoints::{FLEETING, STEADY, Vip};
 
 /// How many clients connect at a time.
 pub(crate) const THREADS: u64 = 4;

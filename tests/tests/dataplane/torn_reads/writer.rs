@@ -11,7 +11,7 @@ use proxy_common::{Address, AddressBits, FrontendKey, FrontendKind, Port, Protoc
 
 use sidestep_tests::random::Random;
 
-use crate::endpoints::{CLOSED, FLEETING, MOVING, PORT, STEADY, Vip, endpoint};
+use super::endpoints::{CLOSED, FLEETING, MOVING, PORT, STEADY, Vip, endpoint};
 
 /// Every so many replacements a Service comes or goes, and an address moves.
 const LIFECYCLE: u64 = 8;

@@ -1,0 +1,11 @@
+//! The agent as a program: its start, stop and crash, what it refuses, what it tells, and what it leaves behind.
+
+mod bad_manifests;
+mod cleanup;
+mod comes_and_goes;
+mod command_line;
+mod events;
+mod health_and_metrics;
+mod log_of_changes;
+mod sysctls;
+mod wrong_places;
