@@ -25,7 +25,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     setup::ensure(&[Need::KernelBuild, Need::Network])?;
     kernel::build()?;
     let comparisons = kernel::build_bench()?;
-    let sidestep = agent::build_with(agent::Profile::Release, &[("sidestep-bench", "sidestep-bench")])?;
+    let sidestep = agent::build_with(agent::Profile::Release, &["sidestep-bench"])?;
     let mut bench = Command::new(workspace::target("release/sidestep-bench"));
     bench.args(&args.arguments).env("SIDESTEP_BENCH_OBJECT", comparisons).env("SIDESTEP_BIN", sidestep);
     Err(bench.exec()).with_context(|| format!("cannot start `{}`", process::line(&bench)))

@@ -29,17 +29,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     setup::ensure(&[Need::KernelBuild, Need::Network])?;
     kernel::build()?;
-    let sidestep = agent::build(agent::Profile::Release)?;
-    let mut build = Command::new(setup::cargo());
-    build.current_dir(workspace::root()).args([
-        "build",
-        "--release",
-        "--package",
-        "sidestep-tests",
-        "--bin",
-        "soak",
-    ]);
-    process::run(&mut build)?;
+    let sidestep = agent::build_with(agent::Profile::Release, &["soak"])?;
     let mut soak = Command::new(workspace::target("release/soak"));
     soak.args([args.minutes.to_string(), args.max_flows.to_string()]).env("SIDESTEP_BIN", sidestep);
     Err(soak.exec()).with_context(|| format!("cannot start `{}`", process::line(&soak)))

@@ -20,13 +20,16 @@ pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
     build_with(profile, &[])
 }
 
-/// The same, with the binaries `(package, binary)` of other crates, in one call of cargo: in a call of its own, a crate
-/// that asks for other features of a dependency would have the agent's library built once more.
-pub(crate) fn build_with(profile: Profile, others: &[(&str, &str)]) -> Result<PathBuf> {
+/// The same, with these binaries of other crates.
+///
+/// No task names packages: cargo turns on what the named ones ask of their dependencies, so that each task would have
+/// the agent's library built once more, with features of its own. Named by binary alone, all tasks build in the
+/// workspace's default members, and what one has built the next one finds.
+pub(crate) fn build_with(profile: Profile, others: &[&str]) -> Result<PathBuf> {
     let mut command = workspace::cargo();
     command.arg("build");
-    for (package, binary) in [("proxy-agent", "sidestep")].iter().chain(others) {
-        command.args(["--package", package, "--bin", binary]);
+    for binary in std::iter::once(&"sidestep").chain(others) {
+        command.args(["--bin", binary]);
     }
     let folder = match profile {
         Profile::Dev => "debug",
