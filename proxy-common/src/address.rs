@@ -161,7 +161,7 @@ pub enum Protocol {
     Tcp = 6,
     /// UDP, 17.
     Udp = 17,
-    /// SCTP, 132: never reaches a socket hook; served on the packet path only.
+    /// SCTP, 132: not served. No hook of sockets sees it, and those of packets leave it alone.
     Sctp = 132,
 }
 

@@ -86,8 +86,7 @@ pub(super) fn read(tables: &Tables) -> Result<Vec<Installed>, MapError> {
                 })
                 .collect(),
             endpoints: endpoints.remove(&index).unwrap_or_default(),
-            not_served: (name.protocol == Protocol::Sctp as u8)
-                .then_some("not served by socket hooks: waits for the packet path"),
+            not_served: (name.protocol == Protocol::Sctp as u8).then_some("SCTP is not served"),
             refuses: refusal(&record),
             affinity_seconds: record.affinity_seconds,
             source_ranges: (record.source_set != 0).then(|| {

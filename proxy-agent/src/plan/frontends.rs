@@ -102,7 +102,7 @@ pub(super) fn withheld(service: &Service, view: View<'_>) -> Vec<Flaw> {
         for port in service.ports.iter().filter(|port| port.protocol == Protocol::Sctp) {
             flaws.push(Flaw::new(
                 format!("spec.ports[{}].protocol", port.index),
-                "SCTP is not served by socket hooks: it waits for the packet path; keep kube-proxy for it",
+                "SCTP is not served: no hook of sockets sees it, and the hooks of packets leave it alone",
             ));
         }
     }

@@ -59,7 +59,7 @@ fn sctp_is_named_as_not_served() {
         flaws.iter().map(|flaw| flaw.field.to_string()).collect::<Vec<_>>(),
         ["spec.ports[1].protocol"]
     );
-    assert!(flaws[0].message.contains("not served by socket hooks"), "{flaws:?}");
+    assert!(flaws[0].message.contains("SCTP is not served"), "{flaws:?}");
 }
 
 /// FE-2: no ClusterIP of a family means no NodePort, external IP or LoadBalancer IP of it either.

@@ -12,6 +12,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use proxy_agent::dataplane::{Capacity, MAPS};
+use proxy_common::connection::buckets::SLOTS;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sidestep_tests::skip;
@@ -159,9 +160,12 @@ fn memory() -> u64 {
             "ENDPOINTS" | "ENDPOINT_STATE" => value * u64::from(endpoints),
             "SOURCE_RANGES" => 128 << 16,
             "CLIENTS" => hash(1 << 14),
-            "FLOWS" | "FLOW_TAGS" => value * u64::from(flows / 2),
-            "FRAGMENTS" => (16 + 48 + key + value) << 13,
-            "AFFINITY" | "OVERFLOW" => (16 + 48 + key + value) << 16,
+            "FLOWS" => value * u64::from(flows),
+            "FLOW_TAGS" | "FLOW_USES" => value * u64::from(flows.div_ceil(SLOTS)),
+            "SOURCE_PORTS" => value << 16,
+            "PEERS" => value << 17,
+            "FRAGMENTS" | "OVERFLOW" => (16 + 48 + key + value) << 13,
+            "AFFINITY" => (16 + 48 + key + value) << 16,
             _ => 0,
         }
     });
