@@ -29,6 +29,7 @@ pub mod namespace;
 pub mod netfilter;
 pub mod offload;
 pub mod packets;
+pub mod pages;
 pub mod pins;
 pub mod place;
 pub mod pressure;

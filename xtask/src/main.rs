@@ -8,6 +8,8 @@ mod demo;
 mod image;
 mod lint;
 mod load;
+#[cfg(test)]
+mod pages;
 mod process;
 mod progress;
 mod setup;
