@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use crate::{
     agent::{self, Agent},
     cgroup::Cgroup,
+    hold,
     identity::Identity,
     manifest::Manifests,
     pins::PinDirectory,
@@ -49,7 +50,9 @@ impl Lab {
         let root = cgroup.child("kubepods")?;
         let outside = cgroup.child("outside")?;
         let (node, other) = nodes(&name, root.child("host")?, outside.clone())?;
-        Ok(Self { name, node, other, root, outside, directory, pins })
+        let lab = Self { name, node, other, root, outside, directory, pins };
+        hold::enrol(&lab, &lab.directory.0);
+        Ok(lab)
     }
 
     /// Makes the next pod: `10.244.1.10`, then `.11`, and so on.
@@ -121,6 +124,7 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        hold::dismiss(&self.name);
         // The polite way first: it is the one that users have. The pin directory's own drop sees to the rest.
         if self.pins.path().exists()
             && let Err(error) = self.sidestep(&["cleanup"])

@@ -20,6 +20,7 @@ pub mod devices;
 pub mod eventually;
 pub mod foreign;
 pub mod frames;
+pub mod hold;
 pub mod identity;
 mod kept;
 pub mod kube_proxy;

@@ -5,6 +5,9 @@ use std::{fs::OpenOptions, io::Write};
 /// The variable that names the file in which skipped tests are counted.
 pub const SKIP_LOG: &str = "SIDESTEP_SKIP_LOG";
 
+/// The variable with which only tests run that do without root and the kernel: [`missing`] always has a reason then.
+pub const NO_KERNEL: &str = "SIDESTEP_NO_KERNEL";
+
 /// Prints `SKIPPED <test>: <reason>` and appends the same line to the file that [`SKIP_LOG`] names.
 ///
 /// Tests use the macro [`skip!`](crate::skip!), which also returns.
@@ -26,6 +29,9 @@ pub fn announce(reason: &str) {
 
 /// What is missing for a lab to run at all; `None` if nothing is.
 pub fn missing() -> Option<String> {
+    if std::env::var_os(NO_KERNEL).is_some() {
+        return Some(format!("{NO_KERNEL} is set: nothing that uses the kernel runs"));
+    }
     if !nix::unistd::Uid::effective().is_root() {
         return Some("the lab needs root, for network namespaces and BPF programs".to_owned());
     }

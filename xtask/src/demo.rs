@@ -12,7 +12,7 @@ mod table;
 use std::{path::Path, time::Instant};
 
 use anyhow::{Context, Result, ensure};
-use sidestep_tests::{Agent, Lab, TwoNodes, two_nodes::Variant};
+use sidestep_tests::{Agent, Lab, TwoNodes, hold, two_nodes::Variant};
 
 use crate::{
     build::{agent, kernel},
@@ -21,8 +21,16 @@ use crate::{
 use cast::Cast;
 use table::Table;
 
+/// What becomes of the lab.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Leave the lab open at the end, and say how to enter it
+    #[arg(long)]
+    keep: bool,
+}
+
 /// Runs the demo; an error if anything is off.
-pub(crate) fn run() -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     if let Some(reason) = sidestep_tests::skip::missing() {
         anyhow::bail!("the demo cannot run: {reason}");
     }
@@ -53,6 +61,9 @@ pub(crate) fn run() -> Result<()> {
     let table = play(lab, &mut cast, &mut agent)?;
     println!("{table}\n");
     let netfilter_is_clean = netfilter::show(lab)?;
+    if args.keep {
+        hold::hold_all();
+    }
     drop(agent);
     lab.sidestep(&["cleanup"]).context("cleaning up")?;
     drop(cast);

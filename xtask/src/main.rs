@@ -40,7 +40,7 @@ enum Command {
     /// Measure what translation costs, against no translation and against kube-proxy's way
     Bench(bench::Args),
     /// Watch Services work in a lab of network namespaces, by the agent on `deploy/demo`
-    Demo,
+    Demo(demo::Args),
     /// Load the kernel programs on a cgroup of their own and show how to inspect them
     BuildAndLoad(load::Args),
     /// Write the agent as a container image, in one file that containerd, Docker and kind load
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
         Command::Setup => setup::run(),
         Command::Build(args) => build::run(&args),
         Command::Bench(args) => bench::run(&args),
-        Command::Demo => demo::run(),
+        Command::Demo(args) => demo::run(&args),
         Command::BuildAndLoad(args) => load::run(&args),
         Command::Image(args) => image::run(&args),
         Command::Lint => lint::run(),

@@ -1,12 +1,15 @@
-//! `cargo xtask test`: every test of the workspace, scenarios in network namespaces included.
+//! `cargo xtask test`: every test of the workspace, scenarios in network namespaces included; or, with `--unit`, those
+//! that need neither root nor a kernel of their own.
 
 mod rows;
 mod skips;
 mod summary;
+mod unit;
 
-use std::fs;
+use std::{fs, process::Command};
 
 use anyhow::{Context as _, Result, bail};
+use sidestep_tests::hold::KEEP;
 
 use crate::build::{agent, kernel};
 use crate::setup::{self, Need};
@@ -20,34 +23,35 @@ pub(crate) struct Args {
     /// Build the agent that the scenarios start with optimizations
     #[arg(long)]
     release: bool,
+    /// Run only what needs neither root nor the kernel: not the scenarios in the lab
+    #[arg(long, conflicts_with = "release")]
+    unit: bool,
+    /// Stop at a failure with its lab open, and say how to enter it (one test at a time)
+    #[arg(long, conflicts_with = "unit")]
+    keep: bool,
     /// Parts of test names; anything else goes to cargo-nextest as it is
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     filter: Vec<String>,
 }
 
+impl Args {
+    /// The runner's profile, in `.config/nextest.toml`.
+    fn profile(&self) -> &'static str {
+        if self.keep { "keep" } else { "default" }
+    }
+}
+
 /// Builds, tests, and ends with two lines of counts: of tests, and of the rows that they prove.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    setup::ensure(&[Need::KernelBuild, Need::Network, Need::Nextest])?;
-    kernel::build()?;
-    let binary = agent::build(if args.release { agent::Profile::Release } else { agent::Profile::Dev })?;
-
-    let report = workspace::target("nextest/default/junit.xml");
+    let mut command = runner(args)?;
+    let report = workspace::target(&format!("nextest/{}/junit.xml", args.profile()));
     let skip_log = workspace::target("nextest/skipped.log");
     for stale in [&report, &skip_log] {
         if stale.exists() {
             fs::remove_file(stale).with_context(|| format!("cannot remove {}", stale.display()))?;
         }
     }
-    let mut command = workspace::cargo();
-    command.args(["nextest", "run"]).args(&args.filter);
-    command
-        .env("SIDESTEP_BIN", &binary)
-        .env("SIDESTEP_SKIP_LOG", &skip_log)
-        .env("SIDESTEP_IMAGE", image::default_path());
-    if let Some(kubectl) = setup::kubectl::find() {
-        command.env("SIDESTEP_KUBECTL", kubectl);
-    }
-    let status = process::status(&mut command)?;
+    let status = process::status(command.args(&args.filter).env("SIDESTEP_SKIP_LOG", &skip_log))?;
 
     if !report.exists() {
         bail!("no test ran: `{}` ended with {status}", process::line(&command));
@@ -60,8 +64,34 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     // A test that skips ends well, so the runner counts it as passed.
     let passed = counts.passed.saturating_sub(skips::tests(&skips));
     println!("{passed} passed, {} failed, {} skipped", counts.failed, skips::tests(&skips));
+    if args.unit {
+        println!("left out: {}", unit::left_out()?);
+    }
     if counts.failed > 0 || !status.success() {
         bail!("tests failed: `{}` ended with {status}", process::line(&command));
     }
-    Rows::read()?.check(args.filter.is_empty().then_some(&counts.names))
+    Rows::read()?.check((args.filter.is_empty() && !args.unit).then_some(&counts.names))
+}
+
+/// Builds what the tests need, and returns the call of their runner.
+fn runner(args: &Args) -> Result<Command> {
+    let needs: &[Need] = if args.unit { &[] } else { &[Need::Network] };
+    setup::ensure(&[&[Need::KernelBuild, Need::Nextest], needs].concat())?;
+    kernel::build()?;
+    let mut command = workspace::cargo();
+    command.args(["nextest", "run", "--profile", args.profile()]);
+    if args.unit {
+        unit::only(&mut command);
+    } else {
+        let profile = if args.release { agent::Profile::Release } else { agent::Profile::Dev };
+        command.env("SIDESTEP_BIN", agent::build(profile)?).env("SIDESTEP_IMAGE", image::default_path());
+        if let Some(kubectl) = setup::kubectl::find() {
+            command.env("SIDESTEP_KUBECTL", kubectl);
+        }
+    }
+    if args.keep {
+        // The lab's words go to the terminal at once.
+        command.arg("--no-capture").env(KEEP, "1");
+    }
+    Ok(command)
 }

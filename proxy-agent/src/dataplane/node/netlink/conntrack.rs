@@ -127,6 +127,7 @@ mod tests {
     use std::net::IpAddr;
 
     use proxy_common::{Address, Port};
+    use sidestep_tests::skip;
 
     use super::*;
 
@@ -154,8 +155,8 @@ mod tests {
 
     #[test]
     fn what_is_not_there_cannot_be_deleted() {
-        if !nix::unistd::geteuid().is_root() {
-            return;
+        if let Some(reason) = skip::missing() {
+            skip!("{reason}");
         }
         let Ok(conntrack) = Conntrack::new() else { return };
         let tuple = Tuple::new(6, side("192.0.2.100", 1), side("192.0.2.200", 2));
