@@ -47,8 +47,8 @@ enum Command {
     Image(image::Args),
     /// Check the format and run clippy, on the host's crates and the kernel programs
     Lint,
-    /// List the rows of service semantics with the tests that prove them
-    Rows,
+    /// Show the rows of service semantics with the tests that prove them
+    Rows(test::RowsArgs),
     /// Let clients, floods, changes and restarts at a node for minutes, and count the promises that are broken
     Soak(soak::Args),
     /// Run all tests, or those whose name contains a filter
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
         Command::BuildAndLoad(args) => load::run(&args),
         Command::Image(args) => image::run(&args),
         Command::Lint => lint::run(),
-        Command::Rows => test::Rows::read().map(|rows| rows.list()),
+        Command::Rows(args) => test::Rows::read().and_then(|rows| rows.print(&args)),
         Command::Soak(args) => soak::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Vm(args) => vm::run(&args),

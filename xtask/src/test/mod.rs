@@ -15,7 +15,7 @@ use crate::build::{agent, kernel};
 use crate::setup::{self, Need};
 use crate::{image, process, workspace};
 
-pub(crate) use rows::Rows;
+pub(crate) use rows::{Args as RowsArgs, Rows};
 
 /// Which tests to run.
 #[derive(clap::Args)]

@@ -4,6 +4,7 @@
 //! that has neither a test nor a reason fails the run, and so does a test that carries an id of no row.
 
 mod id;
+mod show;
 mod source;
 mod table;
 
@@ -24,9 +25,19 @@ const SOURCES: [&str; 3] = ["proxy-common", "proxy-agent", "tests"];
 /// The names of the tests that carry each id.
 type Proofs = BTreeMap<Id, BTreeSet<String>>;
 
+/// Which rows to show.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Rows to show with their text and tests, such as EP-7 [default: a list of all]
+    #[arg(value_name = "ID")]
+    ids: Vec<String>,
+}
+
 /// What is known of every row.
 #[derive(Debug)]
 pub(crate) struct Rows {
+    /// The page with the table.
+    text: String,
     table: Table,
     proofs: Proofs,
 }
@@ -40,7 +51,7 @@ impl Rows {
         for folder in SOURCES {
             collect(&workspace::path(folder), &mut proofs)?;
         }
-        Ok(Self { table, proofs })
+        Ok(Self { text, table, proofs })
     }
 
     /// Prints a line of counts; fails if a row is neither tested nor explained, if a test carries an id of no
@@ -79,8 +90,32 @@ impl Rows {
         rest.map(|(id, _)| *id)
     }
 
+    /// `cargo xtask rows`: these rows with their text, or all in one line each.
+    pub(crate) fn print(&self, args: &Args) -> Result<()> {
+        if args.ids.is_empty() {
+            self.list();
+        }
+        for text in &args.ids {
+            let id = Id::parse(&text.to_ascii_uppercase()).filter(|id| self.table.contains_key(id));
+            self.show(id.with_context(|| format!("no row is called {text}; `cargo xtask rows` lists all"))?)?;
+        }
+        Ok(())
+    }
+
+    /// Prints one row: its cells, and where its tests are.
+    fn show(&self, id: Id) -> Result<()> {
+        let [asked, kube_proxy, cilium, sidestep] = show::cells(&self.text, id).context("half a row")?;
+        println!("{id}  {asked}");
+        println!("  kube-proxy  {kube_proxy}\n  Cilium      {cilium}\n  Sidestep    {sidestep}");
+        let tests = self.proofs.get(&id).into_iter().flatten();
+        for (place, test) in show::places(tests, &SOURCES)? {
+            println!("  {test}\n    {place}");
+        }
+        Ok(())
+    }
+
     /// Prints every row with its tests, or the reason why it has none.
-    pub(crate) fn list(&self) {
+    fn list(&self) {
         for (id, reason) in &self.table {
             match (self.proofs.get(id), reason) {
                 (Some(tests), _) => tests.iter().for_each(|test| println!("{id}\t{test}")),
@@ -136,7 +171,7 @@ mod tests {
         for (id, test) in tests {
             proofs.entry(Id::parse(id).unwrap()).or_default().insert((*test).to_owned());
         }
-        Rows { table: table::parse(text).unwrap(), proofs }
+        Rows { text: text.to_owned(), table: table::parse(text).unwrap(), proofs }
     }
 
     const TABLE: &str = "\
