@@ -98,7 +98,7 @@ fn configuration(layer: &Blob) -> Result<ImageConfiguration> {
         .labels(HashMap::from([
             ("org.opencontainers.image.source".to_owned(), env!("CARGO_PKG_REPOSITORY").to_owned()),
             ("org.opencontainers.image.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-            ("org.opencontainers.image.licenses".to_owned(), "Apache-2.0".to_owned()),
+            ("org.opencontainers.image.licenses".to_owned(), env!("CARGO_PKG_LICENSE").to_owned()),
         ]))
         .build()?;
     let rootfs = RootFsBuilder::default().typ("layers").diff_ids([layer.digest().to_string()]).build()?;
