@@ -1,4 +1,8 @@
-//! `cargo xtask lint`: formatting, the order of modules, and clippy, warnings being errors.
+//! `cargo xtask lint`: formatting, the order of modules, clippy and rustdoc, warnings being errors; and what dependencies
+//! may be.
+
+mod dependencies;
+mod documentation;
 
 use anyhow::Result;
 
@@ -6,7 +10,7 @@ use crate::build::kernel;
 use crate::setup::{self, Need};
 use crate::{process, structure, workspace};
 
-/// Checks the format, which modules name which, then the host's crates, then the kernel programs.
+/// Checks the format, which modules name which, then the host's crates and the kernel programs, then the documentation.
 pub(crate) fn run() -> Result<()> {
     setup::ensure(&[Need::KernelBuild])?;
     process::run(workspace::cargo().args(["fmt", "--all", "--check"]))?;
@@ -14,7 +18,9 @@ pub(crate) fn run() -> Result<()> {
     // The agent embeds the object, so that even a check of it needs one.
     kernel::build()?;
     process::run(workspace::cargo().args(["clippy", "--all-targets", "--", "--deny", "warnings"]))?;
-    kernel_programs()
+    kernel_programs()?;
+    documentation::check()?;
+    dependencies::check()
 }
 
 /// The kernel programs are linted for the host's target: the distribution's compiler has no clippy, and another

@@ -45,7 +45,7 @@ enum Command {
     BuildAndLoad(load::Args),
     /// Write the agent as a container image, in one file that containerd, Docker and kind load
     Image(image::Args),
-    /// Check the format and run clippy, on the host's crates and the kernel programs
+    /// Check the format, clippy, rustdoc and dependencies, on the host's crates and the kernel programs
     Lint,
     /// Show the rows of service semantics with the tests that prove them
     Rows(test::RowsArgs),
