@@ -44,8 +44,9 @@ impl Args {
 /// Builds, tests, and ends with two lines of counts: of tests, and of the rows that they prove.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let mut command = runner(args)?;
-    let report = workspace::target(&format!("nextest/{}/junit.xml", args.profile()));
-    let skip_log = workspace::target("nextest/skipped.log");
+    // The runner keeps its reports here, wherever CARGO_TARGET_DIR is.
+    let report = workspace::path(&format!("target/nextest/{}/junit.xml", args.profile()));
+    let skip_log = workspace::path("target/nextest/skipped.log");
     for stale in [&report, &skip_log] {
         if stale.exists() {
             fs::remove_file(stale).with_context(|| format!("cannot remove {}", stale.display()))?;
