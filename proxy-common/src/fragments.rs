@@ -16,7 +16,7 @@ pub struct FragmentKey {
     pub identification: u32,
     /// IANA protocol number of the datagram.
     pub protocol: u8,
-    /// A [`PacketHook`].
+    /// A [`PacketHook`](crate::packet::PacketHook).
     pub hook: u8,
     /// Zero.
     pub padding: u16,

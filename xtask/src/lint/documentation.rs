@@ -8,5 +8,7 @@ use crate::{process, workspace};
 pub(super) fn check() -> Result<()> {
     let mut command = workspace::cargo();
     command.args(["doc", "--no-deps", "--document-private-items", "--quiet"]);
-    process::run(command.env("CARGO_ENCODED_RUSTDOCFLAGS", "-Dwarnings"))
+    // Nothing is published: who reads these pages reads the private items, too.
+    let flags = ["-Dwarnings", "-Arustdoc::private_intra_doc_links"];
+    process::run(command.env("CARGO_ENCODED_RUSTDOCFLAGS", flags.join("\u{1f}")))
 }
