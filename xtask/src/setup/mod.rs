@@ -7,11 +7,13 @@
 mod apt;
 mod archive;
 mod compiler;
+pub(crate) mod helm;
 pub(crate) mod kubectl;
 mod linker;
 mod nextest;
 mod packages;
 mod probe;
+pub(crate) mod promtool;
 
 use anyhow::Result;
 

@@ -86,8 +86,14 @@ fn runner(args: &Args) -> Result<Command> {
     } else {
         let profile = if args.release { agent::Profile::Release } else { agent::Profile::Dev };
         command.env("SIDESTEP_BIN", agent::build(profile)?).env("SIDESTEP_IMAGE", image::default_path());
-        if let Some(kubectl) = setup::kubectl::find() {
-            command.env("SIDESTEP_KUBECTL", kubectl);
+        for (variable, found) in [
+            ("SIDESTEP_KUBECTL", setup::kubectl::find()),
+            ("SIDESTEP_HELM", setup::helm::find()),
+            ("SIDESTEP_PROMETHEUS", setup::promtool::find()),
+        ] {
+            if let Some(path) = found {
+                command.env(variable, path);
+            }
         }
     }
     if args.keep {

