@@ -21,7 +21,7 @@ use sidestep_tests::skip;
 const KUBECTL: &str = "SIDESTEP_KUBECTL";
 
 /// The objects of an overlay, or why they cannot be had here.
-fn render(overlay: &str) -> Result<Vec<Value>, String> {
+pub(super) fn render(overlay: &str) -> Result<Vec<Value>, String> {
     let kubectl = std::env::var_os(KUBECTL).unwrap_or_else(|| "kubectl".into());
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/overlays").join(overlay);
     let output = Command::new(&kubectl).arg("kustomize").arg(&folder).output();
@@ -33,7 +33,7 @@ fn render(overlay: &str) -> Result<Vec<Value>, String> {
 }
 
 /// The only object of a kind. Nothing in it may be unknown to the type: a misspelt field is dropped by decoding.
-fn only<T: DeserializeOwned + serde::Serialize>(objects: &[Value], kind: &str) -> T {
+pub(super) fn only<T: DeserializeOwned + serde::Serialize>(objects: &[Value], kind: &str) -> T {
     let found: Vec<&Value> = objects.iter().filter(|object| object["kind"] == kind).collect();
     let [object] = found[..] else { panic!("{} objects of kind {kind}", found.len()) };
     let typed: T = serde_json::from_value(object.clone()).unwrap_or_else(|error| panic!("{kind}: {error}"));

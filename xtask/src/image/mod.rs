@@ -64,4 +64,14 @@ mod tests {
         let images: Vec<&str> = text.lines().filter_map(|line| line.trim().strip_prefix("image: ")).collect();
         assert!(!images.is_empty() && images.iter().all(|image| *image == super::NAME), "{images:?}");
     }
+
+    #[test]
+    fn the_chart_has_the_version_that_is_built() {
+        let chart =
+            std::fs::read_to_string(crate::workspace::path("deploy/helm/sidestep/Chart.yaml")).unwrap();
+        for field in ["version", "appVersion"] {
+            let line = format!("{field}: {}", env!("CARGO_PKG_VERSION"));
+            assert!(chart.lines().any(|found| found == line), "no `{line}` in Chart.yaml");
+        }
+    }
 }
