@@ -11,7 +11,7 @@ use proxy_common::{FrontendKind, Reason, Service, ServiceCounters, ServiceRefusa
 
 use super::super::health;
 use crate::{
-    dataplane::{Tables, identity, list_flows, unanswered, uptime},
+    dataplane::{Tables, Unanswered, identity, list_flows, unanswered, uptime},
     plan::ServicePortId,
 };
 
@@ -90,17 +90,26 @@ impl Collector for Services {
             &|row, metric| ConstGauge::new(row.record.outside.count).encode(metric),
         )?;
 
-        let unanswered = unanswered(&list_flows(&self.0), uptime());
-        let mut metric = encoder.encode_descriptor(
-            "sidestep_service_unanswered",
-            "Connections from outside that are remembered and were never answered; only where there are some",
-            None,
-            MetricType::Gauge,
-        )?;
-        for row in &rows {
-            let count = unanswered.get(&row.index).map_or(0, |count| count.unanswered);
-            if count > 0 {
-                ConstGauge::new(count).encode(metric.encode_family(&row.labels)?)?;
+        // The second is a share of the first.
+        let flows = unanswered(&list_flows(&self.0), uptime());
+        for (name, help, count) in [
+            (
+                "sidestep_service_flows",
+                "Connections from outside that are remembered; only where there are some",
+                (|flows: &Unanswered| flows.connections) as fn(&Unanswered) -> usize,
+            ),
+            (
+                "sidestep_service_unanswered",
+                "Connections from outside that are remembered and were never answered; only where there are some",
+                |flows| flows.unanswered,
+            ),
+        ] {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for row in &rows {
+                let count = flows.get(&row.index).map_or(0, count);
+                if count > 0 {
+                    ConstGauge::new(count).encode(metric.encode_family(&row.labels)?)?;
+                }
             }
         }
 
