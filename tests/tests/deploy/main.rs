@@ -3,4 +3,5 @@
 mod containers;
 mod helm;
 mod image;
+mod monitoring;
 mod renders;
