@@ -8,6 +8,7 @@ mod demo;
 mod image;
 mod lint;
 mod load;
+mod package;
 #[cfg(test)]
 mod pages;
 mod process;
@@ -15,6 +16,7 @@ mod progress;
 mod setup;
 mod soak;
 mod structure;
+mod tarball;
 mod test;
 mod vm;
 mod workspace;
@@ -47,6 +49,8 @@ enum Command {
     Image(image::Args),
     /// Check the format, clippy, rustdoc and dependencies, on the host's crates and the kernel programs
     Lint,
+    /// Write the agent as a Debian package, for nodes that run it outside of pods
+    Package(package::Args),
     /// Show the rows of service semantics with the tests that prove them
     Rows(test::RowsArgs),
     /// Let clients, floods, changes and restarts at a node for minutes, and count the promises that are broken
@@ -66,6 +70,7 @@ fn main() -> ExitCode {
         Command::BuildAndLoad(args) => load::run(&args),
         Command::Image(args) => image::run(&args),
         Command::Lint => lint::run(),
+        Command::Package(args) => package::run(&args),
         Command::Rows(args) => test::Rows::read().and_then(|rows| rows.print(&args)),
         Command::Soak(args) => soak::run(&args),
         Command::Test(args) => test::run(&args),

@@ -4,4 +4,5 @@ mod containers;
 mod helm;
 mod image;
 mod monitoring;
+mod package;
 mod renders;

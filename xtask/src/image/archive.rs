@@ -16,6 +16,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::layer;
+use crate::tarball;
 
 /// Where containerd looks for the whole name; [`ANNOTATION_REF_NAME`] is the tag alone.
 const ANNOTATION_NAME: &str = "io.containerd.image.name";
@@ -76,14 +77,14 @@ impl Image {
             "Config": self.config.path(), "RepoTags": [self.name], "Layers": [self.layer.path()],
         }]);
         let mut tar = tar::Builder::new(Vec::new());
-        layer::file(&mut tar, "oci-layout", 0o644, &canonical(&layout)?)?;
-        layer::file(&mut tar, "index.json", 0o644, &self.index)?;
-        layer::file(&mut tar, "manifest.json", 0o644, &canonical(&docker)?)?;
+        tarball::file(&mut tar, "oci-layout", 0o644, &canonical(&layout)?)?;
+        tarball::file(&mut tar, "index.json", 0o644, &self.index)?;
+        tarball::file(&mut tar, "manifest.json", 0o644, &canonical(&docker)?)?;
         for folder in ["blobs/", "blobs/sha256/"] {
-            layer::folder_entry(&mut tar, folder)?;
+            tarball::folder(&mut tar, folder)?;
         }
         for blob in [&self.manifest, &self.config, &self.layer] {
-            layer::file(&mut tar, &blob.path(), 0o644, &blob.bytes)?;
+            tarball::file(&mut tar, &blob.path(), 0o644, &blob.bytes)?;
         }
         Ok(tar.into_inner()?)
     }

@@ -13,7 +13,7 @@ use sidestep_tests::hold::KEEP;
 
 use crate::build::{agent, kernel};
 use crate::setup::{self, Need};
-use crate::{image, process, workspace};
+use crate::{image, package, process, workspace};
 
 pub(crate) use rows::{Args as RowsArgs, Rows};
 
@@ -86,6 +86,7 @@ fn runner(args: &Args) -> Result<Command> {
     } else {
         let profile = if args.release { agent::Profile::Release } else { agent::Profile::Dev };
         command.env("SIDESTEP_BIN", agent::build(profile)?).env("SIDESTEP_IMAGE", image::default_path());
+        command.env("SIDESTEP_PACKAGE", package::default_path());
         for (variable, found) in [
             ("SIDESTEP_KUBECTL", setup::kubectl::find()),
             ("SIDESTEP_HELM", setup::helm::find()),
