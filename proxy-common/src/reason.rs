@@ -1,111 +1,139 @@
-//! Why a connection was refused: one list for the kernel programs, the metrics and the commands.
+//! Why a connection is refused: one table for the kernel programs, the metrics and the commands.
+//!
+//! A row says everything about a reason. Its number is part of the tables' contract: a span without endpoints holds it,
+//! REFUSALS and TOTALS are indexed by it, and it is never reused. New reasons go at the end.
 
-/// The reason for a refusal. Numbers are part of the tables' contract and are never reused.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[repr(u32)]
-pub enum Reason {
-    /// The Service has no usable endpoint anywhere (PO-1).
-    NoEndpoints = 1,
-    /// The traffic policy is Local and no usable endpoint is on this node (PO-2, PO-19).
-    NoLocalEndpoints = 2,
-    /// The address is a ClusterIP and no Service port is known by this number (PO-13).
-    UnknownPort = 3,
-    /// The tables disagreed with each other for longer than an update lasts; a bug, please report.
-    Inconsistent = 4,
-    /// The client's address is in none of the Service's `loadBalancerSourceRanges` (ST-1).
-    SourceNotInRanges = 5,
-    /// The Service has `loadBalancerSourceRanges`, and the agent does not know the client's address yet (ST-8).
-    ClientUnknown = 6,
-    /// Every source port that the node may masquerade with is taken by a live flow to the same endpoint.
-    SourcePortsExhausted = 7,
-    /// The node has no address to masquerade with on the device that leads to the endpoint.
-    NoSourceAddress = 8,
-    /// All slots of FLOWS that a new flow could have are those of confirmed flows. Counted on the node, not for the Service,
-    /// whose doing it is not.
-    FlowTableFull = 9,
+/// What a client outside of the node sees of a refusal. A process of the node always gets the error of its call.
+macro_rules! is_answered {
+    // TCP gets a reset, UDP an ICMP error "port unreachable".
+    (reject) => {
+        true
+    };
+    // Nothing, as if nobody were there.
+    (drop) => {
+        false
+    };
+}
+
+/// Whom a refusal is counted for; all are counted for the node.
+macro_rules! is_of_service {
+    (service) => {
+        true
+    };
+    (node) => {
+        false
+    };
+}
+
+macro_rules! reasons {
+    ($($number:literal $reason:ident $name:literal $answer:ident $counted:ident [$($row:literal)*] $explanation:literal;)+) => {
+        /// The reason for a refusal.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+        #[repr(u32)]
+        pub enum Reason {
+            $(#[doc = concat!("`", $name, "`: ", $explanation, ".")] $reason = $number,)+
+        }
+
+        impl Reason {
+            /// How many there are.
+            const COUNT: usize = [$($number),+].len();
+
+            /// Every reason, in the order of their numbers.
+            pub const ALL: [Self; Self::COUNT] = [$(Self::$reason),+];
+
+            /// The name that metrics and commands use.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$reason => $name,)+
+                }
+            }
+
+            /// One sentence for the person who was refused.
+            pub const fn explanation(self) -> &'static str {
+                match self {
+                    $(Self::$reason => $explanation,)+
+                }
+            }
+
+            /// The rows of the comparison with kube-proxy that ask for it.
+            pub const fn rows(self) -> &'static [&'static str] {
+                match self {
+                    $(Self::$reason => &[$($row),*],)+
+                }
+            }
+
+            /// Whether a client outside of the node is told (a reset, or ICMP "port unreachable"); where not, its
+            /// packets are dropped. A process of the node always gets the error of its call.
+            #[inline(always)]
+            pub const fn is_answered(self) -> bool {
+                match self {
+                    $(Self::$reason => is_answered!($answer),)+
+                }
+            }
+
+            /// Whether it is counted for the Service, too; where not, for the node alone.
+            #[inline(always)]
+            pub const fn is_of_service(self) -> bool {
+                match self {
+                    $(Self::$reason => is_of_service!($counted),)+
+                }
+            }
+
+            /// From the number in a refusing span.
+            #[inline(always)]
+            pub const fn from_number(number: u32) -> Self {
+                match number {
+                    $($number => Self::$reason,)+
+                    _ => Self::Inconsistent,
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    1 NoEndpoints "no-endpoints" reject service ["PO-1"]
+        "the Service has no ready endpoint, and none that is terminating but still serving";
+    // Whoever asks a node that has no endpoint of its own hears nothing, as if nobody were there (PO-3).
+    2 NoLocalEndpoints "no-local-endpoints" drop service ["PO-2" "PO-19"]
+        "the Service's traffic policy is Local and none of its usable endpoints is on this node";
+    3 UnknownPort "unknown-port" reject node ["PO-13"]
+        "the address is a ClusterIP, but no Service port has this number and protocol";
+    // For longer than an update lasts.
+    4 Inconsistent "inconsistent" drop service []
+        "the tables disagree with each other; this is a bug, please report it";
+    // Nor does who may not ask.
+    5 SourceNotInRanges "source-not-in-ranges" drop service ["ST-1"]
+        "the client's address is in none of the Service's spec.loadBalancerSourceRanges";
+    6 ClientUnknown "client-unknown" drop service ["ST-8"]
+        "the Service has spec.loadBalancerSourceRanges, and the agent has not found the client's network namespace or its \
+         address there; it looks again after such a refusal";
+    7 SourcePortsExhausted "source-ports-exhausted" drop service []
+        "every port of --source-port-range is taken by a live flow to the same endpoint; widen the range";
+    8 NoSourceAddress "no-source-address" drop service []
+        "the device that leads to the endpoint has no address of the flow's family to masquerade with";
+    // Not the Service's doing.
+    9 FlowTableFull "flow-table-full" reject node []
+        "the node has as many confirmed flows from outside as FLOWS has room for; make room with --max-flows";
+    // Told so, the client takes another port.
+    10 CollidingFlows "colliding-flows" reject node []
+        "its packets would be those of another connection of the client's, through another frontend to the same endpoint";
 }
 
 impl Reason {
-    /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 9] = [
-        Self::NoEndpoints,
-        Self::NoLocalEndpoints,
-        Self::UnknownPort,
-        Self::Inconsistent,
-        Self::SourceNotInRanges,
-        Self::ClientUnknown,
-        Self::SourcePortsExhausted,
-        Self::NoSourceAddress,
-        Self::FlowTableFull,
-    ];
-
     /// One more than the highest number: the length of tables that are indexed by reason.
     pub const LIMIT: u32 = 16;
-
-    /// The name that metrics and commands use.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::NoEndpoints => "no-endpoints",
-            Self::NoLocalEndpoints => "no-local-endpoints",
-            Self::UnknownPort => "unknown-port",
-            Self::Inconsistent => "inconsistent",
-            Self::SourceNotInRanges => "source-not-in-ranges",
-            Self::ClientUnknown => "client-unknown",
-            Self::SourcePortsExhausted => "source-ports-exhausted",
-            Self::NoSourceAddress => "no-source-address",
-            Self::FlowTableFull => "flow-table-full",
-        }
-    }
-
-    /// One sentence for the person who was refused.
-    pub const fn explanation(self) -> &'static str {
-        match self {
-            Self::NoEndpoints => {
-                "the Service has no ready endpoint, and none that is terminating but still serving"
-            }
-            Self::NoLocalEndpoints => {
-                "the Service's traffic policy is Local and none of its usable endpoints is on this node"
-            }
-            Self::UnknownPort => {
-                "the address is a ClusterIP, but no Service port has this number and protocol"
-            }
-            Self::Inconsistent => "the tables disagree with each other; this is a bug",
-            Self::SourceNotInRanges => {
-                "the client's address is in none of the Service's spec.loadBalancerSourceRanges"
-            }
-            Self::ClientUnknown => {
-                "the Service has spec.loadBalancerSourceRanges, and the agent has not found the client's network \
-                 namespace or its address there; it looks again after such a refusal"
-            }
-            Self::SourcePortsExhausted => {
-                "every port of --source-port-range is taken by a live flow to the same endpoint; widen the range"
-            }
-            Self::NoSourceAddress => {
-                "the device that leads to the endpoint has no address of the flow's family to masquerade with"
-            }
-            Self::FlowTableFull => {
-                "the node has as many confirmed flows from outside as FLOWS has room for; make room with --max-flows"
-            }
-        }
-    }
-
-    /// From the number in a refusing span.
-    #[inline(always)]
-    pub const fn from_number(number: u32) -> Self {
-        match number {
-            1 => Self::NoEndpoints,
-            2 => Self::NoLocalEndpoints,
-            3 => Self::UnknownPort,
-            5 => Self::SourceNotInRanges,
-            6 => Self::ClientUnknown,
-            7 => Self::SourcePortsExhausted,
-            8 => Self::NoSourceAddress,
-            9 => Self::FlowTableFull,
-            _ => Self::Inconsistent,
-        }
-    }
 }
+
+const _: () = {
+    let mut index = 0;
+    while index < Reason::COUNT {
+        assert!(Reason::ALL[index] as usize == index + 1, "numbers follow each other from 1; 0 stays free");
+        assert!((Reason::ALL[index] as u32) < Reason::LIMIT);
+        index += 1;
+    }
+};
 
 impl core::fmt::Display for Reason {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {

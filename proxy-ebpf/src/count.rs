@@ -6,7 +6,7 @@ use aya_ebpf::{
     btf_maps::Array,
     helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns},
 };
-use proxy_common::{Rate, Reason, ServiceCounters, ServiceRefusals, Total, counters::shard};
+use proxy_common::{Event, Rate, Reason, ServiceCounters, ServiceRefusals, counters::shard};
 
 use crate::{
     config,
@@ -28,22 +28,16 @@ pub(crate) fn connection(service: u32, remembered: bool) {
     }
 }
 
-/// Counts a refusal that is no Service's doing, on the node alone.
-#[inline(always)]
-pub(crate) fn node_refusal(reason: Reason) {
-    total(reason as u32);
-}
-
-/// Counts a refusal, on the node and for the Service where there is one.
+/// Counts a refusal, on the node and for the Service whose it is, if it is one's.
 #[inline(always)]
 pub(crate) fn refusal(service: Option<u32>, reason: Reason) {
     if let Some(refusals) = service.and_then(|service| REFUSALS.get_ptr_mut(service)) {
-        const { assert!(ServiceRefusals::LEN == 8) };
+        const { assert!(ServiceRefusals::LEN == 16) };
         let mut slot = reason as u64;
         // The compiler knows that a reason is less than that, and would leave the verifier in doubt.
         // SAFETY: it touches one register.
-        unsafe { asm!("{0} &= 7", inout(reg) slot, options(nomem, nostack)) };
-        // SAFETY: as in `connection`; the slot is one of the eight.
+        unsafe { asm!("{0} &= 15", inout(reg) slot, options(nomem, nostack)) };
+        // SAFETY: as in `connection`; the slot is one of the sixteen.
         add(unsafe { (&raw mut (*refusals).by_reason).cast::<u64>().add(slot as usize) });
     }
     total(reason as u32);
@@ -51,7 +45,7 @@ pub(crate) fn refusal(service: Option<u32>, reason: Reason) {
 
 /// Counts what happens to sockets and packets beyond translation.
 #[inline(always)]
-pub(crate) fn event(what: Total) {
+pub(crate) fn event(what: Event) {
     total(what as u32);
 }
 

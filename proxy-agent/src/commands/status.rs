@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr, path::Path, proce
 
 use clap::Args;
 use comfy_table::{Table, presets};
-use proxy_common::{Reason, Total};
+use proxy_common::{Event, Reason};
 use serde::Serialize;
 
 use super::{Output, Place, inventory};
@@ -45,7 +45,10 @@ struct Status {
     services: Vec<inventory::Installed>,
     /// Services of which a striking part of the connections from outside was never answered.
     unanswered: Vec<NeverAnswered>,
-    totals: Vec<Count>,
+    /// Connections and datagrams that were refused on this node, by reason.
+    refusals: BTreeMap<&'static str, u64>,
+    /// What else happened to sockets and packets.
+    events: BTreeMap<&'static str, u64>,
     capacity: Vec<Fill>,
 }
 
@@ -71,12 +74,6 @@ struct AtDevice {
     /// What the agent says of it.
     why: Option<Why>,
     addresses: Vec<IpAddr>,
-}
-
-#[derive(Debug, Serialize)]
-struct Count {
-    name: &'static str,
-    count: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -118,6 +115,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
     }
     let devices = devices(pin_dir, agent.as_ref())?;
+    let count = |index| tables.totals.load(index).unwrap_or_default();
     let status = Status {
         agent_running,
         agent,
@@ -127,7 +125,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         severed: detached.iter().filter(|hook| is_pinned(pin_dir, hook)).map(|hook| hook.name).collect(),
         services,
         unanswered: never_answered(&tables),
-        totals: totals(&tables),
+        refusals: Reason::ALL.map(|reason| (reason.name(), count(reason as u32))).into(),
+        events: Event::ALL.map(|event| (event.name(), count(event as u32))).into(),
         capacity,
     };
     match arguments.output {
@@ -165,15 +164,6 @@ fn never_answered(tables: &Tables) -> Vec<NeverAnswered> {
     counts.into_iter().filter(|(_, count)| count.is_striking()).map(told).collect()
 }
 
-fn totals(tables: &Tables) -> Vec<Count> {
-    let reasons = Reason::ALL.iter().map(|reason| (*reason as u32, reason.name()));
-    let others = Total::ALL.iter().map(|total| (*total as u32, total.name()));
-    reasons
-        .chain(others)
-        .map(|(index, name)| Count { name, count: tables.totals.load(index).unwrap_or_default() })
-        .collect()
-}
-
 fn print(status: &Status) {
     match (&status.agent, status.agent_running) {
         (Some(Report { version, pid, node, source, synced, .. }), true) => {
@@ -206,9 +196,11 @@ fn print(status: &Status) {
     for Fill { table, used, room } in &status.capacity {
         println!("{:<9} {used} of {room}", table.to_lowercase());
     }
-    let refused: Vec<String> =
-        status.totals.iter().filter(|c| c.count > 0).map(|c| format!("{} {}", c.count, c.name)).collect();
-    println!("refused   {}\n", if refused.is_empty() { "nothing".to_owned() } else { refused.join(", ") });
+    println!("refused   {}", counts(&status.refusals, ", ").unwrap_or_else(|| "nothing".to_owned()));
+    if let Some(events) = counts(&status.events, ", ") {
+        println!("events    {events}");
+    }
+    println!();
 
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
@@ -233,7 +225,7 @@ fn print(status: &Status) {
             endpoints(service),
             affinity,
             service.connections.to_string(),
-            refusals(&service.refusals),
+            counts(&service.refusals, "\n").unwrap_or_else(|| "0".to_owned()),
         ]);
     }
     println!("{table}");
@@ -273,13 +265,11 @@ fn describe(device: &AtDevice) -> String {
     line
 }
 
-/// How many were refused, and why.
-fn refusals(counts: &BTreeMap<&'static str, u64>) -> String {
-    if counts.is_empty() {
-        return "0".to_owned();
-    }
-    let lines: Vec<String> = counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-    lines.join("\n")
+/// How often each thing happened that did; nothing if none did.
+fn counts(counts: &BTreeMap<&'static str, u64>, separator: &str) -> Option<String> {
+    let happened = counts.iter().filter(|(_, count)| **count > 0);
+    let happened: Vec<String> = happened.map(|(what, count)| format!("{count} {what}")).collect();
+    (!happened.is_empty()).then(|| happened.join(separator))
 }
 
 /// At most a few endpoints by address, then how many more.

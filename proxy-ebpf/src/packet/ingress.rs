@@ -6,8 +6,8 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use proxy_common::{
-    Address, Client, Decision, Endpoint, FrontendKey, FrontendKind, PacketHook, Protocol, Reason, Scope,
-    Tables, Total,
+    Address, Client, Decision, Endpoint, FrontendKey, FrontendKind, PacketHook, Protocol, Reason,
+    Scope, Tables,
     connection::{
         Begun, Clock, Draft, Flows as _, Noted, Place, Request, answered, asked, find, find_by_source,
         finish, give_port, start,
@@ -232,19 +232,12 @@ fn publish(ctx: &TcContext, state: &mut State) -> Begun {
     begun
 }
 
-/// Counts a connection that could not begin, and says whether its client is told. Told so, a client whose packets would be those
-/// of another connection takes another port.
+/// Counts a connection that could not begin, and says whether its client is told.
 #[inline(always)]
 fn failed(begun: Begun, service: u32) -> Choice {
     match begun {
-        Begun::Colliding => {
-            count::event(Total::CollidingFlow);
-            Choice::Answer
-        }
-        Begun::NoRoom => {
-            count::node_refusal(Reason::FlowTableFull);
-            Choice::Answer
-        }
+        Begun::Colliding => refuse(None, Reason::CollidingFlows),
+        Begun::NoRoom => refuse(None, Reason::FlowTableFull),
         Begun::NoPort => refuse(Some(service), Reason::SourcePortsExhausted),
         Begun::NoAddress => refuse(Some(service), Reason::NoSourceAddress),
         // It is sent again.
@@ -343,12 +336,7 @@ fn draw(state: &mut State) -> Choice {
 #[inline(always)]
 fn refuse(service: Option<u32>, reason: Reason) -> Choice {
     count::refusal(service, reason);
-    match reason {
-        Reason::NoEndpoints | Reason::UnknownPort => Choice::Answer,
-        // Whoever asks a node that has no endpoint of its own, or may not ask, is to hear nothing, as if nobody were
-        // there (PO-3, ST-1).
-        _ => Choice::Drop,
-    }
+    if reason.is_answered() { Choice::Answer } else { Choice::Drop }
 }
 
 /// The client that a packet comes from.

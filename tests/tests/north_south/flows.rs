@@ -198,5 +198,5 @@ fn connections_beyond_the_tables_room_are_refused_and_counted() {
     let status = answer(&nodes, &["status", "--output", "json"]);
     assert_eq!(named(&status["capacity"], "table", "FLOWS", "room"), ROOM);
     assert_eq!(named(&status["capacity"], "table", "FLOWS", "used"), connections.len() as u64);
-    assert_eq!(named(&status["totals"], "name", "flow-table-full", "count"), refused);
+    assert_eq!(status["refusals"]["flow-table-full"], refused);
 }

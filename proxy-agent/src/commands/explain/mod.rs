@@ -74,6 +74,8 @@ struct Explanation {
     masqueraded: Vec<String>,
     decision: &'static str,
     reason: Option<&'static str>,
+    /// The rows of the comparison with kube-proxy that ask for the refusal.
+    rows: &'static [&'static str],
     endpoint: Option<String>,
     because: String,
 }
@@ -103,7 +105,7 @@ fn explain(tables: &Tables, key: &FrontendKey, client: &Client) -> Explanation {
         }
         Decision::Refuse { service, reason } => {
             let because = format!("{}: {}", refusal(client.scope, reason), why(client, reason));
-            (service, "refuse", Some(reason.name()), None, because)
+            (service, "refuse", Some(reason), None, because)
         }
         Decision::Forward(forward) => {
             let text = if forward.remembered {
@@ -125,7 +127,8 @@ fn explain(tables: &Tables, key: &FrontendKey, client: &Client) -> Explanation {
         candidates: candidates.iter().map(socket).collect(),
         masqueraded,
         decision: name,
-        reason,
+        reason: reason.map(Reason::name),
+        rows: reason.map_or(&[], Reason::rows),
         endpoint,
         because,
     }
@@ -135,7 +138,7 @@ fn explain(tables: &Tables, key: &FrontendKey, client: &Client) -> Explanation {
 fn refusal(scope: Scope, reason: Reason) -> &'static str {
     match (scope, reason) {
         (Scope::Inside, _) => "ECONNREFUSED",
-        (Scope::Outside, Reason::NoEndpoints | Reason::UnknownPort) => "a reset, or ICMP port unreachable",
+        (Scope::Outside, reason) if reason.is_answered() => "a reset, or ICMP port unreachable",
         (Scope::Outside, _) => "no answer",
     }
 }
@@ -166,6 +169,9 @@ fn print(explanation: &Explanation) {
         println!("candidates  {}", lines.join("\n            "));
     }
     println!("decision    {}: {}", explanation.reason.unwrap_or(explanation.decision), explanation.because);
+    if !explanation.rows.is_empty() {
+        println!("rows        {} (docs/kube-proxy-parity.md)", explanation.rows.join(", "));
+    }
     if let Some(endpoint) = &explanation.endpoint {
         println!("endpoint    {endpoint}");
     }

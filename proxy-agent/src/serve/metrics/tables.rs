@@ -7,7 +7,7 @@ use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeMetric},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
-use proxy_common::{Reason, counters::Total};
+use proxy_common::{Event, Reason};
 
 use crate::dataplane::Tables;
 
@@ -43,21 +43,6 @@ impl Fill {
     }
 }
 
-/// Whether it counts packets, not sockets.
-const fn is_of_packets(total: Total) -> bool {
-    match total {
-        Total::OverflowedSocket
-        | Total::UnrecordedSocket
-        | Total::UntrackedNamespace
-        | Total::ClosedSocket => false,
-        Total::CollidingFlow
-        | Total::LateFragment
-        | Total::UnansweredRefusal
-        | Total::WithoutSource
-        | Total::WithoutRoute => true,
-    }
-}
-
 impl Collector for Fill {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let (elements, confirmed) = self.0.flows.count();
@@ -84,13 +69,13 @@ impl Collector for Fill {
             counter.encode(metric.encode_family(&[("reason", reason.name())])?)?;
         }
         for (name, help, of_packets) in [
-            ("sidestep_sockets", "Sockets whose record did not fit, by what happened", false),
-            ("sidestep_packets", "Packets from outside that are a special case, by what happened", true),
+            ("sidestep_sockets", "Sockets that something happened to, by what happened", false),
+            ("sidestep_packets", "Packets from outside that something happened to, by what happened", true),
         ] {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            for total in Total::ALL.into_iter().filter(|total| is_of_packets(*total) == of_packets) {
-                let counter = ConstCounter::new(self.total(total as u32));
-                counter.encode(metric.encode_family(&[("what", total.name())])?)?;
+            for event in Event::ALL.into_iter().filter(|event| event.is_of_packet() == of_packets) {
+                let counter = ConstCounter::new(self.total(event as u32));
+                counter.encode(metric.encode_family(&[("what", event.name())])?)?;
             }
         }
         Ok(())

@@ -1,0 +1,80 @@
+//! What happens on a node beyond giving out endpoints and refusing: one table, for the kernel programs, the metrics and
+//! the commands. Refusals are [`Reason`]s.
+
+use crate::reason::Reason;
+
+/// What an event happens to: a socket of this node, or a packet from outside or its answer.
+macro_rules! is_of_packet {
+    (socket) => {
+        false
+    };
+    (packet) => {
+        true
+    };
+}
+
+macro_rules! events {
+    ($($(#[doc = $doc:literal])+ $number:literal $event:ident $name:literal $subject:ident;)+) => {
+        /// An event, by its index in TOTALS: behind those of the [`Reason`]s.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(u32)]
+        pub enum Event {
+            $($(#[doc = $doc])+ $event = $number,)+
+        }
+
+        impl Event {
+            /// How many there are.
+            const COUNT: usize = [$($number),+].len();
+
+            /// Every event, in the order of their indices.
+            pub const ALL: [Self; Self::COUNT] = [$(Self::$event),+];
+
+            /// The name that metrics and commands use.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$event => $name,)+
+                }
+            }
+
+            /// Whether it happens to a packet; else it does to a socket.
+            pub const fn is_of_packet(self) -> bool {
+                match self {
+                    $(Self::$event => is_of_packet!($subject),)+
+                }
+            }
+        }
+    };
+}
+
+events! {
+    /// A socket talked to more Services than it can remember by itself; its oldest moved to OVERFLOW.
+    16 OverflowedSocket "overflowed-sockets" socket;
+    /// The kernel had no memory for a socket's record: its peer name will be the endpoint's.
+    17 UnrecordedSocket "unrecorded-sockets" socket;
+    /// NAMESPACES had no room: until the agent has made some, it looks into every namespace.
+    18 UntrackedNamespace "untracked-namespaces" socket;
+    /// A connected UDP socket was closed because its endpoint is gone (ST-5). Counted by the agent.
+    19 ClosedSocket "closed-sockets" socket;
+    /// A fragment of a datagram whose first fragment did not come by in time; left to the node's own stack.
+    20 LateFragment "late-fragments" packet;
+    /// A refusal that was not answered, because a thousand were within the second.
+    21 UnansweredRefusal "unanswered-refusals" packet;
+    /// A packet that was to leave masqueraded, and whose connection has no source any more; dropped.
+    22 WithoutSource "packets-without-source" packet;
+    /// A packet on the fast path to whose destination no route leads any more; dropped.
+    23 WithoutRoute "packets-without-route" packet;
+}
+
+impl Event {
+    /// One more than the highest index: the length of TOTALS.
+    pub const LIMIT: u32 = 32;
+}
+
+const _: () = {
+    let mut index = 0;
+    while index < Event::COUNT {
+        let number = Event::ALL[index] as u32;
+        assert!(number == Reason::LIMIT + index as u32 && number < Event::LIMIT);
+        index += 1;
+    }
+};
