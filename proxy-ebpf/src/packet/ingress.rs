@@ -6,8 +6,8 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use proxy_common::{
-    Address, Client, Decision, Endpoint, FrontendKey, FrontendKind, PacketHook, Protocol, Reason,
-    Scope, Tables,
+    Address, Client, Decision, Endpoint, FrontendKey, FrontendKind, PacketHook, Protocol, Reason, Scope,
+    Tables,
     connection::{
         Begun, Clock, Draft, Flows as _, Noted, Place, Request, answered, asked, find, find_by_source,
         finish, give_port, start,

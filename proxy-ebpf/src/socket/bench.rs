@@ -1,8 +1,7 @@
 //! connect4 with other ways to remember the peer, for `cargo xtask bench connect` to compare. Built only with
 //! the feature `bench`, into an object of its own; no node ever loads this.
 //!
-//! Every program but `empty4` makes the same decision, rewrite and count as `connect`, and differs only in what it does
-//! about the record:
+//! Every program but `empty4` is [`connect`] itself, with another [`Memory`]:
 //!
 //! | program | remembers | forgets |
 //! |---|---|---|
@@ -15,17 +14,17 @@
 use aya_ebpf::{
     EbpfContext as _,
     btf_maps::{HashMap, SkStorage},
-    helpers::{bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_ktime_get_ns},
+    helpers::bpf_get_socket_cookie,
     macros::{btf_map, cgroup_sock, cgroup_sock_addr},
     programs::{SockAddrContext, SockContext},
 };
-use proxy_common::{Address, Decision, FrontendKey, Port, Translation, select};
+use proxy_common::{Address, Port, Translation};
 
-use super::context::{ALLOW, Hook, SocketClient, destination, protocol, refuse_connect, rewrite};
-use crate::{
-    count,
-    tables::{Maps, SOCKETS},
+use super::{
+    connect::{Memory, connect},
+    context::{ALLOW, Hook},
 };
+use crate::tables::SOCKETS;
 
 const LEN: usize = 1 << 16;
 
@@ -44,40 +43,6 @@ static SMALL: SkStorage<Frontend> = SkStorage::new();
 #[btf_map]
 static COOKIES: HashMap<u64, Translation, LEN> = HashMap::new();
 
-/// One way to remember.
-trait Memory {
-    fn remember(ctx: &SockAddrContext, frontend: &FrontendKey, translation: Translation);
-    fn forget(ctx: &SockAddrContext);
-}
-
-#[inline(always)]
-fn connect<M: Memory>(ctx: &SockAddrContext) -> i32 {
-    let Some(protocol) = protocol(ctx) else {
-        return ALLOW;
-    };
-    let destination = destination(ctx, Hook::V4, protocol);
-    // SAFETY: helpers without pointers.
-    let (clock, random) = (|| unsafe { bpf_ktime_get_ns() }, || unsafe { bpf_get_prandom_u32() });
-    match select(&Maps, &destination, &SocketClient(ctx), clock, random) {
-        Decision::NotService => {
-            M::forget(ctx);
-            ALLOW
-        }
-        Decision::Refuse { service, reason } => {
-            M::forget(ctx);
-            count::refusal(service, reason);
-            refuse_connect(ctx, Hook::V4)
-        }
-        Decision::Forward(forward) => {
-            let endpoint = forward.endpoint;
-            M::remember(ctx, &destination, Translation::new(&destination, &endpoint));
-            rewrite(ctx, Hook::V4, &endpoint.address, endpoint.port);
-            count::connection(endpoint.service, forward.remembered);
-            ALLOW
-        }
-    }
-}
-
 /// Nothing at all.
 #[cgroup_sock_addr(connect4)]
 pub(crate) fn empty4(_: SockAddrContext) -> i32 {
@@ -88,24 +53,25 @@ struct Nothing;
 
 impl Memory for Nothing {
     #[inline(always)]
-    fn remember(_: &SockAddrContext, _: &FrontendKey, _: Translation) {}
+    fn remember(_: &SockAddrContext, _: u8, _: Translation) {}
 
     #[inline(always)]
-    fn forget(_: &SockAddrContext) {}
+    fn forget(_: &SockAddrContext, _: u8) {}
 }
 
 /// The decision alone.
 #[cgroup_sock_addr(connect4)]
 pub(crate) fn decide4(ctx: SockAddrContext) -> i32 {
-    connect::<Nothing>(&ctx)
+    connect::<Nothing>(&ctx, Hook::V4)
 }
 
 struct Small;
 
 impl Memory for Small {
     #[inline(always)]
-    fn remember(ctx: &SockAddrContext, frontend: &FrontendKey, _: Translation) {
-        let mut small = Frontend { address: frontend.address, port: frontend.port, padding: [0; 3] };
+    fn remember(ctx: &SockAddrContext, _: u8, translation: Translation) {
+        let Translation { frontend: address, frontend_port: port, .. } = translation;
+        let mut small = Frontend { address, port, padding: [0; 3] };
         // SAFETY: the storage is the socket's own, and the kernel holds the socket's lock in these hooks.
         unsafe {
             let record = SMALL.get_ptr_mut(ctx);
@@ -118,7 +84,7 @@ impl Memory for Small {
     }
 
     #[inline(always)]
-    fn forget(ctx: &SockAddrContext) {
+    fn forget(ctx: &SockAddrContext, _: u8) {
         // SAFETY: as in `remember`.
         unsafe {
             let record = SMALL.get_ptr_mut(ctx);
@@ -132,7 +98,7 @@ impl Memory for Small {
 /// Socket storage of what `getpeername` needs.
 #[cgroup_sock_addr(connect4)]
 pub(crate) fn small4(ctx: SockAddrContext) -> i32 {
-    connect::<Small>(&ctx)
+    connect::<Small>(&ctx, Hook::V4)
 }
 
 #[inline(always)]
@@ -151,12 +117,12 @@ struct Cookie;
 
 impl Memory for Cookie {
     #[inline(always)]
-    fn remember(ctx: &SockAddrContext, _: &FrontendKey, translation: Translation) {
+    fn remember(ctx: &SockAddrContext, _: u8, translation: Translation) {
         let _ = COOKIES.insert(&cookie(ctx), &translation, 0);
     }
 
     #[inline(always)]
-    fn forget(ctx: &SockAddrContext) {
+    fn forget(ctx: &SockAddrContext, _: u8) {
         let _ = COOKIES.remove(&cookie(ctx));
     }
 }
@@ -164,7 +130,7 @@ impl Memory for Cookie {
 /// A hash keyed by the socket's cookie.
 #[cgroup_sock_addr(connect4)]
 pub(crate) fn cookie4(ctx: SockAddrContext) -> i32 {
-    connect::<Cookie>(&ctx)
+    connect::<Cookie>(&ctx, Hook::V4)
 }
 
 /// Forgets what `cookie4` remembered.
@@ -178,7 +144,7 @@ struct Storage;
 
 impl Memory for Storage {
     #[inline(always)]
-    fn remember(ctx: &SockAddrContext, _: &FrontendKey, mut translation: Translation) {
+    fn remember(ctx: &SockAddrContext, _: u8, mut translation: Translation) {
         // SAFETY: as in `Small::remember`.
         unsafe {
             if let Some(record) = SOCKETS.get_or_insert_ptr_mut(ctx, Some(&mut translation)).as_mut() {
@@ -188,7 +154,7 @@ impl Memory for Storage {
     }
 
     #[inline(always)]
-    fn forget(ctx: &SockAddrContext) {
+    fn forget(ctx: &SockAddrContext, _: u8) {
         // SAFETY: as in `Small::remember`.
         unsafe {
             if let Some(record) = SOCKETS.get_ptr_mut(ctx).as_mut() {
@@ -201,5 +167,5 @@ impl Memory for Storage {
 /// Socket storage of the whole translation, as UDP has it.
 #[cgroup_sock_addr(connect4)]
 pub(crate) fn storage4(ctx: SockAddrContext) -> i32 {
-    connect::<Storage>(&ctx)
+    connect::<Storage>(&ctx, Hook::V4)
 }

@@ -20,29 +20,51 @@ use crate::{config, count, tables::Maps};
 /// `connect()` with an `AF_INET` address, whatever the socket's family.
 #[cgroup_sock_addr(connect4)]
 pub(crate) fn connect4(ctx: SockAddrContext) -> i32 {
-    connect(&ctx, Hook::V4)
+    connect::<Peers>(&ctx, Hook::V4)
 }
 
 /// `connect()` with an `AF_INET6` address.
 #[cgroup_sock_addr(connect6)]
 pub(crate) fn connect6(ctx: SockAddrContext) -> i32 {
-    connect(&ctx, Hook::V6)
+    connect::<Peers>(&ctx, Hook::V6)
+}
+
+/// How a connected socket's translation is remembered, for its peer's name. There is one way; the benchmark compares it with
+/// others, in programs that are the same in everything else.
+pub(super) trait Memory {
+    fn remember(ctx: &SockAddrContext, protocol: u8, translation: Translation);
+    fn forget(ctx: &SockAddrContext, protocol: u8);
+}
+
+/// In PEERS or SOCKETS.
+struct Peers;
+
+impl Memory for Peers {
+    #[inline(always)]
+    fn remember(ctx: &SockAddrContext, protocol: u8, translation: Translation) {
+        peers::remember_connected(ctx, protocol, translation);
+    }
+
+    #[inline(always)]
+    fn forget(ctx: &SockAddrContext, protocol: u8) {
+        peers::forget_connected(ctx, protocol);
+    }
 }
 
 #[inline(always)]
-fn connect(ctx: &SockAddrContext, hook: Hook) -> i32 {
+pub(super) fn connect<M: Memory>(ctx: &SockAddrContext, hook: Hook) -> i32 {
     let Some(protocol) = protocol(ctx) else {
         return ALLOW;
     };
     let destination = destination(ctx, hook, protocol);
     let client = SocketClient(ctx);
-    // The two halves of `select`, and between them the agent's own way to the API server.
     let resolution = resolve(&Maps, &destination, &client);
     if resolution == Resolution::NotService {
         // The socket may have been connected to a Service before (`AF_UNSPEC` runs no hook).
-        peers::forget_connected(ctx, protocol);
+        M::forget(ctx, protocol);
         return ALLOW;
     }
+    // The agent's own way to the API server.
     if peers::is_bypassed(ctx, protocol) {
         return ALLOW;
     }
@@ -59,7 +81,7 @@ fn connect(ctx: &SockAddrContext, hook: Hook) -> i32 {
         Decision::NotService => ALLOW,
         Decision::Refuse { service, reason } => {
             if !leaves_connected(protocol) {
-                peers::forget_connected(ctx, protocol);
+                M::forget(ctx, protocol);
             }
             count::refusal(service, reason);
             debug!(
@@ -73,7 +95,7 @@ fn connect(ctx: &SockAddrContext, hook: Hook) -> i32 {
         }
         Decision::Forward(forward) => {
             let endpoint = forward.endpoint;
-            peers::remember_connected(ctx, protocol, Translation::new(&destination, &endpoint));
+            M::remember(ctx, protocol, Translation::new(&destination, &endpoint));
             rewrite(ctx, hook, &endpoint.address, endpoint.port);
             count::connection(endpoint.service, forward.remembered);
             debug!(
