@@ -12,6 +12,7 @@
 
 pub mod address;
 pub mod affinity;
+pub mod clients;
 pub mod connection;
 pub mod counters;
 pub mod endpoint;
@@ -26,7 +27,7 @@ pub mod reason;
 pub mod scope;
 pub mod select;
 pub mod service;
-pub mod source;
+pub mod source_ranges;
 pub mod translation;
 #[cfg(feature = "user")]
 #[expect(unsafe_code, reason = "aya::Pod is an unsafe marker trait")]
@@ -34,6 +35,7 @@ mod user;
 
 pub use address::{Address, AddressBits, AddressEntry, Port, Protocol};
 pub use affinity::{Affinity, AffinityKey};
+pub use clients::ClientAddresses;
 pub use connection::{FlowLock, FlowTags, FlowUses, PortOwners, Record, Tuple};
 pub use counters::{Rate, ServiceCounters, ServiceRefusals};
 pub use endpoint::{Endpoint, EndpointState};
@@ -48,7 +50,7 @@ pub use reason::Reason;
 pub use scope::Scope;
 pub use select::{Client, Decision, Forward, Tables, select};
 pub use service::{Policy, Service, Span};
-pub use source::{ClientAddresses, SourceKey, SourceRange};
+pub use source_ranges::{SourceRange, SourceRangeKey};
 pub use translation::{Datagrams, OverflowKey, Translation};
 
 /// Version of the tables' layout, and the name of the directory that they are pinned in (`…/v1`).

@@ -11,7 +11,7 @@
 use crate::{
     address::{Address, AddressBits},
     affinity::{Affinity, AffinityKey},
-    source::ClientAddresses,
+    clients::ClientAddresses,
     endpoint::{Endpoint, EndpointState},
     frontend::{Frontend, FrontendKey, FrontendKind},
     reason::Reason,

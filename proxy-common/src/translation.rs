@@ -15,11 +15,11 @@ pub struct Translation {
     /// The address that the program asked for.
     pub frontend: Address,
     /// The address that it got.
-    pub backend: Address,
+    pub endpoint_address: Address,
     /// The port that the program asked for; 0 in an unused record.
     pub frontend_port: Port,
     /// The port that it got.
-    pub backend_port: Port,
+    pub endpoint_port: Port,
     /// The endpoint's id.
     pub endpoint: u32,
     /// Index into SERVICES.
@@ -34,9 +34,9 @@ impl Translation {
     /// A record that holds nothing.
     pub const UNUSED: Self = Self {
         frontend: Address::ANY_V6,
-        backend: Address::ANY_V6,
+        endpoint_address: Address::ANY_V6,
         frontend_port: Port::NONE,
-        backend_port: Port::NONE,
+        endpoint_port: Port::NONE,
         endpoint: 0,
         service: 0,
         generation: 0,
@@ -52,9 +52,9 @@ impl Translation {
     pub const fn new(frontend: &FrontendKey, endpoint: &Endpoint) -> Self {
         Self {
             frontend: frontend.address,
-            backend: endpoint.address,
+            endpoint_address: endpoint.address,
             frontend_port: frontend.port,
-            backend_port: endpoint.port,
+            endpoint_port: endpoint.port,
             endpoint: endpoint.id,
             service: endpoint.service,
             generation: endpoint.generation,
@@ -71,7 +71,9 @@ impl Translation {
     /// Whether this record leads to `address` and `port`.
     #[inline(always)]
     pub fn is_to(&self, address: &Address, port: Port) -> bool {
-        self.frontend_port.number != 0 && self.backend_port == port && self.backend.words() == address.words()
+        self.frontend_port.number != 0
+            && self.endpoint_port == port
+            && self.endpoint_address.words() == address.words()
     }
 
     /// Whether this is [`Translation::BYPASS`]. Forgetting a peer keeps it so.
@@ -83,9 +85,9 @@ impl Translation {
     /// Sixteen bits that depend on every other bit of the record.
     #[inline(always)]
     pub const fn checksum(&self) -> u16 {
-        let ports = (self.frontend_port.number as u64) << 16 | self.backend_port.number as u64;
+        let ports = (self.frontend_port.number as u64) << 16 | self.endpoint_port.number as u64;
         let ids = (self.service as u64) << 32 | self.endpoint as u64;
-        let rest = (self.backend.fingerprint_with(ids) as u64) << 32 | ports;
+        let rest = (self.endpoint_address.fingerprint_with(ids) as u64) << 32 | ports;
         (self.frontend.fingerprint_with(rest ^ (self.generation as u64) << 48) >> 16) as u16
     }
 }
@@ -119,7 +121,7 @@ pub struct OverflowKey {
     pub address: Address,
     /// The port.
     pub port: Port,
-    /// [`OverflowKey::BY_FRONTEND`] or [`OverflowKey::BY_BACKEND`].
+    /// [`OverflowKey::BY_FRONTEND`] or [`OverflowKey::BY_ENDPOINT`].
     pub direction: u16,
     /// Zero.
     pub padding: u32,
@@ -129,7 +131,7 @@ impl OverflowKey {
     /// The key is what the program asked for.
     pub const BY_FRONTEND: u16 = 0;
     /// The key is what the program got.
-    pub const BY_BACKEND: u16 = 1;
+    pub const BY_ENDPOINT: u16 = 1;
 }
 
 const _: () = assert!(size_of::<Translation>() == 48);

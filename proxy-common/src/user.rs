@@ -3,8 +3,8 @@
 use crate::{
     Address, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint, EndpointState,
     FlowTags, FlowUses, FragmentKey, FragmentPorts, Frontend, FrontendKey, Interface, OverflowKey,
-    PortOwners, Rate, Record, Service, ServiceCounters, ServiceName, ServiceRefusals, SourceKey, Translation,
-    Tuple,
+    PortOwners, Rate, Record, Service, ServiceCounters, ServiceName, ServiceRefusals, SourceRangeKey,
+    Translation, Tuple,
 };
 
 /// Fails to compile for a type with padding or invalid bit patterns.
@@ -42,7 +42,7 @@ pod!(
     ServiceCounters,
     ServiceName,
     ServiceRefusals,
-    SourceKey,
+    SourceRangeKey,
     Translation,
     Tuple,
 );

@@ -14,8 +14,8 @@ use proxy_common::{
     Address, AddressBits, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint,
     EndpointState, Event, FlowLock, FlowTags, FlowUses, FragmentKey, FragmentPorts, Frontend, FrontendKey,
     Interface, OverflowKey, Peer, Policy, Port, PortOwners, Rate, Record, Service, ServiceCounters,
-    ServiceName, ServiceRefusals, SourceKey, Span, Tables, Translation, Tuple, address, connection::buckets,
-    counters::SHARDS, frontend, peer, service::EndpointSet,
+    ServiceName, ServiceRefusals, SourceRangeKey, Span, Tables, Translation, Tuple, address,
+    connection::buckets, counters::SHARDS, frontend, peer, service::EndpointSet,
 };
 
 const MMAPABLE: usize = 1 << 10; // BPF_F_MMAPABLE, 5.5
@@ -87,7 +87,7 @@ pub(crate) static AFFINITY: LruHashMap<AffinityKey, Affinity, CLIENTS_LEN> = Lru
 /// Who may use the LoadBalancer IPs of Services that say so; the values say nothing. The kernel frees an
 /// element of a trie only after a grace period, so a lookup never meets one that was given to another key.
 #[btf_map]
-pub(crate) static SOURCE_RANGES: LpmTrie<SourceKey, u32, SOURCE_RANGES_LEN> = LpmTrie::new();
+pub(crate) static SOURCE_RANGES: LpmTrie<SourceRangeKey, u32, SOURCE_RANGES_LEN> = LpmTrie::new();
 
 /// By which addresses the sockets of a network namespace are judged, by its cookie. Empty while no
 /// LoadBalancer IP is for some clients only.
@@ -248,7 +248,7 @@ struct SourceQuery {
     address: [u32; 4],
 }
 
-const _: () = assert!(size_of::<SourceQuery>() == size_of::<Key<SourceKey>>());
+const _: () = assert!(size_of::<SourceQuery>() == size_of::<Key<SourceRangeKey>>());
 
 impl Tables for Maps {
     #[inline(always)]
@@ -329,13 +329,13 @@ impl Tables for Maps {
     #[inline(always)]
     fn admits(&self, service: u32, set: u16, source: &Address) -> bool {
         let query = SourceQuery {
-            prefix_length: SourceKey::ALL_BITS,
+            prefix_length: SourceRangeKey::ALL_BITS,
             service,
             set: u32::from(set),
             address: source.words(),
         };
-        // SAFETY: a `Key<SourceKey>` is these bytes, packed; alignment is more than it asks for.
-        let key = unsafe { &*(&raw const query).cast::<Key<SourceKey>>() };
+        // SAFETY: a `Key<SourceRangeKey>` is these bytes, packed; alignment is more than it asks for.
+        let key = unsafe { &*(&raw const query).cast::<Key<SourceRangeKey>>() };
         SOURCE_RANGES.get(key).is_some()
     }
 

@@ -5,7 +5,7 @@ use bytemuck::must_cast;
 use super::{
     buckets::{self, Home, Kept, Place, REACH, SLOT_LANES},
     find::{Drafted, Request},
-    life::{Claim, Clock, is_live},
+    life::{Clock, Rival, is_live},
     ports::{PortOwners, give_port},
     record::{Ends, Origin, Seen, Tuple},
     table::{Flows, Reservation},
@@ -144,7 +144,7 @@ impl Default for Draft {
 /// It does not begin if the client has a live connection, through another frontend, whose packets would be the same ones at the
 /// endpoint.
 #[inline(always)]
-pub fn begin<F: Flows>(flows: &F, draft: &mut Draft, try_port: impl Fn(&mut Draft, Claim) -> bool) -> Begun {
+pub fn begin<F: Flows>(flows: &F, draft: &mut Draft, try_port: impl Fn(&mut Draft, Rival) -> bool) -> Begun {
     let started = start(flows, draft);
     if started != Begun::Connection {
         return started;
@@ -212,7 +212,7 @@ fn give_way(flows: &impl Flows, draft: &mut Draft, hash: u64) -> bool {
     let place = flows.find_anywhere::<Drafted>(&draft.tuple, hash, &mut draft.other);
     if place.is_some() {
         if flows.read_origin(place, draft.other.check, &mut draft.other_origin)
-            && is_live(flows, place, &draft.other, &draft.other_origin, draft.clock, Claim::SameClient)
+            && is_live(flows, place, &draft.other, &draft.other_origin, draft.clock, Rival::SameClient)
         {
             return false;
         }

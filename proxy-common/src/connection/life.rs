@@ -260,10 +260,10 @@ pub fn left(flows: &impl Flows, place: Place, ends: &mut Ends) {
     }
 }
 
-/// Whose claim to what it holds a record is judged by.
+/// Who else wants what a record holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
-pub enum Claim {
+pub enum Rival {
     /// The same client: what it asked elsewhere and was answered is over, should it ask there again it begins again.
     SameClient = 0,
     /// Another one, that would rather have something else.
@@ -281,21 +281,21 @@ pub(super) fn is_live(
     ends: &Ends,
     origin: &Origin,
     clock: Clock,
-    claim: Claim,
+    rival: Rival,
 ) -> bool {
     if ends.seen.ended() {
         return false;
     }
     let [_, kept] = flows.uses(place.bucket());
-    if buckets::byte(kept, place.slot()) & Kept::CONFIRMED != 0 || matches!(claim, Claim::Patient) {
+    if buckets::byte(kept, place.slot()) & Kept::CONFIRMED != 0 || matches!(rival, Rival::Patient) {
         return true;
     }
     let is_tcp = ends.protocol == Protocol::Tcp as u8;
-    if is_tcp && matches!(claim, Claim::Impatient) {
+    if is_tcp && matches!(rival, Rival::Impatient) {
         return false;
     }
     let is_answered = !is_tcp && ends.seen.answered();
-    if is_answered && matches!(claim, Claim::SameClient) {
+    if is_answered && matches!(rival, Rival::SameClient) {
         return false;
     }
     let timeout = if is_tcp {

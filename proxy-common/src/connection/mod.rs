@@ -35,7 +35,7 @@ pub mod table;
 pub use begin::{Begun, Considered, Draft, SourcePorts, begin, finish, start};
 pub use buckets::{FlowLock, FlowTags, FlowUses, Home, Kept, Place};
 pub use find::{Answer, Drafted, Kind, Leaving, Request, Way, find, find_by_source};
-pub use life::{Claim, Clock, Known, Noted, answered, asked, left};
+pub use life::{Clock, Known, Noted, Rival, answered, asked, left};
 pub use ports::{LANES, PortOwners, give_port, has_port, try_port};
 pub use record::{Ends, Origin, Record, Seen, Tuple};
 pub use table::{Flows, Reservation};

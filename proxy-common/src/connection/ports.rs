@@ -9,7 +9,7 @@ use bytemuck::{Pod, Zeroable, must_cast};
 use super::{
     begin::Draft,
     buckets::{self, Place},
-    life::{Claim, is_live},
+    life::{Rival, is_live},
     record::{Ends, Seen},
     table::Flows,
 };
@@ -73,15 +73,15 @@ const GIVEN_UP: u32 = 6;
 /// [`try_port`].
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "below the count of ports")]
-pub fn give_port(draft: &mut Draft, try_port: impl Fn(&mut Draft, Claim) -> bool) -> bool {
+pub fn give_port(draft: &mut Draft, try_port: impl Fn(&mut Draft, Rival) -> bool) -> bool {
     let (random, count) = (draft.random, u32::from(draft.ports.count));
     let mut index = scale(random, count);
     let stride = 1 + scale(random.rotate_left(16), count.wrapping_sub(1));
     let mut attempt = 0;
     while attempt < ATTEMPTS {
         draft.port = Port::new(draft.ports.first.wrapping_add(index as u16));
-        let claim = if attempt < GIVEN_UP { Claim::Patient } else { Claim::Impatient };
-        if try_port(draft, claim) {
+        let rival = if attempt < GIVEN_UP { Rival::Patient } else { Rival::Impatient };
+        if try_port(draft, rival) {
             return true;
         }
         index += if attempt < ATTEMPTS / 2 { stride } else { 1 };
@@ -100,11 +100,11 @@ pub fn give_port(draft: &mut Draft, try_port: impl Fn(&mut Draft, Claim) -> bool
 pub fn try_port<F: Flows>(
     flows: &F,
     draft: &mut Draft,
-    claim: Claim,
+    rival: Rival,
     is_taken: impl Fn(&Draft) -> bool,
 ) -> bool {
     let place = draft.place();
-    let lane = choose_lane(flows, place, draft, claim);
+    let lane = choose_lane(flows, place, draft, rival);
     if lane >= LANES {
         return false;
     }
@@ -143,7 +143,7 @@ const LOOKS: u32 = 3;
 /// Which lane of the port that is tried the draft may have; [`LANES`] for none. What it was chosen by is left in
 /// `draft.owners`.
 #[inline(always)]
-fn choose_lane(flows: &impl Flows, place: Place, draft: &mut Draft, claim: Claim) -> u32 {
+fn choose_lane(flows: &impl Flows, place: Place, draft: &mut Draft, rival: Rival) -> u32 {
     if !flows.owners(draft.port, &mut draft.owners) {
         return LANES;
     }
@@ -162,7 +162,7 @@ fn choose_lane(flows: &impl Flows, place: Place, draft: &mut Draft, claim: Claim
         if draft.look_at(flows, owner) && owner.0 != place.0 {
             let Draft { ends, other, other_origin, clock, .. } = &*draft;
             if is_same_endpoint(ends, other) {
-                if is_live(flows, owner, other, other_origin, *clock, claim) {
+                if is_live(flows, owner, other, other_origin, *clock, rival) {
                     return LANES;
                 }
                 // It has been given up: whoever finds it knows.

@@ -110,7 +110,7 @@ impl Node {
             let flags = if endpoint.is_local() { Ends::LOCAL } else { Ends::MASQUERADED };
             draft.set(&tuple, &endpoint, flags, 7);
             draft.origin.source = NODE;
-            let begun = begin(memory, &mut draft, |draft, claim| try_port(memory, draft, claim, |_| false));
+            let begun = begin(memory, &mut draft, |draft, rival| try_port(memory, draft, rival, |_| false));
             if begun != Begun::Connection {
                 return Fate::Refused(begun);
             }

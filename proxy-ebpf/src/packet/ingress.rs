@@ -22,9 +22,8 @@ use super::{
     forward::{self, Towards},
     fragments,
     headers::{self, Beginning, Kind, State},
-    outgoing,
+    masquerade, outgoing,
     skb::{Held, Skb},
-    source,
 };
 use crate::{config, count, tables::Maps};
 
@@ -206,14 +205,14 @@ fn begun(code: u32) -> Begun {
 #[inline(always)]
 fn connect(ctx: &TcContext, state: &mut State) -> Begun {
     let clock = clock(&mut state.seconds);
-    let flags = source::flags(ctx, state);
+    let flags = masquerade::flags(ctx, state);
     let State { tuple, begin: Beginning { draft, endpoint, .. }, .. } = state;
     draft.clock = clock;
     draft.ports = config::ports();
     // SAFETY: a helper without pointers.
     draft.random = unsafe { bpf_get_prandom_u32() };
     draft.set(tuple, endpoint, flags, Skb(ctx).device());
-    if draft.ends.is_masqueraded() && !source::address(ctx, state) {
+    if draft.ends.is_masqueraded() && !masquerade::address(ctx, state) {
         return Begun::NoAddress;
     }
     start(&Maps, &mut state.begin.draft)
@@ -223,7 +222,7 @@ fn connect(ctx: &TcContext, state: &mut State) -> Begun {
 #[inline(always)]
 fn publish(ctx: &TcContext, state: &mut State) -> Begun {
     let Beginning { draft, endpoint, remembered, .. } = &mut state.begin;
-    let try_port = |_: &mut Draft, claim| source::try_source_port(ctx.skb.skb, claim as u32) != 0;
+    let try_port = |_: &mut Draft, rival| masquerade::try_source_port(ctx.skb.skb, rival as u32) != 0;
     let has_port = !draft.ends.is_masqueraded() || give_port(draft, try_port);
     let begun = finish(&Maps, draft, has_port);
     if begun == Begun::Connection {

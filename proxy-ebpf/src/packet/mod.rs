@@ -9,7 +9,7 @@
 //! | `egress` | from an endpoint: the frontend; to an endpoint that is to see the node: a source of the node's |
 //! | `headers` | a packet as both hooks see it |
 //! | `records` | FLOWS and what belongs to it, as `proxy_common::connection` uses them |
-//! | `source` | whether a connection is masqueraded, and with which address |
+//! | `masquerade` | whether a connection is masqueraded, and with which address |
 //! | `outgoing` | what is nobody's request: answers to datagrams that left from a NodePort's number |
 //! | `forward` | the fast path, past the stack, between a client and an endpoint elsewhere |
 //! | `back` | answers leave by the device that their questions came in by |
@@ -35,11 +35,11 @@ mod forward;
 mod fragments;
 mod headers;
 mod ingress;
+mod masquerade;
 mod outgoing;
 mod records;
 mod routes;
 mod skb;
-mod source;
 
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},

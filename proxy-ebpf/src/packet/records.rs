@@ -509,12 +509,12 @@ fn set_kept(place: Place, check: u32, change: Change) -> bool {
     }
 }
 
-/// `claim` is the lane, and the tag in its low byte.
+/// `mark` is the lane, and the tag in its low byte.
 #[inline(never)]
-fn own(port: u32, seen: &PortOwners, claim: u64, place: Place) -> bool {
+fn own(port: u32, seen: &PortOwners, mark: u64, place: Place) -> bool {
     let (Some(element), Some(lock)) = (SOURCE_PORTS.get_ptr_mut(port), lock_of(port)) else { return false };
     let (element, words): (*mut u64, &[u64; PortOwners::WORDS]) = (element.cast(), must_cast_ref(seen));
-    let mut lane = claim >> 8;
+    let mut lane = mark >> 8;
     // For the verifier, as in `within`.
     // SAFETY: it touches one register.
     unsafe { asm!("{0} &= 3", inout(reg) lane, options(nomem, nostack)) };
@@ -526,7 +526,7 @@ fn own(port: u32, seen: &PortOwners, claim: u64, place: Place) -> bool {
             | (element.add(2).read_volatile() ^ words[2]);
         if same == 0 {
             element.add(1).cast::<u32>().add(lane as usize).write_volatile(place.0);
-            element.cast::<u8>().add(lane as usize).write_volatile(claim as u8);
+            element.cast::<u8>().add(lane as usize).write_volatile(mark as u8);
         }
         bpf_spin_unlock(lock);
         same == 0

@@ -13,7 +13,7 @@ use proxy_common::{
 
 use super::{
     context::{ALLOW, Hook, SocketClient, destination, protocol, refuse_connect, rewrite},
-    peers,
+    translations,
 };
 use crate::{config, count, tables::Maps};
 
@@ -42,12 +42,12 @@ struct Peers;
 impl Memory for Peers {
     #[inline(always)]
     fn remember(ctx: &SockAddrContext, protocol: u8, translation: Translation) {
-        peers::remember_connected(ctx, protocol, translation);
+        translations::remember_connected(ctx, protocol, translation);
     }
 
     #[inline(always)]
     fn forget(ctx: &SockAddrContext, protocol: u8) {
-        peers::forget_connected(ctx, protocol);
+        translations::forget_connected(ctx, protocol);
     }
 }
 
@@ -65,7 +65,7 @@ pub(super) fn connect<M: Memory>(ctx: &SockAddrContext, hook: Hook) -> i32 {
         return ALLOW;
     }
     // The agent's own way to the API server.
-    if peers::is_bypassed(ctx, protocol) {
+    if translations::is_bypassed(ctx, protocol) {
         return ALLOW;
     }
     // SAFETY: helpers without pointers.

@@ -7,9 +7,9 @@
 //! | `sendmsg` | sendmsg4, sendmsg6: UDP sockets that are not connected |
 //! | `reverse` | recvmsg4/6, getpeername4/6 |
 //! | `askers` | whom a socket answers, though it looks like a request |
-//! | `connections` | what a TCP socket remembers; `sock_release` |
 //! | `context` | reading and writing `struct bpf_sock_addr`, and refusing |
-//! | `peers` | what a socket remembers: UDP, and what `connections` has no room for |
+//! | `peers` | what a TCP socket remembers; `sock_release` |
+//! | `translations` | what a socket remembers: UDP, and what `peers` has no room for |
 //! | `bench` | other ways to remember it, only in the object that the benchmark loads |
 //!
 //! An AF_INET6 socket with v4-mapped peers wanders between the hooks of both families (a `sendto` runs
@@ -19,8 +19,8 @@ mod askers;
 #[cfg(feature = "bench")]
 mod bench;
 mod connect;
-mod connections;
 mod context;
 mod peers;
 mod reverse;
 mod sendmsg;
+mod translations;

@@ -1,227 +1,93 @@
-//! What a socket remembers: SOCKETS for the connected peer, DATAGRAMS for peers of unconnected UDP, and
-//! OVERFLOW for the sockets that talk to more Services than DATAGRAMS holds.
+//! What a TCP socket remembers: PEERS, an array element that its cookie points at, given back when the socket
+//! is released.
 //!
-//! TCP sockets have a cheaper place (`connections`), and come here only when it is taken. The two storages
-//! are apart because a record's size is its price: 48 bytes and 200 bytes.
+//! Socket storage would do it too, and does where the element is another living socket's. But it allocates:
+//! that was four hundredths of a connection, where this is less than one.
 
 use aya_ebpf::{
-    EbpfContext as _,
-    helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie},
-    programs::SockAddrContext,
+    EbpfContext,
+    helpers::{bpf_get_socket_cookie, bpf_spin_lock, bpf_spin_unlock},
+    macros::cgroup_sock,
+    programs::SockContext,
 };
-use proxy_common::{Address, Datagrams, Event, FrontendKey, OverflowKey, Port, Protocol, Translation};
-
-use super::connections;
-
-use crate::{
-    count,
-    tables::{DATAGRAMS, NAMESPACES, OVERFLOW, SOCKETS},
+use proxy_common::{
+    Address, Port,
+    peer::{Peer, index},
 };
 
-/// Records the connected peer.
+use super::context::ALLOW;
+use crate::tables::PEERS;
+
+/// A socket ends: its element is free. Runs for every socket of the node.
+#[cgroup_sock(sock_release)]
+pub(crate) fn release(ctx: SockContext) -> i32 {
+    vacate(&ctx);
+    ALLOW
+}
+
+/// Records what the socket asked for; `false` where another living socket has the element.
 #[inline(always)]
-pub(super) fn remember_connected(ctx: &SockAddrContext, protocol: u8, mut translation: Translation) {
-    if protocol == Protocol::Tcp as u8
-        && connections::claim(ctx, &translation.frontend, translation.frontend_port)
-    {
-        return;
-    }
-    // SAFETY: the storage is the socket's own, and the kernel holds the socket's lock in these hooks.
+pub(super) fn occupy(ctx: &impl EbpfContext, frontend: &Address, port: Port) -> bool {
+    let cookie = cookie(ctx);
+    let Some(peer) = element(cookie) else {
+        return false;
+    };
+    // SAFETY: an element of the map, which lives as long as the program runs. Whose it is is decided under
+    // its lock; what else it holds is the owner's alone, and the kernel holds the owner's socket lock.
     unsafe {
-        if let Some(record) = SOCKETS.get_ptr_mut(ctx).as_mut() {
-            *record = translation;
-            return;
+        let lock = (&raw mut (*peer).lock).cast();
+        bpf_spin_lock(lock);
+        let owner = (&raw const (*peer).owner).read_volatile();
+        let mine = owner == 0 || owner == cookie;
+        if mine {
+            (&raw mut (*peer).owner).write_volatile(cookie);
         }
-        if SOCKETS.get_or_insert_ptr_mut(ctx, Some(&mut translation)).is_null() {
-            count::event(Event::UnrecordedSocket);
+        bpf_spin_unlock(lock);
+        if mine {
+            (*peer).frontend = *frontend;
+            (*peer).port = port;
         }
-    }
-    if protocol == Protocol::Udp as u8 {
-        // Sends on a connected socket reach no hook: when the endpoint goes, the agent comes for it.
-        remember_namespace(ctx);
+        mine
     }
 }
 
-/// Records that this socket's namespace has connected UDP sockets that were translated.
+/// Forgets what the socket asked for, if it has an element.
 #[inline(always)]
-fn remember_namespace(ctx: &SockAddrContext) {
-    // SAFETY: the helper takes the program's own context.
-    let cookie = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
-    if NAMESPACES.get_ptr(&cookie).is_none() && NAMESPACES.insert(&cookie, &0, 0).is_err() {
-        count::event(Event::UntrackedNamespace);
+pub(super) fn vacate(ctx: &impl EbpfContext) {
+    let cookie = cookie(ctx);
+    if let Some(peer) = element(cookie) {
+        // SAFETY: as in `occupy`; an aligned word that only its owner makes 0.
+        unsafe {
+            let owner = &raw mut (*peer).owner;
+            if owner.read_volatile() == cookie {
+                owner.write_volatile(0);
+            }
+        }
     }
 }
 
-/// Forgets the connected peer, if there is one: the socket is being connected to something else.
+/// What the socket asked for, if it has an element.
 #[inline(always)]
-pub(super) fn forget_connected(ctx: &SockAddrContext, protocol: u8) {
-    if protocol == Protocol::Tcp as u8 {
-        connections::vacate(ctx);
-    }
-    // SAFETY: as in `remember_connected`.
+pub(super) fn frontend(ctx: &impl EbpfContext) -> Option<(Address, Port)> {
+    let cookie = cookie(ctx);
+    let peer = element(cookie)?;
+    // SAFETY: as in `occupy`.
     unsafe {
-        let record = SOCKETS.get_ptr_mut(ctx);
-        if !record.is_null() {
-            (*record).frontend_port = Port::NONE;
-        }
-    }
-}
-
-/// Whether the agent has marked this TCP socket as one of its own, to be left alone. A lookup in the socket itself,
-/// asked only of connections to Services.
-#[inline(always)]
-pub(super) fn is_bypassed(ctx: &SockAddrContext, protocol: u8) -> bool {
-    // SAFETY: as in `remember_connected`.
-    protocol == Protocol::Tcp as u8
-        && unsafe { SOCKETS.get_ptr_mut(ctx).as_ref() }.is_some_and(Translation::is_bypass)
-}
-
-/// The connected peer's translation, if the program asked for `destination`.
-#[inline(always)]
-pub(super) fn connected_peer(ctx: &SockAddrContext, destination: &FrontendKey) -> Option<Translation> {
-    // SAFETY: as in `remember_connected`.
-    let record = unsafe { SOCKETS.get_ptr_mut(ctx).as_ref()? };
-    record.is_from(&destination.address, destination.port).then_some(*record)
-}
-
-/// What the program asked for, if the connected peer is the one at `address` and `port`.
-#[inline(always)]
-pub(super) fn connected_frontend(
-    ctx: &SockAddrContext,
-    address: &Address,
-    port: Port,
-) -> Option<(Address, Port)> {
-    // SAFETY: as in `remember_connected`.
-    unsafe {
-        let record = SOCKETS.get_ptr_mut(ctx);
-        if !record.is_null() && (*record).is_to(address, port) {
-            Some(((*record).frontend, (*record).frontend_port))
+        if (&raw const (*peer).owner).read_volatile() == cookie {
+            Some(((*peer).frontend, (*peer).port))
         } else {
             None
         }
     }
 }
 
-/// The translation that this socket has for datagrams to `destination`.
 #[inline(always)]
-pub(super) fn datagram_peer(ctx: &SockAddrContext, destination: &FrontendKey) -> Option<Translation> {
-    // SAFETY: as in `remember_connected`.
-    let datagrams = unsafe { DATAGRAMS.get_ptr_mut(ctx).as_mut()? };
-    for (index, entry) in datagrams.entries.iter().enumerate() {
-        if entry.is_from(&destination.address, destination.port) {
-            datagrams.latest = index as u32;
-            return Some(*entry);
-        }
-    }
-    if datagrams.evicted == 0 {
-        return None;
-    }
-    let mut translation = overflowed(ctx, &destination.address, destination.port, OverflowKey::BY_FRONTEND)?;
-    // Back among the latest: the answer may come from an endpoint that several Services share.
-    translation.checksum = 0;
-    remember_datagram(ctx, &translation);
-    Some(translation)
-}
-
-/// What the program asked for, if a datagram from `address` and `port` answers it.
-#[inline(always)]
-pub(super) fn datagram_frontend(
-    ctx: &SockAddrContext,
-    address: &Address,
-    port: Port,
-) -> Option<(Address, Port)> {
-    // SAFETY: as in `remember_connected`.
-    let datagrams = unsafe { DATAGRAMS.get_ptr_mut(ctx).as_ref()? };
-    // Two Services may lead to one endpoint: the one that was asked last goes first.
-    let latest = entry(datagrams, datagrams.latest);
-    if latest.is_to(address, port) {
-        return Some((latest.frontend, latest.frontend_port));
-    }
-    for entry in &datagrams.entries {
-        if entry.is_to(address, port) {
-            return Some((entry.frontend, entry.frontend_port));
-        }
-    }
-    if datagrams.evicted == 0 {
-        return None;
-    }
-    let translation = overflowed(ctx, address, port, OverflowKey::BY_BACKEND)?;
-    Some((translation.frontend, translation.frontend_port))
-}
-
-/// Records a translation for datagrams: over the old one for the same address, else in a free entry, else
-/// in place of the oldest, which moves to OVERFLOW.
-#[inline(always)]
-pub(super) fn remember_datagram(ctx: &SockAddrContext, translation: &Translation) {
-    // SAFETY: as in `remember_connected`; a null initial value asks for zeros, which is `Datagrams::EMPTY`.
-    let Some(datagrams) = (unsafe { DATAGRAMS.get_or_insert_ptr_mut(ctx, None).as_mut() }) else {
-        count::event(Event::UnrecordedSocket);
-        return;
-    };
-    let mut place = None;
-    for (index, entry) in datagrams.entries.iter().enumerate() {
-        if entry.is_from(&translation.frontend, translation.frontend_port) {
-            place = Some(index as u32);
-            break;
-        }
-        if entry.frontend_port == Port::NONE && place.is_none() {
-            place = Some(index as u32);
-        }
-    }
-    let place = place.unwrap_or_else(|| {
-        let oldest = datagrams.evicted;
-        evict(ctx, entry_mut(datagrams, oldest));
-        datagrams.evicted = oldest.wrapping_add(1);
-        oldest
-    });
-    *entry_mut(datagrams, place) = *translation;
-    datagrams.latest = place % Datagrams::LEN as u32;
-}
-
-const _: () = assert!(Datagrams::LEN.is_power_of_two());
-const MASK: u32 = Datagrams::LEN as u32 - 1;
-
-#[inline(always)]
-fn entry(datagrams: &Datagrams, index: u32) -> &Translation {
-    // SAFETY: the masked index is within the array; `get` would leave a bounds check that the verifier
-    // cannot see through.
-    unsafe { datagrams.entries.get_unchecked((index & MASK) as usize) }
+fn element(cookie: u64) -> Option<*mut Peer> {
+    PEERS.get_ptr_mut(index(cookie))
 }
 
 #[inline(always)]
-fn entry_mut(datagrams: &mut Datagrams, index: u32) -> &mut Translation {
-    // SAFETY: as in `entry`.
-    unsafe { datagrams.entries.get_unchecked_mut((index & MASK) as usize) }
-}
-
-/// Moves a translation to OVERFLOW, under the address asked for and under the one given.
-///
-/// Value and keys are used where they are: the stack has no room for copies.
-#[inline(always)]
-fn evict(ctx: &SockAddrContext, translation: &mut Translation) {
-    translation.checksum = translation.checksum();
-    // The LRU makes room; should it fail all the same, the next datagram chooses again.
-    let mut key =
-        overflow_key(ctx, &translation.frontend, translation.frontend_port, OverflowKey::BY_FRONTEND);
-    let _ = OVERFLOW.insert(&key, &*translation, 0);
-    key.address = translation.backend;
-    key.port = translation.backend_port;
-    key.direction = OverflowKey::BY_BACKEND;
-    let _ = OVERFLOW.insert(&key, &*translation, 0);
-    count::event(Event::OverflowedSocket);
-}
-
-#[inline(always)]
-fn overflowed(ctx: &SockAddrContext, address: &Address, port: Port, direction: u16) -> Option<Translation> {
-    let pointer = OVERFLOW.get_ptr(&overflow_key(ctx, address, port, direction))?;
-    // SAFETY: a copy of a map's value; the checksum tells whether the element was reused meanwhile.
-    let translation = unsafe { *pointer };
-    (translation.checksum == translation.checksum()).then_some(translation)
-}
-
-#[inline(always)]
-fn overflow_key(ctx: &SockAddrContext, address: &Address, port: Port, direction: u16) -> OverflowKey {
+fn cookie(ctx: &impl EbpfContext) -> u64 {
     // SAFETY: the helper takes the program's own context.
-    let socket = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
-    OverflowKey { socket, address: *address, port, direction, padding: 0 }
+    unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
 }

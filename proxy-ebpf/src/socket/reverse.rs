@@ -6,9 +6,9 @@ use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use proxy_common::Protocol;
 
 use super::{
-    askers, connections,
+    askers,
     context::{ALLOW, Hook, is_connected, peer, protocol, rewrite},
-    peers,
+    peers, translations,
 };
 
 /// `recvfrom()` and `recvmsg()` of an `AF_INET` socket.
@@ -39,9 +39,9 @@ pub(crate) fn getpeername6(ctx: SockAddrContext) -> i32 {
 fn received(ctx: &SockAddrContext, hook: Hook) -> i32 {
     let (address, port) = peer(ctx, hook);
     let frontend = if is_connected(ctx) {
-        peers::connected_frontend(ctx, &address, port)
+        translations::connected_frontend(ctx, &address, port)
     } else {
-        peers::datagram_frontend(ctx, &address, port)
+        translations::datagram_frontend(ctx, &address, port)
     };
     if let Some((frontend, frontend_port)) = frontend {
         rewrite(ctx, hook, &frontend, frontend_port);
@@ -54,13 +54,13 @@ fn received(ctx: &SockAddrContext, hook: Hook) -> i32 {
 #[inline(always)]
 fn connected(ctx: &SockAddrContext, hook: Hook) -> i32 {
     if protocol(ctx) == Some(Protocol::Tcp as u8)
-        && let Some((frontend, frontend_port)) = connections::frontend(ctx)
+        && let Some((frontend, frontend_port)) = peers::frontend(ctx)
     {
         rewrite(ctx, hook, &frontend, frontend_port);
         return ALLOW;
     }
     let (address, port) = peer(ctx, hook);
-    if let Some((frontend, frontend_port)) = peers::connected_frontend(ctx, &address, port) {
+    if let Some((frontend, frontend_port)) = translations::connected_frontend(ctx, &address, port) {
         rewrite(ctx, hook, &frontend, frontend_port);
     }
     ALLOW

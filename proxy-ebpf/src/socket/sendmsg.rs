@@ -18,7 +18,7 @@ use proxy_common::{
 use super::{
     askers,
     context::{ALLOW, Hook, SocketClient, destination, is_connected, protocol, refuse_datagram, rewrite},
-    peers,
+    translations,
 };
 use crate::{count, tables::Maps};
 
@@ -56,17 +56,17 @@ fn sendmsg(ctx: &SockAddrContext, hook: Hook) -> i32 {
         return ALLOW;
     }
     if is_connected(ctx)
-        && let Some(known) = peers::connected_peer(ctx, &destination)
+        && let Some(known) = translations::connected_peer(ctx, &destination)
     {
         // The kernel takes answers from the connected peer alone.
-        rewrite(ctx, hook, &known.backend, known.backend_port);
+        rewrite(ctx, hook, &known.endpoint_address, known.endpoint_port);
         return ALLOW;
     }
-    if let Some(known) = peers::datagram_peer(ctx, &destination)
+    if let Some(known) = translations::datagram_peer(ctx, &destination)
         && known.service == frontend.service
         && is_serving(&Maps, known.endpoint, known.generation)
     {
-        rewrite(ctx, hook, &known.backend, known.backend_port);
+        rewrite(ctx, hook, &known.endpoint_address, known.endpoint_port);
         return ALLOW;
     }
     // SAFETY: helpers without pointers.
@@ -86,7 +86,7 @@ fn sendmsg(ctx: &SockAddrContext, hook: Hook) -> i32 {
         }
         Decision::Forward(forward) => {
             let endpoint = forward.endpoint;
-            peers::remember_datagram(ctx, &Translation::new(&destination, &endpoint));
+            translations::remember_datagram(ctx, &Translation::new(&destination, &endpoint));
             rewrite(ctx, hook, &endpoint.address, endpoint.port);
             count::connection(endpoint.service, forward.remembered);
             debug!(

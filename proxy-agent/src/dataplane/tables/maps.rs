@@ -6,7 +6,7 @@ use aya::maps::{HashMap, Map, MapData, MapInfo, lpm_trie::Key};
 use proxy_common::{
     ABI, Address, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint, EndpointState,
     FlowLock, FlowTags, FlowUses, FragmentKey, FragmentPorts, Frontend, FrontendKey, Interface, OverflowKey,
-    Peer, PortOwners, Rate, Record, Service, ServiceCounters, ServiceName, ServiceRefusals, SourceKey,
+    Peer, PortOwners, Rate, Record, Service, ServiceCounters, ServiceName, ServiceRefusals, SourceRangeKey,
     Translation, Tuple,
 };
 
@@ -41,7 +41,7 @@ pub const MAPS: [MapSpec; 33] = [
     spec::<u64, u64>("NAMESPACES"),
     spec::<OverflowKey, Translation>("OVERFLOW"),
     spec::<AffinityKey, Affinity>("AFFINITY"),
-    spec::<Key<SourceKey>, u32>("SOURCE_RANGES"),
+    spec::<Key<SourceRangeKey>, u32>("SOURCE_RANGES"),
     spec::<u64, ClientAddresses>("CLIENTS"),
     spec::<u32, u64>("ADDRESS_FILTER"),
     spec::<u32, u64>("NODE_PORTS"),

@@ -6,7 +6,7 @@ use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, MapData, lpm_trie::Key};
 use proxy_common::{
     Address, AddressBits, AddressEntry, Affinity, AffinityKey, ClientAddresses, Endpoint, EndpointState,
     Frontend, FrontendKey, Interface, Policy, Service, ServiceCounters, ServiceName, ServiceRefusals,
-    SourceKey, Span,
+    SourceRangeKey, Span,
     counters::{SHARDS, shard},
     service::EndpointSet,
 };
@@ -30,7 +30,7 @@ pub struct Tables {
     /// AFFINITY.
     pub affinities: HashMap<MapData, AffinityKey, Affinity>,
     /// SOURCE_RANGES.
-    pub source_ranges: LpmTrie<MapData, SourceKey, u32>,
+    pub source_ranges: LpmTrie<MapData, SourceRangeKey, u32>,
     /// FLOWS.
     pub flows: FlowTable,
     /// CLIENTS.
@@ -194,7 +194,7 @@ impl proxy_common::Tables for Tables {
     fn refresh(&self, _: &AffinityKey, _: u64) {}
 
     fn admits(&self, service: u32, set: u16, source: &Address) -> bool {
-        let key = Key::new(SourceKey::ALL_BITS, SourceKey::new(service, set, *source));
+        let key = Key::new(SourceRangeKey::ALL_BITS, SourceRangeKey::new(service, set, *source));
         self.source_ranges.get(&key, 0).is_ok()
     }
 

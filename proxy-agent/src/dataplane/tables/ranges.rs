@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 
 use aya::maps::{LpmTrie, MapData, lpm_trie::Key};
-use proxy_common::{Address, SourceKey, SourceRange};
+use proxy_common::{Address, SourceRange, SourceRangeKey};
 
 use super::{
     not_installed::NotInstalled,
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// SOURCE_RANGES.
-type SourceRanges = LpmTrie<MapData, SourceKey, u32>;
+type SourceRanges = LpmTrie<MapData, SourceRangeKey, u32>;
 
 /// The set that a Service's record names.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -133,7 +133,7 @@ impl Ranges {
     pub(crate) fn delete(&mut self, table: &mut SourceRanges, former: &FormerSet) {
         for range in &former.ranges {
             let (length, key) = range.key(former.service, former.set);
-            let _ = table.remove(&Key::<SourceKey>::new(length, key));
+            let _ = table.remove(&Key::<SourceRangeKey>::new(length, key));
         }
         self.leaving.remove(&(former.service, former.set));
     }

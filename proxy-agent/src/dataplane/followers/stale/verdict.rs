@@ -24,7 +24,9 @@ pub(super) fn is_stale(
     }
     let key = FrontendKey::new(record.frontend, record.frontend_port, Protocol::Udp as u8);
     match resolve(tables, &key, &Anybody) {
-        Resolution::Service(frontend) => !lives(frontend.service, &record.backend, record.backend_port),
+        Resolution::Service(frontend) => {
+            !lives(frontend.service, &record.endpoint_address, record.endpoint_port)
+        }
         Resolution::NotService | Resolution::UnknownPort => true,
     }
 }

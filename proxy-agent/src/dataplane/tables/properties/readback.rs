@@ -12,7 +12,7 @@ use aya::{
 };
 use proxy_common::{
     Address, AddressBits, AddressEntry, Endpoint, EndpointState, Frontend, FrontendKey, FrontendKind, Reason,
-    Service, ServiceName, SourceKey, SourceRange, Span, service::EndpointSet,
+    Service, ServiceName, SourceRange, SourceRangeKey, Span, service::EndpointSet,
 };
 
 use crate::dataplane::{abi_dir, tables::names};
@@ -200,7 +200,8 @@ fn hash<K: Pod + Ord, V: Pod>(dir: &Path, name: &str) -> BTreeMap<K, V> {
 }
 
 fn ranges(dir: &Path) -> BTreeMap<(u32, u16), BTreeSet<SourceRange>> {
-    let trie: LpmTrie<MapData, SourceKey, u32> = pinned(dir, "SOURCE_RANGES").try_into().expect("a trie");
+    let trie: LpmTrie<MapData, SourceRangeKey, u32> =
+        pinned(dir, "SOURCE_RANGES").try_into().expect("a trie");
     let mut sets: BTreeMap<(u32, u16), BTreeSet<SourceRange>> = BTreeMap::new();
     for key in trie.keys() {
         let (length, owner) = key.map(|key| (key.prefix_len(), key.data())).expect("a key");

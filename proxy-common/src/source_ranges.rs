@@ -1,10 +1,8 @@
-//! Who may use a LoadBalancer IP (`spec.loadBalancerSourceRanges`, ST-1): SOURCE_RANGES and CLIENTS.
+//! SOURCE_RANGES: who may use a LoadBalancer IP (`spec.loadBalancerSourceRanges`, ST-1).
 //!
 //! A Service's ranges are a **set** with a number of its own. Its record names the set, so that one store turns
 //! a Service from one set to another; a set is whole before a record names it, and goes when no program can still
 //! be reading it.
-
-use core::net::IpAddr;
 
 use bytemuck::{Pod, Zeroable};
 
@@ -58,13 +56,13 @@ impl SourceRange {
     }
 
     /// The prefix length and the rest of its key in SOURCE_RANGES.
-    pub const fn key(&self, service: u32, set: u16) -> (u32, SourceKey) {
-        (SourceKey::OWNER_BITS + self.length as u32, SourceKey::new(service, set, self.network))
+    pub const fn key(&self, service: u32, set: u16) -> (u32, SourceRangeKey) {
+        (SourceRangeKey::OWNER_BITS + self.length as u32, SourceRangeKey::new(service, set, self.network))
     }
 
     /// The range that a key in SOURCE_RANGES stands for; nothing for a key that no version of us wrote.
-    pub fn from_key(prefix_length: u32, key: &SourceKey) -> Option<Self> {
-        let length = u8::try_from(prefix_length.checked_sub(SourceKey::OWNER_BITS)?).ok()?;
+    pub fn from_key(prefix_length: u32, key: &SourceRangeKey) -> Option<Self> {
+        let length = u8::try_from(prefix_length.checked_sub(SourceRangeKey::OWNER_BITS)?).ok()?;
         (length <= 128).then_some(Self { network: key.address, length })
     }
 }
@@ -80,7 +78,7 @@ impl core::fmt::Display for SourceRange {
 /// byte: which set is always compared whole, so its byte order does not matter; the address is in network order.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Pod, Zeroable)]
 #[repr(C)]
-pub struct SourceKey {
+pub struct SourceRangeKey {
     /// Index into SERVICES.
     pub service: u32,
     /// Which set of the Service's; never 0.
@@ -91,7 +89,7 @@ pub struct SourceKey {
     pub address: Address,
 }
 
-impl SourceKey {
+impl SourceRangeKey {
     /// Bits before the address.
     pub const OWNER_BITS: u32 = 64;
     /// The prefix length of a lookup: all there is.
@@ -104,62 +102,13 @@ impl SourceKey {
     }
 }
 
-/// A value of CLIENTS: by which addresses a network namespace is judged (ST-8). The key is the namespace's
-/// cookie, which is never used again.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
-#[repr(C, align(8))]
-pub struct ClientAddresses {
-    /// In IPv6; `::` for none.
-    pub v6: Address,
-    /// In IPv4, in network byte order; 0.0.0.0 for none.
-    pub v4: [u8; 4],
-    /// [`ClientAddresses::fingerprint`]: a mismatch means that the element was reused while it was read.
-    pub checksum: u32,
-}
-
-impl ClientAddresses {
-    /// The value for the namespace with this cookie. Addresses of the other family count as none.
-    pub fn new(cookie: u64, v4: Option<Address>, v6: Option<Address>) -> Self {
-        let v4 = v4.filter(Address::is_v4).unwrap_or(Address::ANY_V4);
-        let v6 = v6.filter(|address| !address.is_v4()).unwrap_or(Address::ANY_V6);
-        let [.., a, b, c, d] = v4.bytes;
-        let value = Self { v6, v4: [a, b, c, d], checksum: 0 };
-        Self { checksum: value.fingerprint(cookie), ..value }
-    }
-
-    /// Whether this is whole, and the value for `cookie`.
-    #[inline(always)]
-    pub const fn is_of(&self, cookie: u64) -> bool {
-        self.checksum == self.fingerprint(cookie)
-    }
-
-    /// The address of the family of `destination`.
-    #[inline(always)]
-    pub fn for_destination(&self, destination: &Address) -> Option<Address> {
-        let address = if destination.is_v4() { Address::from_v4(self.v4) } else { self.v6 };
-        (!address.is_unspecified()).then_some(address)
-    }
-
-    #[inline(always)]
-    const fn fingerprint(&self, cookie: u64) -> u32 {
-        let v4 = u32::from_ne_bytes(self.v4) as u64;
-        self.v6.fingerprint_with(cookie.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ v4)
-    }
-}
-
-impl core::fmt::Display for ClientAddresses {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "{} and {}", IpAddr::from(self.v4), self.v6)
-    }
-}
-
-const _: () = assert!(size_of::<SourceKey>() == 24);
-const _: () = assert!(size_of::<ClientAddresses>() == 24);
+const _: () = assert!(size_of::<SourceRangeKey>() == 24);
 
 #[cfg(test)]
 mod tests {
     extern crate std;
 
+    use core::net::IpAddr;
     use std::string::ToString;
 
     use super::*;
@@ -196,22 +145,5 @@ mod tests {
         assert_eq!(SourceRange::new(address("10.0.0.0"), 33), None);
         assert_eq!(SourceRange::new(address("::1"), 129), None);
         assert_eq!(SourceRange::one(address("10.0.0.1")), range("10.0.0.1/32"));
-    }
-
-    /// ST-8: a value that was torn, or is another namespace's, is told from a whole one.
-    #[test]
-    fn addresses_of_a_client_are_whole_or_not_taken() {
-        let (v4, v6) = (address("10.244.1.10"), address("fd00::10"));
-        let value = ClientAddresses::new(77, Some(v4), Some(v6));
-        assert!(value.is_of(77) && !value.is_of(78));
-        assert_eq!(value.for_destination(&address("203.0.113.7")), Some(v4));
-        assert_eq!(value.for_destination(&address("2001:db8::7")), Some(v6));
-        let torn =
-            ClientAddresses { v6: ClientAddresses::new(78, None, Some(address("fd00::11"))).v6, ..value };
-        assert!(!torn.is_of(77));
-        assert!(!ClientAddresses { v4: [10, 244, 1, 11], ..value }.is_of(77));
-        let none = ClientAddresses::new(77, None, None);
-        assert_eq!(none.for_destination(&v4), None);
-        assert_eq!(none.for_destination(&v6), None);
     }
 }

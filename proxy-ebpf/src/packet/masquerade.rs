@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use proxy_common::{
     Address, Endpoint,
-    connection::{Claim, Draft, Ends, try_port},
+    connection::{Draft, Ends, Rival, try_port},
 };
 
 use super::{
@@ -82,13 +82,13 @@ fn at_device(client: &Address, device: u32, address: &mut Address) -> bool {
 /// Takes the source port that the draft tries; 1 if it could. A step: see [`super`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(super) extern "C" fn try_source_port(skb: *mut __sk_buff, claim: u32) -> u32 {
+pub(super) extern "C" fn try_source_port(skb: *mut __sk_buff, rival: u32) -> u32 {
     let Some(State { begin, .. }) = headers::state() else { return 0 };
-    let claim = if claim == Claim::Patient as u32 { Claim::Patient } else { Claim::Impatient };
+    let rival = if rival == Rival::Patient as u32 { Rival::Patient } else { Rival::Impatient };
     let ctx = TcContext::new(skb);
     // A socket of the node's would get the answers.
     let is_taken = |draft: &Draft| {
         outgoing::has_socket(&ctx, draft.ends.protocol, draft.ends.to(), draft.origin.masquerade())
     };
-    try_port(&Maps, &mut begin.draft, claim, is_taken).into()
+    try_port(&Maps, &mut begin.draft, rival, is_taken).into()
 }
