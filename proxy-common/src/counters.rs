@@ -1,5 +1,5 @@
 //! COUNTERS and REFUSALS: what happened to each Service's clients. What happened on the whole node, TOTALS, is indexed by
-//! [`Reason`] and [`Event`](crate::event::Event).
+//! [`Reason`] and [`NodeEvent`](crate::node_event::NodeEvent).
 
 use bytemuck::{Pod, Zeroable};
 

@@ -6,7 +6,7 @@ use aya_ebpf::{
     btf_maps::Array,
     helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns},
 };
-use proxy_common::{Event, Rate, Reason, ServiceCounters, ServiceRefusals, counters::shard};
+use proxy_common::{NodeEvent, Rate, Reason, ServiceCounters, ServiceRefusals, counters::shard};
 
 use crate::{
     config,
@@ -45,7 +45,7 @@ pub(crate) fn refusal(service: Option<u32>, reason: Reason) {
 
 /// Counts what happens to sockets and packets beyond translation.
 #[inline(always)]
-pub(crate) fn event(what: Event) {
+pub(crate) fn event(what: NodeEvent) {
     total(what as u32);
 }
 

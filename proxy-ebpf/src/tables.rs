@@ -12,9 +12,9 @@ use aya_ebpf::{
 };
 use proxy_common::{
     Address, AddressBits, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint,
-    EndpointState, Event, FlowLock, FlowTags, FlowUses, FragmentKey, FragmentPorts, Frontend, FrontendKey,
-    Interface, OverflowKey, Peer, Policy, Port, PortOwners, Rate, Record, Service, ServiceCounters,
-    ServiceName, ServiceRefusals, SourceRangeKey, Span, Tables, Translation, Tuple, address,
+    EndpointState, FlowLock, FlowTags, FlowUses, FragmentKey, FragmentPorts, Frontend, FrontendKey,
+    Interface, NodeEvent, OverflowKey, Peer, Policy, Port, PortOwners, Rate, Record, Service,
+    ServiceCounters, ServiceName, ServiceRefusals, SourceRangeKey, Span, Tables, Translation, Tuple, address,
     connection::buckets, counters::SHARDS, frontend, peer, service::EndpointSet,
 };
 
@@ -167,7 +167,7 @@ pub(crate) static REFUSALS: Array<ServiceRefusals, SERVICES_LEN, MMAPABLE> = Arr
 
 /// Refusals by reason and other totals of the node.
 #[btf_map]
-pub(crate) static TOTALS: Array<u64, { Event::LIMIT as usize }, MMAPABLE> = Array::new();
+pub(crate) static TOTALS: Array<u64, { NodeEvent::LIMIT as usize }, MMAPABLE> = Array::new();
 
 /// Which Service port an index stands for. No program reads it: people and a restarted agent do.
 #[btf_map]

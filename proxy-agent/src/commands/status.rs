@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr, path::Path, proce
 
 use clap::Args;
 use comfy_table::{Table, presets};
-use proxy_common::{Event, Reason};
+use proxy_common::{NodeEvent, Reason};
 use serde::Serialize;
 
 use super::{Output, Place, inventory};
@@ -126,7 +126,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         services,
         unanswered: never_answered(&tables),
         refusals: Reason::ALL.map(|reason| (reason.name(), count(reason as u32))).into(),
-        events: Event::ALL.map(|event| (event.name(), count(event as u32))).into(),
+        events: NodeEvent::ALL.map(|event| (event.name(), count(event as u32))).into(),
         capacity,
     };
     match arguments.output {

@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use bytemuck::Pod;
 use proxy_common::{
-    Event, Network, Protocol,
+    Network, NodeEvent, Protocol,
     packet::{
         Read as _,
         answer::{self, UnreachableV6},
@@ -42,7 +42,7 @@ pub(super) extern "C" fn refuse_packet(skb: *mut __sk_buff, link: u32) -> i32 {
 #[inline(always)]
 fn refuse<const LINK: u32>(ctx: &TcContext, network: &Network, room: &mut UnreachableV6) -> i32 {
     if !count::take(&REFUSED_RATE, RATE) {
-        count::event(Event::UnansweredRefusal);
+        count::event(NodeEvent::UnansweredRefusal);
         return DROP;
     }
     let is_tcp = network.protocol == Protocol::Tcp as u8;

@@ -3,7 +3,7 @@
 
 use aya_ebpf::programs::TcContext;
 use proxy_common::{
-    Event, PacketHook,
+    NodeEvent, PacketHook,
     connection::{Answer, Flows as _, Leaving, Place, answered, find, has_port, left},
 };
 
@@ -63,7 +63,7 @@ fn masquerade(ctx: &TcContext, state: &mut State, place: Place) -> i32 {
     let is_whole = Maps.read_origin(place, ends.check, origin);
     if !is_whole || (ends.seen.ended() && !has_port(&Maps, place, ends, origin.source_port, owners)) {
         // Its source is another connection's by now. It must not leave with the client's address either.
-        count::event(Event::WithoutSource);
+        count::event(NodeEvent::WithoutSource);
         return DROP;
     }
     left(&Maps, place, ends);

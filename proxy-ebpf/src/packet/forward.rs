@@ -21,7 +21,7 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use proxy_common::{
-    Address, Event, Port, Protocol, Tuple,
+    Address, NodeEvent, Port, Protocol, Tuple,
     connection::{Ends, Flows as _, Place, Seen, has_port},
     packet::{
         self, Fragment, Network, Side, Transport,
@@ -99,7 +99,7 @@ fn send(ctx: &TcContext, state: &mut State, place: Place, towards: Towards) -> i
             PASS
         }
         Sent::Nowhere if is_decided => {
-            count::event(Event::WithoutRoute);
+            count::event(NodeEvent::WithoutRoute);
             DROP
         }
         Sent::Stack | Sent::Nowhere => PASS,

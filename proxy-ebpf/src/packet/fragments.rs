@@ -7,7 +7,7 @@ use aya_ebpf::{
     helpers::{bpf_ktime_get_ns, bpf_redirect},
     programs::TcContext,
 };
-use proxy_common::{Event, PacketHook, Tables as _, packet::Fragment};
+use proxy_common::{NodeEvent, PacketHook, Tables as _, packet::Fragment};
 
 use super::{
     ETHERNET, PASS,
@@ -64,6 +64,6 @@ pub(super) fn late<const LINK: u32>(ctx: &TcContext, state: &State) -> i32 {
         // SAFETY: a helper without pointers.
         return unsafe { bpf_redirect(skb.device(), u64::from(BPF_F_INGRESS)) as i32 };
     }
-    count::event(Event::LateFragment);
+    count::event(NodeEvent::LateFragment);
     PASS
 }

@@ -9,7 +9,7 @@ use aya_ebpf::{
     helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie},
     programs::SockAddrContext,
 };
-use proxy_common::{Address, Datagrams, Event, FrontendKey, OverflowKey, Port, Protocol, Translation};
+use proxy_common::{Address, Datagrams, FrontendKey, NodeEvent, OverflowKey, Port, Protocol, Translation};
 
 use super::peers;
 
@@ -32,7 +32,7 @@ pub(super) fn remember_connected(ctx: &SockAddrContext, protocol: u8, mut transl
             return;
         }
         if SOCKETS.get_or_insert_ptr_mut(ctx, Some(&mut translation)).is_null() {
-            count::event(Event::UnrecordedSocket);
+            count::event(NodeEvent::UnrecordedSocket);
         }
     }
     if protocol == Protocol::Udp as u8 {
@@ -47,7 +47,7 @@ fn remember_namespace(ctx: &SockAddrContext) {
     // SAFETY: the helper takes the program's own context.
     let cookie = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
     if NAMESPACES.get_ptr(&cookie).is_none() && NAMESPACES.insert(&cookie, &0, 0).is_err() {
-        count::event(Event::UntrackedNamespace);
+        count::event(NodeEvent::UntrackedNamespace);
     }
 }
 
@@ -154,7 +154,7 @@ pub(super) fn datagram_frontend(
 pub(super) fn remember_datagram(ctx: &SockAddrContext, translation: &Translation) {
     // SAFETY: as in `remember_connected`; a null initial value asks for zeros, which is `Datagrams::EMPTY`.
     let Some(datagrams) = (unsafe { DATAGRAMS.get_or_insert_ptr_mut(ctx, None).as_mut() }) else {
-        count::event(Event::UnrecordedSocket);
+        count::event(NodeEvent::UnrecordedSocket);
         return;
     };
     let mut place = None;
@@ -207,7 +207,7 @@ fn evict(ctx: &SockAddrContext, translation: &mut Translation) {
     key.port = translation.endpoint_port;
     key.direction = OverflowKey::BY_ENDPOINT;
     let _ = OVERFLOW.insert(&key, &*translation, 0);
-    count::event(Event::OverflowedSocket);
+    count::event(NodeEvent::OverflowedSocket);
 }
 
 #[inline(always)]

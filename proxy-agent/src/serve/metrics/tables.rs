@@ -7,7 +7,7 @@ use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeMetric},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
-use proxy_common::{Event, Reason};
+use proxy_common::{NodeEvent, Reason};
 
 use crate::dataplane::Tables;
 
@@ -73,7 +73,7 @@ impl Collector for Fill {
             ("sidestep_packets", "Packets from outside that something happened to, by what happened", true),
         ] {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            for event in Event::ALL.into_iter().filter(|event| event.is_of_packet() == of_packets) {
+            for event in NodeEvent::ALL.into_iter().filter(|event| event.is_of_packet() == of_packets) {
                 let counter = ConstCounter::new(self.total(event as u32));
                 counter.encode(metric.encode_family(&[("what", event.name())])?)?;
             }

@@ -15,7 +15,7 @@ use std::{
 
 use aya::maps::MapData;
 use nix::sched::{CloneFlags, setns};
-use proxy_common::{Address, Event, Port, Translation};
+use proxy_common::{Address, NodeEvent, Port, Translation};
 
 use super::{
     Suspects, holders,
@@ -146,7 +146,7 @@ impl Search {
                 self.tracked.enter(wanted, place.cookie);
                 if self.is_stale(record, &living) && place.diag.destroy(socket)? {
                     *closed.entry(format!("{address}:{port}")).or_default() += 1;
-                    let total = self.tables.totals.word(Event::ClosedSocket as u32, 0);
+                    let total = self.tables.totals.word(NodeEvent::ClosedSocket as u32, 0);
                     total.fetch_add(1, Ordering::Relaxed);
                 }
             }

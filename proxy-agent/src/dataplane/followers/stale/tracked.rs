@@ -8,7 +8,7 @@
 use std::{collections::HashSet, sync::atomic::Ordering};
 
 use aya::maps::{HashMap, MapData};
-use proxy_common::Event;
+use proxy_common::NodeEvent;
 
 use crate::dataplane::Tables;
 
@@ -31,7 +31,7 @@ pub(super) struct Wanted {
     entered: HashSet<u64>,
     /// Whether other namespaces are to be visited too.
     all: bool,
-    /// [`Event::UntrackedNamespace`] when the search began.
+    /// [`NodeEvent::UntrackedNamespace`] when the search began.
     failures: u64,
 }
 
@@ -54,7 +54,7 @@ impl Tracked {
 
     /// What to visit now.
     pub(super) fn wanted(&self, tables: &Tables) -> Wanted {
-        let failures = tables.totals.word(Event::UntrackedNamespace as u32, 0).load(Ordering::Acquire);
+        let failures = tables.totals.word(NodeEvent::UntrackedNamespace as u32, 0).load(Ordering::Acquire);
         let mut all = !self.cookies || failures != self.repaired;
         let mut entered = HashSet::new();
         for cookie in self.map.keys() {

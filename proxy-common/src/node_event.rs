@@ -18,11 +18,11 @@ macro_rules! events {
         /// An event, by its index in TOTALS: behind those of the [`Reason`]s.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         #[repr(u32)]
-        pub enum Event {
+        pub enum NodeEvent {
             $($(#[doc = $doc])+ $event = $number,)+
         }
 
-        impl Event {
+        impl NodeEvent {
             /// How many there are.
             const COUNT: usize = [$($number),+].len();
 
@@ -65,16 +65,16 @@ events! {
     23 WithoutRoute "packets-without-route" packet;
 }
 
-impl Event {
+impl NodeEvent {
     /// One more than the highest index: the length of TOTALS.
     pub const LIMIT: u32 = 32;
 }
 
 const _: () = {
     let mut index = 0;
-    while index < Event::COUNT {
-        let number = Event::ALL[index] as u32;
-        assert!(number == Reason::LIMIT + index as u32 && number < Event::LIMIT);
+    while index < NodeEvent::COUNT {
+        let number = NodeEvent::ALL[index] as usize;
+        assert!(number == Reason::LIMIT as usize + index && number < NodeEvent::LIMIT as usize);
         index += 1;
     }
 };
