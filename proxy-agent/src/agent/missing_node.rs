@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::plan::Problem;
+use crate::model::{Problem, Subject};
 
 /// How long a Node may come after the Services: as long as kube-proxy waits for it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -22,7 +22,7 @@ impl NoNode {
         }
         let since = *self.since.get_or_insert(now);
         (now.duration_since(since) >= PATIENCE).then(|| Problem {
-            object: format!("Node {node}"),
+            subject: Subject::node(node),
             field: "metadata.name".to_owned(),
             message: "there is no such Node, so no endpoint is local and NodePorts are at the addresses of all \
                       interfaces; start with the --node-name (or NODE_NAME, hostnameOverride) that `kubectl get \
@@ -48,7 +48,7 @@ mod tests {
         assert_eq!(at(50, true, false), None);
         assert_eq!(at(79, true, false), None);
         let found = at(80, true, false).expect("a problem");
-        assert_eq!((&*found.object, &*found.field), ("Node n1", "metadata.name"));
+        assert_eq!((found.subject, &*found.field), (Subject::node("n1"), "metadata.name"));
         assert_eq!(at(81, true, true), None, "it came");
         assert_eq!(at(90, true, false), None, "it left: 30 seconds again");
         assert!(at(120, true, false).is_some());

@@ -2,7 +2,7 @@
 
 use crate::{
     dataplane::{FullTable, NotInstalled},
-    plan::Problem,
+    model::{Problem, Subject},
 };
 
 /// The problem that `missing` is to an operator.
@@ -14,7 +14,7 @@ pub(super) fn problem(missing: &NotInstalled) -> Problem {
                 FullTable::Endpoints => ("ENDPOINTS", "--max-endpoints"),
             };
             Problem {
-                object: format!("Service {}", id.service),
+                subject: Subject::service(&id.service),
                 field: format!("port {:?}", id.port),
                 message: format!(
                     "not installed: {table} is full, until other Services go; or run `sidestep cleanup` and start \
@@ -23,12 +23,12 @@ pub(super) fn problem(missing: &NotInstalled) -> Problem {
             }
         }
         NotInstalled::Frontend { service, frontend, kind, error } => Problem {
-            object: format!("Service {service}"),
+            subject: Subject::service(service),
             field: frontend.to_string(),
             message: format!("{kind} could not be installed in FRONTENDS: {error}; raise --max-frontends"),
         },
         NotInstalled::SourceRange { service, range, error } => Problem {
-            object: format!("Service {service}"),
+            subject: Subject::service(service),
             field: "spec.loadBalancerSourceRanges".to_owned(),
             message: format!(
                 "{range} could not be installed in SOURCE_RANGES, so it lets nobody in: {error}; write fewer and wider \
@@ -36,7 +36,7 @@ pub(super) fn problem(missing: &NotInstalled) -> Problem {
             ),
         },
         NotInstalled::Address { address, error } => Problem {
-            object: format!("address {address}"),
+            subject: Subject::Address { address: (*address).into() },
             field: "ADDRESSES".to_owned(),
             message: format!("could not be installed: {error}; raise --max-frontends"),
         },
@@ -45,7 +45,7 @@ pub(super) fn problem(missing: &NotInstalled) -> Problem {
 
 /// The problem that clients of restricted LoadBalancer IPs cannot be found.
 pub(super) fn clients(message: String) -> Problem {
-    Problem { object: "this node".to_owned(), field: "CLIENTS".to_owned(), message }
+    Problem { subject: Subject::ThisNode, field: "CLIENTS".to_owned(), message }
 }
 
 #[cfg(test)]
@@ -69,7 +69,7 @@ mod tests {
             family: Family::V4,
         };
         let told = problem(&NotInstalled::ServicePort { id, full: FullTable::Endpoints });
-        assert_eq!((&*told.object, &*told.field), ("Service demo/web", "port \"http\""));
+        assert_eq!((told.subject.to_string().as_str(), &*told.field), ("Service demo/web", "port \"http\""));
         assert!(
             told.message.contains("ENDPOINTS is full") && told.message.ends_with("--max-endpoints"),
             "{told}"
@@ -77,6 +77,6 @@ mod tests {
 
         let address = IpAddr::from([10, 0, 0, 1]).into();
         let told = problem(&NotInstalled::Address { address, error: "E2BIG".to_owned() });
-        assert_eq!((&*told.object, &*told.field), ("address 10.0.0.1", "ADDRESSES"));
+        assert_eq!((told.subject.to_string().as_str(), &*told.field), ("address 10.0.0.1", "ADDRESSES"));
     }
 }

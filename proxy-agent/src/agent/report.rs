@@ -13,7 +13,7 @@ use std::{
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
-use crate::{dataplane::Device, plan::Problem};
+use crate::{dataplane::Device, model::Problem};
 
 /// The content of `report.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,9 +1,6 @@
 //! What is told of which object.
 
-use crate::{
-    model::{Kind, ObjectKey, ObjectName},
-    plan::Problem,
-};
+use crate::model::{Kind, ObjectKey, ObjectName, Problem, Subject};
 
 /// The object that `kubectl describe` shows an event with.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -43,25 +40,20 @@ impl Announcement {
         }
     }
 
-    /// Something of an object that `node` could not install; nothing for what is no Service.
-    pub fn not_installed(problem: &Problem, node: &str) -> Option<Self> {
-        let service = service(problem)?;
-        Some(Self::warning(Regarding::Service(service), ("FailedToInstall", "InstallService"), problem, node))
-    }
-
-    /// HE-3, HE-5: an address that the agent should listen on at `node`, and cannot.
-    pub fn not_listening(problem: &Problem, node: &str) -> Option<Self> {
-        let (regarding, what) = match (service(problem), problem.field.as_str()) {
-            (Some(service), _) => {
-                let what = ("FailedToStartServiceHealthcheck", "StartServiceHealthcheck");
-                (Regarding::Service(service), what)
+    /// HE-3, HE-5: a problem at `node`; nothing where it concerns no object that has Events.
+    pub fn of(problem: &Problem, node: &str) -> Option<Self> {
+        let (regarding, what) = match &problem.subject {
+            Subject::Object(ObjectKey { kind: Kind::Service, name }) => {
+                (Regarding::Service(name.clone()), ("FailedToInstall", "InstallService"))
             }
-            (None, "healthzBindAddress") => {
+            Subject::HealthCheck(service) => {
+                let what = ("FailedToStartServiceHealthcheck", "StartServiceHealthcheck");
+                (Regarding::Service(service.clone()), what)
+            }
+            Subject::Healthz => {
                 (Regarding::Node, ("FailedToStartProxierHealthcheck", "StartProxierHealthcheck"))
             }
-            (None, "metricsBindAddress") => {
-                (Regarding::Node, ("FailedToStartMetricServer", "StartMetricServer"))
-            }
+            Subject::Metrics => (Regarding::Node, ("FailedToStartMetricServer", "StartMetricServer")),
             _ => return None,
         };
         Some(Self::warning(regarding, what, problem, node))
@@ -70,7 +62,7 @@ impl Announcement {
     fn warning(
         regarding: Regarding,
         (reason, action): (&'static str, &'static str),
-        Problem { object: _, field, message }: &Problem,
+        Problem { subject: _, field, message }: &Problem,
         node: &str,
     ) -> Self {
         let mut note = format!("node {node}: {field}: {message}");
@@ -82,34 +74,32 @@ impl Announcement {
     }
 }
 
-fn service(problem: &Problem) -> Option<ObjectName> {
-    ObjectKey::parse(&problem.object).filter(|key| key.kind == Kind::Service).map(|key| key.name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn problem(object: &str, field: &str, message: &str) -> Problem {
-        Problem { object: object.into(), field: field.into(), message: message.into() }
+    fn problem(subject: Subject, message: &str) -> Problem {
+        Problem { subject, field: "field".into(), message: message.into() }
     }
 
     /// HE-3, HE-5: kube-proxy's reasons, each on the object that it concerns.
     #[test]
-    fn listeners_that_fail_are_announced_as_kube_proxy_does_it() {
-        for (object, field, expected) in [
-            (
-                "Service default/web",
-                "spec.healthCheckNodePort",
-                Some(("default/web", "FailedToStartServiceHealthcheck")),
-            ),
-            ("the agent", "healthzBindAddress", Some(("", "FailedToStartProxierHealthcheck"))),
-            ("the agent", "metricsBindAddress", Some(("", "FailedToStartMetricServer"))),
-            ("the agent", "something", None),
+    fn problems_are_announced_with_the_object_that_they_concern() {
+        let web = ObjectName::new("default", "web");
+        let with = |kind| Subject::Object(ObjectKey::new(kind, web.clone()));
+        for (subject, expected) in [
+            (Subject::HealthCheck(web.clone()), Some(("default/web", "FailedToStartServiceHealthcheck"))),
+            (Subject::Healthz, Some(("", "FailedToStartProxierHealthcheck"))),
+            (Subject::Metrics, Some(("", "FailedToStartMetricServer"))),
+            (with(Kind::Service), Some(("default/web", "FailedToInstall"))),
+            (with(Kind::EndpointSlice), None),
+            (Subject::node("n1"), None),
+            (Subject::File { file: "web.yaml".into() }, None),
+            (Subject::ThisNode, None),
         ] {
-            let told = Announcement::not_listening(&problem(object, field, "cannot listen"), "n1");
+            let told = Announcement::of(&problem(subject, "it failed"), "n1");
             let told = told.map(|told| {
-                assert!(told.warning && told.note == format!("node n1: {field}: cannot listen"), "{told:?}");
+                assert!(told.warning && told.note == "node n1: field: it failed", "{told:?}");
                 match told.regarding {
                     Regarding::Node => (String::new(), told.reason),
                     Regarding::Service(name) => (name.to_string(), told.reason),
@@ -120,23 +110,9 @@ mod tests {
     }
 
     #[test]
-    fn only_services_have_events_for_what_is_not_installed() {
-        let told = |object| Announcement::not_installed(&problem(object, "f", "m"), "n1");
-        assert_eq!(
-            told("Service default/web").map(|told| told.regarding),
-            Some(Regarding::Service(ObjectName::new("default", "web")))
-        );
-        for object in
-            ["EndpointSlice default/web-1", "Node n1", "web.yaml, document 2", "Service", "Service x"]
-        {
-            assert_eq!(told(object), None, "{object}");
-        }
-    }
-
-    #[test]
     fn a_note_is_no_longer_than_the_api_takes() {
-        let long = problem("Service a/b", "spec", &"ä".repeat(2000));
-        let told = Announcement::not_installed(&long, "n1").expect("an announcement");
+        let long = problem(Subject::service(&ObjectName::new("a", "b")), &"ä".repeat(2000));
+        let told = Announcement::of(&long, "n1").expect("an announcement");
         assert!((NOTE - 4..=NOTE).contains(&told.note.len()) && told.note.ends_with('…'));
     }
 }

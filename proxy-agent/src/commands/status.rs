@@ -107,7 +107,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         // One that could not be installed is told among the problems.
         let problems = agent.iter().flat_map(|report| &report.problems);
         if services.is_empty()
-            && !problems.into_iter().any(|problem| problem.object.contains(filter.as_str()))
+            && !problems.into_iter().any(|problem| problem.subject.to_string().contains(filter.as_str()))
         {
             anyhow::bail!(
                 "no Service whose name contains `{filter}` is installed (`sidestep status` shows all)"

@@ -16,7 +16,8 @@ use super::{
     ignored::{Ignored, ignored},
 };
 use crate::{
-    plan::{NodePortAddresses, Problem},
+    model::{Problem, Subject},
+    plan::NodePortAddresses,
     ports::{BadRange, PortRange},
     timeouts::Timeouts,
 };
@@ -60,14 +61,14 @@ const SYNC_PERIOD: Duration = Duration::from_secs(30);
 
 /// Notes what could not be used, by field.
 struct Notes {
-    object: String,
+    subject: Subject,
     problems: Vec<Problem>,
 }
 
 impl Notes {
     fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
-        let object = self.object.clone();
-        self.problems.push(Problem { object, field: field.into(), message: message.into() });
+        let subject = self.subject.clone();
+        self.problems.push(Problem { subject, field: field.into(), message: message.into() });
     }
 
     fn duration(&mut self, field: String, text: Option<&str>, default: Duration) -> Duration {
@@ -110,11 +111,8 @@ impl Settings {
     }
 
     fn new(file: Option<(PathBuf, String)>, decoded: Decoded, flags: &Flags) -> Self {
-        let object = file.as_ref().map_or_else(
-            || "command line".to_owned(),
-            |(path, _)| format!("configuration {}", path.display()),
-        );
-        let mut notes = Notes { object, problems: Vec::new() };
+        let subject = Subject::Configuration { path: file.as_ref().map(|(path, _)| path.clone()) };
+        let mut notes = Notes { subject, problems: Vec::new() };
         for (field, message) in decoded.passed_over {
             notes.add(field, message);
         }

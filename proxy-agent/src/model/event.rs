@@ -1,6 +1,6 @@
 //! What sources say: the one stream of changes that everything after them consumes.
 
-use super::{EndpointSlice, Flaw, Kind, Node, ObjectKey, ObjectName, Service};
+use super::{EndpointSlice, Flaw, Kind, Node, ObjectKey, ObjectName, Service, Subject};
 
 /// An object of a kind that Sidestep reads.
 #[derive(Clone, PartialEq, Debug)]
@@ -40,11 +40,11 @@ pub enum Event {
     Upsert(Object),
     /// The object is no more, or is none of our business any more.
     Delete(ObjectKey),
-    /// What is wrong at `origin` now (a file's document, a watch); replaces what was said of it before,
+    /// What is wrong with `subject` now (a file's document, a watch); replaces what was said of it before,
     /// and an empty list takes it back.
     Found {
-        /// Where, in words: `web.yaml, document 2`.
-        origin: String,
+        /// What it is about.
+        subject: Subject,
         /// What.
         flaws: Vec<Flaw>,
     },

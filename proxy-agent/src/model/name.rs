@@ -2,10 +2,11 @@
 
 use std::{cmp::Ordering, fmt};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use triomphe::ThinArc;
 
 /// The kinds of objects that Sidestep reads.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub enum Kind {
     /// `v1` Service.
     Service,
@@ -103,12 +104,35 @@ impl fmt::Display for ObjectName {
     }
 }
 
+/// How a name is written in the report.
+#[derive(Serialize, Deserialize)]
+struct WrittenName {
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    namespace: String,
+    name: String,
+}
+
+impl Serialize for ObjectName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (namespace, name) = self.parts();
+        WrittenName { namespace: namespace.into(), name: name.into() }.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for ObjectName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let WrittenName { namespace, name } = WrittenName::deserialize(deserializer)?;
+        Ok(Self::new(&namespace, &name))
+    }
+}
+
 /// What identifies an object.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct ObjectKey {
     /// Its kind.
     pub kind: Kind,
     /// Its name.
+    #[serde(flatten)]
     pub name: ObjectName,
 }
 
@@ -116,20 +140,6 @@ impl ObjectKey {
     /// Of these parts.
     pub fn new(kind: Kind, name: ObjectName) -> Self {
         Self { kind, name }
-    }
-
-    /// The key that is written like this, if it is one.
-    pub fn parse(text: &str) -> Option<Self> {
-        let (kind, name) = text.split_once(' ')?;
-        let kind = Kind::ALL.into_iter().find(|known| known.name() == kind)?;
-        let name = match (kind, name.split_once('/')) {
-            (Kind::Node, None) => ObjectName::new("", name),
-            (Kind::Service | Kind::EndpointSlice, Some((namespace, name))) => {
-                ObjectName::new(namespace, name)
-            }
-            _ => return None,
-        };
-        Some(Self::new(kind, name))
     }
 }
 
@@ -150,15 +160,5 @@ mod tests {
         assert_eq!((name.namespace(), name.name(), name.to_string()), ("a-b", "x", "a-b/x".to_owned()));
         assert!(ObjectName::new("a", "z") < name, "although `-` comes before `/`");
         assert_eq!(ObjectName::new("", "node").to_string(), "node");
-    }
-
-    #[test]
-    fn a_key_reads_as_it_is_written() {
-        for text in ["Service default/web", "EndpointSlice default/web-1", "Node n1"] {
-            assert_eq!(ObjectKey::parse(text).map(|key| key.to_string()).as_deref(), Some(text));
-        }
-        for text in ["Service web", "Node a/b", "Pod a/b", "the agent", ""] {
-            assert_eq!(ObjectKey::parse(text), None, "{text}");
-        }
     }
 }

@@ -135,21 +135,3 @@ impl Changes {
         !more && !complete && install.is_empty() && remove.is_empty() && addresses.is_empty()
     }
 }
-
-/// Something of an object that could not be used. The rest goes on; this is reported by name.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-pub struct Problem {
-    /// Kind, namespace and name, such as `Service default/web`; or a file, such as `web.yaml, document 2`.
-    pub object: String,
-    /// The field, such as `spec.ports[0].port`.
-    pub field: String,
-    /// What is wrong with it and what to do.
-    pub message: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { object, field, message } = self;
-        write!(f, "{object}: {field}: {message}")
-    }
-}

@@ -32,7 +32,7 @@ mod view;
 
 pub use api_server::is_api_server;
 pub use health_checks::HealthCheck;
-pub use install::{Backend, Changes, Family, Problem, ServicePlan, ServicePortId, Sources, Target};
+pub use install::{Backend, Changes, Family, ServicePlan, ServicePortId, Sources, Target};
 pub use node_port_addresses::NodePortAddresses;
 pub use planner::Planner;
 pub use tally::Tally;

@@ -15,7 +15,7 @@ use std::{
 use proxy_common::{Address, FrontendKey};
 
 use super::{
-    Changes, HealthCheck, NodePortAddresses, Problem, ServicePlan, ServicePortId, Tally,
+    Changes, HealthCheck, NodePortAddresses, ServicePlan, ServicePortId, Tally,
     addresses::Addresses,
     api_server::{self, is_api_server},
     claims::{Claimant, Claims},
@@ -28,7 +28,7 @@ use super::{
     view::View,
 };
 use crate::model::{
-    EndpointSlice, Event, Flaw, Kind, Object, ObjectKey, ObjectName, Packed, Service, Store, Touched,
+    EndpointSlice, Event, Flaw, Kind, Object, ObjectKey, ObjectName, Packed, Problem, Service, Store, Touched,
 };
 
 /// Turns what sources say into what the node installs.
@@ -151,9 +151,7 @@ impl Planner {
             match event {
                 Event::Upsert(object) => touched.add(self.upsert(object)),
                 Event::Delete(key) => touched.add(self.delete(&key)),
-                Event::Found { origin, flaws } => {
-                    self.problems.set(Origin::Source(origin.clone()), || origin, &flaws);
-                }
+                Event::Found { subject, flaws } => self.problems.set(Origin::Source(subject), &flaws),
                 Event::Synced => complete = !self.synced,
             }
         }
@@ -167,7 +165,7 @@ impl Planner {
     /// Takes an object in; which Services it concerns.
     fn upsert(&mut self, object: Object) -> Touched {
         let key = object.key();
-        self.problems.set(Origin::Object(key.clone()), || key.to_string(), object.flaws());
+        self.problems.set(Origin::Object(key.clone()), object.flaws());
         if let Object::Node(node) = &object
             && node.name == self.node_name
         {
@@ -184,10 +182,10 @@ impl Planner {
 
     /// Forgets an object; which Services it concerned.
     fn delete(&mut self, key: &ObjectKey) -> Touched {
-        self.problems.set(Origin::Object(key.clone()), String::new, &[]);
+        self.problems.set(Origin::Object(key.clone()), &[]);
         if key.kind == Kind::Service {
             // One that installs nothing is not among those that are planned anew with all.
-            self.problems.set(Origin::Plan(key.name.clone()), String::new, &[]);
+            self.problems.set(Origin::Plan(key.name.clone()), &[]);
             self.health_checks.remove(&key.name);
         }
         let touched = self.store.delete(key);
@@ -340,7 +338,7 @@ impl Planner {
         if is_api_server(name) {
             flaws.extend(self.keep_api_server_open(&mut plans, &before));
         }
-        self.problems.set(Origin::Plan(name.clone()), || format!("Service {name}"), &flaws);
+        self.problems.set(Origin::Plan(name.clone()), &flaws);
         plans.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         self.note_differences(before, &plans, changes);
         let planned = Planned::new(plans, claims.into());

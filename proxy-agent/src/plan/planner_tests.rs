@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    model::{EndpointSlice, Kind, Node, Object, ObjectKey},
+    model::{EndpointSlice, Kind, Node, Object, ObjectKey, Subject},
     plan::{Family, Target, testing},
 };
 
@@ -165,7 +165,11 @@ fn overlapping_frontends_have_one_owner() {
     let problems = planner.problems();
     let fields: Vec<&str> = problems.iter().map(|problem| problem.field.as_str()).collect();
     assert_eq!(fields, ["spec.externalIPs[0]", "spec.ports[0].nodePort"]);
-    assert!(problems.iter().all(|p| p.object == "Service default/a" && p.message.contains("default/b")));
+    assert!(
+        problems
+            .iter()
+            .all(|p| p.subject.to_string() == "Service default/a" && p.message.contains("default/b"))
+    );
 
     let changes = planner.apply([delete(Kind::Service, "b")]);
     assert_eq!(frontends(&changes, "a").len(), 3);
@@ -179,7 +183,7 @@ fn overlapping_frontends_have_one_owner() {
 fn a_service_that_owns_nothing_waits() {
     let (mut planner, changes) = synced([service("a", web("10.0.0.1")), service("b", web("10.0.0.1"))]);
     assert_eq!(installed(&changes), ["default/a/TCP"]);
-    assert_eq!(planner.problems()[0].object, "Service default/b");
+    assert_eq!(planner.problems()[0].subject.to_string(), "Service default/b");
     let changes = planner.apply([service("a", web("10.0.0.9"))]);
     assert_eq!(installed(&changes), ["default/a/TCP", "default/b/TCP"]);
     assert!(planner.problems().is_empty());
@@ -288,15 +292,15 @@ fn problems_of_objects_last_as_long_as_they_do() {
     let problems = planner.problems();
     assert_eq!(problems.len(), 1);
     assert_eq!(
-        (problems[0].object.as_str(), problems[0].field.as_str()),
+        (problems[0].subject.to_string().as_str(), problems[0].field.as_str()),
         ("EndpointSlice default/web-1", "endpoints")
     );
     planner.apply([slice("web-1", "web", &hosts[..10])]);
     assert!(planner.problems().is_empty());
 
-    let found = |flaws: Vec<Flaw>| Event::Found { origin: "web.yaml".into(), flaws };
+    let found = |flaws: Vec<Flaw>| Event::Found { subject: Subject::File { file: "web.yaml".into() }, flaws };
     planner.apply([found(vec![Flaw::new("line 3", "bad")])]);
-    assert_eq!(planner.problems()[0].object, "web.yaml");
+    assert_eq!(planner.problems()[0].subject.to_string(), "web.yaml");
     planner.apply([found(Vec::new())]);
     assert!(planner.problems().is_empty());
 }

@@ -2,18 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use super::Problem;
-use crate::model::{Flaw, ObjectKey, ObjectName};
+use crate::model::{Flaw, ObjectKey, ObjectName, Problem, Subject};
 
 /// Where problems were found. What is found there replaces what was found there before.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Origin {
-    /// At a source, in its words.
-    Source(String),
+    /// At a source.
+    Source(Subject),
     /// While an object was read.
     Object(ObjectKey),
     /// While a Service was planned.
     Plan(ObjectName),
+}
+
+impl Origin {
+    fn subject(&self) -> Subject {
+        match self {
+            Self::Source(subject) => subject.clone(),
+            Self::Object(key) => Subject::Object(key.clone()),
+            Self::Plan(service) => Subject::service(service),
+        }
+    }
 }
 
 /// All current problems. Costs nothing for what has none.
@@ -23,15 +32,15 @@ pub(super) struct Problems {
 }
 
 impl Problems {
-    /// Replaces what was found at `origin` in `object`.
-    pub(super) fn set(&mut self, origin: Origin, object: impl FnOnce() -> String, flaws: &[Flaw]) {
+    /// Replaces what was found at `origin`.
+    pub(super) fn set(&mut self, origin: Origin, flaws: &[Flaw]) {
         if flaws.is_empty() {
             self.found.remove(&origin);
             return;
         }
-        let object = object();
+        let subject = origin.subject();
         let problem = |flaw: &Flaw| Problem {
-            object: object.clone(),
+            subject: subject.clone(),
             field: flaw.field.to_string(),
             message: flaw.message.to_string(),
         };

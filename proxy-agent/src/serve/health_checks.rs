@@ -19,7 +19,10 @@ use super::{
     listen::{self, Families, Named},
     lock,
 };
-use crate::{model::ObjectName, plan::HealthCheck};
+use crate::{
+    model::{ObjectName, Subject},
+    plan::HealthCheck,
+};
 
 /// The listeners that there are.
 #[derive(Debug)]
@@ -70,9 +73,9 @@ impl HealthChecks {
             service: service.clone(),
             local_endpoints: Arc::clone(&local_endpoints),
         };
-        let object = format!("Service {service}");
-        let problem = listen::problem((&object, "spec.healthCheckNodePort"), *address);
-        let named = Named { shared: Arc::clone(&self.shared), key: format!("{object} {address}") };
+        let subject = Subject::HealthCheck(service.clone());
+        let named = Named { shared: Arc::clone(&self.shared), key: (subject.clone(), *address) };
+        let problem = listen::problem((subject, "spec.healthCheckNodePort"), *address);
         let task = listen::keep_listening(named, problem, *address, Families::Own, site);
         Listener { local_endpoints, _task: task }
     }

@@ -11,7 +11,7 @@ use super::{
     http::{self, Site},
     lock,
 };
-use crate::plan::Problem;
+use crate::model::{Problem, Subject};
 
 /// How long until another try, as kube-proxy has it.
 const RETRY: Duration = Duration::from_secs(5);
@@ -38,11 +38,11 @@ pub(super) fn bind(address: SocketAddr, families: Families) -> io::Result<TcpLis
     TcpListener::from_std(socket.into())
 }
 
-/// Listens for as long as the task lives. `what` are the object and the field that ask for it. With
+/// Listens for as long as the task lives. `what` is the listener, and the field that asks for it. With
 /// `hard_fail` the first failure is the last.
 pub(super) fn start<S: Site>(
     shared: &Arc<Shared>,
-    what: (&str, &str),
+    what: (Subject, &'static str),
     address: SocketAddr,
     site: S,
     hard_fail: bool,
@@ -52,8 +52,8 @@ pub(super) fn start<S: Site>(
             .with_context(|| format!("{} is {address}, where this process cannot listen", what.1))?;
         return Ok(Task(tokio::spawn(http::serve(listener, Arc::new(site)))));
     }
+    let named = Named { shared: Arc::clone(shared), key: (what.0.clone(), address) };
     let problem = problem(what, address);
-    let named = Named { shared: Arc::clone(shared), key: what.1.to_owned() };
     Ok(keep_listening(named, problem, address, Families::Both, site))
 }
 
@@ -87,8 +87,8 @@ pub(super) fn keep_listening<S: Site>(
 pub(super) struct Named {
     /// Where problems are kept.
     pub(super) shared: Arc<Shared>,
-    /// What nobody else's problem is called.
-    pub(super) key: String,
+    /// What the problem is about.
+    pub(super) key: (Subject, SocketAddr),
 }
 
 impl Named {
@@ -105,13 +105,12 @@ impl Drop for Named {
 
 /// What to say of an address that cannot be listened on.
 pub(super) fn problem(
-    (object, field): (&str, &str),
+    (subject, field): (Subject, &'static str),
     address: SocketAddr,
-) -> impl Fn(&io::Error) -> Problem + Send + Sync + use<> {
-    let (object, field) = (object.to_owned(), field.to_owned());
+) -> impl Fn(&io::Error) -> Problem + Send + Sync {
     move |error| Problem {
-        object: object.clone(),
-        field: field.clone(),
+        subject: subject.clone(),
+        field: field.to_owned(),
         message: format!(
             "cannot listen on {address} ({error}), trying again every {} s; end who listens there (such as \
              kube-proxy), or choose another port",

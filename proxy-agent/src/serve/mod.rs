@@ -39,8 +39,8 @@ use self::{
 use crate::{
     config::Settings,
     dataplane::Tables,
-    model::{Event, Kind, Object, ObjectKey},
-    plan::{Changes, Family, HealthCheck, Problem, Tally},
+    model::{Event, Kind, Object, ObjectKey, Problem, Subject},
+    plan::{Changes, Family, HealthCheck, Tally},
 };
 
 /// What all listeners know.
@@ -49,7 +49,7 @@ struct Shared {
     health: Mutex<Health>,
     metrics: Metrics,
     /// What cannot be listened on, by who wants to.
-    problems: Mutex<BTreeMap<String, Problem>>,
+    problems: Mutex<BTreeMap<(Subject, SocketAddr), Problem>>,
 }
 
 /// Takes a lock that nobody holds for long; what it guards is whole even if a holder panicked.
@@ -110,13 +110,13 @@ impl Serve {
         let mut tasks = Vec::new();
         if let Some(address) = settings.healthz {
             let site = Healthz(Arc::clone(&shared));
-            let field = "healthzBindAddress";
-            tasks.push(listen::start(&shared, ("the agent", field), address, site, settings.bind_hard_fail)?);
+            let what = (Subject::Healthz, "healthzBindAddress");
+            tasks.push(listen::start(&shared, what, address, site, settings.bind_hard_fail)?);
         }
         if let Some(address) = settings.metrics {
             let site = Inspect::new(Arc::clone(&shared), settings);
-            let field = "metricsBindAddress";
-            tasks.push(listen::start(&shared, ("the agent", field), address, site, settings.bind_hard_fail)?);
+            let what = (Subject::Metrics, "metricsBindAddress");
+            tasks.push(listen::start(&shared, what, address, site, settings.bind_hard_fail)?);
         }
         Ok(Self { health_checks: HealthChecks::new(Arc::clone(&shared)), shared, _tasks: tasks })
     }

@@ -13,7 +13,10 @@ use super::{
     listen::{Families, bind},
     *,
 };
-use crate::{config::Flags, model::ObjectName};
+use crate::{
+    config::Flags,
+    model::{ObjectName, Subject},
+};
 
 fn shared() -> Arc<Shared> {
     let health = Health::new(&[Family::V4], Duration::from_mins(1));
@@ -127,15 +130,16 @@ async fn a_port_that_is_taken_is_named_and_tried_again() {
     let taken = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
     let address = taken.local_addr().expect("an address");
     let shared = shared();
-    let what = ("the agent", "healthzBindAddress");
-    let task = listen::start(&shared, what, address, Healthz(Arc::clone(&shared)), false).expect("soft");
+    let what = || (Subject::Healthz, "healthzBindAddress");
+    let task = listen::start(&shared, what(), address, Healthz(Arc::clone(&shared)), false).expect("soft");
     sleep(Duration::from_millis(20)).await;
     let named: Vec<Problem> = lock(&shared.problems).values().cloned().collect();
     assert_eq!(named.len(), 1);
     assert_eq!(named[0].field, "healthzBindAddress");
     assert!(named[0].message.contains(&address.to_string()), "{}", named[0]);
 
-    let error = listen::start(&shared, what, address, Healthz(Arc::clone(&shared)), true).expect_err("hard");
+    let error =
+        listen::start(&shared, what(), address, Healthz(Arc::clone(&shared)), true).expect_err("hard");
     assert!(format!("{error:#}").contains(&address.to_string()), "{error:#}");
 
     drop(taken);

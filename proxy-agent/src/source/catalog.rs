@@ -11,7 +11,7 @@ use super::{
     Event,
     documents::{Bad, Parsed},
 };
-use crate::model::{Flaw, Object, ObjectKey};
+use crate::model::{Flaw, Object, ObjectKey, Subject};
 
 /// What the files say.
 #[derive(Default, Debug)]
@@ -21,11 +21,14 @@ pub(super) struct Catalog {
     definers: BTreeMap<ObjectKey, BTreeSet<String>>,
 }
 
+/// What is wrong, by what it is about.
+type Found = BTreeMap<Subject, Vec<Flaw>>;
+
 #[derive(Default, Debug)]
 struct File {
     objects: BTreeMap<ObjectKey, Object>,
-    /// Where something is wrong in it, and what.
-    found: BTreeMap<String, Vec<Flaw>>,
+    /// What is wrong in it.
+    found: Found,
 }
 
 impl Catalog {
@@ -34,11 +37,14 @@ impl Catalog {
         let Parsed { objects, bad } = parsed;
         let mut file = File::default();
         let mut named = BTreeSet::new();
-        for (place, key, object) in objects {
+        for (position, key, object) in objects {
             if !named.insert(key.clone()) {
                 let message =
                     format!("{key} is defined twice in {name}; the first one counts, remove the other");
-                file.add(format!("{name}, {place}"), Flaw::new("metadata.name", message));
+                file.add(
+                    Subject::Document { file: name.into(), position },
+                    Flaw::new("metadata.name", message),
+                );
             } else if let Some(object) = object {
                 file.objects.insert(key, object);
             }
@@ -50,8 +56,8 @@ impl Catalog {
                 }
             }
         }
-        for Bad { place, flaw, .. } in bad {
-            file.add(format!("{name}, {place}"), flaw);
+        for Bad { position, flaw, .. } in bad {
+            file.add(Subject::Document { file: name.into(), position }, flaw);
         }
         self.set(name, Some(file))
     }
@@ -59,7 +65,8 @@ impl Catalog {
     /// A file that cannot be read at all keeps what it had.
     pub(super) fn unreadable(&mut self, name: &str, flaw: Flaw) -> Vec<Event> {
         let objects = self.files.get(name).map(|file| file.objects.clone()).unwrap_or_default();
-        self.set(name, Some(File { objects, found: BTreeMap::from([(name.into(), vec![flaw])]) }))
+        let found = Found::from([(Subject::File { file: name.into() }, vec![flaw])]);
+        self.set(name, Some(File { objects, found }))
     }
 
     /// A file is gone.
@@ -120,20 +127,21 @@ impl Catalog {
     }
 
     /// What there is to say of the files that define `key` in vain.
-    fn duplicates(&self, key: &ObjectKey) -> BTreeMap<String, Vec<Flaw>> {
-        let Some(definers) = self.definers.get(key) else { return BTreeMap::new() };
-        let Some(first) = definers.first() else { return BTreeMap::new() };
+    fn duplicates(&self, key: &ObjectKey) -> Found {
+        let Some(definers) = self.definers.get(key) else { return Found::new() };
+        let Some(first) = definers.first() else { return Found::new() };
         let flaw = |file: &String| {
             let message = format!("{first} defines it too and comes first by name; remove one of the two");
-            (format!("{file}, {key}"), vec![Flaw::new("metadata.name", message)])
+            let subject = Subject::Definition { file: file.clone(), object: key.clone() };
+            (subject, vec![Flaw::new("metadata.name", message)])
         };
         definers.iter().skip(1).map(flaw).collect()
     }
 }
 
 impl File {
-    fn add(&mut self, origin: String, flaw: Flaw) {
-        self.found.entry(origin).or_default().push(flaw);
+    fn add(&mut self, subject: Subject, flaw: Flaw) {
+        self.found.entry(subject).or_default().push(flaw);
     }
 }
 
@@ -144,15 +152,12 @@ fn may_be(bad: &Bad, key: &ObjectKey) -> bool {
 }
 
 /// What to say so that `before` becomes `after`.
-fn differences(
-    before: &BTreeMap<String, Vec<Flaw>>,
-    after: Option<&BTreeMap<String, Vec<Flaw>>>,
-) -> Vec<Event> {
-    let found = |origin: &String, flaws: Vec<Flaw>| Event::Found { origin: origin.clone(), flaws };
-    let gone = before.keys().filter(|origin| !after.is_some_and(|after| after.contains_key(*origin)));
-    let new = after.into_iter().flatten().filter(|(origin, flaws)| before.get(*origin) != Some(*flaws));
-    gone.map(|origin| found(origin, Vec::new()))
-        .chain(new.map(|(origin, flaws)| found(origin, flaws.clone())))
+fn differences(before: &Found, after: Option<&Found>) -> Vec<Event> {
+    let found = |subject: &Subject, flaws: Vec<Flaw>| Event::Found { subject: subject.clone(), flaws };
+    let gone = before.keys().filter(|subject| !after.is_some_and(|after| after.contains_key(*subject)));
+    let new = after.into_iter().flatten().filter(|(subject, flaws)| before.get(*subject) != Some(*flaws));
+    gone.map(|subject| found(subject, Vec::new()))
+        .chain(new.map(|(subject, flaws)| found(subject, flaws.clone())))
         .collect()
 }
 

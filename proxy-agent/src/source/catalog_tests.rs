@@ -16,8 +16,8 @@ fn said(events: &[Event]) -> Vec<String> {
                 format!("+{} {}", service.name.name(), service.cluster_ips[0].address)
             }
             Event::Delete(key) => format!("-{}", key.name.name()),
-            Event::Found { origin, flaws } if flaws.is_empty() => format!("ok {origin}"),
-            Event::Found { origin, .. } => format!("!{origin}"),
+            Event::Found { subject, flaws } if flaws.is_empty() => format!("ok {subject}"),
+            Event::Found { subject, .. } => format!("!{subject}"),
             other => panic!("unexpected {other:?}"),
         })
         .collect()

@@ -5,14 +5,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::relist::Watched;
-use crate::model::{Flaw, Kind, Object, ObjectKey, ObjectName, wire};
+use crate::model::{Flaw, Kind, Object, ObjectKey, ObjectName, Position, wire};
 
 /// What a file says.
 #[derive(Default, Debug)]
 pub(super) struct Parsed {
-    /// The objects in order, each with its place (`document 2`). Without a value: it is there, but none of
-    /// a node's business.
-    pub(super) objects: Vec<(String, ObjectKey, Option<Object>)>,
+    /// The objects in order, each with its position. Without a value: it is there, but none of a node's business.
+    pub(super) objects: Vec<(Position, ObjectKey, Option<Object>)>,
     /// What could not be read.
     pub(super) bad: Vec<Bad>,
 }
@@ -20,8 +19,8 @@ pub(super) struct Parsed {
 /// A document, or an item of a list, that could not be read.
 #[derive(Debug)]
 pub(super) struct Bad {
-    /// Its place.
-    pub(super) place: String,
+    /// Where it is.
+    pub(super) position: Position,
     /// The object that it is about, if that much could be read.
     pub(super) about: Option<ObjectName>,
     /// What is wrong.
@@ -51,7 +50,7 @@ struct List {
 pub(super) fn parse(text: &str) -> Parsed {
     let mut parsed = Parsed::default();
     for (number, document) in (1..).zip(split(text)) {
-        parsed.document(&format!("document {number}"), &document);
+        parsed.document(number, &document);
     }
     parsed
 }
@@ -93,19 +92,20 @@ fn has_content(line: &str) -> bool {
 }
 
 impl Parsed {
-    fn document(&mut self, place: &str, document: &Document<'_>) {
+    fn document(&mut self, number: u32, document: &Document<'_>) {
+        let position = Position { document: number, item: None };
         let header = match decode::<Header>(document) {
             Ok(header) => header,
-            Err(flaw) => return self.bad.push(Bad { place: place.into(), about: None, flaw }),
+            Err(flaw) => return self.bad.push(Bad { position, about: None, flaw }),
         };
         if let Some(of) = header.kind.as_deref().and_then(|kind| kind.strip_suffix("List")) {
             match decode::<List>(document) {
-                Ok(list) => self.list(place, of, list),
-                Err(flaw) => self.bad.push(Bad { place: place.into(), about: None, flaw }),
+                Ok(list) => self.list(number, of, list),
+                Err(flaw) => self.bad.push(Bad { position, about: None, flaw }),
             }
             return;
         }
-        self.object(place, &header, |kind| match kind {
+        self.object(position, &header, |kind| match kind {
             Kind::Service => Ok(Wire::Service(Box::new(decode(document)?))),
             Kind::EndpointSlice => Ok(Wire::EndpointSlice(Box::new(decode(document)?))),
             Kind::Node => Ok(Wire::Node(Box::new(decode(document)?))),
@@ -113,13 +113,13 @@ impl Parsed {
     }
 
     /// Items name their kind, or leave it to the list (`ServiceList`).
-    fn list(&mut self, place: &str, of: &str, list: List) {
-        for (index, item) in list.items.into_iter().flatten().enumerate() {
-            let place = format!("{place}, items[{index}]");
+    fn list(&mut self, document: u32, of: &str, list: List) {
+        for (index, item) in (0..).zip(list.items.into_iter().flatten()) {
+            let position = Position { document, item: Some(index) };
             let mut header = match from_value::<Header>(&item) {
                 Ok(header) => header,
                 Err(flaw) => {
-                    self.bad.push(Bad { place, about: None, flaw });
+                    self.bad.push(Bad { position, about: None, flaw });
                     continue;
                 }
             };
@@ -127,7 +127,7 @@ impl Parsed {
                 header.kind.get_or_insert_with(|| kind.name().into());
                 header.api_version.get_or_insert_with(|| kind.api_version().into());
             }
-            self.object(&place, &header, |kind| match kind {
+            self.object(position, &header, |kind| match kind {
                 Kind::Service => Ok(Wire::Service(Box::new(from_value(&item)?))),
                 Kind::EndpointSlice => Ok(Wire::EndpointSlice(Box::new(from_value(&item)?))),
                 Kind::Node => Ok(Wire::Node(Box::new(from_value(&item)?))),
@@ -135,14 +135,19 @@ impl Parsed {
         }
     }
 
-    fn object(&mut self, place: &str, header: &Header, decode: impl FnOnce(Kind) -> Result<Wire, Flaw>) {
+    fn object(
+        &mut self,
+        position: Position,
+        header: &Header,
+        decode: impl FnOnce(Kind) -> Result<Wire, Flaw>,
+    ) {
         let about = header.metadata.as_ref().and_then(|metadata| {
             let name = metadata.name.as_deref().filter(|name| !name.is_empty())?;
             Some(ObjectName::new(metadata.namespace.as_deref().unwrap_or("default"), name))
         });
         match kind(header).and_then(decode).and_then(Wire::read) {
-            Ok((key, object)) => self.objects.push((place.into(), key, object)),
-            Err(flaw) => self.bad.push(Bad { place: place.into(), about, flaw }),
+            Ok((key, object)) => self.objects.push((position, key, object)),
+            Err(flaw) => self.bad.push(Bad { position, about, flaw }),
         }
     }
 }

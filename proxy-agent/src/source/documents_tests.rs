@@ -6,11 +6,11 @@ const WEB: &str = "apiVersion: v1\nkind: Service\nmetadata:\n  name: web\nspec:\
 const API: &str = "apiVersion: v1\nkind: Service\nmetadata:\n  name: api\n  namespace: prod\nspec:\n  clusterIP: 10.0.0.2\n  ports:\n  - port: 80\n";
 
 fn keys(parsed: &Parsed) -> Vec<String> {
-    parsed.objects.iter().map(|(place, key, _)| format!("{place}: {key}")).collect()
+    parsed.objects.iter().map(|(position, key, _)| format!("{position}: {key}")).collect()
 }
 
-fn bad(parsed: &Parsed) -> Vec<(&str, &str)> {
-    parsed.bad.iter().map(|bad| (bad.place.as_str(), &*bad.flaw.field)).collect()
+fn bad(parsed: &Parsed) -> Vec<String> {
+    parsed.bad.iter().map(|bad| format!("{}: {}", bad.position, bad.flaw.field)).collect()
 }
 
 #[test]
@@ -23,8 +23,8 @@ fn documents_are_read_one_by_one() {
         let parsed = parse(&text);
         let expected = ["document 1: Service default/web", "document 2: Service prod/api"];
         assert_eq!(
-            keys(&parsed).iter().map(|key| key.split_once(": ").expect("a place").1).collect::<Vec<_>>(),
-            expected.map(|key| key.split_once(": ").expect("a place").1),
+            keys(&parsed).iter().map(|key| key.split_once(": ").expect("a position").1).collect::<Vec<_>>(),
+            expected.map(|key| key.split_once(": ").expect("a position").1),
             "{text}"
         );
         assert!(parsed.bad.is_empty(), "{:?}", parsed.bad);
@@ -67,7 +67,7 @@ items: null
             "document 2, items[0]: Service default/api",
         ]
     );
-    assert_eq!(bad(&parsed), [("document 1, items[1]", "kind"), ("document 1, items[2]", "item")]);
+    assert_eq!(bad(&parsed), ["document 1, items[1]: kind", "document 1, items[2]: item"]);
 }
 
 #[test]
@@ -106,10 +106,10 @@ fn a_bad_document_is_named_and_its_neighbours_are_read() {
     ] {
         let parsed = parse(&format!("{WEB}\n---\n{text}\n---\n{API}"));
         assert_eq!(parsed.objects.len(), 2, "{text}: {parsed:?}");
-        let [Bad { place, about: identity, flaw }] = &parsed.bad[..] else {
+        let [Bad { position, about: identity, flaw }] = &parsed.bad[..] else {
             panic!("{text}: {:?}", parsed.bad);
         };
-        assert_eq!(place, "document 2", "{text}");
+        assert_eq!(position.to_string(), "document 2", "{text}");
         assert_eq!(identity.is_some(), about, "{text}");
         assert_eq!(&*flaw.field, field, "{text}: {}", flaw.message);
         assert!(flaw.message.contains(says), "{text}: {}", flaw.message);

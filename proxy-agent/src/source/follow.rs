@@ -50,7 +50,7 @@ where
         events,
         course: Course::new(),
         relist: Relist::default(),
-        trouble: Trouble::new(W::KIND.name()),
+        trouble: Trouble::new(W::KIND),
     };
     tokio::select! {
         biased;

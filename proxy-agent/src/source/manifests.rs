@@ -27,7 +27,7 @@ use super::{
     directory::{self, Stamp, is_manifest},
     documents,
 };
-use crate::model::Flaw;
+use crate::model::{Flaw, Subject};
 
 /// How long it must be quiet before files are read.
 const QUIET: Duration = Duration::from_millis(25);
@@ -160,7 +160,7 @@ impl Reader {
         let stamps = directory::manifests(&self.directory)?;
         let mut batch = Batch::new();
         if std::mem::take(&mut self.lost) {
-            batch.push(Event::Found { origin: self.origin(), flaws: Vec::new() });
+            batch.push(Event::Found { subject: self.subject(), flaws: Vec::new() });
         }
         let gone: Vec<String> =
             self.catalog.names().filter(|name| !stamps.contains_key(*name)).map(Into::into).collect();
@@ -194,11 +194,11 @@ impl Reader {
             return Batch::new();
         }
         let message = format!("cannot be listed ({error}); what it held stays as it was");
-        vec![Event::Found { origin: self.origin(), flaws: vec![Flaw::new("directory", message)] }]
+        vec![Event::Found { subject: self.subject(), flaws: vec![Flaw::new("directory", message)] }]
     }
 
-    fn origin(&self) -> String {
-        self.directory.display().to_string()
+    fn subject(&self) -> Subject {
+        Subject::Directory { path: self.directory.clone() }
     }
 }
 

@@ -74,7 +74,8 @@ impl Followed {
     fn until_problems(&mut self, expected: &[(&str, &str)]) {
         self.until(&format!("{expected:?}"), |followed| {
             let problems = followed.planner.problems();
-            problems.iter().map(|p| (p.object.as_str(), p.field.as_str())).eq(expected.iter().copied())
+            let named = problems.iter().map(|p| (p.subject.to_string(), p.field.clone()));
+            named.eq(expected.iter().map(|(subject, field)| (subject.to_string(), field.to_string())))
         });
     }
 }
@@ -186,10 +187,10 @@ fn bad_manifests_are_named_and_the_rest_is_installed() {
     followed.until_problems(&[
         ("02-kind.yaml, document 1", "kind"),
         ("07-truncated.yaml, document 2", "line 9"),
-        ("EndpointSlice default/huge", "endpoints"),
         ("Service default/address", "spec.clusterIP"),
         ("Service default/overlap", "spec.clusterIPs[0]"),
         ("Service default/zero", "spec.ports[0].port"),
+        ("EndpointSlice default/huge", "endpoints"),
     ]);
     followed.until_services(&["fine 10.0.0.6", "good 10.0.0.1"]);
     let backends: Vec<usize> = followed.planner.plans().map(|plan| plan.backends.len()).collect();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::{sync::watch, time::sleep};
 
 use super::{Batch, Event};
-use crate::model::{Flaw, Kind};
+use crate::model::{Flaw, Kind, Subject};
 
 /// How long the Node may come after the Services and EndpointSlices: as long as kube-proxy waits for it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -76,7 +76,7 @@ impl StartGate {
     }
 
     fn of_node(&self, flaws: Vec<Flaw>) -> Event {
-        Event::Found { origin: format!("Node {}", self.node), flaws }
+        Event::Found { subject: Subject::node(&self.node), flaws }
     }
 }
 
@@ -105,8 +105,8 @@ mod tests {
         let start = tokio::time::Instant::now();
         let said = late.await;
         assert_eq!(start.elapsed(), PATIENCE);
-        let [Event::Found { origin, flaws }, Event::Synced] = &said[..] else { panic!("{said:?}") };
-        assert_eq!((origin.as_str(), flaws.len()), ("Node n1", 1));
+        let [Event::Found { subject, flaws }, Event::Synced] = &said[..] else { panic!("{said:?}") };
+        assert_eq!((subject, flaws.len()), (&Subject::node("n1"), 1));
         assert_eq!(gate.listed(Kind::Node), [gate.of_node(Vec::new())]);
         assert_eq!(gate.listed(Kind::Node), []);
     }

@@ -3,22 +3,22 @@
 use tracing::warn;
 
 use super::failure::Failure;
-use crate::model::{Event, Flaw};
+use crate::model::{Event, Flaw, Kind, Subject};
 
 /// What was said last of one kind's watch.
 pub(super) struct Trouble {
-    kind: &'static str,
+    kind: Kind,
     now: Option<String>,
 }
 
 impl Trouble {
     /// All is well.
-    pub(super) const fn new(kind: &'static str) -> Self {
+    pub(super) const fn new(kind: Kind) -> Self {
         Self { kind, now: None }
     }
 
-    fn origin(&self) -> String {
-        format!("watch of {}s", self.kind)
+    fn subject(&self) -> Subject {
+        Subject::Watch { kind: self.kind }
     }
 
     /// Something went wrong.
@@ -27,17 +27,17 @@ impl Trouble {
         if self.now.as_ref() == Some(&message) {
             return None;
         }
-        warn!(kind = self.kind, error = %failure, "watch failed; what was last known stays, trying again");
+        warn!(kind = self.kind.name(), error = %failure, "watch failed; what was last known stays, trying again");
         self.now = Some(message.clone());
         let message =
             format!("{message}; what was last known stays; check the API server and the access rights");
-        Some(Event::Found { origin: self.origin(), flaws: vec![Flaw::new("API server", message)] })
+        Some(Event::Found { subject: self.subject(), flaws: vec![Flaw::new("API server", message)] })
     }
 
     /// All is well again.
     pub(super) fn passed(&mut self) -> Option<Event> {
         self.now.take()?;
-        Some(Event::Found { origin: self.origin(), flaws: Vec::new() })
+        Some(Event::Found { subject: self.subject(), flaws: Vec::new() })
     }
 }
 
@@ -47,14 +47,14 @@ mod tests {
 
     #[test]
     fn trouble_is_said_once_and_taken_back() {
-        let mut trouble = Trouble::new("Service");
+        let mut trouble = Trouble::new(Kind::Service);
         assert_eq!(trouble.passed(), None);
-        let Some(Event::Found { origin, flaws }) = trouble.came(&Failure::EndedEarly) else {
+        let Some(Event::Found { subject, flaws }) = trouble.came(&Failure::EndedEarly) else {
             panic!("nothing was said");
         };
-        assert_eq!((origin.as_str(), flaws.len()), ("watch of Services", 1));
+        assert_eq!((subject.to_string().as_str(), flaws.len()), ("watch of Services", 1));
         assert_eq!(trouble.came(&Failure::EndedEarly), None);
-        assert_eq!(trouble.passed(), Some(Event::Found { origin, flaws: Vec::new() }));
+        assert_eq!(trouble.passed(), Some(Event::Found { subject, flaws: Vec::new() }));
         assert_eq!(trouble.passed(), None);
     }
 }

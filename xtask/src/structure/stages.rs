@@ -24,7 +24,7 @@ pub(super) const AGENT: &[Stage] = &[
     stage("model", &[]),
     stage("plan", &["model"]),
     stage("source", &["causes", "model"]),
-    stage("config", &["plan", "ports", "timeouts"]),
+    stage("config", &["model", "plan", "ports", "timeouts"]),
     stage("dataplane/error", &[]),
     stage("dataplane/bpf", &["dataplane/error"]),
     stage("dataplane/tables", &["model", "plan", "ports", "dataplane/bpf", "dataplane/error"]),
@@ -34,7 +34,7 @@ pub(super) const AGENT: &[Stage] = &[
     ),
     stage(
         NODE,
-        &["plan", "ports", "dataplane/bpf", "dataplane/error", "dataplane/programs", "dataplane/tables"],
+        &["model", "ports", "dataplane/bpf", "dataplane/error", "dataplane/programs", "dataplane/tables"],
     ),
     stage(
         "dataplane/followers",
@@ -45,7 +45,7 @@ pub(super) const AGENT: &[Stage] = &[
         &["plan", "dataplane/error", "dataplane/tables", "dataplane/programs", NODE, "dataplane/followers"],
     ),
     stage("serve", &["causes", "model", "plan", "config", "dataplane"]),
-    stage("announce", &["causes", "model", "plan"]),
+    stage("announce", &["causes", "model"]),
     stage("agent", &["model", "plan", "source", "config", "dataplane", "serve", "announce"]),
     stage("commands", &["model", "plan", "source", "config", "dataplane", "agent"]),
 ];

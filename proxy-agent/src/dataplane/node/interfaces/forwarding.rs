@@ -6,7 +6,10 @@
 
 use std::{fs, path::Path};
 
-use crate::{dataplane::tables::exposed::Families, plan::Problem};
+use crate::{
+    dataplane::tables::exposed::Families,
+    model::{Problem, Subject},
+};
 
 /// What is off for packets from outside that come in by these devices, in families in which some can be asked for.
 pub fn not_forwarded<'a>(devices: impl Iterator<Item = &'a str>, families: Families) -> Vec<Problem> {
@@ -25,12 +28,12 @@ fn problems(devices: &[&str], families: Families, is_on: impl Fn(&str) -> Option
             .copied()
             .collect();
         if closed.len() == devices.len() && is_off("ipv4/ip_forward") {
-            problems.push(off("this node", "net.ipv4.ip_forward", "packets from outside"));
+            problems.push(off(Subject::ThisNode, "net.ipv4.ip_forward", "packets from outside"));
         } else {
             // A name may have dots, which `sysctl` takes for the end of it.
             let named = closed.iter().map(|device| {
                 let setting = format!("net/ipv4/conf/{device}/forwarding");
-                off(device, &setting, "IPv4 packets from outside that come in there")
+                off(Subject::device(device), &setting, "IPv4 packets from outside that come in there")
             });
             problems.extend(named);
         }
@@ -38,15 +41,19 @@ fn problems(devices: &[&str], families: Families, is_on: impl Fn(&str) -> Option
     if families.v6 && is_off("ipv6/conf/all/forwarding") {
         let forced = |device: &&str| is_on(&format!("ipv6/conf/{device}/force_forwarding")) == Some(true);
         if devices.iter().any(|device| !forced(device)) {
-            problems.push(off("this node", "net.ipv6.conf.all.forwarding", "IPv6 packets from outside"));
+            problems.push(off(
+                Subject::ThisNode,
+                "net.ipv6.conf.all.forwarding",
+                "IPv6 packets from outside",
+            ));
         }
     }
     problems
 }
 
-fn off(object: &str, setting: &str, packets: &str) -> Problem {
+fn off(subject: Subject, setting: &str, packets: &str) -> Problem {
     Problem {
-        object: object.to_owned(),
+        subject,
         field: setting.to_owned(),
         message: format!(
             "is 0, so {packets} are not forwarded to pods; set it to 1 (`sysctl -w {setting}=1`)"
@@ -66,7 +73,7 @@ mod tests {
             on.contains(&setting).then_some(true).or_else(|| off.contains(&setting).then_some(false))
         };
         let found = problems(devices, families, is_on);
-        found.into_iter().map(|problem| format!("{} {}", problem.object, problem.field)).collect()
+        found.into_iter().map(|problem| format!("{} {}", problem.subject, problem.field)).collect()
     }
 
     #[test]

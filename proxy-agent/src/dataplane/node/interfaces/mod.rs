@@ -56,7 +56,7 @@ use crate::dataplane::{
     Error,
     tables::{bitmaps::AddressFilter, exposed::Families, pinned::Tables},
 };
-use crate::plan::Problem;
+use crate::model::{Problem, Subject};
 
 /// How our programs are attached to a device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -155,7 +155,7 @@ impl Interfaces {
             Ok(network) => network,
             Err(error) => {
                 self.problems = vec![problem(
-                    "this node",
+                    Subject::ThisNode,
                     format!("its devices cannot be listed: {error}; they stay as they are"),
                 )];
                 return;
@@ -207,7 +207,7 @@ impl Interfaces {
                 if let Err(error) = attached {
                     failed.insert(index);
                     problems.push(problem(
-                        &device.name,
+                        Subject::device(&device.name),
                         format!(
                             "packets from outside are not served there: {error}; name others with --interface"
                         ),
@@ -224,7 +224,7 @@ impl Interfaces {
         let found = match self.hooks.devices() {
             Ok(found) => found,
             Err(error) => {
-                problems.push(problem("this node", error.to_string()));
+                problems.push(problem(Subject::ThisNode, error.to_string()));
                 return;
             }
         };
@@ -238,7 +238,10 @@ impl Interfaces {
                         );
                     }
                 }
-                Err(error) => problems.push(problem(&format!("device {index}"), error.to_string())),
+                Err(error) => {
+                    let device = Subject::device(&format!("device {index}"));
+                    problems.push(problem(device, error.to_string()));
+                }
             }
         }
         self.hooked.retain(|index, _| is_chosen(*index));
@@ -261,7 +264,10 @@ impl Interfaces {
         if self.table.get(&index, 0).ok() != Some(interface)
             && let Err(error) = self.table.insert(index, interface, 0)
         {
-            problems.push(problem(&name, format!("its address is not known to the programs: {error}")));
+            problems.push(problem(
+                Subject::device(&name),
+                format!("its address is not known to the programs: {error}"),
+            ));
         }
         let listed = [interface.v4, interface.v6].map(IpAddr::from);
         let addresses = listed.into_iter().filter(|ip| !ip.is_unspecified()).collect();
@@ -298,12 +304,15 @@ impl Interfaces {
             });
             match found {
                 Ok(found) => {
-                    problems
-                        .extend(order::meaning(&found).into_iter().map(|told| problem(&device.name, told)));
+                    problems.extend(
+                        order::meaning(&found)
+                            .into_iter()
+                            .map(|told| problem(Subject::device(&device.name), told)),
+                    );
                 }
                 Err(error) => {
                     let message = format!("the order of programs at {}: {error}", direction.name());
-                    problems.push(problem(&device.name, message));
+                    problems.push(problem(Subject::device(&device.name), message));
                 }
             }
         }
@@ -315,7 +324,10 @@ impl Interfaces {
         let missing = names.iter().filter(|name| !network.links.iter().any(|link| name.matches(&link.name)));
         missing
             .map(|name| {
-                problem(name.as_str(), "there is no such device (--interface); it is waited for".to_owned())
+                problem(
+                    Subject::device(name.as_str()),
+                    "there is no such device (--interface); it is waited for".to_owned(),
+                )
             })
             .collect()
     }
@@ -388,6 +400,6 @@ pub(crate) fn cleanup(pin_dir: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(removed)
 }
 
-fn problem(object: &str, message: String) -> Problem {
-    Problem { object: object.to_owned(), field: "interface".to_owned(), message }
+fn problem(subject: Subject, message: String) -> Problem {
+    Problem { subject, field: "interface".to_owned(), message }
 }

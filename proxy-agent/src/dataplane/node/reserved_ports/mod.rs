@@ -28,7 +28,7 @@ use std::{
 use self::sysctl::Sysctl;
 use crate::{
     dataplane::Error,
-    plan::Problem,
+    model::{Problem, Subject},
     ports::{PortRange, PortSet},
 };
 
@@ -91,10 +91,10 @@ impl ReservedPorts {
             Some(range) => hold(range, self.node_ports.as_ref(), &self.record).err(),
             None => give_back(&self.record)
                 .err()
-                .map(|error| NotHeld { what: "source ports".to_owned(), message: error.to_string() }),
+                .map(|error| NotHeld { ports: source_ports(""), message: error.to_string() }),
         }
-        .map(|NotHeld { what, message }| Problem {
-            object: what,
+        .map(|NotHeld { ports, message }| Problem {
+            subject: ports,
             field: "net.ipv4.ip_local_reserved_ports".to_owned(),
             message,
         });
@@ -129,13 +129,21 @@ pub fn can_reserve() -> Result<PathBuf, Error> {
 
 /// Ports that are not reserved, and why, for a person.
 struct NotHeld {
-    what: String,
+    ports: Subject,
     message: String,
+}
+
+fn source_ports(ports: &(impl ToString + ?Sized)) -> Subject {
+    Subject::SourcePorts { ports: ports.to_string() }
+}
+
+fn node_ports(ports: &(impl ToString + ?Sized)) -> Subject {
+    Subject::NodePorts { ports: ports.to_string() }
 }
 
 /// Makes the kernel's reservation what it should be.
 fn hold(range: PortRange, node_ports: Option<&PortSet>, record: &Path) -> Result<(), NotHeld> {
-    let whole = |message: String| NotHeld { what: format!("source ports {range}"), message };
+    let whole = |message: String| NotHeld { ports: source_ports(&range), message };
     let told = |error: Error| whole(error.to_string());
     let ours = noted(record).map_err(told)?.unwrap_or_default();
     let current = sysctl::read().map_err(told)?;
@@ -156,7 +164,7 @@ fn hold(range: PortRange, node_ports: Option<&PortSet>, record: &Path) -> Result
             )));
         }
         narrow = Some(NotHeld {
-            what: format!("NodePorts {}", wanted.without(&range_set)),
+            ports: self::node_ports(&wanted.without(&range_set)),
             message: format!(
                 "not reserved, so what answers a connection of the node's own from such a port may be taken for a \
                  client's packet: {of}, {with} ports would be left for the node's own connections; widen it"
@@ -173,20 +181,19 @@ fn hold(range: PortRange, node_ports: Option<&PortSet>, record: &Path) -> Result
     }
     let sysctl = Sysctl::open().map_err(|error| {
         let missing = range_set.without(&current);
-        let (what, so) = if missing.is_empty() {
+        let (ports, so) = if missing.is_empty() {
             // By an operator, who cannot follow Services.
             let missing = reserved.without(&current);
-            let of = if missing.is_empty() { String::new() } else { format!(" {missing}") };
-            (format!("NodePorts{of}"), "a connection of the node's own may be given the number of one")
+            (self::node_ports(&missing), "a connection of the node's own may be given the number of one")
         } else {
-            (format!("source ports {range}"), "a connection of the node's own may be given the same port")
+            (source_ports(&range), "a connection of the node's own may be given the same port")
         };
         let message = format!(
             "not reserved, so {so}: {error}; mount the node's {} into the container, writable (as \
              deploy/base/daemonset.yaml does), or set the sysctl to `{reserved}` on the node",
             sysctl::PATH
         );
-        NotHeld { what, message }
+        NotHeld { ports, message }
     })?;
     note(record, &ours.with(&noted)).map_err(told)?;
     sysctl.write(&reserved).map_err(told)?;
