@@ -7,7 +7,7 @@ use aya::Ebpf;
 use proxy_agent::{
     dataplane::{self, Capacity, Dataplane, FlowOptions, HOOKS, MAPS, Options},
     model::ObjectName,
-    plan::{Backend, Changes, Family, ServicePlan, ServicePortId, Sources, Target},
+    plan::{AllowedClients, Changes, Family, PlannedEndpoint, ServicePlan, ServicePortId, Target},
 };
 use proxy_common::{Address, AddressBits, FrontendKey, FrontendKind, Port, Protocol};
 use sidestep_tests::{cgroup::Cgroup, identity::Identity, pins::PinDirectory};
@@ -99,7 +99,7 @@ fn plan(services: u32) -> Changes {
 
 fn service(number: u32, protocol: Protocol) -> ServicePlan {
     let address = Address::from(IpAddr::from(service_address(number)));
-    let all = Target::Backends(0..2);
+    let all = Target::Endpoints(0..2);
     ServicePlan {
         id: ServicePortId {
             service: ObjectName::new("bench", &format!("service-{number}")),
@@ -111,11 +111,11 @@ fn service(number: u32, protocol: Protocol) -> ServicePlan {
             FrontendKey::new(address, Port::new(SERVICE_PORT), protocol as u8),
             FrontendKind::ClusterIp,
         )],
-        sources: Sources::Everyone,
+        allowed_clients: AllowedClients::Everyone,
         affinity_seconds: 0,
-        backends: SERVERS
+        endpoints: SERVERS
             .iter()
-            .map(|&server| Backend {
+            .map(|&server| PlannedEndpoint {
                 address: Address::from(IpAddr::from(server)),
                 port: Port::new(SERVER_PORT),
                 local: true,

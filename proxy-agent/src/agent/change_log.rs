@@ -12,7 +12,7 @@ use tracing::{Level, enabled, info};
 
 use crate::{
     dataplane::Dataplane,
-    plan::{Changes, ServicePlan, ServicePortId, Sources, Target},
+    plan::{AllowedClients, Changes, ServicePlan, ServicePortId, Target},
 };
 
 /// How many Services are told of one change.
@@ -24,7 +24,7 @@ type Frontends = [(FrontendKey, FrontendKind)];
 
 /// What the tables held of the Services that are about to change.
 #[derive(Debug)]
-pub(super) struct News(HashMap<ServicePortId, Before>);
+pub(super) struct ChangeLog(HashMap<ServicePortId, Before>);
 
 /// One of them.
 #[derive(Default, Debug)]
@@ -34,7 +34,7 @@ struct Before {
     endpoints: Vec<(Address, Port)>,
 }
 
-impl News {
+impl ChangeLog {
     /// Nothing, unless there is something to tell and somebody who reads it.
     pub(super) fn of(changes: &Changes, dataplane: &Dataplane) -> Option<Self> {
         let Changes { more, complete, install, remove, addresses: _ } = changes;
@@ -56,7 +56,7 @@ impl News {
                     info!(
                         service = %id,
                         %frontends,
-                        sources = sources(plan).map(display),
+                        sources = allowed_clients(plan).map(display),
                         endpoints = %List(&endpoints),
                         refuses = refuses(plan),
                         "added"
@@ -111,9 +111,9 @@ impl Difference {
         let mut now = usable(plan);
         now.sort_unstable();
         let serving = |address: &SocketAddr| {
-            plan.backends
+            plan.endpoints
                 .iter()
-                .any(|backend| backend.serving && socket((backend.address, backend.port)) == *address)
+                .any(|endpoint| endpoint.serving && socket((endpoint.address, endpoint.port)) == *address)
         };
         let left = former.iter().filter(|address| now.binary_search(address).is_err()).copied();
         let (draining, gone) = left.partition(serving);
@@ -132,7 +132,7 @@ impl Difference {
             service = %plan.id,
             frontends_added = some(new_frontends).map(display),
             frontends_removed = some(gone_frontends).map(display),
-            sources = sources(plan).map(display),
+            sources = allowed_clients(plan).map(display),
             endpoints_added = some(new).map(display),
             endpoints_removed = some(gone).map(display),
             draining = some(draining).map(display),
@@ -147,25 +147,25 @@ impl Difference {
 fn usable(plan: &ServicePlan) -> Vec<SocketAddr> {
     let targets = [&plan.cluster, &plan.inside, &plan.outside];
     let is_used = |place: u32| {
-        targets.iter().any(|target| matches!(target, Target::Backends(range) if range.contains(&place)))
+        targets.iter().any(|target| matches!(target, Target::Endpoints(range) if range.contains(&place)))
     };
-    let used = (0..).zip(&plan.backends).filter(|(place, _)| is_used(*place));
-    used.map(|(_, backend)| socket((backend.address, backend.port))).collect()
+    let used = (0..).zip(&plan.endpoints).filter(|(place, _)| is_used(*place));
+    used.map(|(_, endpoint)| socket((endpoint.address, endpoint.port))).collect()
 }
 
 /// Why clients of the ClusterIP are refused, if they are.
 fn refuses(plan: &ServicePlan) -> Option<&'static str> {
     match plan.cluster {
         Target::Refuse(reason) => Some(Reason::name(reason)),
-        Target::Backends(_) => None,
+        Target::Endpoints(_) => None,
     }
 }
 
 /// Who may use the LoadBalancer IPs, where not everyone may.
-fn sources(plan: &ServicePlan) -> Option<List<'_, SourceRange>> {
-    match &plan.sources {
-        Sources::Everyone => None,
-        Sources::Only(ranges) => Some(List(ranges)),
+fn allowed_clients(plan: &ServicePlan) -> Option<List<'_, SourceRange>> {
+    match &plan.allowed_clients {
+        AllowedClients::Everyone => None,
+        AllowedClients::Only(ranges) => Some(List(ranges)),
     }
 }
 
@@ -226,7 +226,7 @@ mod tests {
     use super::*;
     use crate::{
         model::ObjectName,
-        plan::{Backend, Family},
+        plan::{Family, PlannedEndpoint},
     };
 
     fn address(host: u8) -> Address {
@@ -237,16 +237,16 @@ mod tests {
         List(list).to_string()
     }
 
-    /// Backends of these hosts, of which the first `usable` may be chosen and all serve but those over 200.
+    /// Endpoints on these hosts, of which the first `usable` may be chosen and all serve but those over 200.
     fn plan(hosts: &[u8], usable: u32, ports: &[u16]) -> ServicePlan {
-        let backend = |host: &u8| Backend {
+        let endpoint = |host: &u8| PlannedEndpoint {
             address: address(*host),
             port: Port::new(80),
             local: false,
             serving: *host <= 200,
         };
         let target =
-            if usable > 0 { Target::Backends(0..usable) } else { Target::Refuse(Reason::NoEndpoints) };
+            if usable > 0 { Target::Endpoints(0..usable) } else { Target::Refuse(Reason::NoEndpoints) };
         let frontend = |port: &u16| {
             let key = FrontendKey::new(address(1), Port::new(*port), Protocol::Tcp as u8);
             (key, FrontendKind::ClusterIp)
@@ -259,9 +259,9 @@ mod tests {
                 family: Family::V4,
             },
             frontends: ports.iter().map(frontend).collect(),
-            sources: Sources::Everyone,
+            allowed_clients: AllowedClients::Everyone,
             affinity_seconds: 0,
-            backends: hosts.iter().map(backend).collect(),
+            endpoints: hosts.iter().map(endpoint).collect(),
             cluster: target.clone(),
             inside: target.clone(),
             outside: target,
@@ -269,7 +269,7 @@ mod tests {
     }
 
     fn before(plan: &ServicePlan) -> Before {
-        let endpoints = plan.backends.iter().map(|backend| (backend.address, backend.port)).collect();
+        let endpoints = plan.endpoints.iter().map(|endpoint| (endpoint.address, endpoint.port)).collect();
         Before { frontends: plan.frontends.clone().into(), endpoints }
     }
 

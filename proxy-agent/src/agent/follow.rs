@@ -6,7 +6,7 @@ use nix::{fcntl::Flock, ifaddrs::getifaddrs};
 use tracing::{info, warn};
 
 use super::{
-    change_log::News,
+    change_log::ChangeLog,
     memory,
     missing_node::NoNode,
     report::{Report, RunDir},
@@ -14,7 +14,8 @@ use super::{
 use crate::{
     announce::Announcer,
     dataplane::{self, Dataplane, Interfaces, NotInstalled, Options, ReservedPorts},
-    plan::{Changes, Family, Planner, Problem},
+    model::Problem,
+    plan::{Changes, Family, Planner},
     serve::{Applied, Serve},
     source::Batch,
 };
@@ -108,10 +109,10 @@ impl Agent {
         if changes.is_empty() {
             return;
         }
-        let news = News::of(changes, &self.dataplane);
+        let log = ChangeLog::of(changes, &self.dataplane);
         self.not_installed = self.dataplane.apply(changes);
-        if let Some(news) = news {
-            news.tell(changes);
+        if let Some(log) = log {
+            log.tell(changes);
         }
     }
 

@@ -5,24 +5,24 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use clap::Args;
 
-use super::Place;
+use super::Paths;
 use crate::{agent::report, dataplane};
 
 /// Arguments of `cleanup`.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
-    place: Place,
+    paths: Paths,
 }
 
-impl From<Place> for Arguments {
-    fn from(place: Place) -> Self {
-        Self { place }
+impl From<Paths> for Arguments {
+    fn from(paths: Paths) -> Self {
+        Self { paths }
     }
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let Place { pin_dir, run_dir, .. } = &arguments.place;
+    let Paths { pin_dir, run_dir, .. } = &arguments.paths;
     if let Some((report, true)) = report::read(run_dir) {
         bail!(
             "the agent still runs (process {}) and would install everything again: stop it first",

@@ -10,14 +10,14 @@ use clap::Args;
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
-use super::{Output, Place, inventory};
+use super::{Output, Paths, inventory};
 use crate::dataplane::{FlowState, ListedFlow, Tables, list_flows, uptime};
 
 /// Arguments of `flows`.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
-    place: Place,
+    paths: Paths,
     /// How to answer
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -107,7 +107,7 @@ impl Told {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let tables = Tables::open(&arguments.place.pin_dir)?;
+    let tables = Tables::open(&arguments.paths.pin_dir)?;
     let mut flows = list_flows(&tables);
     flows.retain(|flow| arguments.address.is_none_or(|filter| filter.is_of(flow)));
     flows.sort_by_key(|flow| (flow.client, flow.frontend));

@@ -24,9 +24,9 @@ pub struct Cli {
     command: Command,
 }
 
-/// Where the datapath is; the defaults are those of a node.
+/// Where the datapath is on this node; the defaults are those of a node.
 #[derive(Clone, Debug, Args)]
-pub struct Place {
+pub struct Paths {
     /// Directory on a BPF file system for maps and links.
     #[arg(long, global = true, default_value = "/sys/fs/bpf/sidestep", env = "SIDESTEP_PIN_DIR")]
     pub pin_dir: PathBuf,
@@ -38,7 +38,7 @@ pub struct Place {
     pub cgroup_root: Option<PathBuf>,
 }
 
-impl Place {
+impl Paths {
     /// The cgroup to attach to: the given one, or the node's root. A container's own is refused.
     fn cgroup_root(&self) -> Result<PathBuf, dataplane::Error> {
         self.cgroup_root.clone().map_or_else(dataplane::node_cgroup, Ok)

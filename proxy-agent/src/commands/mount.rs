@@ -4,24 +4,24 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::Place;
+use super::Paths;
 use crate::dataplane;
 
 /// Arguments of `mount`.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
-    place: Place,
+    paths: Paths,
 }
 
-impl From<Place> for Arguments {
-    fn from(place: Place) -> Self {
-        Self { place }
+impl From<Paths> for Arguments {
+    fn from(paths: Paths) -> Self {
+        Self { paths }
     }
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let made = dataplane::mount_missing(&arguments.place.run_dir.join("cgroup2"))?;
+    let made = dataplane::mount_missing(&arguments.paths.run_dir.join("cgroup2"))?;
     for path in &made {
         println!("mounted {}", path.display());
     }

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Context as _;
 use clap::Args;
 
-use super::{Place, cleanup, mount};
+use super::{Paths, cleanup, mount};
 use crate::{
     agent::{self, Objects, Start},
     config::{Flags, Settings},
@@ -17,7 +17,7 @@ use crate::{
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct Arguments {
     #[command(flatten)]
-    place: Place,
+    paths: Paths,
     /// Read Service, EndpointSlice and Node objects from the YAML files of this directory, and follow it;
     /// without it, from the API server that the kubeconfig or the pod's service account names
     #[arg(long, value_name = "DIR")]
@@ -72,10 +72,10 @@ pub(super) struct Arguments {
 impl Arguments {
     /// What the agent is started with.
     fn start(self, settings: &Settings) -> anyhow::Result<Start> {
-        let cgroup_root = self.place.cgroup_root()?;
-        self.place.check_bpffs()?;
+        let cgroup_root = self.paths.cgroup_root()?;
+        self.paths.check_bpffs()?;
         let devices = self.wanted(settings.masquerade_all);
-        let Place { pin_dir, run_dir, cgroup_root: _ } = self.place;
+        let Paths { pin_dir, run_dir, cgroup_root: _ } = self.paths;
         Ok(Start {
             pin_dir,
             run_dir,
@@ -114,10 +114,10 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
     if arguments.cleanup {
-        return cleanup::run(&arguments.place.into());
+        return cleanup::run(&arguments.paths.into());
     }
     if arguments.init_only {
-        return mount::run(&arguments.place.into());
+        return mount::run(&arguments.paths.into());
     }
     let settings = Settings::read(&arguments.configuration)?;
     if let Some(path) = &arguments.configuration.write_config_to {

@@ -9,7 +9,7 @@ use comfy_table::{Table, presets};
 use proxy_common::{NodeEvent, Reason};
 use serde::Serialize;
 
-use super::{Output, Place, inventory};
+use super::{Output, Paths, inventory};
 use crate::{
     agent::report::{self, Report},
     dataplane::{
@@ -22,7 +22,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
-    place: Place,
+    paths: Paths,
     /// How to answer
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -84,7 +84,7 @@ struct Fill {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let Place { pin_dir, run_dir, .. } = &arguments.place;
+    let Paths { pin_dir, run_dir, .. } = &arguments.paths;
     let tables = Tables::open(pin_dir)?;
     let (agent, agent_running) = match report::read(run_dir) {
         Some((report, running)) => (Some(report), running),

@@ -17,17 +17,17 @@ pub(super) fn keep_open(
     plan: ServicePlan,
     last: Option<&ServicePlan>,
 ) -> (Option<ServicePlan>, Option<Flaw>) {
-    if matches!(plan.cluster, Target::Backends(_)) {
+    if matches!(plan.cluster, Target::Endpoints(_)) {
         return (Some(plan), None);
     }
-    let last = last.filter(|last| matches!(last.cluster, Target::Backends(_)));
+    let last = last.filter(|last| matches!(last.cluster, Target::Endpoints(_)));
     let Some(last) = last else {
         let message = "no usable endpoint, and none is known from before, so the Service is not installed; \
                        check the API server's EndpointSlice";
         return (None, Some(Flaw::new("endpoints", message)));
     };
-    let ServicePlan { id, frontends, sources, affinity_seconds, .. } = plan;
-    let kept = ServicePlan { id, frontends, sources, affinity_seconds, ..last.clone() };
+    let ServicePlan { id, frontends, allowed_clients, affinity_seconds, .. } = plan;
+    let kept = ServicePlan { id, frontends, allowed_clients, affinity_seconds, ..last.clone() };
     let message = "no usable endpoint, so the last known ones are kept; check the API server's EndpointSlice";
     (Some(kept), Some(Flaw::new("endpoints", message)))
 }

@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use super::{Backend, candidates::Candidate};
+use super::{PlannedEndpoint, candidates::Candidate};
 
 /// Endpoints in the order `only first | both | only second | serving, but in no set`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Arrangement {
     /// The endpoints.
-    pub(super) backends: Vec<Backend>,
+    pub(super) endpoints: Vec<PlannedEndpoint>,
     /// Where the first set is.
     pub(super) first: Range<u32>,
     /// Where the second set is.
@@ -18,7 +18,7 @@ pub(super) struct Arrangement {
 /// Arranges two sets of positions in `candidates`, each ascending. Equal sets get the same range.
 pub(super) fn arrange(candidates: &[Candidate<'_>], first: &[u32], second: &[u32]) -> Arrangement {
     // Four groups, in the order of the result.
-    let mut groups: [Vec<Backend>; 4] = Default::default();
+    let mut groups: [Vec<PlannedEndpoint>; 4] = Default::default();
     for (position, candidate) in (0..).zip(candidates) {
         let within = |set: &[u32]| set.binary_search(&position).is_ok();
         let group = match (within(first), within(second)) {
@@ -30,18 +30,18 @@ pub(super) fn arrange(candidates: &[Candidate<'_>], first: &[u32], second: &[u32
         };
         let Candidate { address, port, local, conditions, .. } = candidate;
         let (address, port, local) = (*address, *port, *local);
-        groups[group].push(Backend { address, port, local, serving: conditions.serving });
+        groups[group].push(PlannedEndpoint { address, port, local, serving: conditions.serving });
     }
     let [only_first, both, only_second, _] = groups.each_ref().map(|group| count(group));
     Arrangement {
         first: 0..only_first + both,
         second: only_first..only_first + both + only_second,
-        backends: groups.into_iter().flatten().collect(),
+        endpoints: groups.into_iter().flatten().collect(),
     }
 }
 
 /// Endpoints of one Service port are far fewer than 2^32.
-fn count(group: &[Backend]) -> u32 {
+fn count(group: &[PlannedEndpoint]) -> u32 {
     u32::try_from(group.len()).unwrap_or(u32::MAX)
 }
 
@@ -50,8 +50,8 @@ mod tests {
     use super::*;
     use crate::plan::testing;
 
-    fn hosts(backends: &[Backend]) -> Vec<u8> {
-        backends.iter().map(|backend| backend.address.bytes[15]).collect()
+    fn hosts(endpoints: &[PlannedEndpoint]) -> Vec<u8> {
+        endpoints.iter().map(|endpoint| endpoint.address.bytes[15]).collect()
     }
 
     #[test]
@@ -67,7 +67,7 @@ mod tests {
             (&[], &[], &[0, 1, 2, 3, 5], (0..0, 0..0)),
         ] {
             let arrangement = arrange(&candidates, first, second);
-            assert_eq!(hosts(&arrangement.backends), order, "{first:?} {second:?}");
+            assert_eq!(hosts(&arrangement.endpoints), order, "{first:?} {second:?}");
             assert_eq!((arrangement.first, arrangement.second), ranges, "{first:?} {second:?}");
         }
     }

@@ -2,9 +2,9 @@
 
 use super::{
     Family, ServicePlan, ServicePortId,
+    allowed_clients::allowed_clients,
     candidates::candidates,
     frontends::{self, Want},
-    sources::sources,
     targets::{Targets, targets},
     view::View,
 };
@@ -53,7 +53,7 @@ impl Draft<'_> {
         let mut frontends: Vec<_> = owned.into_iter().map(|want| (want.key, want.kind)).collect();
         frontends.sort_unstable();
         let candidates = candidates(slices, &port.name, port.protocol, *family, view);
-        let Targets { backends, cluster, inside, outside } = targets(service, &candidates, external, view);
+        let Targets { endpoints, cluster, inside, outside } = targets(service, &candidates, external, view);
         Some(ServicePlan {
             id: ServicePortId {
                 service: service.name.clone(),
@@ -62,9 +62,9 @@ impl Draft<'_> {
                 family: *family,
             },
             frontends,
-            sources: sources(service, *family, view),
+            allowed_clients: allowed_clients(service, *family, view),
             affinity_seconds: service.affinity_seconds,
-            backends,
+            endpoints,
             cluster,
             inside,
             outside,

@@ -2,7 +2,7 @@
 
 use proxy_common::{Address, FrontendKey, FrontendKind, Port, Protocol};
 
-use super::{Family, Sources, sources::sources, view::View};
+use super::{AllowedClients, Family, allowed_clients::allowed_clients, view::View};
 use crate::model::{Flaw, Listed, Service, ServicePort};
 
 /// A frontend that a Service port asks for.
@@ -92,7 +92,7 @@ fn is_own_address(address: Address, view: View<'_>) -> bool {
 /// ST-8: why LoadBalancer IPs that not everyone may use are not installed, if they are not. Nobody would be let
 /// in where clients are unknown; left alone, the traffic goes to the load balancer, which has the ranges too.
 fn withheld_because<'a>(service: &Service, family: Family, view: View<'a>) -> Option<&'a str> {
-    view.cannot_restrict.filter(|_| sources(service, family, view) != Sources::Everyone)
+    view.cannot_restrict.filter(|_| allowed_clients(service, family, view) != AllowedClients::Everyone)
 }
 
 /// What a Service asks for and does not get, by rules of its own (FE-8, PO-18, ST-8).

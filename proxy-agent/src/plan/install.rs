@@ -46,7 +46,7 @@ impl fmt::Display for ServicePortId {
 
 /// An endpoint as the plan knows it. Address and port identify it within a Service port (EP-6).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-pub struct Backend {
+pub struct PlannedEndpoint {
     /// The pod's address.
     pub address: Address,
     /// The pod's port.
@@ -60,15 +60,15 @@ pub struct Backend {
 /// What clients of one kind get.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Target {
-    /// One of these: indices into [`ServicePlan::backends`], never empty.
-    Backends(Range<u32>),
+    /// One of these: indices into [`ServicePlan::endpoints`], never empty.
+    Endpoints(Range<u32>),
     /// Nothing.
     Refuse(Reason),
 }
 
 /// Who may use the LoadBalancer IPs (ST-1).
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
-pub enum Sources {
+pub enum AllowedClients {
     /// Everyone.
     #[default]
     Everyone,
@@ -84,13 +84,13 @@ pub struct ServicePlan {
     /// The addresses that lead here, sorted. Never empty, and no other plan has the same key.
     pub frontends: Vec<(FrontendKey, FrontendKind)>,
     /// Who may use those of them that are LoadBalancer IPs.
-    pub sources: Sources,
+    pub allowed_clients: AllowedClients,
     /// Seconds of ClientIP affinity, 0 for none.
     pub affinity_seconds: u32,
     /// All endpoints that are usable by some target or still serving, each once. Two different sets
     /// overlap in the middle (`only first | both | only second | serving but in no set`), so that each
     /// target is one contiguous range.
-    pub backends: Vec<Backend>,
+    pub endpoints: Vec<PlannedEndpoint>,
     /// For clients of the ClusterIP (internalTrafficPolicy).
     pub cluster: Target,
     /// For pods and processes of this node that use an external frontend (PO-3).

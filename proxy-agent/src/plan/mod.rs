@@ -3,9 +3,10 @@
 //! The rules are functions of their own, named after what they decide, with the ids of the rows of the
 //! Kubernetes semantics that they keep: which [frontends] lead to a Service port, which endpoints it has
 //! ([candidates]), which of them may be used ([usable], [topology]), where traffic goes ([targets]), who
-//! may use the LoadBalancer IPs ([sources]), who gets a frontend that two ask for ([claims]). The [`Planner`] applies them to what a change touches.
+//! may use the LoadBalancer IPs ([`allowed_clients`]), who gets a frontend that two ask for ([claims]). The [`Planner`] applies them to what a change touches.
 
 mod addresses;
+mod allowed_clients;
 mod api_server;
 mod arrange;
 mod candidates;
@@ -21,7 +22,6 @@ mod planner;
 mod problems;
 #[cfg(test)]
 pub(crate) mod properties;
-mod sources;
 mod tally;
 mod targets;
 #[cfg(test)]
@@ -32,7 +32,7 @@ mod view;
 
 pub use api_server::is_api_server;
 pub use health_checks::HealthCheck;
-pub use install::{Backend, Changes, Family, ServicePlan, ServicePortId, Sources, Target};
+pub use install::{AllowedClients, Changes, Family, PlannedEndpoint, ServicePlan, ServicePortId, Target};
 pub use node_port_addresses::NodePortAddresses;
 pub use planner::Planner;
 pub use tally::Tally;

@@ -70,7 +70,7 @@ fn nothing_comes_out_before_the_sources_are_synced() {
     let changes = planner.apply([slice("web-1", "web", &["10.1.0.1"]), Event::Synced]);
     assert!(changes.complete);
     assert_eq!(installed(&changes), ["default/web/TCP"]);
-    assert_eq!(changes.install[0].cluster, Target::Backends(0..1));
+    assert_eq!(changes.install[0].cluster, Target::Endpoints(0..1));
     assert_eq!(
         changes.addresses,
         [(address("10.0.0.1"), AddressBits::CLUSTER_IP), (address("192.168.0.1"), AddressBits::NODE)]
@@ -134,7 +134,7 @@ fn only_hints_keep_traffic_near() {
     ] {
         let events = [near(metadata, distribution.clone()), slice(hinted), node("a", &["192.168.0.1"])];
         let (_, changes) = synced(events);
-        assert_eq!(changes.install[0].cluster, Target::Backends(0..expected), "{distribution} {hinted}");
+        assert_eq!(changes.install[0].cluster, Target::Endpoints(0..expected), "{distribution} {hinted}");
     }
 }
 
@@ -144,7 +144,7 @@ fn a_service_without_endpoints_refuses() {
     let (mut planner, changes) = synced([service("web", web("10.0.0.1"))]);
     assert_eq!(changes.install[0].cluster, Target::Refuse(Reason::NoEndpoints));
     let changes = planner.apply([slice("web-1", "web", &["10.1.0.1"])]);
-    assert_eq!(changes.install[0].cluster, Target::Backends(0..1));
+    assert_eq!(changes.install[0].cluster, Target::Endpoints(0..1));
 }
 
 /// FE-6: one owner, a problem for the other, and a take-over in the same change.
@@ -240,11 +240,11 @@ fn a_change_of_the_zone_changes_the_plans() {
         Event::Upsert(Object::EndpointSlice(slice)),
         node("a", &[]),
     ]);
-    assert_eq!(changes.install[0].cluster, Target::Backends(0..1));
-    assert_eq!(changes.install[0].backends[0].address, address("10.1.0.1"));
-    assert_eq!(changes.install[0].backends.len(), 2, "the other one still serves");
+    assert_eq!(changes.install[0].cluster, Target::Endpoints(0..1));
+    assert_eq!(changes.install[0].endpoints[0].address, address("10.1.0.1"));
+    assert_eq!(changes.install[0].endpoints.len(), 2, "the other one still serves");
     let changes = planner.apply([node("b", &[])]);
-    assert_eq!(changes.install[0].backends[0].address, address("10.1.0.2"));
+    assert_eq!(changes.install[0].endpoints[0].address, address("10.1.0.2"));
 }
 
 /// The way to the API server stays open.
@@ -252,14 +252,14 @@ fn a_change_of_the_zone_changes_the_plans() {
 fn the_api_server_keeps_its_last_endpoints() {
     let (mut planner, changes) =
         synced([service("kubernetes", web("10.0.0.1")), slice("kubernetes", "kubernetes", &["192.168.0.1"])]);
-    assert_eq!(changes.install[0].backends.len(), 1);
+    assert_eq!(changes.install[0].endpoints.len(), 1);
     assert!(planner.apply([slice("kubernetes", "kubernetes", &[])]).is_empty());
     assert_eq!(planner.problems().len(), 1);
     assert!(planner.apply([delete(Kind::EndpointSlice, "kubernetes")]).is_empty());
     let changes = planner.apply([service("kubernetes", web("10.0.0.2"))]);
-    assert_eq!(changes.install[0].cluster, Target::Backends(0..1));
+    assert_eq!(changes.install[0].cluster, Target::Endpoints(0..1));
     let changes = planner.apply([slice("kubernetes", "kubernetes", &["192.168.0.2"])]);
-    assert_eq!(changes.install[0].backends[0].address, address("192.168.0.2"));
+    assert_eq!(changes.install[0].endpoints[0].address, address("192.168.0.2"));
     assert!(planner.problems().is_empty());
     assert_eq!(planner.apply([delete(Kind::Service, "kubernetes")]).remove.len(), 1);
 }
@@ -288,7 +288,7 @@ fn problems_of_objects_last_as_long_as_they_do() {
     let hosts: Vec<String> = (0..5000).map(|i| format!("10.1.{}.{}", i / 250, i % 250)).collect();
     let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
     let (mut planner, changes) = synced([service("web", web("10.0.0.1")), slice("web-1", "web", &hosts)]);
-    assert_eq!(changes.install[0].backends.len(), EndpointSlice::LIMIT);
+    assert_eq!(changes.install[0].endpoints.len(), EndpointSlice::LIMIT);
     let problems = planner.problems();
     assert_eq!(problems.len(), 1);
     assert_eq!(

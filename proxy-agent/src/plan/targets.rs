@@ -2,14 +2,14 @@
 
 use proxy_common::Reason;
 
-use super::{Backend, Target, arrange::arrange, candidates::Candidate, usable, view::View};
+use super::{PlannedEndpoint, Target, arrange::arrange, candidates::Candidate, usable, view::View};
 use crate::model::{Service, TrafficPolicy};
 
 /// The endpoints of a Service port, and what each kind of client gets.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Targets {
     /// All endpoints, arranged.
-    pub(super) backends: Vec<Backend>,
+    pub(super) endpoints: Vec<PlannedEndpoint>,
     /// For clients of the ClusterIP.
     pub(super) cluster: Target,
     /// For pods and processes of this node that use an external frontend.
@@ -42,12 +42,12 @@ pub(super) fn targets(
         if range.is_empty() {
             Target::Refuse(refusal(candidates, policy))
         } else {
-            Target::Backends(range.clone())
+            Target::Endpoints(range.clone())
         }
     };
     let [cluster, inside, outside] =
         if external { policies.map(target) } else { std::array::from_fn(|_| target(policies[0])) };
-    Targets { cluster, inside, outside, backends: arrangement.backends }
+    Targets { cluster, inside, outside, endpoints: arrangement.endpoints }
 }
 
 /// PO-2: the ClusterIP follows `internalTrafficPolicy`.
@@ -83,7 +83,7 @@ mod tests {
     /// PO-1, PO-2, PO-3, PO-19, FE-9: the whole matrix. Targets are written as hosts.
     #[test]
     fn policies_choose_the_set_for_each_kind_of_client() {
-        let backends = |hosts: &[u8]| Ok(hosts.to_vec());
+        let endpoints = |hosts: &[u8]| Ok(hosts.to_vec());
         for (internal, external_policy, external, states, cluster, inside, outside) in [
             ("Cluster", "Cluster", true, &[][..], Err(NoEndpoints), Err(NoEndpoints), Err(NoEndpoints)),
             ("Local", "Local", true, &["unready"], Err(NoEndpoints), Err(NoEndpoints), Err(NoEndpoints)),
@@ -92,29 +92,29 @@ mod tests {
                 "Cluster",
                 true,
                 &["ready", "ready local"],
-                backends(&[0, 1]),
-                backends(&[0, 1]),
-                backends(&[0, 1]),
+                endpoints(&[0, 1]),
+                endpoints(&[0, 1]),
+                endpoints(&[0, 1]),
             ),
-            ("Local", "Cluster", true, &["ready"], Err(NoLocalEndpoints), backends(&[0]), backends(&[0])),
-            ("Cluster", "Local", true, &["ready"], backends(&[0]), backends(&[0]), Err(NoLocalEndpoints)),
+            ("Local", "Cluster", true, &["ready"], Err(NoLocalEndpoints), endpoints(&[0]), endpoints(&[0])),
+            ("Cluster", "Local", true, &["ready"], endpoints(&[0]), endpoints(&[0]), Err(NoLocalEndpoints)),
             (
                 "Local",
                 "Local",
                 true,
                 &["ready", "ready local"],
-                backends(&[1]),
-                backends(&[0, 1]),
-                backends(&[1]),
+                endpoints(&[1]),
+                endpoints(&[0, 1]),
+                endpoints(&[1]),
             ),
             (
                 "Local",
                 "Cluster",
                 false,
                 &["ready", "ready local"],
-                backends(&[1]),
-                backends(&[1]),
-                backends(&[1]),
+                endpoints(&[1]),
+                endpoints(&[1]),
+                endpoints(&[1]),
             ),
             (
                 "Local",
@@ -130,9 +130,9 @@ mod tests {
                 "Local",
                 true,
                 &["ready", "terminating local"],
-                backends(&[0]),
-                backends(&[0]),
-                backends(&[1]),
+                endpoints(&[0]),
+                endpoints(&[0]),
+                endpoints(&[1]),
             ),
         ] {
             let service = testing::service(json!({"clusterIP": "10.0.0.1",
@@ -142,9 +142,9 @@ mod tests {
             let targets = targets(&service, &candidates, external, testing::view());
             let hosts = |target: &Target| match target {
                 Target::Refuse(reason) => Err(*reason),
-                Target::Backends(range) => Ok(range
+                Target::Endpoints(range) => Ok(range
                     .clone()
-                    .map(|i| targets.backends[i as usize].address.bytes[15])
+                    .map(|i| targets.endpoints[i as usize].address.bytes[15])
                     .collect::<Vec<_>>()),
             };
             assert_eq!(

@@ -193,8 +193,8 @@ fn bad_manifests_are_named_and_the_rest_is_installed() {
         ("EndpointSlice default/huge", "endpoints"),
     ]);
     followed.until_services(&["fine 10.0.0.6", "good 10.0.0.1"]);
-    let backends: Vec<usize> = followed.planner.plans().map(|plan| plan.backends.len()).collect();
-    assert!(backends.contains(&1000), "{backends:?}");
+    let counts: Vec<usize> = followed.planner.plans().map(|plan| plan.endpoints.len()).collect();
+    assert!(counts.contains(&1000), "{counts:?}");
 
     for name in ["02-kind.yaml", "03-address.yaml", "05-overlap.yaml", "06-huge.yaml"] {
         fs::remove_file(followed.directory.path().join(name)).expect("removed");

@@ -85,11 +85,14 @@ impl Node {
     pub(crate) fn endpoints(&self) -> BTreeSet<Endpoint> {
         let endpoints = |plan: &ServicePlan| {
             let name = plan.id.service.name().to_owned();
-            let of_backend = move |address: IpAddr| match address {
+            let of_endpoint = move |address: IpAddr| match address {
                 IpAddr::V4(v4) => (name.clone(), v4.octets()[3]),
                 IpAddr::V6(v6) => panic!("unexpected {v6}"),
             };
-            plan.backends.iter().map(move |backend| of_backend(backend.address.into())).collect::<Vec<_>>()
+            plan.endpoints
+                .iter()
+                .map(move |endpoint| of_endpoint(endpoint.address.into()))
+                .collect::<Vec<_>>()
         };
         self.installed.values().flat_map(endpoints).collect()
     }

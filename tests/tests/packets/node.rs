@@ -6,7 +6,7 @@ use aya::Ebpf;
 use proxy_agent::{
     dataplane::{Capacity, Dataplane, FlowOptions, Options, load_all},
     model::ObjectName,
-    plan::{Backend, Changes, Family, ServicePlan, ServicePortId, Sources, Target},
+    plan::{AllowedClients, Changes, Family, PlannedEndpoint, ServicePlan, ServicePortId, Target},
 };
 use proxy_common::{AddressBits, FrontendKey, FrontendKind, Port, Protocol, Reason, SourceRange};
 use sidestep_tests::{Lab, packets::HARDWARE_ADDRESS, topology::PodRange};
@@ -83,7 +83,7 @@ impl Kind {
     }
 
     fn plan(self, v6: bool, protocol: Protocol) -> ServicePlan {
-        let backend = |address: SocketAddr| Backend {
+        let endpoint = |address: SocketAddr| PlannedEndpoint {
             address: address.ip().into(),
             port: Port::new(address.port()),
             local: is_here(address.ip()),
@@ -94,9 +94,9 @@ impl Kind {
             Self::None => Some(Reason::NoEndpoints),
             _ => None,
         };
-        let backends: Vec<Backend> = self.targets(v6).into_iter().map(backend).collect();
-        let count = u32::try_from(backends.len()).expect("few");
-        let all = refusal.map_or(Target::Backends(0..count), Target::Refuse);
+        let endpoints: Vec<PlannedEndpoint> = self.targets(v6).into_iter().map(endpoint).collect();
+        let count = u32::try_from(endpoints.len()).expect("few");
+        let all = refusal.map_or(Target::Endpoints(0..count), Target::Refuse);
         let any: IpAddr = if v6 { [0; 16].into() } else { [0; 4].into() };
         let [node_port, load_balancer, external, cluster] = self.frontends(any);
         let key = |address: SocketAddr| {
@@ -115,9 +115,9 @@ impl Kind {
         } else {
             SourceRange::new(IpAddr::from([198, 0, 0, 0]).into(), 8)
         };
-        let sources = match self {
-            Self::Ranges => Sources::Only([range.expect("a length")].into()),
-            _ => Sources::Everyone,
+        let allowed_clients = match self {
+            Self::Ranges => AllowedClients::Only([range.expect("a length")].into()),
+            _ => AllowedClients::Everyone,
         };
         ServicePlan {
             id: ServicePortId {
@@ -127,9 +127,9 @@ impl Kind {
                 family: if v6 { Family::V6 } else { Family::V4 },
             },
             frontends,
-            sources,
+            allowed_clients,
             affinity_seconds: 0,
-            backends,
+            endpoints,
             cluster: all.clone(),
             inside: all.clone(),
             outside: all,

@@ -4,19 +4,19 @@ use aya::{programs::loaded_programs, util::KernelVersion};
 
 use super::{Check, Outcome};
 use crate::{
-    commands::Place,
+    commands::Paths,
     dataplane::{
         HOOKS, attached_programs, bpffs_mounted, can_reserve_ports, has_set_retval, is_attached,
         netns_cookie, sees_namespaces,
     },
 };
 
-pub(super) fn check(place: &Place) -> Vec<Check> {
+pub(super) fn check(paths: &Paths) -> Vec<Check> {
     let mut checks = vec![kernel(), privileges()];
-    checks.push(Check::of("cgroup2", place.cgroup_root(), |path| path.display().to_string()));
-    let mounted = place.check_bpffs().and_then(|()| bpffs_mounted(&place.pin_dir));
+    checks.push(Check::of("cgroup2", paths.cgroup_root(), |path| path.display().to_string()));
+    let mounted = paths.check_bpffs().and_then(|()| bpffs_mounted(&paths.pin_dir));
     checks.push(match mounted {
-        Ok(true) => Check::new("bpffs", Outcome::Ok, place.pin_dir.display().to_string()),
+        Ok(true) => Check::new("bpffs", Outcome::Ok, paths.pin_dir.display().to_string()),
         Ok(false) => Check::new(
             "bpffs",
             Outcome::Warning,
@@ -54,7 +54,7 @@ pub(super) fn check(place: &Place) -> Vec<Check> {
     });
     checks.push(reserved_ports());
     checks.push(network_file_systems());
-    checks.extend(other_programs(place));
+    checks.extend(other_programs(paths));
     checks
 }
 
@@ -124,9 +124,9 @@ fn network_file_systems() -> Check {
 }
 
 /// Other people's programs run too, in their order: worth knowing when an address comes out changed twice.
-fn other_programs(place: &Place) -> Vec<Check> {
+fn other_programs(paths: &Paths) -> Vec<Check> {
     const NAME: &str = "programs on the cgroup";
-    let cgroup = match place.cgroup_root() {
+    let cgroup = match paths.cgroup_root() {
         Ok(cgroup) => cgroup,
         Err(error) => return vec![Check::new(NAME, Outcome::Failed, error.to_string())],
     };
@@ -139,7 +139,7 @@ fn other_programs(place: &Place) -> Vec<Check> {
         match attached_programs(&cgroup, hook) {
             Ok(ids) => {
                 // With ours attached, one of the programs is ours.
-                let ours = usize::from(is_attached(&place.pin_dir, hook));
+                let ours = usize::from(is_attached(&paths.pin_dir, hook));
                 if ids.len() > ours {
                     let list = ids.iter().map(|id| {
                         names

@@ -18,13 +18,13 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::{Output, Place};
+use super::{Output, Paths};
 
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
-    place: Place,
+    paths: Paths,
     /// How to answer
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -73,9 +73,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         println!("{}", serde_json::to_string(&client::run(serde_json::from_str(servers)?))?);
         return Ok(ExitCode::SUCCESS);
     }
-    let mut checks = machine::check(&arguments.place);
-    checks.extend(outside::check(&arguments.place));
-    checks.extend(self_test::check(&arguments.place));
+    let mut checks = machine::check(&arguments.paths);
+    checks.extend(outside::check(&arguments.paths));
+    checks.extend(self_test::check(&arguments.paths));
     match arguments.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&checks)?),
         Output::Table => {

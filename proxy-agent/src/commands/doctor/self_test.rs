@@ -20,18 +20,18 @@ use super::{
     scenario::{EMPTY_PORT, PORT, Servers, VIP4, VIP6},
 };
 use crate::{
-    commands::Place,
+    commands::Paths,
     dataplane::{
         Capacity, Dataplane, FlowOptions, Interfaces, Options, Wanted, attach, cleanup, ensure_bpffs,
         has_tcx, load, load_packet_programs,
     },
     model::ObjectName,
-    plan::{Backend, Changes, Family, ServicePlan, ServicePortId, Sources, Target},
+    plan::{AllowedClients, Changes, Family, PlannedEndpoint, ServicePlan, ServicePortId, Target},
 };
 
-pub(super) fn check(place: &Place) -> Vec<Check> {
+pub(super) fn check(paths: &Paths) -> Vec<Check> {
     let tested = std::thread::scope(|scope| {
-        scope.spawn(|| test(place)).join().unwrap_or_else(|_| Err(anyhow::anyhow!("the self-test panicked")))
+        scope.spawn(|| test(paths)).join().unwrap_or_else(|_| Err(anyhow::anyhow!("the self-test panicked")))
     });
     match tested {
         Ok(checks) => checks,
@@ -39,10 +39,10 @@ pub(super) fn check(place: &Place) -> Vec<Check> {
     }
 }
 
-fn test(place: &Place) -> anyhow::Result<Vec<Check>> {
+fn test(paths: &Paths) -> anyhow::Result<Vec<Check>> {
     unshare(CloneFlags::CLONE_NEWNET).context("making a network namespace")?;
     loopback_up().context("setting loopback up")?;
-    let scratch = Scratch::new(place)?;
+    let scratch = Scratch::new(paths)?;
     let options = Options {
         pin_dir: scratch.pin_dir.clone(),
         cgroup_root: scratch.cgroup.clone(),
@@ -104,10 +104,10 @@ struct Scratch {
 }
 
 impl Scratch {
-    fn new(place: &Place) -> anyhow::Result<Self> {
+    fn new(paths: &Paths) -> anyhow::Result<Self> {
         let name = format!("sidestep-doctor-{}", std::process::id());
-        let parent = place.pin_dir.parent().unwrap_or(Path::new("/sys/fs/bpf"));
-        let scratch = Self { cgroup: place.cgroup_root()?.join(&name), pin_dir: parent.join(&name) };
+        let parent = paths.pin_dir.parent().unwrap_or(Path::new("/sys/fs/bpf"));
+        let scratch = Self { cgroup: paths.cgroup_root()?.join(&name), pin_dir: parent.join(&name) };
         ensure_bpffs(&scratch.pin_dir)?;
         fs::create_dir(&scratch.cgroup).with_context(|| format!("mkdir {}", scratch.cgroup.display()))?;
         Ok(scratch)
@@ -130,8 +130,8 @@ fn loopback_up() -> io::Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     // SAFETY: all zeros is a valid `ifreq`.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (place, byte) in request.ifr_name.iter_mut().zip(b"lo") {
-        *place = byte.cast_signed();
+    for (paths, byte) in request.ifr_name.iter_mut().zip(b"lo") {
+        *paths = byte.cast_signed();
     }
     request.ifr_ifru.ifru_flags =
         libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or_default();
@@ -145,15 +145,15 @@ fn loopback_up() -> io::Result<()> {
 /// Starts a TCP and a UDP server on loopback of each family, which end with the process.
 fn serve() -> anyhow::Result<Servers> {
     let mut ports = [0; 4];
-    for (place, address) in
+    for (paths, address) in
         [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].into_iter().enumerate()
     {
         let tcp = TcpListener::bind(SocketAddr::new(address, 0))
             .with_context(|| format!("listening on {address}"))?;
         let udp =
             UdpSocket::bind(SocketAddr::new(address, 0)).with_context(|| format!("binding {address}"))?;
-        ports[2 * place] = tcp.local_addr()?.port();
-        ports[2 * place + 1] = udp.local_addr()?.port();
+        ports[2 * paths] = tcp.local_addr()?.port();
+        ports[2 * paths + 1] = udp.local_addr()?.port();
         std::thread::spawn(move || {
             for stream in tcp.incoming().flatten() {
                 let mut stream = stream;
@@ -177,9 +177,9 @@ fn plan(servers: Servers) -> Changes {
     let loopback = |vip: IpAddr| -> IpAddr {
         if vip.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() }
     };
-    let service = |vip: IpAddr, port: u16, protocol: Protocol, backend: Option<u16>| {
+    let service = |vip: IpAddr, port: u16, protocol: Protocol, server: Option<u16>| {
         let target =
-            if backend.is_some() { Target::Backends(0..1) } else { Target::Refuse(Reason::NoEndpoints) };
+            if server.is_some() { Target::Endpoints(0..1) } else { Target::Refuse(Reason::NoEndpoints) };
         ServicePlan {
             id: ServicePortId {
                 service: ObjectName::new("sidestep", "doctor"),
@@ -191,10 +191,10 @@ fn plan(servers: Servers) -> Changes {
                 FrontendKey::new(Address::from(vip), Port::new(port), protocol as u8),
                 FrontendKind::ClusterIp,
             )],
-            sources: Sources::Everyone,
+            allowed_clients: AllowedClients::Everyone,
             affinity_seconds: 0,
-            backends: backend
-                .map(|port| Backend {
+            endpoints: server
+                .map(|port| PlannedEndpoint {
                     address: Address::from(loopback(vip)),
                     port: Port::new(port),
                     local: true,

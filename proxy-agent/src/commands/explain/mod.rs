@@ -20,14 +20,14 @@ use self::{
     client::{Client, ClientName},
     recorder::Recorder,
 };
-use super::{Output, Place, inventory};
+use super::{Output, Paths, inventory};
 use crate::dataplane::Tables;
 
 /// Arguments of `explain`.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
-    place: Place,
+    paths: Paths,
     /// Who connects: `node`, `outside:ADDRESS` or `outside`, `pid:N`, `netns:PATH`, or a pod's address
     client: ClientName,
     /// What it connects to, such as `10.96.0.10:53/udp` or `[fd00::1]:80` (TCP)
@@ -81,7 +81,7 @@ struct Explanation {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let tables = Tables::open(&arguments.place.pin_dir)?;
+    let tables = Tables::open(&arguments.paths.pin_dir)?;
     let client = Client::of(&arguments.client)?;
     let Destination { address, protocol } = arguments.destination;
     let key = FrontendKey::new(Address::from(address.ip()), Port::new(address.port()), protocol as u8);

@@ -19,7 +19,7 @@ use crate::plan::{ServicePlan, Target};
 /// Slots and ids for a set of endpoints, taken before anything is written.
 struct Room {
     block: Range<u32>,
-    /// For each backend its id and generation.
+    /// For each endpoint its id and generation.
     ids: Vec<(u32, u16)>,
 }
 
@@ -34,13 +34,13 @@ impl Writer {
         let known = self.installed.get(&plan.id).cloned();
         let old = known.as_ref().map_or(0..0, |found| found.block.clone());
         let mut former: HashMap<(Address, Port), (u32, u16)> = HashMap::with_capacity(old.len());
-        let mut same = old.len() == plan.backends.len();
+        let mut same = old.len() == plan.endpoints.len();
         for (place, slot) in old.clone().enumerate() {
             if let Some(endpoint) = self.tables.endpoints.load(slot) {
                 former.insert((endpoint.address, endpoint.port), (endpoint.id, endpoint.generation));
                 same = same
-                    && plan.backends.get(place).is_some_and(|backend| {
-                        (backend.address, backend.port, backend.local)
+                    && plan.endpoints.get(place).is_some_and(|planned| {
+                        (planned.address, planned.port, planned.local)
                             == (endpoint.address, endpoint.port, endpoint.is_local())
                     });
             }
@@ -61,20 +61,21 @@ impl Writer {
             }
         };
 
-        for ((backend, slot), (id, generation)) in plan.backends.iter().zip(room.block.clone()).zip(&room.ids)
+        for ((planned, slot), (id, generation)) in
+            plan.endpoints.iter().zip(room.block.clone()).zip(&room.ids)
         {
             if !same {
-                let (address, port) = (backend.address, backend.port);
-                let flags = if backend.local { Endpoint::LOCAL } else { 0 };
+                let (address, port) = (planned.address, planned.port);
+                let flags = if planned.local { Endpoint::LOCAL } else { 0 };
                 self.tables.endpoints.store(
                     slot,
                     &Endpoint { address, id: *id, service: index, port, generation: *generation, flags },
                 );
             }
             let place = slot - room.block.start;
-            let bits = state_bits(plan, place, backend.serving);
+            let bits = state_bits(plan, place, planned.serving);
             self.tables.states.store(*id, &EndpointState { slot, generation: *generation, bits });
-            former.remove(&(backend.address, backend.port));
+            former.remove(&(planned.address, planned.port));
         }
         self.withdraw_restricted_vips(plan, index);
         let set = self.ranges.write(&mut self.tables.source_ranges, plan, index, retired, missing);
@@ -107,12 +108,12 @@ impl Writer {
         let reused = in_place.is_some();
         let block = match in_place {
             Some(block) => block,
-            None => self.slots.take(u32::try_from(plan.backends.len()).ok()?)?,
+            None => self.slots.take(u32::try_from(plan.endpoints.len()).ok()?)?,
         };
-        let mut ids = Vec::with_capacity(plan.backends.len());
+        let mut ids = Vec::with_capacity(plan.endpoints.len());
         let mut taken = Vec::new();
-        for backend in &plan.backends {
-            if let Some(known) = former.get(&(backend.address, backend.port)) {
+        for planned in &plan.endpoints {
+            if let Some(known) = former.get(&(planned.address, planned.port)) {
                 ids.push(*known);
             } else if let Some(id) = self.ids.take() {
                 let generation =
@@ -173,7 +174,7 @@ impl Writer {
     /// Step 2.
     fn publish_record(&mut self, plan: &ServicePlan, index: u32, fresh: bool, base: u32, source_set: u16) {
         let span = |target: &Target| match target {
-            Target::Backends(range) => Span { base: base + range.start, count: range.end - range.start },
+            Target::Endpoints(range) => Span { base: base + range.start, count: range.end - range.start },
             Target::Refuse(reason) => Span::refuse(*reason),
         };
         let services = &self.tables.services;
@@ -206,7 +207,7 @@ impl Writer {
     }
 }
 
-/// The bits of the backend at `place` in its plan.
+/// The bits of the endpoint at `place` in its plan.
 fn state_bits(plan: &ServicePlan, place: u32, serving: bool) -> u16 {
     let targets = [
         (EndpointSet::Cluster, &plan.cluster),
@@ -214,7 +215,7 @@ fn state_bits(plan: &ServicePlan, place: u32, serving: bool) -> u16 {
         (EndpointSet::Outside, &plan.outside),
     ];
     let usable = targets.into_iter().filter_map(|(set, target)| match target {
-        Target::Backends(range) if range.contains(&place) => Some(EndpointState::usable(set)),
+        Target::Endpoints(range) if range.contains(&place) => Some(EndpointState::usable(set)),
         _ => None,
     });
     usable.fold(if serving { EndpointState::SERVING } else { 0 }, |bits, bit| bits | bit)

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     dataplane::Error,
-    plan::{ServicePlan, Sources},
+    plan::{AllowedClients, ServicePlan},
 };
 
 /// SOURCE_RANGES.
@@ -93,7 +93,7 @@ impl Ranges {
         retired: &mut Retired,
         missing: &mut Vec<NotInstalled>,
     ) -> u16 {
-        let Sources::Only(ranges) = &plan.sources else {
+        let AllowedClients::Only(ranges) = &plan.allowed_clients else {
             self.retire(index, retired);
             return 0;
         };
@@ -142,7 +142,7 @@ impl Ranges {
     pub(crate) fn change(&self, plan: &ServicePlan, index: u32) -> bool {
         self.installed
             .get(&index)
-            .is_some_and(|before| !matches!(&plan.sources, Sources::Only(ranges) if *ranges == before.ranges))
+            .is_some_and(|before| !matches!(&plan.allowed_clients, AllowedClients::Only(ranges) if *ranges == before.ranges))
     }
 
     /// A LoadBalancer IP of each family that is not for everyone, if there is one.

@@ -3,7 +3,7 @@
 use proxy_common::{EndpointState, Reason, Span};
 
 use super::{installed::Installed, writer::Writer};
-use crate::plan::{Backend, ServicePlan, ServicePortId, Sources, Target};
+use crate::plan::{AllowedClients, PlannedEndpoint, ServicePlan, ServicePortId, Target};
 
 impl Writer {
     /// The plans that are in effect, of the Services for which `wanted` says so.
@@ -22,14 +22,14 @@ impl Writer {
             Span { base, count: 0 } => Target::Refuse(Reason::from_number(base)),
             Span { base, count } => {
                 let start = base.saturating_sub(block.start);
-                Target::Backends(start..start.saturating_add(count))
+                Target::Endpoints(start..start.saturating_add(count))
             }
         };
-        let backends = block.clone().filter_map(|slot| {
+        let endpoints = block.clone().filter_map(|slot| {
             let endpoint = self.tables().endpoints.load(slot)?;
             let state = self.tables().states.load(endpoint.id)?;
             let serving = state.bits & EndpointState::SERVING != 0;
-            Some(Backend {
+            Some(PlannedEndpoint {
                 address: endpoint.address,
                 port: endpoint.port,
                 local: endpoint.is_local(),
@@ -39,12 +39,12 @@ impl Writer {
         Some(ServicePlan {
             id: id.clone(),
             frontends: frontends.to_vec(),
-            sources: match self.ranges.installed.get(index) {
-                Some(restriction) => Sources::Only(restriction.ranges.clone()),
-                None => Sources::Everyone,
+            allowed_clients: match self.ranges.installed.get(index) {
+                Some(restriction) => AllowedClients::Only(restriction.ranges.clone()),
+                None => AllowedClients::Everyone,
             },
             affinity_seconds: record.affinity_seconds,
-            backends: backends.collect(),
+            endpoints: endpoints.collect(),
             cluster: target(record.cluster),
             inside: target(record.inside),
             outside: target(record.outside),

@@ -17,7 +17,7 @@ use self::{
     cluster::{Change, Cluster},
     oracle::{Answer, Frontend},
 };
-use super::{Changes, Planner, ServicePlan, ServicePortId, Sources, Target};
+use super::{AllowedClients, Changes, Planner, ServicePlan, ServicePortId, Target};
 use crate::model::Event;
 
 /// What a dataplane would have after the changes that it was given.
@@ -70,19 +70,19 @@ fn meaning(plans: &BTreeMap<ServicePortId, ServicePlan>) -> BTreeMap<FrontendKey
     let mut frontends = BTreeMap::new();
     for plan in plans.values() {
         let endpoint = |index: usize| {
-            let backend = plan.backends[index];
-            (IpAddr::from(backend.address), backend.port.get())
+            let planned = plan.endpoints[index];
+            (IpAddr::from(planned.address), planned.port.get())
         };
         let answer = |target: &Target| match target {
             Target::Refuse(reason) => Answer::Refuse(*reason),
-            Target::Backends(range) => {
+            Target::Endpoints(range) => {
                 assert!(!range.is_empty(), "an empty target");
                 Answer::Endpoints(range.clone().map(|index| endpoint(index as usize)).collect())
             }
         };
-        let all: BTreeSet<_> = (0..plan.backends.len()).map(endpoint).collect();
-        assert_eq!(all.len(), plan.backends.len(), "an endpoint twice");
-        let serving = (0..plan.backends.len()).filter(|index| plan.backends[*index].serving).map(endpoint);
+        let all: BTreeSet<_> = (0..plan.endpoints.len()).map(endpoint).collect();
+        assert_eq!(all.len(), plan.endpoints.len(), "an endpoint twice");
+        let serving = (0..plan.endpoints.len()).filter(|index| plan.endpoints[*index].serving).map(endpoint);
         assert!(!plan.frontends.is_empty() && plan.frontends.is_sorted());
         let frontend = Frontend {
             service: plan.id.service.name().to_owned(),
@@ -92,9 +92,9 @@ fn meaning(plans: &BTreeMap<ServicePortId, ServicePlan>) -> BTreeMap<FrontendKey
             outside: answer(&plan.outside),
             serving: serving.collect(),
             affinity_seconds: plan.affinity_seconds,
-            sources: match &plan.sources {
-                Sources::Everyone => None,
-                Sources::Only(ranges) => Some(ranges.iter().map(ToString::to_string).collect()),
+            sources: match &plan.allowed_clients {
+                AllowedClients::Everyone => None,
+                AllowedClients::Only(ranges) => Some(ranges.iter().map(ToString::to_string).collect()),
             },
         };
         for (key, _) in &plan.frontends {

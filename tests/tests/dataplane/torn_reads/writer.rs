@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use proxy_agent::{
     dataplane::Dataplane,
     model::ObjectName,
-    plan::{Backend, Changes, Family, ServicePlan, ServicePortId, Sources, Target},
+    plan::{AllowedClients, Changes, Family, PlannedEndpoint, ServicePlan, ServicePortId, Target},
 };
 use proxy_common::{Address, AddressBits, FrontendKey, FrontendKind, Port, Protocol, SourceRange};
 
@@ -135,15 +135,15 @@ impl Writer {
     fn plan(&mut self, number: u8, protocol: Protocol, vip: Vip) -> ServicePlan {
         let first = 1 + self.random.below(200);
         let count = 1 + self.random.below(12_u8);
-        let backends: Vec<Backend> = (first..first + count)
-            .map(|last| Backend {
+        let endpoints: Vec<PlannedEndpoint> = (first..first + count)
+            .map(|last| PlannedEndpoint {
                 address: address(endpoint(number, last)),
                 port: Port::new(PORT),
                 local: false,
                 serving: true,
             })
             .collect();
-        let all = Target::Backends(0..u32::from(count));
+        let all = Target::Endpoints(0..u32::from(count));
         let key = FrontendKey::new(address(vip.address()), Port::new(80), protocol as u8);
         ServicePlan {
             id: id(number, protocol),
@@ -151,9 +151,13 @@ impl Writer {
                 key,
                 if is_restricted(number) { FrontendKind::LoadBalancer } else { FrontendKind::ClusterIp },
             )],
-            sources: if is_restricted(number) { self.sources(vip) } else { Sources::Everyone },
+            allowed_clients: if is_restricted(number) {
+                self.allowed_clients(vip)
+            } else {
+                AllowedClients::Everyone
+            },
             affinity_seconds: if number.is_multiple_of(4) { 600 } else { 0 },
-            backends,
+            endpoints,
             cluster: all.clone(),
             inside: all.clone(),
             outside: all,
@@ -161,20 +165,20 @@ impl Writer {
     }
 
     /// Source ranges drawn anew: all that can be drawn hold the clients, for [`Vip::Closed`] none.
-    fn sources(&mut self, vip: Vip) -> Sources {
+    fn allowed_clients(&mut self, vip: Vip) -> AllowedClients {
         let range = |address: [u8; 4], length| {
             SourceRange::new(Address::from_v4(address), length).expect("a length of IPv4")
         };
         // The clients' pod is the lab's first, 10.244.1.10.
         let mut ranges = match (vip, self.random.below(3_u8)) {
             (Vip::Closed, draw) => vec![range([10, 244, 1, 11 + draw], 32), range([10, 244, 2, 0], 24)],
-            (_, 0) => return Sources::Everyone,
+            (_, 0) => return AllowedClients::Everyone,
             (_, 1) => vec![range([10, 244, 1, 10], 32)],
             (_, _) => vec![range([10, 244, 0, 0], 16), range([10, 244, 1, 11], 32)],
         };
         ranges.push(range([198, 51, 100, self.random.below(200)], 32));
         ranges.sort_unstable();
-        Sources::Only(ranges.into())
+        AllowedClients::Only(ranges.into())
     }
 
     fn apply(&mut self, changes: &Changes) {

@@ -18,15 +18,15 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use super::{Check, Outcome};
 use crate::{
-    commands::Place,
+    commands::Paths,
     dataplane::{
         Exposed, Families, Tables, exposed_endpoints, hooked, meaning_of_order, not_forwarded, would_choose,
     },
 };
 
-pub(super) fn check(place: &Place) -> Vec<Check> {
-    let known = Known::read(place);
-    vec![order(place), forwarding(&known), filters::check(&known)]
+pub(super) fn check(paths: &Paths) -> Vec<Check> {
+    let known = Known::read(paths);
+    vec![order(paths), forwarding(&known), filters::check(&known)]
 }
 
 /// What the node has to forward, and where it comes in.
@@ -40,14 +40,14 @@ struct Known {
 }
 
 impl Known {
-    fn read(place: &Place) -> Self {
-        let hooked = hooked(&place.pin_dir).unwrap_or_default();
+    fn read(paths: &Paths) -> Self {
+        let hooked = hooked(&paths.pin_dir).unwrap_or_default();
         let names = hooked.iter().filter_map(|device| nix::net::if_::if_indextoname(device.index).ok());
         let mut devices: Vec<String> = names.map(|name| name.to_string_lossy().into_owned()).collect();
         if devices.is_empty() {
             devices = would_choose().unwrap_or_default();
         }
-        let Ok(tables) = Tables::open(&place.pin_dir) else {
+        let Ok(tables) = Tables::open(&paths.pin_dir) else {
             return Self { devices, families: Families { v4: true, v6: false }, endpoints: BTreeSet::new() };
         };
         let (families, endpoints) = (Exposed::installed(&tables).families(), exposed_endpoints(&tables));
@@ -56,9 +56,9 @@ impl Known {
 }
 
 /// Whether programs of others can keep packets from ours.
-fn order(place: &Place) -> Check {
+fn order(paths: &Paths) -> Check {
     const NAME: &str = "order of programs at devices";
-    let devices = match hooked(&place.pin_dir) {
+    let devices = match hooked(&paths.pin_dir) {
         Ok(devices) => devices,
         Err(error) => return Check::new(NAME, Outcome::Failed, error.to_string()),
     };

@@ -37,7 +37,7 @@ use proxy_common::{Address, AddressBits};
 use self::watch::Watch;
 use crate::{
     dataplane::Error,
-    plan::{Changes, ServicePlan, Sources},
+    plan::{AllowedClients, Changes, ServicePlan},
 };
 
 /// Longest wait for the first look, before the first restricted LoadBalancer IP is installed.
@@ -93,7 +93,8 @@ impl Clients {
         if self.told.is_some() {
             return;
         }
-        let restricted = changes.install.iter().filter(|plan| plan.sources != Sources::Everyone);
+        let restricted =
+            changes.install.iter().filter(|plan| plan.allowed_clients != AllowedClients::Everyone);
         let vips: Vec<Address> = restricted.flat_map(ServicePlan::load_balancer_ips).collect();
         if vips.is_empty() {
             return;

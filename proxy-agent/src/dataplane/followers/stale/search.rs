@@ -103,10 +103,10 @@ impl Search {
             return;
         }
         let mut failure = None;
-        let mut places = Vec::new();
+        let mut namespaces = Vec::new();
         let walked = Walk::through(|namespace, path| {
             match look_into(namespace, path, suspects, &mut wanted) {
-                Ok(Some(place)) => places.push(place),
+                Ok(Some(namespace)) => namespaces.push(namespace),
                 Ok(None) => {}
                 Err(error) => failure = Some(error),
             }
@@ -116,7 +116,7 @@ impl Search {
         if let Err(errno) = setns(&self.home, CloneFlags::CLONE_NEWNET) {
             failure = Some(Error::system("setns", "/proc/thread-self/ns/net")(errno.into()));
         }
-        if let Err(error) = self.close(&mut places, &mut wanted) {
+        if let Err(error) = self.close(&mut namespaces, &mut wanted) {
             failure = Some(error);
         }
         match (walked, failure) {
@@ -128,23 +128,23 @@ impl Search {
             }
             (Err(error), _) | (Ok(_), Some(error)) => self.tell(&error),
         }
-        tracing::debug!(namespaces = places.len(), took = ?began.elapsed(), "looked for stale UDP sockets");
+        tracing::debug!(namespaces = namespaces.len(), took = ?began.elapsed(), "looked for stale UDP sockets");
     }
 
     /// Closes what is stale among the suspects of these namespaces.
-    fn close(&mut self, places: &mut [Place], wanted: &mut Wanted) -> Result<(), Error> {
-        let all = places.iter().flat_map(|place| place.suspects.iter().cloned()).collect();
+    fn close(&mut self, namespaces: &mut [Namespace], wanted: &mut Wanted) -> Result<(), Error> {
+        let all = namespaces.iter().flat_map(|namespace| namespace.suspects.iter().cloned()).collect();
         let records = holders::records(&self.sockets, all);
         let living = Living::new();
         let mut closed = BTreeMap::<String, u32>::new();
-        for place in places {
-            for socket in &place.suspects {
+        for namespace in namespaces {
+            for socket in &namespace.suspects {
                 // Without a record, or connected elsewhere since, it was not translated.
                 let (address, port) = socket.peer();
                 let record = records.get(&socket.cookie()).filter(|record| record.is_to(&address, port));
                 let Some(record) = record else { continue };
-                self.tracked.enter(wanted, place.cookie);
-                if self.is_stale(record, &living) && place.diag.destroy(socket)? {
+                self.tracked.enter(wanted, namespace.cookie);
+                if self.is_stale(record, &living) && namespace.diag.destroy(socket)? {
                     *closed.entry(format!("{address}:{port}")).or_default() += 1;
                     let total = self.tables.totals.word(NodeEvent::ClosedSocket as u32, 0);
                     total.fetch_add(1, Ordering::Relaxed);
@@ -185,7 +185,7 @@ impl Search {
 }
 
 /// A namespace that was looked into.
-struct Place {
+struct Namespace {
     cookie: u64,
     diag: Diag,
     suspects: Vec<Found>,
@@ -197,7 +197,7 @@ fn look_into(
     path: &Path,
     suspects: &Suspects,
     wanted: &mut Wanted,
-) -> Result<Option<Place>, Error> {
+) -> Result<Option<Namespace>, Error> {
     setns(namespace, CloneFlags::CLONE_NEWNET).map_err(|errno| Error::system("setns", path)(errno.into()))?;
     let diag = Diag::new()?;
     let cookie = netns_cookie_of_socket(&diag)?;
@@ -206,5 +206,5 @@ fn look_into(
     }
     let mut found = diag.connected()?;
     found.retain(|socket| suspects.include(&socket.peer()));
-    Ok(Some(Place { cookie, diag, suspects: found }))
+    Ok(Some(Namespace { cookie, diag, suspects: found }))
 }

@@ -51,7 +51,7 @@ pub use self::{
     hooks::{Hooked, has_tcx, hooked},
     order::{Ahead, meaning as meaning_of_order},
 };
-use super::netlink::{Network, News, Routes};
+use super::netlink::{Network, Notifications, Routes};
 use crate::dataplane::{
     Error,
     tables::{bitmaps::AddressFilter, exposed::Families, pinned::Tables},
@@ -366,12 +366,12 @@ pub fn leaves_by(addresses: &BTreeSet<IpAddr>) -> Result<BTreeMap<IpAddr, String
 
 /// Waits for changes of the network, in the namespace of the thread that made it.
 #[derive(Debug)]
-pub struct Changes(News);
+pub struct Changes(Notifications);
 
 impl Changes {
     /// Begins to listen. To be called within a runtime, before the first look.
     pub fn listen() -> Result<Self, Error> {
-        News::listen().map(Self)
+        Notifications::listen().map(Self)
     }
 
     /// Waits until it is time to look again. May be dropped at any time, and called again.

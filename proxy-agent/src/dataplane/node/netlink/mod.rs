@@ -7,8 +7,8 @@
 //! |---|---|
 //! | `conversation` | a question and its answers, to the end or an error |
 //! | `network` | which devices, addresses and routes there are |
-//! | `source` | which source address a route has |
-//! | `news` | that something of this has changed |
+//! | `routes` | which source address a route has |
+//! | `notifications` | that something of this has changed |
 //! | `filters` | TC filters of a device, for kernels without TCX |
 //! | `conntrack` | taking an entry away from connection tracking |
 //! | `sockets` | which connected UDP sockets there are, and destroying one |
@@ -17,9 +17,9 @@ mod conntrack;
 mod conversation;
 mod filters;
 mod network;
-mod news;
+mod notifications;
+mod routes;
 mod sockets;
-mod source;
 
 #[cfg(test)]
 pub(crate) use self::network::Assigned;
@@ -27,7 +27,7 @@ pub(crate) use self::{
     conntrack::Conntrack,
     filters::{Direction, Filters},
     network::{Kind, Link, LinkLayer, Network, Route},
-    news::News,
+    notifications::Notifications,
+    routes::Routes,
     sockets::{Diag, Found},
-    source::Routes,
 };

@@ -16,7 +16,7 @@ use proxy_common::{
 };
 
 use crate::dataplane::{abi_dir, tables::names};
-use crate::plan::{Backend, ServicePlan, ServicePortId, Sources, Target};
+use crate::plan::{AllowedClients, PlannedEndpoint, ServicePlan, ServicePortId, Target};
 
 /// What the maps say.
 #[derive(Default, Debug)]
@@ -146,7 +146,7 @@ impl Raw {
                 0 => Target::Refuse(Reason::from_number(span.base)),
                 count => {
                     let start = span.base.wrapping_sub(first);
-                    Target::Backends(start..start.wrapping_add(count))
+                    Target::Endpoints(start..start.wrapping_add(count))
                 }
             }
         };
@@ -154,7 +154,7 @@ impl Raw {
         if slots.last().is_some_and(|last| (last - first) as usize + 1 != slots.len()) {
             faults.push(format!("{id}: slots {slots:?} are not one run"));
         }
-        let backend = |slot: &u32| {
+        let planned = |slot: &u32| {
             let endpoint = self.endpoints[*slot as usize];
             let bits = self.states[endpoint.id as usize].bits;
             let sets = [
@@ -168,21 +168,26 @@ impl Raw {
                 }
             }
             let serving = bits & EndpointState::SERVING != 0;
-            Backend { address: endpoint.address, port: endpoint.port, local: endpoint.is_local(), serving }
+            PlannedEndpoint {
+                address: endpoint.address,
+                port: endpoint.port,
+                local: endpoint.is_local(),
+                serving,
+            }
         };
-        let backends = slots.iter().map(backend).collect();
+        let endpoints = slots.iter().map(planned).collect();
         let affinity_seconds = record.affinity_seconds;
         let set = self.ranges.get(&(index, record.source_set));
-        let sources = match record.source_set {
-            0 => Sources::Everyone,
-            _ => Sources::Only(set.into_iter().flatten().copied().collect()),
+        let allowed_clients = match record.source_set {
+            0 => AllowedClients::Everyone,
+            _ => AllowedClients::Only(set.into_iter().flatten().copied().collect()),
         };
         ServicePlan {
             id: id.clone(),
             frontends,
-            sources,
+            allowed_clients,
             affinity_seconds,
-            backends,
+            endpoints,
             cluster,
             inside,
             outside,

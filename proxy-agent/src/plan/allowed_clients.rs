@@ -2,7 +2,7 @@
 
 use proxy_common::{Address, SourceRange};
 
-use super::{Family, Sources, view::View};
+use super::{AllowedClients, Family, view::View};
 use crate::model::Service;
 
 /// ST-1: `loadBalancerSourceRanges`, family by family. A range that holds everyone of the family opens it, and
@@ -11,13 +11,13 @@ use crate::model::Service;
 ///
 /// Where the node is in a range, a LoadBalancer IP that is bound on the node may come as the source, too: that
 /// is what the kernel chooses for a connection to an address of its own.
-pub(super) fn sources(service: &Service, family: Family, view: View<'_>) -> Sources {
+pub(super) fn allowed_clients(service: &Service, family: Family, view: View<'_>) -> AllowedClients {
     let is_v4 = family == Family::V4;
-    let Some(written) = &service.source_ranges else { return Sources::Everyone };
+    let Some(written) = &service.source_ranges else { return AllowedClients::Everyone };
     let mut ranges: Vec<SourceRange> =
         written.ranges.iter().filter(|range| range.is_v4() == is_v4).copied().collect();
     if ranges.iter().any(SourceRange::is_everyone) || (ranges.is_empty() && !written.unreadable) {
-        return Sources::Everyone;
+        return AllowedClients::Everyone;
     }
     if view.primary(family).is_some_and(|node| ranges.iter().any(|range| range.contains(node))) {
         let vips = service.load_balancer_ips.iter().map(|ip| ip.address);
@@ -25,7 +25,7 @@ pub(super) fn sources(service: &Service, family: Family, view: View<'_>) -> Sour
         ranges.sort_unstable();
         ranges.dedup();
     }
-    Sources::Only(ranges.into())
+    AllowedClients::Only(ranges.into())
 }
 
 #[cfg(test)]
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
     use crate::plan::testing;
 
-    /// What `sources` says, as text; `*` for everyone.
+    /// What `allowed_clients` says, as text; `*` for everyone.
     fn found(ranges: &[&str], vips: &[&str], family: Family) -> Vec<String> {
         let ingress: Vec<_> = vips.iter().map(|ip| json!({"ip": ip})).collect();
         let service = testing::service_object(json!({
@@ -43,9 +43,9 @@ mod tests {
             "spec": {"clusterIPs": ["10.96.0.1", "fd00::1"], "loadBalancerSourceRanges": ranges},
             "status": {"loadBalancer": {"ingress": ingress}},
         }));
-        match sources(&service, family, testing::view()) {
-            Sources::Everyone => vec!["*".to_owned()],
-            Sources::Only(ranges) => ranges.iter().map(ToString::to_string).collect(),
+        match allowed_clients(&service, family, testing::view()) {
+            AllowedClients::Everyone => vec!["*".to_owned()],
+            AllowedClients::Only(ranges) => ranges.iter().map(ToString::to_string).collect(),
         }
     }
 

@@ -23,7 +23,7 @@ const IDLE: Duration = Duration::from_secs(30);
 
 /// Listens to the kernel.
 #[derive(Debug)]
-pub(crate) struct News {
+pub(crate) struct Notifications {
     socket: AsyncFd<Listener>,
     /// When to look next.
     due: Instant,
@@ -48,7 +48,7 @@ impl AsRawFd for Listener {
     }
 }
 
-impl News {
+impl Notifications {
     /// Listens in the namespace of the calling thread. What changes from now on is heard.
     pub(crate) fn listen() -> Result<Self, Error> {
         let make = || {
