@@ -1,5 +1,5 @@
-//! The few raw `bpf(2)` calls that aya does not have: replacing the program behind a link, asking what is
-//! attached to a cgroup, and socket storage.
+//! The few `bpf(2)` calls that aya does not have, or keeps to itself: replacing the program behind a link to a cgroup, and
+//! asking what is attached to a cgroup and what a pinned link is attached to.
 
 use std::{
     ffi::CString,
@@ -9,16 +9,10 @@ use std::{
     path::Path,
 };
 
-use aya::{maps::MapData, programs::Program};
+use aya::programs::Program;
+use aya_obj::generated::bpf_cmd;
 
 use super::Error;
-
-const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
-const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
-const BPF_OBJ_GET: libc::c_long = 7;
-const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
-const BPF_PROG_QUERY: libc::c_long = 16;
-const BPF_LINK_UPDATE: libc::c_long = 29;
 
 /// The part of `union bpf_attr` that BPF_OBJ_GET reads.
 #[repr(C)]
@@ -54,17 +48,6 @@ struct ProgQuery {
     link_ids: u64,
     link_attach_flags: u64,
     revision: u64,
-}
-
-/// The part of `union bpf_attr` that looking an element up and updating it read.
-#[repr(C)]
-#[derive(Default)]
-struct MapElement {
-    map_fd: u32,
-    padding: u32,
-    key: u64,
-    value: u64,
-    flags: u64,
 }
 
 /// The part of `union bpf_attr` that `BPF_OBJ_GET_INFO_BY_FD` reads and writes.
@@ -105,9 +88,11 @@ struct TcxLinkInfo {
 ///
 /// # Safety
 /// `attr` must be what `command` expects, and every address in it must outlive the call.
-unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<i32> {
+unsafe fn bpf<T>(command: bpf_cmd, attr: &mut T) -> io::Result<i32> {
     // SAFETY: the caller's promise.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, command as libc::c_long, std::ptr::from_mut(attr), size_of::<T>())
+    };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(i32::try_from(result).unwrap_or_default()) }
 }
 
@@ -116,7 +101,7 @@ fn open_pin(pin: &Path) -> Result<OwnedFd, Error> {
         .map_err(|error| Error::system("BPF_OBJ_GET", pin)(error.into()))?;
     let mut attr = ObjGet { pathname: path.as_ptr() as u64, ..Default::default() };
     // SAFETY: `path` outlives the call.
-    let fd = unsafe { bpf(BPF_OBJ_GET, &mut attr) }.map_err(Error::system("BPF_OBJ_GET", pin))?;
+    let fd = unsafe { bpf(bpf_cmd::BPF_OBJ_GET, &mut attr) }.map_err(Error::system("BPF_OBJ_GET", pin))?;
     // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -158,12 +143,12 @@ unsafe fn link_info<T>(link: &Path, info: &mut T) -> Result<(), Error> {
         info: std::ptr::from_mut(info) as u64,
     };
     // SAFETY: the kernel writes at most `info_len` bytes to `info`, which outlives the call.
-    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr) }
+    unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }
         .map_err(Error::system("BPF_OBJ_GET_INFO_BY_FD", link))?;
     Ok(())
 }
 
-/// Puts another program behind a pinned link, without a moment in which neither is attached (5.7).
+/// Puts another program behind a pinned link to a cgroup, without a moment in which neither is attached (5.7).
 pub(crate) fn replace_program(link: &Path, program: &Program) -> Result<(), Error> {
     let link_fd = open_pin(link)?;
     let program_fd = program
@@ -177,49 +162,8 @@ pub(crate) fn replace_program(link: &Path, program: &Program) -> Result<(), Erro
         ..Default::default()
     };
     // SAFETY: no addresses.
-    unsafe { bpf(BPF_LINK_UPDATE, &mut attr) }.map_err(Error::system("BPF_LINK_UPDATE", link))?;
+    unsafe { bpf(bpf_cmd::BPF_LINK_UPDATE, &mut attr) }.map_err(Error::system("BPF_LINK_UPDATE", link))?;
     Ok(())
-}
-
-/// The value of `socket` in a socket storage map with values of type `T`; `None` if it has none.
-pub(crate) fn socket_storage<T: bytemuck::Pod>(map: &MapData, socket: &impl AsRawFd) -> Option<T> {
-    if map.info().ok()?.value_size() as usize != size_of::<T>() {
-        return None;
-    }
-    let (key, mut value) = (socket.as_raw_fd(), T::zeroed());
-    let mut attr = MapElement {
-        map_fd: map.fd().as_fd().as_raw_fd().cast_unsigned(),
-        key: std::ptr::from_ref(&key) as u64,
-        value: std::ptr::from_mut(&mut value) as u64,
-        ..Default::default()
-    };
-    // SAFETY: the key of such a map is a descriptor, the value is as long as the map's (just checked), and
-    // both outlive the call.
-    unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut attr) }.ok()?;
-    Some(value)
-}
-
-/// Replaces the value of `socket` in a socket storage map with values of type `T`.
-pub(crate) fn set_socket_storage<T: bytemuck::Pod>(
-    map: &MapData,
-    socket: &impl AsRawFd,
-    value: &T,
-) -> Result<(), Error> {
-    let update = || {
-        if map.info().map_err(io::Error::other)?.value_size() as usize != size_of::<T>() {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        let key = socket.as_raw_fd();
-        let mut attr = MapElement {
-            map_fd: map.fd().as_fd().as_raw_fd().cast_unsigned(),
-            key: std::ptr::from_ref(&key) as u64,
-            value: std::ptr::from_ref(value) as u64,
-            ..Default::default()
-        };
-        // SAFETY: as in `socket_storage`; the kernel reads both.
-        unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut attr) }
-    };
-    update().map(drop).map_err(Error::system("BPF_MAP_UPDATE_ELEM", "SOCKETS"))
 }
 
 /// The ids of all programs attached to `cgroup` at a hook (`enum bpf_attach_type`), in the order in which they run.
@@ -234,6 +178,6 @@ pub(crate) fn programs_of_cgroup(cgroup: &Path, attach_type: u32) -> Result<Vec<
         ..Default::default()
     };
     // SAFETY: the kernel writes at most `prog_cnt` ids to `ids`, which outlives the call.
-    unsafe { bpf(BPF_PROG_QUERY, &mut attr) }.map_err(Error::system("BPF_PROG_QUERY", cgroup))?;
+    unsafe { bpf(bpf_cmd::BPF_PROG_QUERY, &mut attr) }.map_err(Error::system("BPF_PROG_QUERY", cgroup))?;
     Ok(ids.into_iter().take(attr.prog_cnt as usize).collect())
 }

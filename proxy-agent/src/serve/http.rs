@@ -1,4 +1,6 @@
 //! Answering HTTP requests.
+//!
+//! By hand around hyper: a handful of paths, each answered to a GET, need no framework.
 
 use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 

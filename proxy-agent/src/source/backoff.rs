@@ -1,4 +1,6 @@
 //! How long to wait after a failure: longer each time, up to a limit, and never two nodes alike.
+//!
+//! By hand, since two lengths of wait share one count of failures, and the randomness is an argument.
 
 use std::time::Duration;
 

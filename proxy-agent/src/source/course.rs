@@ -10,6 +10,9 @@
 //! in time comes from a server that lags behind, and is not believed either: it would take away what is newer. But
 //! if lists stay old for [`LAG`], then it is not the server that is late: its history was put back (restored from a
 //! backup), and the list is the truth.
+//!
+//! By hand, since kube's watcher takes every version as it comes: a node is better off with what it knew last than with
+//! something older.
 
 use std::time::Duration;
 

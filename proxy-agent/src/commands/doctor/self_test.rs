@@ -130,8 +130,8 @@ fn loopback_up() -> io::Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     // SAFETY: all zeros is a valid `ifreq`.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (paths, byte) in request.ifr_name.iter_mut().zip(b"lo") {
-        *paths = byte.cast_signed();
+    for (place, byte) in request.ifr_name.iter_mut().zip(b"lo") {
+        *place = byte.cast_signed();
     }
     request.ifr_ifru.ifru_flags =
         libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or_default();
@@ -145,15 +145,15 @@ fn loopback_up() -> io::Result<()> {
 /// Starts a TCP and a UDP server on loopback of each family, which end with the process.
 fn serve() -> anyhow::Result<Servers> {
     let mut ports = [0; 4];
-    for (paths, address) in
+    for (place, address) in
         [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].into_iter().enumerate()
     {
         let tcp = TcpListener::bind(SocketAddr::new(address, 0))
             .with_context(|| format!("listening on {address}"))?;
         let udp =
             UdpSocket::bind(SocketAddr::new(address, 0)).with_context(|| format!("binding {address}"))?;
-        ports[2 * paths] = tcp.local_addr()?.port();
-        ports[2 * paths + 1] = udp.local_addr()?.port();
+        ports[2 * place] = tcp.local_addr()?.port();
+        ports[2 * place + 1] = udp.local_addr()?.port();
         std::thread::spawn(move || {
             for stream in tcp.incoming().flatten() {
                 let mut stream = stream;

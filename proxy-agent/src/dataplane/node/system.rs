@@ -19,6 +19,8 @@ pub fn netns_cookie() -> Result<u64, Error> {
 }
 
 /// The cookie of the network namespace that `socket` was made in; 0 where the kernel does not tell (5.14).
+///
+/// By hand, for socket2 and rustix have no call for this option.
 pub(crate) fn netns_cookie_of_socket(socket: &impl AsRawFd) -> Result<u64, Error> {
     let mut cookie = 0_u64;
     let mut length = libc::socklen_t::try_from(size_of::<u64>()).unwrap_or_default();

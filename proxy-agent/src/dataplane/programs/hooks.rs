@@ -1,41 +1,28 @@
 //! The kernel programs by name, and where those of sockets are attached.
 
+use aya_obj::generated::bpf_attach_type;
+
 /// One kernel program and where it is attached.
 #[derive(Debug)]
 pub struct Hook {
     /// The program's name, and its link's.
     pub name: &'static str,
-    /// `enum bpf_attach_type`.
-    pub attach_type: AttachType,
-}
-
-/// The values of `enum bpf_attach_type` that are used here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum AttachType {
-    Inet4Connect = 10,
-    Inet6Connect = 11,
-    Udp4Sendmsg = 14,
-    Udp6Sendmsg = 15,
-    Udp4Recvmsg = 19,
-    Udp6Recvmsg = 20,
-    Inet4Getpeername = 29,
-    Inet6Getpeername = 30,
-    InetSockRelease = 34,
+    /// Where it is attached.
+    pub attach_type: bpf_attach_type,
 }
 
 /// The hooks in the order in which they are attached: what undoes a translation stands before what makes
 /// one, so that no program ever sees a peer that it did not ask for.
 pub const HOOKS: [Hook; 9] = [
-    Hook { name: "release", attach_type: AttachType::InetSockRelease },
-    Hook { name: "recvmsg4", attach_type: AttachType::Udp4Recvmsg },
-    Hook { name: "recvmsg6", attach_type: AttachType::Udp6Recvmsg },
-    Hook { name: "getpeername4", attach_type: AttachType::Inet4Getpeername },
-    Hook { name: "getpeername6", attach_type: AttachType::Inet6Getpeername },
-    Hook { name: "sendmsg4", attach_type: AttachType::Udp4Sendmsg },
-    Hook { name: "sendmsg6", attach_type: AttachType::Udp6Sendmsg },
-    Hook { name: "connect4", attach_type: AttachType::Inet4Connect },
-    Hook { name: "connect6", attach_type: AttachType::Inet6Connect },
+    Hook { name: "release", attach_type: bpf_attach_type::BPF_CGROUP_INET_SOCK_RELEASE },
+    Hook { name: "recvmsg4", attach_type: bpf_attach_type::BPF_CGROUP_UDP4_RECVMSG },
+    Hook { name: "recvmsg6", attach_type: bpf_attach_type::BPF_CGROUP_UDP6_RECVMSG },
+    Hook { name: "getpeername4", attach_type: bpf_attach_type::BPF_CGROUP_INET4_GETPEERNAME },
+    Hook { name: "getpeername6", attach_type: bpf_attach_type::BPF_CGROUP_INET6_GETPEERNAME },
+    Hook { name: "sendmsg4", attach_type: bpf_attach_type::BPF_CGROUP_UDP4_SENDMSG },
+    Hook { name: "sendmsg6", attach_type: bpf_attach_type::BPF_CGROUP_UDP6_SENDMSG },
+    Hook { name: "connect4", attach_type: bpf_attach_type::BPF_CGROUP_INET4_CONNECT },
+    Hook { name: "connect6", attach_type: bpf_attach_type::BPF_CGROUP_INET6_CONNECT },
 ];
 
 /// The programs of packets, for both directions and both kinds of devices.

@@ -4,17 +4,23 @@
 //! A socket is marked by a record in SOCKETS, which only who has its descriptor and the map can write; the
 //! connect hooks ask for it before they translate or refuse. It goes with the socket.
 
-use std::{fmt, os::fd::AsRawFd, path::Path};
+use std::{
+    fmt,
+    os::fd::AsRawFd,
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
 
-use aya::maps::MapData;
+use aya::maps::{MapData, SkStorage};
 use proxy_common::Translation;
 
 use super::pinned::Tables;
-use crate::dataplane::{Error, bpf};
+use crate::dataplane::Error;
 
 /// Marks sockets to be left alone.
 pub struct Bypass {
-    sockets: MapData,
+    /// One at a time: aya wants the map for itself where it writes.
+    sockets: Mutex<SkStorage<MapData, Translation>>,
 }
 
 impl fmt::Debug for Bypass {
@@ -26,11 +32,12 @@ impl fmt::Debug for Bypass {
 impl Bypass {
     /// For the programs that use the tables below `pin_dir`, now or later.
     pub fn open(pin_dir: &Path) -> Result<Self, Error> {
-        Ok(Self { sockets: Tables::sockets(pin_dir)? })
+        Ok(Self { sockets: Mutex::new(Tables::sockets(pin_dir)?) })
     }
 
     /// Marks a TCP socket that is not connected yet.
     pub fn mark(&self, socket: &impl AsRawFd) -> Result<(), Error> {
-        bpf::set_socket_storage(&self.sockets, socket, &Translation::BYPASS)
+        let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        sockets.insert(socket, Translation::BYPASS, 0).map_err(Error::map("SOCKETS"))
     }
 }

@@ -2,11 +2,11 @@
 
 use std::{fmt, path::Path};
 
-use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, MapData, lpm_trie::Key};
+use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, MapData, SkStorage, lpm_trie::Key};
 use proxy_common::{
     Address, AddressBits, AddressEntry, Affinity, AffinityKey, ClientAddresses, Endpoint, EndpointState,
     Frontend, FrontendKey, Interface, Policy, Service, ServiceCounters, ServiceName, ServiceRefusals,
-    SourceRangeKey, Span,
+    SourceRangeKey, Span, Translation,
     counters::{SHARDS, shard},
     service::EndpointSet,
 };
@@ -108,9 +108,9 @@ impl Tables {
         hash(&abi_dir(pin_dir), "NAMESPACES")
     }
 
-    /// Opens SOCKETS, whose elements only the kernel can find.
-    pub(crate) fn sockets(pin_dir: &Path) -> Result<MapData, Error> {
-        MapData::from_pin(abi_dir(pin_dir).join("SOCKETS")).map_err(Error::map("SOCKETS"))
+    /// Opens SOCKETS, whose elements are found by descriptors of sockets.
+    pub(crate) fn sockets(pin_dir: &Path) -> Result<SkStorage<MapData, Translation>, Error> {
+        pinned(&abi_dir(pin_dir), "SOCKETS")?.try_into().map_err(Error::map("SOCKETS"))
     }
 
     /// How many entries FRONTENDS has room for.

@@ -2,6 +2,8 @@
 //!
 //! Pure. Runs that were handed out never overlap, and what comes back joins its free neighbours, so that
 //! nothing leaks and a long life does not crumble the space.
+//!
+//! By hand, since it begins with the runs that a restarted agent reads back.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

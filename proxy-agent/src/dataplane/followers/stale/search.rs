@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aya::maps::MapData;
+use aya::maps::{MapData, SkStorage};
 use nix::sched::{CloneFlags, setns};
 use proxy_common::{Address, NodeEvent, Port, Translation};
 
@@ -42,7 +42,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 /// Everything that a search needs.
 pub(super) struct Search {
     tables: Tables,
-    sockets: MapData,
+    sockets: SkStorage<MapData, Translation>,
     tracked: Tracked,
     readers: Readers,
     home: File,

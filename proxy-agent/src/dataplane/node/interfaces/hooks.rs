@@ -19,7 +19,9 @@ use std::{
 use aya::{
     Ebpf,
     programs::{
-        LinkOrder, Program, ProgramError, SchedClassifier, TcAttachType, links::FdLink, tc::TcAttachOptions,
+        LinkOrder, Program, ProgramError, SchedClassifier, TcAttachType,
+        links::{FdLink, PinnedLink},
+        tc::TcAttachOptions,
     },
 };
 
@@ -170,7 +172,7 @@ impl Hooks {
             && bpf::tcx_link(&pin)?.device == device.index
             && self.ahead(device.index, &device.name, direction)?.is_empty()
         {
-            return bpf::replace_program(&pin, program);
+            return replace(program.try_into().map_err(attaching(name))?, name, &pin);
         }
         // None yet, or not the first, or its device is gone and this one has its number.
         self.link_first(program.try_into().map_err(attaching(name))?, name, device, direction)
@@ -320,6 +322,19 @@ fn devices(directory: &Path) -> Result<BTreeSet<u32>, Error> {
 /// Whether the kernel has TCX (6.6).
 pub fn has_tcx() -> bool {
     SchedClassifier::query_tcx("lo", TcAttachType::Ingress).is_ok()
+}
+
+/// Puts a program behind a pinned link, without a moment in which neither is attached.
+fn replace(program: &mut SchedClassifier, name: &'static str, pin: &Path) -> Result<(), Error> {
+    let link = PinnedLink::from_pin(pin).map(FdLink::from).and_then(TryInto::try_into);
+    let link = link.map_err(|error| Error::System {
+        call: "BPF_OBJ_GET",
+        path: pin.display().to_string(),
+        error: io::Error::other(error),
+    })?;
+    let id = program.attach_to_link(link).map_err(attaching(name))?;
+    // Its pin alone holds the link: it is to end when another one is pinned in its place.
+    program.take_link(id).map(drop).map_err(attaching(name))
 }
 
 fn attaching(program: &'static str) -> impl Fn(ProgramError) -> Error {

@@ -1,4 +1,7 @@
 //! A conversation with the kernel: one question at a time, and its answers.
+//!
+//! By hand, since the crates that converse are asynchronous: their tasks run on threads that are in the wrong network
+//! namespace, where these sockets are made and asked by a thread that has entered one.
 
 use std::{
     cell::Cell,

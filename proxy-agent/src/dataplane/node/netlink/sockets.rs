@@ -130,19 +130,7 @@ mod tests {
         let all = diag.connected().expect("sockets");
         let is_ours = |found: &&Found| found.peer() == (Address::from(peer.ip()), Port::new(peer.port()));
         let ours = all.iter().find(is_ours).expect("it is there");
-        let mut cookie = 0_u64;
-        let mut length = libc::socklen_t::try_from(size_of::<u64>()).expect("short");
-        // SAFETY: the option writes at most `length` bytes to `cookie`, which outlives the call.
-        unsafe {
-            libc::getsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_COOKIE,
-                (&raw mut cookie).cast(),
-                &raw mut length,
-            )
-        };
-        assert_eq!(ours.cookie(), cookie);
+        assert_eq!(ours.cookie(), socket2::SockRef::from(&socket).cookie().expect("a cookie"));
         if nix::unistd::geteuid().is_root() {
             assert!(diag.destroy(ours).expect("destroyed"));
             assert!(!diag.destroy(ours).expect("gone"), "once");
