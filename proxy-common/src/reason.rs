@@ -79,6 +79,15 @@ macro_rules! reasons {
                     $(Self::$reason => is_of_service!($counted),)+
                 }
             }
+
+            /// From the number in a refusing span.
+            #[inline(always)]
+            pub const fn from_number(number: u32) -> Self {
+                match number {
+                    $($number => Self::$reason,)+
+                    _ => Self::Inconsistent,
+                }
+            }
         }
     };
 }
@@ -115,18 +124,6 @@ reasons! {
 impl Reason {
     /// One more than the highest number: the length of tables that are indexed by reason.
     pub const LIMIT: u32 = 16;
-
-    /// The reason in a refusing span. A set is empty for one of two; any other number is a mistake.
-    #[inline(always)]
-    pub const fn of_span(number: u32) -> Self {
-        const NO_ENDPOINTS: u32 = Reason::NoEndpoints as u32;
-        const NO_LOCAL_ENDPOINTS: u32 = Reason::NoLocalEndpoints as u32;
-        match number {
-            NO_ENDPOINTS => Self::NoEndpoints,
-            NO_LOCAL_ENDPOINTS => Self::NoLocalEndpoints,
-            _ => Self::Inconsistent,
-        }
-    }
 }
 
 const _: () = {

@@ -172,7 +172,7 @@ pub fn choose(
         return refuse(reason);
     }
     if span.count == 0 {
-        return refuse(Reason::of_span(span.base));
+        return refuse(Reason::from_number(span.base));
     }
     let draw = || span.base.wrapping_add(scale(random(), span.count));
     let (mut slot, mut is_remembered) = (None, false);

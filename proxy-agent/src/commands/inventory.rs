@@ -133,7 +133,7 @@ fn refusals(counted: &ServiceRefusals) -> BTreeMap<&'static str, u64> {
 
 fn refusal(record: &Service) -> Option<&'static str> {
     let Span { base, count } = record.cluster;
-    (count == 0).then(|| Reason::of_span(base).name())
+    (count == 0).then(|| Reason::from_number(base).name())
 }
 
 fn endpoints(tables: &Tables) -> HashMap<u32, Vec<Endpoint>> {

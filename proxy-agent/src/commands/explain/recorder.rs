@@ -80,7 +80,7 @@ impl proxy_common::Tables for Recorder<'_> {
         let span = self.tables.span(service, set);
         self.steps.borrow_mut().span = span;
         let text = match span {
-            Some(Span { count: 0, base }) => format!("refuse: {}", proxy_common::Reason::of_span(base)),
+            Some(Span { count: 0, base }) => format!("refuse: {}", proxy_common::Reason::from_number(base)),
             Some(Span { base, count }) => format!("slots {base}..{}", base.saturating_add(count)),
             None => "no such record".to_owned(),
         };

@@ -19,7 +19,7 @@ impl Writer {
         let Installed { index, block, frontends, planned: _ } = found;
         let record = self.tables().services.load(*index)?;
         let target = |span: Span| match span {
-            Span { base, count: 0 } => Target::Refuse(Reason::of_span(base)),
+            Span { base, count: 0 } => Target::Refuse(Reason::from_number(base)),
             Span { base, count } => {
                 let start = base.saturating_sub(block.start);
                 Target::Endpoints(start..start.saturating_add(count))

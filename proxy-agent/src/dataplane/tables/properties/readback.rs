@@ -143,7 +143,7 @@ impl Raw {
                 faults.push(format!("{id}: {span:?} has slot {stray}, which no live id of it leads to"));
             }
             match span.count {
-                0 => Target::Refuse(Reason::of_span(span.base)),
+                0 => Target::Refuse(Reason::from_number(span.base)),
                 count => {
                     let start = span.base.wrapping_sub(first);
                     Target::Endpoints(start..start.wrapping_add(count))
