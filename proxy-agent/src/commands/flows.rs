@@ -1,4 +1,4 @@
-//! `sidestep flows`: the flows of packets from outside, as the tables have them.
+//! `sidestep flows`: the connection records of north-south traffic, read from FLOWS.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -18,11 +18,15 @@ use crate::dataplane::{FlowState, ListedFlow, Tables, list_flows, uptime};
 pub(super) struct Arguments {
     #[command(flatten)]
     paths: Paths,
-    /// How to answer
+    /// Output format
+    ///
+    /// The table is for people and may change between versions; programs read the JSON.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
-    /// Show only flows with this address, such as `198.51.100.7` or `10.244.1.12:8080`: of a client, a Service, an endpoint
-    /// or a masqueraded source
+    /// Show only flows with this address, such as `198.51.100.7` or `10.244.1.12:8080`
+    ///
+    /// A flow matches if its client, frontend, endpoint or masquerade address has this IP address and, where you give
+    /// one, this port. Write IPv6 with a port as `[fd00::1]:8080`.
     address: Option<Filter>,
 }
 
@@ -41,7 +45,7 @@ impl FromStr for Filter {
             return Ok(Self { address, port: None });
         }
         let socket: SocketAddr = text.parse().map_err(|_| {
-            format!("{text:?} is no address, with or without a port; write IPv6 as [fd00::1]:80")
+            format!("{text:?} is neither an IP address nor address:port; write IPv6 with a port as [fd00::1]:80")
         })?;
         Ok(Self { address: socket.ip(), port: Some(socket.port()) })
     }
@@ -56,7 +60,7 @@ impl Filter {
     }
 }
 
-/// A flow as it is told.
+/// A flow as the command prints it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Told {
@@ -64,9 +68,9 @@ struct Told {
     client: SocketAddr,
     frontend: SocketAddr,
     endpoint: SocketAddr,
-    /// What the endpoint takes for the client, where the flow is masqueraded.
+    /// The address and port that the endpoint sees instead of the client's, where the flow is masqueraded.
     source: Option<SocketAddr>,
-    /// Nothing where the Service, or the endpoint, is gone: the flow goes on.
+    /// `None` once the Service or the endpoint is gone: the flow goes on without it.
     service: Option<String>,
     state: FlowState,
     confirmed: bool,
@@ -122,7 +126,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 fn print(flows: &[Told]) {
     if flows.is_empty() {
-        println!("no flows from outside");
+        println!("no north-south flows");
         return;
     }
     let mut table = Table::new();

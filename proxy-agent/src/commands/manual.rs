@@ -10,14 +10,18 @@ use super::Cli;
 /// Arguments of `completions`.
 #[derive(Debug, Args)]
 pub(super) struct Completions {
-    /// The shell to print for
+    /// The shell
+    ///
+    /// Completions go to standard output; each shell's documentation says where it looks for them.
     shell: clap_complete::Shell,
 }
 
 /// Arguments of `man`.
 #[derive(Debug, Args)]
 pub(super) struct Man {
-    /// Directory to write to
+    /// The directory for the pages
+    ///
+    /// One file for each command: sidestep.1, sidestep-run.1 and so on. Existing files are overwritten.
     directory: PathBuf,
 }
 

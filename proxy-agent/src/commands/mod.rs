@@ -1,4 +1,4 @@
-//! The command line. One command a file; each is an edge of the library and holds no rules of its own.
+//! The command line: a file for each command. Commands are the edges of the library and hold no rules of their own.
 
 mod cleanup;
 mod doctor;
@@ -16,7 +16,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::dataplane;
 
-/// A Kubernetes service proxy without iptables, conntrack or kube-proxy: Services live in BPF maps.
+/// A Kubernetes service proxy in eBPF: a replacement for kube-proxy without iptables, nftables or IPVS
+///
+/// East-west connections get their endpoint in connect(), without NAT and without conntrack. North-south traffic is
+/// NATed at TC by connection records in BPF maps, without netfilter. Maps and programs are pinned: they keep working
+/// while the agent restarts, and every command but `run` reads them without the agent.
 #[derive(Debug, Parser)]
 #[command(name = "sidestep", version, max_term_width = 100)]
 pub struct Cli {
@@ -24,17 +28,27 @@ pub struct Cli {
     command: Command,
 }
 
-/// Where the datapath is on this node; the defaults are those of a node.
+/// Where this node's datapath lives; the defaults suit a node with one agent.
 #[derive(Clone, Debug, Args)]
 pub struct Paths {
-    /// Directory on a BPF file system for maps and links.
-    #[arg(long, global = true, default_value = "/sys/fs/bpf/sidestep", env = "SIDESTEP_PIN_DIR")]
+    /// Directory on a BPF file system for pinned maps and links
+    ///
+    /// Pins outlive the agent: the next one adopts the maps and updates the links, so connections and Services do not
+    /// notice a restart. Agents with different directories have nothing in common.
+    #[arg(long, global = true, value_name = "DIR", default_value = "/sys/fs/bpf/sidestep", env = "SIDESTEP_PIN_DIR")]
     pub pin_dir: PathBuf,
-    /// Directory for the agent's lock and report.
-    #[arg(long, global = true, default_value = "/run/sidestep", env = "SIDESTEP_RUN_DIR")]
+    /// Directory for the agent's lock and its report
+    ///
+    /// The lock keeps a second agent from starting; `sidestep status` shows the problems that the report lists, even
+    /// after the agent has ended.
+    #[arg(long, global = true, value_name = "DIR", default_value = "/run/sidestep", env = "SIDESTEP_RUN_DIR")]
     pub run_dir: PathBuf,
-    /// Cgroup whose processes are served [default: the node's root].
-    #[arg(long, global = true, env = "SIDESTEP_CGROUP_ROOT")]
+    /// Cgroup whose processes the socket programs serve [default: the root cgroup of the node]
+    ///
+    /// Every process below this cgroup gets its Services in connect() and sendmsg(). In a container the agent finds
+    /// the root cgroup through the node's mounts and refuses the container's own cgroup, which would serve nobody but
+    /// the agent.
+    #[arg(long, global = true, value_name = "DIR", env = "SIDESTEP_CGROUP_ROOT")]
     pub cgroup_root: Option<PathBuf>,
 }
 
@@ -50,35 +64,64 @@ impl Paths {
     }
 }
 
-/// How a command answers.
+/// The format of a command's output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For people.
+    /// A table for people
     #[default]
     Table,
-    /// For programs.
+    /// JSON for programs
     Json,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Watch Services and keep the kernel's tables right
+    /// Run the agent: watch Services and EndpointSlices, and keep the BPF maps up to date
+    ///
+    /// Attaches the socket programs to the root cgroup and the packet programs to the node's uplinks, then follows the
+    /// API server (or a directory of manifests). When it ends, programs and maps stay in place: Services keep
+    /// working as they last were until an agent starts again or `sidestep cleanup` removes them.
     Run(Box<run::Arguments>),
-    /// Show the installed Services, their endpoints and counters, and what could not be installed
+    /// Show the installed Services, their endpoints and counters, and all problems
+    ///
+    /// Reads the pinned maps, so it also works while no agent runs. The problems come from the agent's last report:
+    /// each names the object, the field, the cause and the remedy.
     Status(status::Arguments),
-    /// Tell which endpoint a client gets for an address, and why
+    /// Explain which endpoint a client gets for an address, and why
+    ///
+    /// Runs the same selection as the kernel programs on the same maps, prints every lookup and its result, and names
+    /// the reason for a refusal. Sends no packet and changes no map.
     Explain(explain::Arguments),
-    /// Show the flows of packets from outside
+    /// List the connection records of north-south traffic
+    ///
+    /// A line for each connection or UDP flow: the client, the frontend it connected to, the endpoint it got, the
+    /// address and port it is masqueraded as, and its state. East-west connections have no records here: their sockets
+    /// are connected to the endpoint itself.
     Flows(flows::Arguments),
-    /// Check this machine, and try translation on real sockets
+    /// Check whether this machine can run Sidestep, and test translation on real sockets
+    ///
+    /// Checks kernel, mounts, privileges, other programs on the same hooks, forwarding, and firewall rules that drop
+    /// forwarded packets. Then loads the programs in a cgroup, pin directory and network namespace of its own and
+    /// connects through them; no packet leaves the machine. Exits with status 1 if a check fails.
     Doctor(doctor::Arguments),
-    /// Mount cgroup2 and the BPF file system where the node lacks them (for an init container)
+    /// Mount cgroup2 and the BPF file system where the node lacks them
+    ///
+    /// Mounting takes more privileges than anything else the agent does: in a privileged init container it leaves the
+    /// agent's own container without them.
     Mount(mount::Arguments),
-    /// Detach and unpin everything that is Sidestep's, and nothing else
+    /// Remove Sidestep's programs, maps and reserved ports from this node
+    ///
+    /// Detaches and unpins what Sidestep made, and nothing else: programs and maps of others stay. Refuses while an
+    /// agent runs. Established east-west TCP connections go on, since their sockets are connected to the endpoints;
+    /// north-south connections break.
     Cleanup(cleanup::Arguments),
-    /// Print a shell's completions
+    /// Print completions for a shell
+    ///
+    /// For bash: `sidestep completions bash > /etc/bash_completion.d/sidestep`.
     Completions(manual::Completions),
-    /// Write man pages
+    /// Write man pages for sidestep and each of its commands
+    ///
+    /// Creates the directory if it does not exist. `man -l DIRECTORY/sidestep.1` shows a page without installing it.
     Man(manual::Man),
 }
 

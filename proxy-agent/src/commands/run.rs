@@ -1,4 +1,4 @@
-//! `sidestep run`: the agent, with what the command line asks for.
+//! `sidestep run`: starts the agent as the command line asks.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -18,59 +18,96 @@ use crate::{
 pub(super) struct Arguments {
     #[command(flatten)]
     paths: Paths,
-    /// Read Service, EndpointSlice and Node objects from the YAML files of this directory, and follow it;
-    /// without it, from the API server that the kubeconfig or the pod's service account names
+    /// Read Services, EndpointSlices and Nodes from the YAML files in this directory
+    ///
+    /// The agent follows the directory: it installs a changed file at once and lists what is wrong with it among the
+    /// problems. Without this flag it watches the API server that the kubeconfig or the pod's service account names.
     #[arg(long, value_name = "DIR")]
     manifests: Option<PathBuf>,
-    /// Go straight to this API server: the `kubernetes` Service does not work before Sidestep does
+    /// Connect to this API server directly, such as https://10.0.0.1:6443
+    ///
+    /// Without kube-proxy the `kubernetes` Service of a fresh node works only after Sidestep has installed it, and Sidestep needs
+    /// an API server to install anything. Name an address here that leads there without a Service.
     #[arg(long, value_name = "URL", alias = "master", conflicts_with = "manifests", env = "SIDESTEP_SERVER")]
     server: Option<String>,
     #[command(flatten)]
     configuration: Flags,
-    /// Room for Service ports in all families, for tables that are made new
+    /// Capacity for Service ports
+    ///
+    /// Each port of a Service counts once for each IP family. Existing maps keep their size until
+    /// `sidestep cleanup` removes them. The agent lists what does not fit among the problems.
     #[arg(long, default_value_t = Capacity::default().services, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
     max_services: u32,
-    /// Room for addresses of Services
+    /// Capacity for frontends
+    ///
+    /// A frontend is an address, port and protocol that clients connect to: of a ClusterIP, a NodePort, an external
+    /// IP or a LoadBalancer IP. Existing maps keep their size, as with --max-services.
     #[arg(long, default_value_t = Capacity::default().frontends, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
     max_frontends: u32,
-    /// Room for endpoints, and for those that an update replaces
+    /// Capacity for endpoints
+    ///
+    /// An update needs room for a Service's old and new endpoints side by side until no program can still read the
+    /// old ones. Existing maps keep their size, as with --max-services.
     #[arg(long, default_value_t = Capacity::default().endpoints, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
     max_endpoints: u32,
-    /// Room for connections and UDP flows from outside
+    /// Capacity for north-south connections and UDP flows
+    ///
+    /// When the table is full, new connections evict unconfirmed ones, so a SYN flood cannot displace established connections. If all
+    /// are confirmed, clients are refused with the reason `flow-table-full`. Existing maps keep their size, as with
+    /// --max-services.
     #[arg(long, default_value_t = Capacity::default().flows, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
     max_flows: u32,
-    /// Serve packets from outside at this device, such as `eth0` or `wg*`, and at no others but those that are named too;
-    /// `none` for nowhere [default: where they come in, and where they go to other nodes]
+    /// Devices for north-south traffic, such as eth0 or wg*, or `none` [default: all uplinks]
+    ///
+    /// By default the agent attaches to every device that leads out of the node: with a default route, a route to a
+    /// gateway, a tunnel, the Node's address, or a network card with an address. Name devices to attach to these only; repeat the
+    /// flag or separate names by commas. `none` switches north-south traffic off: NodePorts then work for clients
+    /// on this node only.
     #[arg(
         long, value_name = "NAME", value_delimiter = ',', value_parser = glob::Pattern::new,
         env = "SIDESTEP_INTERFACE"
     )]
     interface: Vec<glob::Pattern>,
-    /// Lead every packet to and from endpoints on other nodes through the node's stack: no new connection takes the fast path
+    /// Send all packets through the node's network stack instead of the fast path
+    ///
+    /// By default the packets of an established connection to an endpoint on another node are forwarded at
+    /// ingress, past the stack. Use this where netfilter rules must see every such packet, for instance because they mark
+    /// packets or drop those in state INVALID. It applies to new connections.
     #[arg(long)]
     through_stack: bool,
-    /// Attach to devices as kernels before 6.6 need it
+    /// Attach packet programs as clsact filters, even where the kernel has TCX (6.6)
     #[arg(long, hide = true)]
     no_tcx: bool,
-    /// Remove everything that is Sidestep's, as `sidestep cleanup` does, and end
+    /// Do what `sidestep cleanup` does, and exit
+    ///
+    /// kube-proxy has this flag, too: a pod can clean up with the arguments it already has.
     #[arg(long, conflicts_with = "init_only")]
     cleanup: bool,
-    /// Mount what the node lacks, as `sidestep mount` does, and end
+    /// Do what `sidestep mount` does, and exit
+    ///
+    /// kube-proxy has this flag, too: for a privileged init container beside an agent with fewer privileges.
     #[arg(long)]
     init_only: bool,
-    /// Let the kernel programs tell every decision too (at level debug): for debugging only
+    /// Log every decision of the kernel programs, at level debug
+    ///
+    /// For debugging only: a log line for every connection costs far more than the connection.
     #[arg(long)]
     program_log: bool,
-    /// What to log, such as `info` or `proxy_agent=debug`
+    /// Log filter, such as info or proxy_agent=debug
+    ///
+    /// A level (error, warn, info, debug, trace), or levels for modules separated by commas, in the syntax of
+    /// tracing's EnvFilter. The log goes to standard error.
     #[arg(long, default_value = "info", env = "SIDESTEP_LOG")]
     log: String,
-    /// kube-proxy's verbosity: 4 and more is `--log debug`
+    /// kube-proxy's verbosity: 4 and above means --log debug
+    ///
+    /// For DaemonSets written for kube-proxy; lower levels mean `--log info`.
     #[arg(short, long, value_name = "LEVEL", conflicts_with = "log")]
     v: Option<u8>,
 }
 
 impl Arguments {
-    /// What the agent is started with.
+    /// The agent's start parameters, from the command line and the configuration.
     fn start(self, settings: &Settings) -> anyhow::Result<Start> {
         let cgroup_root = self.paths.cgroup_root()?;
         self.paths.check_bpffs()?;
@@ -97,7 +134,7 @@ impl Arguments {
         })
     }
 
-    /// Where packets from outside are to be served.
+    /// The devices to attach the packet programs to.
     fn wanted(&self, masquerade_all: bool) -> Wanted {
         if self.interface.is_empty() {
             return if masquerade_all { Wanted::WithPods } else { Wanted::Auto };
@@ -110,7 +147,7 @@ impl Arguments {
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let log = if arguments.v.is_some_and(|level| level >= 4) { "debug" } else { &arguments.log };
     let filter = tracing_subscriber::EnvFilter::try_new(log)
-        .with_context(|| format!("--log {log:?} is not a filter"))?;
+        .with_context(|| format!("--log {log:?} is not a log filter (such as info or proxy_agent=debug)"))?;
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
     if arguments.cleanup {

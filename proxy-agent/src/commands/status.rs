@@ -23,10 +23,15 @@ use crate::{
 pub(super) struct Arguments {
     #[command(flatten)]
     paths: Paths,
-    /// How to answer
+    /// Output format
+    ///
+    /// The table is for people and may change between versions; programs read the JSON.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
-    /// Show only Services whose name contains this
+    /// Show only Services whose name contains this text
+    ///
+    /// Matches `NAMESPACE/NAME:PORT` as the table prints it, such as `kube-system/` or `web`. Fails if neither a Service nor a
+    /// problem matches.
     filter: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! The flags that stand for fields of the configuration file, and override them.
+//! The flags that override fields of the configuration file.
 
 use std::path::PathBuf;
 
@@ -7,40 +7,66 @@ use clap::Args;
 use super::kube_proxy_flags::KubeProxyFlags;
 use crate::ports::PortRange;
 
-/// Configuration: a file as kube-proxy's, and what overrides it.
+/// kube-proxy's configuration file, and the flags that override its fields.
 #[derive(Clone, Default, Debug, Args)]
 #[command(next_help_heading = "Configuration")]
 pub struct Flags {
-    /// A KubeProxyConfiguration (v1alpha1), as kube-proxy reads it; a change of it ends the agent, to be
-    /// started again
+    /// Configuration file: kube-proxy's KubeProxyConfiguration (v1alpha1)
+    ///
+    /// Flags override its fields. The agent logs each field that has no effect here, with the reason, and exits when the
+    /// file changes, so that its DaemonSet or unit starts it again with the new one.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Write the configuration that is in effect to this file, and end
+    /// Write the effective configuration to this file, and exit
+    ///
+    /// The result of file, flags and defaults, as a KubeProxyConfiguration that --config reads. A running agent serves the
+    /// same at /configz.
     #[arg(long, value_name = "FILE")]
     pub write_config_to: Option<PathBuf>,
-    /// This node's name; decides which endpoints are local [default: the host name in lower case]
+    /// Name of this node's Node object [default: the host name in lower case]
+    ///
+    /// It decides which endpoints are local (traffic policies, topology hints) and which Node object's addresses
+    /// answer NodePorts.
     #[arg(long, env = "NODE_NAME", alias = "hostname-override")]
     pub node_name: Option<String>,
-    /// The kubeconfig that says where the API server is [default: the usual places, or the service account]
+    /// kubeconfig for the API server [default: $KUBECONFIG, ~/.kube/config, or the service account]
+    ///
+    /// With --server, the credentials come from here and the address from there.
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
-    /// Where to serve /healthz and /livez; empty for nowhere [default: 0.0.0.0:10256]
+    /// Address for /healthz and /livez; empty to serve neither [default: 0.0.0.0:10256]
+    ///
+    /// Load balancers ask /healthz whether to send traffic to this node: it fails when changes wait for too long, and fails until the
+    /// agent knows its Node object, and once that is being deleted. /livez ignores the Node and suits a liveness probe.
     #[arg(long, value_name = "ADDRESS")]
     pub healthz_bind_address: Option<String>,
-    /// Where to serve /metrics; empty for nowhere [default: 127.0.0.1:10249]
+    /// Address for /metrics; empty to serve none [default: 127.0.0.1:10249]
+    ///
+    /// The same listener serves /configz and /proxyMode. Prometheus outside of the node needs another address than
+    /// the default, such as 0.0.0.0:10249.
     #[arg(long, value_name = "ADDRESS")]
     pub metrics_bind_address: Option<String>,
-    /// End if one of them cannot be listened on, instead of trying again every 5 seconds
+    /// Exit if a healthz or metrics address cannot be bound
+    ///
+    /// Without it the agent lists the address among the problems and tries again every 5 seconds.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub bind_address_hard_fail: Option<bool>,
-    /// Where to answer NodePorts: ranges of addresses, or primary, localhost, all [default: the Node's addresses]
+    /// Node addresses that answer NodePorts: ranges, or primary, localhost, all [default: the Node's]
+    ///
+    /// A range is written as 192.0.2.0/24; `primary` is the Node object's first address of each family, `localhost` the
+    /// loopback addresses (for processes of this node), `all` every address of the node. Separate several by commas. By
+    /// default all addresses of the Node object answer, and loopback does for this node's own processes.
     #[arg(long, value_name = "RANGE", value_delimiter = ',')]
     pub nodeport_addresses: Option<Vec<String>>,
-    /// Source ports for packets from outside that are masqueraded; no socket of the node is given one of them
-    /// [default: 49152-65535]
+    /// Source ports for masqueraded north-south traffic [default: 49152-65535]
+    ///
+    /// The agent adds this range to net.ipv4.ip_local_reserved_ports, so the kernel gives none of its ports to a socket of
+    /// the node. Each endpoint can have as many masqueraded connections per node address as the range has ports.
     #[arg(long, value_name = "FIRST-LAST")]
     pub source_port_range: Option<PortRange>,
-    /// How much the kernel wants to kill the agent when memory is short [default: -999]
+    /// The agent's OOM score adjustment, from -1000 (never killed) to 1000 [default: -999]
+    ///
+    /// Written to /proc/self/oom_score_adj. Lower values make the kernel pick other processes first when memory runs out.
     #[arg(long, allow_hyphen_values = true, value_parser = clap::value_parser!(i32).range(-1000..=1000))]
     pub oom_score_adj: Option<i32>,
     /// kube-proxy's other flags.

@@ -1,11 +1,11 @@
-//! `sidestep doctor`: is this machine fit, and does translation work on it?
+//! `sidestep doctor`: checks whether this machine can run Sidestep, and whether translation works on it.
 //!
 //! | file | checks |
 //! |---|---|
-//! | `machine` | kernel, cgroup2, bpffs, helpers, other people's programs |
-//! | `outside` | what packets from outside meet at this node beside our programs |
+//! | `machine` | kernel, cgroup2, bpffs, helpers, programs of others |
+//! | `outside` | what else north-south traffic meets at this node |
 //! | `self_test` | loads the programs in a scratch cgroup, pin directory and network namespace |
-//! | `client` | the process in that cgroup that uses real sockets; `scenario`: the Services that it uses |
+//! | `client` | the process in that cgroup that connects real sockets; `scenario`: the Services that it uses |
 
 mod client;
 mod machine;
@@ -25,20 +25,22 @@ use super::{Output, Paths};
 pub(super) struct Arguments {
     #[command(flatten)]
     paths: Paths,
-    /// How to answer
+    /// Output format
+    ///
+    /// The table is for people and may change between versions; programs read the JSON.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
-    /// Be the self-test's client for these servers (JSON); started by doctor itself
+    /// Run as the self-test's client for these servers (JSON); only doctor itself starts it
     #[arg(long, hide = true)]
     client: Option<String>,
 }
 
-/// How a check ended.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Outcome {
     Ok,
-    /// Works, with less.
+    /// Sidestep works, with a limitation.
     Warning,
     Failed,
 }

@@ -28,11 +28,20 @@ use crate::dataplane::Tables;
 pub(super) struct Arguments {
     #[command(flatten)]
     paths: Paths,
-    /// Who connects: `node`, `outside:ADDRESS` or `outside`, `pid:N`, `netns:PATH`, or a pod's address
+    /// The client: node, outside:ADDRESS, outside, pid:N, netns:PATH, or a pod's address
+    ///
+    /// `node` is a process in the node's network namespace, `outside:ADDRESS` a client whose packets reach the node at an
+    /// uplink. `pid:N` and `netns:PATH` (or `netns:NAME`, below /run/netns) name a pod's network namespace, by which
+    /// ClientIP affinity knows east-west clients; for a pod's address alone the affinity stays unknown.
     client: ClientName,
-    /// What it connects to, such as `10.96.0.10:53/udp` or `[fd00::1]:80` (TCP)
+    /// The destination, such as `10.96.0.10:53/udp` or `[fd00::1]:80`
+    ///
+    /// Address, port and protocol (tcp, udp or sctp) as the client names them: a ClusterIP, a LoadBalancer or external
+    /// IP, or a node's address with a NodePort. Without a protocol it is TCP.
     destination: Destination,
-    /// How to answer
+    /// Output format
+    ///
+    /// The table is for people and may change between versions; programs read the JSON.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
 }
