@@ -71,7 +71,7 @@ impl ChangeLog {
         }
         let all = changes.install.len() + changes.remove.len();
         if all > SERVICES {
-            info!(services = all - SERVICES, "and more, with the same change");
+            info!(services = all - SERVICES, "and more Services in the same change");
         }
     }
 }

@@ -59,7 +59,7 @@ pub async fn run(start: Start, settings: Settings) -> anyhow::Result<()> {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             () = &mut reconfigured => {
-                info!("the configuration file has changed: ending, to be started again with it");
+                info!("the configuration file has changed: exiting, so that the agent starts again with it");
                 break;
             }
             () = network.next() => {
@@ -80,7 +80,7 @@ pub async fn run(start: Start, settings: Settings) -> anyhow::Result<()> {
         }
     }
     source.abort();
-    info!("ending; programs and tables stay as they are (`sidestep cleanup` removes them)");
+    info!("exiting; programs and maps stay in place (`sidestep cleanup` removes them)");
     Ok(())
 }
 

@@ -100,7 +100,7 @@ impl Agent {
         self.report.synced = true;
         self.interfaces.set_node(self.planner.node_addresses());
         self.interfaces.look(&mut self.ebpf);
-        info!(services = self.dataplane.installed().len(), "everything is installed");
+        info!(services = self.dataplane.installed().len(), "in sync: all Services are installed");
         memory::give_back();
         Ok(())
     }
@@ -160,7 +160,7 @@ impl Agent {
                 self.follow(changes)
             }
             Err(error) => {
-                warn!(%error, "the node's addresses cannot be listed; the last known ones stay");
+                warn!(%error, "cannot list the node's addresses; the last known ones stay");
                 Ok(())
             }
         }

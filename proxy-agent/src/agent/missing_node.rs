@@ -24,8 +24,8 @@ impl NoNode {
         (now.duration_since(since) >= PATIENCE).then(|| Problem {
             subject: Subject::node(node),
             field: "metadata.name".to_owned(),
-            message: "there is no such Node, so no endpoint is local and NodePorts are at the addresses of all \
-                      interfaces; start with the --node-name (or NODE_NAME, hostnameOverride) that `kubectl get \
+            message: "no such Node exists, so no endpoint is local, and the addresses of all interfaces answer \
+                      NodePorts; start with the --node-name (or NODE_NAME, hostnameOverride) that `kubectl get \
                       nodes` shows"
                 .to_owned(),
         })

@@ -17,7 +17,7 @@ pub(super) fn problem(missing: &NotInstalled) -> Problem {
                 subject: Subject::service(&id.service),
                 field: format!("port {:?}", id.port),
                 message: format!(
-                    "not installed: {table} is full, until other Services go; or run `sidestep cleanup` and start \
+                    "not installed: {table} is full; remove other Services, or run `sidestep cleanup` and start \
                      again with a larger {flag}"
                 ),
             }
@@ -31,8 +31,8 @@ pub(super) fn problem(missing: &NotInstalled) -> Problem {
             subject: Subject::service(service),
             field: "spec.loadBalancerSourceRanges".to_owned(),
             message: format!(
-                "{range} could not be installed in SOURCE_RANGES, so it lets nobody in: {error}; write fewer and wider \
-                 ranges"
+                "cannot install {range} in SOURCE_RANGES, so clients in it are refused: {error}; write fewer \
+                 and wider ranges"
             ),
         },
         NotInstalled::Address { address, error } => Problem {

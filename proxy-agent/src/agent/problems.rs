@@ -18,7 +18,7 @@ impl Agent {
         self.report.devices = self.interfaces.devices();
         self.report.problems = problems;
         if let Err(error) = self.run_dir.write(&self.report) {
-            error!(%error, "the report for `sidestep status` could not be written");
+            error!(%error, "cannot write the report for `sidestep status`");
         }
     }
 

@@ -138,7 +138,7 @@ fn node_name(settings: &Settings) -> anyhow::Result<String> {
 /// CF-15.
 fn survive(oom_score_adj: i32) {
     if let Err(error) = fs::write("/proc/self/oom_score_adj", oom_score_adj.to_string()) {
-        debug!(%error, score = oom_score_adj, "the kernel's choice when memory is short stays");
+        debug!(%error, score = oom_score_adj, "cannot set the OOM score adjustment");
     }
 }
 

@@ -35,7 +35,7 @@ impl Announcer {
     pub fn tell(&self, announcement: impl Into<Option<Announcement>>) {
         let Some(announcement) = announcement.into() else { return };
         if let Err(TrySendError::Full(dropped)) = self.0.try_send(announcement) {
-            tracing::debug!(?dropped, "too many events wait");
+            tracing::debug!(?dropped, "the queue of Events is full; this one is dropped");
         }
     }
 }

@@ -39,13 +39,13 @@ pub async fn publish(client: Client, node: &str, mut queue: Receiver<Announcemen
         sleep(restraint.wait(Instant::now())).await;
         if let Err(error) = persist(&client, node, &announcement).await {
             if complained {
-                debug!(%error, ?announcement, "an event was not written");
+                debug!(%error, ?announcement, "cannot write an Event");
             } else {
                 complained = true;
                 warn!(
                     %error,
-                    "events cannot be written, and no more is said of it; check that the agent's role may create \
-                     events in events.k8s.io (system:node-proxier may)"
+                    "cannot write Events (later failures are logged at level debug); check that the agent's \
+                     role may create events in events.k8s.io, as system:node-proxier may"
                 );
             }
         }

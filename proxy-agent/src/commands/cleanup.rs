@@ -25,7 +25,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Paths { pin_dir, run_dir, .. } = &arguments.paths;
     if let Some((report, true)) = report::read(run_dir) {
         bail!(
-            "the agent still runs (process {}) and would install everything again: stop it first",
+            "the agent is still running (process {}) and would install everything again: stop it first",
             report.pid
         );
     }
@@ -40,11 +40,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     // After the programs that use them.
     let ports = dataplane::release_ports(run_dir)?;
     if let Some(ports) = &ports {
-        println!("gave back the reserved ports {ports}");
+        println!("released the reserved ports {ports}");
     }
     report::remove(run_dir).with_context(|| format!("removing {}", run_dir.display()))?;
     if removed.is_empty() && ports.is_none() {
-        println!("nothing of Sidestep's under {}", pin_dir.display());
+        println!("nothing to remove under {}", pin_dir.display());
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -45,7 +45,9 @@ impl FromStr for Filter {
             return Ok(Self { address, port: None });
         }
         let socket: SocketAddr = text.parse().map_err(|_| {
-            format!("{text:?} is neither an IP address nor address:port; write IPv6 with a port as [fd00::1]:80")
+            format!(
+                "{text:?} is neither an IP address nor address:port; write IPv6 with a port as [fd00::1]:80"
+            )
         })?;
         Ok(Self { address: socket.ip(), port: Some(socket.port()) })
     }

@@ -107,7 +107,7 @@ pub(super) fn name_of(tables: &Tables, index: u32) -> String {
     tables
         .names
         .get(&index, 0)
-        .map_or_else(|_| format!("service index {index}, not named"), |name| display(&name))
+        .map_or_else(|_| format!("service index {index}, without a name"), |name| display(&name))
 }
 
 fn display(name: &ServiceName) -> String {

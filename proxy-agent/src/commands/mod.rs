@@ -35,13 +35,25 @@ pub struct Paths {
     ///
     /// Pins outlive the agent: the next one adopts the maps and updates the links, so connections and Services do not
     /// notice a restart. Agents with different directories have nothing in common.
-    #[arg(long, global = true, value_name = "DIR", default_value = "/sys/fs/bpf/sidestep", env = "SIDESTEP_PIN_DIR")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        default_value = "/sys/fs/bpf/sidestep",
+        env = "SIDESTEP_PIN_DIR"
+    )]
     pub pin_dir: PathBuf,
     /// Directory for the agent's lock and its report
     ///
     /// The lock keeps a second agent from starting; `sidestep status` shows the problems that the report lists, even
     /// after the agent has ended.
-    #[arg(long, global = true, value_name = "DIR", default_value = "/run/sidestep", env = "SIDESTEP_RUN_DIR")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        default_value = "/run/sidestep",
+        env = "SIDESTEP_RUN_DIR"
+    )]
     pub run_dir: PathBuf,
     /// Cgroup whose processes the socket programs serve [default: the root cgroup of the node]
     ///

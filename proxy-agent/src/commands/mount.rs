@@ -26,7 +26,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         println!("mounted {}", path.display());
     }
     if made.is_empty() {
-        println!("cgroup2 and the BPF file system are mounted");
+        println!("cgroup2 and the BPF file system were already mounted");
     }
     Ok(ExitCode::SUCCESS)
 }

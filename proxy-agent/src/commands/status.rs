@@ -178,7 +178,9 @@ fn print(status: &Status) {
         (Some(report), false) => {
             println!("agent     not running (was process {}); Services stay as they are", report.pid);
         }
-        (None, _) => println!("agent     never ran here; Services stay as they are"),
+        (None, _) => {
+            println!("agent     not running, and no report of an earlier one; Services stay as they are")
+        }
     }
     if status.detached.is_empty() {
         println!("programs  all {} attached", status.attached.len());
@@ -187,12 +189,12 @@ fn print(status: &Status) {
     }
     if !status.severed.is_empty() {
         println!(
-            "          severed: {}: the cgroup was removed, or somebody detached them; restart the agent",
+            "          severed: {}: the cgroup was removed, or another program detached them; restart the agent",
             status.severed.join(", ")
         );
     }
     match status.devices.as_slice() {
-        [] => println!("devices   none: packets from outside are not served"),
+        [] => println!("devices   none: north-south traffic is not served"),
         devices => {
             let described: Vec<String> = devices.iter().map(describe).collect();
             println!("devices   {}", described.join("\n          "));
@@ -217,7 +219,7 @@ fn print(status: &Status) {
             .map(|frontend| format!("{} {}", frontend.address, frontend.kind))
             .collect();
         frontends.extend(service.source_ranges.as_ref().map(|ranges| match ranges.as_slice() {
-            [] => "LoadBalancer for nobody".to_owned(),
+            [] => "LoadBalancer for no client".to_owned(),
             ranges => format!("LoadBalancer only from {}", ranges.join(", ")),
         }));
         let affinity = match service.affinity_seconds {
@@ -236,13 +238,13 @@ fn print(status: &Status) {
     println!("{table}");
     for NeverAnswered { service, unanswered, connections } in &status.unanswered {
         println!(
-            "\n{service}: {unanswered} of {connections} connections from outside were never answered: an endpoint does \
-             not answer, or its answers do not pass this node (`sidestep flows` shows which)"
+            "\n{service}: {unanswered} of {connections} north-south connections were never answered: an \
+             endpoint does not answer, or its answers bypass this node (`sidestep flows` shows which)"
         );
     }
     let problems = status.agent.as_ref().map_or(&[][..], |report| &report.problems);
     if !problems.is_empty() {
-        println!("\n{} not installed or not as asked for:", problems.len());
+        println!("\n{} problems:", problems.len());
         for problem in problems {
             println!("  {problem}");
         }
@@ -252,7 +254,7 @@ fn print(status: &Status) {
 /// A device in a line.
 fn describe(device: &AtDevice) -> String {
     let AtDevice { index, name, way, attached, ahead, why, addresses } = device;
-    let mut line = name.clone().unwrap_or_else(|| format!("number {index}, which is gone"));
+    let mut line = name.clone().unwrap_or_else(|| format!("device {index}, now gone"));
     let _ = write!(line, " ({way}");
     if let Some(why) = why {
         let _ = write!(line, ", {why}");
@@ -265,7 +267,7 @@ fn describe(device: &AtDevice) -> String {
         let _ = write!(line, "; before ours at {}: {program}", program.direction);
     }
     if !attached {
-        line.push_str(": NOT attached; the agent attaches it anew");
+        line.push_str(": NOT attached; a running agent attaches it again");
     }
     line
 }

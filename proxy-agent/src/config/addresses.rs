@@ -38,7 +38,7 @@ pub(super) fn read(text: &str, purpose: Purpose) -> Result<Option<SocketAddr>, S
         // As kube-proxy has it: every address, at this port.
         let port = text.strip_prefix(':').and_then(|port| port.parse().ok());
         port.map(|port| SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port)).ok_or_else(|| {
-            format!("`{text}` is no address; write one such as {}", purpose.default_address(false))
+            format!("`{text}` is not an address; write one such as {}", purpose.default_address(false))
         })
     })?;
     Ok((address.port() != 0).then_some(address))

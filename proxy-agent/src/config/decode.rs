@@ -23,7 +23,7 @@ pub enum Error {
     #[error("{0}")]
     Text(String),
     /// It is about something else.
-    #[error("`{found}` is not kubeproxy.config.k8s.io/v1alpha1 KubeProxyConfiguration")]
+    #[error("expected kubeproxy.config.k8s.io/v1alpha1 KubeProxyConfiguration, found `{found}`")]
     Kind {
         /// What it says that it is.
         found: String,
@@ -60,7 +60,7 @@ pub fn decode(text: &str) -> Result<Decoded, Error> {
         return Err(Error::Kind { found: format!("{api_version} {kind}").trim().to_owned() });
     }
     let message =
-        "is no field of kube-proxy's configuration and has no effect; remove it, or mend the spelling";
+        "unknown field of kube-proxy's configuration, without effect; remove it, or correct the spelling";
     passed_over.extend(unknown.into_iter().map(|field| (field, message.to_owned())));
     Ok(Decoded { configuration, passed_over })
 }

@@ -13,9 +13,10 @@ pub(super) fn read(text: Option<&str>, default: Duration) -> Result<Duration, St
     match duration {
         Some(Duration::ZERO) => Ok(default),
         Some(duration) => Ok(duration),
-        None => {
-            Err(format!("`{text}` is no duration, taken as {}s; write one such as 30s", default.as_secs()))
-        }
+        None => Err(format!(
+            "`{text}` is not a duration, so {}s applies; write one such as 30s",
+            default.as_secs()
+        )),
     }
 }
 

@@ -16,18 +16,19 @@ pub(super) struct Ignored {
     pub(super) because: &'static str,
 }
 
-const REQUESTS: &str = "the agent has a few watches, in JSON, and no limit of requests"; // CF-1
-const GATES: &str = "kube-proxy's feature gates switch nothing here"; // CF-6
-const LOGGING: &str = "`--log` says what is logged, and there is no profiler"; // CF-6
+const REQUESTS: &str = "the agent holds a few watches, in JSON, and limits no requests"; // CF-1
+const GATES: &str = "Sidestep has none of kube-proxy's feature gates"; // CF-6
+const LOGGING: &str = "`--log` sets the log filter, and there is no profiler"; // CF-6
 const METRICS: &str = "there are no hidden metrics"; // CF-6
-const MODE: &str = "there is one mode, of sockets; it only says whose syncPeriod counts"; // CF-7
-const LOCAL: &str = "the hook says where a client is, a socket's or a device's, not a range of addresses"; // CF-9
-const MASQUERADE: &str = "what is masqueraded needs no mark"; // CF-10
-const LOOPBACK: &str = "only that of iptables counts, as in kube-proxy"; // CF-11
-const PERIOD: &str = "there is no delay to set; only the syncPeriod of `mode` counts, for what is unhealthy"; // CF-12
-const RESYNC: &str = "nothing is listed again without a reason"; // CF-13
-const CONNTRACK: &str = "the kernel's own conntrack is not used, and none of its sysctls is set"; // CF-14
-const OTHER: &str = "it belongs to a back end or system that is not used here"; // CF-16
+const MODE: &str = "Sidestep has one mode; this field only selects the back end whose syncPeriod counts"; // CF-7
+const LOCAL: &str = "the hook tells east-west from north-south traffic, not the client's address"; // CF-9
+const MASQUERADE: &str = "connection records replace the packet mark"; // CF-10
+const LOOPBACK: &str = "only iptables.localhostNodePorts counts, as in kube-proxy"; // CF-11
+const PERIOD: &str = "changes are installed without delay; only the syncPeriod of `mode` counts, as the limit \
+                      for /healthz"; // CF-12
+const RESYNC: &str = "the agent lists again only when a watch breaks"; // CF-13
+const CONNTRACK: &str = "Sidestep does not use conntrack and sets none of its sysctls"; // CF-14
+const OTHER: &str = "it belongs to a back end or system that Sidestep does not have"; // CF-16
 
 /// Fields without effect, with everything that is in them.
 const WITHOUT_EFFECT: [(&str, &str); 18] = [

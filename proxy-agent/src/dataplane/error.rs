@@ -15,8 +15,8 @@ pub enum Error {
     },
     /// A pinned map is not what this version expects.
     #[error(
-        "the pinned map {path} has {found}, this version of sidestep needs {expected}: \
-         it was made by another build; stop that one and run `sidestep cleanup`"
+        "the pinned map {path} has {found}, but this version of sidestep needs {expected}: another build made \
+         it; stop its agent and run `sidestep cleanup`"
     )]
     Layout {
         /// The pin.
@@ -27,7 +27,7 @@ pub enum Error {
         expected: String,
     },
     /// There are no pinned tables.
-    #[error("no tables under {0}: `sidestep run` has not been started here (or another --pin-dir was used)")]
+    #[error("no maps under {0}: `sidestep run` has not run on this node, or with another --pin-dir")]
     NoTables(String),
     /// Loading the object failed.
     #[error("loading the kernel programs: {0}")]

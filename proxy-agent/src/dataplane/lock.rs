@@ -17,10 +17,7 @@ pub fn lock(pin_dir: &Path) -> Result<Flock<File>, Error> {
     let directory = File::open(&dir).map_err(Error::system("open", &dir))?;
     Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
         if errno == nix::errno::Errno::EWOULDBLOCK {
-            Error::Missing(format!(
-                "an agent runs with the tables under {}: stop it first",
-                pin_dir.display()
-            ))
+            Error::Missing(format!("an agent is using the maps under {}: stop it first", pin_dir.display()))
         } else {
             Error::system("flock", &dir)(errno.into())
         }

@@ -29,7 +29,7 @@ pub(super) fn parse_unicast(text: &str) -> Result<Address, String> {
     let address = parse(text).ok_or_else(|| format!("`{text}` is not an IP address; write one"))?;
     let ip = IpAddr::from(address);
     if ip.is_unspecified() || ip.is_multicast() {
-        return Err(format!("{text} is not the address of anyone; write a unicast address"));
+        return Err(format!("{text} is not a unicast address; write one"));
     }
     Ok(address)
 }

@@ -143,7 +143,7 @@ impl Reading<'_> {
             other => {
                 self.flaws.add(
                     || "addressType".into(),
-                    || format!("`{other}` is no type of address; write IPv4 or IPv6"),
+                    || format!("`{other}` is not an address type of endpoints; write IPv4 or IPv6"),
                 );
                 return Box::default();
             }
@@ -175,7 +175,9 @@ impl Reading<'_> {
             if address.is_v4() == is_v4 {
                 Ok(address)
             } else {
-                Err(format!("{text} is not {family}, which addressType says; put it into a slice of its own"))
+                Err(format!(
+                    "{text} is not {family}, as addressType declares; put it into a slice of its own"
+                ))
             }
         });
         let address = match address {

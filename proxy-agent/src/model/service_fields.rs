@@ -162,7 +162,12 @@ pub(super) fn policy(field: &str, text: Option<&str>, flaws: &mut Flaws) -> Traf
         None | Some("" | "Cluster") => TrafficPolicy::Cluster,
         Some("Local") => TrafficPolicy::Local,
         Some(other) => {
-            let message = || format!("`{other}` is no policy, taken as Cluster; write Cluster or Local");
+            let message = || {
+                format!(
+                    "`{other}` is not a traffic policy, so Cluster applies; write Cluster or \
+                                      Local"
+                )
+            };
             flaws.add(|| field.into(), message);
             TrafficPolicy::Cluster
         }
@@ -184,7 +189,12 @@ pub(super) fn affinity_seconds(spec: &ServiceSpec, flaws: &mut Flaws) -> u32 {
         None | Some("" | "None") => return 0,
         Some("ClientIP") => {}
         Some(other) => {
-            let message = || format!("`{other}` is no affinity, taken as None; write None or ClientIP");
+            let message = || {
+                format!(
+                    "`{other}` is not a session affinity, so None applies; write None or \
+                                      ClientIP"
+                )
+            };
             flaws.add(|| "spec.sessionAffinity".into(), message);
             return 0;
         }
@@ -198,7 +208,11 @@ pub(super) fn affinity_seconds(spec: &ServiceSpec, flaws: &mut Flaws) -> u32 {
     }
     flaws.add(
         || "spec.sessionAffinityConfig.clientIP.timeoutSeconds".into(),
-        || format!("{written} is not within 1 to 86400, taken as {DEFAULT}; write one that is"),
+        || {
+            format!(
+                "{written} is not within 1 to 86400, so {DEFAULT} applies; write a number within that range"
+            )
+        },
     );
     DEFAULT
 }

@@ -33,8 +33,8 @@ impl SourceRanges {
                 || format!("spec.loadBalancerSourceRanges[{index}]"),
                 || {
                     format!(
-                        "`{range}` is not a range of addresses, so it lets nobody in, and a family without \
-                         another range is closed; write one such as 10.0.0.0/8"
+                        "`{range}` is not a range of addresses, so it admits no client, and an IP family \
+                         without a valid range admits none at all; write one such as 10.0.0.0/8"
                     )
                 },
             );

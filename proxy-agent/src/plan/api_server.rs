@@ -22,12 +22,13 @@ pub(super) fn keep_open(
     }
     let last = last.filter(|last| matches!(last.cluster, Target::Endpoints(_)));
     let Some(last) = last else {
-        let message = "no usable endpoint, and none is known from before, so the Service is not installed; \
-                       check the API server's EndpointSlice";
+        let message = "no usable endpoint and no last known one, so the Service is not installed; check the API \
+                       server's EndpointSlice";
         return (None, Some(Flaw::new("endpoints", message)));
     };
     let ServicePlan { id, frontends, allowed_clients, affinity_seconds, .. } = plan;
     let kept = ServicePlan { id, frontends, allowed_clients, affinity_seconds, ..last.clone() };
-    let message = "no usable endpoint, so the last known ones are kept; check the API server's EndpointSlice";
+    let message = "no usable endpoint, so the last known ones stay installed; check the API server's \
+                   EndpointSlice";
     (Some(kept), Some(Flaw::new("endpoints", message)))
 }

@@ -102,7 +102,7 @@ pub(super) fn withheld(service: &Service, view: View<'_>) -> Vec<Flaw> {
         for port in service.ports.iter().filter(|port| port.protocol == Protocol::Sctp) {
             flaws.push(Flaw::new(
                 format!("spec.ports[{}].protocol", port.index),
-                "SCTP is not served: no hook of sockets sees it, and the hooks of packets leave it alone",
+                "SCTP is not served: no program translates it, so this port is left alone; use TCP or UDP instead",
             ));
         }
     }
@@ -110,8 +110,8 @@ pub(super) fn withheld(service: &Service, view: View<'_>) -> Vec<Flaw> {
         flaws.push(Flaw::new(
             format!("spec.clusterIPs[{}]", ip.index),
             format!(
-                "{} is an address of this node, so it is left to whoever listens there (such as NodeLocal \
-                 DNS); remove it from the node if the Service should answer",
+                "{} is an address of this node, so the process that listens there answers instead of the \
+                 Service (as with NodeLocal DNS); remove the address from the node if the Service should answer",
                 ip.address
             ),
         ));
@@ -124,8 +124,8 @@ pub(super) fn withheld(service: &Service, view: View<'_>) -> Vec<Flaw> {
             flaws.push(Flaw::new(
                 "spec.loadBalancerSourceRanges",
                 format!(
-                    "who connects cannot be told here, so {} is not short-cut on this node and goes to the load \
-                     balancer: {why}",
+                    "the agent cannot identify clients on this node, so their connections to {} go to the load \
+                     balancer, which applies the ranges: {why}",
                     ip.address
                 ),
             ));

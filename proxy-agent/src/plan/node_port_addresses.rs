@@ -36,8 +36,8 @@ impl NodePortAddresses {
                 None => bad.push((
                     index,
                     format!(
-                        "`{text}` is no range of addresses, nor a word that is known; \
-                         write one such as 192.0.2.0/24, or primary, localhost or all"
+                        "`{text}` is neither a range of addresses nor a known word; write a range such as \
+                         192.0.2.0/24, or primary, localhost or all"
                     ),
                 )),
             }

@@ -70,11 +70,11 @@ impl FromStr for PortRange {
         };
         let range = Self { first, last };
         if first > last {
-            Err(bad("has no port in it: the first is higher than the last"))
+            Err(bad("is empty: the first port is higher than the last"))
         } else if first < Self::LOWEST {
-            Err(bad("has ports below 1024, which belong to services of the node"))
+            Err(bad("includes ports below 1024, which belong to the node's own services"))
         } else if range.overlaps(Self::NODE_PORTS) {
-            Err(bad("has ports of 30000-32767, which are those of NodePorts"))
+            Err(bad("overlaps 30000-32767, the range of NodePorts"))
         } else {
             Ok(range)
         }
@@ -109,7 +109,7 @@ mod tests {
             ("50000", "no range"),
             ("50000-70000", "no range"),
             ("-1-5", "no range"),
-            ("50001-50000", "no port in it"),
+            ("50001-50000", "is empty"),
             ("1023-2000", "below 1024"),
             ("32767-40000", "NodePorts"),
             ("29000-40000", "NodePorts"),

@@ -63,7 +63,7 @@ async fn talk<S: Site>(stream: TcpStream, site: Arc<S>) {
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
     if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
-        debug!(%error, "a client of the agent's own listeners");
+        debug!(%error, "a connection to the agent's HTTP listeners failed");
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) fn start<S: Site>(
 ) -> anyhow::Result<Task> {
     if hard_fail {
         let listener = bind(address, Families::Both)
-            .with_context(|| format!("{} is {address}, where this process cannot listen", what.1))?;
+            .with_context(|| format!("{} is {address}, but this process cannot listen there", what.1))?;
         return Ok(Task(tokio::spawn(http::serve(listener, Arc::new(site)))));
     }
     let named = Named { shared: Arc::clone(shared), key: (what.0.clone(), address) };
@@ -112,8 +112,8 @@ pub(super) fn problem(
         subject: subject.clone(),
         field: field.to_owned(),
         message: format!(
-            "cannot listen on {address} ({error}), trying again every {} s; end who listens there (such as \
-             kube-proxy), or choose another port",
+            "cannot listen on {address} ({error}), trying again every {} s; stop the process that listens there \
+             (such as kube-proxy), or choose another port",
             RETRY.as_secs()
         ),
     }

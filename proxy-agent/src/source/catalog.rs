@@ -131,7 +131,8 @@ impl Catalog {
         let Some(definers) = self.definers.get(key) else { return Found::new() };
         let Some(first) = definers.first() else { return Found::new() };
         let flaw = |file: &String| {
-            let message = format!("{first} defines it too and comes first by name; remove one of the two");
+            let message =
+                format!("{first} defines it as well and comes first by name; remove one of the two");
             let subject = Subject::Definition { file: file.clone(), object: key.clone() };
             (subject, vec![Flaw::new("metadata.name", message)])
         };

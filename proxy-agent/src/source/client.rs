@@ -23,10 +23,10 @@ const SERVICE_ACCOUNT_HOST: &str = "KUBERNETES_SERVICE_HOST";
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Neither a kubeconfig nor a service account.
-    #[error("neither a kubeconfig nor a service account of a pod says where the API server is: {}", Causes(.0))]
+    #[error("cannot find the API server: neither a kubeconfig nor a pod's service account names it: {}", Causes(.0))]
     Configuration(::kube::config::InferConfigError),
     /// The kubeconfig that was asked for cannot be used.
-    #[error("the kubeconfig {}: {}", path.display(), Causes(error))]
+    #[error("cannot use the kubeconfig {}: {}", path.display(), Causes(error))]
     Kubeconfig {
         /// The file.
         path: PathBuf,
@@ -43,12 +43,12 @@ pub enum Error {
     },
     /// Proxies are not supported.
     #[error(
-        "the kubeconfig says that the API server is behind the proxy {0}, which sidestep cannot use: give it an \
-         address that leads there without (--server)"
+        "the kubeconfig names the proxy {0} for the API server, but sidestep cannot use proxies: pass an \
+         address that works without one with --server"
     )]
     Proxy(hyper::Uri),
     /// The client cannot be built.
-    #[error("cannot make a client of the API server: {}", Causes(.0))]
+    #[error("cannot create a client for the API server: {}", Causes(.0))]
     Client(::kube::Error),
 }
 
@@ -70,7 +70,7 @@ pub async fn connect(
             let reason = |reason| Error::Server { server: server.into(), reason };
             let address: hyper::Uri = server.parse().map_err(|error| reason(format!("{error}")))?;
             if address.scheme().is_none() {
-                return Err(reason("it lacks https://".to_owned()));
+                return Err(reason("it does not begin with https://".to_owned()));
             }
             match found {
                 Ok(mut config) => {

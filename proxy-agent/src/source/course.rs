@@ -100,7 +100,8 @@ impl Course {
             tracing::warn!(
                 newest,
                 listed,
-                "the server's versions have gone back, for good it seems: believing it"
+                "the API server's resourceVersion went back and stays there (a restored etcd?): following the \
+                 older state"
             );
             self.newest = Some(listed);
         }

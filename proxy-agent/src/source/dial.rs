@@ -48,8 +48,8 @@ pub(super) enum Way {
 impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Through => "through the tables",
-            Self::Past => "past the tables",
+            Self::Through => "through the installed Services",
+            Self::Past => "past the installed Services",
         })
     }
 }
@@ -75,7 +75,7 @@ pub(super) struct Dial(pub(super) Option<Arc<MarkSocket>>);
 
 impl Dial {
     async fn connect(self, server: Uri) -> io::Result<TokioIo<TcpStream>> {
-        let host = server.host().ok_or_else(|| io::Error::other("the address names no host"))?;
+        let host = server.host().ok_or_else(|| io::Error::other("the API server's address names no host"))?;
         let default = if server.scheme_str() == Some("http") { 80 } else { 443 };
         let port = server.port_u16().unwrap_or(default);
         let mut failed = None;
@@ -86,7 +86,7 @@ impl Dial {
                 Err(error) => failed = Some(io::Error::new(error.kind(), format!("{address}: {error}"))),
             }
         }
-        Err(failed.unwrap_or_else(|| io::Error::other(format!("{host} has no address"))))
+        Err(failed.unwrap_or_else(|| io::Error::other(format!("{host} resolves to no address"))))
     }
 
     async fn to(&self, address: SocketAddr) -> io::Result<TcpStream> {
@@ -99,7 +99,8 @@ impl Dial {
         if let Some(mark) = &self.0
             && let Err(error) = mark(socket.as_fd())
         {
-            warn!(%error, "the connection to the API server depends on the tables");
+            warn!(%error, "cannot mark the socket to the API server: the connection goes through the Services \
+                           that this agent installs");
         }
         socket.connect(address).await
     }
@@ -140,7 +141,9 @@ where
     fn call(&mut self, server: Uri) -> Self::Future {
         let Self(mut connectors) = self.clone();
         Box::pin(async move {
-            let Some((last, connector)) = connectors.pop() else { return Err("no way is known".into()) };
+            let Some((last, connector)) = connectors.pop() else {
+                return Err("no connector is configured".into());
+            };
             let detour = !connectors.is_empty();
             for (way, connector) in connectors {
                 match timeout(WAY, connector.oneshot(server.clone())).await {
@@ -154,7 +157,7 @@ where
                 Err(_) => return Err(format!("no connection to {server} within {LAST_WAY:?}").into()),
             };
             if detour {
-                info!(%server, "the API server was reached {last}: they do not lead to it");
+                info!(%server, "connected to the API server {last}, after the other way failed");
             }
             Ok(stream)
         })

@@ -201,12 +201,13 @@ fn kind(header: &Header) -> Result<Kind, Flaw> {
         Some(kind) if kind.api_version() == version => Ok(kind),
         Some(kind) => Err(Flaw::new(
             "apiVersion",
-            format!("`{version}` has no {written} that is read here; write {}", kind.api_version()),
+            format!("sidestep does not read {written} of `{version}`; write {}", kind.api_version()),
         )),
         None => Err(Flaw::new(
             "kind",
             format!(
-                "`{written}` is not read here (only Service, EndpointSlice, Node and List); move it elsewhere"
+                "sidestep does not read `{written}` (only Service, EndpointSlice, Node and List); move it to \
+                 another directory"
             ),
         )),
     }

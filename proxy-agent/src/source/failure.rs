@@ -44,22 +44,22 @@ pub(super) enum Failure {
         limit: Duration,
     },
     /// The connection broke.
-    #[error("the watch broke off: {}", Causes(.0))]
+    #[error("the watch broke: {}", Causes(.0))]
     Broken(io::Error),
     /// The server ended the watch before its time.
     #[error("the server ended the watch before its time")]
     EndedEarly,
     /// The server says in a watch that it cannot go on.
-    #[error("the server gave the watch up: {} ({})", .0.message, .0.code)]
+    #[error("the server ended the watch with an error: {} ({})", .0.message, .0.code)]
     GaveUp(Box<Status>),
     /// Something in a watch that is no event: what it was to say is not known.
-    #[error("the watch said what cannot be read: {0}")]
+    #[error("cannot read an event of the watch: {0}")]
     Unreadable(serde_json::Error),
     /// An object, bookmark or list without a version.
-    #[error("the {0} gave no resourceVersion")]
+    #[error("the {0} returned no resourceVersion")]
     NoVersion(Request),
     /// An event that is older than one before it.
-    #[error("the watch went back from version {newest} to {heard}")]
+    #[error("the watch went back from resourceVersion {newest} to {heard}")]
     OutOfOrder {
         /// The newest version so far.
         newest: u64,
@@ -67,7 +67,9 @@ pub(super) enum Failure {
         heard: u64,
     },
     /// A list that is older than what was seen.
-    #[error("the list is of version {listed}, older than {newest} that was seen: a server that lags behind")]
+    #[error(
+        "the list has resourceVersion {listed}, older than {newest} from before: this API server lags behind"
+    )]
     Stale {
         /// The newest version so far.
         newest: u64,

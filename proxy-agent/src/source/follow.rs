@@ -137,7 +137,8 @@ where
                     self.send(said.into_iter().collect()).await;
                 }
                 () = sleep_until(start + patience) => {
-                    debug!(kind = W::KIND.name(), "the server did not end the watch: it may be gone");
+                    debug!(kind = W::KIND.name(), "the API server did not end the watch in time; assuming it is \
+                                                   gone");
                     return Ok(());
                 }
             }

@@ -150,7 +150,7 @@ impl Reader {
             Ok(watch) => self.watch = Some((watch, stamp)),
             Err(error) => {
                 let directory = self.directory.display();
-                warn!(%directory, %error, "cannot watch; changes are found by looking every {:?}", self.rescan);
+                warn!(%directory, %error, "cannot watch the directory; reading it every {:?} instead", self.rescan);
             }
         }
     }
@@ -179,7 +179,7 @@ impl Reader {
     fn read(&mut self, name: &str) -> Vec<Event> {
         let text = fs::read(self.directory.join(name)).map_err(|error| error.to_string());
         let text = text.and_then(|bytes| {
-            String::from_utf8(bytes).map_err(|_| "not UTF-8 text; save it as such".to_owned())
+            String::from_utf8(bytes).map_err(|_| "not UTF-8; save the file as UTF-8".to_owned())
         });
         match text {
             Ok(text) => self.catalog.replace(name, documents::parse(&text)),
@@ -193,7 +193,7 @@ impl Reader {
         if std::mem::replace(&mut self.lost, true) {
             return Batch::new();
         }
-        let message = format!("cannot be listed ({error}); what it held stays as it was");
+        let message = format!("cannot be listed ({error}); its last known objects stay installed");
         vec![Event::Found { subject: self.subject(), flaws: vec![Flaw::new("directory", message)] }]
     }
 

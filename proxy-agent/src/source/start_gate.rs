@@ -69,8 +69,8 @@ impl StartGate {
         }
         let flaw = Flaw::new(
             "metadata",
-            "the Node could not be listed within 30 s: until it is, no endpoint is local and NodePorts are at the \
-             addresses of all interfaces; check that the agent may list and watch nodes",
+            "cannot list the Node within 30 s: until then no endpoint is local, and the addresses of all \
+             interfaces answer NodePorts; check that the agent's role may list and watch nodes",
         );
         vec![self.of_node(vec![flaw]), Event::Synced]
     }

@@ -27,10 +27,13 @@ impl Trouble {
         if self.now.as_ref() == Some(&message) {
             return None;
         }
-        warn!(kind = self.kind.name(), error = %failure, "watch failed; what was last known stays, trying again");
+        warn!(kind = self.kind.name(), error = %failure, "the watch failed; the last known objects stay \
+                                                          installed, trying again");
         self.now = Some(message.clone());
-        let message =
-            format!("{message}; what was last known stays; check the API server and the access rights");
+        let message = format!(
+            "{message}; the last known objects stay installed; check the API server and the agent's \
+                     access rights"
+        );
         Some(Event::Found { subject: self.subject(), flaws: vec![Flaw::new("API server", message)] })
     }
 

@@ -134,7 +134,7 @@ fn a_second_agent_and_a_cleanup_are_refused_while_an_agent_runs() {
         command.arg("--cgroup-root").arg(cluster.lab.root().path());
         let output = cluster.lab.node().run(|| command.output()).expect("it starts");
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && said.contains("an agent runs with the tables"), "{said}");
+        assert!(!output.status.success() && said.contains("an agent is using the maps"), "{said}");
     }
     cluster.client.run(|| ask(at(TCP))).expect("Services work on");
 }

@@ -30,7 +30,7 @@ fn what_came_changed_and_went_is_in_the_log_with_names() {
         manifests.write(&format!("{name}.yaml"), &[&service]).expect("manifests");
     }
     let agent = cluster.lab.agent().expect("an agent");
-    says(&agent, &["everything is installed", "services=3"]);
+    says(&agent, &["all Services are installed", "services=3"]);
     assert!(!agent.log_tail().contains(" added"), "the first plan is one line:\n{}", agent.log_tail());
 
     manifests.write("web.yaml", &[&service("web", "10.96.0.10")]).expect("manifests");

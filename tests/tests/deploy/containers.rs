@@ -84,7 +84,7 @@ fn in_a_private_cgroup_namespace_the_agent_refuses_to_start() {
         pod.run(&format!("{OWN_CGROUP}\nexec \"$sidestep\" run {arguments} --pin-dir /sys/fs/bpf/{PINS}"));
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("is this container's and not the node's") && text.contains("hostPath"), "{text}");
+    assert!(text.contains("is this container's, not the node's") && text.contains("hostPath"), "{text}");
     assert!(!Path::new("/sys/fs/bpf").join(PINS).exists(), "nothing was made");
     let (outcome, detail) = pod.check(OWN_CGROUP, "cgroup2");
     assert_eq!(outcome, "failed", "{detail}");
@@ -113,7 +113,7 @@ fn a_bpf_file_system_of_the_containers_own_is_refused() {
     }
     let pod = Pod::new("bpffs");
     let (outcome, detail) = pod.check("mount -t bpf none /sys/fs/bpf", "bpffs");
-    assert!(outcome == "failed" && detail.contains("this container's own"), "{outcome}: {detail}");
+    assert!(outcome == "failed" && detail.contains("belongs to this container"), "{outcome}: {detail}");
     let (outcome, detail) = pod.check("mount --make-shared /sys/fs/bpf", "bpffs");
     assert_ne!(outcome, "failed", "{detail}");
 }

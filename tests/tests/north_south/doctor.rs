@@ -39,13 +39,13 @@ const DROP: &str = "table ip strict {
 fn doctor_names_what_keeps_packets_from_pods(nodes: &TwoNodes) {
     let servers = [nodes.backend_here("here"), nodes.backend_there("there")].map(|made| made.expect("a pod"));
     let _agent = serve(nodes, &[&servers[0], &servers[1]]);
-    let (outcome, detail) = check(nodes, "filters of forwarded packets");
+    let (outcome, detail) = check(nodes, "firewall rules for forwarding");
     assert!(outcome == "ok" && detail.contains("no rule"), "{outcome}: {detail}");
     assert_eq!(check(nodes, "forwarding").0, "ok");
     assert_eq!(check(nodes, "order of programs at devices").0, "ok");
 
     nft(nodes, FIREWALLD);
-    let (outcome, detail) = check(nodes, "filters of forwarded packets");
+    let (outcome, detail) = check(nodes, "firewall rules for forwarding");
     for part in [
         "warning".to_owned(),
         "table inet firewalld, chain filter_FORWARD: `reject with icmpx admin-prohibited".to_owned(),
@@ -58,12 +58,12 @@ fn doctor_names_what_keeps_packets_from_pods(nodes: &TwoNodes) {
     nft(nodes, "delete table inet firewalld\n");
 
     nft(nodes, DROP);
-    let (outcome, detail) = check(nodes, "filters of forwarded packets");
+    let (outcome, detail) = check(nodes, "firewall rules for forwarding");
     let (here, there) = (servers[0].place.v4.to_string(), servers[1].place.v4.to_string());
     assert!(outcome == "warning" && detail.contains("chain FORWARD: `policy drop`"), "{detail}");
     assert!(detail.contains(&there) && !detail.contains(&here), "{detail}");
     nft(nodes, "delete table ip strict\n");
-    assert_eq!(check(nodes, "filters of forwarded packets").0, "ok");
+    assert_eq!(check(nodes, "firewall rules for forwarding").0, "ok");
 
     nodes.node().run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "0")).expect("the sysctl");
     let (outcome, detail) = check(nodes, "forwarding");

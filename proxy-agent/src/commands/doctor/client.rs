@@ -75,7 +75,7 @@ fn refused(to: SocketAddr) -> io::Result<String> {
     match TcpStream::connect_timeout(&to, WAIT) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(error.to_string()),
         Err(error) => Err(error),
-        Ok(_) => Err(io::Error::other("the connection was made")),
+        Ok(_) => Err(io::Error::other("the connection succeeded")),
     }
 }
 

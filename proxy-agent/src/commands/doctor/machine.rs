@@ -20,25 +20,25 @@ pub(super) fn check(paths: &Paths) -> Vec<Check> {
         Ok(false) => Check::new(
             "bpffs",
             Outcome::Warning,
-            "not mounted; `sidestep run` mounts it at /sys/fs/bpf, outside containers".to_owned(),
+            "not mounted; outside of containers `sidestep run` mounts it at /sys/fs/bpf".to_owned(),
         ),
         Err(error) => Check::new("bpffs", Outcome::Failed, error.to_string()),
     });
     checks.push(if has_set_retval() {
-        Check::new("bpf_set_retval (5.18)", Outcome::Ok, "refusals are ECONNREFUSED")
+        Check::new("bpf_set_retval (5.18)", Outcome::Ok, "refused calls get ECONNREFUSED")
     } else {
         Check::new(
             "bpf_set_retval (5.18)",
             Outcome::Warning,
-            "missing: connects are refused by way of loopback port 0, datagrams with EPERM",
+            "missing: connect() is refused by a detour to loopback port 0, datagrams get EPERM",
         )
     });
     checks.push(match netns_cookie() {
         Ok(0) => Check::new(
             "network namespace cookie (5.14)",
             Outcome::Warning,
-            "missing: the initial network namespace is taken for the node's, and LoadBalancer IPs with source ranges \
-             are left to the load balancer",
+            "missing: the initial network namespace counts as the node's, and connections to LoadBalancer IPs \
+             with source ranges go to the load balancer",
         ),
         result => Check::of("network namespace cookie (5.14)", result, |cookie| cookie.to_string()),
     });
@@ -48,8 +48,8 @@ pub(super) fn check(paths: &Paths) -> Vec<Check> {
         Check::new(
             "network namespaces of pods",
             Outcome::Warning,
-            "not visible (hostPID, or the node's /run/netns): LoadBalancer IPs with source ranges are left to the \
-             load balancer",
+            "not visible, so connections to LoadBalancer IPs with source ranges go to the load balancer; set \
+             hostPID, or mount the node's /run/netns",
         )
     });
     checks.push(reserved_ports());
@@ -64,7 +64,7 @@ fn kernel() -> Check {
     match KernelVersion::current() {
         Ok(version) if version >= OLDEST => Check::new("kernel", Outcome::Ok, release),
         Ok(_) => {
-            Check::new("kernel", Outcome::Failed, format!("{release}: 5.10 is the oldest that is supported"))
+            Check::new("kernel", Outcome::Failed, format!("{release}: too old; Sidestep needs 5.10 or later"))
         }
         Err(error) => Check::new("kernel", Outcome::Failed, error.to_string()),
     }
@@ -91,8 +91,8 @@ fn reserved_ports() -> Check {
             NAME,
             Outcome::Warning,
             format!(
-                "{error}: the source ports of masqueraded packets cannot be kept from the node's own connections; mount \
-                 the node's file into the container, or set the sysctl on the node"
+                "{error}: the agent cannot reserve source ports, so a connection of the node's own may collide \
+                 with a masqueraded one; mount the node's file into the container, or set the sysctl on the node"
             ),
         ),
     }
@@ -116,8 +116,8 @@ fn network_file_systems() -> Check {
         NAME,
         Outcome::Warning,
         format!(
-            "a mount ({}) through a Service keeps its first endpoint's address for ever on this kernel; \
-             upgrade to 6.6, or mount by a pod's address",
+            "on this kernel a mount ({}) through a Service keeps its first endpoint's address for good; upgrade \
+             to 6.6, or mount by a pod's address",
             clients.join(", ")
         ),
     )
@@ -157,8 +157,12 @@ fn other_programs(paths: &Paths) -> Vec<Check> {
         return vec![Check::new(
             NAME,
             Outcome::Ok,
-            format!("none but ours at our hooks of {}", cgroup.display()),
+            format!("only ours at the hooks of {}", cgroup.display()),
         )];
     }
-    vec![Check::new(NAME, Outcome::Warning, format!("others run at the same hooks: {}", found.join("; ")))]
+    vec![Check::new(
+        NAME,
+        Outcome::Warning,
+        format!("programs of others run at the same hooks: {}", found.join("; ")),
+    )]
 }

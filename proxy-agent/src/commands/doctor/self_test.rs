@@ -51,9 +51,12 @@ fn test(paths: &Paths) -> anyhow::Result<Vec<Check>> {
         flows: FlowOptions::default(),
     };
     let mut ebpf = load(&options)?;
-    let mut checks = vec![Check::new("programs load", Outcome::Ok, "the verifier accepts those of sockets")];
+    let mut checks =
+        vec![Check::new("programs load", Outcome::Ok, "the verifier accepts the socket programs")];
     let loaded = load_packet_programs(&mut ebpf);
-    checks.push(Check::of("programs of packets load", loaded, |()| "the verifier accepts all".to_owned()));
+    checks.push(Check::of("packet programs load", loaded, |()| {
+        "the verifier accepts the packet programs".to_owned()
+    }));
     let servers = serve()?;
     let problems = Dataplane::open(&options)?.apply(&plan(servers));
     anyhow::ensure!(problems.is_empty(), "installing the test's Services: {problems:?}");
@@ -75,7 +78,7 @@ fn test(paths: &Paths) -> anyhow::Result<Vec<Check>> {
 
 /// Attaches the programs of packets to the namespace's loopback device.
 fn packets(ebpf: &mut Ebpf, options: &Options) -> anyhow::Result<Check> {
-    const NAME: &str = "packets from outside";
+    const NAME: &str = "north-south traffic";
     let (loopback, tcx) = (glob::Pattern::new("lo")?, has_tcx());
     let mut interfaces = Interfaces::open(&options.pin_dir, Wanted::Named(vec![loopback]), tcx)?;
     interfaces.look(ebpf);

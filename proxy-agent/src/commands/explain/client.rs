@@ -26,11 +26,11 @@ impl FromStr for ClientName {
             _ if text == "outside" => Ok(Self::Outside(None)),
             Some(("outside", address)) => match address.parse() {
                 Ok(address) => Ok(Self::Outside(Some(address))),
-                Err(error) => Err(format!("{address:?} is no address: {error}")),
+                Err(error) => Err(format!("{address:?} is not an address: {error}")),
             },
             Some(("pid", pid)) => match pid.parse::<u32>() {
                 Ok(pid) => Ok(Self::NetworkNamespace(format!("/proc/{pid}/ns/net").into())),
-                Err(error) => Err(format!("{pid:?} is no process id: {error}")),
+                Err(error) => Err(format!("{pid:?} is not a process id: {error}")),
             },
             Some(("netns", path)) if path.starts_with('/') => Ok(Self::NetworkNamespace(path.into())),
             Some(("netns", name)) => Ok(Self::NetworkNamespace(PathBuf::from("/run/netns").join(name))),
@@ -59,7 +59,7 @@ impl Client {
         Ok(match name {
             ClientName::Node => in_namespace(own, true),
             ClientName::Outside(Some(address)) if address.is_loopback() => {
-                bail!("{address} is everybody's own: no packet comes from it")
+                bail!("{address} is a loopback address: no north-south packet has it as its source")
             }
             ClientName::Outside(address) => {
                 Self { scope: Scope::Outside, address: address.map(Address::from), ..in_namespace(0, false) }
@@ -69,7 +69,10 @@ impl Client {
                 in_namespace(cookie, cookie == own)
             }
             ClientName::Pod(address) if address.is_loopback() => {
-                bail!("{address} is everybody's own: name the client as `node` or pid:N")
+                bail!(
+                    "{address} is a loopback address, which every network namespace has: name the client as \
+                       `node` or pid:N"
+                )
             }
             ClientName::Pod(address) => {
                 Self { address: Some(Address::from(*address)), ..in_namespace(0, false) }
@@ -84,9 +87,9 @@ impl Client {
     pub(super) fn unknown(&self) -> Option<&'static str> {
         match (self.scope, self.address) {
             (Scope::Inside, _) if self.cookie == 0 => {
-                Some("not known for an address: name the client as pid:N or netns:PATH")
+                Some("unknown for a mere address: name the client as pid:N or netns:PATH")
             }
-            (Scope::Outside, None) => Some("not known: name the client as outside:ADDRESS"),
+            (Scope::Outside, None) => Some("unknown without an address: name the client as outside:ADDRESS"),
             _ => None,
         }
     }

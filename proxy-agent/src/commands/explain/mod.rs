@@ -96,7 +96,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let key = FrontendKey::new(Address::from(address.ip()), Port::new(address.port()), protocol as u8);
     let mut explanation = explain(&tables, &key, &client);
     if protocol == Protocol::Sctp && explanation.decision != "not-a-service" {
-        explanation.because += " (so the tables say; but no hook sees SCTP sockets, which are left alone)";
+        explanation.because += " (according to the maps; but no program serves SCTP, so it is left alone)";
     }
     match arguments.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&explanation)?),
@@ -110,7 +110,7 @@ fn explain(tables: &Tables, key: &FrontendKey, client: &Client) -> Explanation {
     let decision = select(&recorder, key, client, monotonic_nanoseconds, || 0);
     let (service, name, reason, endpoint, because) = match decision {
         Decision::NotService => {
-            (None, "not-a-service", None, None, "left alone: nothing of Sidestep's".to_owned())
+            (None, "not-a-service", None, None, "left alone: not the address of a Service".to_owned())
         }
         Decision::Refuse { service, reason } => {
             let because = format!("{}: {}", refusal(client.scope, reason), why(client, reason));
@@ -172,7 +172,7 @@ fn print(explanation: &Explanation) {
     if !explanation.candidates.is_empty() {
         let line = |candidate: &String| {
             let masqueraded = explanation.masqueraded.contains(candidate);
-            format!("{candidate}{}", if masqueraded { " (elsewhere: masqueraded)" } else { "" })
+            format!("{candidate}{}", if masqueraded { " (on another node: masqueraded)" } else { "" })
         };
         let lines: Vec<String> = explanation.candidates.iter().map(line).collect();
         println!("candidates  {}", lines.join("\n            "));

@@ -44,8 +44,8 @@ fn choose_cgroup(
     }
     Err(match cgroups().next() {
         Some(mount) => format!(
-            "the cgroup at {} is this container's and not the node's: programs there would serve nobody else. \
-             Mount the node's /sys/fs/cgroup by hostPath, or name a cgroup with --cgroup-root",
+            "the cgroup at {} is this container's, not the node's: programs attached there would serve this \
+             container alone. Mount the node's /sys/fs/cgroup by hostPath, or name a cgroup with --cgroup-root",
             mount.mount_point.display()
         ),
         None => "cgroup2 is not mounted: mount it with `sidestep mount` (in a pod: by an init container), \
@@ -93,8 +93,8 @@ fn bpffs_is_nodes(mounts: &[MountInfo], init: Option<&[MountInfo]>, pin_dir: &Pa
         return Ok(());
     }
     Err(format!(
-        "the BPF file system at {} is this container's own and would go with it, and the datapath too: mount the \
-         node's {BPFFS} by hostPath with `mountPropagation: HostToContainer`",
+        "the BPF file system at {} belongs to this container: when the container ends, the pinned maps and \
+         programs end with it. Mount the node's {BPFFS} by hostPath with `mountPropagation: HostToContainer`",
         bpffs.mount_point.display()
     ))
 }
@@ -123,7 +123,7 @@ pub fn ensure_bpffs(pin_dir: &Path) -> Result<(), Error> {
     if in_container() {
         return Err(Error::Missing(format!(
             "the node's BPF file system is not mounted into this container: add a hostPath volume for {BPFFS}, \
-             and on nodes that do not mount it by themselves an init container with `sidestep mount`"
+             and an init container with `sidestep mount` for nodes that do not mount it themselves"
         )));
     }
     mount("bpf", Path::new(BPFFS))
@@ -243,7 +243,7 @@ mod tests {
         // PID 1 in sight: devices decide.
         let init = table(&[&line("0:39", " shared:12")]);
         assert_eq!(check(&[&slave], Some(&init)), Ok(()));
-        assert!(check(&[&private], Some(&init)).unwrap_err().contains("container's own"));
+        assert!(check(&[&private], Some(&init)).unwrap_err().contains("belongs to this container"));
         // PID 1 is one of the pod's (`shareProcessNamespace`), which mounts no BPF file system: propagation decides.
         let pause = table(&["60 59 0:77 / / rw - overlay overlay rw"]);
         assert_eq!(check(&[&slave], Some(&pause)), Ok(()));

@@ -47,10 +47,11 @@ pub(crate) fn netns_cookie_of_socket(socket: &impl AsRawFd) -> Result<u64, Error
 /// served (ST-8); nothing where they can.
 pub fn cannot_restrict() -> Result<Option<&'static str>, Error> {
     Ok(if netns_cookie()? == 0 {
-        Some("this kernel does not tell the cookies of network namespaces; upgrade it to 5.14 or later")
+        Some("this kernel has no network namespace cookies; upgrade it to 5.14 or later")
     } else if !super::host::sees_namespaces() {
         Some(
-            "the agent does not see the network namespaces of pods; give its pod hostPID, or the node's /run/netns",
+            "the agent cannot see the network namespaces of pods; set hostPID on its pod, or mount the node's \
+             /run/netns",
         )
     } else {
         None
@@ -84,8 +85,6 @@ pub fn netns_cookie_of(path: &Path) -> Result<u64, Error> {
                 .map_err(|errno| Error::system("setns", path)(errno.into()))?;
             netns_cookie()
         });
-        inside
-            .join()
-            .unwrap_or_else(|_| Err(Error::Missing(format!("looking into {} failed", path.display()))))
+        inside.join().unwrap_or_else(|_| Err(Error::Missing(format!("cannot enter {}", path.display()))))
     })
 }

@@ -59,8 +59,8 @@ fn in_place(program: &Program, hook: &Hook, options: &Options) -> Result<(), Err
         return Ok(());
     }
     Err(Error::Missing(format!(
-        "the links under {} are attached to another cgroup than {}: start with the --cgroup-root that they were \
-         made with, or run `sidestep cleanup` first",
+        "the links under {} are attached to a cgroup other than {}: start with the same --cgroup-root as the \
+         agent before, or run `sidestep cleanup` first",
         options.pin_dir.display(),
         options.cgroup_root.display(),
     )))
@@ -90,8 +90,8 @@ fn exclusive(error: ProgramError, cgroup: &Path, hook: &Hook) -> Error {
         && call.io_error.raw_os_error() == Some(libc::EPERM)
     {
         return Error::Missing(format!(
-            "another program is attached exclusively at {} of {} or above: see it with `bpftool cgroup show {}`; \
-             its owner must attach it with BPF_F_ALLOW_MULTI",
+            "another program is attached exclusively at {} of {} or a parent: find it with `bpftool cgroup show \
+             {}`; its owner must attach it with BPF_F_ALLOW_MULTI",
             hook.name,
             cgroup.display(),
             cgroup.display(),

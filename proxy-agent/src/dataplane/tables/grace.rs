@@ -111,7 +111,7 @@ impl Readers {
     pub(crate) fn wait(&mut self) {
         // The one update that must not be skipped: again until it is done.
         while let Err(error) = self.map.set(0, &self.inner, 0) {
-            tracing::error!(%error, "waiting for a grace period failed; trying again");
+            tracing::error!(%error, "cannot wait for a grace period; trying again");
             std::thread::sleep(Duration::from_millis(100));
         }
     }

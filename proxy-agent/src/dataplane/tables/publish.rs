@@ -194,7 +194,8 @@ impl Writer {
             }
             services.store(index, &record);
             if let Err(error) = self.tables.names.insert(index, names::to_table(&plan.id), 0) {
-                tracing::warn!(service = %plan.id, %error, "no name: a restart will install this Service anew");
+                tracing::warn!(service = %plan.id, %error, "cannot write the name of a Service; after a restart \
+                                                            the agent installs it anew");
             }
             return;
         }

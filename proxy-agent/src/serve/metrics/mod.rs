@@ -75,7 +75,11 @@ impl Metrics {
         agent
             .get_or_create(&[("version", version), ("node", node.to_owned()), ("source", source.to_owned())])
             .set(1);
-        registry.register("sidestep_agent_info", "The agent, its node and its source", agent);
+        registry.register(
+            "sidestep_agent_info",
+            "The agent's version, node and source of objects; always 1",
+            agent,
+        );
         registry.register_collector(Box::new(Process));
         metrics
     }
@@ -89,50 +93,58 @@ impl Metrics {
 
     fn register(&mut self) {
         let kube_proxy = self.registry.sub_registry_with_prefix("kubeproxy");
-        let rules = "Time that it took to install changes, in seconds";
+        let rules = "Time to install a batch of changes, in seconds";
         kube_proxy.register("sync_proxy_rules_duration_seconds", rules, self.sync.clone());
         kube_proxy.register("sync_full_proxy_rules_duration_seconds", rules, self.sync_full.clone());
         kube_proxy.register("sync_partial_proxy_rules_duration_seconds", rules, self.sync_partial.clone());
         kube_proxy.register(
             "network_programming_duration_seconds",
-            "Time from the change of a pod or Service until it was installed, in seconds",
+            "Time from a change of a pod or Service until it was installed, in seconds",
             self.programming.clone(),
         );
         kube_proxy.register(
             "sync_proxy_rules_last_timestamp_seconds",
-            "When changes were last installed",
+            "Time of the last installed change, in seconds since the epoch",
             self.last_applied.clone(),
         );
         kube_proxy.register(
             "sync_proxy_rules_last_queued_timestamp_seconds",
-            "When changes last came in",
+            "Time of the last received change, in seconds since the epoch",
             self.last_queued.clone(),
         );
         kube_proxy.register(
             "sync_proxy_rules_service_changes",
-            "Services that came, changed or went",
+            "Added, changed and removed Services",
             self.service_changes.clone(),
         );
         kube_proxy.register(
             "sync_proxy_rules_endpoint_changes",
-            "EndpointSlices that came, changed or went",
+            "Added, changed and removed EndpointSlices",
             self.endpoint_changes.clone(),
         );
         kube_proxy.register(
             "sync_proxy_rules_service_changes_pending",
-            "Services that came, changed or went, and are not installed yet",
+            "Added, changed and removed Services that are not installed yet",
             self.services_pending.clone(),
         );
         kube_proxy.register(
             "sync_proxy_rules_endpoint_changes_pending",
-            "EndpointSlices that came, changed or went, and are not installed yet",
+            "Added, changed and removed EndpointSlices that are not installed yet",
             self.endpoints_pending.clone(),
         );
-        kube_proxy.register("proxy_healthz", "Answers of /healthz by status", self.healthz.clone());
-        kube_proxy.register("proxy_livez", "Answers of /livez by status", self.livez.clone());
+        kube_proxy.register("proxy_healthz", "Responses of /healthz by status code", self.healthz.clone());
+        kube_proxy.register("proxy_livez", "Responses of /livez by status code", self.livez.clone());
         let sidestep = self.registry.sub_registry_with_prefix("sidestep");
-        sidestep.register("problems", "Things that could not be used or installed", self.problems.clone());
-        sidestep.register("synced", "Whether everything was installed once", self.synced.clone());
+        sidestep.register(
+            "problems",
+            "Current problems: objects and settings that could not be used or installed",
+            self.problems.clone(),
+        );
+        sidestep.register(
+            "synced",
+            "1 once the agent has installed all Services, else 0",
+            self.synced.clone(),
+        );
     }
 
     /// Changes came in: of this many Services and EndpointSlices.

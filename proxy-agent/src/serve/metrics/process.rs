@@ -18,7 +18,7 @@ impl Collector for Process {
         let Ok(process) = procfs::process::Process::myself() else { return Ok(()) };
         if let Ok(stat) = process.stat() {
             let cpu = (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64;
-            let help = "Processor time of the agent, in seconds";
+            let help = "CPU time of the agent, in seconds";
             let metric = encoder.encode_descriptor("process_cpu_seconds", help, None, MetricType::Counter)?;
             ConstCounter::new(cpu).encode(metric)?;
             let help = "Resident memory of the agent, in bytes";
@@ -27,7 +27,7 @@ impl Collector for Process {
             ConstGauge::new(stat.rss * procfs::page_size()).encode(metric)?;
         }
         if let Ok(count) = process.fd_count() {
-            let help = "Open files of the agent";
+            let help = "Open file descriptors of the agent";
             let metric = encoder.encode_descriptor("process_open_fds", help, None, MetricType::Gauge)?;
             ConstGauge::new(count).encode(metric)?;
         }

@@ -67,25 +67,25 @@ impl Collector for Services {
             };
         per_service(
             "sidestep_service_connections",
-            "Connections, and UDP flows of a socket, that were given an endpoint",
+            "Connections and UDP flows that got an endpoint",
             MetricType::Counter,
             &|row, metric| ConstCounter::new(row.counted.connections()).encode(metric),
         )?;
         per_service(
             "sidestep_service_affinity_hits",
-            "Those of them that were given the endpoint that their client had before",
+            "Connections and UDP flows that got their client's previous endpoint by ClientIP affinity",
             MetricType::Counter,
             &|row, metric| ConstCounter::new(row.counted.remembered).encode(metric),
         )?;
         per_service(
             "sidestep_service_endpoints",
-            "Endpoints that clients of the ClusterIP may get",
+            "Usable endpoints for clients of the ClusterIP",
             MetricType::Gauge,
             &|row, metric| ConstGauge::new(row.record.cluster.count).encode(metric),
         )?;
         per_service(
             "sidestep_service_external_endpoints",
-            "Endpoints that clients outside of the node may get",
+            "Usable endpoints for north-south traffic",
             MetricType::Gauge,
             &|row, metric| ConstGauge::new(row.record.outside.count).encode(metric),
         )?;
@@ -95,12 +95,12 @@ impl Collector for Services {
         for (name, help, count) in [
             (
                 "sidestep_service_flows",
-                "Connections from outside that are remembered; only where there are some",
+                "Recorded north-south connections; only Services that have some",
                 (|flows: &Unanswered| flows.connections) as fn(&Unanswered) -> usize,
             ),
             (
                 "sidestep_service_unanswered",
-                "Connections from outside that are remembered and were never answered; only where there are some",
+                "Recorded north-south connections that were never answered; only Services that have some",
                 |flows| flows.unanswered,
             ),
         ] {
@@ -115,7 +115,7 @@ impl Collector for Services {
 
         let mut metric = encoder.encode_descriptor(
             "sidestep_service_refusals",
-            "Connections and datagrams that were refused, by reason; only what has happened",
+            "Refused connections and datagrams of a Service, by reason; only reasons that occurred",
             None,
             MetricType::Counter,
         )?;
@@ -147,7 +147,7 @@ impl Collector for Services {
         }
         let mut metric = encoder.encode_descriptor(
             "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
-            "Service ports whose policy is Local, with endpoints elsewhere only",
+            "Service ports with traffic policy Local whose endpoints are all on other nodes",
             None,
             MetricType::Gauge,
         )?;

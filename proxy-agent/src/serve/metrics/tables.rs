@@ -47,30 +47,34 @@ impl Collector for Fill {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let (elements, confirmed) = self.0.flows.count();
         let tables = self.tables(elements);
-        let help = "Entries of a table";
+        let help = "Entries in a map";
         let mut metric =
             encoder.encode_descriptor("sidestep_table_entries", help, None, MetricType::Gauge)?;
         for (name, entries, _) in &tables {
             ConstGauge::new(*entries).encode(metric.encode_family(&[("table", *name)])?)?;
         }
-        let help = "Entries that a table has room for";
+        let help = "Capacity of a map, in entries";
         let mut metric = encoder.encode_descriptor("sidestep_table_room", help, None, MetricType::Gauge)?;
         for (name, _, room) in &tables {
             ConstGauge::new(*room).encode(metric.encode_family(&[("table", *name)])?)?;
         }
-        let help = "Flows of packets from outside";
+        let help = "North-south connections and UDP flows, by state";
         let mut metric = encoder.encode_descriptor("sidestep_flows", help, None, MetricType::Gauge)?;
         // Those that are not confirmed make way for others, so there are as many as there is room for.
         ConstGauge::new(confirmed).encode(metric.encode_family(&[("state", "confirmed")])?)?;
-        let help = "Connections and datagrams that were refused, by reason";
+        let help = "Refused connections and datagrams on this node, by reason";
         let mut metric = encoder.encode_descriptor("sidestep_refusals", help, None, MetricType::Counter)?;
         for reason in Reason::ALL {
             let counter = ConstCounter::new(self.total(reason as u32));
             counter.encode(metric.encode_family(&[("reason", reason.name())])?)?;
         }
         for (name, help, of_packets) in [
-            ("sidestep_sockets", "Sockets that something happened to, by what happened", false),
-            ("sidestep_packets", "Packets from outside that something happened to, by what happened", true),
+            ("sidestep_sockets", "Events of sockets beyond selection and refusal, by event", false),
+            (
+                "sidestep_packets",
+                "Events of north-south packets beyond translation and refusal, by event",
+                true,
+            ),
         ] {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             for event in NodeEvent::ALL.into_iter().filter(|event| event.is_of_packet() == of_packets) {

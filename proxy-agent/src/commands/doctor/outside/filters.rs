@@ -16,7 +16,7 @@ use crate::{
     dataplane::leaves_by,
 };
 
-const NAME: &str = "filters of forwarded packets";
+const NAME: &str = "firewall rules for forwarding";
 /// So many endpoints are named for each finding.
 const NAMED: usize = 8;
 
@@ -27,7 +27,7 @@ pub(super) fn check(known: &Known) -> Check {
     let found = findings(&rulesets, &packets(known));
     if found.is_empty() {
         let detail =
-            if rulesets.is_empty() { "no rules seen" } else { "no rule drops packets from outside to pods" };
+            if rulesets.is_empty() { "no rules found" } else { "no rule drops north-south packets to pods" };
         return Check::new(NAME, Outcome::Ok, format!("{detail}{missing}"));
     }
     let described: Vec<String> = found.iter().map(|(finding, packets)| describe(finding, packets)).collect();
@@ -91,17 +91,20 @@ pub(super) fn describe(finding: &Finding, packets: &[Packet]) -> String {
     let devices = devices.into_iter().collect::<Vec<_>>().join(", ");
     let tool = table.split(',').next().unwrap_or_default();
     let remedy = if tool == "nftables" && table.contains("firewalld") {
-        "put the pods' ranges into firewalld's trusted zone, and let a policy accept what goes from any zone to it".to_owned()
+        "put the pods' ranges into firewalld's trusted zone, and add a policy that accepts traffic from any \
+         zone to it"
+            .to_owned()
     } else if tool == "nftables" {
         let table = table.rsplit("table ").next().unwrap_or_default();
         let family = if packets.iter().any(|packet| packet.v6) { "ip6" } else { "ip" };
         format!(
-            "let the pods' ranges pass, such as `nft insert rule {table} {chain} {family} daddr PODRANGE accept`"
+            "accept the pods' ranges, such as with `nft insert rule {table} {chain} {family} daddr PODRANGE \
+             accept`"
         )
     } else {
-        format!("let the pods' ranges pass, such as `{tool} -I FORWARD -d PODRANGE -j ACCEPT`")
+        format!("accept the pods' ranges, such as with `{tool} -I FORWARD -d PODRANGE -j ACCEPT`")
     };
-    format!("{table}, chain {chain}: `{rule}` drops packets from outside (by {devices}) to {pods}: {remedy}")
+    format!("{table}, chain {chain}: `{rule}` drops north-south packets (from {devices}) to {pods}: {remedy}")
 }
 
 /// The rules of this network namespace, and which tools are missing to see all of them.
@@ -129,7 +132,7 @@ fn gather() -> (Vec<Ruleset>, Vec<String>) {
     match output("nft", &["-j", "list", "ruleset"]) {
         Some(text) => match nftables::read(&text, has_nft_variant == [true; 2]) {
             Ok(found) => rulesets.extend(found),
-            Err(error) => missing.push(format!("what nft says ({error})")),
+            Err(error) => missing.push(format!("nft's rules ({error})")),
         },
         None => missing.push("no nft".to_owned()),
     }

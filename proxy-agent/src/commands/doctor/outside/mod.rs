@@ -69,7 +69,7 @@ fn order(paths: &Paths) -> Check {
     });
     let described: Vec<String> = described.collect();
     if described.is_empty() {
-        let detail = if devices.is_empty() { "ours are at no device" } else { "ours are the first" };
+        let detail = if devices.is_empty() { "no packet programs are attached" } else { "ours run first" };
         return Check::new(NAME, Outcome::Ok, detail);
     }
     Check::new(NAME, Outcome::Warning, described.join("; "))
@@ -79,7 +79,7 @@ fn forwarding(known: &Known) -> Check {
     const NAME: &str = "forwarding";
     let found = not_forwarded(known.devices.iter().map(String::as_str), known.families);
     if found.is_empty() {
-        return Check::new(NAME, Outcome::Ok, "the kernel forwards packets from outside to pods");
+        return Check::new(NAME, Outcome::Ok, "the kernel forwards north-south packets to pods");
     }
     let described: Vec<String> = found.iter().map(ToString::to_string).collect();
     Check::new(NAME, Outcome::Warning, described.join("; "))

@@ -121,15 +121,16 @@ impl Watch {
         }
         if self.fruitless >= FRUITLESS {
             failure.get_or_insert(
-                "somebody is, in a network namespace that the agent does not find (give its pod hostPID and \
-                 CAP_SYS_PTRACE) or that has no address of the family"
+                "a client is in a network namespace that the agent cannot find (set hostPID and CAP_SYS_PTRACE \
+                 on its pod), or that has no address of the IP family"
                     .to_owned(),
             );
         }
         *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = failure.or(full).map(|why| {
-            format!("pods may be refused as unknown by LoadBalancer IPs with source ranges: {why}")
+            format!("LoadBalancer IPs with source ranges may refuse pods with `client-unknown`: {why}")
         });
-        tracing::debug!(namespaces = self.known.len(), took = ?began.elapsed(), "looked for clients");
+        tracing::debug!(namespaces = self.known.len(), took = ?began.elapsed(), "searched network namespaces \
+                                                                                 for client addresses");
     }
 
     /// Enters what is new. Says what is wrong with the table, if there is no room.
@@ -141,10 +142,10 @@ impl Watch {
             }
             match self.tables.clients.insert(cookie, found, 0) {
                 Ok(()) => {
-                    tracing::debug!(cookie, addresses = %found, "found a client");
+                    tracing::debug!(cookie, addresses = %found, "found a network namespace");
                     self.known.insert(*cookie, *found);
                 }
-                Err(error) => full = Some(format!("CLIENTS takes no more: {error}")),
+                Err(error) => full = Some(format!("CLIENTS is full or cannot be written: {error}")),
             }
         }
         full

@@ -68,7 +68,7 @@ impl Flows {
                         continue;
                     }
                     let Swept { confirmed, released, earliest } = sweep(&table, &timeouts, uptime());
-                    tracing::debug!(confirmed, released, "looked for idle connections");
+                    tracing::debug!(confirmed, released, "swept FLOWS: removed idle connection records");
                     schedule = schedule.swept(began.elapsed(), earliest);
                     due = Instant::now() + schedule.wait();
                 }

@@ -38,7 +38,7 @@ impl Strays {
         for tuple in noted.into_iter().filter(|tuple| !is_live(flows, tuple, now)) {
             let deleted = self.conntrack.as_ref().map(|conntrack| conntrack.delete(&tuple));
             if let Some(Err(error)) = deleted {
-                tracing::warn!(%error, "conntrack keeps an entry of a connection that is over; tried again");
+                tracing::warn!(%error, "cannot remove the conntrack entry of an ended connection; trying again");
                 continue;
             }
             let _ = self.table.remove(&tuple);

@@ -42,7 +42,11 @@ pub(super) fn records(
         }
     }
     if !missing.is_empty() {
-        tracing::debug!(sockets = missing.len(), "connected UDP sockets that no visible process holds");
+        tracing::debug!(
+            sockets = missing.len(),
+            "cannot close connected UDP sockets: no visible process holds \
+                                                  them"
+        );
     }
     answers
 }

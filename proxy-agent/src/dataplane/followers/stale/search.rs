@@ -128,7 +128,7 @@ impl Search {
             }
             (Err(error), _) | (Ok(_), Some(error)) => self.tell(&error),
         }
-        tracing::debug!(namespaces = namespaces.len(), took = ?began.elapsed(), "looked for stale UDP sockets");
+        tracing::debug!(namespaces = namespaces.len(), took = ?began.elapsed(), "searched for stale UDP sockets");
     }
 
     /// Closes what is stale among the suspects of these namespaces.
@@ -152,7 +152,7 @@ impl Search {
             }
         }
         for (endpoint, sockets) in &closed {
-            tracing::info!(endpoint, sockets, "closed connected UDP sockets: their endpoint is gone");
+            tracing::info!(endpoint, sockets, "closed connected UDP sockets whose endpoint is gone");
         }
         Ok(())
     }
@@ -177,7 +177,7 @@ impl Search {
         if self.told.as_ref() != Some(&message) {
             tracing::warn!(
                 %error,
-                "connected UDP sockets of endpoints that are gone may stay: not every namespace could be searched"
+                "cannot search every network namespace: connected UDP sockets may keep endpoints that are gone"
             );
             self.told = Some(message);
         }

@@ -28,12 +28,12 @@ fn problems(devices: &[&str], families: Families, is_on: impl Fn(&str) -> Option
             .copied()
             .collect();
         if closed.len() == devices.len() && is_off("ipv4/ip_forward") {
-            problems.push(off(Subject::ThisNode, "net.ipv4.ip_forward", "packets from outside"));
+            problems.push(off(Subject::ThisNode, "net.ipv4.ip_forward", "north-south packets"));
         } else {
             // A name may have dots, which `sysctl` takes for the end of it.
             let named = closed.iter().map(|device| {
                 let setting = format!("net/ipv4/conf/{device}/forwarding");
-                off(Subject::device(device), &setting, "IPv4 packets from outside that come in there")
+                off(Subject::device(device), &setting, "IPv4 packets that arrive there")
             });
             problems.extend(named);
         }
@@ -41,11 +41,7 @@ fn problems(devices: &[&str], families: Families, is_on: impl Fn(&str) -> Option
     if families.v6 && is_off("ipv6/conf/all/forwarding") {
         let forced = |device: &&str| is_on(&format!("ipv6/conf/{device}/force_forwarding")) == Some(true);
         if devices.iter().any(|device| !forced(device)) {
-            problems.push(off(
-                Subject::ThisNode,
-                "net.ipv6.conf.all.forwarding",
-                "IPv6 packets from outside",
-            ));
+            problems.push(off(Subject::ThisNode, "net.ipv6.conf.all.forwarding", "north-south IPv6 packets"));
         }
     }
     problems
@@ -56,7 +52,7 @@ fn off(subject: Subject, setting: &str, packets: &str) -> Problem {
         subject,
         field: setting.to_owned(),
         message: format!(
-            "is 0, so {packets} are not forwarded to pods; set it to 1 (`sysctl -w {setting}=1`)"
+            "is 0, so the kernel does not forward {packets} to pods; set it to 1 (`sysctl -w {setting}=1`)"
         ),
     }
 }

@@ -48,7 +48,7 @@ pub(super) fn program_for(header: Header, direction: Direction) -> Result<&'stat
         (Direction::Ingress, Header::Ethernet) => Ok("ingress"),
         (Direction::Ingress, Header::None) => Ok("ingress_l3"),
         (_, Header::Unknown(layer)) => {
-            Err(Error::Missing(format!("its link layer {layer:?} is not known to the packet path")))
+            Err(Error::Missing(format!("the packet programs do not support its link layer {layer:?}")))
         }
     }
 }
@@ -207,7 +207,7 @@ impl Hooks {
         // It was attached by name, which may have become another device's meanwhile.
         if bpf::tcx_link(&new)?.device != device.index {
             unlink(&new)?;
-            return Err(Error::Missing("it was renamed meanwhile".to_owned()));
+            return Err(Error::Missing("the device was renamed in the meantime".to_owned()));
         }
         fs::rename(&new, &pin).map_err(Error::system("rename", &pin))
     }

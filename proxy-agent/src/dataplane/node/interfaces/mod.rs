@@ -156,7 +156,7 @@ impl Interfaces {
             Err(error) => {
                 self.problems = vec![problem(
                     Subject::ThisNode,
-                    format!("its devices cannot be listed: {error}; they stay as they are"),
+                    format!("cannot list network devices: {error}; the attached programs stay as they are"),
                 )];
                 return;
             }
@@ -185,7 +185,7 @@ impl Interfaces {
             addresses = addresses.len(),
             routes = routes.len(),
             took = ?began.elapsed(),
-            "looked at the network"
+            "read devices, addresses and routes"
         );
     }
 
@@ -209,7 +209,8 @@ impl Interfaces {
                     problems.push(problem(
                         Subject::device(&device.name),
                         format!(
-                            "packets from outside are not served there: {error}; name others with --interface"
+                            "cannot serve north-south traffic at this device: {error}; name other devices with \
+                             --interface"
                         ),
                     ));
                 }
@@ -232,10 +233,7 @@ impl Interfaces {
             match self.hooks.detach(index) {
                 Ok(_) => {
                     if let Some(Device { name, .. }) = self.hooked.remove(&index) {
-                        tracing::info!(
-                            device = name,
-                            "gone: packets from outside are not served there any more"
-                        );
+                        tracing::info!(device = name, "detached: the device is gone or no longer an uplink");
                     }
                 }
                 Err(error) => {
@@ -266,7 +264,9 @@ impl Interfaces {
         {
             problems.push(problem(
                 Subject::device(&name),
-                format!("its address is not known to the programs: {error}"),
+                format!(
+                    "cannot write the device's address to INTERFACES: {error}; masquerading may fail there"
+                ),
             ));
         }
         let listed = [interface.v4, interface.v6].map(IpAddr::from);
@@ -274,7 +274,9 @@ impl Interfaces {
         let device = Device { index, name, why, way: self.way, addresses };
         let Device { name, why, way, addresses, .. } = &device;
         match self.hooked.get(&index) {
-            None => tracing::info!(device = name, %why, %way, ?addresses, "serving packets from outside"),
+            None => {
+                tracing::info!(device = name, %why, %way, ?addresses, "attached: serving north-south traffic")
+            }
             Some(before) if before != &device => {
                 tracing::debug!(device = name, %why, ?addresses, "changed");
             }
@@ -297,7 +299,7 @@ impl Interfaces {
                         self.hooks.go_first(ebpf, device, direction)?;
                         let (device, direction) = (&device.name, direction.name());
                         let before: Vec<String> = found.iter().map(ToString::to_string).collect();
-                        tracing::info!(device, direction, ?before, "ours go first again");
+                        tracing::info!(device, direction, ?before, "moved our program to the front again");
                         ahead()
                     }
                 }
@@ -311,7 +313,10 @@ impl Interfaces {
                     );
                 }
                 Err(error) => {
-                    let message = format!("the order of programs at {}: {error}", direction.name());
+                    let message = format!(
+                        "cannot read the order of programs at {}: {error}",
+                        direction.name()
+                    );
                     problems.push(problem(Subject::device(&device.name), message));
                 }
             }
@@ -326,7 +331,7 @@ impl Interfaces {
             .map(|name| {
                 problem(
                     Subject::device(name.as_str()),
-                    "there is no such device (--interface); it is waited for".to_owned(),
+                    "no such device (--interface); the agent attaches when it appears".to_owned(),
                 )
             })
             .collect()

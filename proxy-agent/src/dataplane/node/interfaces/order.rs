@@ -44,7 +44,7 @@ pub(super) fn ahead_of(device: &str, direction: Direction, ours: u32) -> Result<
         Direction::Egress => TcAttachType::Egress,
     };
     let (_, chain) = SchedClassifier::query_tcx(device, side).map_err(|source| Error::Program {
-        action: "ask for those beside",
+        action: "query the chain of",
         program: direction.name(),
         source,
     })?;
@@ -63,8 +63,8 @@ pub fn meaning(ahead: &[Ahead]) -> Vec<String> {
     let sentence = |side: &[Ahead]| {
         let names: Vec<String> = side.iter().map(ToString::to_string).collect();
         format!(
-            "{} {} before ours at {}: a program that returns TCX_PASS there ends the chain before ours, and packets from \
-             outside are not served; have it return TCX_NEXT, or attached behind ours",
+            "{} {} before ours at {}: if it returns TCX_PASS, the chain ends there and Sidestep does not see \
+             the packet; make it return TCX_NEXT, or attach it behind ours",
             names.join(", "),
             if side.len() == 1 { "stands" } else { "stand" },
             side[0].direction

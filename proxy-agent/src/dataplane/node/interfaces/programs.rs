@@ -26,7 +26,8 @@ impl Programs {
         let needed: BTreeSet<&'static str> =
             devices.iter().flat_map(needed_by).filter(|name| !self.refused.contains(name)).collect();
         for (name, error) in load_programs(ebpf, needed) {
-            tracing::error!(%error, "packets from outside cannot be served");
+            tracing::error!(%error, "cannot load a packet program: devices that need it serve no north-south \
+                                     traffic");
             self.refused.insert(name);
         }
     }
@@ -34,7 +35,10 @@ impl Programs {
     /// Whether the kernel took both programs of a device.
     pub(super) fn check(&self, device: &Chosen) -> Result<(), Error> {
         needed_by(device).find(|name| self.refused.contains(name)).map_or(Ok(()), |name| {
-            Err(Error::Missing(format!("the kernel refused program {name} (the agent's log tells why)")))
+            Err(Error::Missing(format!(
+                "the kernel refused program {name} (the agent's log has the verifier's \
+                                        message)"
+            )))
         })
     }
 }

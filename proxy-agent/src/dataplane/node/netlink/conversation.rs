@@ -136,7 +136,7 @@ impl<A: NetlinkDeserializable + Debug> Conversation<A> {
                 let message = match message {
                     Ok(message) => message,
                     Err(error) => {
-                        tracing::debug!(%error, call, about, "an answer of the kernel that cannot be read");
+                        tracing::debug!(%error, call, about, "cannot parse a netlink answer");
                         continue;
                     }
                 };

@@ -95,7 +95,8 @@ impl Filters {
                     return Ok(false);
                 }
                 Err(Error::Missing(format!(
-                    "device {device} has an `ingress` qdisc, which leaves no room for `clsact`: replace it by one (`tc qdisc`)"
+                    "device {device} has an `ingress` qdisc, which excludes `clsact`: replace it (`tc qdisc \
+                     replace dev {device} clsact`)"
                 )))
             }
             Err(error) => Err(error),
@@ -118,7 +119,7 @@ impl Filters {
         let there = self.all(device, direction)?;
         let priority = free_priority(&there).ok_or_else(|| {
             Error::Missing(format!(
-                "device {device} has no priority left for a filter of ours at {}",
+                "device {device} has no free filter priority for our program at {}",
                 direction.name()
             ))
         })?;

@@ -105,7 +105,7 @@ fn drain(socket: &Socket) {
                 if error.raw_os_error() == Some(libc::ENOBUFS)
                     || error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
-                tracing::debug!(%error, "listening for changes of devices");
+                tracing::debug!(%error, "cannot listen for device changes");
                 return;
             }
         }

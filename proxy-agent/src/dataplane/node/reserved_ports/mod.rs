@@ -159,15 +159,16 @@ fn hold(range: PortRange, node_ports: Option<&PortSet>, record: &Path) -> Result
         let of = format!("of net.ipv4.ip_local_port_range, {local}");
         if without < LEFT {
             return Err(whole(format!(
-                "not reserved: {of}, {without} ports would be left for the node's own connections; choose another \
+                "not reserved: the node's own connections would keep only {without} ports {of}; choose another \
                  --source-port-range"
             )));
         }
         narrow = Some(NotHeld {
             ports: self::node_ports(&wanted.without(&range_set)),
             message: format!(
-                "not reserved, so what answers a connection of the node's own from such a port may be taken for a \
-                 client's packet: {of}, {with} ports would be left for the node's own connections; widen it"
+                "not reserved, so the answer to a connection that the node makes from such a port may be taken \
+                 for a client's packet: the node's own connections would keep only {with} ports {of}; widen that \
+                 range"
             ),
         });
         to_do = alone;
@@ -184,9 +185,9 @@ fn hold(range: PortRange, node_ports: Option<&PortSet>, record: &Path) -> Result
         let (ports, so) = if missing.is_empty() {
             // By an operator, who cannot follow Services.
             let missing = reserved.without(&current);
-            (self::node_ports(&missing), "a connection of the node's own may be given the number of one")
+            (self::node_ports(&missing), "the kernel may give one of them to a connection of the node's own")
         } else {
-            (source_ports(&range), "a connection of the node's own may be given the same port")
+            (source_ports(&range), "the kernel may give the same port to a connection of the node's own")
         };
         let message = format!(
             "not reserved, so {so}: {error}; mount the node's {} into the container, writable (as \
@@ -199,7 +200,7 @@ fn hold(range: PortRange, node_ports: Option<&PortSet>, record: &Path) -> Result
     sysctl.write(&reserved).map_err(told)?;
     tracing::info!(
         ports = %noted, path = %sysctl.path().display(),
-        "reserved: source ports of masqueraded packets, and NodePorts"
+        "reserved the source ports of masqueraded packets, and NodePorts"
     );
     note(record, &noted).map_err(told)?;
     narrow.map_or(Ok(()), Err)

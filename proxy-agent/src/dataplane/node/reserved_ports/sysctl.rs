@@ -82,7 +82,7 @@ pub(super) fn local_ports() -> Result<PortRange, Error> {
     let mut ports = text.split_whitespace().map(str::parse::<u16>);
     match (ports.next(), ports.next()) {
         (Some(Ok(first)), Some(Ok(last))) => Ok(PortRange::of_kernel(first, last)),
-        _ => Err(Error::Missing(format!("{LOCAL_PORTS} does not say two ports: {text}"))),
+        _ => Err(Error::Missing(format!("{LOCAL_PORTS} does not hold two ports: {text}"))),
     }
 }
 
