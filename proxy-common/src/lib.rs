@@ -1,12 +1,12 @@
-//! What Sidestep's kernel programs and its agent agree on.
+//! The contract between Sidestep's kernel programs and its agent.
 //!
 //! Two things live here, and nothing else:
 //! - the **contract**: keys and values of every table, their sizes asserted, and the reasons of refusals;
-//! - the **algorithms** that must give one answer wherever they run, above all [`select()`]: which endpoint
-//!   does this client get?
+//! - the **algorithms** that must give the same answer wherever they run, above all [`select()`]: which endpoint does
+//!   this client get?
 //!
-//! Compiled into the kernel programs, the agent and the host tests alike; so no allocation, no clock and
-//! no randomness of its own, and no bounds check that could leave a panic in kernel code.
+//! Compiled into the kernel programs, the agent and the host tests alike; so the crate does not allocate, has no
+//! clock and no randomness of its own, and leaves no bounds check that could panic in kernel code.
 #![no_std]
 #![deny(unsafe_code)]
 

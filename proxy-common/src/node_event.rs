@@ -1,9 +1,9 @@
-//! What happens on a node beyond giving out endpoints and refusing: one table, for the kernel programs, the metrics and
-//! the commands. Refusals are [`Reason`]s.
+//! What a node counts besides connections and refusals: one table for the kernel programs, the metrics and the
+//! commands. Refusals are [`Reason`]s.
 
 use crate::reason::Reason;
 
-/// What an event happens to: a socket of this node, or a packet from outside or its answer.
+/// The subject of an event: a socket of this node, or a packet of a north-south connection.
 macro_rules! is_of_packet {
     (socket) => {
         false
@@ -51,17 +51,17 @@ events! {
     16 OverflowedSocket "overflowed-sockets" socket;
     /// The kernel had no memory for a socket's record: its peer name will be the endpoint's.
     17 UnrecordedSocket "unrecorded-sockets" socket;
-    /// NAMESPACES had no room: until the agent has made some, it looks into every namespace.
+    /// NAMESPACES was full: until the agent has made room, it searches every namespace.
     18 UntrackedNamespace "untracked-namespaces" socket;
     /// A connected UDP socket was closed because its endpoint is gone (ST-5). Counted by the agent.
     19 ClosedSocket "closed-sockets" socket;
-    /// A fragment of a datagram whose first fragment did not come by in time; left to the node's own stack.
+    /// A fragment of a datagram whose first fragment did not arrive in time; left to the node's own stack.
     20 LateFragment "late-fragments" packet;
-    /// A refusal that was not answered, because a thousand were within the second.
+    /// A refusal left unanswered by the rate limit of a thousand per second.
     21 UnansweredRefusal "unanswered-refusals" packet;
-    /// A packet that was to leave masqueraded, and whose connection has no source any more; dropped.
+    /// A packet to masquerade whose connection no longer has a source; dropped.
     22 WithoutSource "packets-without-source" packet;
-    /// A packet on the fast path to whose destination no route leads any more; dropped.
+    /// A packet on the fast path to a destination without a route; dropped.
     23 WithoutRoute "packets-without-route" packet;
 }
 

@@ -1,4 +1,4 @@
-//! PEERS: what a TCP connection's program asked for, in an array element that the socket's cookie points at.
+//! PEERS: the frontend that a TCP socket connected to, in an array element selected by the socket's cookie.
 
 use bytemuck::{Pod, Zeroable};
 

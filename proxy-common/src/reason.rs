@@ -3,19 +3,19 @@
 //! A row says everything about a reason. Its number is part of the tables' contract: a span without endpoints holds it,
 //! REFUSALS and TOTALS are indexed by it, and it is never reused. New reasons go at the end.
 
-/// What a client outside of the node sees of a refusal. A process of the node always gets the error of its call.
+/// What a north-south client sees of a refusal. A process of the node always gets the error of its call.
 macro_rules! is_answered {
     // TCP gets a reset, UDP an ICMP error "port unreachable".
     (reject) => {
         true
     };
-    // Nothing, as if nobody were there.
+    // No answer: the client's packets are dropped.
     (drop) => {
         false
     };
 }
 
-/// Whom a refusal is counted for; all are counted for the node.
+/// Whether a refusal counts for the Service as well; all count for the node.
 macro_rules! is_of_service {
     (service) => {
         true
@@ -49,21 +49,21 @@ macro_rules! reasons {
                 }
             }
 
-            /// One sentence for the person who was refused.
+            /// The cause in one sentence, for people.
             pub const fn explanation(self) -> &'static str {
                 match self {
                     $(Self::$reason => $explanation,)+
                 }
             }
 
-            /// The rows of the comparison with kube-proxy that ask for it.
+            /// The rows of docs/kube-proxy-parity.md that require it.
             pub const fn rows(self) -> &'static [&'static str] {
                 match self {
                     $(Self::$reason => &[$($row),*],)+
                 }
             }
 
-            /// Whether a client outside of the node is told (a reset, or ICMP "port unreachable"); where not, its
+            /// Whether a north-south client gets an answer (a TCP reset, or ICMP "port unreachable"); otherwise its
             /// packets are dropped. A process of the node always gets the error of its call.
             #[inline(always)]
             pub const fn is_answered(self) -> bool {
@@ -72,7 +72,7 @@ macro_rules! reasons {
                 }
             }
 
-            /// Whether it is counted for the Service, too; where not, for the node alone.
+            /// Whether it counts for the Service, too; otherwise for the node alone.
             #[inline(always)]
             pub const fn is_of_service(self) -> bool {
                 match self {
@@ -95,7 +95,7 @@ macro_rules! reasons {
 reasons! {
     1 NoEndpoints "no-endpoints" reject service ["PO-1"]
         "the Service has no ready endpoint, and none that is terminating but still serving";
-    // Whoever asks a node that has no endpoint of its own hears nothing, as if nobody were there (PO-3).
+    // A node without a local endpoint does not answer (PO-3).
     2 NoLocalEndpoints "no-local-endpoints" drop service ["PO-2" "PO-19"]
         "the Service's traffic policy is Local and none of its usable endpoints is on this node";
     3 UnknownPort "unknown-port" reject node ["PO-13"]
@@ -103,22 +103,22 @@ reasons! {
     // For longer than an update lasts.
     4 Inconsistent "inconsistent" drop service []
         "the tables disagree with each other; this is a bug, please report it";
-    // Nor does who may not ask.
+    // Neither does it answer clients that may not use the Service.
     5 SourceNotInRanges "source-not-in-ranges" drop service ["ST-1"]
         "the client's address is in none of the Service's spec.loadBalancerSourceRanges";
     6 ClientUnknown "client-unknown" drop service ["ST-8"]
-        "the Service has spec.loadBalancerSourceRanges, and the agent has not found the client's network namespace or its \
-         address there; it looks again after such a refusal";
+        "the Service has spec.loadBalancerSourceRanges, and the agent has not found the client's network \
+         namespace or its address there; it searches again after such a refusal";
     7 SourcePortsExhausted "source-ports-exhausted" drop service []
-        "every port of --source-port-range is taken by a live flow to the same endpoint; widen the range";
+        "live flows to the same endpoint use every port of --source-port-range; widen the range";
     8 NoSourceAddress "no-source-address" drop service []
         "the device that leads to the endpoint has no address of the flow's family to masquerade with";
     // Not the Service's doing.
     9 FlowTableFull "flow-table-full" reject node []
-        "the node has as many confirmed flows from outside as FLOWS has room for; make room with --max-flows";
-    // Told so, the client takes another port.
+        "FLOWS is full of confirmed north-south flows; raise --max-flows";
+    // The reset makes the client try another port.
     10 CollidingFlows "colliding-flows" reject node []
-        "its packets would be those of another connection of the client's, through another frontend to the same endpoint";
+        "the client has another connection to the same endpoint from the same port, through another frontend";
 }
 
 impl Reason {

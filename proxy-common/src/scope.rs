@@ -1,4 +1,4 @@
-//! On which side of the node a client is.
+//! Whether a client is east-west or north-south.
 
 /// Where the client is, as seen from this node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

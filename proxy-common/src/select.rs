@@ -1,12 +1,13 @@
 //! The decision: which endpoint does this client get?
 //!
-//! It has two halves, and every caller calls both: [`resolve`] (is there a Service at this address?) and [`choose`] (which of
-//! its endpoints?). The hooks look at records of their own in between: connect4 and connect6 whether the socket is the agent's,
-//! sendmsg4 and sendmsg6 which endpoint the socket's datagrams had before, the packet hooks whether the node itself began
-//! the conversation. [`select()`] is one after the other, for who has none: `sidestep explain` and the tests.
+//! It has two halves, and every caller calls both: [`resolve`] (is there a Service at this address?) and [`choose`]
+//! (which of its endpoints?). In between the programs check records of their own: connect4 and connect6 whether the
+//! socket is the agent's, sendmsg4 and sendmsg6 which endpoint the socket's datagrams had before, the packet programs
+//! whether the node itself began the conversation. [`select()`] runs both in a row for callers without such records:
+//! `sidestep explain` and the tests.
 //!
-//! The tables are read through [`Tables`], clock and randomness are arguments, and nothing is changed but AFFINITY. No
-//! endpoint comes out that is not in the set that the Service's spans name at the moment of reading.
+//! It reads the maps through [`Tables`], takes clock and randomness as arguments, and changes nothing but AFFINITY.
+//! It returns only endpoints of the set that the Service's spans name at the moment of reading.
 
 use crate::{
     address::{Address, AddressBits},

@@ -1,8 +1,8 @@
-//! SOURCE_RANGES: who may use a LoadBalancer IP (`spec.loadBalancerSourceRanges`, ST-1).
+//! SOURCE_RANGES: the clients that may use a LoadBalancer IP (`spec.loadBalancerSourceRanges`, ST-1).
 //!
-//! A Service's ranges are a **set** with a number of its own. Its record names the set, so that one store turns
-//! a Service from one set to another; a set is whole before a record names it, and goes when no program can still
-//! be reading it.
+//! A Service's ranges are a **set** with a number of its own. Its record names the set, so one store switches a
+//! Service from one set to another. The agent completes a set before a record names it, and removes it after a grace
+//! period.
 
 use bytemuck::{Pod, Zeroable};
 

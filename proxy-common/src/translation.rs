@@ -1,4 +1,4 @@
-//! What a socket remembers: SOCKETS, DATAGRAMS, and OVERFLOW for sockets that talk to many Services.
+//! A socket's translations: SOCKETS, DATAGRAMS, and OVERFLOW for sockets that talk to many Services.
 
 use bytemuck::{Pod, Zeroable};
 

@@ -3,10 +3,10 @@
 //! | module | holds |
 //! |---|---|
 //! | `tables` | the maps, and how the decision reads them |
-//! | `config` | what the loader tells the programs before the verifier sees them |
+//! | `config` | constants that the loader sets before verification |
 //! | `count` | counters |
-//! | `packet` | the hooks at TC: packets from outside |
-//! | `socket` | the hooks at `connect`, `sendmsg`, `recvmsg` and `getpeername` |
+//! | `packet` | the programs at TC: north-south traffic |
+//! | `socket` | the programs at `connect`, `sendmsg`, `recvmsg` and `getpeername` |
 //! | `system_calls` | a counter for the benchmark, only in the object that it loads |
 #![no_std]
 #![no_main]

@@ -1,9 +1,9 @@
 //! The maps, and how the decision reads them.
 //!
-//! Two dangers shape every read here. An array's word may change at any moment: it is read once, volatile,
-//! and only that copy is used. A hash element may be deleted and given to another key while a preempted
-//! program looks at it: its value is one word with a fingerprint of the key, copied at once, and where the
-//! fingerprint is another key's the lookup is done again.
+//! Two hazards shape every read here. An array's word may change at any moment: the program reads it once, volatile,
+//! and uses only that copy. The kernel may delete a hash element and reuse it for another key while a preempted
+//! program reads it: the value is one word with a fingerprint of the key, copied at once; if the fingerprint belongs
+//! to another key, the program repeats the lookup.
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
@@ -39,7 +39,7 @@ const STRAYS_LEN: usize = 1 << 9;
 const FRAGMENTS_LEN: usize = 1 << 13;
 const INTERFACES_LEN: usize = 1 << 10;
 
-/// Address, port and protocol to service. Memory is taken as entries come, not for the worst case.
+/// Frontends: address, port and protocol to Service. Not preallocated: memory grows with the entries.
 #[btf_map]
 pub(crate) static FRONTENDS: HashMap<FrontendKey, Frontend, FRONTENDS_LEN, NO_PREALLOC> = HashMap::new();
 
@@ -55,7 +55,7 @@ pub(crate) static SERVICES: Array<Service, SERVICES_LEN, MMAPABLE> = Array::new(
 #[btf_map]
 pub(crate) static ENDPOINTS: Array<Endpoint, ENDPOINTS_LEN, MMAPABLE> = Array::new();
 
-/// What is known of an endpoint, by its id.
+/// State of an endpoint, by its id: its slot, and for which clients it is usable.
 #[btf_map]
 pub(crate) static ENDPOINT_STATE: Array<EndpointState, ENDPOINTS_LEN, MMAPABLE> = Array::new();
 
@@ -63,20 +63,20 @@ pub(crate) static ENDPOINT_STATE: Array<EndpointState, ENDPOINTS_LEN, MMAPABLE> 
 #[btf_map]
 pub(crate) static PEERS: Array<Peer, { peer::PEERS as usize }> = Array::new();
 
-/// The connected peer of a UDP socket, and of a TCP socket whose element of PEERS is another's.
+/// The connected peer of a UDP socket, and of a TCP socket whose element of PEERS another socket holds.
 #[btf_map]
 pub(crate) static SOCKETS: SkStorage<Translation> = SkStorage::new();
 
-/// The peers of a UDP socket that sends without being connected.
+/// The peers of an unconnected UDP socket.
 #[btf_map]
 pub(crate) static DATAGRAMS: SkStorage<Datagrams> = SkStorage::new();
 
-/// Cookies of the network namespaces that ever connected a UDP socket to a Service; the values say nothing.
-/// The agent looks for sockets in no other namespace, and takes out those that are gone.
+/// Cookies of the network namespaces that ever connected a UDP socket to a Service; the values are unused. The agent
+/// searches for stale sockets only there, and removes namespaces that are gone.
 #[btf_map]
 pub(crate) static NAMESPACES: HashMap<u64, u64, NAMESPACES_LEN, NO_PREALLOC> = HashMap::new();
 
-/// What did not fit into DATAGRAMS.
+/// Peers that do not fit into DATAGRAMS.
 #[btf_map]
 pub(crate) static OVERFLOW: LruHashMap<OverflowKey, Translation, OVERFLOW_LEN> = LruHashMap::new();
 
@@ -84,37 +84,38 @@ pub(crate) static OVERFLOW: LruHashMap<OverflowKey, Translation, OVERFLOW_LEN> =
 #[btf_map]
 pub(crate) static AFFINITY: LruHashMap<AffinityKey, Affinity, CLIENTS_LEN> = LruHashMap::new();
 
-/// Who may use the LoadBalancer IPs of Services that say so; the values say nothing. The kernel frees an
-/// element of a trie only after a grace period, so a lookup never meets one that was given to another key.
+/// Clients that may use a LoadBalancer IP, for Services with source ranges; the values are unused. The kernel frees
+/// an element of a trie only after a grace period, so a lookup never meets one reused for another key.
 #[btf_map]
 pub(crate) static SOURCE_RANGES: LpmTrie<SourceRangeKey, u32, SOURCE_RANGES_LEN> = LpmTrie::new();
 
-/// By which addresses the sockets of a network namespace are judged, by its cookie. Empty while no
-/// LoadBalancer IP is for some clients only.
+/// The addresses of a network namespace, by its cookie, against which source ranges check its sockets. Empty while no
+/// Service has source ranges.
 #[btf_map]
 pub(crate) static CLIENTS: HashMap<u64, ClientAddresses, NAMESPACES_LEN, NO_PREALLOC> = HashMap::new();
 
-/// Addresses that may be of interest to packets that come in; all others are not. A bit for each hash.
+/// A filter of the addresses that are worth a lookup for an arriving packet: one bit for each hash value.
 #[btf_map]
 pub(crate) static ADDRESS_FILTER: Array<u64, { address::FILTER_WORDS as usize }, MMAPABLE> = Array::new();
 
-/// The numbers of UDP NodePorts, a bit each.
+/// The numbers of UDP NodePorts, one bit each.
 #[btf_map]
 pub(crate) static NODE_PORTS: Array<u64, { frontend::NODE_PORT_WORDS as usize }, MMAPABLE> = Array::new();
 
-/// Connections and UDP flows from outside, a record each. The agent maps it, to read.
+/// North-south connections and UDP flows, one record each. The agent maps it read-only.
 #[btf_map]
 pub(crate) static FLOWS: Array<Record, FLOWS_LEN, MMAPABLE> = Array::new();
 
-/// Whose the slots of FLOWS are, bucket by bucket.
+/// Tags of the clients that own the slots of FLOWS, bucket by bucket.
 #[btf_map]
 pub(crate) static FLOW_TAGS: Array<FlowTags, FLOW_BUCKETS, MMAPABLE> = Array::new();
 
-/// When the slots of FLOWS were used, and which of them nobody may take. The agent gives back those of idle connections.
+/// When each slot of FLOWS was last used, and whether it may be evicted. The agent releases those of idle
+/// connections.
 #[btf_map]
 pub(crate) static FLOW_USES: Array<FlowUses, FLOW_BUCKETS, MMAPABLE> = Array::new();
 
-/// Which records use a source port.
+/// Records that use a source port.
 #[btf_map]
 pub(crate) static SOURCE_PORTS: Array<PortOwners, SOURCE_PORTS_LEN, MMAPABLE> = Array::new();
 
@@ -122,41 +123,40 @@ pub(crate) static SOURCE_PORTS: Array<PortOwners, SOURCE_PORTS_LEN, MMAPABLE> = 
 #[btf_map]
 pub(crate) static OUTGOING: LruHashMap<Tuple, u64, OUTGOING_LEN> = LruHashMap::new();
 
-/// Who has asked a socket from the number of a NodePort, and when, in nanoseconds since boot.
+/// Peers that sent to a socket bound to the number of a NodePort, and when, in nanoseconds since boot.
 #[btf_map]
 pub(crate) static ASKERS: LruHashMap<OverflowKey, u64, ASKERS_LEN> = LruHashMap::new();
 
-/// Connections on the fast path of which the stack has seen a packet all the same, from the client to the endpoint, and when. The
-/// agent takes conntrack's entries of those that are over away.
+/// Strays: fast-path connections of which the stack still saw a packet, from the client to the endpoint, and when.
+/// The agent removes their conntrack entries when they end.
 #[btf_map]
 pub(crate) static STRAYS: LruHashMap<Tuple, u64, STRAYS_LEN> = LruHashMap::new();
 
-/// What `FLOW_HASH_SEED` is set to, for an agent that is started again. No program reads it.
+/// The value of `FLOW_HASH_SEED`, for the next agent. No program reads it.
 #[btf_map]
 pub(crate) static FLOW_SEED: Array<u64, 1, MMAPABLE> = Array::new();
 
-/// Held while a slot of FLOWS is given away, or a source port is taken.
+/// Locks for taking a slot of FLOWS or a source port.
 #[btf_map]
 pub(crate) static FLOW_LOCKS: Array<FlowLock, { buckets::FLOW_LOCKS as usize }> = Array::new();
 
-/// The ports of datagrams that come in fragments.
+/// The ports of fragmented datagrams.
 #[btf_map]
 pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts, FRAGMENTS_LEN> = LruHashMap::new();
 
-/// The node's addresses on the devices that packets are hooked at, and how long packets may be there, by the device's
-/// index.
+/// The node's address on each uplink, and the longest packet that it takes, by the device's index.
 #[btf_map]
 pub(crate) static INTERFACES: HashMap<u32, Interface, INTERFACES_LEN, NO_PREALLOC> = HashMap::new();
 
-/// How many refusals were answered lately.
+/// Rate limit of answered refusals.
 #[btf_map]
 pub(crate) static REFUSED_RATE: Array<Rate, 1> = Array::new();
 
-/// How many fragments were held lately.
+/// Rate limit of held fragments.
 #[btf_map]
 pub(crate) static HELD_RATE: Array<Rate, 1> = Array::new();
 
-/// Connections of each Service, in shards.
+/// Connections of each Service, counted in shards.
 #[btf_map]
 pub(crate) static COUNTERS: Array<ServiceCounters, { SERVICES_LEN * SHARDS as usize }, MMAPABLE> =
     Array::new();
@@ -169,12 +169,12 @@ pub(crate) static REFUSALS: Array<ServiceRefusals, SERVICES_LEN, MMAPABLE> = Arr
 #[btf_map]
 pub(crate) static TOTALS: Array<u64, { NodeEvent::LIMIT as usize }, MMAPABLE> = Array::new();
 
-/// Which Service port an index stands for. No program reads it: people and a restarted agent do.
+/// The Service port that an index stands for. No program reads it; commands and a restarted agent do.
 #[btf_map]
 pub(crate) static NAMES: HashMap<u32, ServiceName, SERVICES_LEN, NO_PREALLOC> = HashMap::new();
 
-/// Never looked at: an update of an array of maps makes the kernel wait until every running program has
-/// ended (`maybe_wait_bpf_programs`), which is how the agent learns that nobody reads what it took away.
+/// No program reads it. An update of an array of maps makes the kernel wait until all running programs have ended
+/// (`maybe_wait_bpf_programs`); the agent uses that as the grace period before it reuses slots and ids.
 #[btf_map]
 pub(crate) static GRACE: ArrayOfMaps<Array<u32, 1>, 1> = ArrayOfMaps::new();
 

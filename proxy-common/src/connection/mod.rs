@@ -1,7 +1,8 @@
-//! Connection records: what is known of a connection, or a UDP flow, that comes from outside of the node.
+//! Connection records: the state of a north-south connection or UDP flow.
 //!
-//! A connection is **one record**. It is found from every side that one of its packets comes by, and it is written, confirmed,
-//! ended and evicted whole: there is no half of it that could be lost, or be somebody else's by now.
+//! A connection is **one record**. Every packet of the connection, at ingress and egress and in both directions,
+//! finds it, and it is written, confirmed, ended and evicted as a whole: no half can be lost or belong to another
+//! connection.
 //!
 //! | packet | at | is found by | becomes |
 //! |---|---|---|---|
@@ -12,17 +13,18 @@
 //!
 //! | file | concept |
 //! |---|---|
-//! | `record` | the record, and which packets are its own |
-//! | `buckets` | FLOW_TAGS and FLOW_USES: in which slots of FLOWS a client's records can be, and which of them may be taken |
-//! | `ports` | SOURCE_PORTS: whose answers come to a source port, which is also the allocation of ports |
+//! | `record` | the record, and which packets belong to it |
+//! | `buckets` | FLOW_TAGS and FLOW_USES: the slots of FLOWS that a client's records can have, and which of them may be evicted |
+//! | `ports` | SOURCE_PORTS: the connections that own a source port, and its allocation |
 //! | `table` | the tables, as the algorithms use them |
 //! | `find` | finding the record of a packet |
-//! | `life` | what a packet changes in its record |
+//! | `life` | how a packet changes its record |
 //! | `begin` | making a record |
 //!
-//! **Who writes what.** A slot is *reserved* under the lock of its region, and only if nothing has changed since it was chosen;
-//! from then on it is the writer's alone, and no reader takes what is in it for a record before its checks are right. Each byte
-//! of [`Seen`] is written by packets of one direction. What keeps a slot from being taken changes under the lock.
+//! **Who writes what.** A slot is *reserved* under the lock of its region, and only if nothing has changed since it
+//! was chosen; from then on it belongs to the writer alone, and no reader accepts its content as a record until its
+//! checks match. Packets of one direction write each byte of [`Seen`]. The state that protects a slot from eviction
+//! changes under the lock.
 
 pub mod begin;
 pub mod buckets;

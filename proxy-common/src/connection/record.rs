@@ -92,10 +92,10 @@ impl Seen {
     pub const PACKET: u8 = 1;
     /// A TCP segment with FIN has come by.
     pub const FIN: u8 = 2;
-    /// A packet has come through the stack and left by a hooked device as it was expected to: what follows may take the
-    /// [fast path](Seen::FAST).
+    /// A packet went through the stack and left by an uplink as expected: later ones may take the [fast
+    /// path](Seen::FAST).
     pub const LEFT: u8 = 4;
-    /// Of the client's byte: the client has spoken again after an answer, which nobody can with a made-up address.
+    /// Of the client's byte: the client sent again after an answer, which a client with a forged address cannot do.
     pub const CONFIRMED: u8 = 8;
 
     /// Of `reset`: the client.

@@ -1,7 +1,7 @@
-//! Our layouts of headers are those of the `network-types` crate, and its numbers are used.
+//! Asserts that our header layouts equal those of the `network-types` crate, whose numbers we use.
 //!
-//! Not its structures: their fields are arrays of bytes, of which the compiler for the kernel makes a load and a shift each, where
-//! ours are loaded, compared and put back in words, several fields at once.
+//! We do not use its structures: their fields are arrays of bytes, for which the compiler emits a load and a shift
+//! each, where our code loads, compares and stores several fields at once as words.
 
 use core::mem::offset_of;
 

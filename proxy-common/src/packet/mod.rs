@@ -2,18 +2,18 @@
 //!
 //! | file | concept |
 //! |---|---|
-//! | `checksum` | the Internet checksum, and what a change of bytes changes in it |
+//! | `checksum` | the Internet checksum, and its update for changed bytes |
 //! | `network` | IPv4 and IPv6 headers, options, extension headers, fragments |
-//! | `transport` | ports, and what a TCP segment says of its connection |
+//! | `transport` | ports, and the state that a TCP segment shows |
 //! | `rewrite` | one address and port for another, checksums included |
-//! | `forward` | a packet that is sent on without the stack |
+//! | `forward` | forwarding a packet past the stack |
 //! | `error` | ICMP and ICMPv6 errors: the packet that they quote |
 //! | `answer` | TCP resets and "port unreachable" |
-//! | `layouts` | that our headers are laid out as those of the `network-types` crate |
+//! | `layouts` | assertions that our headers match the `network-types` crate |
 //!
 //! Everything here is arithmetic on a [`Read`] and an [`Edit`]: the kernel programs implement them with the kernel's
 //! helpers, the host tests with a vector of bytes. Offsets are bytes from the packet's first byte, link header
-//! included. What is too short or of another kind is nothing, never a panic.
+//! included. A packet that is too short or of another kind reads as `None`, never as a panic.
 #![expect(clippy::cast_possible_truncation, reason = "sums are folded, and lengths are those of headers")]
 
 pub mod answer;

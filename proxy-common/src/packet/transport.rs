@@ -1,4 +1,4 @@
-//! The beginning of a transport header: ports, and what a TCP segment says of its connection (RFC 9293).
+//! The beginning of a transport header: ports, and the connection state that a TCP segment shows (RFC 9293).
 
 use bytemuck::{Pod, Zeroable};
 

@@ -1,5 +1,5 @@
-//! Tells the sender of a refused packet: a reset, or "port unreachable", back through the device that it came from. At
-//! most a thousand a second, as the kernel does it with its own.
+//! Answers a refused packet with a TCP reset or ICMP "port unreachable", through the device it came from. At most a
+//! thousand a second, the kernel's own limit for ICMP errors.
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_INVALIDATE_HASH, BPF_F_RECOMPUTE_CSUM},

@@ -1,6 +1,6 @@
-//! Ways back: an answer leaves by the device that its question came in by, although the rules of the endpoint's own address say
-//! otherwise (PO-28), as those of pods on a cloud's secondary interfaces do. A cloud drops what leaves by another one
-//! with the frontend's address. netfilter does this with marks.
+//! Return paths: an answer leaves by the device that its request arrived at, even if the policy rules for the
+//! endpoint's address choose another one (PO-28), as they do for pods on a cloud's secondary interfaces. Clouds drop
+//! packets that leave by another interface with the frontend's address. netfilter solves this with marks.
 
 use aya_ebpf::{
     bindings::{BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS},

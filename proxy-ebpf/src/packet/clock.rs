@@ -1,4 +1,4 @@
-//! The time as a processor knows it.
+//! The programs' clock.
 
 use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_ns};
 use proxy_common::connection::Clock;

@@ -1,5 +1,5 @@
-//! Egress: sources. An answer of an endpoint comes from the frontend; what leaves for an endpoint that is to see the node
-//! comes from the node.
+//! Egress rewrites sources: an endpoint's answer gets the frontend's address, and a masqueraded request gets an
+//! address and source port of the node.
 
 use aya_ebpf::programs::TcContext;
 use proxy_common::{

@@ -1,5 +1,5 @@
-//! ICMP errors that quote a packet of a connection: without them path-MTU discovery ends at a NodePort, and a client waits
-//! where it could have learned that nobody is there.
+//! ICMP errors that quote a packet of a connection: without their translation path-MTU discovery would end at a
+//! NodePort, and clients would wait for endpoints that are unreachable.
 
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use proxy_common::{

@@ -1,14 +1,14 @@
-//! The fast path, past the stack: packets between a client and an endpoint elsewhere come in and go out again with both of
-//! their ends translated, as soon as the routes say where to.
+//! The fast path, past the stack: ingress translates both ends of packets between a client and an endpoint on another
+//! node, looks up their route and forwards them.
 //!
-//! Which way a TCP connection goes is decided once, with its client's first packet after the handshake, and kept: the node's
-//! conntrack sees all of it, and so its end, or no more than the handshake, and forgets that within a minute (ST-12). So a
-//! packet of a connection on the fast path stays there, whatever it looks like: with options, in fragments, with a tag, or
-//! without a neighbour that is known, which the kernel then asks for. Where the stack alone knows what to do (it tells senders of
-//! packets that are too long or have no hop left, and encapsulates), the connection is noted in STRAYS, and the agent
-//! takes conntrack's entry away when it is over.
+//! The client's first packet after the handshake decides once whether a TCP connection takes the fast path. So the
+//! node's conntrack sees either the whole connection and its end, or only the handshake, which it forgets within a
+//! minute (ST-12). A packet of a connection on the fast path stays on it, also with IP options, in fragments, with a
+//! VLAN tag, or with an unknown neighbour, which the kernel then resolves. Some packets only the stack can handle: it
+//! reports packets that are too long or whose hop limit is used up, and it encapsulates. The program then notes the
+//! connection in STRAYS, and the agent removes its conntrack entry when the connection ends.
 //!
-//! Datagrams may go either way at any time: conntrack forgets theirs by itself.
+//! Datagrams may take either path at any time: conntrack forgets them by itself.
 
 use aya_ebpf::{
     bindings::{

@@ -1,6 +1,6 @@
-//! Fragments of a datagram that come before the first one, which alone has the ports (PO-29). netfilter reassembles; here they
-//! are held for a moment: they go round by the device's own queue, until the first one has come by or the time is over. That
-//! keeps a processor busy, so there are only so many rounds in a second for all of them.
+//! Fragments of a datagram that arrive before the first one, which alone has the ports (PO-29). netfilter
+//! reassembles; here the program sends them around through the device's own queue until the first one has arrived or
+//! their time is over. That keeps a processor busy, so a rate limit bounds the rounds of all fragments.
 
 use aya_ebpf::{
     bindings::BPF_F_INGRESS,

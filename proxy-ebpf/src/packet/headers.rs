@@ -1,5 +1,5 @@
-//! A packet as both hooks see it: what its headers say. Fragments of a datagram but the first have no ports; they get
-//! those that the first one left in FRAGMENTS.
+//! A packet's headers, as ingress and egress read them. Only the first fragment of a datagram has ports; later ones
+//! get theirs from FRAGMENTS, where the first one left them.
 
 use aya_ebpf::{
     bindings::{__sk_buff, bpf_fib_lookup},

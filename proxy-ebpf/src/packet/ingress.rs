@@ -1,4 +1,5 @@
-//! Ingress: destinations. A packet to a frontend goes to an endpoint; an answer to a masqueraded source goes to its client.
+//! Ingress rewrites destinations: a packet to a frontend goes to an endpoint, an answer to a masqueraded source goes
+//! to the client.
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_INGRESS},

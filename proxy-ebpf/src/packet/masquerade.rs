@@ -1,8 +1,10 @@
-//! Whether a connection is masqueraded, and with which address: the routes to its endpoint say so, when it begins.
+//! Decides when a connection begins whether it is masqueraded, and with which address; the routes to its endpoint
+//! decide.
 //!
-//! It is where the endpoint is not on this node; where it is, but its answers would not pass this node, since the way to it
-//! leads out by one of the devices that packets from outside come in by (a pod on a bridge with the uplink, macvlan, an
-//! interface of its own); and where it is the client itself, which would take its own packets for forged ones (PO-22).
+//! It is masqueraded if the endpoint is on another node; if the endpoint is on this node but its answers would bypass
+//! the node, because the route to it leaves by an uplink (a pod on a bridge with the uplink, macvlan, an interface of
+//! its own); and if the endpoint is the client itself (hairpin), which would drop packets with its own address as
+//! forged (PO-22).
 
 use aya_ebpf::{
     bindings::{

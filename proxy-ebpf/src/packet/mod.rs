@@ -1,28 +1,28 @@
-//! The packet hooks, at TC: what comes from outside of the node, from the same tables as the socket hooks.
+//! The packet programs, at TC: north-south traffic, translated with the same maps as the socket programs use.
 //!
-//! Ingress rewrites destinations only, egress rewrites sources only: the stack in between, and with it the CNI's
-//! connection tracking, policies and routes, sees the client and the endpoint.
+//! Ingress rewrites destinations only, egress rewrites sources only: the stack in between sees the client and the
+//! endpoint, and so do the CNI's conntrack, policies and routes.
 //!
 //! | file | concept |
 //! |---|---|
 //! | `ingress` | to a frontend: the endpoint; to a masqueraded source: the client |
-//! | `egress` | from an endpoint: the frontend; to an endpoint that is to see the node: a source of the node's |
-//! | `headers` | a packet as both hooks see it |
-//! | `records` | FLOWS and what belongs to it, as `proxy_common::connection` uses them |
+//! | `egress` | from an endpoint: the frontend; to an endpoint with masquerade: a source of the node |
+//! | `headers` | a packet as ingress and egress see it |
+//! | `records` | FLOWS and its companions, as `proxy_common::connection` uses them |
 //! | `masquerade` | whether a connection is masqueraded, and with which address |
-//! | `outgoing` | what is nobody's request: answers to datagrams that left from a NodePort's number |
-//! | `forward` | the fast path, past the stack, between a client and an endpoint elsewhere |
-//! | `back` | answers leave by the device that their questions came in by |
-//! | `fragments` | those that come before the first one |
+//! | `outgoing` | answers that only look like requests: to datagrams that left from a NodePort's number |
+//! | `forward` | the fast path, past the stack, between a client and an endpoint on another node |
+//! | `back` | answers leave by the device that their requests arrived at |
+//! | `fragments` | fragments that arrive before the first one |
 //! | `errors` | ICMP errors that quote a packet of a connection |
-//! | `answer` | resets and "port unreachable", for what is refused |
-//! | `routes` | questions to the node's routes |
+//! | `answer` | TCP resets and ICMP "port unreachable" for refused packets |
+//! | `routes` | lookups in the node's routes |
 //! | `clock` | the time |
 //! | `skb` | reading and editing `struct __sk_buff` |
 //!
-//! **Steps** are `extern "C"` functions: the verifier knows them by their types ("global functions", 5.6), and so walks each of
-//! them once, not once for each way to get there. What they need stands in [`headers::State`], they get and give plain
-//! numbers.
+//! **Steps** are `extern "C"` functions: the verifier knows them by their types ("global functions", 5.6), so it
+//! walks each of them once, not once for each path that leads there. Their inputs are in [`headers::State`]; they
+//! take and return plain numbers.
 //!
 //! Each hook is two programs: for devices with an Ethernet header, and for those without a link header.
 

@@ -1,9 +1,9 @@
-//! What is nobody's request (PO-23): datagrams that answer what left the node from the number of a NodePort. netfilter knows
-//! them, since it translates only what begins a connection.
+//! Answers that only look like requests (PO-23): datagrams that answer what the node sent from the number of a
+//! NodePort. netfilter can tell them apart because it translates only the first packet of a connection.
 //!
-//! TCP needs none of this: an answer is no SYN. For UDP the node's own sockets are asked, and what left in other ways (pods
-//! that a CNI masquerades) is noted as it leaves, if it comes from such a number: for all others that is one look into a
-//! bitmap.
+//! TCP needs none of this, since an answer is never a SYN. For UDP the program looks up the node's own sockets;
+//! datagrams of others (pods that a CNI masquerades) are noted as they leave, if they come from a NodePort's number.
+//! All other datagrams cost one lookup in a bitmap.
 
 use aya_ebpf::{
     EbpfContext as _,

@@ -1,4 +1,4 @@
-//! Questions to the node's routes.
+//! Lookups in the node's routes.
 
 use aya_ebpf::{
     EbpfContext as _, bindings::bpf_fib_lookup as Lookup, helpers::bpf_fib_lookup, programs::TcContext,

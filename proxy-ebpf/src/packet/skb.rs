@@ -1,5 +1,5 @@
-//! `struct __sk_buff`: reading and editing a packet with the kernel's helpers, which know of offloaded checksums,
-//! segmentation and packets in pieces.
+//! `struct __sk_buff`: reading and editing a packet with the kernel's helpers, which handle offloaded checksums,
+//! segmentation and non-linear packets.
 
 use core::mem::MaybeUninit;
 

@@ -1,7 +1,7 @@
-//! ASKERS: who has asked a socket from the number of a NodePort (PO-23). What the socket sends there is an answer, and no request to
-//! the Service, as netfilter knows of a connection that it has seen begin.
+//! ASKERS: peers that sent a datagram to a socket from the number of a NodePort (PO-23). What the socket sends back
+//! is an answer, not a request to the Service; netfilter knows that from the connection it saw begin.
 //!
-//! Sockets that are asked from other numbers pay one look into a bitmap.
+//! Datagrams from other ports cost one lookup in a bitmap.
 
 use aya_ebpf::{
     EbpfContext as _,

@@ -5,7 +5,7 @@
 //!
 //! | program | remembers | forgets |
 //! |---|---|---|
-//! | `empty4` | nothing, nor does anything else: what measuring itself costs | - |
+//! | `empty4` | nothing, and does nothing: the cost of measuring | - |
 //! | `decide4` | nothing | - |
 //! | `small4` | in socket storage, 24 bytes: what `getpeername` needs | with the socket |
 //! | `cookie4` | in a preallocated hash keyed by the socket's cookie | `cookie_release` |

@@ -1,4 +1,4 @@
-//! `struct bpf_sock_addr`: who wants to reach what, the rewrite, and the refusal.
+//! `struct bpf_sock_addr`: the client and its destination, the rewrite, and the refusal.
 
 use aya_ebpf::{
     EbpfContext as _,

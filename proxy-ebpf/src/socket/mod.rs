@@ -1,19 +1,19 @@
-//! The socket hooks: a Service address becomes a pod's before a packet exists, and back again for the
-//! program that asks who its peer is.
+//! The socket programs: they translate a Service address to an endpoint's before a packet exists, and back when the
+//! process asks for its peer.
 //!
 //! | file | hooks |
 //! |---|---|
 //! | `connect` | connect4, connect6 |
 //! | `sendmsg` | sendmsg4, sendmsg6: UDP sockets that are not connected |
 //! | `reverse` | recvmsg4/6, getpeername4/6 |
-//! | `askers` | whom a socket answers, though it looks like a request |
+//! | `askers` | peers that a socket answers from a NodePort's number |
 //! | `context` | reading and writing `struct bpf_sock_addr`, and refusing |
-//! | `peers` | what a TCP socket remembers; `sock_release` |
-//! | `translations` | what a socket remembers: UDP, and what `peers` has no room for |
-//! | `bench` | other ways to remember it, only in the object that the benchmark loads |
+//! | `peers` | the peer of a TCP socket; `sock_release` |
+//! | `translations` | the peers of UDP sockets, and those that do not fit into `peers` |
+//! | `bench` | alternatives for remembering the peer, only in the benchmark's object |
 //!
-//! An AF_INET6 socket with v4-mapped peers wanders between the hooks of both families (a `sendto` runs
-//! sendmsg4, its answer recvmsg6); since addresses are sixteen bytes everywhere, one record serves all.
+//! An AF_INET6 socket with v4-mapped peers runs the hooks of both families (a `sendto` runs sendmsg4, its answer
+//! recvmsg6); since addresses have sixteen bytes everywhere, one record serves both.
 
 mod askers;
 #[cfg(feature = "bench")]

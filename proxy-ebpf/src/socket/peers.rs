@@ -1,8 +1,7 @@
-//! What a TCP socket remembers: PEERS, an array element that its cookie points at, given back when the socket
-//! is released.
+//! PEERS: the peer of a TCP socket, in an array element selected by the socket's cookie and released with the socket.
 //!
-//! Socket storage would do it too, and does where the element is another living socket's. But it allocates:
-//! that was four hundredths of a connection, where this is less than one.
+//! Socket storage is the fallback when another living socket holds the element. It allocates memory, which costs
+//! about 4 % of a connection; the array costs less than 1 %.
 
 use aya_ebpf::{
     EbpfContext,

@@ -1,6 +1,7 @@
-//! recvmsg4/6 and getpeername4/6: the Service's address back to the program that asked for it.
+//! recvmsg4/6 and getpeername4/6: translate the endpoint's address back to the Service's for the process that used
+//! it.
 //!
-//! A peer that was never translated is left as it is: these hooks see every socket of the node.
+//! These hooks see every socket of the node; they leave peers alone that were never translated.
 
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use proxy_common::Protocol;

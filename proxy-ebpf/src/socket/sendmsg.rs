@@ -1,8 +1,8 @@
 //! sendmsg4, sendmsg6: datagrams of UDP sockets that name their destination.
 //!
-//! A socket stays with its endpoint for each Service address as long as that endpoint serves, so that
-//! protocols with a handshake (QUIC, DTLS) work over unconnected sockets; only then is another chosen.
-//! The kernel holds the socket's lock around these hooks and recvmsg's, so a socket's record has one user.
+//! For each Service address a socket keeps its endpoint as long as that endpoint serves, so that protocols with a
+//! handshake (QUIC, DTLS) work over unconnected sockets. The kernel holds the socket's lock around these hooks and
+//! recvmsg's, so a socket's record has one user.
 
 use aya_ebpf::{
     helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns},

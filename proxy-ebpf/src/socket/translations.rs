@@ -1,8 +1,8 @@
-//! What a socket remembers: SOCKETS for the connected peer, DATAGRAMS for peers of unconnected UDP, and
-//! OVERFLOW for the sockets that talk to more Services than DATAGRAMS holds.
+//! A socket's translations: SOCKETS for the connected peer, DATAGRAMS for peers of unconnected UDP, and OVERFLOW for
+//! the sockets that talk to more Services than DATAGRAMS holds.
 //!
-//! TCP sockets have a cheaper place (`peers`), and come here only when it is taken. The two storages
-//! are apart because a record's size is its price: 48 bytes and 200 bytes.
+//! TCP sockets use the cheaper `peers` and come here only when their element there is taken. The two storages are
+//! separate because size is cost: 48 bytes and 200 bytes.
 
 use aya_ebpf::{
     EbpfContext as _,
