@@ -1,7 +1,7 @@
-//! An error with everything behind it, in one line.
+//! Formats an error and its causes in one line.
 //!
 //! Libraries say what failed in one error and why in the next one behind it (`client error (Connect)`, and then
-//! `Connection refused`); others repeat what is behind them. Each thing is said once.
+//! `Connection refused`); others repeat their cause. Here each cause appears once.
 
 use std::{error::Error, fmt};
 

@@ -1,7 +1,7 @@
 //! Sidestep's agent as a library.
 //!
-//! Data flows one way: [`source`] (watch) -> [`model`] (objects, slim) -> [`plan`] (what one node should
-//! install) -> [`dataplane`] (make the kernel so). Nothing points backwards. [`commands`] are the edges.
+//! Data flows one way: [`source`] (watch) -> [`model`] (slim objects) -> [`plan`] (what one node should install) ->
+//! [`dataplane`] (install it in the kernel). No stage imports a later one. [`commands`] are the edges.
 
 pub mod agent;
 pub mod announce;

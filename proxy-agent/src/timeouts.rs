@@ -1,4 +1,4 @@
-//! How long flows stay without a packet.
+//! How long a flow may be idle.
 
 use std::time::Duration;
 

@@ -1,9 +1,8 @@
-//! Tells a person who follows the log what came, changed and went, with names: Services, their frontends, their
-//! endpoints.
+//! Logs added, changed and removed Services by name, with their frontends and endpoints.
 //!
-//! Compared is what the tables hold of the Services that a change touches with what the plan wants, and only when
-//! somebody reads it (level info). A first complete plan is one line elsewhere; of a change of very many Services
-//! the first are told, and the number of the others.
+//! It compares what the maps hold of the Services that a change touches with the plan, and only if level info is on.
+//! It skips the first complete plan, which gets one line elsewhere; of a change of very many Services it names the
+//! first, and counts the others.
 
 use std::{collections::HashMap, fmt, net::SocketAddr};
 

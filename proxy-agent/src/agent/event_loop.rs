@@ -1,4 +1,4 @@
-//! The agent's loop: what the sources say, what changes at the node, and signals, one after the other on one thread.
+//! The agent's loop: one thread handles events of the sources, changes of the node and signals in turn.
 
 use std::{
     os::fd::BorrowedFd,

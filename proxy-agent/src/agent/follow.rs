@@ -1,4 +1,4 @@
-//! The stages after the source, one after the other: a change is planned, installed, served and reported.
+//! The stages after the source: each change is planned, installed, served and reported in turn.
 
 use std::{collections::BTreeSet, fs::File, net::IpAddr, time::Instant};
 

@@ -1,4 +1,4 @@
-//! A node name that no Node object has (IN-5): endpoints are then nobody's, and NodePorts are at the wrong addresses.
+//! A node name that no Node object has (IN-5): then no endpoint is local, and the wrong addresses answer NodePorts.
 
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,7 @@
-//! The agent: sources, plan and dataplane put together, until somebody ends it; the datapath stays.
+//! The agent: combines sources, plan and dataplane, and runs until it is stopped; the datapath stays in place.
 //!
-//! One thread does everything in turn (a source only waits for the network or for files); the dataplane's threads and the
-//! reader of manifests are the others.
+//! One thread runs all stages in turn (a source only waits for the network or for files); the dataplane's followers
+//! and the reader of manifests have threads of their own.
 //!
 //! | file | concept |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! How an operator is told of what the tables have no room for: the object, its field, and what to do.
+//! Turns what the maps have no room for into problems: the object, its field, and the remedy.
 
 use crate::{
     dataplane::{FullTable, NotInstalled},

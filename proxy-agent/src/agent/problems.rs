@@ -1,4 +1,4 @@
-//! What is wrong now: gathered from all stages for the report, and told in the log and as Events when it is new.
+//! The current problems: collects them from all stages for the report, and writes new ones to the log and to Events.
 
 use std::{collections::HashSet, time::Instant};
 

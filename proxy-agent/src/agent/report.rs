@@ -1,7 +1,7 @@
-//! What a running agent tells the other commands: one small file, and the lock that makes it the only writer.
+//! The agent's report to the other commands: one small file, and the lock that makes the agent its only writer.
 //!
-//! The tables themselves are pinned, so `status` needs the agent only for what it could not install. A file
-//! keeps that readable when the agent is dead, which is when somebody asks.
+//! The maps are pinned, so `status` needs the agent only for what it could not install. A file keeps that readable
+//! after the agent has crashed, when operators need it most.
 
 use std::{
     fs::{self, File},
@@ -31,7 +31,7 @@ pub struct Report {
     pub cgroup_root: PathBuf,
     /// Whether everything that exists has been read and installed once.
     pub synced: bool,
-    /// The devices that packets from outside come through.
+    /// The uplinks.
     pub devices: Vec<Device>,
     /// What could not be used or installed.
     pub problems: Vec<Problem>,

@@ -1,4 +1,5 @@
-//! How the agent starts: locks, programs and tables first, then what serves and plans; nothing is attached yet.
+//! Starts the agent: locks, programs and maps first, then the HTTP listeners and the planner; nothing is attached
+//! yet.
 
 use std::{
     fmt, fs,
@@ -35,7 +36,7 @@ pub struct Start {
     pub objects: Objects,
     /// Sizes for tables that are made new.
     pub capacity: Capacity,
-    /// The devices that serve clients from outside.
+    /// The devices to attach the packet programs to.
     pub devices: Wanted,
     /// Whether programs are attached to devices as TCX links.
     pub tcx: bool,

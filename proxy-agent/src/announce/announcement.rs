@@ -1,4 +1,4 @@
-//! What is told of which object.
+//! Turns a problem into the Event of the object that it concerns.
 
 use crate::model::{Kind, ObjectKey, ObjectName, Problem, Subject};
 

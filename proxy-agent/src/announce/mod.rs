@@ -1,13 +1,13 @@
-//! Kubernetes Events: telling people who look at a Service or a Node, and not at an agent's log.
+//! Kubernetes Events, for people who look at a Service or a Node rather than at an agent's log.
 //!
 //! | file | concept |
 //! |---|---|
-//! | `announcement` | what is told of what (pure) |
-//! | `restraint` | how often: the same once an hour, and never a flood (pure; time is an argument) |
-//! | `publish` | writing it to the API server |
+//! | `announcement` | which problem becomes which Event (pure) |
+//! | `restraint` | how often: the same Event once an hour, and a rate limit for all (pure; time is an argument) |
+//! | `publish` | writing Events to the API server |
 //!
-//! Whoever has something to tell puts it into a bounded queue and goes on: an API server that is slow, gone or
-//! unwilling costs an announcement, never a change. All of it is in `sidestep status` and the log as well.
+//! Announcements go through a bounded queue that never blocks: an API server that is slow, gone or refuses costs an
+//! announcement, never a change. `sidestep status` and the log have all of them as well.
 
 mod announcement;
 mod publish;

@@ -1,7 +1,7 @@
 //! Writing Events to the API server (`events.k8s.io/v1`).
 //!
-//! `kubectl describe` finds a Service's events by its UID, which the agent does not keep: it is asked for when there
-//! is something to tell, which is seldom. Of a Node the name is the UID, as kubelet and kube-proxy have it.
+//! `kubectl describe` finds a Service's events by its UID, which the agent does not keep: it requests the UID for
+//! each Event, which is rare. For a Node the UID is its name, as in kubelet and kube-proxy.
 
 use std::time::Duration;
 

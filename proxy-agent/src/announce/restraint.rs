@@ -1,6 +1,6 @@
-//! How often something is told: the same once an hour, and after the first few one every ten seconds.
+//! Limits Events: the same one once an hour, and after a burst one every ten seconds.
 //!
-//! A thousand nodes see the same bad Service, and each tells the API server.
+//! A thousand nodes see the same bad Service, and each of them writes to the API server.
 
 use std::{collections::HashMap, hash::Hash, time::Duration};
 

@@ -1,4 +1,4 @@
-//! `sidestep cleanup`: the way back to a node without Sidestep.
+//! `sidestep cleanup`: removes everything that Sidestep made on the node.
 
 use std::process::ExitCode;
 

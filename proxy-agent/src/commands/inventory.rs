@@ -1,4 +1,4 @@
-//! What is installed, read back from the pinned tables: the common ground of `status` and `explain`.
+//! The installed Services, read back from the pinned maps for `status` and `explain`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

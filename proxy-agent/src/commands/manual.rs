@@ -1,4 +1,4 @@
-//! `sidestep completions` and `sidestep man`, made from the command line's own definition.
+//! `sidestep completions` and `sidestep man`, generated from the definition of the command line.
 
 use std::{io, path::PathBuf, process::ExitCode};
 

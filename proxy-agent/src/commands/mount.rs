@@ -1,4 +1,4 @@
-//! `sidestep mount`: the privileged part of a start, for an init container on nodes that lack a mount.
+//! `sidestep mount`: the part of a start that needs most privileges, for an init container.
 
 use std::process::ExitCode;
 

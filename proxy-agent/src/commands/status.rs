@@ -1,6 +1,6 @@
-//! `sidestep status`: what is installed, what is used, and what could not be installed.
+//! `sidestep status`: installed Services, their counters, and the problems.
 //!
-//! Read from the pinned tables, so it works without the agent; the agent's report adds the problems.
+//! It reads the pinned maps, so it works without the agent; the agent's report adds the problems.
 
 use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr, path::Path, process::ExitCode};
 
@@ -43,12 +43,12 @@ struct Status {
     agent: Option<Report>,
     attached: Vec<&'static str>,
     detached: Vec<&'static str>,
-    /// Those of `detached` that are pinned: their cgroup was removed, or somebody detached them.
+    /// Those of `detached` that are pinned: their cgroup was removed, or another program detached them.
     severed: Vec<&'static str>,
-    /// Where packets from outside are served.
+    /// The uplinks.
     devices: Vec<AtDevice>,
     services: Vec<inventory::Installed>,
-    /// Services of which a striking part of the connections from outside was never answered.
+    /// Services with a striking share of unanswered north-south connections.
     unanswered: Vec<NeverAnswered>,
     /// Connections and datagrams that were refused on this node, by reason.
     refusals: BTreeMap<&'static str, u64>,
@@ -57,7 +57,7 @@ struct Status {
     capacity: Vec<Fill>,
 }
 
-/// How many connections from outside to a Service port were never answered, of those that are remembered.
+/// How many of a Service port's recorded north-south connections were never answered.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct NeverAnswered {
@@ -76,7 +76,7 @@ struct AtDevice {
     attached: bool,
     /// Programs of others that run before ours.
     ahead: Vec<Ahead>,
-    /// What the agent says of it.
+    /// Why the agent chose it.
     why: Option<Why>,
     addresses: Vec<IpAddr>,
 }
@@ -141,7 +141,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The kernel's word for what is attached, the agent's for why.
+/// Combines what the kernel reports as attached with the agent's reasons.
 fn devices(pin_dir: &Path, agent: Option<&Report>) -> anyhow::Result<Vec<AtDevice>> {
     let device = |Hooked { index, way, attached, ahead }| {
         let told = agent.and_then(|report| report.devices.iter().find(|device| device.index == index));

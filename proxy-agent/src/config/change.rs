@@ -1,4 +1,4 @@
-//! Noticing that the configuration file is another one (CF-17).
+//! Notices that the configuration file has changed (CF-17).
 
 use std::{path::Path, time::Duration};
 

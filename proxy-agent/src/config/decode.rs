@@ -1,7 +1,7 @@
 //! The text of a configuration file.
 //!
-//! kube-proxy reads it strictly, and if that fails leniently with a warning (`loadConfig` in `options.go`);
-//! the outcome is the same here, with the name of every field that is not known.
+//! kube-proxy reads it strictly, and if that fails leniently with a warning (`loadConfig` in `options.go`); the
+//! result here is the same, and each unknown field becomes a problem.
 
 use serde_json::Value;
 

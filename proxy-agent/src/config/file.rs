@@ -1,7 +1,7 @@
 //! `kubeproxy.config.k8s.io/v1alpha1`, as it is written.
 //!
-//! Fields that Sidestep follows have a type; the others are known, so that they are not warned about, and
-//! kept as they are for `/configz`.
+//! Fields that Sidestep follows have a type. The others are known, so they cause no warning, and kept verbatim for
+//! `/configz`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -115,7 +115,7 @@ pub struct BackEnd {
     pub sync_period: Option<String>,
     /// Of `iptables`: whether NodePorts are answered at loopback (CF-11).
     pub localhost_node_ports: Option<bool>,
-    /// Whether what comes from outside is masqueraded to this node's pods too (CF-10).
+    /// Whether north-south traffic to this node's pods is masqueraded, too (CF-10).
     pub masquerade_all: Option<bool>,
     // Read without effect; `ignored` says why.
     #[serde(rename = "excludeCIDRs")]

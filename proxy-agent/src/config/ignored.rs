@@ -1,7 +1,7 @@
-//! Which fields of the file say something that has no effect here, and why.
+//! Fields of the file that are set but have no effect here, and why.
 //!
-//! A person who moves a configuration over must not have to guess: each such field is named in the log when the
-//! agent starts. Fields that are empty or zero say nothing; kubeadm writes every field.
+//! An operator who moves a configuration over must not have to guess: the agent logs each such field when it starts.
+//! Empty and zero fields do not count as set, since kubeadm writes every field.
 
 use serde_json::Value;
 

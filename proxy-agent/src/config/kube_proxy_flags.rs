@@ -1,8 +1,7 @@
-//! kube-proxy's flags that Sidestep has no use of its own for: a `DaemonSet` that starts kube-proxy with them can
-//! start `sidestep run` with them.
+//! kube-proxy's other flags, so that a `DaemonSet` can start `sidestep run` with the flags it passes to kube-proxy.
 //!
-//! Each stands for a field of the configuration, so that what is followed is followed, and what is without effect is
-//! named with the reason, as if it were written there (`ignored`). They are not shown by `--help`.
+//! Each stands for a field of the configuration and is treated as if it were written there: Sidestep follows it, or
+//! logs that it has no effect, and why (`ignored`). `--help` does not show them.
 
 use clap::{
     Arg, ArgMatches, Args, Command, FromArgMatches,

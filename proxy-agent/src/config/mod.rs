@@ -1,5 +1,4 @@
-//! How the agent is told what to do: a `KubeProxyConfiguration` file as kube-proxy reads it, and flags, which
-//! override it.
+//! The agent's configuration: kube-proxy's `KubeProxyConfiguration` file, and flags that override its fields.
 //!
 //! | file | concept |
 //! |---|---|
@@ -13,7 +12,7 @@
 //! | `duration` | durations as Go writes them |
 //! | `change` | noticing that the file is another one |
 //!
-//! What never happens: a field that cannot be used ends the agent. It is named, and the default holds.
+//! A field that cannot be used never ends the agent: it becomes a problem, and the default applies.
 
 mod addresses;
 mod change;

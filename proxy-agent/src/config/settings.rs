@@ -1,4 +1,4 @@
-//! What the file and the flags together mean.
+//! The result of file, flags and defaults.
 
 use std::{
     fs,
@@ -39,9 +39,9 @@ pub struct Settings {
     pub bind_hard_fail: bool,
     /// Where NodePorts are answered (CF-8, CF-11).
     pub node_port_addresses: NodePortAddresses,
-    /// Whether what comes from outside is masqueraded to this node's pods too (CF-10).
+    /// Whether north-south traffic to this node's pods is masqueraded, too (CF-10).
     pub masquerade_all: bool,
-    /// How much the kernel wants to kill the agent (CF-15).
+    /// The agent's OOM score adjustment (CF-15).
     pub oom_score_adj: i32,
     /// How long flows of packets stay (CF-14).
     pub timeouts: Timeouts,

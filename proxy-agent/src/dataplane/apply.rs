@@ -1,4 +1,4 @@
-//! [`Dataplane`]: the tables, and what follows them.
+//! [`Dataplane`]: the maps, and their followers.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! The few `bpf(2)` calls that aya does not have, or keeps to itself: replacing the program behind a link to a cgroup, and
+//! The few `bpf(2)` calls that aya lacks or does not export: replacing the program behind a link to a cgroup, and
 //! asking what is attached to a cgroup and what a pinned link is attached to.
 
 use std::{

@@ -1,4 +1,4 @@
-//! Taking away everything of ours: links first, then maps.
+//! Removes everything that Sidestep pinned: links first, then maps.
 
 use std::{
     fs, io,

@@ -10,7 +10,7 @@ pub enum Error {
         call: &'static str,
         /// What it was about.
         path: String,
-        /// The kernel's answer. No `source`: it is told already.
+        /// The kernel's answer. Not a `source`, since the message includes it.
         error: std::io::Error,
     },
     /// A pinned map is not what this version expects.

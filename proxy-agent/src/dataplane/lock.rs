@@ -1,4 +1,4 @@
-//! One agent at a time.
+//! The lock that admits one agent at a time.
 
 use std::{
     fs::{self, File},

@@ -1,14 +1,14 @@
-//! Makes the kernel equal to the plan, in an order in which no reader ever sees a half-made Service.
+//! Installs the plan in the kernel, in an order in which no program ever sees a half-written Service.
 //!
 //! | folder | concept |
 //! |---|---|
-//! | `tables` | the pinned maps: what is in them, what is free, and how a change gets there |
-//! | `programs` | loading the kernel programs on them, and attaching those of sockets |
-//! | `node` | what the agent asks its kernel: devices, routes, namespaces, mounts, reserved ports |
-//! | `followers` | what goes on beside: stale sockets, clients' addresses, idle flows |
+//! | `tables` | the pinned maps: their content, free slots, and how a change is written |
+//! | `programs` | loading the kernel programs, and attaching the socket programs |
+//! | `node` | the node's kernel: uplinks, routes, namespaces, mounts, reserved ports |
+//! | `followers` | background work: stale sockets, clients' addresses, idle flows |
 //!
-//! `apply` puts the tables and their followers together, as [`Dataplane`]; `lock` lets one agent in; `cleanup` takes everything
-//! away; `bpf` has the few raw `bpf(2)` calls that aya does not have.
+//! `apply` combines the maps and their followers into [`Dataplane`]; `lock` admits one agent; `cleanup` removes
+//! everything; `bpf` has the few raw `bpf(2)` calls that aya lacks.
 
 mod apply;
 mod bpf;

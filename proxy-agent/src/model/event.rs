@@ -1,4 +1,4 @@
-//! What sources say: the one stream of changes that everything after them consumes.
+//! The events of all sources: the one stream of changes that the later stages consume.
 
 use super::{EndpointSlice, Flaw, Kind, Node, ObjectKey, ObjectName, Service, Subject};
 

@@ -1,10 +1,10 @@
 //! What the agent knows of the cluster: Services, EndpointSlices and its own Node, slim.
 //!
-//! Objects come in as [`wire`] types, which decode whatever the API allows and nothing more than is used.
-//! Reading one ([`Service::read`], [`EndpointSlice::read`], [`Node::read`]) checks every field once: what is
-//! kept is valid by its type, and each field that could not be used becomes a [`Flaw`] that names it, while
-//! the rest of the object goes on. The [`Store`] keeps the objects and says which Services a change touches.
-//! Nothing here decides where traffic goes: that is the plan's job.
+//! Objects come in as [`wire`] types, which decode whatever the API allows and nothing more than is used. Reading one
+//! ([`Service::read`], [`EndpointSlice::read`], [`Node::read`]) checks every field once: what is kept is valid by its
+//! type, and each field that cannot be used becomes a [`Flaw`] that names it, while the rest of the object stays in
+//! use. The [`Store`] keeps the objects and says which Services a change touches. Nothing here decides where traffic
+//! goes: that is the plan's job.
 
 mod address;
 mod endpoint_slice;

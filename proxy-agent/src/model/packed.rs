@@ -1,7 +1,7 @@
 //! Values in as few bytes as they take.
 //!
-//! A node keeps what a whole cluster says of its Services, and looks at one of them when it changes. So what is kept is
-//! packed into one allocation without pointers, and unpacked for as long as it is looked at.
+//! A node keeps the Services of a whole cluster, and reads one when it changes. So each is packed into one allocation
+//! without pointers, and unpacked only while it is read.
 
 use std::{fmt, marker::PhantomData};
 

@@ -1,4 +1,4 @@
-//! A Service, slim: only what decides what a node installs.
+//! A Service, slim: only the fields that decide what a node installs.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! What is each address to this node? Counts the reasons for every bit of ADDRESSES.
+//! The bits of ADDRESSES: what each address is to this node. Counts the reasons for every bit.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,7 +1,7 @@
-//! The way to the API server stays open: `default/kubernetes` is never planned without endpoints.
+//! Keeps the API server reachable: `default/kubernetes` is never planned without endpoints.
 //!
-//! An API server that restarts takes its own endpoint away. If the last one goes, whoever would have to
-//! put it back must still be able to reach it where it was.
+//! An API server that restarts removes its own endpoint. If it was the last one, the controllers that put it back
+//! must still reach the server at its last address.
 
 use super::{ServicePlan, Target};
 use crate::model::{Flaw, ObjectName};

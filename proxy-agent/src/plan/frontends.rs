@@ -17,7 +17,7 @@ pub(super) struct Want {
 }
 
 impl Want {
-    /// Whether clients outside of the node may use it.
+    /// Whether north-south clients may use it.
     pub(super) fn is_external(&self) -> bool {
         self.kind != FrontendKind::ClusterIp
     }

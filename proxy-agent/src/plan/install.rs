@@ -51,7 +51,7 @@ pub struct PlannedEndpoint {
     pub address: Address,
     /// The pod's port.
     pub port: Port,
-    /// Whether the pod is on this node (EP-5): then packets from outside keep their client's address.
+    /// Whether the pod is on this node (EP-5): then north-south packets keep their client's address.
     pub local: bool,
     /// `conditions.serving`: flows that it has may stay, even where `Target`s leave it out.
     pub serving: bool,

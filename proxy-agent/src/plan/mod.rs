@@ -1,9 +1,10 @@
 //! What one node should install: a pure function of the model.
 //!
-//! The rules are functions of their own, named after what they decide, with the ids of the rows of the
-//! Kubernetes semantics that they keep: which [frontends] lead to a Service port, which endpoints it has
-//! ([candidates]), which of them may be used ([usable], [topology]), where traffic goes ([targets]), who
-//! may use the LoadBalancer IPs ([`allowed_clients`]), who gets a frontend that two ask for ([claims]). The [`Planner`] applies them to what a change touches.
+//! The rules are functions of their own, named after what they decide, with the ids of the rows of the Kubernetes
+//! semantics that they keep: which [frontends] lead to a Service port, which endpoints it has ([candidates]), which
+//! of them may be used ([usable], [topology]), where traffic goes ([targets]), which clients may use the LoadBalancer
+//! IPs ([`allowed_clients`]), which of two Services gets a frontend that both claim ([claims]). The [`Planner`]
+//! applies them to the Services that a change touches.
 
 mod addresses;
 mod allowed_clients;

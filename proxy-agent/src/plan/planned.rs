@@ -1,4 +1,4 @@
-//! What was planned for a Service last: what the next plan is compared with.
+//! The last plan of a Service, for comparison with the next one.
 
 use proxy_common::FrontendKey;
 use serde::{Deserialize, Serialize};

@@ -1,11 +1,11 @@
 //! Keeps the plan equal to the objects, at the cost of the change.
 //!
-//! A change touches some Services; those are planned anew from the store, and others only if a frontend
-//! changed hands between them and a touched one. What comes out is compared with the last plan, and only
-//! differences leave. A plan never depends on the order in which changes came (but for
-//! `default/kubernetes`, whose endpoints outlive their slices).
+//! A change touches some Services; those are planned anew from the store, and others only if a frontend changed hands
+//! between them and a touched one. The result is compared with the last plan, and only differences are returned. A
+//! plan never depends on the order in which changes came (but for `default/kubernetes`, whose endpoints outlive their
+//! slices).
 //!
-//! Nothing leaves before every source has reported everything once: half of a cluster is not a plan.
+//! It returns nothing before every source has reported everything once: half of a cluster is not a plan.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

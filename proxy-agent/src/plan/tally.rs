@@ -1,4 +1,4 @@
-//! What came in, in numbers: for metrics.
+//! Counts of incoming changes, for metrics.
 
 use crate::model::{Kind, Touched};
 

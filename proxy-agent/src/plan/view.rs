@@ -1,4 +1,4 @@
-//! Where the plan is made for: what one node knows of itself.
+//! The node that a plan is for: its name, zone and addresses.
 
 use std::collections::HashSet;
 

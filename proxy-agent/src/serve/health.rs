@@ -1,6 +1,6 @@
 //! When is the agent healthy? (HE-1, HE-2)
 //!
-//! It is, unless a change waits for longer than it may: while it starts and nothing has come yet, too. Times
+//! It is healthy unless a change has waited too long; so it is healthy while it starts and nothing has arrived. Times
 //! are arguments.
 
 use std::{collections::BTreeMap, time::Duration};

@@ -1,4 +1,4 @@
-//! What people and their tools look at: metrics, and the configuration in effect (HE-4).
+//! The site for people and their tools: metrics, and the effective configuration (HE-4).
 
 use std::sync::Arc;
 

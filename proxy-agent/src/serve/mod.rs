@@ -1,4 +1,4 @@
-//! What the agent tells over HTTP: its health, load balancers' questions, metrics.
+//! The agent's HTTP listeners: its health, health checks of load balancers, metrics.
 //!
 //! | file | concept |
 //! |---|---|
@@ -9,9 +9,9 @@
 //! | `metrics` | what is counted, and what is read from the tables when somebody asks |
 //! | `http`, `listen` | answering requests; listening, and trying again |
 //!
-//! Handlers read snapshots and never wait for the agent; the agent never waits for a client. What takes long
-//! (a scrape of all Services) runs on a thread of its own. A port that cannot be listened on is a problem
-//! that is named, and tried again every few seconds: nobody loses traffic for want of a metric.
+//! Handlers read snapshots and never wait for the agent; the agent never waits for a client. Long work (a scrape of
+//! all Services) runs on a thread of its own. A port that cannot be bound becomes a problem and is tried again every
+//! few seconds: no connection fails for lack of a metric.
 
 mod health;
 mod health_checks;

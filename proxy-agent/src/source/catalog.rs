@@ -1,9 +1,8 @@
 //! Which objects do the files of a directory define, together?
 //!
-//! A file that is read anew gives only the difference. What a file can no longer say because part of it does
-//! not parse stays as it was: a typo must not take a running Service away. A file that is gone takes its
-//! objects with it. An object that two files define is the first file's; the other is named, and takes over
-//! when the first one goes.
+//! Reading a file again yields only the difference. Objects in a part of a file that no longer parses stay as they
+//! were: a typo must not remove a running Service. Removing a file removes its objects. If two files define an
+//! object, the first one counts; a problem names the other, which takes over when the first one goes.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,18 +1,17 @@
-//! What to ask an API server next, so that nothing is missed and nothing is asked for twice without need.
+//! Decides the next request to an API server, so that nothing is missed and nothing requested twice without need.
 //!
-//! A list, then a watch from the list's version; a watch that ends goes on from the last version heard of. A new
-//! list only where that cannot be: the server has forgotten the version, cannot answer for it, or said something
-//! that cannot be true. A list that is cut short goes on with the page that failed.
+//! It lists, then watches from the list's version; after a watch ends, the next one continues from the last version
+//! seen. It lists again only if it must: the server has forgotten the version, cannot serve it, or sent something
+//! impossible. An interrupted list continues with the page that failed.
 //!
-//! Versions are compared where they are numbers, as Kubernetes 1.35 and later promise them to be (every server
-//! before it used numbers too); others are taken as they come. For one kind they order everything that ever
-//! happened. So a watch that goes back in time is not believed, but answered with a list. A *list* that goes back
-//! in time comes from a server that lags behind, and is not believed either: it would take away what is newer. But
-//! if lists stay old for [`LAG`], then it is not the server that is late: its history was put back (restored from a
-//! backup), and the list is the truth.
+//! Versions are compared where they are numbers, as Kubernetes 1.35 and later promise them to be (every server before
+//! it used numbers too); others are taken as they come. For one kind they order everything that ever happened. So a
+//! watch that goes back in time leads to a new list. A *list* that goes back in time comes from a server that lags
+//! behind, and is rejected: it would remove newer objects. But if lists stay old for [`LAG`], the server does not
+//! lag: its history was restored from a backup, and the list is the truth.
 //!
-//! By hand, since kube's watcher takes every version as it comes: a node is better off with what it knew last than with
-//! something older.
+//! Written by hand because kube's watcher accepts every version: a node is better off with its last known state than
+//! with an older one.
 
 use std::time::Duration;
 

@@ -1,11 +1,10 @@
-//! Connecting to the API server, past the tables or through them.
+//! Connects to the API server, past the installed Services or through them.
 //!
-//! A service proxy whose own connection went through its tables could not mend them once they are wrong. So the
-//! agent's sockets are marked ([`MarkSocket`]) and the hooks leave them alone: an address that somebody wrote down
-//! (`--server`, a kubeconfig) is reached past the tables, always. The one address that means nothing without a
-//! service proxy, that of the pod's service account (`KUBERNETES_SERVICE_HOST`, a ClusterIP), is tried through
-//! the tables first, and past them if no TLS connection comes about: then another service proxy may still
-//! serve it.
+//! A service proxy whose own connection went through its maps could not repair them once they are wrong. So the agent
+//! marks its sockets ([`MarkSocket`]) and the socket programs leave them alone: a configured address (`--server`, a
+//! kubeconfig) is always reached past the installed Services. The pod's service account names the one address that
+//! needs a service proxy (`KUBERNETES_SERVICE_HOST`, a ClusterIP): the agent tries it through the installed Services
+//! first, and past them if no TLS connection results, since another service proxy may still serve it.
 
 use std::{
     fmt, io,

@@ -1,4 +1,4 @@
-//! The manifest files of a directory, and what tells that one has changed.
+//! The manifest files of a directory, and how to notice that one has changed.
 
 use std::{collections::BTreeMap, fs, io, os::unix::fs::MetadataExt, path::Path};
 

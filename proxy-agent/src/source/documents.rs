@@ -1,5 +1,5 @@
-//! The text of a manifest file as objects, document by document: one that cannot be read is named, and the
-//! others go on.
+//! The text of a manifest file as objects, document by document: a document that cannot be read becomes a problem;
+//! the others are used.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, de::DeserializeOwned};

@@ -1,4 +1,4 @@
-//! What goes wrong between the agent and an API server, and what helps.
+//! Failures between the agent and an API server, and the reaction to each.
 
 use std::{fmt, io, time::Duration};
 

@@ -1,5 +1,5 @@
-//! Follows one kind of objects at an API server for ever: asks what [`Course`] says, and passes on what
-//! [`Relist`] makes of the answers.
+//! Follows one kind of objects at an API server for ever: sends the requests that [`Course`] decides on, and passes
+//! on the changes that [`Relist`] derives from the answers.
 
 use std::{
     fmt::Debug,

@@ -1,7 +1,7 @@
 //! Objects from an API server.
 //!
-//! One watch for each kind ([`follow`]), filtered by the server so that only what matters crosses the network. A
-//! list that has to be taken again is a difference. While the server cannot be reached, what was last known stays.
+//! One watch for each kind ([`follow`]), filtered by the server so that only relevant objects cross the network. A
+//! repeated list yields a difference. While the server is unreachable, the last known objects stay.
 
 use ::kube::Client;
 use tokio::sync::mpsc;

@@ -1,9 +1,8 @@
 //! Objects from a directory of manifests: no cluster needed.
 //!
-//! The directory is watched; a change is read when the writer is done (it closed the file, or renamed it
-//! into place), so that half a file is rarely seen, and never believed when it does not parse. Should a
-//! notice get lost, a look at the files every few seconds finds what changed. A thread of its own does the
-//! reading, which blocks.
+//! The directory is watched; a change is read when the writer is done (it closed the file, or renamed it into place),
+//! so that half a file is rarely read, and rejected if it does not parse. If a notification gets lost, a scan every
+//! few seconds finds the change. Reading blocks, so it has a thread of its own.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,8 +1,8 @@
 //! Where objects come from: an API server ([`kube`]), or a directory of manifests ([`manifests`]).
 //!
-//! Both give the same stream: batches of [`Event`]s over a channel. What a source repeats is filtered by
-//! whoever consumes it; what a source loses sight of for a while (a broken connection, a file that does not
-//! parse) is not deleted. [`Event::Synced`] comes once, when everything that exists has been reported.
+//! Both produce the same stream: batches of [`Event`]s over a channel. The consumer filters repetitions; objects that
+//! a source cannot see for a while (a broken connection, a file that does not parse) are not deleted.
+//! [`Event::Synced`] comes once, when everything that exists has been reported.
 
 pub mod kube;
 pub mod manifests;

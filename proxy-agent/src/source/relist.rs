@@ -1,5 +1,5 @@
-//! Turns a watch of one kind into changes. A list that is taken again is a difference, not a new start:
-//! its objects are marked as they come, and only what is not marked at its end is deleted.
+//! Turns a watch of one kind into changes. A repeated list yields a difference, not a new start: it marks its objects
+//! as they arrive, and deletes only those left unmarked at its end.
 
 use std::collections::HashMap;
 

@@ -1,7 +1,7 @@
 //! Requests to an API server for objects of one kind, each with a limit of time.
 //!
-//! kube's client limits the time to connect and nothing else: a server that takes a request and never answers would
-//! be waited for. A time limit on *reading* is no way out, since a watch may rightly be silent for minutes.
+//! kube's client only limits the time to connect: it would wait for ever for a server that accepts a request and
+//! never answers. A limit on *reading* does not help, since a watch may be silent for minutes.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Nothing starts before every list is complete (IN-7); only the Node is not waited for for ever (IN-5).
+//! Nothing is installed before every list is complete (IN-7), but the wait for the Node has a limit (IN-5).
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What is wrong with a watch, said once when it comes and once when it has passed.
+//! A failing watch: reports the problem once when it begins, and once when it ends.
 
 use tracing::warn;
 

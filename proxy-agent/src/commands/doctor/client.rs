@@ -1,4 +1,4 @@
-//! The self-test's client: real sockets in the scratch cgroup.
+//! The self-test's client: connects real sockets in the scratch cgroup.
 
 use std::{
     io::{self, Read as _, Write as _},

@@ -1,4 +1,4 @@
-//! What the machine must have, and what it had better have.
+//! Checks the machine's requirements, and warns about limitations.
 
 use aya::{programs::loaded_programs, util::KernelVersion};
 

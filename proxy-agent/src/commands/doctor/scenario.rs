@@ -1,4 +1,4 @@
-//! What the self-test and its client know of each other: the Services' addresses, and the servers behind them.
+//! The contract between the self-test and its client: the Services' addresses, and the servers behind them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -1,5 +1,5 @@
-//! Loads the programs for a scratch cgroup with tables of their own, and lets a client in that cgroup use
-//! real sockets. Everything happens in a network namespace of its own: no packet leaves, whatever fails.
+//! Loads the programs with maps of their own, attaches them to a scratch cgroup, and runs a client there that
+//! connects real sockets. It all happens in a separate network namespace, so no packet leaves the machine.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Who asks, as a person names it and as far as it is known.
+//! The client of the question, as a person names it and as far as it is known.
 
 use std::{net::IpAddr, path::PathBuf, str::FromStr};
 

@@ -1,6 +1,6 @@
 //! `sidestep explain`: the decision for one client and address, with every lookup that led to it.
 //!
-//! The same `select` as in the kernel runs here, on the same pinned tables, through a recorder.
+//! It runs the kernel programs' own `select` on the pinned maps, through a recorder.
 //!
 //! | file | concept |
 //! |---|---|

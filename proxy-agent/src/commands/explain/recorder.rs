@@ -1,4 +1,4 @@
-//! The tables, with a note of every lookup that the decision makes.
+//! The maps, recording every lookup that the decision makes.
 
 use std::cell::RefCell;
 

@@ -1,9 +1,9 @@
 //! Whether the cgroup and the BPF file system that this process sees are the node's, or a container's own.
 //!
 //! A container usually has a cgroup namespace of its own, in which *its* cgroup looks like the root: programs
-//! attached there would serve nobody. And a BPF file system that is mounted inside a container goes with it, and
-//! every pin too. Both look right from within, so they are told apart by what a container cannot make up. Nothing
-//! here is remembered: mounts come and go.
+//! attached there would serve that container alone. And a BPF file system mounted inside a container disappears with
+//! it, and so does every pin. Both look right from within, so this module checks properties that a container cannot
+//! fake. It caches nothing, since mounts change.
 
 use std::{
     io,

@@ -1,8 +1,8 @@
-//! The node around the tables: what the agent asks its kernel about, and the little that it changes there.
+//! The node's kernel: what the agent reads from it, and the little that it changes.
 //!
 //! | file | concept |
 //! |---|---|
-//! | `interfaces` | the devices that packets from outside come through, and our programs there |
+//! | `interfaces` | the uplinks, and the packet programs attached to them |
 //! | `reserved_ports` | the source ports of masqueraded packets and NodePorts, kept from the node's own sockets |
 //! | `netlink` | asking the kernel about devices, routes, sockets and filters |
 //! | `namespaces` | finding the machine's network namespaces |

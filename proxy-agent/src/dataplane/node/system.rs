@@ -1,4 +1,4 @@
-//! What the dataplane asks the kernel: the node's network namespace, helpers.
+//! The kernel's capabilities: network namespace cookies, helpers.
 
 use std::{io, os::fd::AsRawFd, path::Path};
 

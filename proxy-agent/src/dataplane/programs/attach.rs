@@ -1,7 +1,7 @@
-//! Attaching the programs of sockets to a cgroup, and replacing programs behind their links.
+//! Attaches the socket programs to a cgroup, and replaces programs behind their links.
 //!
-//! Links are pinned, so the datapath outlives the agent. A restarted agent puts its own programs behind the links that are
-//! there: nothing is ever detached.
+//! Links are pinned, so the datapath outlives the agent. A restarted agent replaces the programs behind the existing
+//! links: nothing is ever detached.
 
 use std::{
     fs::{self, File},

@@ -1,4 +1,4 @@
-//! The kernel programs by name, and where those of sockets are attached.
+//! The kernel programs by name, and the cgroup hooks of the socket programs.
 
 use aya_obj::generated::bpf_attach_type;
 

@@ -1,7 +1,7 @@
-//! Loading the kernel programs on the pinned maps, made new where they are missing.
+//! Loads the kernel programs on the pinned maps, and creates missing maps.
 //!
-//! The verifier takes most of the time that an agent needs to start, and holds no lock for those who may load anything
-//! (`bpf_check`): programs are loaded side by side, and those of packets only when a device needs them.
+//! The verifier takes most of an agent's start time, and takes no lock for privileged loaders (`bpf_check`): so
+//! programs load in parallel, and packet programs only when a device needs them.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! The kernel programs: what they are told, loading them on the pinned maps, and attaching those of sockets.
+//! The kernel programs: their options, loading them on the pinned maps, and attaching the socket programs.
 //!
 //! | file | concept |
 //! |---|---|

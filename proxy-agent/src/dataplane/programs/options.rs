@@ -1,4 +1,4 @@
-//! Where a datapath lives, how much it holds, and what its programs are told.
+//! A datapath's paths, capacity, and the constants of its programs.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ pub struct Capacity {
     pub frontends: u32,
     /// Endpoints, counting those that an update replaces until it is over.
     pub endpoints: u32,
-    /// Connections and UDP flows from outside.
+    /// North-south connections and UDP flows.
     pub flows: u32,
 }
 
@@ -50,7 +50,7 @@ pub struct Options {
     /// Whether the programs tell every decision (`aya_log`), for debugging. Switched off, the verifier
     /// removes it.
     pub program_log: bool,
-    /// What is done with flows from outside.
+    /// How the programs treat north-south flows.
     pub flows: FlowOptions,
 }
 

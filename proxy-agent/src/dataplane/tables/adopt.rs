@@ -1,9 +1,9 @@
-//! What a restarted agent finds in the tables.
+//! Reads back the maps that a restarted agent finds.
 //!
-//! The kernel's tables are the only memory that outlives an agent, so everything is read from there: NAMES
-//! says which Service port an index is, FRONTENDS which addresses lead to it, ENDPOINT_STATE and ENDPOINTS
-//! which slots and ids it holds, its record and SOURCE_RANGES who may use it. An agent that was killed in the middle of an update left a Service either
-//! before or after its one store; the slots and ids of the other side are free.
+//! The maps are the only state that outlives an agent, so it reads everything from there: NAMES says which Service
+//! port an index is, FRONTENDS which addresses lead to it, ENDPOINT_STATE and ENDPOINTS which slots and ids it holds,
+//! its record and SOURCE_RANGES who may use it. An agent that was killed in the middle of an update left a Service
+//! either before or after its one store; the slots and ids of the other side are free.
 
 use std::{
     collections::{HashMap, HashSet},

@@ -1,4 +1,4 @@
-//! ADDRESS_FILTER and NODE_PORTS: bits that spare packets a lookup.
+//! ADDRESS_FILTER and NODE_PORTS: bitmaps that save packets a lookup.
 
 use std::sync::atomic::Ordering;
 
@@ -6,10 +6,10 @@ use proxy_common::{Address, FrontendKey, Port, Protocol, frontend::node_port_bit
 
 use super::mapped::Mapped;
 
-/// Which addresses packets from outside may be for: those of ADDRESSES, and all that the node has, which answers to masqueraded
-/// packets come to.
+/// The possible destinations of north-south packets: the addresses in ADDRESSES, and all of the node's own, at which
+/// answers to masqueraded packets arrive.
 ///
-/// Bits are never taken back: others may have the same one, and connections to an address outlive it. One more than needed costs
+/// Bits are never cleared: other addresses may share one, and connections outlive an address. A superfluous bit costs
 /// packets to one in a hundred thousand other addresses a lookup.
 #[derive(Debug)]
 pub(crate) struct AddressFilter(pub(crate) Mapped<u64>);

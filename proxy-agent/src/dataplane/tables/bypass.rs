@@ -1,8 +1,8 @@
-//! The agent's own way past the tables: whatever they say of the API server's address, right or wrong, a
-//! connection that is to mend them must not depend on them.
+//! Lets the agent's own sockets bypass the Services in the maps: the connection that keeps the maps right must not
+//! depend on what they say about the API server's address.
 //!
-//! A socket is marked by a record in SOCKETS, which only who has its descriptor and the map can write; the
-//! connect hooks ask for it before they translate or refuse. It goes with the socket.
+//! A record in SOCKETS marks a socket; writing it takes both the socket's descriptor and the map. The connect
+//! programs check it before they translate or refuse. It disappears with the socket.
 
 use std::{
     fmt,

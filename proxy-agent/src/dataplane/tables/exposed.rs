@@ -1,6 +1,6 @@
-//! What of the installed frontends clients outside of the node can ask for: the numbers of NodePorts, and the families.
+//! The north-south frontends among the installed ones: their NodePorts, and their families.
 //!
-//! Counted as frontends come and go, so that nobody has to go through all Services for a change of one.
+//! It counts frontends as they are added and removed, so no change needs a pass over all Services.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,7 +1,7 @@
 //! FLOWS, in memory that the programs write at any moment.
 //!
-//! What never happens here: a record is written. A slot is given back to whoever comes, and that only if no packet of its
-//! connection has come by since it was judged.
+//! The agent never writes a record. It only makes a slot evictable, and only if no packet of its connection has
+//! passed since the verdict.
 
 use std::{path::Path, sync::atomic::Ordering};
 

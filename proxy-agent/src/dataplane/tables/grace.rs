@@ -1,9 +1,9 @@
-//! Giving slots, indexes and ids back only when no program can still be reading them.
+//! Releases slots, indexes and ids only when no program can still read them.
 //!
 //! An update of an array of maps from user space makes the kernel wait for all running programs
-//! (`maybe_wait_bpf_programs`), also on machines with one processor and on `nohz_full` kernels, where
-//! `membarrier` does not. That takes milliseconds, so a thread of its own does it, for everything that
-//! has been retired meanwhile at once, and publishing never waits for it.
+//! (`maybe_wait_bpf_programs`), also on machines with one processor and on `nohz_full` kernels, where `membarrier`
+//! does not. That takes milliseconds, so a separate thread waits for it, once for everything retired in the meantime,
+//! and publishing never waits.
 
 use std::{
     sync::mpsc::{Receiver, Sender, channel},

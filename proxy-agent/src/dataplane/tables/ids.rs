@@ -1,4 +1,4 @@
-//! Which indexes of SERVICES and ids of ENDPOINT_STATE are free.
+//! Allocates indexes of SERVICES and ids of ENDPOINT_STATE.
 //!
 //! Pure. First in, first out: an id that was freed is the last to be used again, so that a generation of
 //! sixteen bits outlives whatever remembers it.

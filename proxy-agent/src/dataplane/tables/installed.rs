@@ -1,4 +1,4 @@
-//! What is known of a Service port that is in the tables.
+//! The state of an installed Service port.
 
 use std::ops::Range;
 

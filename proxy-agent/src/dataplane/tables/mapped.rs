@@ -1,7 +1,7 @@
 //! A `BPF_F_MMAPABLE` array as memory: reading and writing it costs loads and stores, no system call.
 //!
-//! The kernel programs read the same memory at any moment, so every access here is an atomic access to a
-//! 64-bit word. A type whose parts must change together fits into one word.
+//! The kernel programs read the same memory at any moment, so every access here is an atomic access to a 64-bit word.
+//! Fields that must change together fit into one word.
 
 use std::{
     marker::PhantomData,

@@ -1,4 +1,4 @@
-//! Which maps are pinned and what they look like, and opening one.
+//! The pinned maps and their layouts, and opening one.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! The pinned maps: what is in them, what is free in them, and how a change gets there.
+//! The pinned maps: their content, their free slots and ids, and how a change is written.
 //!
 //! | file | concept |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! What of a plan is not in the tables, and what keeps it out.
+//! Parts of a plan that are not in the maps, and why.
 
 use proxy_common::{Address, FrontendKey, FrontendKind, SourceRange};
 

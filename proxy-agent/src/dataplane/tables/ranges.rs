@@ -1,8 +1,8 @@
-//! Who may use the LoadBalancer IPs of restricted Services (ST-1), in SOURCE_RANGES.
+//! SOURCE_RANGES: the clients that may use the LoadBalancer IPs of restricted Services (ST-1).
 //!
 //! A set of ranges gets a number that its Service does not use yet, is written whole, and becomes the Service's by
-//! one store of the word that names it (`publish`). So a client is judged by the old set or by the new one, never
-//! by a mixture. The old set goes after a grace period. Nothing here costs a Service that is for everyone.
+//! one store of the word that names it (`publish`). So a program checks a client against the old set or the new one,
+//! never against a mixture. The old set is removed after a grace period. Services without ranges pay nothing.
 
 use std::collections::{HashMap, HashSet};
 

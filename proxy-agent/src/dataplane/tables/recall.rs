@@ -1,4 +1,4 @@
-//! The plan that the tables hold, read back: what was installed before this agent was started.
+//! Reads the installed plan back from the maps: what an earlier agent installed.
 
 use proxy_common::{EndpointState, Reason, Span};
 

@@ -1,4 +1,4 @@
-//! What the tables have no room for: told by name for as long as it is so, and tried again when there may be room.
+//! What the maps have no room for: a problem while that lasts, and tried again when there may be room.
 
 use std::collections::BTreeMap;
 

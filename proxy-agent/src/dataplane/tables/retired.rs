@@ -1,4 +1,4 @@
-//! What was taken out of service: nothing leads to it any more, and programs may still be reading it.
+//! Slots, ids and indexes taken out of use: nothing leads to them any more, but programs may still be reading them.
 
 use std::ops::Range;
 

@@ -1,7 +1,7 @@
-//! Which slots of ENDPOINTS are free: contiguous runs, best fit, coalescing.
+//! Allocates the slots of ENDPOINTS: contiguous runs, best fit, coalescing.
 //!
-//! Pure. Runs that were handed out never overlap, and what comes back joins its free neighbours, so that
-//! nothing leaks and a long life does not crumble the space.
+//! Pure. Allocated runs never overlap, and a freed run merges with its free neighbours, so nothing leaks and
+//! fragmentation stays low.
 //!
 //! By hand, since it begins with the runs that a restarted agent reads back.
 

@@ -1,4 +1,4 @@
-//! The one writer of the tables: the maps, what is installed in them, and what of them is free.
+//! The one writer of the maps: the maps, what is installed in them, and what is free.
 //!
 //! How a change gets there is `install` and the files that it is put together from, which add their steps to [`Writer`].
 

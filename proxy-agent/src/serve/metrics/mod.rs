@@ -1,7 +1,7 @@
-//! What is counted: names that dashboards of kube-proxy know, and Sidestep's own.
+//! Metrics: names that kube-proxy's dashboards know, and Sidestep's own.
 //!
-//! What the agent does is counted as it does it ([`Metrics::applied`]). What the kernel does is read from the
-//! tables when somebody asks, at a cost proportional to the Services, and kept nowhere.
+//! The agent counts its own work as it happens ([`Metrics::applied`]). Counts of the kernel programs are read from
+//! the maps at each scrape, at a cost proportional to the Services, and kept nowhere.
 
 mod buckets;
 mod process;

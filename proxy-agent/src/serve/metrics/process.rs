@@ -1,4 +1,4 @@
-//! The process itself, by the names that every exporter uses.
+//! The agent's process, by the names that every exporter uses.
 
 use std::fmt;
 

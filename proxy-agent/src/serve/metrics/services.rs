@@ -1,4 +1,4 @@
-//! What happened to each Service's clients: read from the tables, index by index.
+//! Counts of each Service's clients, read from the maps, index by index.
 
 use std::{collections::HashSet, fmt, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! How full the tables are, which flows there are, and what happened on the whole node.
+//! Fill levels of the maps, flows, and totals of the node.
 
 use std::{fmt, sync::Arc};
 

@@ -1,5 +1,5 @@
-//! Rules of netfilter that drop packets from outside on their way to pods. What the tools print that happen to be here is
-//! read; where one is missing, that is said, and never a failure.
+//! Netfilter rules that drop north-south packets on their way to pods. Reads the output of the tools that are
+//! installed; the check names a missing tool, but never fails for it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

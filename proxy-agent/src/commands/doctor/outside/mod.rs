@@ -1,10 +1,10 @@
-//! What packets from outside meet at this node beside our programs: programs of others at the devices, switches that keep
-//! the kernel from forwarding them, and rules that drop them on their way to pods.
+//! What else north-south traffic meets at this node: programs of others at the uplinks, sysctls that keep the kernel
+//! from forwarding, and netfilter rules that drop packets on their way to pods.
 //!
 //! | file | concept |
 //! |---|---|
-//! | `filters` | the check of rules: which packets, which tools, what to do |
-//! | `rules` | what becomes of a packet in forward chains: a pure function |
+//! | `filters` | the check of rules: packets, tools, remedies |
+//! | `rules` | the fate of a packet in forward chains (pure) |
 //! | `iptables`, `nftables` | reading what the tools print |
 
 mod filters;
@@ -31,11 +31,11 @@ pub(super) fn check(paths: &Paths) -> Vec<Check> {
 
 /// What the node has to forward, and where it comes in.
 struct Known {
-    /// The names of the devices that are hooked, or would be.
+    /// The names of the uplinks: where the programs are attached, or would be.
     devices: Vec<String>,
-    /// What clients outside can ask for; where no agent has ever run, IPv4.
+    /// The families with north-south frontends; IPv4 if no agent has ever run.
     families: Families,
-    /// The endpoints that they can be led to.
+    /// The endpoints behind those frontends.
     endpoints: BTreeSet<IpAddr>,
 }
 

@@ -1,8 +1,8 @@
-//! What netfilter's forward chains do with the first packet of a connection from outside: a pure function.
+//! What netfilter's forward chains do with the first packet of a north-south connection: a pure function.
 //!
-//! Such a packet is new to conntrack, nobody has translated it as far as netfilter knows, and it bears no mark that is not
-//! set on the way: what makes firewalls let kube-proxy's packets through does not count. A rule that may or may not match
-//! (a set, a port, a rate) is given the benefit of the doubt: only what is certainly dropped is a finding.
+//! To netfilter such a packet is new, untranslated and without kube-proxy's mark, so rules that let kube-proxy's
+//! packets pass do not apply. A rule that may or may not match (a set, a port, a rate) gets the benefit of the doubt:
+//! only a certain drop is a finding.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -46,7 +46,7 @@ pub(super) struct Rule {
 /// What is asked of a packet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Match {
-    /// The answer is the same for all first packets from outside: the state of a connection, its NAT.
+    /// The answer is the same for the first packet of every north-south connection: its conntrack state, its NAT.
     Always(bool),
     /// One of these devices, of which a name may end in `*`.
     In(Vec<String>),
@@ -118,7 +118,7 @@ impl Prefix {
     }
 }
 
-/// The first packet of a connection (TCP) from outside, on its way to an endpoint.
+/// The first packet of a north-south TCP connection, on its way to an endpoint.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Packet {
     pub(super) v6: bool,

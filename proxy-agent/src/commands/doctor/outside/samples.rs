@@ -1,5 +1,5 @@
-//! Rules as firewalls and CNIs leave them, and what they do with packets from outside. The files below `samples` are what
-//! `nft -j list ruleset` printed.
+//! Rules as firewalls and CNIs leave them, and their effect on north-south packets. The files below `samples` are
+//! what `nft -j list ruleset` printed.
 
 use super::{
     filters::describe,

@@ -1,8 +1,8 @@
-//! Which addresses the packets of a network namespace have as their source.
+//! The source addresses of a network namespace's packets.
 //!
-//! The one that the route to a restricted LoadBalancer IP prefers. Where there is no such route, or the LoadBalancer
-//! IP is bound here, so that the route leads back: the first address of an interface, on the node one that is the
-//! node's rather than another.
+//! Normally the one that the route to a restricted LoadBalancer IP prefers. Without such a route, or if the
+//! LoadBalancer IP is bound here so that the route is local, it is the first address of an interface; on the node an
+//! address of the Node object comes first.
 
 use std::net::IpAddr;
 

@@ -1,13 +1,13 @@
-//! By which addresses the sockets of a network namespace are judged where a LoadBalancer IP is not for everyone
-//! (ST-1, ST-8): the table CLIENTS.
+//! CLIENTS: the addresses of each network namespace, against which the socket programs check a LoadBalancer IP's
+//! source ranges (ST-1, ST-8).
 //!
-//! At `connect()` a socket usually has no address yet. What its packets would have as their source depends on its
-//! network namespace alone, so that is looked up beforehand: for a pod its address, for the node's own processes
-//! the node's. (A socket that its program has bound to an address is judged by that one, in the hook.)
+//! At `connect()` a socket usually has no address yet. Its source address depends on its network namespace alone, so
+//! this thread finds it beforehand: a pod's address, or the node's for the node's own processes. (If the process has
+//! bound the socket to an address, the program checks that one.)
 //!
-//! Nothing happens while every LoadBalancer IP is for everyone. Else namespaces are looked through again when
-//! mounts change (a container runtime mounts a new pod's namespace), when somebody was refused because its
-//! namespace was unknown, and now and then.
+//! While no Service has source ranges, nothing happens. Otherwise the thread searches the namespaces again when
+//! mounts change (a container runtime mounts a new pod's namespace), when a client was refused because its namespace
+//! was unknown, and periodically.
 //!
 //! | file | concept |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! When to look for clients: a pure function of what is known and the time.
+//! When to search for clients: a pure function of the known state and the time.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! The thread that keeps CLIENTS: it enters namespaces, which no thread that does anything else may do.
+//! The thread that maintains CLIENTS. It enters network namespaces, so it must do nothing else.
 
 use std::{
     collections::{HashMap, HashSet},

@@ -1,6 +1,6 @@
-//! Connections as people know them.
+//! Connection records as people read them.
 //!
-//! The table changes under the reader, who skips what is not whole.
+//! The map changes while it is read; the reader skips incomplete records.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,16 +1,15 @@
-//! Connections from outside, as far as they are the agent's affair: giving back the slots of those that are idle, and telling
-//! which there are.
+//! The agent's part in north-south connections: it releases the records of idle ones, and lists them.
 //!
-//! The programs make records, confirm them and note when they were used; they need no agent for that. Nothing pushes a
-//! confirmed connection out, so that no flood can end it; what nobody uses any more has to be found.
+//! The programs create records, confirm them and note their last use, all without the agent. Nothing evicts a
+//! confirmed connection, so no flood can end it; therefore the agent sweeps FLOWS for idle ones.
 //!
 //! | file | concept |
 //! |---|---|
-//! | `verdict` | whether its time is over (pure) |
-//! | `sweep` | one look at the whole table |
-//! | `strays` | what conntrack is to forget when it is over |
-//! | `schedule` | when to look again (pure) |
-//! | `list` | connections as people know them |
+//! | `verdict` | whether a connection is idle for too long (pure) |
+//! | `sweep` | one pass over FLOWS |
+//! | `strays` | removing conntrack entries of ended connections |
+//! | `schedule` | when to sweep again (pure) |
+//! | `list` | records as people read them |
 //! | `unanswered` | how many were never answered |
 
 mod list;

@@ -1,5 +1,5 @@
-//! When to look at the flows again: a sweep costs what the table holds, and is not due before something can have
-//! become idle for long enough. Pure.
+//! When to sweep the flows again: a sweep costs a pass over the table, and is due only once a flow can have exceeded
+//! its timeout. Pure.
 
 use std::time::Duration;
 

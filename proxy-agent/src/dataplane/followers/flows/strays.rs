@@ -1,6 +1,6 @@
-//! STRAYS: connections on the fast path of which the node's stack has seen a packet all the same, as only it could tell its sender
-//! that it was too long. The node's connection tracking may take them for established then, and would for days after they
-//! are over (ST-12). So their entries are taken away when they are.
+//! STRAYS: fast-path connections of which the node's stack still saw a packet, for instance because only the stack
+//! can report that it was too long. Conntrack may then consider the connection established, for days after its end
+//! (ST-12). So the agent removes the conntrack entry when the connection ends.
 
 use std::{path::Path, time::Duration};
 

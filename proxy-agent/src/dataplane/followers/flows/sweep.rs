@@ -1,7 +1,7 @@
-//! One look at all confirmed connections, which makes ordinary ones of those that are idle: others may take their slots.
+//! One pass over all confirmed connections, which makes idle ones evictable.
 //!
-//! A connection of a Service or endpoint that is gone is one like others (ST-4). One that was given up too early is confirmed again
-//! with its next packet.
+//! Connections of removed Services and endpoints are treated alike (ST-4). The next packet confirms a connection
+//! again that the sweep gave up too early.
 
 use super::verdict::{Verdict, verdict};
 use crate::{dataplane::tables::flow_table::FlowTable, timeouts::Timeouts};

@@ -1,4 +1,4 @@
-//! The sweep on the kernel's own table, filled by system calls as programs would fill it.
+//! The sweep on a real map, filled by system calls as the programs would fill it.
 
 use std::{collections::BTreeSet, time::Duration};
 

@@ -1,14 +1,15 @@
-//! Connections that began and were never answered: where they are many, an endpoint does not answer, or its answers do not pass
-//! this node. Counted from the records that are there, so it costs the programs nothing and needs no agent.
+//! Connections that were never answered. Many of them mean that an endpoint does not answer, or that its answers
+//! bypass this node. They are counted from the existing records, so counting costs the programs nothing and works
+//! without the agent.
 
 use std::collections::BTreeMap;
 
 use super::{FlowState, list::ListedFlow};
 
-/// After how many seconds an answer is missed.
+/// After this many seconds a connection counts as unanswered.
 const PATIENCE: u32 = 3;
 
-/// The connections from outside of one Service port, as far as they are remembered.
+/// A Service port's recorded north-south connections.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Unanswered {
     /// How many there are.
@@ -18,7 +19,7 @@ pub struct Unanswered {
 }
 
 impl Unanswered {
-    /// Whether it is worth a word: a tenth of them, and not just one or two.
+    /// Whether to report it: at least a tenth of them, and at least three.
     pub const fn is_striking(&self) -> bool {
         self.unanswered >= 3 && self.unanswered * 10 >= self.connections
     }

@@ -1,4 +1,4 @@
-//! The thread that searches: it enters namespaces, which no thread that does anything else may do.
+//! The thread that searches for stale sockets. It enters network namespaces, so it must do nothing else.
 
 use std::{
     cell::OnceCell,

@@ -1,9 +1,9 @@
-//! NAMESPACES: the network namespaces in which a search may find something, by cookie.
+//! NAMESPACES: the network namespaces that a search has to visit, by cookie.
 //!
-//! The connect hook enters a namespace with its first translated UDP socket. A cookie is never used again, so
-//! an entry is right until its namespace is gone; a search that met every namespace takes out those it did
-//! not meet. When the table was full, or where the kernel does not tell cookies (before 5.14), all namespaces
-//! are searched, and those with such sockets entered.
+//! The connect hook enters a namespace with its first translated UDP socket. Cookies are never reused, so an entry
+//! stays valid until its namespace is gone; a search that reached every namespace removes the entries it did not
+//! meet. If the map was full, or the kernel has no cookies (before 5.14), the search visits all namespaces and adds
+//! those with such sockets.
 
 use std::{collections::HashSet, sync::atomic::Ordering};
 

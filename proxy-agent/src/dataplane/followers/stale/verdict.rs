@@ -1,7 +1,7 @@
 //! Whether the endpoint of a translation is gone.
 //!
-//! Gone is an endpoint that neither serves nor may be chosen for new connections. What is unready and served
-//! all the same (`publishNotReadyAddresses`) may be chosen: a socket that was closed would come right back.
+//! An endpoint is gone if it neither serves nor may get new connections. An unready endpoint with
+//! `publishNotReadyAddresses` may get them: a closed socket would come right back to it.
 
 use proxy_common::{
     Address, Client, EndpointState, FrontendKey, Port, Protocol, Scope, Tables, Translation,

@@ -1,9 +1,9 @@
-//! Which devices the packet path is hooked at: one pure function.
+//! Which devices are uplinks: one pure function.
 //!
-//! Packets from outside come through the devices that lead out of the node, and go to other nodes' pods through
-//! them or through tunnels. What leads to the node's own pods (their veths, the CNI's bridge) is left alone: sockets
-//! there are served by the socket hooks. Of a bond, a team or a bridge only the master sees packets as the stack
-//! does, and of a VLAN stack only the device that has the routes: a packet passes one hook on its way in.
+//! North-south traffic arrives at the devices that lead out of the node, and reaches other nodes' pods through them
+//! or through tunnels. Devices that lead to the node's own pods (their veths, the CNI's bridge) are no uplinks: the
+//! socket programs serve the processes there. Of a bond, a team or a bridge only the master sees packets as the stack
+//! does, and of stacked VLANs only the device with the routes, so each packet passes one ingress program.
 
 use std::{collections::BTreeSet, fmt, net::IpAddr};
 
@@ -11,21 +11,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::dataplane::node::netlink::{Kind, Link, LinkLayer, Network, Route};
 
-/// What the user wants.
+/// The devices that the user asks for.
 #[derive(Clone, Default, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// Devices that lead out.
+    /// All uplinks.
     #[default]
     Auto,
-    /// They, and those that lead to this node's pods: what comes from outside is masqueraded to them too (`masqueradeAll`,
-    /// CF-10), which is done where it leaves for them.
+    /// All uplinks, and the devices that lead to this node's pods: `masqueradeAll` (CF-10) masquerades north-south
+    /// traffic to local pods as well, at egress of those devices.
     WithPods,
-    /// Devices with such a name, and no others. Without any the packet path is switched off.
+    /// Devices with a matching name, and no others. An empty list switches north-south traffic off.
     Named(Vec<glob::Pattern>),
 }
 
 impl Wanted {
-    /// Whether the packet path is switched off.
+    /// Whether north-south traffic is switched off.
     pub fn is_nothing(&self) -> bool {
         matches!(self, Self::Named(names) if names.is_empty())
     }
@@ -49,7 +49,7 @@ pub enum Why {
     Card,
     /// It leads to pods of this node.
     Pods,
-    /// It was chosen before: connections that came through it need it still.
+    /// It was chosen before, and existing connections through it still need its programs.
     Before,
 }
 
@@ -68,17 +68,17 @@ impl fmt::Display for Why {
     }
 }
 
-/// What packets at a device begin with, and so which programs it gets.
+/// The first header of a device's packets, which decides its programs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Header {
     Ethernet,
     /// The IP header itself.
     None,
-    /// Something that our programs cannot read.
+    /// A link layer that the programs cannot parse.
     Unknown(LinkLayer),
 }
 
-/// A device to be hooked.
+/// A device to attach the packet programs to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Chosen {
     pub(super) index: u32,
@@ -87,8 +87,8 @@ pub(super) struct Chosen {
     pub(super) why: Why,
 }
 
-/// Chooses devices, in the kernel's order. `node` are the addresses of the Node object, `hooked` the devices that have
-/// been chosen before.
+/// Chooses devices, in the kernel's order. `node` holds the addresses of the Node object, `hooked` the devices chosen
+/// before.
 pub(super) fn choose(
     network: &Network,
     wanted: &Wanted,

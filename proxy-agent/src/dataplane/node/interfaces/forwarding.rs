@@ -1,8 +1,8 @@
-//! Whether the kernel forwards what comes in at our devices: a packet from outside goes on to a pod as any other packet.
+//! Whether the kernel forwards packets that arrive at the uplinks, which north-south traffic needs to reach pods.
 //!
-//! IPv4 asks the device that a packet comes in by (`ip_route_input_slow`; `net.ipv4.ip_forward` sets all of them), IPv6 the
-//! whole namespace or, since 6.17, the device's `force_forwarding` (`ip6_forward`). Nothing is changed here: it is the
-//! operator's decision, and what is off is named.
+//! IPv4 checks the device that a packet arrives at (`ip_route_input_slow`; `net.ipv4.ip_forward` sets all of them),
+//! IPv6 the whole namespace or, since 6.17, the device's `force_forwarding` (`ip6_forward`). Sidestep changes none of
+//! these sysctls: the operator decides, and a problem names the one that is off.
 
 use std::{fs, path::Path};
 
@@ -11,13 +11,13 @@ use crate::{
     model::{Problem, Subject},
 };
 
-/// What is off for packets from outside that come in by these devices, in families in which some can be asked for.
+/// The sysctls that keep these devices from forwarding, for families with north-south frontends.
 pub fn not_forwarded<'a>(devices: impl Iterator<Item = &'a str>, families: Families) -> Vec<Problem> {
     let read = |setting: &str| fs::read_to_string(Path::new("/proc/sys/net").join(setting)).ok();
     problems(&devices.collect::<Vec<_>>(), families, |setting| read(setting).map(|value| value.trim() != "0"))
 }
 
-/// `is_on` says nothing of a setting that is not there: no such family, or a device that has just gone.
+/// `is_on` returns `None` for a sysctl that does not exist: no such family, or a device that has just gone.
 fn problems(devices: &[&str], families: Families, is_on: impl Fn(&str) -> Option<bool>) -> Vec<Problem> {
     let is_off = |setting: &str| is_on(setting) == Some(false);
     let mut problems = Vec::new();

@@ -1,14 +1,14 @@
-//! Attaching our programs to a device, finding them again, and taking them away.
+//! Attaches the packet programs to a device, finds them again, and detaches them.
 //!
-//! With TCX (6.6) a program is a link, pinned as `links/tc/<device's number>-ingress` or `-egress`. A link forgets its
-//! device when that goes, so a number that is used again is noticed. Without TCX it is a filter in a `clsact` qdisc
-//! (`netlink/filters.rs`); that we put filters at a device is remembered by a directory `links/tc/<number>-clsact`, and
-//! that we made its qdisc by `<number>-qdisc`. So everything of ours is found below the pin directory, and only what is
-//! ours is ever taken away: a `clsact` qdisc goes if we made it and nobody's filter is in it.
+//! With TCX (6.6) a program is a link, pinned as `links/tc/<device's number>-ingress` or `-egress`. A link forgets
+//! its device when that goes, so a number that is used again is noticed. Without TCX it is a filter in a `clsact`
+//! qdisc (`netlink/filters.rs`); a directory `links/tc/<number>-clsact` records that we added filters to a device,
+//! and `<number>-qdisc` that we created its qdisc. So the pin directory lists everything that is ours, and we remove
+//! nothing else: a `clsact` qdisc only if we created it and it holds no filter.
 //!
-//! A link cannot be moved within its chain. So one that is to go first is made anew, first, with another load of the program
-//! (a chain takes each program once), pinned as `<number>-ingress-new`, and renamed over the old pin, which ends the old
-//! link: there is no moment without ours.
+//! A link cannot move within its chain. To move ours to the front, we create a new link at the front with another
+//! load of the program (a chain takes each program once), pin it as `<number>-ingress-new`, and rename it over the
+//! old pin, which detaches the old link: there is no moment without our program.
 
 use std::{
     collections::BTreeSet,

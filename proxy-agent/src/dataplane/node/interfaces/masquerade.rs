@@ -1,5 +1,5 @@
-//! The table INTERFACES: with which address the node masquerades what goes out through a device, where the kernel does
-//! not tell the programs (before 6.7), and how long packets may be there.
+//! INTERFACES: for each uplink, the address that the node masquerades with if the kernel's FIB lookup does not return
+//! one (before 6.7), and the longest packet.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -7,7 +7,7 @@ use proxy_common::{Address, Interface};
 
 use crate::dataplane::node::netlink::{Network, Route};
 
-/// Where nobody is (documentation, RFC 5737 and 3849): stands for everywhere.
+/// Documentation addresses (RFC 5737 and 3849), as stand-ins for any destination.
 const EVERYWHERE_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const EVERYWHERE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 

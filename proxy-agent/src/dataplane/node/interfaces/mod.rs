@@ -1,21 +1,21 @@
-//! The devices that packets from outside come through, and our programs there.
+//! The node's uplinks, and the packet programs attached to them.
 //!
-//! The kernel is asked for everything, at the first complete plan and whenever it says that something changed; what is
-//! to be done is the difference between what is chosen and what is there, so nothing is lost when messages are. A
-//! device that fails is named, and tried again; the others go on.
+//! At the first complete plan and at every change notification the agent lists all devices, addresses and routes, and
+//! applies the difference between chosen and attached devices, so a lost notification loses nothing. A device that
+//! fails becomes a problem and is tried again; the others are not affected.
 //!
-//! What undoes a translation is attached, at all devices, before what makes one: an answer may leave through another
-//! device than its question came by. A device that was chosen stays hooked as long as it is there, as connections that
-//! came through it need it still; an agent that starts chooses anew.
+//! On all devices, the programs that undo a translation are attached before those that make one: an answer may leave
+//! by another device than its request arrived at. A chosen device keeps its programs as long as it exists, since
+//! connections through it still need them; an agent that starts chooses afresh.
 //!
 //! | file | concept |
 //! |---|---|
-//! | `choice` | which devices: a pure function |
-//! | `hooks` | attaching, finding again, taking away |
-//! | `order` | where ours stand among the programs of others |
-//! | `programs` | loading ours, when a device needs them |
-//! | `forwarding` | whether the kernel forwards what comes in there |
-//! | `masquerade` | INTERFACES: with which address the node masquerades at a device, and how narrow it is |
+//! | `choice` | which devices are uplinks (pure) |
+//! | `hooks` | attaching, finding again, detaching |
+//! | `order` | the position of our programs among those of others |
+//! | `programs` | loading our programs when a device needs them |
+//! | `forwarding` | whether the kernel forwards packets that arrive there |
+//! | `masquerade` | INTERFACES: the node's masquerade address at a device, and its MTU |
 
 mod choice;
 mod forwarding;
@@ -77,7 +77,7 @@ impl fmt::Display for Way {
     }
 }
 
-/// A device of the packet path, for people.
+/// An uplink, for people.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Device {
@@ -93,7 +93,7 @@ pub struct Device {
     pub addresses: Vec<IpAddr>,
 }
 
-/// The devices that are hooked, and what the next look needs.
+/// The attached devices, and the state for the next pass.
 #[derive(Debug)]
 pub struct Interfaces {
     wanted: Wanted,
@@ -107,9 +107,9 @@ pub struct Interfaces {
     hooked: BTreeMap<u32, Device>,
     programs: Programs,
     contests: Contests,
-    /// Those in which clients outside can ask for something.
+    /// Families with north-south frontends.
     served: Families,
-    /// Whether this agent has looked yet: its programs are not behind the links that it found.
+    /// Whether this agent has made its first pass; until then the pinned links hold another agent's programs.
     began: bool,
     problems: Vec<Problem>,
 }
@@ -134,7 +134,7 @@ impl Interfaces {
         })
     }
 
-    /// Tells the addresses of the Node object, and says whether they are others than before.
+    /// Sets the addresses of the Node object; returns whether they changed.
     pub fn set_node(&mut self, addresses: &[Address]) -> bool {
         let addresses = addresses.iter().map(|address| IpAddr::from(*address)).collect();
         let changed = self.node != addresses;
@@ -142,13 +142,13 @@ impl Interfaces {
         changed
     }
 
-    /// Tells in which families clients outside can ask for something.
+    /// Sets the families with north-south frontends.
     pub fn set_served(&mut self, served: Families) {
         self.served = served;
     }
 
-    /// Looks at the network, loads the programs that devices need, and makes our hooks and INTERFACES as they are wanted.
-    /// To be called once everything is installed, and after changes.
+    /// Reads the network, loads the programs that devices need, and updates attachments and INTERFACES. Call it once
+    /// everything is installed, and after changes.
     pub fn look(&mut self, ebpf: &mut Ebpf) {
         let began = Instant::now();
         let network = match Network::here() {
@@ -189,7 +189,7 @@ impl Interfaces {
         );
     }
 
-    /// Attaches what is missing, and returns the devices where that failed.
+    /// Attaches missing programs, and returns the devices where that failed.
     fn attach(&self, ebpf: &mut Ebpf, chosen: &[Chosen], problems: &mut Vec<Problem>) -> BTreeSet<u32> {
         let mut failed = BTreeSet::new();
         for direction in DIRECTIONS {
@@ -219,7 +219,7 @@ impl Interfaces {
         failed
     }
 
-    /// Takes away what is at devices that are not chosen, or gone.
+    /// Detaches from devices that are gone or no longer chosen.
     fn detach_others(&mut self, chosen: &[Chosen], problems: &mut Vec<Problem>) {
         let is_chosen = |index: u32| chosen.iter().any(|device| device.index == index);
         let found = match self.hooks.devices() {
@@ -250,7 +250,7 @@ impl Interfaces {
         }
     }
 
-    /// Notes a device that is hooked, and its addresses.
+    /// Records an attached device and its addresses.
     fn keep(&mut self, chosen: &Chosen, network: &Network, problems: &mut Vec<Problem>) {
         let Chosen { index, name, header, why } = chosen.clone();
         let ask = |address| self.routes.source_towards(address, Some(index));
@@ -313,10 +313,8 @@ impl Interfaces {
                     );
                 }
                 Err(error) => {
-                    let message = format!(
-                        "cannot read the order of programs at {}: {error}",
-                        direction.name()
-                    );
+                    let message =
+                        format!("cannot read the order of programs at {}: {error}", direction.name());
                     problems.push(problem(Subject::device(&device.name), message));
                 }
             }
@@ -337,7 +335,7 @@ impl Interfaces {
             .collect()
     }
 
-    /// The devices that are hooked, in order.
+    /// The attached devices, in order.
     pub fn devices(&self) -> Vec<Device> {
         self.hooked.values().cloned().collect()
     }
@@ -348,7 +346,7 @@ impl Interfaces {
     }
 }
 
-/// The names of the devices that would be hooked here if nobody named any. For a node without an agent.
+/// The names of the devices that an agent without --interface would choose here, for a node without an agent.
 pub fn would_choose() -> Result<Vec<String>, Error> {
     let (node, hooked) = (BTreeSet::new(), BTreeSet::new());
     let chosen = choose(&Network::here()?, &Wanted::Auto, &node, &hooked);

@@ -1,12 +1,12 @@
-//! Where our programs stand among those of others at a device with TCX.
+//! The position of our programs among those of others at a device with TCX.
 //!
 //! Ours go **first, at ingress and at egress**. A program that returns `TCX_PASS` (0) ends the chain (`tcx_run`), so
-//! whoever stands before ours can keep every packet from them. And what comes after ours at egress sees packets as they are
-//! on the wire, as programs at TC egress see them behind netfilter's POSTROUTING.
+//! a program before ours can keep every packet from it. And programs after ours at egress see packets as they are on
+//! the wire, as they would behind netfilter's POSTROUTING.
 //!
-//! Somebody may put a program before ours at any time, and nothing tells of it. So the order is read back at each look, and
-//! ours goes first again, once: two who both want that would otherwise take turns for ever. Whoever is there again is
-//! left there, and named as long as it is true.
+//! Another program may go before ours at any time, without a notification. So each pass reads the order back, and
+//! moves ours to the front again, once: two agents that both insist would otherwise take turns for ever. If the other
+//! program returns to the front, it stays there, and a problem names it.
 
 use std::{
     collections::BTreeMap,
@@ -107,7 +107,7 @@ impl Contests {
         if lately { Step::Yield } else { Step::GoFirst }
     }
 
-    /// Forgets devices that are not hooked any more.
+    /// Forgets devices that are no longer attached.
     pub(super) fn retain(&mut self, is_hooked: impl Fn(u32) -> bool) {
         self.0.retain(|(device, _), _| is_hooked(*device));
     }

@@ -1,7 +1,7 @@
-//! The programs of packets, each loaded when the first device that needs it is chosen, those of one look side by side.
+//! Loads each packet program when the first device that needs it is chosen; those of one pass in parallel.
 //!
-//! They are most of what the verifier has to walk, so the programs of sockets do not wait for them; and few nodes have
-//! devices of both kinds. A kernel that refuses one serves everything else: sockets, and devices of the other kind.
+//! They make up most of the verifier's work, so the socket programs do not wait for them, and few nodes have devices
+//! of both kinds. If the kernel refuses one, everything else still works: sockets, and devices of the other kind.
 
 use std::collections::BTreeSet;
 

@@ -1,7 +1,7 @@
-//! Taking entries of connections away from the kernel's connection tracking (`NETLINK_NETFILTER`, subsystem ctnetlink). The
-//! kernel's side is `ctnetlink_del_conntrack` in `net/netfilter/nf_conntrack_netlink.c`.
+//! Removes entries from the kernel's conntrack table (`NETLINK_NETFILTER`, subsystem ctnetlink). The kernel's side is
+//! `ctnetlink_del_conntrack` in `net/netfilter/nf_conntrack_netlink.c`.
 //!
-//! The one message that is sent is put together here: no crate of the netlink family has it.
+//! It builds its one message by hand: no crate of the netlink family has it.
 
 use std::io;
 

@@ -1,12 +1,12 @@
-//! TC filters of ours at a device, for kernels without TCX (before 6.6): a `clsact` qdisc holds them.
+//! Our TC filters at a device, in a `clsact` qdisc, for kernels without TCX (before 6.6).
 //!
-//! Ours are found by their handle, and told from others' by their name; whatever else is at the device is never touched. A
-//! filter that is there already is replaced within one message, so that no packet passes by.
+//! We find ours by their handle and verify them by their name, and never touch other filters. One message replaces an
+//! existing filter, so no packet passes without one.
 //!
-//! Ours go first, at ingress and at egress: a filter before them could end the chain, and what comes after them at egress
-//! sees packets as they are on the wire. The lowest priority number runs first, and all filters of one number are of one
-//! kind and protocol. So ours have number 1 unless others than `bpf` filters for all packets have it, then the one after;
-//! among such filters the one that came last is the first (`cls_bpf_change`).
+//! Ours go first, at ingress and at egress: a filter before them could end the chain, and filters after them at
+//! egress see packets as they are on the wire. The lowest priority number runs first, and all filters of one number
+//! are of one kind and protocol. So ours have number 1 unless others than `bpf` filters for all packets have it, then
+//! the one after; among such filters the one that came last is the first (`cls_bpf_change`).
 
 use std::{
     io,

@@ -1,7 +1,7 @@
-//! Netlink: what the agent asks the kernel, and tells it, about devices, routes, sockets and TC filters.
+//! Netlink: the agent's requests to the kernel about devices, routes, sockets, conntrack entries and TC filters.
 //!
-//! The messages are those of the `netlink-packet` crates; here is the conversation, and what of the answers
-//! matters to us. A socket speaks of the network namespace in which it was made.
+//! The message types come from the `netlink-packet` crates; this module holds the conversation and picks what matters
+//! from the answers. A socket belongs to the network namespace in which it was created.
 //!
 //! | file | concept |
 //! |---|---|

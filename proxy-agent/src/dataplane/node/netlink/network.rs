@@ -1,4 +1,4 @@
-//! Which devices, addresses and routes a network namespace has. The kernel's side is `rtnl_dump_ifinfo`,
+//! The devices, addresses and routes of a network namespace. The kernel's side is `rtnl_dump_ifinfo`,
 //! `inet_dump_ifaddr`, `inet_dump_fib` and their IPv6 twins.
 
 use std::{

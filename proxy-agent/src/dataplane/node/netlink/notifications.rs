@@ -1,5 +1,5 @@
-//! That devices, addresses or routes have changed. Who hears of it looks at everything anew, so nothing is lost when the
-//! kernel has had to drop messages.
+//! Notifications that devices, addresses or routes have changed. The receiver reads everything again, so messages
+//! that the kernel drops lose nothing.
 
 use std::{
     io,

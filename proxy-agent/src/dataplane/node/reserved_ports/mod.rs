@@ -1,21 +1,21 @@
-//! The ports that no socket of the node may be given (ST-7): the source ports of masqueraded packets, and NodePorts.
+//! Keeps the kernel from giving certain ports to the node's own sockets (ST-7): the source ports of masqueraded
+//! packets, and NodePorts.
 //!
-//! A packet that is masqueraded has the node's address and a port of this range as its source. The kernel knows
-//! nothing of that, and could give the same port to a connection of the node's own to the same endpoint. And what a
-//! connection of the node's own from the number of a NodePort is answered with looks like a client's packet to that
-//! NodePort. So the range, and the NodePorts that are in use, are reserved in `net.ipv4.ip_local_reserved_ports`, which
-//! counts for IPv6 too: the one sysctl that Sidestep sets.
+//! A masqueraded packet has the node's address and a port of this range as its source. The kernel does not know that,
+//! and could give the same port to the node's own connection to the same endpoint. And the answer to a connection
+//! that the node makes from the number of a NodePort looks like a client's packet to that NodePort. So the agent
+//! reserves the range and the NodePorts in use in `net.ipv4.ip_local_reserved_ports`, which covers IPv6, too: the one
+//! sysctl that Sidestep sets.
 //!
-//! - What others have reserved stays reserved, whatever we add and take away.
-//! - Which ports are ours stands in a file of the run directory, written *before* the sysctl: an agent that ends in
-//!   between has noted too much for a moment, and never leaves ports reserved that nobody remembers. Both are gone
-//!   with the boot.
-//! - NodePorts come and go with Services: at most one write a second, and none when nothing changed. As long as they are
-//!   not known, which is until everything is installed, those that an agent reserved before stay.
-//! - Never so many that the node's own connections find no port: then the range alone, or nothing.
-//! - What cannot be reserved is told, and used all the same.
+//! - Ports that others reserved stay reserved, whatever we add and remove.
+//! - A file in the run directory records our ports, written *before* the sysctl: an agent that ends in between has
+//!   recorded too many for a moment, and never leaves an unrecorded reservation. Both vanish with a reboot.
+//! - NodePorts change with Services: at most one write per second, and none without a change. Until everything is
+//!   installed and the NodePorts are known, an earlier agent's reservation stays.
+//! - If the node's own connections would run out of ports, only the range is reserved, or nothing.
+//! - A port that cannot be reserved becomes a problem, and is used all the same.
 //!
-//! `sysctl` is the kernel's file, also from within a container.
+//! `sysctl` finds the kernel's file, also from within a container.
 
 mod sysctl;
 
@@ -44,7 +44,7 @@ const RECORD: &str = "reserved-ports";
 /// A reservation that is kept; it stays when this goes.
 #[derive(Debug)]
 pub struct ReservedPorts {
-    /// Nothing where no packets from outside are served.
+    /// `None` where north-south traffic is switched off.
     range: Option<PortRange>,
     /// Those in use, once they are known.
     node_ports: Option<PortSet>,

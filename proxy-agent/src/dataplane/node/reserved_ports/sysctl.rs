@@ -1,7 +1,7 @@
 //! `net.ipv4.ip_local_reserved_ports` of this network namespace.
 //!
-//! Container runtimes show `/proc/sys` read-only. So a pod is given the node's file by hostPath, wherever it likes:
-//! it is found among the mounts.
+//! Container runtimes mount `/proc/sys` read-only. So a pod mounts the node's file by hostPath at any path, and this
+//! module finds it among the mounts.
 
 use std::{
     fs::{File, OpenOptions},
