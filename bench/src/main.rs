@@ -10,8 +10,8 @@
 //!
 //! | file | concept |
 //! |---|---|
-//! | `connect`, `udp` | the benchmarks of the way of a connection: what is compared with what |
-//! | `nodeport` | the benchmark of the way of a packet from outside |
+//! | `connect`, `udp` | the benchmarks of east-west traffic, and what they compare |
+//! | `nodeport` | the benchmark of north-south traffic |
 //! | `sync` | the benchmarks of the agent: how fast it follows an API server, and how fast it starts |
 //! | `topology` | client pod, node, server pod; addresses |
 //! | `wire`, `switch` | what topologies are made of |
@@ -61,8 +61,12 @@ use clap::{Parser, Subcommand};
 use options::{Options, Output};
 use report::Report;
 
+/// Measure the cost of translation, compared with direct connections and with kube-proxy's rules
+///
+/// Each benchmark makes its own network namespaces, needs root, and removes everything that it made. Everything that it
+/// compares runs in turns of milliseconds on the same processors; the report shows medians with confidence intervals.
 #[derive(Parser)]
-#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench", about)]
+#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench", max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -70,30 +74,42 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// TCP connections, persistent connections, nanoseconds in the programs, memory
+    /// East-west TCP: connections, requests, time in the programs, memory
+    ///
+    /// Compares connections through a Service with direct ones and with iptables and nftables rules in kube-proxy's shape,
+    /// by the number of Services.
     Connect(Options),
-    /// Datagrams of sockets that are not connected
+    /// East-west UDP: datagrams of unconnected sockets
+    ///
+    /// Request and answer through a Service, compared with direct ones, with one and with four threads on a socket.
     Udp(Options),
-    /// NodePorts from outside: TCP connections, requests, and datagrams until loss
+    /// North-south: TCP connections, requests, and datagrams until loss, through a NodePort
+    ///
+    /// A host outside, two nodes and their pods, once for each system: direct routing, Sidestep, iptables and nftables
+    /// rules in kube-proxy's shape.
     Nodeport(Options),
-    /// Following an API server: first sync, from a change to a connection, memory, processor time
+    /// The agent following an API server: first sync, time from change to connection, memory, CPU time
+    ///
+    /// With Services from an API server of the benchmark's own, by their number.
     Sync(Options),
-    /// From the agent's start to the first connection, with Services from an API server
+    /// The agent's start: time until the first connection
+    ///
+    /// With Services from an API server of the benchmark's own, by their number.
     Start(Options),
-    /// One of the processes that make the traffic
+    /// A client process of the benchmark
     #[command(hide = true)]
     Worker {
-        /// The processor to stay on
+        /// Processor to pin to
         processor: usize,
-        /// Descriptors of sinks that it has inherited
+        /// Inherited file descriptors of sinks
         sinks: Vec<RawFd>,
     },
-    /// The process that answers it
+    /// A server process of the benchmark
     #[command(hide = true)]
     Server {
-        /// The processor to stay on
+        /// Processor to pin to
         processor: usize,
-        /// Descriptors of sinks that it has inherited
+        /// Inherited file descriptors of sinks
         sinks: Vec<RawFd>,
     },
 }

@@ -9,19 +9,27 @@ use crate::part::Part;
 /// How a benchmark runs and reports.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// What to print
+    /// Output format
+    ///
+    /// The JSON document has every sample; the tables have medians with confidence intervals.
     #[arg(short, long, value_enum, default_value = "table")]
     pub(crate) output: Output,
-    /// Exit with status 1 where a goal is missed
+    /// Exit with status 1 if a goal is missed
+    ///
+    /// Goals are limits on ratios, such as to direct connections; the report lists each one.
     #[arg(long)]
     pub(crate) check: bool,
-    /// A minute instead of several: fewer rounds, no 100,000 Services
+    /// Take about a minute instead of several
+    ///
+    /// Fewer rounds, and no runs with 100,000 Services: intervals are wider.
     #[arg(long)]
     pub(crate) quick: bool,
-    /// Only these parts of `connect` and `nodeport`; the others have none
+    /// Measure only these parts of `connect` and `nodeport`
+    ///
+    /// Repeat the flag for several. The other benchmarks have no parts.
     #[arg(long, value_enum)]
     pub(crate) only: Vec<Part>,
-    /// The object with the programs to compare with; `cargo xtask bench` sets it
+    /// The object with the programs for comparison; `cargo xtask bench` sets it
     #[arg(long, env = "SIDESTEP_BENCH_OBJECT", hide = true)]
     pub(crate) object: Option<PathBuf>,
 }

@@ -5,14 +5,14 @@
 pub(crate) enum Part {
     /// Connect and close
     Connections,
-    /// Connect, one byte there and back, close; only `connect`
+    /// Connect, exchange a byte, close (`connect` only)
     Requests,
-    /// One byte there and back on a connection that stays
+    /// Exchange a byte on a persistent connection
     Persistent,
-    /// Connect and close, in turns in which what is freed later counts too; only `connect`
+    /// Connect and close, in turns long enough to include deferred frees (`connect` only)
     Long,
-    /// Small datagrams until the node loses some; only `nodeport`
+    /// Small datagrams at rising rates until the node loses some (`nodeport` only)
     Datagrams,
-    /// Nanoseconds in the programs
+    /// Nanoseconds in the BPF programs
     Programs,
 }

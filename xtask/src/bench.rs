@@ -11,7 +11,7 @@ use crate::{
     workspace,
 };
 
-/// What to measure; everything after `bench` goes to the benchmark, which explains itself with `--help`.
+/// What to measure. Everything after `bench` goes to the benchmark, `--help` included.
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Args {

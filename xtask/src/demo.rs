@@ -21,10 +21,12 @@ use crate::{
 use cast::Cast;
 use table::Table;
 
-/// What becomes of the lab.
+/// What happens to the lab at the end.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Leave the lab open at the end, and say how to enter it
+    /// Keep the lab open at the end
+    ///
+    /// Prints how to enter its network namespaces, and waits before it removes them.
     #[arg(long)]
     keep: bool,
 }

@@ -1,6 +1,6 @@
 //! Developer tasks: `cargo xtask <command>` is the only entry point, for people and for CI alike.
 //!
-//! Every command begins with [`setup::ensure`], so none of them asks the reader to install something first.
+//! Every command begins with [`setup::ensure`], so nobody has to install anything first.
 
 mod bench;
 mod build;
@@ -25,8 +25,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// Sidestep's developer tasks
+///
+/// Each task finds or installs what it needs (as `setup` does), so a fresh clone can start with any of them. Tasks that
+/// load programs or make network namespaces need root, and touch nothing of the machine outside of their own.
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Sidestep's developer tasks")]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -35,29 +39,57 @@ struct Cli {
 /// One variant a task; each task's arguments live in its own module.
 #[derive(Subcommand)]
 enum Command {
-    /// Find or install everything that building and testing needs (the other commands do this by themselves)
+    /// Find or install everything that building and testing needs
+    ///
+    /// The other tasks do this for themselves. As root on Debian it installs what is missing by apt; elsewhere it lists
+    /// what to install.
     Setup,
-    /// Build the kernel programs and the `sidestep` binary that carries them
+    /// Build the kernel programs and the `sidestep` binary that embeds them
+    ///
+    /// Prints the paths of both. The kernel programs are always optimized; the agent is with --release.
     Build(build::Args),
-    /// Measure what translation costs, against no translation and against kube-proxy's way
+    /// Measure the cost of translation, compared with direct connections and with kube-proxy's rules
+    ///
+    /// Builds in release, then runs the benchmark: `connect`, `udp`, `nodeport`, `sync` or `start`. See
+    /// `cargo xtask bench --help` for its options, and docs/performance.md for results.
     Bench(bench::Args),
-    /// Watch Services work in a lab of network namespaces, by the agent on `deploy/demo`
+    /// Show Services at work in a lab of network namespaces, with the agent on `deploy/demo`
+    ///
+    /// Two nodes and a north-south client, real traffic, and a table of what each client got. Fails if a row is off.
     Demo(demo::Args),
-    /// Load the kernel programs on a cgroup of their own and show how to inspect them
+    /// Load the kernel programs on a cgroup of their own, and show how to inspect them
+    ///
+    /// Only processes in that cgroup use the Services; Ctrl-C removes everything. Needs root.
     BuildAndLoad(load::Args),
-    /// Write the agent as a container image, in one file that containerd, Docker and kind load
+    /// Write the agent's container image as one file for containerd, Docker and kind
+    ///
+    /// Builds a static agent; needs no container engine. Prints the commands that load the file.
     Image(image::Args),
-    /// Check the format, clippy, rustdoc and dependencies, on the host's crates and the kernel programs
+    /// Check formatting, clippy, rustdoc and dependencies
+    ///
+    /// Covers the host's crates and the kernel programs; warnings are errors. Also fails on a new circle of files, and on
+    /// an import that leads backwards.
     Lint,
     /// Write the agent as a Debian package, for nodes that run it outside of pods
+    ///
+    /// The package holds a static agent, a systemd unit, its settings, man pages and completions. Needs no Debian tools.
     Package(package::Args),
-    /// Show the rows of service semantics with the tests that prove them
+    /// Show the rows of service semantics, and the tests that prove them
+    ///
+    /// The rows in docs/kube-proxy-parity.md compare Sidestep with kube-proxy; a test names its rows in its doc comment.
     Rows(test::RowsArgs),
-    /// Let clients, floods, changes and restarts at a node for minutes, and count the promises that are broken
+    /// Stress a node with clients, floods, changes and restarts, and count failures
+    ///
+    /// Runs for minutes in a lab of network namespaces, and fails if a connection broke that should have survived. Needs root.
     Soak(soak::Args),
     /// Run all tests, or those whose name contains a filter
+    ///
+    /// Includes the scenarios in network namespaces, which need root and otherwise count as skipped. Ends with two lines
+    /// of counts: tests, and rows of service semantics.
     Test(test::Args),
-    /// Boot other kernels in emulated machines and try the agent there
+    /// Test the agent on other kernels, in emulated machines
+    ///
+    /// Boots Debian's kernels in QEMU without KVM, so it runs anywhere and changes nothing on the host.
     Vm(vm::Args),
 }
 

@@ -11,18 +11,22 @@ use crate::{
     workspace,
 };
 
-/// How long, and with how small a table.
+/// How long, and with how small a FLOWS.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// How many minutes clients go on; two more follow, in which conntrack forgets them
+    /// Minutes of traffic
+    ///
+    /// Two more minutes follow, in which conntrack forgets the connections.
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
-    /// Room for records of connections: a twentieth of the agent's own default
+    /// Capacity for north-south connections, as the agent's --max-flows
+    ///
+    /// The default is a twentieth of the agent's, so that floods fill the table and evict records.
     #[arg(long, default_value_t = 3_293)]
     max_flows: u32,
 }
 
-/// Builds, then replaces this process by the soak, which fails if any promise was broken.
+/// Builds, then replaces this process by the soak, which fails if a connection broke that should have survived.
 pub(crate) fn run(args: &Args) -> Result<()> {
     if let Some(reason) = sidestep_tests::skip::missing() {
         anyhow::bail!("the soak cannot run: {reason}");

@@ -11,7 +11,9 @@ use crate::setup::{self, Need};
 /// What to build.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Build the agent with optimizations (the kernel programs always are)
+    /// Build the agent with optimizations
+    ///
+    /// The kernel programs are always optimized.
     #[arg(long)]
     release: bool,
 }

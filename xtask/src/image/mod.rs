@@ -18,10 +18,14 @@ const NAME: &str = concat!("ghcr.io/sidestep-proxy/sidestep:", env!("CARGO_PKG_V
 /// Where the image goes, and its name.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Name and tag
+    /// Name and tag of the image
+    ///
+    /// The default is the name in deploy/base; overlays and clusters with a registry of their own need another one.
     #[arg(long, default_value = NAME)]
     name: String,
-    /// The file to write [default: target/image/sidestep.tar]
+    /// File to write [default: target/image/sidestep.tar]
+    ///
+    /// An OCI archive, which containerd, Docker and kind load without a registry.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }

@@ -27,13 +27,20 @@ const SYNC_LIMIT: Duration = Duration::from_secs(30);
 /// What to load, and for how long.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The folder of manifests to serve
+    /// Directory of manifests to serve
+    ///
+    /// Services and EndpointSlices as YAML files, relative to the repository. Edit them while the agent runs: it follows
+    /// the directory.
     #[arg(long, default_value = "deploy/demo")]
     manifests: PathBuf,
-    /// End after so many seconds; without it at Ctrl-C
+    /// End after this many seconds
+    ///
+    /// Without it the command ends at Ctrl-C. Either way it removes everything that it made.
     #[arg(long)]
     seconds: Option<u64>,
-    /// Optimize the agent
+    /// Build the agent with optimizations
+    ///
+    /// The kernel programs are always optimized.
     #[arg(long)]
     release: bool,
 }

@@ -17,7 +17,9 @@ use crate::{progress, workspace};
 /// Where the package goes.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The file to write [default: in target/package, by Debian's rule of names]
+    /// File to write [default: in target/package, with the name that Debian expects]
+    ///
+    /// The directory is created if it does not exist.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }

@@ -20,16 +20,24 @@ pub(crate) use rows::{Args as RowsArgs, Rows};
 /// Which tests to run.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Build the agent that the scenarios start with optimizations
+    /// Build the agent with optimizations
+    ///
+    /// It applies to the agent that the scenarios start; tests themselves are always built without.
     #[arg(long)]
     release: bool,
-    /// Run only what needs neither root nor the kernel: not the scenarios in the lab
+    /// Run only tests that need neither root nor the kernel
+    ///
+    /// Leaves out the scenarios in network namespaces, and prints what it left out.
     #[arg(long, conflicts_with = "release")]
     unit: bool,
-    /// Stop at a failure with its lab open, and say how to enter it (one test at a time)
+    /// Stop at the first failure with its lab open
+    ///
+    /// Prints how to enter the lab's network namespaces, and waits. Runs one test at a time.
     #[arg(long, conflicts_with = "unit")]
     keep: bool,
-    /// Parts of test names; anything else goes to cargo-nextest as it is
+    /// Parts of test names, or options for cargo-nextest
+    ///
+    /// Runs the tests whose name contains one of the filters, such as `affinity`; options go to `cargo nextest run`.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     filter: Vec<String>,
 }

@@ -21,7 +21,7 @@ pub(crate) enum Choice {
     /// A current long-term kernel
     #[value(name = "6.12")]
     V6_12,
-    /// Each of them
+    /// Each of these in turn
     All,
 }
 

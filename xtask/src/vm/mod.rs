@@ -19,13 +19,21 @@ use crate::setup::{self, Need};
 /// Which kernels to boot, and how.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The kernel's version
+    /// Kernel to boot
+    ///
+    /// By default each one in turn; the packages come from Debian's archive.
     #[arg(long, value_enum, default_value = "all")]
     kernel: kernels::Choice,
-    /// Processors of the machine; one shows what only one-processor nodes show
+    /// Processors of the machine
+    ///
+    /// The default of one finds faults that only nodes with one processor have.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
     cpus: u8,
     /// Show the machine's console as it runs
+    ///
+    /// It is kept in a file in any case, whose end is printed for a machine that fails.
+    ///
+    /// It is kept in a file in any case, whose end is printed for a machine that fails.
     #[arg(long)]
     console: bool,
 }

@@ -28,7 +28,9 @@ type Proofs = BTreeMap<Id, BTreeSet<String>>;
 /// Which rows to show.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Rows to show with their text and tests, such as EP-7 [default: a list of all]
+    /// Rows to show, such as EP-7 [default: a list of all]
+    ///
+    /// Each with its text, the behaviour of kube-proxy, Cilium and Sidestep, and where its tests are.
     #[arg(value_name = "ID")]
     ids: Vec<String>,
 }
