@@ -9,14 +9,14 @@ use crate::reason::Reason;
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
 #[repr(C, align(8))]
 pub struct ServiceCounters {
-    /// Connections, and UDP flows of a socket, that were given an endpoint at random.
+    /// Connections, and UDP flows of a socket, that got a random endpoint.
     pub drawn: u64,
-    /// Those that were given the endpoint that their client had before (ClientIP affinity).
+    /// Connections that got their client's previous endpoint (ClientIP affinity).
     pub remembered: u64,
 }
 
 impl ServiceCounters {
-    /// All that were given an endpoint.
+    /// All connections that got an endpoint.
     pub const fn connections(&self) -> u64 {
         self.drawn + self.remembered
     }
@@ -35,7 +35,7 @@ impl ServiceRefusals {
     /// How many reasons there is room for, their numbers from 0.
     pub const LEN: usize = Reason::LIMIT as usize;
 
-    /// How many were refused for this reason; none for one that is counted for the node alone.
+    /// Refusals for this reason; 0 for a reason that counts for the node alone.
     pub const fn of(&self, reason: Reason) -> u64 {
         if reason.is_of_service() { self.by_reason[reason as usize] } else { 0 }
     }

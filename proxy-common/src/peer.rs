@@ -18,9 +18,9 @@ pub struct bpf_spin_lock {
 pub struct Peer {
     /// The socket's cookie; 0 in a free element. Taken under the lock, given back by its owner alone.
     pub owner: u64,
-    /// The address that the program asked for.
+    /// The address that the process connected to.
     pub frontend: Address,
-    /// The port that the program asked for.
+    /// The port that the process connected to.
     pub port: Port,
     /// Zero.
     pub padding: u16,

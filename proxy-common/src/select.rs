@@ -47,7 +47,7 @@ pub trait Tables {
     fn client(&self, cookie: u64) -> Option<ClientAddresses>;
 }
 
-/// Who asks. Methods, not fields: most decisions need neither answer.
+/// The client. Methods, not fields: most decisions need neither answer.
 pub trait Client {
     /// The client's identity for affinity; see [`AffinityKey::client`].
     fn identity(&self) -> Address;
@@ -209,7 +209,7 @@ pub fn choose(
 
 /// ST-1: whether the client may use a LoadBalancer IP of a Service with source ranges.
 ///
-/// A call of its own: nearly nobody comes here, and the verifier forgets what it knew of it at its end.
+/// A separate function: it is rarely called, and the verifier drops its state when it returns.
 #[inline(never)]
 fn admit(
     tables: &impl Tables,

@@ -12,11 +12,11 @@ use crate::{
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct Translation {
-    /// The address that the program asked for.
+    /// The address that the process connected or sent to.
     pub frontend: Address,
     /// The address that it got.
     pub endpoint_address: Address,
-    /// The port that the program asked for; 0 in an unused record.
+    /// The port that the process connected or sent to; 0 in an unused record.
     pub frontend_port: Port,
     /// The port that it got.
     pub endpoint_port: Port,
@@ -128,7 +128,7 @@ pub struct OverflowKey {
 }
 
 impl OverflowKey {
-    /// The key is what the program asked for.
+    /// The key is the destination that the process named.
     pub const BY_FRONTEND: u16 = 0;
     /// The key is what the program got.
     pub const BY_ENDPOINT: u16 = 1;

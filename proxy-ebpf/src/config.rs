@@ -35,7 +35,7 @@ pub(crate) fn services_len() -> u32 {
 #[unsafe(no_mangle)]
 static HAS_FIB_SOURCE: Global<u8> = Global::new(0);
 
-/// 1 where connections to endpoints elsewhere may take the fast path.
+/// 1 if connections to endpoints on other nodes may take the fast path.
 #[unsafe(no_mangle)]
 static FAST_PATH: Global<u8> = Global::new(1);
 
@@ -45,7 +45,7 @@ static SOURCE_PORT_FIRST: Global<u16> = Global::new(49_152);
 #[unsafe(no_mangle)]
 static SOURCE_PORT_COUNT: Global<u16> = Global::new(16_384);
 
-/// For how many seconds a UDP flow that is not confirmed is the same flow.
+/// How many seconds an unconfirmed UDP flow lives without a packet.
 #[unsafe(no_mangle)]
 static UDP_TIMEOUT_SECONDS: Global<u32> = Global::new(30);
 

@@ -28,7 +28,7 @@ pub(crate) fn connection(service: u32, remembered: bool) {
     }
 }
 
-/// Counts a refusal, on the node and for the Service whose it is, if it is one's.
+/// Counts a refusal for the node, and for its Service if it has one.
 #[inline(always)]
 pub(crate) fn refusal(service: Option<u32>, reason: Reason) {
     if let Some(refusals) = service.and_then(|service| REFUSALS.get_ptr_mut(service)) {

@@ -14,7 +14,7 @@ use crate::{
     plan::{AllowedClients, Changes, ServicePlan, ServicePortId, Target},
 };
 
-/// How many Services are told of one change.
+/// How many Services of one change are logged.
 const SERVICES: usize = 100;
 /// How many frontends or endpoints are named in a line.
 const NAMED: usize = 10;
@@ -29,12 +29,12 @@ pub(super) struct ChangeLog(HashMap<ServicePortId, Before>);
 #[derive(Default, Debug)]
 struct Before {
     frontends: Box<Frontends>,
-    /// Those that some client could get.
+    /// Endpoints that some client could get.
     endpoints: Vec<(Address, Port)>,
 }
 
 impl ChangeLog {
-    /// Nothing, unless there is something to tell and somebody who reads it.
+    /// `None` unless there is a change to log and level info is on.
     pub(super) fn of(changes: &Changes, dataplane: &Dataplane) -> Option<Self> {
         let Changes { more, complete, install, remove, addresses: _ } = changes;
         if *more || *complete || (install.is_empty() && remove.is_empty()) || !enabled!(Level::INFO) {
@@ -96,7 +96,7 @@ struct Difference {
     gone_frontends: Vec<(FrontendKey, FrontendKind)>,
     new: Vec<SocketAddr>,
     gone: Vec<SocketAddr>,
-    /// Gone for new connections; those that it has stay.
+    /// Gone for new connections; existing ones stay.
     draining: Vec<SocketAddr>,
 }
 

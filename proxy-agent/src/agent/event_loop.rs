@@ -31,7 +31,7 @@ const ADDRESSES: Duration = Duration::from_secs(5);
 /// How many batches of events may wait.
 const QUEUE: usize = 256;
 
-/// Runs the agent until somebody ends it, or the configuration file changes; the datapath stays.
+/// Runs the agent until a signal ends it or the configuration file changes; the datapath stays in place.
 pub async fn run(start: Start, settings: Settings) -> anyhow::Result<()> {
     // Before anything else, so that no signal finds the agent half started.
     let mut terminate = signal(SignalKind::terminate())?;
@@ -84,7 +84,7 @@ pub async fn run(start: Start, settings: Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs the source until nobody listens; its sockets are marked, so that the hooks leave them alone.
+/// Runs the source until the receiver is dropped; marks its sockets so that the socket programs leave them alone.
 async fn follow(
     objects: Objects,
     kubeconfig: Option<PathBuf>,

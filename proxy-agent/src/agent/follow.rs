@@ -131,13 +131,13 @@ impl Agent {
         self.reserved_ports.due()
     }
 
-    /// Reserves NodePorts that came, and what others have given back.
+    /// Reserves new NodePorts, and restores reservations that others removed.
     pub(super) fn keep_reservation(&mut self) {
         self.reserved_ports.keep(Instant::now());
         self.write_report();
     }
 
-    /// Looks at what nobody tells of: the node's addresses, devices that could not be used.
+    /// Checks what has no notification: the node's addresses, and devices that could not be used.
     pub(super) fn look_around(&mut self) -> anyhow::Result<()> {
         self.look_at_addresses()?;
         self.try_interfaces_again();

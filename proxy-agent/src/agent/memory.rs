@@ -1,7 +1,7 @@
 //! The agent's own memory.
 
-/// Gives back to the kernel what is free. A first sync decodes a whole cluster; without this its pages would stay with the
-/// agent for ever.
+/// Returns free memory to the kernel. A first sync decodes a whole cluster; without this its pages would stay with
+/// the agent for ever.
 pub(super) fn give_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes no pointer, and only looks at memory that nobody uses.

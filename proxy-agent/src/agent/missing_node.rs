@@ -14,7 +14,8 @@ pub(super) struct NoNode {
 }
 
 impl NoNode {
-    /// What is wrong `now`, if something is. `known` is whether the Node is there, `synced` whether all else is.
+    /// The problem at `now`, if there is one. `known` says whether the Node exists, `synced` whether everything else
+    /// has arrived.
     pub(super) fn problem(&mut self, node: &str, synced: bool, known: bool, now: Instant) -> Option<Problem> {
         if known || !synced {
             self.since = None;

@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Agent {
-    /// Tells what is wrong that was not wrong before, and writes the report if it says something new.
+    /// Logs and announces new problems, and writes the report if it changed.
     pub(super) fn write_report(&mut self) {
         let problems = self.problems();
         self.tell_new(&problems);
@@ -22,7 +22,7 @@ impl Agent {
         }
     }
 
-    /// What is wrong in all stages.
+    /// The problems of all stages.
     fn problems(&mut self) -> Vec<Problem> {
         let mut problems = self.planner.problems();
         problems.extend(self.not_installed.iter().map(not_installed::problem));
@@ -39,7 +39,7 @@ impl Agent {
         problems
     }
 
-    /// Logs and announces what the last report does not have.
+    /// Logs and announces the problems that the last report does not have.
     fn tell_new(&mut self, problems: &[Problem]) {
         let known: HashSet<&Problem> = self.report.problems.iter().collect();
         let node = &self.report.node;

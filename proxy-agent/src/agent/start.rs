@@ -30,7 +30,7 @@ pub struct Start {
     pub pin_dir: PathBuf,
     /// Directory for the agent's lock and report.
     pub run_dir: PathBuf,
-    /// The cgroup whose processes are served.
+    /// The cgroup whose processes the socket programs serve.
     pub cgroup_root: PathBuf,
     /// Where Services are read from.
     pub objects: Objects,
@@ -40,9 +40,9 @@ pub struct Start {
     pub devices: Wanted,
     /// Whether programs are attached to devices as TCX links.
     pub tcx: bool,
-    /// Whether the stack has every packet to and from endpoints elsewhere, not only the first ones.
+    /// Whether new connections to endpoints on other nodes stay off the fast path.
     pub through_stack: bool,
-    /// Whether the programs tell every decision.
+    /// Whether the programs log every decision.
     pub program_log: bool,
 }
 
@@ -82,7 +82,7 @@ impl Start {
 }
 
 impl Agent {
-    /// Takes the locks, loads the programs on the tables, and takes over what is installed.
+    /// Takes the locks, loads the programs on the maps, and adopts the installed Services.
     pub(super) fn start(start: &Start, settings: &Settings, announcer: Announcer) -> anyhow::Result<Self> {
         let run_dir = RunDir::lock(&start.run_dir).with_context(|| {
             format!("another agent may be running: cannot lock {}", start.run_dir.display())
@@ -128,7 +128,7 @@ impl Agent {
     }
 }
 
-/// CF-2: the name that is configured, else the host's in lower case.
+/// CF-2: the configured name, else the host name in lower case.
 fn node_name(settings: &Settings) -> anyhow::Result<String> {
     Ok(match &settings.node_name {
         Some(name) => name.clone(),
@@ -178,7 +178,7 @@ fn planner(node: &str, settings: &Settings, dataplane: &Dataplane) -> anyhow::Re
     Ok(planner)
 }
 
-/// Reads what the programs tell, for as long as the agent runs.
+/// Reads the programs' log as long as the agent runs.
 fn follow_program_log(ebpf: &mut aya::Ebpf) -> anyhow::Result<()> {
     let logger = aya_log::EbpfLogger::init(ebpf).context("reading the programs' log")?;
     // SAFETY: the logger owns its descriptor and names the same one as long as it lives.

@@ -19,7 +19,7 @@ pub struct Announcement {
     pub(super) warning: bool,
     /// `reason`: kube-proxy's word for it where it has one (HE-5).
     pub(super) reason: &'static str,
-    /// `action`: what was being done.
+    /// `action`: the action that failed, or began.
     pub(super) action: &'static str,
     /// `note`, at most [`NOTE`] bytes.
     pub(super) note: String,

@@ -17,21 +17,21 @@ use tokio::sync::mpsc::{Receiver, Sender, channel, error::TrySendError};
 
 pub use self::{announcement::Announcement, publish::publish};
 
-/// How many announcements may wait; what does not fit is only in the log.
+/// How many announcements may wait; further ones are only in the log.
 const QUEUE: usize = 256;
 
-/// Takes announcements. Where nobody reads the queue (manifests have no Events) they go nowhere.
+/// Accepts announcements. Without a reader of the queue (manifests have no Events) they are dropped.
 #[derive(Debug)]
 pub struct Announcer(Sender<Announcement>);
 
 impl Announcer {
-    /// And the queue that [`publish()`] reads.
+    /// Creates one, and the queue that [`publish()`] reads.
     pub fn new() -> (Self, Receiver<Announcement>) {
         let (sender, receiver) = channel(QUEUE);
         (Self(sender), receiver)
     }
 
-    /// Tells this at some time, or drops it. Never waits.
+    /// Queues the announcement, or drops it. Never waits.
     pub fn tell(&self, announcement: impl Into<Option<Announcement>>) {
         let Some(announcement) = announcement.into() else { return };
         if let Err(TrySendError::Full(dropped)) = self.0.try_send(announcement) {

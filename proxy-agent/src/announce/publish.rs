@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait before the second, third, … try.
 const AGAIN: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(10), Duration::from_mins(1)];
 
-/// Tells what comes through the queue as this node, until nobody has anything more to tell.
+/// Writes the queue's announcements as this node, until all senders are gone.
 pub async fn publish(client: Client, node: &str, mut queue: Receiver<Announcement>) {
     let mut restraint = Restraint::new(Instant::now());
     let mut complained = false;
@@ -52,7 +52,7 @@ pub async fn publish(client: Client, node: &str, mut queue: Receiver<Announcemen
     }
 }
 
-/// Tries a few times, but for what trying again does not mend.
+/// Tries a few times, except for errors that repeat.
 async fn persist(client: &Client, node: &str, announcement: &Announcement) -> Result<(), kube::Error> {
     let mut tries = AGAIN.into_iter();
     loop {

@@ -6,16 +6,16 @@ use std::{collections::HashMap, hash::Hash, time::Duration};
 
 use tokio::time::Instant;
 
-/// For how long the API server keeps an event, by default; before that the same need not be said again.
+/// How long the API server keeps an event by default; until then the same one need not be written again.
 const SAME: Duration = Duration::from_hours(1);
-/// How many may be told at once.
+/// The largest burst.
 const BURST: u32 = 25;
-/// How long until one more may be.
+/// The time until one more is allowed.
 const REFILL: Duration = Duration::from_secs(10);
-/// How many are remembered.
+/// How many announcements are remembered.
 const MEMORY: usize = 4096;
 
-/// What was told when.
+/// The announcements made, and when.
 #[derive(Debug)]
 pub(super) struct Restraint<T> {
     told: HashMap<T, Instant>,
@@ -24,12 +24,12 @@ pub(super) struct Restraint<T> {
 }
 
 impl<T: Clone + Eq + Hash> Restraint<T> {
-    /// Nothing has been told yet.
+    /// Nothing has been announced yet.
     pub(super) fn new(now: Instant) -> Self {
         Self { told: HashMap::new(), full: now }
     }
 
-    /// Whether this is news. It is not, once it was told.
+    /// Whether this is news: not yet announced within the hour.
     pub(super) fn is_news(&mut self, what: &T, now: Instant) -> bool {
         let fresh = |told: Instant| now.duration_since(told) < SAME;
         if self.told.get(what).copied().is_some_and(fresh) {
@@ -46,7 +46,7 @@ impl<T: Clone + Eq + Hash> Restraint<T> {
         true
     }
 
-    /// How long to wait before the next one is told; it counts as told then.
+    /// How long to wait before the next one, which counts as announced then.
     pub(super) fn wait(&mut self, now: Instant) -> Duration {
         self.full = self.full.max(now) + REFILL;
         self.full.duration_since(now).saturating_sub(REFILL * BURST)

@@ -23,15 +23,15 @@ pub(super) struct Installed {
     pub(super) index: u32,
     pub(super) frontends: Vec<Frontend>,
     pub(super) endpoints: Vec<Endpoint>,
-    /// Why no program looks at it, if none does (FE-8).
+    /// Why no program serves it, if none does (FE-8).
     pub(super) not_served: Option<&'static str>,
-    /// Why clients of the ClusterIP are refused, if they are.
+    /// The reason for refusing clients of the ClusterIP, if they are refused.
     pub(super) refuses: Option<&'static str>,
     pub(super) affinity_seconds: u32,
-    /// Who may use the LoadBalancer IPs; nothing where everyone may.
+    /// The clients that may use the LoadBalancer IPs; `None` if all may.
     pub(super) source_ranges: Option<Vec<String>>,
     pub(super) connections: u64,
-    /// Those that were given the endpoint that their client had before.
+    /// Connections that got their client's previous endpoint.
     pub(super) affinity_hits: u64,
     /// Connections and datagrams that were refused, by reason.
     pub(super) refusals: BTreeMap<&'static str, u64>,
@@ -44,7 +44,7 @@ pub(super) struct Frontend {
     pub(super) kind: &'static str,
 }
 
-/// An endpoint, and for whom it may be chosen.
+/// An endpoint, and the clients that may get it.
 #[derive(Debug, Serialize)]
 pub(super) struct Endpoint {
     pub(super) address: String,

@@ -7,7 +7,8 @@ use tokio::time::sleep;
 /// How often the file is looked at. A ConfigMap's file changes by links that turn, which watches miss easily.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Waits until the file says something other than `text`. A file that is missing for a while is no change.
+/// Waits until the file says something other than `text`. A file that is missing for a while does not count as
+/// changed.
 pub async fn changed(file: Option<(&Path, &str)>) {
     let Some((path, text)) = file else { return std::future::pending().await };
     loop {

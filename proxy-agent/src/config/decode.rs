@@ -12,7 +12,7 @@ use super::KubeProxyConfiguration;
 pub struct Decoded {
     /// The fields that are known.
     pub configuration: KubeProxyConfiguration,
-    /// What was passed over: the field, and why.
+    /// Ignored fields, and why.
     pub passed_over: Vec<(String, String)>,
 }
 

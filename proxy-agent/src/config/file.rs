@@ -28,7 +28,7 @@ pub struct KubeProxyConfiguration {
     pub metrics_bind_address: Option<String>,
     /// How long flows of packets stay without a packet (CF-14).
     pub conntrack: Option<Conntrack>,
-    /// Which back end kube-proxy uses: here it only says whose `syncPeriod` counts (CF-7, CF-12).
+    /// kube-proxy's back end: here it only selects whose `syncPeriod` counts (CF-7, CF-12).
     pub mode: Option<String>,
     /// Where NodePorts are answered (CF-8).
     pub node_port_addresses: Option<Vec<String>>,

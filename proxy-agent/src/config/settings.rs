@@ -27,7 +27,7 @@ use crate::{
 pub struct Settings {
     /// The file and its text, if there is one.
     pub file: Option<(PathBuf, String)>,
-    /// The node's name, if one is given (CF-2).
+    /// The node's name, if configured (CF-2).
     pub node_name: Option<String>,
     /// Where the API server is described, if not in the usual places (CF-1).
     pub kubeconfig: Option<PathBuf>,
@@ -232,7 +232,7 @@ fn sync_period(written: &KubeProxyConfiguration, notes: &mut Notes) -> Duration 
     notes.duration(format!("{name}.syncPeriod"), text, SYNC_PERIOD)
 }
 
-/// CF-14: those of conntrack that have a meaning for flows of packets.
+/// CF-14: the conntrack timeouts that apply to north-south flows.
 fn timeouts(written: &KubeProxyConfiguration, notes: &mut Notes) -> Timeouts {
     let (default, none) = (Timeouts::default(), Conntrack::default());
     let conntrack = written.conntrack.as_ref().unwrap_or(&none);

@@ -27,8 +27,7 @@ impl Dataplane {
         })
     }
 
-    /// Makes the kernel follow `changes`. Everything that is not installed now comes back, also what an earlier change
-    /// asked for; the rest is done.
+    /// Installs `changes`. Returns everything that is not installed now, including what an earlier change asked for.
     pub fn apply(&mut self, changes: &Changes) -> Vec<NotInstalled> {
         self.followers.expect(changes, self.writer.node_addresses());
         self.writer.apply(changes);
@@ -38,7 +37,7 @@ impl Dataplane {
         self.writer.not_installed()
     }
 
-    /// What keeps clients of restricted LoadBalancer IPs from being told from each other, if something does.
+    /// Why clients of restricted LoadBalancer IPs cannot be identified, if they cannot.
     pub fn clients_problem(&self) -> Option<String> {
         self.followers.clients_problem()
     }
@@ -53,7 +52,7 @@ impl Dataplane {
         self.writer.tables()
     }
 
-    /// What is installed.
+    /// The installed Services.
     pub fn installed(&self) -> &HashMap<ServicePortId, Installed> {
         self.writer.installed()
     }

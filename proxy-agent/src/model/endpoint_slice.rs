@@ -28,7 +28,7 @@ pub struct EndpointSlice {
     pub ports: Box<[EndpointPort]>,
     /// `endpoints` that have an address (EP-2), all of the slice's own family (EP-1).
     pub endpoints: Box<[Endpoint]>,
-    /// When the change was made that led to this version, in milliseconds since 1970; 0 if nobody says.
+    /// Time of the change that led to this version, in milliseconds since 1970; 0 if unknown.
     pub triggered: i64,
     nodes: Box<[Box<str>]>,
     hints: Box<[Hints]>,

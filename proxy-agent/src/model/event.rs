@@ -38,7 +38,7 @@ impl Object {
 pub enum Event {
     /// The object is new, or is now like this.
     Upsert(Object),
-    /// The object is no more, or is none of our business any more.
+    /// The object was deleted, or no longer concerns this node.
     Delete(ObjectKey),
     /// What is wrong with `subject` now (a file's document, a watch); replaces what was said of it before,
     /// and an empty list takes it back.

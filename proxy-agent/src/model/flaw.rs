@@ -1,11 +1,11 @@
-//! What is wrong with an object, field by field.
+//! The flaws of an object, field by field.
 
-/// A field that could not be used. Who holds it knows which object it belongs to.
+/// A field that could not be used. Its holder knows the object.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Flaw {
     /// The field, such as `spec.ports[0].port`.
     pub field: Box<str>,
-    /// What is wrong with it and what to do.
+    /// The cause and the remedy.
     pub message: Box<str>,
 }
 

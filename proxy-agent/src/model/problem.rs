@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct as _};
 
 use super::Subject;
 
-/// Something that could not be used or installed. The rest goes on; this is reported by name.
+/// Something that could not be used or installed. Everything else works; the report names this.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Deserialize)]
 pub struct Problem {
     /// What it is about.
     pub subject: Subject,
     /// The field, such as `spec.ports[0].port`.
     pub field: String,
-    /// What is wrong with it and what to do.
+    /// The cause and the remedy.
     pub message: String,
 }
 

@@ -31,7 +31,7 @@ pub struct Service {
     pub internal: TrafficPolicy,
     /// `spec.externalTrafficPolicy`.
     pub external: TrafficPolicy,
-    /// `spec.healthCheckNodePort`, of a Service whose load balancer asks there (HE-3).
+    /// `spec.healthCheckNodePort`, for a load balancer's health checks (HE-3).
     pub health_check_node_port: Option<u16>,
     /// Seconds of ClientIP affinity, 0 for none (ST-2).
     pub affinity_seconds: u32,

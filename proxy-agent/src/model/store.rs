@@ -16,7 +16,7 @@ pub struct Store {
     slices: HashMap<ObjectName, KnownSlice>,
 }
 
-/// What is known of one Service.
+/// The state of one Service.
 #[derive(Default, Debug)]
 struct Known {
     service: Option<Packed<Service>>,
@@ -34,7 +34,7 @@ struct KnownSlice {
 /// What has to be planned anew after a change.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub enum Touched {
-    /// Nothing: what came is what was known.
+    /// No change: the object is the same as before.
     #[default]
     Nothing,
     /// These Services.
@@ -55,7 +55,7 @@ impl Store {
         Self { node_name: node_name.into(), node: None, services: HashMap::new(), slices: HashMap::new() }
     }
 
-    /// Takes in an object that is new or changed. Nothing is touched by what is already known.
+    /// Stores a new or changed object. An unchanged object touches nothing.
     pub fn upsert(&mut self, object: Object) -> Touched {
         match object {
             Object::Service(service) => {

@@ -1,4 +1,4 @@
-//! What a problem is about.
+//! The subject of a problem.
 
 use std::{fmt, net::IpAddr, path::PathBuf};
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Kind, ObjectKey, ObjectName};
 
-/// What something is wrong with. Displays as the words for it, such as `Service default/web`.
+/// What a problem concerns. Displays in words, such as `Service default/web`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "camelCase")]
 pub enum Subject {
@@ -42,7 +42,7 @@ pub enum Subject {
     },
     /// An object of the API.
     Object(ObjectKey),
-    /// The listener that a load balancer asks about a Service (`spec.healthCheckNodePort`).
+    /// The listener for a load balancer's health checks of a Service (`spec.healthCheckNodePort`).
     HealthCheck(ObjectName),
     /// The agent's listener at `healthzBindAddress`.
     Healthz,

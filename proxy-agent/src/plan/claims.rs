@@ -1,4 +1,4 @@
-//! Who owns a frontend that several Services ask for? (FE-6)
+//! Which of several Services that claim a frontend owns it? (FE-6)
 //!
 //! Exactly one does, by a rule that every node applies alike: the oldest Service, then the first by
 //! namespace and name, then its first port. The others wait, and the next one takes over at once when the
@@ -10,7 +10,7 @@ use proxy_common::FrontendKey;
 
 use crate::model::ObjectName;
 
-/// Who asks; the least one owns.
+/// The claimant; the least one owns the frontend.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Claimant {
     /// When the Service was created, in seconds since 1970.
@@ -21,7 +21,7 @@ pub(super) struct Claimant {
     pub(super) port: u16,
 }
 
-/// Who asks for one frontend. Usually that is one Service, which costs no allocation.
+/// The claimants of one frontend. Usually one Service, which costs no allocation.
 #[derive(Debug)]
 struct Claim {
     owner: Claimant,
@@ -32,7 +32,7 @@ struct Claim {
     waiting: Option<Box<BTreeSet<Claimant>>>,
 }
 
-/// Every frontend that someone asks for.
+/// All claimed frontends.
 #[derive(Default, Debug)]
 pub(super) struct Claims {
     claims: HashMap<FrontendKey, Claim>,

@@ -1,4 +1,4 @@
-//! The plan of one Service, before it is known which of its frontends are others' (FE-6).
+//! The plan of one Service, before claims decide which of its frontends belong to other Services (FE-6).
 
 use super::{
     Family, ServicePlan, ServicePortId,
@@ -10,18 +10,18 @@ use super::{
 };
 use crate::model::{EndpointSlice, Service, ServicePort};
 
-/// A Service port in one family, and the frontends that it asks for.
+/// A Service port in one family, and the frontends that it claims.
 #[derive(Debug)]
 pub(super) struct Draft<'a> {
     /// The port.
     pub(super) port: &'a ServicePort,
     /// The family.
     pub(super) family: Family,
-    /// What it asks for; never empty.
+    /// The frontends that it claims; never empty.
     pub(super) wants: Vec<Want>,
 }
 
-/// Everything that a Service asks for: a pure function of the Service and the node.
+/// Everything that a Service claims: a pure function of the Service and the node.
 pub(super) fn drafts<'a>(service: &'a Service, view: View<'_>) -> Vec<Draft<'a>> {
     let mut drafts = Vec::with_capacity(service.ports.len());
     for port in &service.ports {

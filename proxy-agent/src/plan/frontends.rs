@@ -5,7 +5,7 @@ use proxy_common::{Address, FrontendKey, FrontendKind, Port, Protocol};
 use super::{AllowedClients, Family, allowed_clients::allowed_clients, view::View};
 use crate::model::{Flaw, Listed, Service, ServicePort};
 
-/// A frontend that a Service port asks for.
+/// A frontend that a Service port claims.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Want {
     /// Its key.
@@ -22,7 +22,7 @@ impl Want {
         self.kind != FrontendKind::ClusterIp
     }
 
-    /// The field that asks for it.
+    /// The field that claims it.
     pub(super) fn field(&self, port: &ServicePort) -> String {
         match self.kind {
             FrontendKind::ClusterIp => format!("spec.clusterIPs[{}]", self.index),
@@ -95,7 +95,7 @@ fn withheld_because<'a>(service: &Service, family: Family, view: View<'a>) -> Op
     view.cannot_restrict.filter(|_| allowed_clients(service, family, view) != AllowedClients::Everyone)
 }
 
-/// What a Service asks for and does not get, by rules of its own (FE-8, PO-18, ST-8).
+/// Frontends that a Service claims and that rules deny it (FE-8, PO-18, ST-8).
 pub(super) fn withheld(service: &Service, view: View<'_>) -> Vec<Flaw> {
     let mut flaws = Vec::new();
     if families(service).next().is_some() {

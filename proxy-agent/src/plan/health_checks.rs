@@ -1,4 +1,4 @@
-//! What do load balancers ask about? (HE-3)
+//! Which Services do load balancers check? (HE-3)
 //!
 //! The load balancer of a Service with `externalTrafficPolicy: Local` sends traffic only to nodes that have
 //! endpoints of it, and asks each node at `healthCheckNodePort`.
@@ -14,7 +14,7 @@ use crate::model::{EndpointSlice, ObjectName, Service};
 /// A question that the node answers, for one family of a Service.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HealthCheck {
-    /// Whose endpoints it is about.
+    /// The Service whose endpoints it reports.
     pub service: ObjectName,
     /// Where the node listens for it.
     pub listen: Vec<SocketAddr>,

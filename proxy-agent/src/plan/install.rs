@@ -72,18 +72,18 @@ pub enum AllowedClients {
     /// Everyone.
     #[default]
     Everyone,
-    /// Whoever is in one of these ranges, sorted; nobody if there is none.
+    /// Clients in one of these ranges, sorted; no client if the list is empty.
     Only(Box<[SourceRange]>),
 }
 
 /// Everything that one Service port needs installed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ServicePlan {
-    /// Whose plan this is.
+    /// The Service port that this plans.
     pub id: ServicePortId,
     /// The addresses that lead here, sorted. Never empty, and no other plan has the same key.
     pub frontends: Vec<(FrontendKey, FrontendKind)>,
-    /// Who may use those of them that are LoadBalancer IPs.
+    /// The clients that may use its LoadBalancer IPs.
     pub allowed_clients: AllowedClients,
     /// Seconds of ClientIP affinity, 0 for none.
     pub affinity_seconds: u32,
@@ -117,7 +117,7 @@ pub struct Changes {
     pub complete: bool,
     /// New and changed Service ports, whole.
     pub install: Vec<ServicePlan>,
-    /// Service ports that are no more.
+    /// Removed Service ports.
     pub remove: Vec<ServicePortId>,
     /// New values of ADDRESSES; no bits removes the address.
     pub addresses: Vec<(Address, AddressBits)>,

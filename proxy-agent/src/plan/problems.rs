@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::model::{Flaw, ObjectKey, ObjectName, Problem, Subject};
 
-/// Where problems were found. What is found there replaces what was found there before.
+/// Where problems were found. A new finding replaces the earlier one of the same origin.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Origin {
     /// At a source.
@@ -32,7 +32,7 @@ pub(super) struct Problems {
 }
 
 impl Problems {
-    /// Replaces what was found at `origin`.
+    /// Replaces the problems found at `origin`.
     pub(super) fn set(&mut self, origin: Origin, flaws: &[Flaw]) {
         if flaws.is_empty() {
             self.found.remove(&origin);

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::plan::Family;
 
-/// What is known of each family's changes, and of the node.
+/// The state of each family's changes, and of the node.
 #[derive(Debug)]
 pub(super) struct Health {
     families: Vec<(Family, State)>,

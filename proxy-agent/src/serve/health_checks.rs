@@ -43,7 +43,7 @@ impl HealthChecks {
         Self { shared, open: BTreeMap::new() }
     }
 
-    /// Makes the listeners what is asked for: others are closed, those that stay know the new numbers.
+    /// Opens and closes listeners as requested; those that stay report the new numbers.
     pub(super) fn set(&mut self, checks: Vec<HealthCheck>) {
         let mut before = std::mem::take(&mut self.open);
         let mut new = Vec::new();

@@ -82,7 +82,7 @@ pub(super) fn keep_listening<S: Site>(
     }))
 }
 
-/// The problem with one address; it goes when nobody wants to listen there any more.
+/// The problem with one address; it disappears with the listener.
 #[derive(Debug)]
 pub(super) struct Named {
     /// Where problems are kept.

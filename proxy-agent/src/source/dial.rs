@@ -40,7 +40,7 @@ const SILENCE: Duration = Duration::from_secs(30);
 pub(super) enum Way {
     /// As every process goes.
     Through,
-    /// With sockets that the hooks leave alone.
+    /// With sockets that the socket programs leave alone.
     Past,
 }
 
@@ -65,10 +65,10 @@ pub(super) fn ways(server: &Uri, service_account: Option<&str>) -> &'static [Way
     }
 }
 
-/// Marks a TCP socket that is not connected yet, so that the hooks leave it alone.
+/// Marks a TCP socket before it connects, so that the socket programs leave it alone.
 pub type MarkSocket = dyn Fn(BorrowedFd<'_>) -> Result<(), BoxError> + Send + Sync;
 
-/// Makes TCP connections, with marked sockets where it is given a way to mark them.
+/// Makes TCP connections, on marked sockets if it has a [`MarkSocket`].
 #[derive(Clone)]
 pub(super) struct Dial(pub(super) Option<Arc<MarkSocket>>);
 

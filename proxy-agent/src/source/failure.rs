@@ -52,7 +52,7 @@ pub(super) enum Failure {
     /// The server says in a watch that it cannot go on.
     #[error("the server ended the watch with an error: {} ({})", .0.message, .0.code)]
     GaveUp(Box<Status>),
-    /// Something in a watch that is no event: what it was to say is not known.
+    /// Something in a watch that is not an event, so its meaning is unknown.
     #[error("cannot read an event of the watch: {0}")]
     Unreadable(serde_json::Error),
     /// An object, bookmark or list without a version.
@@ -66,7 +66,7 @@ pub(super) enum Failure {
         /// What came.
         heard: u64,
     },
-    /// A list that is older than what was seen.
+    /// A list older than an earlier one.
     #[error(
         "the list has resourceVersion {listed}, older than {newest} from before: this API server lags behind"
     )]

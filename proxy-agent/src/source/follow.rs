@@ -39,7 +39,7 @@ const START: u64 = 100;
 /// A watch that has lasted this long is in order.
 const SETTLED: Duration = Duration::from_secs(10);
 
-/// Follows one kind until nobody listens any more.
+/// Follows one kind until the receiver is dropped.
 pub(super) async fn follow<W>(requests: Requests<W>, gate: &StartGate, events: &mpsc::Sender<Batch>)
 where
     W: Watched + DeserializeOwned + Clone + Debug + Send + 'static,

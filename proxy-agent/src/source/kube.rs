@@ -13,7 +13,7 @@ pub use super::{
 };
 use crate::model::wire;
 
-/// Watches everything that matters to the node of this name until nobody listens any more.
+/// Watches everything that concerns the node of this name until the receiver is dropped.
 pub async fn run(client: Client, node_name: &str, events: mpsc::Sender<Batch>) {
     let gate = StartGate::new(node_name);
     let node = format!("metadata.name={node_name}");

@@ -53,7 +53,7 @@ pub enum Error {
     Thread(#[source] io::Error),
 }
 
-/// Reads the directory and follows it until nobody listens any more, or this future is dropped.
+/// Reads the directory and follows it until the receiver or this future is dropped.
 pub async fn run(directory: &Path, events: mpsc::Sender<Batch>) -> Result<(), Error> {
     let (wake, woken) = std_mpsc::channel();
     let (ended, end) = oneshot::channel();
@@ -84,14 +84,14 @@ impl Drop for StopOnDrop {
 enum Wake {
     /// Something changed.
     Notice(Notice),
-    /// Nobody listens any more.
+    /// The receiver is gone.
     Stop,
 }
 
 /// What the kernel says of a change.
 struct Notice {
     names: Vec<String>,
-    /// Whether whoever changed the files may be in the middle of it.
+    /// Whether the writer may still be changing the files.
     open: bool,
 }
 

@@ -5,7 +5,7 @@ use tracing::warn;
 use super::failure::Failure;
 use crate::model::{Event, Flaw, Kind, Subject};
 
-/// What was said last of one kind's watch.
+/// The last report on one kind's watch.
 pub(super) struct Trouble {
     kind: Kind,
     now: Option<String>,

@@ -39,7 +39,7 @@ pub struct Draft {
     pub random: u32,
     /// Which source port is tried.
     pub(super) port: Port,
-    /// Whose it is.
+    /// Its client.
     pub(super) owners: PortOwners,
     /// Another record that is looked at.
     pub(super) other: Ends,
@@ -49,21 +49,22 @@ pub struct Draft {
     tuple: Tuple,
 }
 
-/// What becomes of a connection that is to begin.
+/// The outcome of beginning a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Begun {
     /// It has begun.
     Connection,
-    /// Its packets would be those of another connection of the same client.
+    /// Its packets would be indistinguishable from those of another connection of the same client.
     Colliding,
-    /// There is no slot for it.
+    /// No slot is free or evictable.
     NoRoom,
-    /// There is no source port for it.
+    /// No source port is free.
     NoPort,
-    /// There is no address to masquerade it with. Said by whoever looks for one.
+    /// No address to masquerade it with; the caller that looks one up returns this.
     NoAddress,
-    /// Another processor makes one of this client, maybe the same: whoever sends the packet sends it again.
+    /// Another processor is creating a record of this client, maybe the same one: the client's retransmission will
+    /// find it.
     Busy,
 }
 
@@ -153,7 +154,7 @@ pub fn begin<F: Flows>(flows: &F, draft: &mut Draft, try_port: impl Fn(&mut Draf
     finish(flows, draft, has_port)
 }
 
-/// Reserves a slot for the draft, and writes its record, which nobody finds yet.
+/// Reserves a slot for the draft, and writes its record, which no lookup finds yet.
 #[inline(always)]
 pub fn start<F: Flows>(flows: &F, draft: &mut Draft) -> Begun {
     // Each step is a function that is called from here, and not from the one before it: the stack is short.
@@ -296,7 +297,7 @@ pub enum Considered {
     More = 0,
     /// The one in the draft is to be taken.
     Best = 1,
-    /// Somebody makes a record of the same client.
+    /// Another processor is creating a record of the same client.
     Busy = 2,
 }
 

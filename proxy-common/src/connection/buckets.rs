@@ -41,7 +41,7 @@ pub struct FlowTags {
 pub struct FlowUses {
     /// Slot by slot: the second of the last packet, modulo 256.
     pub seconds: [u8; SLOTS as usize],
-    /// The slot that was taken last.
+    /// The slot taken last.
     pub latest: u8,
     /// Slot by slot: a [`Kept`].
     pub kept: [u8; SLOTS as usize],
@@ -56,7 +56,7 @@ pub struct Kept;
 impl Kept {
     /// The record's connection is confirmed.
     pub const CONFIRMED: u8 = 1;
-    /// Somebody is writing the record.
+    /// The record is being written.
     pub const RESERVED: u8 = 2;
     /// The record's home is another bucket. Does not keep it.
     pub const AWAY: u8 = 4;
@@ -165,7 +165,7 @@ impl Home {
         self.base + (first.wrapping_add(turn.wrapping_mul(stride)) & (REGION - 1))
     }
 
-    /// Whose lock is to be held.
+    /// The region whose lock to hold.
     #[inline(always)]
     pub const fn region(self) -> u32 {
         self.base / REGION

@@ -28,7 +28,7 @@ use crate::{
 pub struct Clock {
     /// Seconds since boot; never 0.
     pub seconds: u32,
-    /// For how many seconds a UDP flow that is not confirmed is the same flow.
+    /// How many seconds an unconfirmed UDP flow lives without a packet.
     pub udp_timeout: u32,
 }
 
@@ -52,7 +52,7 @@ impl Clock {
     }
 }
 
-/// What a packet of the client is to the record that was found for it.
+/// How a client's packet relates to the record found for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Noted {
@@ -60,7 +60,7 @@ pub enum Noted {
     Follow,
     /// The first of another connection between the same two.
     Anew,
-    /// Nothing: the record was given to somebody else meanwhile.
+    /// Unrelated: the slot has been reused in the meantime.
     Gone,
 }
 
@@ -105,7 +105,7 @@ pub fn asked(
     asked_closely(flows, place, ends, &Packet { segment, numbers, clock, device })
 }
 
-/// What is noted of a packet.
+/// The result of noting a packet.
 struct Packet {
     segment: Segment,
     numbers: Numbers,
@@ -168,7 +168,7 @@ const fn acknowledges(acknowledgement: u32, answer: u32) -> bool {
     acknowledgement.wrapping_sub(answer).wrapping_sub(1) < WINDOW
 }
 
-/// Whoever goes on after a reset has not sent it: the connection lives.
+/// A side that continues after a reset did not send it: the connection lives.
 #[inline(always)]
 fn goes_on(flows: &impl Flows, place: Place, ends: &mut Ends, segment: Segment, by: u8) {
     let says_nothing = segment.is_rst() || segment.begins() || segment.is_answer();
@@ -273,7 +273,7 @@ pub enum Rival {
     Impatient = 2,
 }
 
-/// Whether a record is somebody's who still needs it.
+/// Whether a live connection still needs the record.
 #[inline(always)]
 pub(super) fn is_live(
     flows: &impl Flows,

@@ -120,7 +120,7 @@ impl Draft {
         PortOwners::tag(&self.ends.endpoint, self.ends.endpoint_port, self.ends.protocol)
     }
 
-    /// Reads the record of an owner, and says whether it has the port that is tried.
+    /// Reads an owner's record, and returns whether it holds the tried port.
     #[inline(always)]
     fn look_at(&mut self, flows: &impl Flows, owner: Place) -> bool {
         let Self { other, other_origin, port, .. } = self;

@@ -81,16 +81,16 @@ pub struct Seen {
     pub client: u8,
     /// In packets from the endpoint.
     pub endpoint: u8,
-    /// Who has reset the connection: [`Seen::BY_CLIENT`] and what follows there; 0 for nobody.
+    /// The side that reset the connection: [`Seen::BY_CLIENT`] and the values after it; 0 for none.
     pub reset: u8,
     /// Which way it takes through the node: [`Seen::UNDECIDED`] and what follows there.
     pub route: u8,
 }
 
 impl Seen {
-    /// A packet has come by.
+    /// A packet has passed.
     pub const PACKET: u8 = 1;
-    /// A TCP segment with FIN has come by.
+    /// A TCP segment with FIN has passed.
     pub const FIN: u8 = 2;
     /// A packet went through the stack and left by an uplink as expected: later ones may take the [fast
     /// path](Seen::FAST).
@@ -102,7 +102,7 @@ impl Seen {
     pub const BY_CLIENT: u8 = 1;
     /// Of `reset`: the endpoint.
     pub const BY_ENDPOINT: u8 = 2;
-    /// Of `reset`: nobody, but the record was given up.
+    /// Of `reset`: neither side; the record was given up.
     pub const GIVEN_UP: u8 = 3;
 
     /// Of `route`: a TCP connection whose handshake is not over, or datagrams.
@@ -137,13 +137,13 @@ impl Seen {
 pub struct Ends {
     /// The client.
     pub client: Address,
-    /// The address that it asked for.
+    /// The frontend's address.
     pub frontend: Address,
     /// The endpoint's.
     pub endpoint: Address,
     /// The client's port.
     pub client_port: Port,
-    /// The port that it asked for.
+    /// The frontend's port.
     pub frontend_port: Port,
     /// The endpoint's port.
     pub endpoint_port: Port,
@@ -151,7 +151,7 @@ pub struct Ends {
     pub protocol: u8,
     /// [`Ends::MASQUERADED`], [`Ends::LOCAL`].
     pub flags: u8,
-    /// [`Ends::checksum`]: a mismatch means that somebody is writing this.
+    /// [`Ends::checksum`]: a mismatch means that a write is under way.
     pub check: u32,
     /// What changes.
     pub seen: Seen,
@@ -162,7 +162,7 @@ impl Ends {
     pub const MASQUERADED: u8 = 1;
     /// The endpoint is on this node.
     pub const LOCAL: u8 = 2;
-    /// Nobody finds the record yet: it is being made. Not covered by the check, so that one store takes it away.
+    /// No lookup finds the record yet: it is being made. The check does not cover it, so one store clears it.
     pub const PENDING: u8 = 4;
 
     /// Words of this half.
@@ -221,7 +221,7 @@ impl Ends {
     }
 }
 
-/// The other half of a record: whose endpoint it is, and how the connection comes and leaves.
+/// The other half of a record: the endpoint, and the devices and routes of the connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 #[repr(C, align(8))]
 pub struct Origin {

@@ -19,7 +19,7 @@ use crate::address::Port;
 pub trait Flows {
     /// Regions of FLOWS.
     fn regions(&self) -> u32;
-    /// What nobody knows who sends packets.
+    /// A secret that senders of packets cannot know.
     fn seed(&self) -> u64;
 
     /// A word of FLOW_TAGS.
@@ -64,9 +64,9 @@ pub trait Flows {
         begin::consider(self, draft, hash, turn)
     }
 
-    /// Notes what was seen in packets from the client.
+    /// Records the state seen in packets from the client.
     fn see_client(&self, place: Place, bits: u8);
-    /// Notes what was seen in packets from the endpoint.
+    /// Records the state seen in packets from the endpoint.
     fn see_endpoint(&self, place: Place, bits: u8);
     /// Notes a reset, and by whom; 0: it was none.
     fn see_reset(&self, place: Place, by: u8);

@@ -220,7 +220,7 @@ extern "C" fn send_odd_packet(skb: *mut __sk_buff, bits: u32) -> i32 {
 const STACK: i32 = -1000;
 const NOWHERE: i32 = -1001;
 
-/// Sends a packet whose headers are the usual ones.
+/// Forwards a packet with ordinary headers.
 #[inline(always)]
 fn send_plain<H: Head>(ctx: &TcContext, state: &mut State, towards: Towards, must: bool) -> i32 {
     let skb = Skb(ctx);

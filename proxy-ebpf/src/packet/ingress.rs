@@ -176,7 +176,7 @@ fn without_endpoint<const LINK: u32>(ctx: &TcContext, choice: Choice) -> i32 {
     }
 }
 
-/// Starts the connection to the endpoint that was drawn; a [`Begun`]. A step: see [`super`].
+/// Starts the connection to the drawn endpoint; a [`Begun`]. A step: see [`super`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn start_connection(skb: *mut __sk_buff) -> u32 {
@@ -232,7 +232,7 @@ fn publish(ctx: &TcContext, state: &mut State) -> Begun {
     begun
 }
 
-/// Counts a connection that could not begin, and says whether its client is told.
+/// Counts a connection that could not begin, and returns whether to answer its client.
 #[inline(always)]
 fn failed(begun: Begun, service: u32) -> Choice {
     match begun {
@@ -255,7 +255,7 @@ enum Choice {
     Endpoint,
     /// It is refused without a word.
     Drop,
-    /// It is refused, and its sender is told.
+    /// It is refused, and its sender gets an answer.
     Answer,
 }
 
@@ -332,14 +332,14 @@ fn draw(state: &mut State) -> Choice {
     }
 }
 
-/// Counts a refusal, and says whether it is told.
+/// Counts a refusal, and returns whether to answer it.
 #[inline(always)]
 fn refuse(service: Option<u32>, reason: Reason) -> Choice {
     count::refusal(service, reason);
     if reason.is_answered() { Choice::Answer } else { Choice::Drop }
 }
 
-/// The client that a packet comes from.
+/// The packet's client.
 struct PacketClient<'a> {
     source: &'a Address,
 }

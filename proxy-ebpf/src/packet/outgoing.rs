@@ -46,7 +46,7 @@ fn note_tuple(tuple: &Tuple, seconds: u32) {
     let _ = OUTGOING.insert(tuple, &now, 0);
 }
 
-/// Whether a datagram to a node's address and a NodePort's number is for somebody else.
+/// Whether a datagram to the node's address and a NodePort's number is an answer rather than a request.
 #[inline(never)]
 pub(super) fn is_expected(ctx: &TcContext, packet: &Tuple, scratch: &mut Tuple, seconds: u32) -> bool {
     *scratch = packet.reversed();
@@ -60,7 +60,7 @@ pub(super) fn is_expected(ctx: &TcContext, packet: &Tuple, scratch: &mut Tuple, 
     has_socket(ctx, packet.protocol, packet.from(), packet.to())
 }
 
-/// Whether a socket of the node would get what comes from `remote` to `local`.
+/// Whether a socket of the node would receive a datagram from `remote` to `local`.
 #[inline(never)]
 pub(super) fn has_socket(
     ctx: &TcContext,

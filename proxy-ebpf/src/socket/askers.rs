@@ -15,7 +15,7 @@ use crate::tables::{ASKERS, Maps, NODE_PORTS};
 /// For how long an answer may come: as long as netfilter keeps a stream of datagrams, in nanoseconds.
 const EXPECTED: u64 = 180 * 1_000_000_000;
 
-/// Notes from whom a datagram came that is no answer of a Service's.
+/// Notes the sender of a datagram that is not a Service's answer.
 #[inline(always)]
 pub(super) fn note(ctx: &SockAddrContext, address: &Address, port: Port) {
     let (word, bit) = node_port_bit(port);
@@ -35,7 +35,7 @@ fn note_asker(key: &OverflowKey) {
     let _ = ASKERS.insert(key, &now, 0);
 }
 
-/// Whether what a socket sends to a NodePort is the answer to somebody who asked it from there.
+/// Whether a datagram to a NodePort answers a peer that sent from there.
 #[inline(always)]
 pub(super) fn is_answer(ctx: &SockAddrContext, address: &Address, port: Port) -> bool {
     let Some(noted) = ASKERS.get_ptr(&key(ctx, address, port)) else { return false };

@@ -100,8 +100,8 @@ pub(super) fn rewrite(ctx: &SockAddrContext, hook: Hook, address: &Address, port
     }
 }
 
-/// Refuses a connect with ECONNREFUSED: by name where the kernel can (5.18), else by sending it to
-/// loopback port 0, where nobody can listen.
+/// Refuses a connect with ECONNREFUSED: by name where the kernel can (5.18), else by sending it to loopback port 0,
+/// where no socket can listen.
 ///
 /// Never with EPERM, which sends the kernel's own NFS client into a busy loop (cilium#33395).
 #[inline(always)]

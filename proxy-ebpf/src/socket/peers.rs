@@ -24,7 +24,7 @@ pub(crate) fn release(ctx: SockContext) -> i32 {
     ALLOW
 }
 
-/// Records what the socket asked for; `false` where another living socket has the element.
+/// Records the destination that the socket named; `false` if another living socket holds the element.
 #[inline(always)]
 pub(super) fn occupy(ctx: &impl EbpfContext, frontend: &Address, port: Port) -> bool {
     let cookie = cookie(ctx);
@@ -50,7 +50,7 @@ pub(super) fn occupy(ctx: &impl EbpfContext, frontend: &Address, port: Port) -> 
     }
 }
 
-/// Forgets what the socket asked for, if it has an element.
+/// Forgets the socket's destination, if it has an element.
 #[inline(always)]
 pub(super) fn vacate(ctx: &impl EbpfContext) {
     let cookie = cookie(ctx);
@@ -65,7 +65,7 @@ pub(super) fn vacate(ctx: &impl EbpfContext) {
     }
 }
 
-/// What the socket asked for, if it has an element.
+/// The destination that the socket named, if it has an element.
 #[inline(always)]
 pub(super) fn frontend(ctx: &impl EbpfContext) -> Option<(Address, Port)> {
     let cookie = cookie(ctx);

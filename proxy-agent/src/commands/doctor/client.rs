@@ -41,7 +41,7 @@ fn check(name: &str, result: io::Result<String>) -> Check {
     Check::of(name, result, |detail| detail)
 }
 
-/// Connects, exchanges a byte, and asks who the peer is.
+/// Connects, exchanges a byte, and checks getpeername().
 fn tcp(to: SocketAddr) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&to, WAIT)?;
     stream.set_read_timeout(Some(WAIT))?;
@@ -52,7 +52,7 @@ fn tcp(to: SocketAddr) -> io::Result<String> {
     same(peer, to, "getpeername")
 }
 
-/// Sends without being connected, and looks where the answer comes from.
+/// Sends on an unconnected socket, and checks the answer's source.
 fn udp(from: IpAddr, to: SocketAddr) -> io::Result<String> {
     let socket = UdpSocket::bind(SocketAddr::new(from, 0))?;
     socket.set_read_timeout(Some(WAIT))?;

@@ -98,8 +98,8 @@ fn reserved_ports() -> Check {
     }
 }
 
-/// The kernel's own clients connect through the hooks too. Before 0bdf399342c5 and 86a7e0b69bd5 (both in
-/// 6.6) the address that a hook put in was written back into their mount options.
+/// The kernel's own clients run the connect programs, too. Before 0bdf399342c5 and 86a7e0b69bd5 (both in 6.6) the
+/// translated address was written back into their mount options.
 fn network_file_systems() -> Check {
     const NAME: &str = "network file systems";
     let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
@@ -123,7 +123,7 @@ fn network_file_systems() -> Check {
     )
 }
 
-/// Other people's programs run too, in their order: worth knowing when an address comes out changed twice.
+/// Programs of others run at the same hooks: worth knowing when an address is translated twice.
 fn other_programs(paths: &Paths) -> Vec<Check> {
     const NAME: &str = "programs on the cgroup";
     let cgroup = match paths.cgroup_root() {

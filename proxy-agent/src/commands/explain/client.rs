@@ -11,7 +11,7 @@ use crate::dataplane::{netns_cookie, netns_cookie_of};
 #[derive(Clone, Debug)]
 pub(super) enum ClientName {
     Node,
-    /// Beyond the node's uplinks, perhaps with an address.
+    /// A north-south client, with its address if known.
     Outside(Option<IpAddr>),
     NetworkNamespace(PathBuf),
     Pod(IpAddr),
@@ -48,7 +48,7 @@ pub(super) struct Client {
     cookie: u64,
     is_node: bool,
     pub(super) scope: Scope,
-    /// Its address, where that is how it was named.
+    /// Its address, if it was named by address.
     address: Option<Address>,
 }
 
@@ -82,8 +82,8 @@ impl Client {
 }
 
 impl Client {
-    /// What is missing to tell its last endpoint (affinity), if something is: at sockets a client is a network namespace
-    /// (ST-9), in packets a source address.
+    /// Why its last endpoint (affinity) is unknown, if it is: at sockets a client is a network namespace (ST-9), in
+    /// packets a source address.
     pub(super) fn unknown(&self) -> Option<&'static str> {
         match (self.scope, self.address) {
             (Scope::Inside, _) if self.cookie == 0 => {

@@ -79,11 +79,11 @@ struct Explanation {
     lookups: Vec<String>,
     service: Option<String>,
     candidates: Vec<String>,
-    /// Those of them that see one of the node's addresses instead of the client's.
+    /// Candidates that see an address of the node instead of the client's.
     masqueraded: Vec<String>,
     decision: &'static str,
     reason: Option<&'static str>,
-    /// The rows of the comparison with kube-proxy that ask for the refusal.
+    /// The rows of docs/kube-proxy-parity.md that require the refusal.
     rows: &'static [&'static str],
     endpoint: Option<String>,
     because: String,
@@ -143,7 +143,7 @@ fn explain(tables: &Tables, key: &FrontendKey, client: &Client) -> Explanation {
     }
 }
 
-/// What a client that is refused gets.
+/// What a refused client sees.
 fn refusal(scope: Scope, reason: Reason) -> &'static str {
     match (scope, reason) {
         (Scope::Inside, _) => "ECONNREFUSED",
@@ -152,7 +152,7 @@ fn refusal(scope: Scope, reason: Reason) -> &'static str {
     }
 }
 
-/// Why, as far as it can be told of this client.
+/// The reason, as far as it is known for this client.
 fn why(client: &Client, reason: Reason) -> &'static str {
     match client.unknown() {
         // The programs always know the address.

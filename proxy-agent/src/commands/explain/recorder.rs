@@ -9,10 +9,10 @@ use proxy_common::{
 
 use crate::dataplane::Tables;
 
-/// The tables, with a note of every lookup.
+/// The maps, recording every lookup.
 pub(super) struct Recorder<'a> {
     tables: &'a Tables,
-    /// Why the client's last endpoint cannot be told, if it cannot.
+    /// Why the client's last endpoint is unknown, if it is.
     unknown_client: Option<&'static str>,
     steps: RefCell<Steps>,
 }
@@ -37,7 +37,7 @@ impl<'a> Recorder<'a> {
         self.steps.into_inner().lines
     }
 
-    /// Those of the set that was asked for last.
+    /// The endpoints of the set looked up last.
     pub(super) fn candidates(&self) -> Vec<Endpoint> {
         let span = self.steps.borrow().span.unwrap_or(Span { base: 0, count: 0 });
         (span.base..span.base.saturating_add(span.count))

@@ -59,7 +59,7 @@ pub fn bpffs_mounted(path: &Path) -> Result<bool, Error> {
     Ok(bpffs_of(&mounts("self")?, path).is_some())
 }
 
-/// Refuses a BPF file system at `pin_dir` that is the container's own; one that is not mounted is no matter here.
+/// Refuses a BPF file system at `pin_dir` that is the container's own; one that is not mounted passes.
 pub fn check_bpffs(pin_dir: &Path) -> Result<(), Error> {
     if !in_container() {
         return Ok(());

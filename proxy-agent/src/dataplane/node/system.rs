@@ -18,7 +18,7 @@ pub fn netns_cookie() -> Result<u64, Error> {
     netns_cookie_of_socket(&socket)
 }
 
-/// The cookie of the network namespace that `socket` was made in; 0 where the kernel does not tell (5.14).
+/// The cookie of the network namespace that `socket` was made in; 0 if the kernel has no cookies (before 5.14).
 ///
 /// By hand, for socket2 and rustix have no call for this option.
 pub(crate) fn netns_cookie_of_socket(socket: &impl AsRawFd) -> Result<u64, Error> {
@@ -64,7 +64,7 @@ pub fn uptime() -> u32 {
         .map_or(0, |time| u32::try_from(time.tv_sec()).unwrap_or(u32::MAX))
 }
 
-/// Whether the kernel lets a connect hook name the error that the caller gets (5.18).
+/// Whether the kernel lets a connect program choose the caller's error (5.18).
 pub fn has_set_retval() -> bool {
     is_helper_supported(ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval).unwrap_or(false)
 }

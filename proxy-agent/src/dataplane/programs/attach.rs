@@ -21,7 +21,7 @@ use super::{
 };
 use crate::dataplane::{Error, bpf, tables::maps::abi_dir};
 
-/// Attaches every program to the cgroup, or puts it behind the link that is pinned there already.
+/// Attaches every program to the cgroup, or replaces the program behind its pinned link.
 pub fn attach(ebpf: &mut Ebpf, options: &Options) -> Result<(), Error> {
     let cgroup_root = &options.cgroup_root;
     let cgroup = File::open(cgroup_root).map_err(Error::system("open", cgroup_root))?;
@@ -84,7 +84,7 @@ fn link(program: &mut Program, cgroup: &File) -> Result<FdLink, ProgramError> {
     }
 }
 
-/// EPERM from attaching means that somebody's program claims the hook for itself alone.
+/// EPERM from attaching means that another program claims the hook exclusively.
 fn exclusive(error: ProgramError, cgroup: &Path, hook: &Hook) -> Error {
     if let ProgramError::SyscallError(call) = &error
         && call.io_error.raw_os_error() == Some(libc::EPERM)

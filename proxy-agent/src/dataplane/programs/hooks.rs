@@ -28,7 +28,7 @@ pub const HOOKS: [Hook; 9] = [
 /// The programs of packets, for both directions and both kinds of devices.
 pub(crate) const PACKET_PROGRAMS: [&str; 4] = ["egress", "egress_l3", "ingress", "ingress_l3"];
 
-/// All programs: those of sockets, then those of packets.
+/// All programs: the socket programs, then the packet programs.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     HOOKS.iter().map(|hook| hook.name).chain(PACKET_PROGRAMS)
 }

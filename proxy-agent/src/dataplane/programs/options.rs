@@ -13,7 +13,7 @@ pub struct Capacity {
     pub services: u32,
     /// Addresses that lead to them, each with its port.
     pub frontends: u32,
-    /// Endpoints, counting those that an update replaces until it is over.
+    /// Endpoints, including those that an update replaces until it ends.
     pub endpoints: u32,
     /// North-south connections and UDP flows.
     pub flows: u32,
@@ -43,24 +43,23 @@ impl Default for Capacity {
 pub struct Options {
     /// Directory on a BPF file system for maps and links.
     pub pin_dir: PathBuf,
-    /// The cgroup whose processes are served; the node's root.
+    /// The cgroup whose processes the socket programs serve: the node's root.
     pub cgroup_root: PathBuf,
     /// Sizes for tables that are made new.
     pub capacity: Capacity,
-    /// Whether the programs tell every decision (`aya_log`), for debugging. Switched off, the verifier
-    /// removes it.
+    /// Whether the programs log every decision (`aya_log`), for debugging. Switched off, the verifier removes it.
     pub program_log: bool,
     /// How the programs treat north-south flows.
     pub flows: FlowOptions,
 }
 
-/// What the programs and the sweep are told of flows.
+/// Options for flows, of the programs and the sweep.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct FlowOptions {
     /// The source ports that flows are masqueraded with.
     pub source_ports: PortRange,
     /// How long they stay.
     pub timeouts: Timeouts,
-    /// Whether the stack has every packet to and from endpoints elsewhere, not only the first ones.
+    /// Whether new connections to endpoints on other nodes stay off the fast path.
     pub through_stack: bool,
 }

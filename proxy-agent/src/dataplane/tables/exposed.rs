@@ -105,7 +105,7 @@ pub fn exposed_endpoints(tables: &Tables) -> BTreeSet<IpAddr> {
         .collect()
 }
 
-/// SCTP is served by nobody here.
+/// SCTP is not served.
 fn is_exposed(key: &FrontendKey, kind: FrontendKind) -> bool {
     kind != FrontendKind::ClusterIp && key.protocol != Protocol::Sctp as u8
 }

@@ -54,7 +54,7 @@ impl FlowTable {
         self.records.len()
     }
 
-    /// Calls `visit` with every record that is whole.
+    /// Calls `visit` with every complete record.
     pub fn visit(&self, mut visit: impl FnMut(&Found)) {
         for bucket in 0..self.tags.len() {
             self.in_bucket(bucket).for_each(|found| visit(&found));

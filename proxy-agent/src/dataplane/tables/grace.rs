@@ -16,10 +16,10 @@ use aya::maps::{Array, ArrayOfMaps, MapData};
 use super::retired::Retired;
 use crate::dataplane::Error;
 
-/// The thread that waits, and what it has been given.
+/// The waiting thread, and its work.
 #[derive(Debug)]
 pub(crate) struct Grace {
-    /// `None` only while dropping: the thread ends when nobody can send any more.
+    /// `None` only while dropping: the thread ends when the sender is gone.
     retire: Option<Sender<Retired>>,
     /// What is free, and how many [`Grace::retire`] calls it comes from.
     free: Receiver<(Retired, usize)>,

@@ -28,7 +28,7 @@ const fn spec<K, V>(name: &'static str) -> MapSpec {
     MapSpec { name, key: size_of::<K>(), value: size_of::<V>() }
 }
 
-/// Every map that is pinned.
+/// All pinned maps.
 pub const MAPS: [MapSpec; 33] = [
     spec::<FrontendKey, Frontend>("FRONTENDS"),
     spec::<Address, AddressEntry>("ADDRESSES"),

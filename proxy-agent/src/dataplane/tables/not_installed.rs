@@ -11,7 +11,7 @@ pub enum NotInstalled {
     ServicePort {
         /// Whose.
         id: ServicePortId,
-        /// What is full.
+        /// The full map.
         full: FullTable,
     },
     /// An entry of FRONTENDS.
@@ -25,7 +25,7 @@ pub enum NotInstalled {
         /// The kernel's answer.
         error: String,
     },
-    /// An entry of SOURCE_RANGES: it lets nobody in.
+    /// An entry of SOURCE_RANGES, whose clients are refused.
     SourceRange {
         /// Whose.
         service: ObjectName,

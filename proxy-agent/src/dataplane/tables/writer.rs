@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{dataplane::Error, plan::ServicePortId};
 
-/// The tables and what is free in them. There is one: the agent holds a lock.
+/// The maps and what is free in them. There is only one writer, since the agent holds a lock.
 #[derive(Debug)]
 pub(crate) struct Writer {
     pub(super) tables: Tables,
@@ -107,7 +107,7 @@ impl Writer {
         &self.tables
     }
 
-    /// What is installed.
+    /// The installed Services.
     pub(crate) fn installed(&self) -> &HashMap<ServicePortId, Installed> {
         &self.installed
     }
@@ -132,7 +132,7 @@ impl Writer {
         std::mem::take(&mut self.gone)
     }
 
-    /// Everything that was asked for and is not installed.
+    /// Everything that the plan asks for and that is not installed.
     pub(crate) fn not_installed(&self) -> Vec<NotInstalled> {
         self.refused.list()
     }

@@ -84,7 +84,7 @@ impl Metrics {
         metrics
     }
 
-    /// Shows what is in these tables, too.
+    /// Adds the collectors of these maps.
     pub(super) fn read_from(&mut self, tables: Tables) {
         let tables = Arc::new(tables);
         self.registry.register_collector(Box::new(Services(Arc::clone(&tables))));
@@ -185,7 +185,7 @@ impl Metrics {
         }
     }
 
-    /// Somebody asked for the health.
+    /// Counts a health check.
     pub(super) fn probed(&self, path: &str, code: u16) {
         let family = if path == "/livez" { &self.livez } else { &self.healthz };
         family.get_or_create(&[("code", code.to_string())]).inc();

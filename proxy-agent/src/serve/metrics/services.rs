@@ -15,14 +15,14 @@ use crate::{
     plan::ServicePortId,
 };
 
-/// Every Service port that is installed.
+/// All installed Service ports.
 #[derive(Debug)]
 pub(super) struct Services(pub(super) Arc<Tables>);
 
 /// Which clients of a Service a figure is about.
 type Choice = fn(&Service) -> Span;
 
-/// What is told of one.
+/// The metrics of one.
 struct Row {
     index: u32,
     labels: [(&'static str, String); 5],

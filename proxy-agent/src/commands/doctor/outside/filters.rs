@@ -17,7 +17,7 @@ use crate::{
 };
 
 const NAME: &str = "firewall rules for forwarding";
-/// So many endpoints are named for each finding.
+/// How many endpoints a finding names.
 const NAMED: usize = 8;
 
 pub(super) fn check(known: &Known) -> Check {
@@ -34,7 +34,7 @@ pub(super) fn check(known: &Known) -> Check {
     Check::new(NAME, Outcome::Warning, format!("{}{missing}", described.join("; ")))
 }
 
-/// One packet for each way that packets take: by each device, to an endpoint of each neighbourhood.
+/// One packet for each path: from each device, to one endpoint of each neighbourhood.
 fn packets(known: &Known) -> Vec<Packet> {
     let leaves_by = leaves_by(&known.endpoints).unwrap_or_default();
     let mut ways: BTreeMap<(String, Vec<u8>), (IpAddr, String)> = BTreeMap::new();
@@ -74,7 +74,7 @@ fn findings(rulesets: &[Ruleset], packets: &[Packet]) -> BTreeMap<Finding, Vec<P
     found
 }
 
-/// What is dropped where, and what to do about it.
+/// Describes what drops which packets, and the remedy.
 pub(super) fn describe(finding: &Finding, packets: &[Packet]) -> String {
     let Finding { table, chain, rule } = finding;
     let to: BTreeSet<String> =
@@ -107,7 +107,7 @@ pub(super) fn describe(finding: &Finding, packets: &[Packet]) -> String {
     format!("{table}, chain {chain}: `{rule}` drops north-south packets (from {devices}) to {pods}: {remedy}")
 }
 
-/// The rules of this network namespace, and which tools are missing to see all of them.
+/// The rules of this network namespace, and the missing tools.
 fn gather() -> (Vec<Ruleset>, Vec<String>) {
     let (mut rulesets, mut missing) = (Vec::new(), Vec::new());
     let mut has_nft_variant = [false; 2];
@@ -139,7 +139,7 @@ fn gather() -> (Vec<Ruleset>, Vec<String>) {
     (rulesets, missing)
 }
 
-/// What a tool prints, if it is there and content.
+/// A tool's output, if it exists and succeeds.
 fn output(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())

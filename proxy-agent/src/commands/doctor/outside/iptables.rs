@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::rules::{Chain, Match, Policy, Prefix, Rule, Ruleset, Target};
 use crate::dataplane::Families;
 
-/// The filter table in this text, if it has one. `tool` is how a person asks for a change of it, such as `iptables`.
+/// The filter table in this text, if it has one. `tool` is the command that changes it, such as `iptables`.
 pub(super) fn read(text: &str, tool: &str, v6: bool) -> Option<Ruleset> {
     let table = text.lines().skip_while(|line| *line != "*filter").skip(1);
     let lines: Vec<&str> = table.take_while(|line| *line != "COMMIT").collect();

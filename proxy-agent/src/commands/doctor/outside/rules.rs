@@ -13,7 +13,7 @@ use crate::dataplane::Families;
 pub(super) struct Ruleset {
     /// For people, such as `nftables, table inet firewalld`.
     pub(super) table: String,
-    /// Whose packets pass it.
+    /// The families whose packets pass it.
     pub(super) families: Families,
     /// By name.
     pub(super) chains: BTreeMap<String, Chain>,
@@ -43,7 +43,7 @@ pub(super) struct Rule {
     pub(super) target: Target,
 }
 
-/// What is asked of a packet.
+/// A condition on a packet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Match {
     /// The answer is the same for the first packet of every north-south connection: its conntrack state, its NAT.
@@ -69,7 +69,7 @@ impl Match {
     }
 }
 
-/// What is done with a packet.
+/// The action on a packet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Target {
     Accept,
@@ -124,7 +124,7 @@ pub(super) struct Packet {
     pub(super) v6: bool,
     /// The device that it came in by.
     pub(super) device: String,
-    /// The device that it leaves by, if that is known.
+    /// The device that it leaves by, if known.
     pub(super) leaves_by: Option<String>,
     /// The endpoint, if there is one already.
     pub(super) to: Option<IpAddr>,

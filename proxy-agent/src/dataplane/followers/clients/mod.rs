@@ -43,7 +43,7 @@ use crate::{
 /// Longest wait for the first look, before the first restricted LoadBalancer IP is installed.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
 
-/// A LoadBalancer IP of each family, IPv4 first, that is not for everyone; nothing where there is none.
+/// A restricted LoadBalancer IP of each family, IPv4 first; `None` where there is none.
 type Vips = [Option<Address>; 2];
 
 /// What decides which address of several counts.
@@ -54,7 +54,7 @@ struct Sought {
     nodes: Vec<Address>,
 }
 
-/// What the thread is told.
+/// A message to the thread.
 #[derive(Debug)]
 struct Order {
     /// Nothing where every LoadBalancer IP is for everyone.
@@ -63,13 +63,13 @@ struct Order {
     done: Option<Sender<()>>,
 }
 
-/// The thread that keeps CLIENTS, and what it was told last.
+/// The thread that maintains CLIENTS, and the last message to it.
 #[derive(Debug)]
 pub(super) struct Clients {
-    /// `None` only while dropping: the thread ends when nobody can ask any more.
+    /// `None` only while dropping: the thread ends when the sender is gone.
     orders: Option<Sender<Order>>,
     told: Option<Sought>,
-    /// Whether it was told anything: CLIENTS may hold what an earlier agent left.
+    /// Whether it has had a message: CLIENTS may hold what an earlier agent left.
     began: bool,
     problem: Arc<Mutex<Option<String>>>,
     thread: Option<JoinHandle<()>>,
@@ -110,7 +110,7 @@ impl Clients {
         let _ = looked.recv_timeout(FIRST_LOOK);
     }
 
-    /// To be called when changes are installed, with what is installed now; never waits.
+    /// Call it when changes are installed, with the installed Services; never waits.
     pub(super) fn follow(&mut self, vips: Vips, nodes: &BTreeSet<Address>) {
         let sought =
             (vips != Vips::default()).then(|| Sought { vips, nodes: nodes.iter().copied().collect() });

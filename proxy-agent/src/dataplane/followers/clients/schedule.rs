@@ -40,7 +40,7 @@ impl Schedule {
         self.refusals
     }
 
-    /// Takes in what is seen at `now`, and says whether to look.
+    /// Takes the state at `now`, and returns whether to search.
     pub(super) fn is_due(&mut self, now: Instant, refusals: u64, mounted: bool) -> bool {
         if mounted {
             self.mounted = Some(now);

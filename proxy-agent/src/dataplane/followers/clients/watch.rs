@@ -32,7 +32,7 @@ pub(super) struct Watch {
     known: HashMap<u64, ClientAddresses>,
     home: File,
     mounts: Mounts,
-    /// How many looks in a row found nobody new although somebody unknown had been refused.
+    /// How many searches in a row found no new client although an unknown one had been refused.
     fruitless: u32,
     problem: Arc<Mutex<Option<String>>>,
 }
@@ -56,7 +56,7 @@ impl Watch {
         })
     }
 
-    /// Does as it is told, until nobody can tell any more.
+    /// Handles messages until the sender is gone.
     pub(super) fn run(mut self, orders: &Receiver<Order>) {
         let mut sought: Option<Sought> = None;
         let mut schedule = Schedule::new(Instant::now());
@@ -93,7 +93,7 @@ impl Watch {
         self.tables.totals.word(Reason::ClientUnknown as u32, 0).load(Ordering::Relaxed)
     }
 
-    /// Looks through all namespaces. `refused` says that somebody unknown was refused since the last look.
+    /// Searches all namespaces. `refused` says that an unknown client was refused since the last search.
     fn look(&mut self, sought: &Sought, refused: bool) {
         let began = Instant::now();
         let mut met = HashMap::new();
@@ -133,7 +133,7 @@ impl Watch {
                                                                                  for client addresses");
     }
 
-    /// Enters what is new. Says what is wrong with the table, if there is no room.
+    /// Adds new entries. Returns the problem if the map is full.
     fn enter(&mut self, met: &HashMap<u64, ClientAddresses>) -> Option<String> {
         let mut full = None;
         for (cookie, found) in met {
@@ -151,7 +151,7 @@ impl Watch {
         full
     }
 
-    /// Takes out namespaces that are gone. Their cookies are never used again.
+    /// Removes namespaces that are gone. Their cookies are never reused.
     fn leave(&mut self, met: &HashSet<u64>) {
         let gone: Vec<u64> = self.known.keys().filter(|cookie| !met.contains(cookie)).copied().collect();
         for cookie in gone {
@@ -160,7 +160,7 @@ impl Watch {
         }
     }
 
-    /// Nobody asks any more.
+    /// No Service has source ranges any more.
     fn forget(&mut self) {
         self.leave(&HashSet::new());
         *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = None;

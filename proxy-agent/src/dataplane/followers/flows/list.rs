@@ -16,7 +16,7 @@ use crate::dataplane::Tables;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FlowState {
-    /// No answer has come by.
+    /// No answer has passed.
     Unanswered,
     /// Packets go both ways.
     Established,
@@ -53,15 +53,15 @@ impl FlowState {
 /// One connection, or UDP flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ListedFlow {
-    /// Nothing for a number that is no protocol of ours.
+    /// `None` for a protocol that we do not serve.
     pub protocol: Option<Protocol>,
-    /// Where it comes from.
+    /// The client's address and port.
     pub client: SocketAddr,
-    /// What the client has asked for.
+    /// The frontend that the client connected to.
     pub frontend: SocketAddr,
     /// Where it goes.
     pub endpoint: SocketAddr,
-    /// What the endpoint takes for the client, if that is not its own address.
+    /// The address and port that the endpoint sees, if not the client's own.
     pub source: Option<SocketAddr>,
     /// Index of its Service, if the endpoint is still one of it.
     pub service: Option<u32>,

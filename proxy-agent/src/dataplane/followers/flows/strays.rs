@@ -15,7 +15,7 @@ use crate::dataplane::{
 
 /// How often is looked.
 pub(super) const PERIOD: Duration = Duration::from_secs(10);
-/// For how many seconds a connection that is not confirmed is taken for one.
+/// How many seconds an unconfirmed connection counts as alive.
 const HANDSHAKE: u32 = 120;
 
 /// The table, and the way to the node's connection tracking.
@@ -32,7 +32,7 @@ impl Strays {
         Ok(Self { table, conntrack: Conntrack::new().ok() })
     }
 
-    /// Takes the entries of those away that are over at `now`, in seconds since boot.
+    /// Removes the conntrack entries of strays that have ended at `now`, in seconds since boot.
     pub(super) fn look(&mut self, flows: &FlowTable, now: u32) {
         let noted: Vec<Tuple> = self.table.keys().filter_map(Result::ok).collect();
         for tuple in noted.into_iter().filter(|tuple| !is_live(flows, tuple, now)) {

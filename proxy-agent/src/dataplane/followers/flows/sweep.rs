@@ -17,7 +17,7 @@ pub(super) struct Swept {
     pub(super) earliest: Option<u64>,
 }
 
-/// Gives back the slots of what is idle at `now`, in seconds since boot.
+/// Releases the slots of connections that are idle at `now`, in seconds since boot.
 pub(super) fn sweep(table: &FlowTable, timeouts: &Timeouts, now: u32) -> Swept {
     let mut swept = Swept::default();
     table.visit(|found| {

@@ -9,7 +9,7 @@ use crate::timeouts::Timeouts;
 /// How long a connection stays confirmed that has ended. Programs see to that; this is for what they could not see.
 const ENDED: Duration = Duration::from_mins(2);
 
-/// What is to become of a confirmed connection.
+/// The verdict on a confirmed connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Verdict {
     Release,

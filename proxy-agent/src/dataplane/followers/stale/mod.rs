@@ -38,7 +38,7 @@ use proxy_common::{Address, Port, Protocol};
 use self::search::Search;
 use crate::dataplane::Error;
 
-/// Which sockets may have become stale: those connected to one of these, or any.
+/// The sockets that may have become stale: those connected to one of these endpoints, or any.
 #[derive(Clone, Debug, Default)]
 struct Suspects {
     any: bool,
@@ -63,7 +63,7 @@ impl Suspects {
 /// The thread that searches, and what it is to search for next.
 #[derive(Debug)]
 pub(super) struct Stale {
-    /// `None` only while dropping: the thread ends when nobody can ask any more.
+    /// `None` only while dropping: the thread ends when the sender is gone.
     ask: Option<Sender<Suspects>>,
     next: Suspects,
     thread: Option<JoinHandle<()>>,

@@ -46,11 +46,11 @@ pub(super) struct Search {
     tracked: Tracked,
     readers: Readers,
     home: File,
-    /// The last failure: it is told once.
+    /// The last failure, logged once.
     told: Option<String>,
 }
 
-/// The endpoints there are, by Service, address and port: made only when somebody asks.
+/// The existing endpoints, by Service, address and port: computed on first use.
 type Living = OnceCell<HashSet<(u32, Address, Port)>>;
 
 impl Search {
@@ -67,7 +67,7 @@ impl Search {
         })
     }
 
-    /// Searches whenever it is asked to, and once more [`LAST_LOOK`] later, until nobody can ask any more.
+    /// Searches on each request, and once more [`LAST_LOOK`] later, until the sender is gone.
     pub(super) fn run(mut self, asked: &Receiver<Suspects>) {
         // Those of the last search, which have another one coming.
         let mut again = Suspects::default();
@@ -131,7 +131,7 @@ impl Search {
         tracing::debug!(namespaces = namespaces.len(), took = ?began.elapsed(), "searched for stale UDP sockets");
     }
 
-    /// Closes what is stale among the suspects of these namespaces.
+    /// Closes the stale sockets among the suspects of these namespaces.
     fn close(&mut self, namespaces: &mut [Namespace], wanted: &mut Wanted) -> Result<(), Error> {
         let all = namespaces.iter().flat_map(|namespace| namespace.suspects.iter().cloned()).collect();
         let records = holders::records(&self.sockets, all);
@@ -184,7 +184,7 @@ impl Search {
     }
 }
 
-/// A namespace that was looked into.
+/// A searched namespace.
 struct Namespace {
     cookie: u64,
     diag: Diag,

@@ -16,9 +16,9 @@ use crate::dataplane::Tables;
 #[derive(Debug)]
 pub(super) struct Tracked {
     map: HashMap<MapData, u64, u64>,
-    /// How many failures of the hook to enter a namespace have been made good.
+    /// How many namespaces that the program failed to add have been added since.
     repaired: u64,
-    /// Whether this kernel tells cookies.
+    /// Whether this kernel has cookies.
     cookies: bool,
 }
 

@@ -102,7 +102,7 @@ impl Hooks {
         }
     }
 
-    /// Takes away what is ours at a device, which may be gone.
+    /// Removes our programs from a device, which may be gone.
     pub(super) fn detach(&self, device: u32) -> Result<Vec<PathBuf>, Error> {
         let mut removed = Vec::new();
         for direction in DIRECTIONS.into_iter().rev() {
@@ -269,13 +269,13 @@ pub struct Hooked {
     pub index: u32,
     /// How it is attached.
     pub way: Way,
-    /// Whether it is, in both directions. What somebody detached, or whose device is gone, is not.
+    /// Whether both directions are attached: not if another program detached one, or the device is gone.
     pub attached: bool,
-    /// Programs of others that run before ours, where the kernel tells (TCX).
+    /// Programs of others that run before ours, if the kernel reports them (TCX).
     pub ahead: Vec<Ahead>,
 }
 
-/// What is at devices, found without the agent.
+/// The attached devices, found without the agent.
 pub fn hooked(pin_dir: &Path) -> Result<Vec<Hooked>, Error> {
     let directory = directory(pin_dir);
     if !directory.is_dir() {

@@ -11,7 +11,7 @@ use crate::dataplane::node::netlink::{Network, Route};
 const EVERYWHERE_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const EVERYWHERE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 
-/// The element of `device`. `ask` tells which source the kernel takes towards an address through it.
+/// The element of `device`. `ask` returns the source address that the kernel chooses towards an address through it.
 pub(super) fn interface(
     network: &Network,
     device: u32,
@@ -26,7 +26,8 @@ pub(super) fn interface(
     }
 }
 
-/// What the device's most general route asks for, else what the kernel takes for it, else an address of the device.
+/// The preferred source of the device's most general route, else the source that the kernel chooses for it, else an
+/// address of the device.
 fn preferred(
     network: &Network,
     device: u32,

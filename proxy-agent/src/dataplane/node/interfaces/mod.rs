@@ -102,7 +102,7 @@ pub struct Interfaces {
     routes: Routes,
     table: HashMap<MapData, u32, Interface>,
     filter: AddressFilter,
-    /// Those of the Node object.
+    /// The addresses of the Node object.
     node: BTreeSet<IpAddr>,
     hooked: BTreeMap<u32, Device>,
     programs: Programs,
@@ -340,7 +340,7 @@ impl Interfaces {
         self.hooked.values().cloned().collect()
     }
 
-    /// What is wrong with devices.
+    /// The problems with devices.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }

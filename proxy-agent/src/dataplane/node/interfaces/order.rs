@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dataplane::{Error, node::netlink::Direction};
 
-/// A program of somebody else's that runs before ours.
+/// A program of others that runs before ours.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Ahead {
     /// `ingress` or `egress`.
@@ -37,7 +37,7 @@ impl fmt::Display for Ahead {
     }
 }
 
-/// Those that run before the program with this id at a device, in their order.
+/// The programs that run before the one with this id at a device, in order.
 pub(super) fn ahead_of(device: &str, direction: Direction, ours: u32) -> Result<Vec<Ahead>, Error> {
     let side = match direction {
         Direction::Ingress => TcAttachType::Ingress,
@@ -57,7 +57,7 @@ pub(super) fn ahead_of(device: &str, direction: Direction, ours: u32) -> Result<
     Ok(described.collect())
 }
 
-/// What programs before ours mean, for a person: a sentence for each side of the device that has some.
+/// Explains programs before ours: a sentence for each side of the device that has some.
 pub fn meaning(ahead: &[Ahead]) -> Vec<String> {
     let sides = ahead.chunk_by(|one, next| one.direction == next.direction);
     let sentence = |side: &[Ahead]| {
@@ -73,26 +73,26 @@ pub fn meaning(ahead: &[Ahead]) -> Vec<String> {
     sides.map(sentence).collect()
 }
 
-/// For how long ours does not go first again after it did.
+/// How long ours does not move to the front again after it did.
 const PEACE: Duration = Duration::from_mins(10);
 
-/// What to do about the order on one side of a device.
+/// A step for the order on one side of a device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Step {
     /// Nothing.
     Keep,
     /// Ours is to go first again.
     GoFirst,
-    /// Whoever is before ours is left there.
+    /// Leave the other program before ours.
     Yield,
 }
 
-/// Where ours went first lately, or found that somebody else insists.
+/// Devices where ours recently moved to the front, or another program insists on it.
 #[derive(Default, Debug)]
 pub(super) struct Contests(BTreeMap<(u32, Direction), Instant>);
 
 impl Contests {
-    /// What to do about one side of a device that is `first` ours, or is not.
+    /// The step for one side of a device; `first` says whether ours runs first.
     pub(super) fn step(&mut self, device: u32, direction: Direction, first: bool, now: Instant) -> Step {
         let contested = self.0.get(&(device, direction)).copied();
         let lately = contested.is_some_and(|then| now.saturating_duration_since(then) < PEACE);

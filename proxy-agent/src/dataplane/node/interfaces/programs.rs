@@ -13,15 +13,15 @@ use super::{
 };
 use crate::dataplane::{Error, programs::load::load_programs};
 
-/// What the kernel said to them.
+/// The packet programs, and which of them the kernel refused.
 #[derive(Default, Debug)]
 pub(super) struct Programs {
-    /// It would say so again.
+    /// Programs that the kernel refused, and would refuse again.
     refused: BTreeSet<&'static str>,
 }
 
 impl Programs {
-    /// Loads what these devices need and is not loaded yet.
+    /// Loads the programs that these devices need and that are not loaded yet.
     pub(super) fn load_for(&mut self, ebpf: &mut Ebpf, devices: &[Chosen]) {
         let needed: BTreeSet<&'static str> =
             devices.iter().flat_map(needed_by).filter(|name| !self.refused.contains(name)).collect();
@@ -32,7 +32,7 @@ impl Programs {
         }
     }
 
-    /// Whether the kernel took both programs of a device.
+    /// Whether the kernel accepted both programs of a device.
     pub(super) fn check(&self, device: &Chosen) -> Result<(), Error> {
         needed_by(device).find(|name| self.refused.contains(name)).map_or(Ok(()), |name| {
             Err(Error::Missing(format!(

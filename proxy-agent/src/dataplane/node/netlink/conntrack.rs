@@ -50,7 +50,7 @@ impl Conntrack {
     }
 }
 
-/// There is no such entry, or no connection tracking at all.
+/// No such entry exists, or the kernel has no conntrack.
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL | libc::EOPNOTSUPP))
 }

@@ -28,7 +28,7 @@ use crate::dataplane::Error;
 const BUFFER: usize = 1 << 16;
 /// The kernel answers at once; this is for the day when it does not.
 const PATIENCE: TimeVal = TimeVal::new(2, 0);
-/// How often a list is asked for again that changed while it was read.
+/// How often to repeat a list that changed while it was read.
 const ATTEMPTS: usize = 4;
 
 /// A netlink socket that answers with messages of type `A`.
@@ -100,7 +100,7 @@ impl<A: NetlinkDeserializable + Debug> Conversation<A> {
         Ok(all)
     }
 
-    /// Whether what was answered was true at one moment.
+    /// Whether the answer is a consistent snapshot.
     fn exchange<Q>(
         &self,
         (call, about): (&'static str, &str),

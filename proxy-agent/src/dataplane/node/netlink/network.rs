@@ -54,7 +54,7 @@ pub(crate) struct Route {
     pub(crate) length: u8,
     /// A router. IPv4 may go by one in IPv6.
     pub(crate) gateway: Option<IpAddr>,
-    /// The source that the route asks for.
+    /// The route's preferred source.
     pub(crate) source: Option<IpAddr>,
 }
 
@@ -230,7 +230,7 @@ fn routes(message: &RouteMessage) -> Vec<Route> {
     hops.into_iter().map(of_hop).collect()
 }
 
-/// The MTU that a route asks for.
+/// A route's MTU.
 fn mtu(message: &RouteMessage) -> Option<u32> {
     let metrics = message.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Metrics(metrics) => Some(metrics),

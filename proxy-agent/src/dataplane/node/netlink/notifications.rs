@@ -93,7 +93,7 @@ impl Notifications {
     }
 }
 
-/// Reads what is there. What it says does not matter, nor that some of it was lost (ENOBUFS).
+/// Drains the socket. The content does not matter, nor that messages were lost (ENOBUFS).
 fn drain(socket: &Socket) {
     let mut buffer = Vec::with_capacity(1 << 16);
     loop {

@@ -41,7 +41,7 @@ const LEFT: usize = 1024;
 /// The file in the run directory.
 const RECORD: &str = "reserved-ports";
 
-/// A reservation that is kept; it stays when this goes.
+/// Maintains a reservation, which outlives this value.
 #[derive(Debug)]
 pub struct ReservedPorts {
     /// `None` where north-south traffic is switched off.
@@ -65,7 +65,7 @@ impl ReservedPorts {
         reserved
     }
 
-    /// Tells the NodePorts that are in use. Those of the first time are reserved before this returns.
+    /// Sets the NodePorts in use. The first call reserves them before it returns.
     pub fn set_node_ports(&mut self, node_ports: &PortSet, now: Instant) {
         if self.node_ports.as_ref() == Some(node_ports) {
             return;
@@ -100,13 +100,14 @@ impl ReservedPorts {
         });
     }
 
-    /// What is wrong with the reservation.
+    /// The problem with the reservation.
     pub fn problem(&self) -> Option<&Problem> {
         self.problem.as_ref()
     }
 }
 
-/// Gives back the ports that an agent with this run directory has reserved, and says which; those of others stay.
+/// Releases the ports that an agent with this run directory has reserved, and returns them; reservations of others
+/// stay.
 pub fn release(run_dir: &Path) -> Result<Option<String>, Error> {
     give_back(&run_dir.join(RECORD))
 }
@@ -213,7 +214,7 @@ struct Step {
     noted: PortSet,
 }
 
-/// `ours` are those that we reserved before.
+/// `ours` holds the ports that we reserved before.
 fn step(current: &PortSet, ours: &PortSet, wanted: &PortSet) -> Step {
     let theirs = current.without(ours);
     Step { reserved: theirs.with(wanted), noted: wanted.without(&theirs) }

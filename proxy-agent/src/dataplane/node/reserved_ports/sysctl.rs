@@ -70,13 +70,13 @@ fn place(root: &str, mount_point: &Path) -> Option<PathBuf> {
     Some(if rest.as_os_str().is_empty() { mount_point.to_owned() } else { mount_point.join(rest) })
 }
 
-/// What is reserved.
+/// The reserved ports.
 pub(super) fn read() -> Result<PortSet, Error> {
     let text = read_at_once(Path::new(PATH))?;
     text.parse().map_err(|error| Error::system("reading", PATH)(io::Error::other(error)))
 }
 
-/// The ports that the kernel gives to the node's own connections.
+/// The ephemeral ports of the node's own connections.
 pub(super) fn local_ports() -> Result<PortRange, Error> {
     let text = read_at_once(Path::new(LOCAL_PORTS))?;
     let mut ports = text.split_whitespace().map(str::parse::<u16>);
