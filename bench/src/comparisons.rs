@@ -1,5 +1,5 @@
-//! Other programs on the same tables: each remembers the connected peer in another way (`proxy-ebpf`, feature
-//! `bench`), or not at all, and is attached to a cgroup of its own.
+//! Alternative programs on the same maps: each remembers the connected peer in another way (`proxy-ebpf`, feature
+//! `bench`), or not at all, in a cgroup of its own.
 
 use std::{fs::File, path::Path};
 

@@ -1,4 +1,4 @@
-//! Sidestep as it is shipped: its tables with a number of Services, its programs on a cgroup of their own.
+//! Sidestep's shipped programs on a cgroup of their own, and its maps with a number of Services.
 
 use std::{fs, net::IpAddr, path::PathBuf};
 

@@ -1,4 +1,4 @@
-//! What must be reached.
+//! The goals: limits that the figures must meet.
 
 use serde::Serialize;
 

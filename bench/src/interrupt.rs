@@ -1,4 +1,4 @@
-//! Ctrl-C ends a benchmark between two turns, so that everything that it made is removed as after any other end.
+//! Ctrl-C ends a benchmark between two turns, so that it cleans up as after a normal end.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

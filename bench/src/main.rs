@@ -1,9 +1,9 @@
-//! Measures what a connection through a Service address costs, beside one that goes to the pod directly and one
-//! that kube-proxy's rules translate.
+//! Measures the cost of a connection through a Service, compared with a direct one and with one that kube-proxy's
+//! rules translate.
 //!
-//! How the figures come about, so that they can be believed:
-//! - Everything that is compared runs in the same minutes on the same processors: a *round* is a few milliseconds of
-//!   each cell, in an order that changes; a ratio is taken within a round, and the median over all rounds is reported.
+//! Why the figures are reliable:
+//! - All compared cells run in the same minutes on the same processors: a *round* runs a few milliseconds of each, in
+//!   a changing order; ratios are computed within a round, and the report shows their median over all rounds.
 //! - "Direct" runs twice in each round, in two processes. Their ratio to each other is the noise floor.
 //! - A worker is a process of its own in its cgroup and network namespace, pinned to a processor, that waits on a
 //!   pipe between its turns.
@@ -13,16 +13,16 @@
 //! | `connect`, `udp` | the benchmarks of east-west traffic, and what they compare |
 //! | `nodeport` | the benchmark of north-south traffic |
 //! | `sync` | the benchmarks of the agent: how fast it follows an API server, and how fast it starts |
-//! | `topology` | client pod, node, server pod; addresses |
-//! | `wire`, `switch` | what topologies are made of |
+//! | `topology` | client pod, node, server pod, and their addresses |
+//! | `wire`, `switch` | the parts of topologies |
 //! | `datapath` | Sidestep's own programs and tables for one number of Services; `comparisons`: other programs |
 //! | `netfilter` | rules in kube-proxy's shape; `tracking`: the kernel's connection tracking |
-//! | `worker`, `server`, `sink` | the processes that make the traffic, and their sockets; `protocol`: what they agree on |
+//! | `worker`, `server`, `sink` | the processes that generate the traffic, and their sockets; `protocol`: what they agree on |
 //! | `options`, `part` | what is measured, and how it is reported |
 //! | `place` | namespace, cgroup and processor of a process |
 //! | `rounds` | interleaving; `statistics`: medians and confidence; `programs`: the kernel's own statistics |
 //! | `memory` | bytes of maps and sockets |
-//! | `report`, `goals`, `machine`, `progress` | what a reader sees |
+//! | `report`, `goals`, `machine`, `progress` | the output |
 #![expect(clippy::cast_precision_loss, reason = "figures of a benchmark are far below 2^52")]
 
 mod comparisons;

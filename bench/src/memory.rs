@@ -1,4 +1,4 @@
-//! Bytes: of the tables, as the kernel accounts for them, and of a translated socket.
+//! Memory in bytes: of the maps, as the kernel accounts for them, and of a translated socket.
 
 use std::{collections::BTreeSet, fmt, os::fd::AsFd as _, path::Path};
 

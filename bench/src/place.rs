@@ -1,4 +1,4 @@
-//! Where a process runs: network namespace and cgroup, which it is put in, and processor, which it chooses itself.
+//! Where a process runs: its network namespace and cgroup, set by the parent, and its processor, set by itself.
 
 use std::{
     fs::File,

@@ -39,7 +39,7 @@ pub(crate) fn figures(ebpf: &mut Ebpf, name: &str) -> Result<Figures> {
     let fd = match program {
         Program::CgroupSockAddr(program) => program.fd()?,
         Program::CgroupSock(program) => program.fd()?,
-        _ => anyhow::bail!("{name} is no program of a socket's"),
+        _ => anyhow::bail!("{name} is not a socket program"),
     };
     of_program(fd.as_fd())
 }

@@ -1,4 +1,4 @@
-//! What the server and its clients agree on: the port, and the bytes that mean something.
+//! The protocol between the server and its clients: the port, and the meaning of bytes.
 
 /// The endpoints' port.
 pub(crate) const SERVER_PORT: u16 = 8080;

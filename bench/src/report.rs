@@ -1,4 +1,4 @@
-//! What a reader sees: tables, or one JSON document with every sample.
+//! The report: tables, or one JSON document with every sample.
 
 use std::fmt;
 

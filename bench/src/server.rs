@@ -1,4 +1,4 @@
-//! The server: TCP connections one after the other, TCP connections that stay, and datagrams. One process a pod.
+//! The server: short and persistent TCP connections, and datagrams. One process for each pod.
 
 use std::{
     io::{self, Read as _, Write as _},

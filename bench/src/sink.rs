@@ -1,8 +1,8 @@
 //! The UDP socket of a server pod. It is made here and handed to the server, which answers its datagrams, and to the
 //! clients, which read from it how much of a flood has arrived.
 //!
-//! A flood's datagrams are counted and dropped by a filter of the socket. So all of the work that a flood causes is
-//! that of the way there: no reader competes with the nodes for a processor, and no buffer overflows.
+//! A socket filter counts and drops a flood's datagrams. So a flood costs only the path to the socket: no reader
+//! competes with the nodes for a processor, and no buffer overflows.
 
 use std::{
     io,

@@ -1,4 +1,4 @@
-//! Medians, how far they may be off, and how far the samples are apart.
+//! Medians, their confidence intervals, and the spread of samples.
 
 use serde::Serialize;
 

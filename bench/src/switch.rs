@@ -1,4 +1,4 @@
-//! Switches of a network namespace below `/proc/sys`.
+//! Sysctls of a network namespace.
 
 use std::fs;
 

@@ -3,8 +3,8 @@
 //! ```text
 //!   client 10.244.1.10 ── 10.244.1.1 node 10.244.2.1 ── 10.244.2.10, .11 server
 //! ```
-//! Every topology has the same addresses in namespaces of its own, so that rules in one node touch no other. Nobody
-//! has to ask for anybody's hardware address: neighbours are written down for good.
+//! Every topology has the same addresses in namespaces of its own, so rules on one node affect no other. Permanent
+//! neighbour entries avoid ARP and neighbour discovery.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 

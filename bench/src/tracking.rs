@@ -1,4 +1,4 @@
-//! The kernel's connection tracking in a namespace: whether it is used, and for how long it remembers.
+//! Conntrack in a network namespace: whether it tracks connections, and its timeouts.
 
 use std::{fs, path::Path};
 

@@ -1,9 +1,9 @@
-//! `bench udp`: what datagrams of sockets that are not connected cost.
+//! `bench udp`: the cost of datagrams on unconnected sockets.
 //!
-//! Programs at sendmsg and recvmsg have a price for every socket of the machine: while one is attached anywhere, the
-//! kernel takes the socket's lock around each call, also in cgroups without programs. So there is a row
-//! "nothing attached", measured in turns before which Sidestep's programs are detached, and one "just attached" to
-//! compare it with, measured when they are back.
+//! Programs at sendmsg and recvmsg cost every socket of the machine: while one is attached anywhere, the kernel takes
+//! the socket's lock around each call, also in cgroups without programs. So the row "nothing attached" is measured in
+//! turns for which Sidestep's programs are detached, and "just attached", for comparison, right after they are
+//! attached again.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! A wire between two namespaces: a pair of devices with their addresses. Nobody has to ask for anybody's hardware
-//! address: neighbours are written down for good.
+//! A wire between two namespaces: a pair of devices with their addresses. Permanent neighbour entries avoid ARP and
+//! neighbour discovery.
 
 use std::net::Ipv4Addr;
 

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: builds both objects and the benchmark in release, and becomes the benchmark.
+//! `cargo xtask bench`: builds both objects and the benchmark in release, then replaces itself with the benchmark.
 
 use std::{ffi::OsString, os::unix::process::CommandExt as _, process::Command};
 

@@ -1,8 +1,8 @@
 //! `cargo xtask demo`: two nodes and a host outside, made of network namespaces, the agent on `deploy/demo`, and real
 //! traffic.
 //!
-//! Every row of the table is a promise that was put to the test in front of the reader: a row that is off makes
-//! the demo fail. Nothing outside of the lab's own namespaces, cgroup and pins is touched.
+//! Every row of the table is a promise tested before the reader's eyes: a row that is off fails the demo. It touches
+//! nothing outside of the lab's own namespaces, cgroup and pins.
 
 mod cast;
 mod netfilter;

@@ -1,4 +1,4 @@
-//! Running other programs, so that a failure says which one, with which arguments, and what it printed last.
+//! Runs other programs; an error names the command with its arguments and the end of its output.
 
 use std::fs::{self, File};
 use std::path::Path;

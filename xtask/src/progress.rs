@@ -1,4 +1,4 @@
-//! What a long step is doing and why: a spinner on a terminal, plain lines elsewhere.
+//! Progress of long steps: a spinner on a terminal, plain lines elsewhere.
 
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! `cargo xtask soak`: builds the agent and the soak in release, and becomes the soak.
+//! `cargo xtask soak`: builds the agent and the soak in release, then replaces itself with the soak.
 
 use std::{os::unix::process::CommandExt as _, process::Command};
 

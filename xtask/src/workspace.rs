@@ -1,4 +1,4 @@
-//! Where things are in the workspace.
+//! Paths in the workspace.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

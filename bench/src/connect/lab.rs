@@ -1,5 +1,4 @@
-//! Everything that has to be there before something is measured. Dropped in an order in which nothing is removed
-//! under somebody's feet: clients, rules, programs, namespaces, cgroups.
+//! The set-up of `bench connect`. Dropped in the order of use: clients, rules, programs, namespaces, cgroups.
 
 use anyhow::Result;
 use sidestep_tests::{cgroup::Cgroup, identity::Identity};

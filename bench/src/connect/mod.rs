@@ -1,4 +1,4 @@
-//! `bench connect`: what a TCP connection through a Service costs.
+//! `bench connect`: the cost of an east-west TCP connection through a Service.
 //!
 //! | file | measures |
 //! |---|---|

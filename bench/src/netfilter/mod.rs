@@ -1,7 +1,7 @@
-//! What Sidestep is compared with: rules in the shape that kube-proxy gives them, in a node of their own.
+//! The comparison: rules in kube-proxy's shape, on a node of their own.
 //!
-//! Each flavour is a pure function from Services to the text that `nft -f` or `iptables-restore` reads. Clients are pods
-//! or come from outside, so the rules for processes of the node itself are there but not taken.
+//! Each flavour is a pure function from Services to the text that `nft -f` or `iptables-restore` reads. Clients are
+//! pods or north-south, so the rules for the node's own processes exist but never match.
 
 mod iptables;
 mod nftables;

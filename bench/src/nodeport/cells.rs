@@ -1,4 +1,4 @@
-//! What is compared with what.
+//! The cells, and which ratios to report.
 
 use super::{
     lab::{CONTROL, DIRECT, FLOOR, Lab, System},

@@ -1,6 +1,6 @@
-//! Small datagrams in one direction, more of them than the node manages.
+//! Small datagrams in one direction, more than the node can forward.
 //!
-//! Two figures: how many arrive when far more are sent, and at how many it begins to lose some.
+//! Two figures: how many arrive under overload, and the rate at which loss begins.
 
 use std::time::Instant;
 

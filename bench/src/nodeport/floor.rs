@@ -1,5 +1,5 @@
-//! The floor: programs that end at once (`TCX_NEXT`), at the same devices as Sidestep's and on the same sides. It is what
-//! any packet path pays, however little it does, so no packet path comes nearer to direct than this.
+//! The floor: programs that end at once (`TCX_NEXT`), at the same devices and directions as Sidestep's. Any program
+//! at TC costs at least this much, so none can come closer to direct.
 
 use anyhow::{Context as _, Result, ensure};
 use nix::net::if_::if_nametoindex;

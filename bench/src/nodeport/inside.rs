@@ -1,7 +1,7 @@
 //! Nanoseconds in the programs, for each kind of packet, by the kernel's own statistics.
 //!
-//! These are for whoever makes the programs faster. What they cost is what the other parts measure: reading the clock
-//! around each run is in these figures, and what a run does to the rest of the way is not.
+//! They help to make the programs faster. The other parts measure the cost: these figures include reading the clock
+//! around each run, and exclude a run's effect on the rest of the path.
 
 use std::{path::PathBuf, time::Instant};
 

@@ -1,4 +1,4 @@
-//! Everything that has to be there before something is measured: a site for each system, and its client.
+//! The set-up of `bench nodeport`: a site for each system, and its client.
 
 use std::net::Ipv4Addr;
 
@@ -219,7 +219,7 @@ impl Lab {
         FlowTables::of(&sidestep.context("no node with Sidestep")?.tables())
     }
 
-    /// From now on every node receives what comes from outside on a thread of its own.
+    /// From now on every node receives its uplink's packets on a thread of its own.
     pub(super) fn receive_on_threads(&self) -> Result<()> {
         let sites = self.installations.iter().map(|installation| &installation.site);
         for site in std::iter::once(&self.bare).chain(sites) {

@@ -1,4 +1,4 @@
-//! `bench nodeport`: what a Service costs clients outside of the cluster.
+//! `bench nodeport`: the cost of a Service for north-south clients.
 //!
 //! | file | concept |
 //! |---|---|

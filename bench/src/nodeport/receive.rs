@@ -1,9 +1,9 @@
-//! How packets from outside reach a node when it is to be shown where it loses some.
+//! How north-south packets reach a node in measurements of loss.
 //!
-//! Between two ends of a veth device a packet is usually worked on at once, by the processor that sends it: the sender
-//! would be slowed down by the node, and nothing would ever be lost. So the node's uplink is given what a network card
-//! has: a ring of 256 packets, and a thread of the kernel (NAPI) that takes them out, on a processor of its own. What
-//! the thread does not manage is dropped at the ring, before any work was spent on it.
+//! Usually the processor that sends a packet into a veth device also processes it at the other end: the node would
+//! slow the sender down, and nothing would be lost. So the node's uplink gets what a network card has: a ring of 256
+//! packets, and a kernel thread (NAPI) that empties it on a processor of its own. Packets beyond the thread's
+//! capacity are dropped at the ring, before any work on them.
 
 use std::{fs, process::Command};
 
@@ -14,7 +14,7 @@ use sidestep_tests::namespace::Namespace;
 use super::site::Site;
 use crate::place;
 
-/// Has everything that arrives from outside received by a thread on this processor, from now on.
+/// From now on a thread on this processor receives all packets that arrive at the uplink.
 pub(super) fn on_a_thread(site: &Site, processor: usize) -> Result<()> {
     let Site { outside, node, uplink, .. } = site;
     // With receive offload a veth device has NAPI; packets take that way where the sender cuts them itself.

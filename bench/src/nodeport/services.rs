@@ -1,8 +1,8 @@
-//! The Services of `bench nodeport`. Each has one port, one NodePort and one endpoint, so that whoever asks knows where
-//! the answer comes from.
+//! The Services of `bench nodeport`. Each has one port, one NodePort and one endpoint, so a client knows which
+//! endpoint answers.
 //!
-//! They come in four kinds, which take turns: TCP and UDP, with the endpoint on the node that is asked and on the other
-//! one. NodePorts of a kind follow one another.
+//! They alternate between four kinds: TCP and UDP, each with the endpoint on the client's node and on the other one.
+//! NodePorts of a kind follow one another.
 
 use std::{
     fmt::Write as _,

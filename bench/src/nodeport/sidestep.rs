@@ -1,4 +1,4 @@
-//! Sidestep on a site's node: the agent's own binary, reading manifests, with pins and a cgroup of its own.
+//! Sidestep on a site's node: the shipped agent, reading manifests, with a pin directory and cgroup of its own.
 
 use std::{
     fs::{self, File},

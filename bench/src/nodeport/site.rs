@@ -5,8 +5,8 @@
 //!                                             │                         │
 //!   outside 192.0.2.10 ── 192.0.2.1 node A 192.168.1.1 ── 192.168.1.2 node B
 //! ```
-//! Every system that is compared has a site of its own with the same addresses, so that what it brings touches no other;
-//! it is installed on node A, which everything passes through in both directions.
+//! Every compared system has a site of its own with the same addresses, isolated from the others; it runs on node A,
+//! which all packets pass in both directions.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 

@@ -1,4 +1,4 @@
-//! A pod that says who it is: every connection gets one byte, and is closed.
+//! A pod that identifies itself: it sends one byte on every connection and closes it.
 
 use std::{
     io::Write as _,

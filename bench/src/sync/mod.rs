@@ -1,4 +1,4 @@
-//! `bench sync`: how fast the agent follows an API server, and what that costs. `bench start`: how fast it starts.
+//! `bench sync`: how fast the agent follows an API server, and the cost of that. `bench start`: how fast it starts.
 //!
 //! The agent is the real one, on a lab's node, and so is HTTP; the API server is the tests' double, in this process.
 //! Two clusters: many Services with some endpoints each, and very many Services with one each.

@@ -1,9 +1,10 @@
-//! `bench start`: from the agent's start to the first connection through a Service, on a node that has served none.
+//! `bench start`: the time from the agent's start to the first connection through a Service, on a node without pinned
+//! maps.
 //!
-//! The agent is the real one on empty tables, and learns of its Services from the tests' API server double. A process of
-//! the node connects to one of them again and again, through the socket hook, and a client outside of the cluster to its
-//! NodePort. What a node needs for the same in kube-proxy's way is measured beside it: rules of its shape for the same
-//! Services, loaded by `nft -f`, without the proxy that would write them.
+//! The agent is the real one on empty tables, and learns of its Services from the tests' API server double. A process
+//! of the node connects to one of them again and again, through the socket hook, and a client outside of the cluster
+//! to its NodePort. For comparison it also measures `nft -f` loading rules in kube-proxy's shape for the same
+//! Services, without the proxy that would write them.
 
 use std::{
     io::Read as _,

@@ -1,7 +1,7 @@
-//! UDP in one direction, open loop: nobody waits for an answer before the next datagram is sent.
+//! UDP in one direction, open loop: the sender never waits for answers.
 //!
-//! Each send is handed to the kernel as one block that it cuts into datagrams (`UDP_SEGMENT`), or sending would cost
-//! more than the way there. The device must not take such a block whole (`tx-udp-segmentation off`).
+//! Each send passes the kernel one block to cut into datagrams (`UDP_SEGMENT`); otherwise sending would cost more
+//! than the path. The device must not take such a block whole (`tx-udp-segmentation off`).
 
 use std::{
     collections::{HashMap, hash_map::Entry},

@@ -1,4 +1,4 @@
-//! The processes that make the traffic, and their language: one JSON task a line, one JSON answer a line.
+//! The processes that generate the traffic, and their protocol: one JSON task per line, one JSON answer per line.
 
 mod flood;
 mod process;

@@ -1,4 +1,4 @@
-//! UDP: connects that send nothing, and datagrams of a socket that is not connected.
+//! UDP: connects that send nothing, and datagrams on an unconnected socket.
 
 use std::{
     io,

@@ -20,7 +20,7 @@ use crate::dataplane;
 ///
 /// East-west connections get their endpoint in connect(), without NAT and without conntrack. North-south traffic is
 /// NATed at TC by connection records in BPF maps, without netfilter. Maps and programs are pinned: they keep working
-/// while the agent restarts, and every command but `run` reads them without the agent.
+/// while the agent restarts, and `status`, `explain` and `flows` read them without it.
 #[derive(Debug, Parser)]
 #[command(name = "sidestep", version, max_term_width = 100)]
 pub struct Cli {

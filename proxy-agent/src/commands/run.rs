@@ -60,9 +60,9 @@ pub(super) struct Arguments {
     /// Devices for north-south traffic, such as eth0 or wg*, or `none` [default: all uplinks]
     ///
     /// By default the agent attaches to every device that leads out of the node: with a default route, a route to a
-    /// gateway, a tunnel, the Node's address, or a network card with an address. Name devices to attach to these only; repeat the
-    /// flag or separate names by commas. `none` switches north-south traffic off: NodePorts then work for clients
-    /// on this node only.
+    /// gateway, a tunnel, the Node's address, or a network card with an address. Name devices to attach to these
+    /// only; repeat the flag or separate names by commas. `none` switches north-south traffic off: NodePorts then
+    /// work for this node's own pods and processes only.
     #[arg(
         long, value_name = "NAME", value_delimiter = ',', value_parser = glob::Pattern::new,
         env = "SIDESTEP_INTERFACE"

@@ -36,8 +36,9 @@ pub struct Flags {
     pub kubeconfig: Option<PathBuf>,
     /// Address for /healthz and /livez; empty to serve neither [default: 0.0.0.0:10256]
     ///
-    /// Load balancers ask /healthz whether to send traffic to this node: it fails when changes wait for too long, and fails until the
-    /// agent knows its Node object, and once that is being deleted. /livez ignores the Node and suits a liveness probe.
+    /// Load balancers ask /healthz whether to send traffic to this node. It fails while changes wait for too long,
+    /// until the agent knows its Node object, and once that is being deleted. /livez ignores the Node and suits a
+    /// liveness probe.
     #[arg(long, value_name = "ADDRESS")]
     pub healthz_bind_address: Option<String>,
     /// Address for /metrics; empty to serve none [default: 127.0.0.1:10249]

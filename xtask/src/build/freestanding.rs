@@ -1,4 +1,4 @@
-//! Static binaries: what runs where there are no libraries, in an image or an emulated machine.
+//! Static binaries, for images and emulated machines without libraries.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Who plays: the pods that `deploy/demo` names as endpoints, and two clients.
+//! The pods that `deploy/demo` names as endpoints, and two clients.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What is tried, one function a row.
+//! The demo's scenes, one function per row.
 
 mod changes;
 mod requests;
@@ -45,7 +45,7 @@ pub(super) fn node_port_from_outside(cast: &Cast) -> Row {
     requests::http("web: NodePort, from outside", &cast.outside, "192.0.2.10:30080", 3)
 }
 
-/// A NodePort from outside, whose pod is on another node.
+/// A north-south connection to a NodePort whose pod is on another node.
 pub(super) fn node_port_of_a_pod_elsewhere(cast: &Cast) -> Row {
     requests::http("far: NodePort, pod elsewhere", &cast.outside, "192.0.2.10:30081", 1)
 }

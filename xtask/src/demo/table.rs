@@ -1,4 +1,4 @@
-//! The table of what happened.
+//! The table of results.
 
 use std::{collections::BTreeMap, fmt};
 

@@ -1,4 +1,4 @@
-//! The image's only layer: the binary, and the folders on which a runtime mounts.
+//! The image's only layer: the binary, and the directories that a runtime mounts over.
 //!
 //! No manual and no completions: the image has neither a shell nor a pager, and `sidestep man` and `sidestep completions`
 //! write them wherever somebody has these.

@@ -1,4 +1,4 @@
-//! What there is to see: the attached programs, the maps as bpftool shows them, and how to go on from there.
+//! Shows the attached programs, the maps as bpftool prints them, and commands to continue with.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};

@@ -1,4 +1,4 @@
-//! `cargo xtask build-and-load`: the kernel programs on a cgroup of their own, to look at and to play with.
+//! `cargo xtask build-and-load`: the kernel programs on a cgroup of their own, for inspection and experiments.
 //!
 //! Only processes that are moved into the lab's cgroup see the Services; the rest of the machine is untouched, and
 //! everything is gone when the command ends.

@@ -1,4 +1,4 @@
-//! The lab's bpffs: pins here are nobody else's, and go with the mount.
+//! The lab's own bpffs: its pins disappear with the mount.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Installing packages, or saying exactly which.
+//! Installs packages, or lists exactly which are missing.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! Finding a Rust compiler that can build the kernel programs: one with its library's source.
+//! Finds a Rust compiler that can build the kernel programs: one with its library's source.
 //!
 //! The target `bpfel-unknown-none` has no prebuilt `core`, so the source must be there. Which channel the compiler
 //! is from does not matter: `RUSTC_BOOTSTRAP=1`, set on that one child process, lets a stable one build it.

@@ -1,8 +1,8 @@
-//! Set-up by itself: finds what a command needs and installs what is missing, saying what and why.
+//! Automatic set-up: finds what a command needs and installs what is missing, with the reason.
 //!
-//! Checks are cheap (a few files and child processes), so that a machine where nothing is missing loses no time;
-//! the package manager is asked only for what a check did not find. Who cannot install (not root, no apt) is
-//! told exactly what to install, all of it at once.
+//! Checks are cheap (a few files and child processes), so that a machine where nothing is missing loses no time; the
+//! package manager runs only for what a check did not find. Without root or apt, it lists everything to install at
+//! once.
 
 mod apt;
 mod archive;

@@ -1,7 +1,7 @@
-//! Whether a linker understands a compiler, asked by linking the smallest crate there is.
+//! Tests whether a linker understands a compiler's output, by linking a minimal crate.
 //!
 //! bpf-linker does not say which LLVM it is built on, and an older one than the compiler's fails far into a build
-//! with a message about bitcode. Linking a crate without `core` takes a tenth of a second and answers for good.
+//! with a message about bitcode. Linking a crate without `core` takes a tenth of a second and settles it.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Files that need each other: whoever reads one has to read them all.
+//! Circles of files that need each other: to understand one you have to read them all.
 //!
 //! That a file names its own folder's `mod.rs` closes no circle: a folder is read from its `mod.rs`, which puts the files
 //! together and may hold what they share. The crate's root is no such folder.

@@ -1,4 +1,4 @@
-//! What runs in the machine: the agent and the first process, as static binaries.
+//! The machine's programs: the agent and the first process, as static binaries.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! The kernels: which suites of Debian have them, and what is taken from their packages.
+//! The kernels: the Debian suites that have them, and the files that we use from their packages.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,8 @@
 //! `cargo xtask vm`: the agent on other kernels, in emulated machines.
 //!
 //! A Debian kernel package and an initramfs of our own (a static agent, and `vm-init` as the first process) are all
-//! there is in such a machine. It is emulated without KVM, which hangs on some hosts, so it runs anywhere; nothing
-//! of the host is changed.
+//! there is in such a machine. QEMU emulates it without KVM, which hangs on some hosts, so it runs anywhere and
+//! changes nothing on the host.
 
 mod guest;
 mod initramfs;

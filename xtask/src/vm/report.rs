@@ -1,4 +1,4 @@
-//! What a machine said on its console, and the table of all.
+//! Parses a machine's console, and prints the table of all machines.
 
 use comfy_table::{Table, presets};
 

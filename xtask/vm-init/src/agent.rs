@@ -57,7 +57,7 @@ pub(crate) fn problems() -> String {
     report["problems"].to_string()
 }
 
-/// Packets from outside are served at the device. Says how the programs are attached.
+/// Checks that the device serves north-south traffic, and returns how the programs are attached.
 pub(crate) fn devices() -> Result<String> {
     let output =
         Command::new(BINARY).args(["status", "--output", "json"]).output().context("start status")?;

@@ -1,4 +1,4 @@
-//! What is looked at, in the order of the table that `cargo xtask vm` prints.
+//! The checks, in the order of the table that `cargo xtask vm` prints.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};

@@ -1,4 +1,4 @@
-//! The endpoint: says everything back, over TCP and UDP.
+//! The endpoint: echoes everything, over TCP and UDP.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};

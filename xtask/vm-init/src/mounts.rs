@@ -1,4 +1,4 @@
-//! The file systems of a node, each where a node has it.
+//! A node's file systems, at their usual paths.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! A LoadBalancer IP with source ranges: kept, or withheld by a kernel that does not tell clients apart.
+//! A LoadBalancer IP with source ranges: enforced, or withheld on a kernel without network namespace cookies.
 
 use std::fs;
 use std::io::{self, ErrorKind};

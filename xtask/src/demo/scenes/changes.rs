@@ -1,4 +1,4 @@
-//! What changes while traffic flows.
+//! Changes while traffic flows.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Requests in number, and what they show.
+//! Series of requests, and their evaluation.
 
 use std::io::{self, Read, Write};
 

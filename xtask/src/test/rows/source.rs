@@ -1,4 +1,4 @@
-//! Which tests a source file holds, and which row ids each of them carries.
+//! The tests of a source file, and the row ids that each of them carries.
 //!
 //! The file is read as Rust tokens, so that `#[test]` functions are found wherever they stand: in modules and in
 //! macros such as `proptest!`. So are the functions of which `in_every_variant!(…)` makes tests. Comments are no
