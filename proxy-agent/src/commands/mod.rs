@@ -18,9 +18,9 @@ use crate::dataplane;
 
 /// A Kubernetes service proxy in eBPF: a replacement for kube-proxy without iptables, nftables or IPVS
 ///
-/// East-west connections get their endpoint in connect(), without NAT and without conntrack. North-south traffic is
-/// NATed at TC by connection records in BPF maps, without netfilter. Maps and programs are pinned: they keep working
-/// while the agent restarts, and `status`, `explain` and `flows` read them without it.
+/// East-west connections get their endpoint in `connect`, without NAT and without conntrack. North-south traffic is
+/// translated at TC by connection records in BPF maps, without netfilter. Maps and programs are pinned: they keep
+/// working while the agent restarts, and `status`, `explain` and `flows` read them without it.
 #[derive(Debug, Parser)]
 #[command(name = "sidestep", version, max_term_width = 100)]
 pub struct Cli {
@@ -57,7 +57,7 @@ pub struct Paths {
     pub run_dir: PathBuf,
     /// Cgroup whose processes the socket programs serve [default: the root cgroup of the node]
     ///
-    /// Every process below this cgroup gets its Services in connect() and sendmsg(). In a container the agent finds
+    /// Every process below this cgroup gets its Services in `connect` and `sendmsg`. In a container the agent finds
     /// the root cgroup through the node's mounts and refuses the container's own cgroup, which would serve nobody but
     /// the agent.
     #[arg(long, global = true, value_name = "DIR", env = "SIDESTEP_CGROUP_ROOT")]

@@ -93,10 +93,10 @@ pub(super) struct Arguments {
     /// For debugging only: a log line for every connection costs far more than the connection.
     #[arg(long)]
     program_log: bool,
-    /// Log filter, such as info or proxy_agent=debug
+    /// Log filter, such as `info` or `proxy_agent=debug`
     ///
     /// A level (error, warn, info, debug, trace), or levels for modules separated by commas, in the syntax of
-    /// tracing's EnvFilter. The log goes to standard error.
+    /// tracing's `EnvFilter`. The log goes to standard error.
     #[arg(long, default_value = "info", env = "SIDESTEP_LOG")]
     log: String,
     /// kube-proxy's verbosity: 4 and above means --log debug

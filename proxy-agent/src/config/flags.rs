@@ -61,13 +61,15 @@ pub struct Flags {
     pub nodeport_addresses: Option<Vec<String>>,
     /// Source ports for masqueraded north-south traffic [default: 49152-65535]
     ///
-    /// The agent adds this range to net.ipv4.ip_local_reserved_ports, so the kernel gives none of its ports to a socket of
-    /// the node. Each endpoint can have as many masqueraded connections per node address as the range has ports.
+    /// The agent adds this range to `net.ipv4.ip_local_reserved_ports`, so the kernel gives none of its ports to a
+    /// socket of the node. Each endpoint can have as many masqueraded connections per node address as the range has
+    /// ports.
     #[arg(long, value_name = "FIRST-LAST")]
     pub source_port_range: Option<PortRange>,
     /// The agent's OOM score adjustment, from -1000 (never killed) to 1000 [default: -999]
     ///
-    /// Written to /proc/self/oom_score_adj. Lower values make the kernel pick other processes first when memory runs out.
+    /// Written to `/proc/self/oom_score_adj`. Lower values make the kernel pick other processes first when memory
+    /// runs out.
     #[arg(long, allow_hyphen_values = true, value_parser = clap::value_parser!(i32).range(-1000..=1000))]
     pub oom_score_adj: Option<i32>,
     /// kube-proxy's other flags.

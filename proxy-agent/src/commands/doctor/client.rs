@@ -41,7 +41,7 @@ fn check(name: &str, result: io::Result<String>) -> Check {
     Check::of(name, result, |detail| detail)
 }
 
-/// Connects, exchanges a byte, and checks getpeername().
+/// Connects, exchanges a byte, and checks `getpeername`.
 fn tcp(to: SocketAddr) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&to, WAIT)?;
     stream.set_read_timeout(Some(WAIT))?;
