@@ -162,12 +162,8 @@ pub(super) fn policy(field: &str, text: Option<&str>, flaws: &mut Flaws) -> Traf
         None | Some("" | "Cluster") => TrafficPolicy::Cluster,
         Some("Local") => TrafficPolicy::Local,
         Some(other) => {
-            let message = || {
-                format!(
-                    "`{other}` is not a traffic policy, so Cluster applies; write Cluster or \
-                                      Local"
-                )
-            };
+            let message =
+                || format!("`{other}` is not a traffic policy, so Cluster applies; write Cluster or Local");
             flaws.add(|| field.into(), message);
             TrafficPolicy::Cluster
         }
@@ -189,12 +185,8 @@ pub(super) fn affinity_seconds(spec: &ServiceSpec, flaws: &mut Flaws) -> u32 {
         None | Some("" | "None") => return 0,
         Some("ClientIP") => {}
         Some(other) => {
-            let message = || {
-                format!(
-                    "`{other}` is not a session affinity, so None applies; write None or \
-                                      ClientIP"
-                )
-            };
+            let message =
+                || format!("`{other}` is not a session affinity, so None applies; write None or ClientIP");
             flaws.add(|| "spec.sessionAffinity".into(), message);
             return 0;
         }

@@ -63,10 +63,11 @@ impl FromStr for PortRange {
 
     fn from_str(text: &str) -> Result<Self, BadRange> {
         let bad = |why| BadRange { text: text.to_owned(), why };
-        let (first, last) = text.split_once('-').ok_or(bad("is no range of ports such as 49152-65535"))?;
+        let (first, last) =
+            text.split_once('-').ok_or(bad("is not a range of ports; write one such as 49152-65535"))?;
         let port = |text: &str| text.trim().parse::<u16>();
         let (Ok(first), Ok(last)) = (port(first), port(last)) else {
-            return Err(bad("is no range of ports such as 49152-65535"));
+            return Err(bad("is not a range of ports; write one such as 49152-65535"));
         };
         let range = Self { first, last };
         if first > last {
@@ -105,10 +106,10 @@ mod tests {
     #[test]
     fn what_cannot_be_a_range_is_refused_with_the_reason() {
         for (text, part) in [
-            ("", "no range"),
-            ("50000", "no range"),
-            ("50000-70000", "no range"),
-            ("-1-5", "no range"),
+            ("", "not a range"),
+            ("50000", "not a range"),
+            ("50000-70000", "not a range"),
+            ("-1-5", "not a range"),
             ("50001-50000", "is empty"),
             ("1023-2000", "below 1024"),
             ("32767-40000", "NodePorts"),

@@ -31,8 +31,7 @@ impl Trouble {
                                                           installed, trying again");
         self.now = Some(message.clone());
         let message = format!(
-            "{message}; the last known objects stay installed; check the API server and the agent's \
-                     access rights"
+            "{message}; the last known objects stay installed; check the API server and the agent's access rights"
         );
         Some(Event::Found { subject: self.subject(), flaws: vec![Flaw::new("API server", message)] })
     }

@@ -71,7 +71,7 @@ impl Client {
             ClientName::Pod(address) if address.is_loopback() => {
                 bail!(
                     "{address} is a loopback address, which every network namespace has: name the client as \
-                       `node` or pid:N"
+                     `node` or pid:N"
                 )
             }
             ClientName::Pod(address) => {

@@ -44,8 +44,7 @@ pub(super) fn records(
     if !missing.is_empty() {
         tracing::debug!(
             sockets = missing.len(),
-            "cannot close connected UDP sockets: no visible process holds \
-                                                  them"
+            "left connected UDP sockets alone: no visible process holds them"
         );
     }
     answers

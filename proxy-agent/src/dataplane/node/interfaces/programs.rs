@@ -36,8 +36,7 @@ impl Programs {
     pub(super) fn check(&self, device: &Chosen) -> Result<(), Error> {
         needed_by(device).find(|name| self.refused.contains(name)).map_or(Ok(()), |name| {
             Err(Error::Missing(format!(
-                "the kernel refused program {name} (the agent's log has the verifier's \
-                                        message)"
+                "the kernel refused program {name} (the agent's log has the verifier's message)"
             )))
         })
     }
