@@ -24,7 +24,7 @@ pub(super) struct Arguments {
     /// problems. Without this flag it watches the API server that the kubeconfig or the pod's service account names.
     #[arg(long, value_name = "DIR")]
     manifests: Option<PathBuf>,
-    /// Connect to this API server directly, such as https://10.0.0.1:6443
+    /// Connect to this API server directly, such as `https://10.0.0.1:6443`
     ///
     /// Without kube-proxy the `kubernetes` Service of a fresh node works only after Sidestep has installed it, and Sidestep needs
     /// an API server to install anything. Name an address here that leads there without a Service.

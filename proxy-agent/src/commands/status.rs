@@ -179,7 +179,7 @@ fn print(status: &Status) {
             println!("agent     not running (was process {}); Services stay as they are", report.pid);
         }
         (None, _) => {
-            println!("agent     not running, and no report of an earlier one; Services stay as they are")
+            println!("agent     not running, and no report of an earlier one; Services stay as they are");
         }
     }
     if status.detached.is_empty() {

@@ -275,7 +275,7 @@ impl Interfaces {
         let Device { name, why, way, addresses, .. } = &device;
         match self.hooked.get(&index) {
             None => {
-                tracing::info!(device = name, %why, %way, ?addresses, "attached: serving north-south traffic")
+                tracing::info!(device = name, %why, %way, ?addresses, "attached: serving north-south traffic");
             }
             Some(before) if before != &device => {
                 tracing::debug!(device = name, %why, ?addresses, "changed");
