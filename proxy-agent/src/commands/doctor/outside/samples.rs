@@ -68,7 +68,7 @@ fn firewalld_rejects_what_conntrack_does_not_know_as_translated() {
     let told = describe(&found[0], &[here(), there()]);
     for part in [
         "nftables, table inet firewalld, chain filter_FORWARD: `reject with icmpx admin-prohibited",
-        "(by eth0) to 10.244.1.11, 10.244.2.21",
+        "(from eth0) to 10.244.1.11, 10.244.2.21",
         "firewalld's trusted zone",
     ] {
         assert!(told.contains(part), "{told}");
