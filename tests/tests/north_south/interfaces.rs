@@ -214,7 +214,7 @@ fn whoever_stands_before_ours_is_named_as_long_as_it_is_true() {
         agent
             .report()
             .expect("a report")
-            .names("uplink", "stands before ours at egress: a program that returns TCX_PASS")
+            .names("uplink", "stands before ours at egress: one that returns TCX_PASS")
     };
     let mut looks = 0;
     // Any news of the network makes the agent look.

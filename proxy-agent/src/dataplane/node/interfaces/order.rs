@@ -63,8 +63,8 @@ pub fn meaning(ahead: &[Ahead]) -> Vec<String> {
     let sentence = |side: &[Ahead]| {
         let names: Vec<String> = side.iter().map(ToString::to_string).collect();
         format!(
-            "{} {} before ours at {}: if it returns TCX_PASS, the chain ends there and Sidestep does not see \
-             the packet; make it return TCX_NEXT, or attach it behind ours",
+            "{} {} before ours at {}: one that returns TCX_PASS ends the chain, and Sidestep does not see the \
+             packet; make it return TCX_NEXT, or attach it behind ours",
             names.join(", "),
             if side.len() == 1 { "stands" } else { "stand" },
             side[0].direction
