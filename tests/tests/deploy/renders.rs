@@ -166,7 +166,13 @@ fn memory() -> u64 {
             "PEERS" => value << 17,
             "FRAGMENTS" | "OVERFLOW" => (16 + 48 + key + value) << 13,
             "AFFINITY" => (16 + 48 + key + value) << 16,
-            _ => 0,
+            // Of each socket, below.
+            "SOCKETS" | "DATAGRAMS" => 0,
+            // Two mebibytes each at most.
+            "NAMESPACES" | "ADDRESS_FILTER" | "NODE_PORTS" | "OUTGOING" | "STRAYS" | "ASKERS"
+            | "FLOW_LOCKS" | "FLOW_SEED" | "INTERFACES" | "REFUSED_RATE" | "HELD_RATE" | "TOTALS"
+            | "GRACE" => 0,
+            other => panic!("{other}: how much memory does it take? The DaemonSet's comment adds it up"),
         }
     });
     // And 2^17 sockets, and the agent itself.
