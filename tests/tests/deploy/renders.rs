@@ -166,12 +166,10 @@ fn memory() -> u64 {
             "PEERS" => value << 17,
             "FRAGMENTS" | "OVERFLOW" => (16 + 48 + key + value) << 13,
             "AFFINITY" => (16 + 48 + key + value) << 16,
-            // Of each socket, below.
-            "SOCKETS" | "DATAGRAMS" => 0,
-            // Two mebibytes each at most.
-            "NAMESPACES" | "ADDRESS_FILTER" | "NODE_PORTS" | "OUTGOING" | "STRAYS" | "ASKERS"
-            | "FLOW_LOCKS" | "FLOW_SEED" | "INTERFACES" | "REFUSED_RATE" | "HELD_RATE" | "TOTALS"
-            | "GRACE" => 0,
+            // What each socket has is added below; the others take two mebibytes each at most.
+            "SOCKETS" | "DATAGRAMS" | "NAMESPACES" | "ADDRESS_FILTER" | "NODE_PORTS" | "OUTGOING"
+            | "STRAYS" | "ASKERS" | "FLOW_LOCKS" | "FLOW_SEED" | "INTERFACES" | "REFUSED_RATE"
+            | "HELD_RATE" | "TOTALS" | "GRACE" => 0,
             other => panic!("{other}: how much memory does it take? The DaemonSet's comment adds it up"),
         }
     });
