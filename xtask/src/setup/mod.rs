@@ -11,6 +11,7 @@ pub(crate) mod helm;
 pub(crate) mod kubectl;
 mod linker;
 mod nextest;
+mod optional;
 mod packages;
 mod probe;
 pub(crate) mod promtool;
