@@ -16,16 +16,16 @@ pub(super) fn problem(missing: &NotInstalled) -> Problem {
             Problem {
                 subject: Subject::service(&id.service),
                 field: format!("port {:?}", id.port),
-                message: format!(
-                    "not installed: {table} is full; remove other Services, or run `sidestep cleanup` and start \
-                     again with a larger {flag}"
-                ),
+                message: format!("not installed: {table} is full; {}", make_room(flag)),
             }
         }
         NotInstalled::Frontend { service, frontend, kind, error } => Problem {
             subject: Subject::service(service),
             field: frontend.to_string(),
-            message: format!("{kind} could not be installed in FRONTENDS: {error}; raise --max-frontends"),
+            message: format!(
+                "{kind} could not be installed in FRONTENDS: {error}; {}",
+                make_room("--max-frontends")
+            ),
         },
         NotInstalled::SourceRange { service, range, error } => Problem {
             subject: Subject::service(service),
@@ -38,9 +38,14 @@ pub(super) fn problem(missing: &NotInstalled) -> Problem {
         NotInstalled::Address { address, error } => Problem {
             subject: Subject::Address { address: (*address).into() },
             field: "ADDRESSES".to_owned(),
-            message: format!("could not be installed: {error}; raise --max-frontends"),
+            message: format!("could not be installed: {error}; {}", make_room("--max-frontends")),
         },
     }
+}
+
+/// The remedy. A table keeps its size as long as it is pinned.
+fn make_room(flag: &str) -> String {
+    format!("remove other Services, or run `sidestep cleanup` and start again with a larger {flag}")
 }
 
 /// The problem that clients of restricted LoadBalancer IPs cannot be found.
@@ -78,5 +83,9 @@ mod tests {
         let address = IpAddr::from([10, 0, 0, 1]).into();
         let told = problem(&NotInstalled::Address { address, error: "E2BIG".to_owned() });
         assert_eq!((told.subject.to_string().as_str(), &*told.field), ("address 10.0.0.1", "ADDRESSES"));
+        assert!(
+            told.message.contains("sidestep cleanup"),
+            "a flag alone changes no table that is there: {told}"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! What the programs need of the stack, counted as kernels before 6.8 do: 512 bytes for a chain of calls, in which each
-//! function takes as many 32 bytes as it touches (`check_max_stack_depth`).
+//! What the programs need of the stack, counted as 5.10 does: 512 bytes for a chain of calls, in which each function takes
+//! what it touches, rounded up to 32 (`check_max_stack_depth`). Newer kernels round up to less.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -11,7 +11,7 @@ use super::{OBJECT, PACKET_PROGRAMS};
 const LIMIT: u32 = 512;
 /// Bytes that the next change of a packet program finds free.
 const SPARE: u32 = 64;
-/// Old kernels give each function so many bytes, or a multiple.
+/// What a function touches is rounded up to a multiple of this.
 const UNIT: u32 = 32;
 
 /// `BPF_REG_10`.
