@@ -22,22 +22,23 @@ impl ServiceCounters {
     }
 }
 
-/// An element of REFUSALS: connections and datagrams of a Service that were refused. Not sharded: who is refused
-/// has time.
+/// An element of REFUSALS: what a Service's clients did not get. Not sharded: it is rare, or the client has time.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
 #[repr(C, align(8))]
 pub struct ServiceRefusals {
-    /// By the reason's number.
-    pub by_reason: [u64; ServiceRefusals::LEN],
+    /// Translations of datagrams that OVERFLOW had no room for: answers to them carry the endpoint's address.
+    pub unrecorded: u64,
+    /// Refused connections and datagrams, by the reason's number less one.
+    pub by_reason: [u64; ServiceRefusals::LEN - 1],
 }
 
 impl ServiceRefusals {
-    /// How many reasons there is room for, their numbers from 0.
+    /// Words of an element: numbers of reasons begin with 1.
     pub const LEN: usize = Reason::LIMIT as usize;
 
     /// Refusals for this reason; 0 for a reason that counts for the node alone.
     pub const fn of(&self, reason: Reason) -> u64 {
-        if reason.is_of_service() { self.by_reason[reason as usize] } else { 0 }
+        if reason.is_of_service() { self.by_reason[reason as usize - 1] } else { 0 }
     }
 
     /// How many were refused.

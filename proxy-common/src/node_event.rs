@@ -49,11 +49,12 @@ macro_rules! events {
 events! {
     /// A socket talked to more Services than it can remember by itself; its oldest moved to OVERFLOW.
     16 OverflowedSocket "overflowed-sockets" socket;
-    /// The kernel had no memory for a socket's record: its peer name will be the endpoint's.
+    /// The kernel had no memory for a socket's record; OVERFLOW holds it instead.
     17 UnrecordedSocket "unrecorded-sockets" socket;
     /// NAMESPACES was full: until the agent has made room, it searches every namespace.
     18 UntrackedNamespace "untracked-namespaces" socket;
-    /// A connected UDP socket was closed because its endpoint is gone (ST-5). Counted by the agent.
+    /// A connected UDP socket was closed because its endpoint is gone and the agent could not connect it again (ST-5).
+    /// Counted by the agent.
     19 ClosedSocket "closed-sockets" socket;
     /// A fragment of a datagram whose first fragment did not arrive in time; left to the node's own stack.
     20 LateFragment "late-fragments" packet;
@@ -63,6 +64,11 @@ events! {
     22 WithoutSource "packets-without-source" packet;
     /// A packet on the fast path to a destination without a route; dropped.
     23 WithoutRoute "packets-without-route" packet;
+    /// A UDP socket was connected to a Service address without an endpoint; it gets one as soon as there is one.
+    24 UnservedSocket "unserved-sockets" socket;
+    /// A connected UDP socket was connected to another endpoint of its Service, because its own is gone (ST-5). Counted
+    /// by the agent.
+    25 MovedSocket "moved-sockets" socket;
 }
 
 impl NodeEvent {

@@ -80,6 +80,13 @@ macro_rules! reasons {
                 }
             }
 
+            /// Whether a UDP socket may be connected to the frontend all the same: what it sends before there is an
+            /// endpoint is lost, and answered as packets are. A client that must not use the Service gets no socket.
+            #[inline(always)]
+            pub const fn lets_connect(self) -> bool {
+                matches!(self, Self::NoEndpoints | Self::NoLocalEndpoints | Self::UnknownPort | Self::Inconsistent)
+            }
+
             /// From the number in a refusing span.
             #[inline(always)]
             pub const fn from_number(number: u32) -> Self {
@@ -119,6 +126,10 @@ reasons! {
     // The reset makes the client try another port.
     10 CollidingFlows "colliding-flows" reject node []
         "the client has another connection to the same endpoint from the same port, through another frontend";
+    11 OwnAddress "own-address" reject service []
+        "the endpoint chosen is the client socket's own address and port: it would be connected to itself";
+    12 BoundToLoopback "bound-to-loopback" reject service []
+        "the client is bound to the loopback device, and the NodePort's endpoint is not on this node";
 }
 
 impl Reason {

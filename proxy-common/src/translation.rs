@@ -1,4 +1,5 @@
-//! A socket's translations: SOCKETS, DATAGRAMS, and OVERFLOW for sockets that talk to many Services.
+//! A socket's translations: SOCKETS for the connected peer, DATAGRAMS for its other peers, and OVERFLOW for what does
+//! not fit into these.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -8,7 +9,8 @@ use crate::{
     frontend::FrontendKey,
 };
 
-/// One translation made for a socket; the value of SOCKETS (the connected peer) and OVERFLOW.
+/// One translation made for a socket; the value of SOCKETS (the connected peer), and a part of those of DATAGRAMS and
+/// OVERFLOW.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct Translation {
@@ -20,14 +22,15 @@ pub struct Translation {
     pub frontend_port: Port,
     /// The port that it got.
     pub endpoint_port: Port,
-    /// The endpoint's id.
+    /// The endpoint's id; 0 if the Service had no endpoint, and the socket is connected to the frontend itself.
     pub endpoint: u32,
     /// Index into SERVICES.
     pub service: u32,
     /// The generation of the endpoint's id.
     pub generation: u16,
-    /// [`Translation::checksum`] in OVERFLOW, whose elements may be reused while they are read; else 0.
-    pub checksum: u16,
+    /// In OVERFLOW, whose elements may be reused while they are read, [`Translation::checksum`]. In SOCKETS and
+    /// DATAGRAMS [`Translation::DIRECT`], or 0.
+    pub mark: u16,
 }
 
 impl Translation {
@@ -40,8 +43,12 @@ impl Translation {
         endpoint: 0,
         service: 0,
         generation: 0,
-        checksum: 0,
+        mark: 0,
     };
+
+    /// The mark of a record whose endpoint the socket has since asked by the endpoint's own address: what comes from
+    /// there answers that. netfilter tells such answers apart by another source port, which a socket cannot have.
+    pub const DIRECT: u16 = 1;
 
     /// The record of a socket whose TCP connections are left alone: neither translated nor refused. The agent
     /// writes it for its own connections to the API server, before it connects.
@@ -58,8 +65,39 @@ impl Translation {
             endpoint: endpoint.id,
             service: endpoint.service,
             generation: endpoint.generation,
-            checksum: 0,
+            mark: 0,
         }
+    }
+
+    /// The record of a UDP socket that is connected to `frontend` while its Service has no endpoint: the agent connects
+    /// it again when one comes.
+    #[inline(always)]
+    pub const fn unserved(frontend: &FrontendKey) -> Self {
+        Self {
+            frontend: frontend.address,
+            endpoint_address: frontend.address,
+            frontend_port: frontend.port,
+            endpoint_port: frontend.port,
+            ..Self::UNUSED
+        }
+    }
+
+    /// Whether the record holds a translation or an unserved frontend.
+    #[inline(always)]
+    pub const fn is_used(&self) -> bool {
+        self.frontend_port.number != 0
+    }
+
+    /// Whether the record is [unserved](Self::unserved).
+    #[inline(always)]
+    pub const fn is_unserved(&self) -> bool {
+        self.is_used() && self.endpoint == 0
+    }
+
+    /// Whether this record leads from `destination` to an endpoint.
+    #[inline(always)]
+    pub fn is_served(&self, destination: &FrontendKey) -> bool {
+        self.endpoint != 0 && self.is_from(&destination.address, destination.port)
     }
 
     /// Whether this record leads from `address` and `port`.
@@ -76,13 +114,19 @@ impl Translation {
             && self.endpoint_address.words() == address.words()
     }
 
+    /// Whether an answer from `address` and `port` is named as the frontend's.
+    #[inline(always)]
+    pub fn names(&self, address: &Address, port: Port) -> bool {
+        self.mark != Self::DIRECT && self.is_to(address, port)
+    }
+
     /// Whether this is [`Translation::BYPASS`]. Forgetting a peer keeps it so.
     #[inline(always)]
     pub const fn is_bypass(&self) -> bool {
         self.service == u32::MAX && self.frontend_port.number == 0
     }
 
-    /// Sixteen bits that depend on every other bit of the record.
+    /// Sixteen bits that depend on every other bit of the record but its mark.
     #[inline(always)]
     pub const fn checksum(&self) -> u16 {
         let ports = (self.frontend_port.number as u64) << 16 | self.endpoint_port.number as u64;
@@ -92,7 +136,8 @@ impl Translation {
     }
 }
 
-/// Value of DATAGRAMS: the latest translations of a socket that sends without being connected.
+/// Value of DATAGRAMS: the latest translations of a socket for peers that it is not connected to. It sends to them by
+/// name, or was connected to them before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct Datagrams {
@@ -100,40 +145,88 @@ pub struct Datagrams {
     pub entries: [Translation; Datagrams::LEN],
     /// How many entries were moved to OVERFLOW; modulo [`Datagrams::LEN`] the entry that is replaced next.
     pub evicted: u32,
-    /// The entry used last: the first guess for where an answer comes from.
+    /// The entry that was used last, or [`Datagrams::CONNECTED`]: the first guess for what an answer belongs to.
     pub latest: u32,
 }
 
 impl Datagrams {
     /// How many Service addresses a socket remembers by itself. A resolver talks to one or two.
     pub const LEN: usize = 4;
+    /// In `latest`: the record in SOCKETS was used last.
+    pub const CONNECTED: u32 = Self::LEN as u32;
     /// No translation yet.
     pub const EMPTY: Self = Self { entries: [Translation::UNUSED; Self::LEN], evicted: 0, latest: 0 };
 }
 
-/// A key of OVERFLOW: each translation stands there twice, by the address asked for and by the one given.
+/// A key of OVERFLOW. A translation of datagrams stands there twice, by the address asked for and by the one given.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 #[repr(C, align(8))]
 pub struct OverflowKey {
-    /// The socket's cookie.
-    pub socket: u64,
+    /// With a local port the cookie of the network namespace, so that all sockets of one port (SO_REUSEPORT) find the
+    /// translation; else the socket's cookie.
+    pub owner: u64,
     /// The address.
     pub address: Address,
     /// The port.
     pub port: Port,
+    /// The socket's own port; 0 for a connected peer, which is recorded before the socket may have a port.
+    pub local_port: Port,
     /// [`OverflowKey::BY_FRONTEND`] or [`OverflowKey::BY_ENDPOINT`].
-    pub direction: u16,
-    /// Zero.
-    pub padding: u32,
+    pub direction: u32,
 }
 
 impl OverflowKey {
     /// The key is the destination that the process named.
-    pub const BY_FRONTEND: u16 = 0;
+    pub const BY_FRONTEND: u32 = 0;
     /// The key is what the program got.
-    pub const BY_ENDPOINT: u16 = 1;
+    pub const BY_ENDPOINT: u32 = 1;
 }
+
+/// A key of ASKERS: a socket, and a peer that sent to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct Asker {
+    /// The socket's cookie.
+    pub socket: u64,
+    /// The peer's address.
+    pub address: Address,
+    /// The peer's port.
+    pub port: Port,
+    /// Zero.
+    pub padding: [u16; 3],
+}
+
+/// A value of OVERFLOW.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct Overflowed {
+    /// The translation, with its checksum.
+    pub translation: Translation,
+    /// When it was written, in seconds since boot.
+    pub seconds: u64,
+}
+
+/// Elements of OVERFLOW; also the most it holds, two for each translation of datagrams.
+pub const OVERFLOW: usize = 1 << 15;
+
+/// For how many seconds a translation stays in OVERFLOW: as long as netfilter keeps a stream of datagrams.
+pub const OVERFLOW_SECONDS: u64 = 180;
+
+/// A value of SHARED_PORTS: for 64 ports in a row whether OVERFLOW may have translations that sockets of this port look
+/// for. Port 0 stands for the sockets that are found by their own cookie.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub struct SharedPorts {
+    /// Not 0 for a port that may have some. Bytes, since a store of one needs no lock.
+    pub ports: [u8; 64],
+}
+
+/// How many elements SHARED_PORTS has.
+pub const SHARED_PORTS: usize = 1 << 10;
 
 const _: () = assert!(size_of::<Translation>() == 48);
 const _: () = assert!(size_of::<Datagrams>() == 200);
 const _: () = assert!(size_of::<OverflowKey>() == 32);
+const _: () = assert!(size_of::<Asker>() == 32);
+const _: () = assert!(size_of::<Overflowed>() == 56);
+const _: () = assert!(size_of::<SharedPorts>() == 64);

@@ -1,10 +1,10 @@
 //! Marks every table type as plain old data for aya's typed maps.
 
 use crate::{
-    Address, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint, EndpointState,
+    Address, AddressEntry, Affinity, AffinityKey, Asker, ClientAddresses, Datagrams, Endpoint, EndpointState,
     FlowTags, FlowUses, FragmentKey, FragmentPorts, Frontend, FrontendKey, Interface, OverflowKey,
-    PortOwners, Rate, Record, Service, ServiceCounters, ServiceName, ServiceRefusals, SourceRangeKey,
-    Translation, Tuple,
+    Overflowed, PortOwners, Rate, Record, Service, ServiceCounters, ServiceName, ServiceRefusals,
+    SharedPorts, SourceRangeKey, Translation, Tuple,
 };
 
 /// Fails to compile for a type with padding or invalid bit patterns.
@@ -23,6 +23,7 @@ pod!(
     AddressEntry,
     Affinity,
     AffinityKey,
+    Asker,
     ClientAddresses,
     Datagrams,
     Endpoint,
@@ -35,6 +36,7 @@ pod!(
     FrontendKey,
     Interface,
     OverflowKey,
+    Overflowed,
     PortOwners,
     Rate,
     Record,
@@ -42,6 +44,7 @@ pod!(
     ServiceCounters,
     ServiceName,
     ServiceRefusals,
+    SharedPorts,
     SourceRangeKey,
     Translation,
     Tuple,

@@ -12,6 +12,10 @@ static NODE_NETNS: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static HAS_SET_RETVAL: Global<u8> = Global::new(0);
 
+/// 1 where the socket programs may ask for SO_REUSEPORT (6.1, 65ddc82d3b96).
+#[unsafe(no_mangle)]
+static HAS_REUSEPORT_OPTION: Global<u8> = Global::new(0);
+
 /// Length of SERVICES, and so of one shard of COUNTERS.
 #[unsafe(no_mangle)]
 static SERVICES_LEN: Global<u32> = Global::new(0);
@@ -24,6 +28,11 @@ pub(crate) fn node_netns() -> u64 {
 #[inline(always)]
 pub(crate) fn has_set_retval() -> bool {
     HAS_SET_RETVAL.load() != 0
+}
+
+#[inline(always)]
+pub(crate) fn has_reuseport_option() -> bool {
+    HAS_REUSEPORT_OPTION.load() != 0
 }
 
 #[inline(always)]

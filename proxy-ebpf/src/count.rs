@@ -38,9 +38,18 @@ pub(crate) fn refusal(service: Option<u32>, reason: Reason) {
         // SAFETY: it touches one register.
         unsafe { asm!("{0} &= 15", inout(reg) slot, options(nomem, nostack)) };
         // SAFETY: as in `connection`; the slot is one of the sixteen.
-        add(unsafe { (&raw mut (*refusals).by_reason).cast::<u64>().add(slot as usize) });
+        add(unsafe { refusals.cast::<u64>().add(slot as usize) });
     }
     total(reason as u32);
+}
+
+/// Counts a translation that OVERFLOW has no room for.
+#[inline(always)]
+pub(crate) fn unrecorded(service: u32) {
+    if let Some(refusals) = REFUSALS.get_ptr_mut(service) {
+        // SAFETY: as in `connection`.
+        add(unsafe { &raw mut (*refusals).unrecorded });
+    }
 }
 
 /// Counts what happens to sockets and packets beyond translation.

@@ -11,11 +11,11 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use proxy_common::{
-    Address, AddressBits, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint,
+    Address, AddressBits, AddressEntry, Affinity, AffinityKey, Asker, ClientAddresses, Datagrams, Endpoint,
     EndpointState, FlowLock, FlowTags, FlowUses, FragmentKey, FragmentPorts, Frontend, FrontendKey,
-    Interface, NodeEvent, OverflowKey, Peer, Policy, Port, PortOwners, Rate, Record, Service,
-    ServiceCounters, ServiceName, ServiceRefusals, SourceRangeKey, Span, Tables, Translation, Tuple, address,
-    connection::buckets, counters::SHARDS, frontend, peer, service::EndpointSet,
+    Interface, NodeEvent, OverflowKey, Overflowed, Peer, Policy, Port, PortOwners, Rate, Record, Service,
+    ServiceCounters, ServiceName, ServiceRefusals, SharedPorts, SourceRangeKey, Span, Tables, Translation,
+    Tuple, address, connection::buckets, counters::SHARDS, frontend, peer, service::EndpointSet, translation,
 };
 
 const MMAPABLE: usize = 1 << 10; // BPF_F_MMAPABLE, 5.5
@@ -26,7 +26,6 @@ const SERVICES_LEN: usize = 1 << 17;
 const FRONTENDS_LEN: usize = 1 << 18;
 const ENDPOINTS_LEN: usize = 1 << 18;
 const CLIENTS_LEN: usize = 1 << 16;
-const OVERFLOW_LEN: usize = 1 << 13;
 const NAMESPACES_LEN: usize = 1 << 14;
 const SOURCE_RANGES_LEN: usize = 1 << 16;
 const FLOW_REGIONS: usize = 147;
@@ -67,7 +66,7 @@ pub(crate) static PEERS: Array<Peer, { peer::PEERS as usize }> = Array::new();
 #[btf_map]
 pub(crate) static SOCKETS: SkStorage<Translation> = SkStorage::new();
 
-/// The peers of an unconnected UDP socket.
+/// The other peers of a UDP socket.
 #[btf_map]
 pub(crate) static DATAGRAMS: SkStorage<Datagrams> = SkStorage::new();
 
@@ -76,9 +75,14 @@ pub(crate) static DATAGRAMS: SkStorage<Datagrams> = SkStorage::new();
 #[btf_map]
 pub(crate) static NAMESPACES: HashMap<u64, u64, NAMESPACES_LEN, NO_PREALLOC> = HashMap::new();
 
-/// Peers that do not fit into DATAGRAMS.
+/// Translations that the sockets' own records cannot hold, or that other sockets of the same port need.
 #[btf_map]
-pub(crate) static OVERFLOW: LruHashMap<OverflowKey, Translation, OVERFLOW_LEN> = LruHashMap::new();
+pub(crate) static OVERFLOW: HashMap<OverflowKey, Overflowed, { translation::OVERFLOW }, NO_PREALLOC> =
+    HashMap::new();
+
+/// For which local ports OVERFLOW may have translations.
+#[btf_map]
+pub(crate) static SHARED_PORTS: Array<SharedPorts, { translation::SHARED_PORTS }> = Array::new();
 
 /// ClientIP affinity.
 #[btf_map]
@@ -125,7 +129,7 @@ pub(crate) static OUTGOING: LruHashMap<Tuple, u64, OUTGOING_LEN> = LruHashMap::n
 
 /// Peers that sent to a socket bound to the number of a NodePort, and when, in nanoseconds since boot.
 #[btf_map]
-pub(crate) static ASKERS: LruHashMap<OverflowKey, u64, ASKERS_LEN> = LruHashMap::new();
+pub(crate) static ASKERS: LruHashMap<Asker, u64, ASKERS_LEN> = LruHashMap::new();
 
 /// Strays: fast-path connections of which the stack still saw a packet, from the client to the endpoint, and when.
 /// The agent removes their conntrack entries when they end.

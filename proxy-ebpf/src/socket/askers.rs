@@ -8,7 +8,7 @@ use aya_ebpf::{
     helpers::{bpf_get_socket_cookie, bpf_ktime_get_ns},
     programs::SockAddrContext,
 };
-use proxy_common::{Address, AddressBits, OverflowKey, Port, Tables as _, frontend::node_port_bit};
+use proxy_common::{Address, AddressBits, Asker, Port, Tables as _, frontend::node_port_bit};
 
 use crate::tables::{ASKERS, Maps, NODE_PORTS};
 
@@ -28,7 +28,7 @@ pub(super) fn note(ctx: &SockAddrContext, address: &Address, port: Port) {
 }
 
 #[inline(never)]
-fn note_asker(key: &OverflowKey) {
+fn note_asker(key: &Asker) {
     // SAFETY: a helper without pointers.
     let now = unsafe { bpf_ktime_get_ns() };
     // A full LRU makes room; without the note the answer is taken for a request.
@@ -45,8 +45,8 @@ pub(super) fn is_answer(ctx: &SockAddrContext, address: &Address, port: Port) ->
 }
 
 #[inline(always)]
-fn key(ctx: &SockAddrContext, address: &Address, port: Port) -> OverflowKey {
+fn key(ctx: &SockAddrContext, address: &Address, port: Port) -> Asker {
     // SAFETY: the helper takes the program's own context.
     let socket = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
-    OverflowKey { socket, address: *address, port, direction: OverflowKey::BY_FRONTEND, padding: 0 }
+    Asker { socket, address: *address, port, padding: [0; 3] }
 }

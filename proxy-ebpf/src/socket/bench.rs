@@ -18,7 +18,7 @@ use aya_ebpf::{
     macros::{btf_map, cgroup_sock, cgroup_sock_addr},
     programs::{SockAddrContext, SockContext},
 };
-use proxy_common::{Address, Port, Translation};
+use proxy_common::{Address, FrontendKey, Port, Translation};
 
 use super::{
     connect::{Memory, connect},
@@ -53,10 +53,15 @@ struct Nothing;
 
 impl Memory for Nothing {
     #[inline(always)]
-    fn remember(_: &SockAddrContext, _: u8, _: Translation) {}
+    fn kept<'a>(_: &'a SockAddrContext, _: &FrontendKey) -> Option<&'a Translation> {
+        None
+    }
 
     #[inline(always)]
-    fn forget(_: &SockAddrContext, _: u8) {}
+    fn remember(_: &SockAddrContext, _: u8, _: &Translation) {}
+
+    #[inline(always)]
+    fn forget(_: &SockAddrContext, _: u8, _: &FrontendKey) {}
 }
 
 /// The decision alone.
@@ -69,8 +74,13 @@ struct Small;
 
 impl Memory for Small {
     #[inline(always)]
-    fn remember(ctx: &SockAddrContext, _: u8, translation: Translation) {
-        let Translation { frontend: address, frontend_port: port, .. } = translation;
+    fn kept<'a>(_: &'a SockAddrContext, _: &FrontendKey) -> Option<&'a Translation> {
+        None
+    }
+
+    #[inline(always)]
+    fn remember(ctx: &SockAddrContext, _: u8, translation: &Translation) {
+        let Translation { frontend: address, frontend_port: port, .. } = *translation;
         let mut small = Frontend { address, port, padding: [0; 3] };
         // SAFETY: the storage is the socket's own, and the kernel holds the socket's lock in these hooks.
         unsafe {
@@ -84,7 +94,7 @@ impl Memory for Small {
     }
 
     #[inline(always)]
-    fn forget(ctx: &SockAddrContext, _: u8) {
+    fn forget(ctx: &SockAddrContext, _: u8, _: &FrontendKey) {
         // SAFETY: as in `remember`.
         unsafe {
             let record = SMALL.get_ptr_mut(ctx);
@@ -117,12 +127,17 @@ struct Cookie;
 
 impl Memory for Cookie {
     #[inline(always)]
-    fn remember(ctx: &SockAddrContext, _: u8, translation: Translation) {
-        let _ = COOKIES.insert(&cookie(ctx), &translation, 0);
+    fn kept<'a>(_: &'a SockAddrContext, _: &FrontendKey) -> Option<&'a Translation> {
+        None
     }
 
     #[inline(always)]
-    fn forget(ctx: &SockAddrContext, _: u8) {
+    fn remember(ctx: &SockAddrContext, _: u8, translation: &Translation) {
+        let _ = COOKIES.insert(&cookie(ctx), translation, 0);
+    }
+
+    #[inline(always)]
+    fn forget(ctx: &SockAddrContext, _: u8, _: &FrontendKey) {
         let _ = COOKIES.remove(&cookie(ctx));
     }
 }
@@ -144,17 +159,22 @@ struct Storage;
 
 impl Memory for Storage {
     #[inline(always)]
-    fn remember(ctx: &SockAddrContext, _: u8, mut translation: Translation) {
+    fn kept<'a>(_: &'a SockAddrContext, _: &FrontendKey) -> Option<&'a Translation> {
+        None
+    }
+
+    #[inline(always)]
+    fn remember(ctx: &SockAddrContext, _: u8, translation: &Translation) {
         // SAFETY: as in `Small::remember`.
         unsafe {
-            if let Some(record) = SOCKETS.get_or_insert_ptr_mut(ctx, Some(&mut translation)).as_mut() {
-                *record = translation;
+            if let Some(record) = SOCKETS.get_or_insert_ptr_mut(ctx, Some(&mut { *translation })).as_mut() {
+                *record = *translation;
             }
         }
     }
 
     #[inline(always)]
-    fn forget(ctx: &SockAddrContext, _: u8) {
+    fn forget(ctx: &SockAddrContext, _: u8, _: &FrontendKey) {
         // SAFETY: as in `Small::remember`.
         unsafe {
             if let Some(record) = SOCKETS.get_ptr_mut(ctx).as_mut() {

@@ -1,18 +1,14 @@
 //! connect4, connect6: TCP (MPTCP's subflows and TCP fast open included) and connected UDP.
 
-use aya_ebpf::{
-    helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns},
-    macros::cgroup_sock_addr,
-    programs::SockAddrContext,
-};
+use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use aya_log_ebpf::debug;
 use proxy_common::{
-    Decision, Protocol, Reason, Translation,
-    select::{Resolution, choose, resolve},
+    Decision, Forward, FrontendKey, NodeEvent, Protocol, Reason, Translation,
+    select::{Resolution, is_serving, resolve},
 };
 
 use super::{
-    context::{ALLOW, Hook, SocketClient, destination, protocol, refuse_connect, rewrite},
+    context::{ALLOW, Hook, SocketClient, choose_for, destination, protocol, refuse_connect, rewrite},
     translations,
 };
 use crate::{config, count, tables::Maps};
@@ -32,22 +28,31 @@ pub(crate) fn connect6(ctx: SockAddrContext) -> i32 {
 /// How a connected socket's translation is remembered, for its peer's name. There is one way; the benchmark compares it with
 /// others, in programs that are the same in everything else.
 pub(super) trait Memory {
-    fn remember(ctx: &SockAddrContext, protocol: u8, translation: Translation);
-    fn forget(ctx: &SockAddrContext, protocol: u8);
+    /// What the UDP socket has for this destination.
+    fn kept<'a>(ctx: &'a SockAddrContext, destination: &FrontendKey) -> Option<&'a Translation>;
+    /// The socket is about to be connected to a Service.
+    fn remember(ctx: &SockAddrContext, protocol: u8, translation: &Translation);
+    /// The socket is about to be connected to something else.
+    fn forget(ctx: &SockAddrContext, protocol: u8, destination: &FrontendKey);
 }
 
-/// In PEERS or SOCKETS.
+/// In PEERS, SOCKETS and DATAGRAMS.
 struct Peers;
 
 impl Memory for Peers {
     #[inline(always)]
-    fn remember(ctx: &SockAddrContext, protocol: u8, translation: Translation) {
-        translations::remember_connected(ctx, protocol, translation);
+    fn kept<'a>(ctx: &'a SockAddrContext, destination: &FrontendKey) -> Option<&'a Translation> {
+        translations::kept(ctx, destination)
     }
 
     #[inline(always)]
-    fn forget(ctx: &SockAddrContext, protocol: u8) {
-        translations::forget_connected(ctx, protocol);
+    fn remember(ctx: &SockAddrContext, protocol: u8, translation: &Translation) {
+        translations::connect(ctx, protocol, translation);
+    }
+
+    #[inline(always)]
+    fn forget(ctx: &SockAddrContext, protocol: u8, destination: &FrontendKey) {
+        translations::disconnect(ctx, protocol, destination);
     }
 }
 
@@ -58,56 +63,82 @@ pub(super) fn connect<M: Memory>(ctx: &SockAddrContext, hook: Hook) -> i32 {
     };
     let destination = destination(ctx, hook, protocol);
     let client = SocketClient(ctx);
-    let resolution = resolve(&Maps, &destination, &client);
-    if resolution == Resolution::NotService {
-        // The socket may have been connected to a Service before (`AF_UNSPEC` runs no hook).
-        M::forget(ctx, protocol);
-        return ALLOW;
-    }
-    // The agent's own way to the API server.
-    if translations::is_bypassed(ctx, protocol) {
-        return ALLOW;
-    }
-    // SAFETY: helpers without pointers.
-    let (clock, random) = (|| unsafe { bpf_ktime_get_ns() }, || unsafe { bpf_get_prandom_u32() });
-    let decision = match resolution {
-        Resolution::NotService => return ALLOW,
-        Resolution::UnknownPort => Decision::Refuse { service: None, reason: Reason::UnknownPort },
-        Resolution::Service(frontend) => {
-            choose(&Maps, &destination.address, frontend, &client, clock, random)
-        }
-    };
-    match decision {
-        Decision::NotService => ALLOW,
-        Decision::Refuse { service, reason } => {
-            if !leaves_connected(protocol) {
-                M::forget(ctx, protocol);
-            }
-            count::refusal(service, reason);
-            debug!(
-                ctx,
-                "connect to {:i}:{} refused: {}",
-                destination.address.bytes,
-                destination.port.get(),
-                reason as u32
-            );
-            refuse_connect(ctx, hook)
-        }
-        Decision::Forward(forward) => {
-            let endpoint = forward.endpoint;
-            M::remember(ctx, protocol, Translation::new(&destination, &endpoint));
-            rewrite(ctx, hook, &endpoint.address, endpoint.port);
-            count::connection(endpoint.service, forward.remembered);
-            debug!(
-                ctx,
-                "connect to {:i}:{} got endpoint {}",
-                destination.address.bytes,
-                destination.port.get(),
-                endpoint.id
-            );
+    let is_udp = protocol == Protocol::Udp as u8;
+    match resolve(&Maps, &destination, &client) {
+        Resolution::NotService => {
+            // The socket may have been connected to a Service before (`AF_UNSPEC` runs no hook).
+            M::forget(ctx, protocol, &destination);
             ALLOW
         }
+        // The agent's own way to the API server.
+        _ if translations::is_bypassed(ctx, protocol) => ALLOW,
+        Resolution::UnknownPort => fail::<M>(ctx, hook, &destination, NO_SERVICE, Reason::UnknownPort),
+        Resolution::Service(frontend) => {
+            if is_udp
+                && let Some(known) = M::kept(ctx, &destination)
+                && known.service == frontend.service
+                && is_serving(&Maps, known.endpoint, known.generation)
+            {
+                // As with netfilter, where the socket's port and the frontend name one connection.
+                rewrite(ctx, hook, &known.endpoint_address, known.endpoint_port);
+                M::remember(ctx, protocol, known);
+                return ALLOW;
+            }
+            match choose_for(ctx, &destination.address, frontend) {
+                Decision::NotService => ALLOW,
+                Decision::Refuse { reason, .. } => {
+                    fail::<M>(ctx, hook, &destination, frontend.service, reason)
+                }
+                Decision::Forward(Forward { endpoint, remembered }) => {
+                    M::remember(ctx, protocol, &Translation::new(&destination, &endpoint));
+                    rewrite(ctx, hook, &endpoint.address, endpoint.port);
+                    count::connection(endpoint.service, remembered);
+                    debug!(
+                        ctx,
+                        "connect to {:i}:{} got endpoint {}",
+                        destination.address.bytes,
+                        destination.port.get(),
+                        endpoint.id
+                    );
+                    ALLOW
+                }
+            }
+        }
     }
+}
+
+/// In place of an index into SERVICES.
+const NO_SERVICE: u32 = u32::MAX;
+
+/// A connect that gets no endpoint. A function of its own: it is rare, and the verifier walks it apart.
+#[inline(never)]
+fn fail<M: Memory>(
+    ctx: &SockAddrContext,
+    hook: Hook,
+    destination: &FrontendKey,
+    service: u32,
+    reason: Reason,
+) -> i32 {
+    let protocol = destination.protocol;
+    if protocol == Protocol::Udp as u8 && reason.lets_connect() {
+        // No request yet, often not even meant as one: programs connect to learn their own address, resolvers to sort
+        // addresses (RFC 6724). The socket is connected to the frontend itself, until the agent finds an endpoint for it.
+        count::event(NodeEvent::UnservedSocket);
+        M::remember(ctx, protocol, &Translation::unserved(destination));
+        return ALLOW;
+    }
+    if !leaves_connected(protocol) {
+        M::forget(ctx, protocol, destination);
+    }
+    count::refusal((service != NO_SERVICE).then_some(service), reason);
+    debug!(
+        ctx,
+        "connect to {:i}:{} refused: {}",
+        destination.address.bytes,
+        destination.port.get(),
+        reason as u32
+    );
+    refuse_connect(ctx, hook)
 }
 
 /// Whether a refused connect leaves the socket with the peer that it had: UDP's does where the call fails,

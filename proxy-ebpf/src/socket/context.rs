@@ -2,12 +2,15 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::{bpf_get_netns_cookie, bpf_set_retval},
+    helpers::{bpf_get_netns_cookie, bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_set_retval},
     programs::SockAddrContext,
 };
-use proxy_common::{Address, Client, FrontendKey, Port, Protocol, Scope, Tables};
+use proxy_common::{
+    Address, AddressBits, Client, Decision, Endpoint, Frontend, FrontendKey, FrontendKind, Port, Protocol,
+    Reason, Scope, Tables, select::choose,
+};
 
-use crate::config;
+use crate::{config, tables::Maps};
 
 /// The program's verdict: go on.
 pub(super) const ALLOW: i32 = 1;
@@ -170,6 +173,63 @@ impl Client for SocketClient<'_> {
         let cookie = unsafe { bpf_get_netns_cookie(self.0.as_ptr()) };
         tables.client(cookie)?.for_destination(destination)
     }
+}
+
+/// The socket's own port; 0 before it has one.
+#[inline(always)]
+pub(super) fn local_port(ctx: &SockAddrContext) -> Port {
+    // SAFETY: as in `is_connected`.
+    unsafe {
+        let socket = (&raw const (*ctx.sock_addr).__bindgen_anon_1.sk).read_volatile();
+        if socket.is_null() {
+            Port::NONE
+        } else {
+            Port::new((&raw const (*socket).src_port).read_volatile() as u16)
+        }
+    }
+}
+
+/// Whether the socket is bound to the loopback device.
+#[inline(always)]
+fn is_bound_to_loopback(ctx: &SockAddrContext) -> bool {
+    const LOOPBACK_IFINDEX: u32 = 1;
+    // SAFETY: as in `is_connected`.
+    unsafe {
+        let socket = (&raw const (*ctx.sock_addr).__bindgen_anon_1.sk).read_volatile();
+        !socket.is_null() && (&raw const (*socket).bound_dev_if).read_volatile() == LOOPBACK_IFINDEX
+    }
+}
+
+/// Chooses an endpoint of the Service behind `frontend` for this socket.
+#[inline(always)]
+pub(super) fn choose_for(ctx: &SockAddrContext, destination: &Address, frontend: Frontend) -> Decision {
+    // SAFETY: helpers without pointers.
+    let (clock, random) = (|| unsafe { bpf_ktime_get_ns() }, || unsafe { bpf_get_prandom_u32() });
+    let decision = choose(&Maps, destination, frontend, &SocketClient(ctx), clock, random);
+    if let Decision::Forward(forward) = &decision
+        && let Some(reason) = obstacle(ctx, frontend, &forward.endpoint)
+    {
+        return Decision::Refuse { service: Some(frontend.service), reason };
+    }
+    decision
+}
+
+/// Why this socket must not get the endpoint that was chosen for it.
+#[inline(always)]
+fn obstacle(ctx: &SockAddrContext, frontend: Frontend, endpoint: &Endpoint) -> Option<Reason> {
+    // A server that is down would be taken for up, and could not come up: its port is in use.
+    if local_port(ctx) == endpoint.port
+        && bound_address(ctx, &endpoint.address).words() == endpoint.address.words()
+    {
+        return Some(Reason::OwnAddress);
+    }
+    if frontend.kind == FrontendKind::NodePort as u8
+        && is_bound_to_loopback(ctx)
+        && !Maps.address(&endpoint.address).has(AddressBits::NODE)
+    {
+        return Some(Reason::BoundToLoopback);
+    }
+    None
 }
 
 /// The address that a socket is bound to, in the family of `destination`; the "any" address where it is not.

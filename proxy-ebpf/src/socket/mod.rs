@@ -9,7 +9,8 @@
 //! | `askers` | peers that a socket answers from a NodePort's number |
 //! | `context` | reading and writing `struct bpf_sock_addr`, and refusing |
 //! | `peers` | the peer of a TCP socket; `sock_release` |
-//! | `translations` | the peers of UDP sockets, and those that do not fit into `peers` |
+//! | `translations` | which of its records names a socket's peer |
+//! | `connected`, `datagrams`, `overflow` | the records: of the connected peer, of other peers, of what does not fit |
 //! | `bench` | alternatives for remembering the peer, only in the benchmark's object |
 //!
 //! An AF_INET6 socket with v4-mapped peers runs the hooks of both families (a `sendto` runs sendmsg4, its answer
@@ -19,7 +20,10 @@ mod askers;
 #[cfg(feature = "bench")]
 mod bench;
 mod connect;
+mod connected;
 mod context;
+mod datagrams;
+mod overflow;
 mod peers;
 mod reverse;
 mod sendmsg;

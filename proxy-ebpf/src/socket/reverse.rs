@@ -8,7 +8,7 @@ use proxy_common::Protocol;
 
 use super::{
     askers,
-    context::{ALLOW, Hook, is_connected, peer, protocol, rewrite},
+    context::{ALLOW, Hook, peer, protocol, rewrite},
     peers, translations,
 };
 
@@ -39,12 +39,7 @@ pub(crate) fn getpeername6(ctx: SockAddrContext) -> i32 {
 #[inline(always)]
 fn received(ctx: &SockAddrContext, hook: Hook) -> i32 {
     let (address, port) = peer(ctx, hook);
-    let frontend = if is_connected(ctx) {
-        translations::connected_frontend(ctx, &address, port)
-    } else {
-        translations::datagram_frontend(ctx, &address, port)
-    };
-    if let Some((frontend, frontend_port)) = frontend {
+    if let Some((frontend, frontend_port)) = translations::name_of_sender(ctx, &address, port) {
         rewrite(ctx, hook, &frontend, frontend_port);
     } else {
         askers::note(ctx, &address, port);
@@ -61,7 +56,7 @@ fn connected(ctx: &SockAddrContext, hook: Hook) -> i32 {
         return ALLOW;
     }
     let (address, port) = peer(ctx, hook);
-    if let Some((frontend, frontend_port)) = translations::connected_frontend(ctx, &address, port) {
+    if let Some((frontend, frontend_port)) = translations::name_of_peer(ctx, &address, port) {
         rewrite(ctx, hook, &frontend, frontend_port);
     }
     ALLOW

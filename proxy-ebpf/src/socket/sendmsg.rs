@@ -4,21 +4,19 @@
 //! handshake (QUIC, DTLS) work over unconnected sockets. The kernel holds the socket's lock around these hooks and
 //! recvmsg's, so a socket's record has one user.
 
-use aya_ebpf::{
-    helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns},
-    macros::cgroup_sock_addr,
-    programs::SockAddrContext,
-};
+use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use aya_log_ebpf::debug;
 use proxy_common::{
     Decision, FrontendKind, Protocol, Reason, Translation,
-    select::{Resolution, choose, is_serving, resolve},
+    select::{Resolution, is_serving, resolve},
 };
 
 use super::{
     askers,
-    context::{ALLOW, Hook, SocketClient, destination, is_connected, protocol, refuse_datagram, rewrite},
-    translations,
+    context::{
+        ALLOW, Hook, SocketClient, choose_for, destination, is_connected, protocol, refuse_datagram, rewrite,
+    },
+    datagrams, translations,
 };
 use crate::{count, tables::Maps};
 
@@ -41,9 +39,12 @@ fn sendmsg(ctx: &SockAddrContext, hook: Hook) -> i32 {
     }
     let destination = destination(ctx, hook, Protocol::Udp as u8);
     let frontend = match resolve(&Maps, &destination, &SocketClient(ctx)) {
-        // Unlike a connect this says nothing of the socket's other peers: io_uring sends a datagram
-        // again with the address that was put in here the first time.
-        Resolution::NotService => return ALLOW,
+        Resolution::NotService => {
+            if !is_connected(ctx) {
+                translations::ask_directly(ctx, &destination);
+            }
+            return ALLOW;
+        }
         Resolution::UnknownPort => {
             count::refusal(None, Reason::UnknownPort);
             return refuse_datagram();
@@ -62,16 +63,14 @@ fn sendmsg(ctx: &SockAddrContext, hook: Hook) -> i32 {
         rewrite(ctx, hook, &known.endpoint_address, known.endpoint_port);
         return ALLOW;
     }
-    if let Some(known) = translations::datagram_peer(ctx, &destination)
+    if let Some(known) = translations::kept(ctx, &destination)
         && known.service == frontend.service
         && is_serving(&Maps, known.endpoint, known.generation)
     {
         rewrite(ctx, hook, &known.endpoint_address, known.endpoint_port);
         return ALLOW;
     }
-    // SAFETY: helpers without pointers.
-    let (clock, random) = (|| unsafe { bpf_ktime_get_ns() }, || unsafe { bpf_get_prandom_u32() });
-    match choose(&Maps, &destination.address, frontend, &SocketClient(ctx), clock, random) {
+    match choose_for(ctx, &destination.address, frontend) {
         Decision::NotService => ALLOW,
         Decision::Refuse { service, reason } => {
             count::refusal(service, reason);
@@ -86,7 +85,7 @@ fn sendmsg(ctx: &SockAddrContext, hook: Hook) -> i32 {
         }
         Decision::Forward(forward) => {
             let endpoint = forward.endpoint;
-            translations::remember_datagram(ctx, &Translation::new(&destination, &endpoint));
+            datagrams::remember(ctx, &Translation::new(&destination, &endpoint));
             rewrite(ctx, hook, &endpoint.address, endpoint.port);
             count::connection(endpoint.service, forward.remembered);
             debug!(

@@ -1,49 +1,189 @@
-//! A socket's translations: SOCKETS for the connected peer, DATAGRAMS for peers of unconnected UDP, and OVERFLOW for
-//! the sockets that talk to more Services than DATAGRAMS holds.
+//! A socket's translations, over all that may hold them: PEERS for TCP; SOCKETS and DATAGRAMS for UDP; OVERFLOW for what
+//! these cannot hold.
 //!
-//! TCP sockets use the cheaper `peers` and come here only when their element there is taken. The two storages are
-//! separate because size is cost: 48 bytes and 200 bytes.
+//! A record is moved, not overwritten: a UDP socket that is connected to something else keeps its old peer's record in
+//! DATAGRAMS. So an answer that was queued before is named right, and so is the peer if the kernel refuses the new
+//! connect after the hook. The record that applies is the one that leads to the address in front of the hook.
 
-use aya_ebpf::{
-    EbpfContext as _,
-    helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie},
-    programs::SockAddrContext,
-};
-use proxy_common::{Address, Datagrams, FrontendKey, NodeEvent, OverflowKey, Port, Protocol, Translation};
+use aya_ebpf::{EbpfContext as _, helpers::bpf_get_netns_cookie, programs::SockAddrContext};
+use proxy_common::{Address, Datagrams, FrontendKey, NodeEvent, Port, Protocol, Translation};
 
-use super::peers;
+use super::{connected, context::is_connected, datagrams, overflow, peers};
 
-use crate::{
-    count,
-    tables::{DATAGRAMS, NAMESPACES, OVERFLOW, SOCKETS},
-};
+use crate::{count, tables::NAMESPACES};
 
-/// Records the connected peer.
+/// Records the peer that the socket is about to be connected to.
 #[inline(always)]
-pub(super) fn remember_connected(ctx: &SockAddrContext, protocol: u8, mut translation: Translation) {
-    if protocol == Protocol::Tcp as u8 && peers::occupy(ctx, &translation.frontend, translation.frontend_port)
-    {
-        return;
-    }
-    // SAFETY: the storage is the socket's own, and the kernel holds the socket's lock in these hooks.
-    unsafe {
-        if let Some(record) = SOCKETS.get_ptr_mut(ctx).as_mut() {
-            *record = translation;
-            return;
-        }
-        if SOCKETS.get_or_insert_ptr_mut(ctx, Some(&mut translation)).is_null() {
-            count::event(NodeEvent::UnrecordedSocket);
-        }
-    }
+pub(super) fn connect(ctx: &SockAddrContext, protocol: u8, translation: &Translation) {
     if protocol == Protocol::Udp as u8 {
-        // Sends on a connected socket reach no hook: when the endpoint goes, the agent comes for it.
-        remember_namespace(ctx);
+        connect_udp(ctx, translation);
+    } else if !peers::occupy(ctx, &translation.frontend, translation.frontend_port) {
+        record_connected(ctx, translation);
     }
+}
+
+#[inline(never)]
+fn connect_udp(ctx: &SockAddrContext, translation: &Translation) {
+    if let Some(record) = connected::record(ctx)
+        && !record.is_to(&translation.endpoint_address, translation.endpoint_port)
+    {
+        retire(ctx, record);
+    }
+    record_connected(ctx, translation);
+    use_connected(ctx);
+    // Sends on a connected socket reach no hook: when the endpoint goes, the agent comes for it.
+    enter_namespace(ctx);
+}
+
+/// Puts the connected peer into SOCKETS, or where the kernel has no memory for that, into OVERFLOW.
+#[inline(always)]
+fn record_connected(ctx: &SockAddrContext, translation: &Translation) {
+    if !connected::write(ctx, translation) {
+        count::event(NodeEvent::UnrecordedSocket);
+        overflow::remember_connected(ctx, translation);
+    }
+}
+
+/// The socket is about to be connected to something that is no Service's.
+#[inline(always)]
+pub(super) fn disconnect(ctx: &SockAddrContext, protocol: u8, destination: &FrontendKey) {
+    if protocol == Protocol::Udp as u8 {
+        disconnect_udp(ctx, destination);
+    } else {
+        peers::vacate(ctx);
+        connected::clear(ctx);
+    }
+}
+
+#[inline(never)]
+fn disconnect_udp(ctx: &SockAddrContext, destination: &FrontendKey) {
+    if let Some(record) = connected::record(ctx) {
+        retire(ctx, record);
+    }
+    ask_directly(ctx, destination);
+    connected::clear(ctx);
+}
+
+/// A datagram of an unconnected socket goes to an address that is no Service's: if it is that of an endpoint which the
+/// socket also asked through a Service, what comes from there answers this datagram.
+///
+/// io_uring, which sends a datagram again with the address that the hook put in, looks the same.
+#[inline(never)]
+pub(super) fn ask_directly(ctx: &SockAddrContext, destination: &FrontendKey) {
+    let (address, port) = (&destination.address, destination.port);
+    if let Some(record) = connected::record(ctx)
+        && record.is_to(address, port)
+    {
+        record.mark = Translation::DIRECT;
+    }
+    let mut has_overflowed = false;
+    if let Some(datagrams) = datagrams::record(ctx) {
+        for entry in &mut datagrams.entries {
+            if entry.is_to(address, port) {
+                entry.mark = Translation::DIRECT;
+            }
+        }
+        has_overflowed = datagrams.evicted != 0;
+    }
+    if let Some(shared) = overflow::OfPort::new(ctx, has_overflowed) {
+        shared.unname(address, port);
+    }
+}
+
+/// The translation that a UDP socket has for `destination`, whether it was connected or sent there.
+#[inline(never)]
+pub(super) fn kept<'a>(ctx: &'a SockAddrContext, destination: &FrontendKey) -> Option<&'a Translation> {
+    if let Some(record) = connected::record(ctx)
+        && record.is_served(destination)
+    {
+        record.mark = 0;
+        use_connected(ctx);
+        return Some(record);
+    }
+    datagrams::find(ctx, destination)
+}
+
+/// The connected peer's translation, if the process asked for `destination` and got an endpoint.
+#[inline(always)]
+pub(super) fn connected_peer<'a>(
+    ctx: &'a SockAddrContext,
+    destination: &FrontendKey,
+) -> Option<&'a Translation> {
+    let record = connected::record(ctx)?;
+    record.is_served(destination).then_some(record)
+}
+
+/// Keeps the record of a peer that the socket is connected to no more.
+#[inline(always)]
+fn retire(ctx: &SockAddrContext, record: &Translation) {
+    if record.is_used() && !record.is_unserved() {
+        datagrams::store(ctx, record);
+    }
+}
+
+/// The record of the connected peer is the one that was used last.
+#[inline(always)]
+fn use_connected(ctx: &SockAddrContext) {
+    if let Some(datagrams) = datagrams::record(ctx) {
+        datagrams.latest = Datagrams::CONNECTED;
+    }
+}
+
+/// What the process asked for, if a datagram from `address` and `port` answers it.
+#[inline(always)]
+pub(super) fn name_of_sender(
+    ctx: &SockAddrContext,
+    address: &Address,
+    port: Port,
+) -> Option<(Address, Port)> {
+    let datagrams = datagrams::record(ctx);
+    let is_connected_last = is_connected(ctx)
+        || datagrams.as_ref().is_none_or(|datagrams| datagrams.latest == Datagrams::CONNECTED);
+    let connected = match connected::record(ctx) {
+        Some(record) if record.names(address, port) => Some((record.frontend, record.frontend_port)),
+        _ => None,
+    };
+    if is_connected_last && connected.is_some() {
+        return connected;
+    }
+    let mut has_overflowed = false;
+    if let Some(datagrams) = datagrams {
+        let name = datagrams::name(datagrams, address, port);
+        if name.is_some() {
+            return name;
+        }
+        has_overflowed = datagrams.evicted != 0;
+    }
+    if connected.is_some() {
+        return connected;
+    }
+    if let Some(shared) = overflow::OfPort::new(ctx, has_overflowed)
+        && let Some(name) = shared.name(address, port)
+    {
+        return Some(name);
+    }
+    overflow::connected(ctx, address, port)
+}
+
+/// What the process asked for, if the socket is connected to `address` and `port` because of it.
+#[inline(always)]
+pub(super) fn name_of_peer(ctx: &SockAddrContext, address: &Address, port: Port) -> Option<(Address, Port)> {
+    if let Some(record) = connected::record(ctx)
+        && record.is_to(address, port)
+    {
+        return Some((record.frontend, record.frontend_port));
+    }
+    if let Some(datagrams) = datagrams::record(ctx)
+        && let Some(name) = datagrams::name(datagrams, address, port)
+    {
+        return Some(name);
+    }
+    overflow::connected(ctx, address, port)
 }
 
 /// Records that this socket's namespace has connected UDP sockets that were translated.
 #[inline(always)]
-fn remember_namespace(ctx: &SockAddrContext) {
+fn enter_namespace(ctx: &SockAddrContext) {
     // SAFETY: the helper takes the program's own context.
     let cookie = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
     if NAMESPACES.get_ptr(&cookie).is_none() && NAMESPACES.insert(&cookie, &0, 0).is_err() {
@@ -51,176 +191,9 @@ fn remember_namespace(ctx: &SockAddrContext) {
     }
 }
 
-/// Forgets the connected peer, if there is one: the socket is being connected to something else.
-#[inline(always)]
-pub(super) fn forget_connected(ctx: &SockAddrContext, protocol: u8) {
-    if protocol == Protocol::Tcp as u8 {
-        peers::vacate(ctx);
-    }
-    // SAFETY: as in `remember_connected`.
-    unsafe {
-        let record = SOCKETS.get_ptr_mut(ctx);
-        if !record.is_null() {
-            (*record).frontend_port = Port::NONE;
-        }
-    }
-}
-
 /// Whether the agent has marked this TCP socket as one of its own, to be left alone. A lookup in the socket itself,
 /// asked only of connections to Services.
 #[inline(always)]
 pub(super) fn is_bypassed(ctx: &SockAddrContext, protocol: u8) -> bool {
-    // SAFETY: as in `remember_connected`.
-    protocol == Protocol::Tcp as u8
-        && unsafe { SOCKETS.get_ptr_mut(ctx).as_ref() }.is_some_and(Translation::is_bypass)
-}
-
-/// The connected peer's translation, if the program asked for `destination`.
-#[inline(always)]
-pub(super) fn connected_peer(ctx: &SockAddrContext, destination: &FrontendKey) -> Option<Translation> {
-    // SAFETY: as in `remember_connected`.
-    let record = unsafe { SOCKETS.get_ptr_mut(ctx).as_ref()? };
-    record.is_from(&destination.address, destination.port).then_some(*record)
-}
-
-/// What the program asked for, if the connected peer is the one at `address` and `port`.
-#[inline(always)]
-pub(super) fn connected_frontend(
-    ctx: &SockAddrContext,
-    address: &Address,
-    port: Port,
-) -> Option<(Address, Port)> {
-    // SAFETY: as in `remember_connected`.
-    unsafe {
-        let record = SOCKETS.get_ptr_mut(ctx);
-        if !record.is_null() && (*record).is_to(address, port) {
-            Some(((*record).frontend, (*record).frontend_port))
-        } else {
-            None
-        }
-    }
-}
-
-/// The translation that this socket has for datagrams to `destination`.
-#[inline(always)]
-pub(super) fn datagram_peer(ctx: &SockAddrContext, destination: &FrontendKey) -> Option<Translation> {
-    // SAFETY: as in `remember_connected`.
-    let datagrams = unsafe { DATAGRAMS.get_ptr_mut(ctx).as_mut()? };
-    for (index, entry) in datagrams.entries.iter().enumerate() {
-        if entry.is_from(&destination.address, destination.port) {
-            datagrams.latest = index as u32;
-            return Some(*entry);
-        }
-    }
-    if datagrams.evicted == 0 {
-        return None;
-    }
-    let mut translation = overflowed(ctx, &destination.address, destination.port, OverflowKey::BY_FRONTEND)?;
-    // Back among the latest: the answer may come from an endpoint that several Services share.
-    translation.checksum = 0;
-    remember_datagram(ctx, &translation);
-    Some(translation)
-}
-
-/// What the program asked for, if a datagram from `address` and `port` answers it.
-#[inline(always)]
-pub(super) fn datagram_frontend(
-    ctx: &SockAddrContext,
-    address: &Address,
-    port: Port,
-) -> Option<(Address, Port)> {
-    // SAFETY: as in `remember_connected`.
-    let datagrams = unsafe { DATAGRAMS.get_ptr_mut(ctx).as_ref()? };
-    // Two Services may lead to one endpoint: the one that was asked last goes first.
-    let latest = entry(datagrams, datagrams.latest);
-    if latest.is_to(address, port) {
-        return Some((latest.frontend, latest.frontend_port));
-    }
-    for entry in &datagrams.entries {
-        if entry.is_to(address, port) {
-            return Some((entry.frontend, entry.frontend_port));
-        }
-    }
-    if datagrams.evicted == 0 {
-        return None;
-    }
-    let translation = overflowed(ctx, address, port, OverflowKey::BY_ENDPOINT)?;
-    Some((translation.frontend, translation.frontend_port))
-}
-
-/// Records a translation for datagrams: over the old one for the same address, else in a free entry, else
-/// in place of the oldest, which moves to OVERFLOW.
-#[inline(always)]
-pub(super) fn remember_datagram(ctx: &SockAddrContext, translation: &Translation) {
-    // SAFETY: as in `remember_connected`; a null initial value asks for zeros, which is `Datagrams::EMPTY`.
-    let Some(datagrams) = (unsafe { DATAGRAMS.get_or_insert_ptr_mut(ctx, None).as_mut() }) else {
-        count::event(NodeEvent::UnrecordedSocket);
-        return;
-    };
-    let mut place = None;
-    for (index, entry) in datagrams.entries.iter().enumerate() {
-        if entry.is_from(&translation.frontend, translation.frontend_port) {
-            place = Some(index as u32);
-            break;
-        }
-        if entry.frontend_port == Port::NONE && place.is_none() {
-            place = Some(index as u32);
-        }
-    }
-    let place = place.unwrap_or_else(|| {
-        let oldest = datagrams.evicted;
-        evict(ctx, entry_mut(datagrams, oldest));
-        datagrams.evicted = oldest.wrapping_add(1);
-        oldest
-    });
-    *entry_mut(datagrams, place) = *translation;
-    datagrams.latest = place % Datagrams::LEN as u32;
-}
-
-const _: () = assert!(Datagrams::LEN.is_power_of_two());
-const MASK: u32 = Datagrams::LEN as u32 - 1;
-
-#[inline(always)]
-fn entry(datagrams: &Datagrams, index: u32) -> &Translation {
-    // SAFETY: the masked index is within the array; `get` would leave a bounds check that the verifier
-    // cannot see through.
-    unsafe { datagrams.entries.get_unchecked((index & MASK) as usize) }
-}
-
-#[inline(always)]
-fn entry_mut(datagrams: &mut Datagrams, index: u32) -> &mut Translation {
-    // SAFETY: as in `entry`.
-    unsafe { datagrams.entries.get_unchecked_mut((index & MASK) as usize) }
-}
-
-/// Moves a translation to OVERFLOW, under the address asked for and under the one given.
-///
-/// Value and keys are used where they are: the stack has no room for copies.
-#[inline(always)]
-fn evict(ctx: &SockAddrContext, translation: &mut Translation) {
-    translation.checksum = translation.checksum();
-    // The LRU makes room; should it fail all the same, the next datagram chooses again.
-    let mut key =
-        overflow_key(ctx, &translation.frontend, translation.frontend_port, OverflowKey::BY_FRONTEND);
-    let _ = OVERFLOW.insert(&key, &*translation, 0);
-    key.address = translation.endpoint_address;
-    key.port = translation.endpoint_port;
-    key.direction = OverflowKey::BY_ENDPOINT;
-    let _ = OVERFLOW.insert(&key, &*translation, 0);
-    count::event(NodeEvent::OverflowedSocket);
-}
-
-#[inline(always)]
-fn overflowed(ctx: &SockAddrContext, address: &Address, port: Port, direction: u16) -> Option<Translation> {
-    let pointer = OVERFLOW.get_ptr(&overflow_key(ctx, address, port, direction))?;
-    // SAFETY: a copy of a map's value; the checksum tells whether the element was reused meanwhile.
-    let translation = unsafe { *pointer };
-    (translation.checksum == translation.checksum()).then_some(translation)
-}
-
-#[inline(always)]
-fn overflow_key(ctx: &SockAddrContext, address: &Address, port: Port, direction: u16) -> OverflowKey {
-    // SAFETY: the helper takes the program's own context.
-    let socket = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
-    OverflowKey { socket, address: *address, port, direction, padding: 0 }
+    protocol == Protocol::Tcp as u8 && connected::record(ctx).is_some_and(|record| record.is_bypass())
 }

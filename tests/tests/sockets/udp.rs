@@ -117,20 +117,23 @@ fn a_connected_socket_may_name_its_service_again() {
     });
 }
 
-/// A connect that is refused leaves the socket where it was, and so what it calls its peer.
+/// A UDP connect is no request: a socket may be connected to a Service without endpoints, and back.
 #[test]
-fn a_refused_connect_leaves_the_connected_peer() {
+fn a_connect_to_nothing_and_back_keeps_the_names_of_peers() {
     let cluster = cluster!(1);
     let _agent = dns(&cluster);
     cluster.lab.manifests().write("empty.yaml", &[&service("empty", &["10.96.0.99"])]).expect("manifests");
     let (vip, empty) = (at("10.96.0.53:53"), at("10.96.0.99:53"));
     eventually("the Service without endpoints is there", || {
-        cluster.client.run(|| is_refused(&Asker::for_address(empty).and_then(|asker| asker.connect(empty))))
+        cluster.client.run(|| is_refused(&Asker::for_address(empty).and_then(|asker| asker.ask(empty))))
     });
     cluster.client.run(|| {
         let asker = Asker::for_address(vip).expect("a socket");
         asker.connect(vip).expect("connect");
-        assert!(is_refused(&asker.connect(empty)));
+        assert_eq!(asker.ask_peer().expect("an answer").1, vip);
+        asker.connect(empty).expect("connect");
+        assert_eq!(asker.socket().peer_addr().expect("a peer"), empty);
+        asker.connect(vip).expect("connect");
         assert_eq!(asker.socket().peer_addr().expect("a peer"), vip);
         assert_eq!(asker.ask_peer().expect("an answer").1, vip);
     });

@@ -75,6 +75,12 @@ pub fn has_fib_source() -> bool {
     KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 7, 0))
 }
 
+/// Whether the socket programs can ask for SO_REUSEPORT: `bpf_getsockopt` knows it since it shares its code with
+/// getsockopt(2) (6.1, 65ddc82d3b96).
+pub(crate) fn has_reuseport_option() -> bool {
+    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 1, 0))
+}
+
 /// The cookie of the network namespace at `path`, such as `/proc/1/ns/net`.
 pub fn netns_cookie_of(path: &Path) -> Result<u64, Error> {
     let namespace = std::fs::File::open(path).map_err(Error::system("open", path))?;

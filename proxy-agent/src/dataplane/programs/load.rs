@@ -26,7 +26,7 @@ use crate::dataplane::{
     Error,
     node::{
         host::ensure_bpffs,
-        system::{has_fib_source, has_set_retval, netns_cookie},
+        system::{has_fib_source, has_reuseport_option, has_set_retval, netns_cookie},
     },
     tables::maps::{MAPS, abi_dir, mapped},
 };
@@ -60,6 +60,7 @@ pub fn load(options: &Options) -> Result<Ebpf, Error> {
     let log_level = if options.program_log { aya_log::Level::Debug as u8 } else { 0 };
     let set_retval = u8::from(has_set_retval());
     let fib_source = u8::from(has_fib_source());
+    let reuseport_option = u8::from(has_reuseport_option());
     let fast_path = u8::from(!through_stack);
     let mut ebpf = loader
         .map_max_entries("SERVICES", services)
@@ -76,6 +77,7 @@ pub fn load(options: &Options) -> Result<Ebpf, Error> {
         .override_global("NODE_NETNS", &node_netns, true)
         .override_global("HAS_SET_RETVAL", &set_retval, true)
         .override_global("HAS_FIB_SOURCE", &fib_source, true)
+        .override_global("HAS_REUSEPORT_OPTION", &reuseport_option, true)
         .override_global("FAST_PATH", &fast_path, true)
         .override_global("SERVICES_LEN", &services, true)
         .override_global("FLOW_REGIONS", &capacity.regions(), true)

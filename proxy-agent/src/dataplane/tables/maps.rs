@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::{HashMap, Map, MapData, MapInfo, lpm_trie::Key};
 use proxy_common::{
-    ABI, Address, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint, EndpointState,
-    FlowLock, FlowTags, FlowUses, FragmentKey, FragmentPorts, Frontend, FrontendKey, Interface, OverflowKey,
-    Peer, PortOwners, Rate, Record, Service, ServiceCounters, ServiceName, ServiceRefusals, SourceRangeKey,
-    Translation, Tuple,
+    ABI, Address, AddressEntry, Affinity, AffinityKey, Asker, ClientAddresses, Datagrams, Endpoint,
+    EndpointState, FlowLock, FlowTags, FlowUses, FragmentKey, FragmentPorts, Frontend, FrontendKey,
+    Interface, OverflowKey, Overflowed, Peer, PortOwners, Rate, Record, Service, ServiceCounters,
+    ServiceName, ServiceRefusals, SharedPorts, SourceRangeKey, Translation, Tuple,
 };
 
 use super::mapped::Mapped;
@@ -29,7 +29,7 @@ const fn spec<K, V>(name: &'static str) -> MapSpec {
 }
 
 /// All pinned maps.
-pub const MAPS: [MapSpec; 33] = [
+pub const MAPS: [MapSpec; 34] = [
     spec::<FrontendKey, Frontend>("FRONTENDS"),
     spec::<Address, AddressEntry>("ADDRESSES"),
     spec::<u32, Service>("SERVICES"),
@@ -39,7 +39,8 @@ pub const MAPS: [MapSpec; 33] = [
     spec::<u32, Translation>("SOCKETS"),
     spec::<u32, Datagrams>("DATAGRAMS"),
     spec::<u64, u64>("NAMESPACES"),
-    spec::<OverflowKey, Translation>("OVERFLOW"),
+    spec::<OverflowKey, Overflowed>("OVERFLOW"),
+    spec::<u32, SharedPorts>("SHARED_PORTS"),
     spec::<AffinityKey, Affinity>("AFFINITY"),
     spec::<Key<SourceRangeKey>, u32>("SOURCE_RANGES"),
     spec::<u64, ClientAddresses>("CLIENTS"),
@@ -51,7 +52,7 @@ pub const MAPS: [MapSpec; 33] = [
     spec::<u32, PortOwners>("SOURCE_PORTS"),
     spec::<Tuple, u64>("OUTGOING"),
     spec::<Tuple, u64>("STRAYS"),
-    spec::<OverflowKey, u64>("ASKERS"),
+    spec::<Asker, u64>("ASKERS"),
     spec::<u32, FlowLock>("FLOW_LOCKS"),
     spec::<u32, u64>("FLOW_SEED"),
     spec::<FragmentKey, FragmentPorts>("FRAGMENTS"),
