@@ -1,4 +1,4 @@
-//! `select` on tables in memory: what it decides, and what it never does.
+//! `select` on tables in memory: its decisions and its invariants.
 
 use std::{cell::RefCell, collections::HashMap, net::IpAddr};
 
@@ -188,7 +188,7 @@ fn a_node_port_is_on_node_addresses_and_on_the_nodes_own_loopback() {
     }
 }
 
-/// PO-11, CF-11: one entry silences the loopback addresses of its family, and nothing else.
+/// PO-11, CF-11: one entry disables NodePorts on the loopback addresses of its family, and nothing else.
 #[test]
 fn loopback_answers_no_node_port_where_the_table_says_so() {
     let any = |family| FrontendKey::node_port(&family, Port::new(30080), TCP);
@@ -206,7 +206,7 @@ fn loopback_answers_no_node_port_where_the_table_says_so() {
     }
 }
 
-/// PO-1, PO-2, PO-3: each way to a Service has its own set.
+/// PO-1, PO-2, PO-3: each kind of frontend and client has its own set of endpoints.
 #[test]
 fn kind_and_origin_decide_which_set_is_used() {
     let (cluster, external) = (key("10.96.0.1", 80), key("203.0.113.1", 80));
@@ -234,10 +234,11 @@ fn affinity_keeps_the_endpoint_and_slides_with_each_connection() {
     assert_eq!(memory.id(&vip, &POD, 9 * SECOND, u32::MAX), 1);
     assert_eq!(memory.id(&vip, &POD, 18 * SECOND, u32::MAX), 1, "the last connection was nine seconds ago");
     assert_eq!(memory.id(&vip, &NODE, 18 * SECOND, u32::MAX), 10, "another client");
-    assert_eq!(memory.id(&vip, &POD, 28 * SECOND, u32::MAX), 10, "ten seconds are over");
+    assert_eq!(memory.id(&vip, &POD, 28 * SECOND, u32::MAX), 10, "ten seconds have passed");
 }
 
-/// ST-2: the entry of an endpoint that left is ignored; ST-3: state is the endpoint's, wherever its slot is.
+/// ST-2: the affinity entry of a removed endpoint is ignored; ST-3: state belongs to the endpoint, whatever its
+/// slot.
 #[test]
 fn affinity_follows_the_endpoint_to_its_new_slot_and_ends_with_it() {
     let vip = key("10.96.0.1", 80);
@@ -250,17 +251,17 @@ fn affinity_follows_the_endpoint_to_its_new_slot_and_ends_with_it() {
     memory.spans.insert(1, [Span { base: 200, count: 2 }; 3]);
     assert_eq!(memory.id(&vip, &POD, SECOND, 0), 1);
     memory.states.insert(1, EndpointState { slot: 201, generation: 1, bits: EndpointState::SERVING });
-    assert_eq!(memory.id(&vip, &POD, SECOND, 0), 3, "serving is not enough for new connections");
-    // The id is used again by somebody else's endpoint.
+    assert_eq!(memory.id(&vip, &POD, SECOND, 0), 3, "new connections need more than a serving endpoint");
+    // The id is reused for another endpoint.
     memory.clients.borrow_mut().clear();
     assert_eq!(memory.id(&vip, &POD, SECOND, u32::MAX), 1);
     memory.put(201, 1);
     memory.states.insert(1, EndpointState { slot: 201, generation: 2, bits: 0xffff });
-    assert_eq!(memory.id(&vip, &POD, SECOND, 0), 3, "the generation is another one");
+    assert_eq!(memory.id(&vip, &POD, SECOND, 0), 3, "the generation differs");
 }
 
-/// ST-1: ranges are asked about at LoadBalancer IPs only, before anything is said of endpoints; ST-8: a client
-/// whose address is not known is refused by a name of its own.
+/// ST-1: source ranges apply to LoadBalancer IPs only, and are checked before the endpoints; ST-8: a client with
+/// an unknown address is refused for a reason of its own.
 #[test]
 fn source_ranges_decide_at_load_balancer_ips_only() {
     let (vip, cluster, external) = (key("203.0.113.1", 80), key("10.96.0.1", 80), key("203.0.113.2", 80));
@@ -271,20 +272,24 @@ fn source_ranges_decide_at_load_balancer_ips_only() {
         .frontend(external, FrontendKind::ExternalIp)
         .frontend(any, FrontendKind::NodePort);
     memory.addresses.insert(address("192.0.2.9"), AddressBits::NODE);
-    assert_eq!(memory.id(&vip, &POD, 0, 0), 1, "set 0 is everyone");
+    assert_eq!(memory.id(&vip, &POD, 0, 0), 1, "set 0 admits every client");
 
     memory.source_sets.insert(1, 4);
     let refused = |reason| Decision::Refuse { service: Some(1), reason };
     assert_eq!(memory.ask(&vip, &POD, 0, 0), refused(Reason::ClientUnknown));
     memory.cookies.insert(7, ClientAddresses::new(7, Some(address("10.244.1.10")), None));
-    assert_eq!(memory.ask(&vip, &POD, 0, 0), refused(Reason::SourceNotInRanges), "an empty set is nobody");
+    assert_eq!(
+        memory.ask(&vip, &POD, 0, 0),
+        refused(Reason::SourceNotInRanges),
+        "an empty set admits no client"
+    );
     let range = SourceRange::new(address("10.244.1.0"), 24).expect("a range");
     for owner in [(1, 3), (2, 4)] {
         memory.ranges.push((owner, range));
         assert_eq!(
             memory.ask(&vip, &POD, 0, 0),
             refused(Reason::SourceNotInRanges),
-            "{owner:?} is another set"
+            "the range belongs to {owner:?}"
         );
     }
     memory.ranges.push(((1, 4), range));
@@ -299,11 +304,11 @@ fn source_ranges_decide_at_load_balancer_ips_only() {
     assert_eq!(
         memory.ask(&vip, &NODE, 0, 0),
         refused(Reason::ClientUnknown),
-        "it is told nothing of the Service"
+        "the client learns nothing about the endpoints"
     );
 }
 
-/// ST-8: of a client's two addresses, the one of the VIP's family counts.
+/// ST-8: of the two addresses of a client, the one in the family of the VIP counts.
 #[test]
 fn a_client_is_judged_by_its_address_in_the_family_of_the_vip() {
     let vip = key("2001:db8::7", 80);
@@ -312,13 +317,13 @@ fn a_client_is_judged_by_its_address_in_the_family_of_the_vip() {
     memory.ranges.push(((1, 1), SourceRange::new(address("fd00::"), 64).expect("a range")));
     memory.cookies.insert(7, ClientAddresses::new(7, Some(address("10.244.1.10")), None));
     let refused = Decision::Refuse { service: Some(1), reason: Reason::ClientUnknown };
-    assert_eq!(memory.ask(&vip, &POD, 0, 0), refused, "it has no address of this family yet");
+    assert_eq!(memory.ask(&vip, &POD, 0, 0), refused, "the client has no address of this family yet");
     let both = ClientAddresses::new(7, Some(address("10.244.1.10")), Some(address("fd00::10")));
     memory.cookies.insert(7, both);
     assert_eq!(memory.id(&vip, &POD, 0, 0), 1);
 }
 
-/// EP-13: random bits that are spread evenly draw every slot of a span equally often.
+/// EP-13: evenly distributed random bits draw every slot of a span equally often.
 #[test]
 fn every_slot_is_drawn_equally_often() {
     for count in [1_u32, 2, 3, 7, 1000] {
@@ -345,7 +350,7 @@ fn tables_that_disagree_refuse_by_name() {
 #[test]
 fn reasons_keep_their_numbers() {
     let numbers: Vec<u32> = Reason::ALL.iter().map(|reason| *reason as u32).collect();
-    assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], "numbers are never reused; new reasons go behind");
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], "numbers are never reused; append new reasons");
     for reason in Reason::ALL {
         assert_eq!(Reason::from_number(reason as u32), reason);
         assert!((reason as u32) < Reason::LIMIT);
@@ -365,7 +370,7 @@ proptest! {
         let mut memory = Memory::default().frontend(vip, FrontendKind::ClusterIp);
         memory.spans.insert(1, [Span { base, count }; 3]);
         memory.affinity_seconds.insert(1, seconds);
-        // Every slot exists, so that leaving the span would succeed.
+        // Every slot exists, so that a choice outside of the span would be noticed.
         for slot in 0..2500 { memory.put(slot, slot + 1); }
         for (random, now) in randoms.into_iter().zip(times) {
             let id = memory.id(&vip, &POD, now, random);
@@ -387,7 +392,7 @@ proptest! {
         prop_assume!(a != b);
         let (a, b) = (Address::from_words(a), Address::from_words(b));
         let key = |address| FrontendKey::new(address, Port::new(port), TCP);
-        // Equal by chance once in 2^24; proptest's few hundred cases never meet it.
+        // Fingerprints collide once in 2^24; in the few hundred cases of proptest that does not happen.
         prop_assert_ne!(key(a).fingerprint(), key(b).fingerprint());
     }
 }

@@ -1,10 +1,11 @@
-//! Read-only globals that the loader sets: constants to the verifier, which prunes what they switch off.
+//! Read-only globals that the loader sets. They are constants to the verifier, which prunes the code that they
+//! disable.
 
 use aya_ebpf::Global;
 use proxy_common::connection::SourcePorts;
 
-/// Cookie of the node's network namespace; 0 where the kernel cannot tell user space (before 5.14): then
-/// the initial network namespace is the node's.
+/// Cookie of the network namespace of the node; 0 where user space cannot read it (before 5.14): the node then has
+/// the initial network namespace.
 #[unsafe(no_mangle)]
 static NODE_NETNS: Global<u64> = Global::new(0);
 
@@ -40,7 +41,7 @@ pub(crate) fn services_len() -> u32 {
     SERVICES_LEN.load()
 }
 
-/// 1 where a program can ask the routes for a source address (`BPF_FIB_LOOKUP_SRC`, 6.7, dab4e1f06cab).
+/// 1 where `bpf_fib_lookup` returns a source address (`BPF_FIB_LOOKUP_SRC`, 6.7, dab4e1f06cab).
 #[unsafe(no_mangle)]
 static HAS_FIB_SOURCE: Global<u8> = Global::new(0);
 
@@ -48,13 +49,13 @@ static HAS_FIB_SOURCE: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
 static FAST_PATH: Global<u8> = Global::new(1);
 
-/// The first of the source ports that flows are masqueraded with, and how many there are.
+/// The source port range for masquerading: first port, and number of ports.
 #[unsafe(no_mangle)]
 static SOURCE_PORT_FIRST: Global<u16> = Global::new(49_152);
 #[unsafe(no_mangle)]
 static SOURCE_PORT_COUNT: Global<u16> = Global::new(16_384);
 
-/// How many seconds an unconfirmed UDP flow lives without a packet.
+/// Seconds that an unconfirmed UDP flow lives without a packet.
 #[unsafe(no_mangle)]
 static UDP_TIMEOUT_SECONDS: Global<u32> = Global::new(30);
 
@@ -73,7 +74,7 @@ pub(crate) fn source_ports() -> (u16, u16) {
     (SOURCE_PORT_FIRST.load(), SOURCE_PORT_COUNT.load())
 }
 
-/// The source ports, as algorithms have them.
+/// The source port range, for `proxy_common::connection`.
 #[inline(always)]
 pub(crate) fn ports() -> SourcePorts {
     let (first, count) = source_ports();
@@ -85,11 +86,11 @@ pub(crate) fn udp_timeout() -> u32 {
     UDP_TIMEOUT_SECONDS.load()
 }
 
-/// How many regions FLOWS has.
+/// Number of regions in FLOWS.
 #[unsafe(no_mangle)]
 static FLOW_REGIONS: Global<u32> = Global::new(147);
 
-/// What no sender of packets knows; the same as long as FLOWS is.
+/// Secret seed of the hash in FLOWS. Lives as long as the map.
 #[unsafe(no_mangle)]
 static FLOW_HASH_SEED: Global<u64> = Global::new(0);
 

@@ -1,4 +1,4 @@
-//! Counters: relaxed additions to memory that the agent maps; no fetching atomics, which 5.10 lacks.
+//! Counters: relaxed additions to memory that the agent maps. No atomics that fetch, which 5.10 lacks.
 
 use core::arch::asm;
 
@@ -13,14 +13,15 @@ use crate::{
     tables::{COUNTERS, REFUSALS, TOTALS},
 };
 
-/// Counts a connection, or a UDP flow of a socket, that was given an endpoint of `service`; `remembered` if it is the one
-/// that the client had before.
+/// Counts a connection, or a UDP flow of a socket, to an endpoint of `service`. `remembered`: affinity chose the
+/// endpoint.
 #[inline(always)]
 pub(crate) fn connection(service: u32, remembered: bool) {
     if let Some(counters) = of_service(service) {
         let mut slot = u64::from(remembered);
-        // Arithmetic, for a branch would be walked once more with each way to get here; bounded for the verifier.
-        // SAFETY: it touches one register.
+        // Arithmetic instead of a branch, which the verifier would walk once more for each path that leads here.
+        // The mask bounds the slot for the verifier.
+        // SAFETY: the instruction changes one register.
         unsafe { asm!("{0} &= 1", inout(reg) slot, options(nomem, nostack)) };
         // SAFETY: the map's element, `drawn` and then `remembered`, lives as long as the program runs and is
         // eight-byte aligned.
@@ -28,14 +29,14 @@ pub(crate) fn connection(service: u32, remembered: bool) {
     }
 }
 
-/// Counts a refusal for the node, and for its Service if it has one.
+/// Counts a refusal for the node, and for its Service if known.
 #[inline(always)]
 pub(crate) fn refusal(service: Option<u32>, reason: Reason) {
     if let Some(refusals) = service.and_then(|service| REFUSALS.get_ptr_mut(service)) {
         const { assert!(ServiceRefusals::LEN == 16) };
         let mut slot = reason as u64;
-        // The compiler knows that a reason is less than that, and would leave the verifier in doubt.
-        // SAFETY: it touches one register.
+        // The compiler, which knows the bound of a reason, would remove a plain mask, which the verifier needs.
+        // SAFETY: the instruction changes one register.
         unsafe { asm!("{0} &= 15", inout(reg) slot, options(nomem, nostack)) };
         // SAFETY: as in `connection`; the slot is one of the sixteen.
         add(unsafe { refusals.cast::<u64>().add(slot as usize) });
@@ -67,7 +68,7 @@ fn total(index: u32) {
 
 #[inline(always)]
 fn of_service(service: u32) -> Option<*mut ServiceCounters> {
-    // SAFETY: a helper without pointers.
+    // SAFETY: the helper takes no pointers.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     COUNTERS.get_ptr_mut(shard(cpu, service, config::services_len()))
 }
@@ -80,12 +81,12 @@ pub(crate) fn add(counter: *mut u64) {
     unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) 1_u64, options(nostack)) };
 }
 
-/// Whether something that is done so often in a second may be done once more. Processors may count past each other: a few
-/// more or less.
+/// Whether the rate limit of `most` per second permits one more. Processors may count past each other, so the
+/// limit is approximate.
 #[inline(always)]
 pub(crate) fn take(rate: &Array<Rate, 1>, most: u64) -> bool {
     let Some(rate) = rate.get_ptr_mut(0) else { return false };
-    // SAFETY: a helper without pointers.
+    // SAFETY: the helper takes no pointers.
     let second = unsafe { bpf_ktime_get_ns() } / 1_000_000_000;
     // SAFETY: aligned words of a map's element, which lives as long as the program runs.
     unsafe {

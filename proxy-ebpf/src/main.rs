@@ -6,7 +6,7 @@
 //! | `config` | constants that the loader sets before verification |
 //! | `count` | counters |
 //! | `packet` | the programs at TC: north-south traffic |
-//! | `socket` | the programs at `connect`, `sendmsg`, `recvmsg` and `getpeername` |
+//! | `socket` | the programs at `connect`, `sendmsg`, `recvmsg`, `getpeername` and `sock_release` |
 //! | `system_calls` | a counter for the benchmark, only in the object that it loads |
 #![no_std]
 #![no_main]
@@ -32,11 +32,11 @@ mod tables;
 #[cfg(not(test))]
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    // Nothing here may panic: the verifier refuses a program that could come to this loop.
+    // Unreachable: the verifier rejects a program that can enter this loop.
     loop {}
 }
 
-/// Helpers such as `bpf_ktime_get_ns` are open to programs under any of these licences.
+/// Compatible with the GPL, as helpers such as `bpf_fib_lookup` require.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -10,7 +10,7 @@ use aya_ebpf::{
 
 use crate::count;
 
-/// The process, as the initial PID namespace numbers it.
+/// Process id in the initial PID namespace.
 #[unsafe(no_mangle)]
 static COUNTED_PROCESS: Global<u32> = Global::new(0);
 

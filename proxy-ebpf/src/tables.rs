@@ -42,7 +42,7 @@ const INTERFACES_LEN: usize = 1 << 10;
 #[btf_map]
 pub(crate) static FRONTENDS: HashMap<FrontendKey, Frontend, FRONTENDS_LEN, NO_PREALLOC> = HashMap::new();
 
-/// Which addresses are a ClusterIP, another VIP, or this node's.
+/// Addresses that are a ClusterIP, another VIP, or an address of this node.
 #[btf_map]
 pub(crate) static ADDRESSES: HashMap<Address, AddressEntry, FRONTENDS_LEN, NO_PREALLOC> = HashMap::new();
 
@@ -188,15 +188,15 @@ pub(crate) struct Maps;
 /// Copies the 64-bit word at `pointer`.
 ///
 /// # Safety
-/// `pointer` leads to eight aligned bytes of a map's value.
+/// `pointer` points to eight aligned bytes of a map's value.
 #[inline(always)]
 unsafe fn word<T>(pointer: *const T) -> u64 {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { pointer.cast::<u64>().read_volatile() }
 }
 
 impl Maps {
-    /// Whether ADDRESSES may have the address, or the node. `false` is certain.
+    /// Whether the address may be in ADDRESSES or belong to the node. `false` is certain.
     #[inline(always)]
     pub(crate) fn may_be_ours(address: &Address) -> bool {
         let (index, bit) = address.filter_bit();
@@ -222,8 +222,8 @@ impl Maps {
         Some(unsafe { word(pointer) })
     }
 
-    /// No bits where there is none: no entry is without bits. (Not an `Option`: LLVM looks at what is in it before it
-    /// knows whether something is, and the verifier does not let it.)
+    /// The entry of an address; without bits if there is none, as every entry has bits. (Not an `Option`: LLVM
+    /// reads its content before it checks whether there is any, which the verifier rejects.)
     #[inline(always)]
     fn address_once(address: &Address) -> AddressEntry {
         let word = match ADDRESSES.get_ptr(address) {
@@ -237,13 +237,13 @@ impl Maps {
     #[inline(always)]
     fn client_once(cookie: u64) -> Option<ClientAddresses> {
         let pointer = CLIENTS.get_ptr(&cookie)?.cast::<u64>();
-        // SAFETY: the value of CLIENTS is three aligned words; whether they belong together its checksum says.
+        // SAFETY: the value of CLIENTS is three aligned words; its checksum says whether they belong together.
         let words: [u64; 3] = unsafe { [word(pointer), word(pointer.add(1)), word(pointer.add(2))] };
         Some(bytemuck::must_cast(words))
     }
 }
 
-/// A key of SOURCE_RANGES, in whole words: a packed one would be put together byte by byte.
+/// A key of SOURCE_RANGES in whole words: the compiler would assemble a packed key byte by byte.
 #[repr(C)]
 struct SourceQuery {
     prefix_length: u32,
@@ -290,7 +290,7 @@ impl Tables for Maps {
     #[inline(always)]
     fn endpoint(&self, slot: u32) -> Option<Endpoint> {
         let pointer = ENDPOINTS.get_ptr(slot)?;
-        // SAFETY: a slot is written before a span leads to it and not while one does.
+        // SAFETY: a slot is written before a span refers to it, and not while one does.
         Some(unsafe { *pointer })
     }
 
@@ -317,15 +317,15 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn remember(&self, key: &AffinityKey, affinity: &Affinity) {
-        // A full LRU makes room; what else could fail leaves the client without affinity, not without service.
+        // A full LRU makes room. If the insertion fails, the client has no affinity, but is served.
         let _ = AFFINITY.insert(key, affinity, 0);
     }
 
     #[inline(always)]
     fn refresh(&self, key: &AffinityKey, now: u64) {
         if let Some(pointer) = AFFINITY.get_ptr_mut(key) {
-            // SAFETY: one aligned word of a map's value. Should the LRU have given the element to another
-            // client in between, that client's affinity lasts longer by the blink of an eye.
+            // SAFETY: one aligned word of a map's value. If the LRU has reused the element for another client, its
+            // affinity lasts a moment longer.
             unsafe { (&raw mut (*pointer).last_used).write_volatile(now) };
         }
     }
@@ -338,7 +338,7 @@ impl Tables for Maps {
             set: u32::from(set),
             address: source.words(),
         };
-        // SAFETY: a `Key<SourceRangeKey>` is these bytes, packed; alignment is more than it asks for.
+        // SAFETY: a `Key<SourceRangeKey>` has the same bytes, packed; the alignment exceeds what it needs.
         let key = unsafe { &*(&raw const query).cast::<Key<SourceRangeKey>>() };
         SOURCE_RANGES.get(key).is_some()
     }

@@ -1,4 +1,4 @@
-//! Making a record.
+//! Creating a connection record.
 
 use bytemuck::must_cast;
 
@@ -15,61 +15,60 @@ use crate::{
     endpoint::Endpoint,
 };
 
-/// The source ports that connections are masqueraded with.
+/// The source port range for masquerading (SNAT).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SourcePorts {
-    /// The first one.
+    /// The first port.
     pub first: u16,
-    /// How many there are.
+    /// Number of ports.
     pub count: u16,
 }
 
-/// A record that is to begin, and what is needed meanwhile: kernel programs have it in a map, their stack is short.
+/// A record under construction, with working data. Kernel programs keep it in a map: their stack is small.
 #[derive(Clone, Copy, Debug)]
 pub struct Draft {
-    /// Its first half.
+    /// First half of the record.
     pub ends: Ends,
-    /// Its second half.
+    /// Second half of the record.
     pub origin: Origin,
-    /// When it is.
+    /// The current time.
     pub clock: Clock,
-    /// The source ports.
+    /// The source ports to allocate from.
     pub ports: SourcePorts,
-    /// Random bits.
+    /// Random bits, for the choice of a source port.
     pub random: u32,
-    /// Which source port is tried.
+    /// The candidate source port.
     pub(super) port: Port,
-    /// Its client.
+    /// The owners of the candidate port.
     pub(super) owners: PortOwners,
-    /// Another record that is looked at.
+    /// First half of another record, read for comparison.
     pub(super) other: Ends,
-    /// Its second half.
+    /// Second half of that other record.
     pub(super) other_origin: Origin,
     reservation: Reservation,
     tuple: Tuple,
 }
 
-/// The outcome of beginning a connection.
+/// The outcome of creating a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Begun {
-    /// It has begun.
+    /// The connection has a record.
     Connection,
-    /// Its packets would be indistinguishable from those of another connection of the same client.
+    /// The endpoint could not tell its packets from those of another live connection of this client.
     Colliding,
     /// No slot is free or evictable.
     NoRoom,
     /// No source port is free.
     NoPort,
-    /// No address to masquerade it with; the caller that looks one up returns this.
+    /// The node has no address to masquerade with. Returned by the caller, which looks up the address.
     NoAddress,
-    /// Another processor is creating a record of this client, maybe the same one: the client's retransmission will
-    /// find it.
+    /// Another processor is creating a record of this client, possibly this one. The client has to retransmit.
     Busy,
 }
 
 impl Draft {
-    /// Empty.
+    /// An empty draft.
     pub const fn new() -> Self {
         let ends: Ends = must_cast([0_u64; Ends::WORDS]);
         let origin: Origin = must_cast([0_u64; Origin::WORDS]);
@@ -99,7 +98,8 @@ impl Draft {
         }
     }
 
-    /// Of a connection that begins with a packet to a frontend, which came in by `device`, and gets this endpoint.
+    /// Fills in the record of a connection that begins with `packet`, which arrived at `device`, and gets this
+    /// endpoint.
     #[inline(always)]
     pub fn set(&mut self, packet: &Tuple, endpoint: &Endpoint, flags: u8, device: u32) {
         let Endpoint { address, port, id, service, generation, flags: _ } = *endpoint;
@@ -139,11 +139,12 @@ impl Default for Draft {
     }
 }
 
-/// Begins the connection of a draft, which has no record: what is left of an earlier one between the same two has been freed.
-/// `try_port` is [`super::ports::try_port`]. A kernel program, whose stack is short, takes the three steps by itself.
+/// Creates and publishes the record of a draft. The caller has freed any earlier record of this client and
+/// frontend. `try_port` is [`super::ports::try_port`]. Kernel programs call the three steps themselves, to save
+/// stack.
 ///
-/// It does not begin if the client has a live connection, through another frontend, whose packets would be the same ones at the
-/// endpoint.
+/// Fails with [`Begun::Colliding`] if the client has a live connection to the same endpoint through another
+/// frontend.
 #[inline(always)]
 pub fn begin<F: Flows>(flows: &F, draft: &mut Draft, try_port: impl Fn(&mut Draft, Rival) -> bool) -> Begun {
     let started = start(flows, draft);
@@ -154,10 +155,10 @@ pub fn begin<F: Flows>(flows: &F, draft: &mut Draft, try_port: impl Fn(&mut Draf
     finish(flows, draft, has_port)
 }
 
-/// Reserves a slot for the draft, and writes its record, which no lookup finds yet.
+/// Reserves a slot and writes the record of the draft, which lookups still ignore.
 #[inline(always)]
 pub fn start<F: Flows>(flows: &F, draft: &mut Draft) -> Begun {
-    // Each step is a function that is called from here, and not from the one before it: the stack is short.
+    // Each step is called from here, not from the step before it: nested calls would need more stack.
     let hash = buckets::hash(&draft.ends.client, draft.ends.client_port, draft.ends.protocol, flows.seed());
     if !give_way(flows, draft, hash) {
         return Begun::Colliding;
@@ -173,7 +174,8 @@ pub fn start<F: Flows>(flows: &F, draft: &mut Draft) -> Begun {
     Begun::Connection
 }
 
-/// Publishes the record of a draft that was [started](start); without a port that it needs, as one that has ended.
+/// Publishes the record of a [started](start) draft. If it needs a source port and got none (`has_port`), it is
+/// published as ended.
 #[inline(always)]
 pub fn finish<F: Flows>(flows: &F, draft: &mut Draft, has_port: bool) -> Begun {
     let place = draft.reservation.place;
@@ -186,27 +188,27 @@ pub fn finish<F: Flows>(flows: &F, draft: &mut Draft, has_port: bool) -> Begun {
 }
 
 impl Draft {
-    /// A tuple that is free for any use until [`begin`].
+    /// A scratch tuple that the caller may use until [`begin`].
     #[inline(always)]
     pub const fn scratch(&mut self) -> &mut Tuple {
         &mut self.tuple
     }
 
-    /// The tuple that another record is sought for, and where it is left.
+    /// The tuple for which another record is sought, and the buffer for the first half of that record.
     #[inline(always)]
     pub const fn others(&mut self) -> (&Tuple, &mut Ends) {
         (&self.tuple, &mut self.other)
     }
 
-    /// Where the record is, after [`begin`].
+    /// The slot of the record, after [`start`].
     #[inline(always)]
     pub const fn place(&self) -> Place {
         self.reservation.place
     }
 }
 
-/// Frees what is left of an earlier connection of the client, through another frontend, whose packets would be the same ones at
-/// the endpoint. `false`: it is live.
+/// Frees the ended record of this client through another frontend to the same endpoint, if there is one. `false`
+/// if that connection is live.
 #[inline(never)]
 fn give_way(flows: &impl Flows, draft: &mut Draft, hash: u64) -> bool {
     draft.tuple = Tuple::new(draft.ends.protocol, draft.ends.from(), draft.ends.to());
@@ -223,7 +225,7 @@ fn give_way(flows: &impl Flows, draft: &mut Draft, hash: u64) -> bool {
     true
 }
 
-/// Whether there is a slot.
+/// The outcome of the search for a slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Chosen {
     Slot,
@@ -231,7 +233,7 @@ enum Chosen {
     None,
 }
 
-/// How often a slot is chosen: another processor may have taken it meanwhile.
+/// Attempts to reserve a slot: another processor may take the chosen slot first.
 const TRIES: u32 = 2;
 
 #[inline(always)]
@@ -242,7 +244,7 @@ fn reserve(flows: &impl Flows, draft: &mut Draft, hash: u64) -> Chosen {
         if chosen != Chosen::Slot {
             return chosen;
         }
-        // Somebody may have begun the same connection before the words were read that the slot was chosen by.
+        // Another processor may have created this record before `choose` read its words.
         if flows.find_anywhere::<Request>(&draft.tuple, hash, &mut draft.other).is_some() {
             return Chosen::Busy;
         }
@@ -254,10 +256,10 @@ fn reserve(flows: &impl Flows, draft: &mut Draft, hash: u64) -> Chosen {
     Chosen::Busy
 }
 
-/// In how many buckets a slot is sought that is free, or was not used lately, before one is taken that was.
+/// Buckets to search for a free or long unused slot before a recently used one is evicted.
 const NEAR: u32 = 4;
 
-/// Chooses a slot, and notes in the draft by what.
+/// Chooses a slot. Notes it in the draft, with the words that the choice depends on.
 #[inline(always)]
 fn choose(flows: &impl Flows, draft: &mut Draft, hash: u64) -> Chosen {
     let home = Home::new(hash, flows.regions());
@@ -289,19 +291,20 @@ fn choose(flows: &impl Flows, draft: &mut Draft, hash: u64) -> Chosen {
     Chosen::Slot
 }
 
-/// What becomes of the search for a slot after a look at one bucket.
+/// How the search for a slot continues after one bucket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Considered {
-    /// Others may have a better one.
+    /// Other buckets may have a better slot.
     More = 0,
-    /// The one in the draft is to be taken.
+    /// The slot noted in the draft is to be taken.
     Best = 1,
     /// Another processor is creating a record of the same client.
     Busy = 2,
 }
 
-/// Looks for a slot in the bucket of this turn, and notes in the draft by what it was chosen.
+/// Looks for a slot in bucket `turn` of the search order. Notes it in the draft, with the words that it depends
+/// on.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "below 16")]
 pub fn consider(flows: &impl Flows, draft: &mut Draft, hash: u64, turn: u32) -> Considered {
@@ -309,7 +312,7 @@ pub fn consider(flows: &impl Flows, draft: &mut Draft, hash: u64, turn: u32) -> 
     let reservation = &mut draft.reservation;
     let bucket = Home::new(hash, flows.regions()).bucket(turn);
     let (tags, uses) = (flows.tags(bucket), flows.uses(bucket));
-    // Records of this client that are being made.
+    // A record of this client is being written.
     if buckets::lanes_with(tags, reservation.tag) & SLOT_LANES & ((uses[1] & RESERVED) << 6) != 0 {
         return Considered::Busy;
     }

@@ -1,13 +1,15 @@
-//! FLOW_TAGS and FLOW_USES: in which slots of FLOWS a client's records can be, and which of them may be taken. Arithmetic
-//! on words, for the kernel, the agent and the host tests alike.
+//! FLOW_TAGS and FLOW_USES: which slots of FLOWS can hold a client's records, and which of them may be evicted.
+//! Arithmetic on words, for the kernel programs, the agent and the host tests alike.
 //!
-//! FLOWS is an array of records in **buckets** of seven. A client (address, port, protocol) has a home bucket, by a keyed hash,
-//! and every packet of its connections touches that one. Its word of FLOW_TAGS has a byte of the hash for each slot, so a
-//! packet without a record is known after one load from an array that stays in a processor's cache.
+//! FLOWS is an array of records in **buckets** of seven slots. A keyed hash of a client (address, port, protocol)
+//! selects its home bucket, where every lookup for the client begins. The bucket's word of FLOW_TAGS has one byte
+//! of the hash for each slot. One load from this array, which stays in the processor's cache, thus shows that a
+//! packet has no record.
 //!
-//! A client that uses one port towards many frontends needs more than seven slots, and so do clients that meet in one bucket:
-//! what does not fit there goes to other buckets of the same **region** (64 buckets, one lock), up to fifteen of them in an order
-//! that is the client's. The eighth byte of the home's word says how far somebody has to look; it is 0 nearly always.
+//! A client that uses one port for many frontends needs more than seven slots, and several clients can share a
+//! home bucket. The records that do not fit go to up to fifteen other buckets of the same **region** (64 buckets,
+//! one lock), in an order that depends on the client. The eighth byte of the home bucket's word says how far
+//! lookups must search; it is almost always 0.
 
 use bytemuck::{Pod, Zeroable, must_cast};
 
@@ -18,38 +20,38 @@ use crate::{
     select::scale,
 };
 
-/// Slots in a bucket.
+/// Slots per bucket.
 pub const SLOTS: u32 = 7;
-/// Buckets in a region; a power of two.
+/// Buckets per region; a power of two.
 pub const REGION: u32 = 64;
-/// In how many buckets the records of a client can be. What does not fit there is refused.
+/// Number of buckets that can hold the records of one client. Further connections are refused.
 pub const REACH: u32 = 16;
 
-/// A value of FLOW_TAGS, of the bucket with the same index: one aligned word.
+/// A value of FLOW_TAGS, for the bucket with the same index: one aligned word.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
 #[repr(C, align(8))]
 pub struct FlowTags {
-    /// Slot by slot: eight bits of the client's hash; 0 for a free one.
+    /// For each slot, eight bits of the client's hash; 0 if the slot is free.
     pub tags: [u8; SLOTS as usize],
-    /// How many buckets further records of clients can be whose home this is.
+    /// Number of further buckets that can hold records whose home is this bucket.
     pub reach: u8,
 }
 
-/// A value of FLOW_USES, of the bucket with the same index: two aligned words.
+/// A value of FLOW_USES, for the bucket with the same index: two aligned words.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
 #[repr(C, align(8))]
 pub struct FlowUses {
-    /// Slot by slot: the second of the last packet, modulo 256.
+    /// For each slot, the second of the last packet, modulo 256.
     pub seconds: [u8; SLOTS as usize],
-    /// The slot taken last.
+    /// The slot that was reserved last.
     pub latest: u8,
-    /// Slot by slot: a [`Kept`].
+    /// For each slot, its [`Kept`] bits.
     pub kept: [u8; SLOTS as usize],
-    /// How many records elsewhere have their home here; 255 for that many or more, for good.
+    /// Number of records in other buckets whose home is this bucket; stays at 255 once it was that high.
     pub away: u8,
 }
 
-/// What keeps a slot from being taken: bits of [`FlowUses::kept`].
+/// Bits of [`FlowUses::kept`], which protect a slot from eviction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Kept;
 
@@ -58,26 +60,26 @@ impl Kept {
     pub const CONFIRMED: u8 = 1;
     /// The record is being written.
     pub const RESERVED: u8 = 2;
-    /// The record's home is another bucket. Does not keep it.
+    /// The record's home is another bucket. Does not protect the slot.
     pub const AWAY: u8 = 4;
 
-    /// Whether the slot must not be taken.
+    /// Whether these bits protect the slot.
     #[inline(always)]
     pub const fn keeps(bits: u8) -> bool {
         bits & (Self::CONFIRMED | Self::RESERVED) != 0
     }
 }
 
-/// Where a record is: eight times its bucket, and its slot there.
+/// The position of a record: eight times its bucket, plus its slot there.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[repr(transparent)]
 pub struct Place(pub u32);
 
 impl Place {
-    /// No place.
+    /// No record.
     pub const NONE: Self = Self(u32::MAX);
 
-    /// Of a slot in a bucket.
+    /// The position of a slot in a bucket.
     #[inline(always)]
     pub const fn new(bucket: u32, slot: u32) -> Self {
         Self(bucket << 3 | slot)
@@ -101,15 +103,14 @@ impl Place {
         self.bucket() * SLOTS + self.slot()
     }
 
-    /// Whether it is one.
+    /// Whether this is a position, not [`Place::NONE`].
     #[inline(always)]
     pub const fn is_some(self) -> bool {
         self.0 != Self::NONE.0
     }
 }
 
-/// An element of FLOW_LOCKS: held while a slot of the region is given away, or a
-/// source port is taken.
+/// A value of FLOW_LOCKS: held while a slot of the region or a source port changes hands.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
 #[repr(C, align(8))]
 pub struct FlowLock {
@@ -119,11 +120,11 @@ pub struct FlowLock {
     pub padding: u32,
 }
 
-/// How many locks there are; a power of two.
+/// Number of locks; a power of two.
 pub const FLOW_LOCKS: u32 = 256;
 
-/// Sixty-four bits of a client. Both halves of the address are multiplied by what the seed makes of the other: who does not
-/// know the seed cannot choose addresses or ports that meet in one bucket.
+/// A keyed 64-bit hash of a client. The halves of the address, mixed with the seed, are multiplied with each
+/// other: without the seed nobody can choose addresses or ports that share a bucket.
 #[inline(always)]
 pub const fn hash(client: &Address, port: Port, protocol: u8, seed: u64) -> u64 {
     const A: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -136,7 +137,7 @@ pub const fn hash(client: &Address, port: Port, protocol: u8, seed: u64) -> u64 
     mixed ^ mixed >> 32
 }
 
-/// Where records of a client can be.
+/// The buckets that can hold the records of a client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Home {
     hash: u64,
@@ -146,71 +147,71 @@ pub struct Home {
 
 #[expect(clippy::cast_possible_truncation, reason = "parts of the hash")]
 impl Home {
-    /// Of the client with this [`hash`], in a table of so many regions.
+    /// The buckets of the client with this [`hash`], in a table of `regions` regions.
     #[inline(always)]
     pub const fn new(hash: u64, regions: u32) -> Self {
         Self { hash, base: scale(hash as u32, regions) * REGION }
     }
 
-    /// What its slots are tagged with; never 0.
+    /// The tag of the client in FLOW_TAGS; never 0.
     #[inline(always)]
     pub const fn tag(self) -> u8 {
         (1 + (((self.hash >> 32 & 0xff) * 255) >> 8)) as u8
     }
 
-    /// The bucket that is looked at after so many others, the same for `turn` modulo [`REGION`].
+    /// The bucket to search in step `turn`, the home bucket in step 0. The order repeats after [`REGION`] steps.
     #[inline(always)]
     pub const fn bucket(self, turn: u32) -> u32 {
         let (first, stride) = ((self.hash >> 40) as u32, (self.hash >> 46) as u32 | 1);
         self.base + (first.wrapping_add(turn.wrapping_mul(stride)) & (REGION - 1))
     }
 
-    /// The region whose lock to hold.
+    /// The region of these buckets, which selects the lock.
     #[inline(always)]
     pub const fn region(self) -> u32 {
         self.base / REGION
     }
 }
 
-/// The same byte in all eight lanes of a word.
+/// The lowest bit of each of the eight byte lanes.
 const LANES: u64 = 0x0101_0101_0101_0101;
 /// The highest bit of each lane.
 const HIGH: u64 = LANES << 7;
 
-/// The highest bit of each lane of `word` that has this byte.
+/// The highest bit of each lane of `word` that equals `byte`.
 #[inline(always)]
 pub const fn lanes_with(word: u64, byte: u8) -> u64 {
     let differs = word ^ (byte as u64 * LANES);
     !(((differs & !HIGH) + !HIGH) | differs) & HIGH
 }
 
-/// The first seven lanes, in a word of FLOW_TAGS.
+/// The highest bits of the seven slot lanes in a word of FLOW_TAGS.
 pub const SLOT_LANES: u64 = HIGH >> 8;
 
 /// The number of the lane whose highest bit is `bit`.
 #[inline(always)]
 pub const fn lane(bit: u64) -> u32 {
-    // As many lanes have a one as there are up to it.
+    // `bit - 1` has the lowest bit of each lane up to this one set; the multiplication counts them.
     ((((bit - 1) & LANES).wrapping_mul(LANES) >> 56) as u32).wrapping_sub(1) & 7
 }
 
-/// One lane of a word.
+/// The byte in one lane of a word.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "one byte")]
 pub const fn byte(word: u64, lane: u32) -> u8 {
     (word >> (lane * 8)) as u8
 }
 
-/// For how many seconds a slot without a confirmed connection stays before a bucket that is further away is looked at for
-/// one: below 256, and longer than a handshake takes.
+/// Seconds of idleness after which an unconfirmed slot is evicted at once. For a younger one, the search first
+/// looks at other buckets. Below 256, and longer than a handshake takes.
 const LATELY: u8 = 64;
 
-/// The slot of a bucket that is missed least at this second; `None` if all are kept. A free one before others, then the one that
-/// was used least recently as far as the seconds tell, then the one that was taken longest ago. The second part of the answer
-/// is whether it is free, or was not used lately.
+/// The slot of a bucket to use at second `now`: a free one, else the least recently used (as far as the seconds
+/// modulo 256 tell), else the one reserved longest ago. `None` if all are protected. The boolean says whether the
+/// slot is free or long unused.
 ///
-/// Arithmetic where one would write branches: the verifier walks what comes after a branch once for each way to get there.
-/// `opaque` keeps the compiler from seeing through it.
+/// Arithmetic instead of branches: the verifier walks the code after a branch once for each way to get there.
+/// `opaque` keeps the compiler from restoring the branches.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "below 8, and one byte")]
 pub fn least_missed(
@@ -227,7 +228,7 @@ pub fn least_missed(
     while slot < SLOTS {
         let idle = u64::from(now.wrapping_sub(byte(seconds, slot)));
         let free = is_zero(byte(tags, slot).into());
-        // How long ago it was taken, in turns: whoever was taken last comes last.
+        // Age in ring order: the slot after `latest` is the oldest, `latest` the youngest.
         let ahead = u64::from(slot + SLOTS - 1).wrapping_sub(latest);
         let wraps = is_zero(ahead / u64::from(SLOTS)) ^ 1;
         let age = u64::from(SLOTS) - 1 - ahead.wrapping_sub(u64::from(SLOTS) * wraps);
@@ -244,13 +245,13 @@ pub fn least_missed(
 }
 
 impl Tuple {
-    /// [`hash`] of where the packet comes from.
+    /// [`hash`] of the source.
     #[inline(always)]
     pub const fn source_hash(&self, seed: u64) -> u64 {
         hash(&self.source, self.source_port, self.protocol, seed)
     }
 
-    /// [`hash`] of where it goes.
+    /// [`hash`] of the destination.
     #[inline(always)]
     pub const fn destination_hash(&self, seed: u64) -> u64 {
         hash(&self.destination, self.destination_port, self.protocol, seed)
@@ -268,7 +269,7 @@ mod tests {
 
     use super::*;
 
-    /// Against the plain way to say it, byte by byte.
+    /// Compares with a loop over the bytes.
     #[test]
     fn lanes_are_told_apart() {
         let mut word = 1_u64;
@@ -291,7 +292,7 @@ mod tests {
         }
     }
 
-    /// Every bucket of the region once, and the tag never 0.
+    /// The order visits every bucket of the region once, and the tag is never 0.
     #[test]
     fn a_home_reaches_all_of_its_region() {
         for number in 0..1000_u16 {
@@ -304,20 +305,21 @@ mod tests {
         }
     }
 
-    /// Clients spread over regions, buckets and tags.
+    /// The hash spreads clients evenly over regions, buckets and tags.
     #[test]
     fn clients_spread_evenly() {
         let (mut homes, mut tags) = (std::vec![0_u32; 16 * 64], [0_u32; 256]);
         for number in 0..40_000_u32 {
-            let client = Address::from_v4([10, 0, u8::try_from(number >> 12).expect("ten"), 1]);
+            let client = Address::from_v4([10, 0, u8::try_from(number >> 12).expect("at most nine"), 1]);
             let hash = hash(&client, Port::new((number & 0xfff) as u16 + 32_768), 6, 0x9876_5432_10fe_dcb1);
             let home = Home::new(hash, 16);
             homes[home.bucket(0) as usize] += 1;
             tags[usize::from(home.tag())] += 1;
         }
-        let worst = homes.iter().max().expect("some");
+        let worst = homes.iter().max().expect("not empty");
         assert!((39..90).contains(worst), "mean 39, most {worst}");
-        let (least, most) = (tags[1..].iter().min().expect("some"), tags.iter().max().expect("some"));
+        let (least, most) =
+            (tags[1..].iter().min().expect("not empty"), tags.iter().max().expect("not empty"));
         assert!(*least > 90 && *most < 350, "mean 157, {least} to {most}");
         assert_eq!(tags[0], 0);
     }
@@ -341,9 +343,9 @@ mod tests {
         assert_eq!(taken(full, [250, 255, 0, 0, 0, 0, 0], 0, [0; 7], 0), Some((0, false)));
         assert_eq!(taken(full, [0; 7], 0, [1, 2, 1, 1, 1, 2, 1], 100), None);
         assert_eq!(taken(full, [0; 7], 0, [1, 2, 1, 5, 1, 4, 1], 100), Some((5, true)));
-        // In one second in the order in which they were taken.
+        // Within one second, in the order of reservation.
         let order: Vec<u32> =
-            (0..7).map(|latest| taken(full, [3; 7], latest, [0; 7], 3).expect("one").0).collect();
+            (0..7).map(|latest| taken(full, [3; 7], latest, [0; 7], 3).expect("a slot").0).collect();
         assert_eq!(order, [1, 2, 3, 4, 5, 6, 0]);
     }
 }

@@ -1,4 +1,4 @@
-//! Finding the record of a packet.
+//! Lookup of the record of a packet.
 
 use bytemuck::must_cast_ref;
 
@@ -9,18 +9,19 @@ use super::{
     table::Flows,
 };
 
-/// A kind of packet that is found by its client: which end is the client, and which end of the record is the other one.
+/// A kind of packet whose record is found by the client: which end of the packet is the client, and which end of
+/// the record its peer.
 pub trait Way {
     /// Whether the packet goes to the client.
     const TO_CLIENT: bool;
-    /// Which word of [`Ends`] begins the address of the client's peer.
+    /// Index of the first word of the peer's address in [`Ends`].
     const PEER: usize;
-    /// Which bits of the word with the ports tell the connection.
+    /// The bits of word [`Ends::PORTS`] that identify the connection.
     const PORTS: u64;
-    /// Which of them it is.
+    /// The kind as a value.
     const KIND: Kind;
 
-    /// What the word with the ports is to have in these bits.
+    /// The expected value of these bits.
     #[inline(always)]
     fn ports(tuple: &Tuple) -> u64 {
         let (client, peer) = if Self::TO_CLIENT {
@@ -39,7 +40,7 @@ pub trait Way {
     }
 }
 
-/// The kinds of packets that are found by their client.
+/// The kinds of packets whose record is found by the client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Kind {
@@ -55,7 +56,7 @@ pub enum Kind {
 
 const FRONTEND: usize = 2;
 const ENDPOINT: usize = 4;
-// Nobody finds a record that is being made.
+// A record with PENDING set, which is still being written, never matches.
 const FRONTEND_PORTS: u64 = 0x00ff_0000_ffff_ffff | (Ends::PENDING as u64) << 56;
 const ENDPOINT_PORTS: u64 = 0x00ff_ffff_0000_ffff | (Ends::PENDING as u64) << 56;
 
@@ -65,7 +66,7 @@ pub struct Request;
 /// At egress, from the client to the endpoint.
 #[derive(Clone, Copy, Debug)]
 pub struct Leaving;
-/// The same, asked for a [draft](super::Draft).
+/// The same tuple, for the lookup of a [draft](super::Draft).
 #[derive(Clone, Copy, Debug)]
 pub struct Drafted;
 /// At egress, from the endpoint to the client.
@@ -101,7 +102,7 @@ impl Way for Answer {
 }
 
 impl Ends {
-    /// What the words of a record and those that a packet asks for differ in.
+    /// The bits in which a record and a packet of kind `W` differ.
     #[inline(always)]
     pub fn differs<W: Way>(words: &[u64; Self::WORDS], tuple: &Tuple) -> u64 {
         let asked: &[u64; 5] = tuple.words();
@@ -113,16 +114,16 @@ impl Ends {
             | ((words[Self::PORTS] ^ W::ports(tuple)) & W::PORTS)
     }
 
-    /// Whether `tuple` is one of the record's packets on this way.
+    /// Whether `tuple` is that of a packet of this record, of kind `W`.
     #[inline(always)]
     pub fn is<W: Way>(&self, tuple: &Tuple) -> bool {
         Self::differs::<W>(must_cast_ref(self), tuple) == 0
     }
 }
 
-/// Finds the record of a packet. Its first half is left in `ends`, which is worth nothing otherwise.
+/// Finds the record of a packet and copies its first half to `ends`, which is undefined otherwise.
 ///
-/// Nearly all packets need the home bucket alone, and those without a record one word of it.
+/// Almost every packet needs only the home bucket, and a packet without a record only one word of it.
 #[inline(always)]
 pub fn find<W: Way>(flows: &impl Flows, tuple: &Tuple, ends: &mut Ends) -> Place {
     let hash = W::hash(tuple, flows.seed());
@@ -147,7 +148,8 @@ pub fn find<W: Way>(flows: &impl Flows, tuple: &Tuple, ends: &mut Ends) -> Place
     flows.find_anywhere::<W>(tuple, hash, ends)
 }
 
-/// Looks for the record of the client with this hash in all buckets that can have it.
+/// Looks for a record in all buckets that can hold those of the client with this hash. `look` searches the bucket
+/// of one step.
 #[inline(always)]
 pub fn find_anywhere(flows: &impl Flows, hash: u64, look: impl Fn(u32) -> Place) -> Place {
     let home = Home::new(hash, flows.regions()).bucket(0);
@@ -163,7 +165,7 @@ pub fn find_anywhere(flows: &impl Flows, hash: u64, look: impl Fn(u32) -> Place)
     Place::NONE
 }
 
-/// Finds the record of a packet in the bucket of one turn.
+/// Finds the record of a packet in the bucket of step `turn`.
 #[inline(always)]
 pub fn find_in_bucket<W: Way>(
     flows: &impl Flows,
@@ -175,7 +177,7 @@ pub fn find_in_bucket<W: Way>(
     let home = Home::new(hash, flows.regions());
     let bucket = home.bucket(turn);
     let mut candidates = buckets::lanes_with(flows.tags(bucket), home.tag()) & SLOT_LANES;
-    // The verifier wants to see that it ends.
+    // The count shows the verifier that the loop ends.
     let mut count = 0;
     while count < SLOTS && candidates != 0 {
         let first = candidates & candidates.wrapping_neg();
@@ -189,7 +191,7 @@ pub fn find_in_bucket<W: Way>(
     Place::NONE
 }
 
-/// Finds the record that a packet to a masqueraded source answers. Both halves of the record are left in `ends` and `origin`.
+/// Finds the record of a reply to a SNAT source. Copies both halves of the record to `ends` and `origin`.
 #[inline(always)]
 pub fn find_by_source(
     flows: &impl Flows,
@@ -221,8 +223,8 @@ pub fn find_by_source(
     Place::NONE
 }
 
-/// Whether a packet comes from the endpoint of a connection that has left masqueraded. (One that somebody else masquerades
-/// before that has other answers, which may come to the same port.)
+/// Whether a packet comes from the endpoint of a connection whose packets left with our SNAT source. (If the CNI
+/// masqueraded them first, replies to its source may arrive at the same port.)
 #[inline(always)]
 fn answers(ends: &Ends, tuple: &Tuple) -> bool {
     ends.seen.client & Seen::LEFT != 0

@@ -1,17 +1,17 @@
-//! The life of a connection: what a packet changes in its record.
+//! The life of a connection: how packets change its record.
 //!
-//! What never happens: a packet of a confirmed connection goes to another endpoint than the ones before it; a connection
-//! that its client never confirmed pushes out one that was.
+//! What never happens: a confirmed connection changes its endpoint; a connection that its client has not confirmed
+//! evicts a confirmed one.
 //!
-//! - A connection **begins** in a slot that others may take.
-//! - It is **confirmed** when its client speaks again after an answer, and, in TCP, acknowledges the endpoint's SYN, which nobody can
-//!   with a made-up address: from then on nothing takes its slot. (After the answer alone would not do: every SYN of a flood is
-//!   answered.) Of datagrams nothing better is to be had.
-//! - It **ends** with a reset, or FIN from both sides. Its record stays until somebody takes its slot: the last packets
-//!   still find their way, and nobody has to come and clear away. Whoever goes on after a reset of its own has sent none: it
-//!   was somebody else's, or out of the window.
-//! - It is **over** for good when the endpoint answers another connection between the same two, or, in UDP, when nobody has spoken for
-//!   the timeout: then the packets are not ours to translate.
+//! - A connection **begins** in a slot that may be evicted.
+//! - It is **confirmed** when its client sends again after an answer and, in TCP, acknowledges the endpoint's SYN,
+//!   which a client with a forged address cannot do. From then on its slot is not evicted. (An answer alone proves
+//!   nothing: every SYN of a flood is answered.) UDP offers no better proof.
+//! - It **ends** with a reset, or with FIN from both sides. Its record stays until the slot is reused: the last
+//!   packets are still translated, and nothing has to clean up. If the sender of a reset continues, the reset was
+//!   forged or out of the window, and is revoked.
+//! - It is **over** for good when the endpoint answers another connection between the same client and endpoint, or
+//!   when a UDP flow with an evictable slot was idle for the timeout. Its packets are then no longer translated.
 
 use super::{
     buckets::{self, Kept, Place},
@@ -23,19 +23,20 @@ use crate::{
     packet::{Numbers, Segment, Transport},
 };
 
-/// The time, and what counts as long ago.
+/// The current time, and the timeout of UDP flows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Clock {
     /// Seconds since boot; never 0.
     pub seconds: u32,
-    /// How many seconds an unconfirmed UDP flow lives without a packet.
+    /// Seconds that an unconfirmed UDP flow lives without a packet.
     pub udp_timeout: u32,
 }
 
-/// For how many seconds a TCP connection that is not confirmed is taken for one: SYNs are repeated for about two minutes.
+/// Seconds that an unconfirmed TCP connection counts as live: SYNs are repeated for about two minutes.
 const TCP_TIMEOUT: u32 = 120;
 
-/// For how many seconds no other client gets the source of a datagram that was answered: a resolver asks thousands a second.
+/// Seconds that an answered UDP flow keeps its source from other clients: a resolver sends thousands of queries a
+/// second.
 const ANSWERED_TIMEOUT: u32 = 5;
 
 impl Clock {
@@ -44,7 +45,7 @@ impl Clock {
         self.seconds.wrapping_sub(since) > timeout && self.seconds > since
     }
 
-    /// The second as FLOW_USES has it.
+    /// The current second as in FLOW_USES, modulo 256.
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "modulo 256")]
     pub const fn second(self) -> u8 {
@@ -56,11 +57,11 @@ impl Clock {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Noted {
-    /// One of its connection.
+    /// It belongs to the connection of the record.
     Follow,
-    /// The first of another connection between the same two.
+    /// It is the first packet of another connection between the same client and frontend.
     Anew,
-    /// Unrelated: the slot has been reused in the meantime.
+    /// The slot has been reused in the meantime.
     Gone,
 }
 
@@ -75,8 +76,8 @@ fn is_noted_this_second(flows: &impl Flows, place: Place, clock: Clock) -> bool 
     buckets::byte(seconds, place.slot()) == clock.second()
 }
 
-/// Notes a packet from the client to the frontend, of the record at `place`, whose first half is `ends`; there it is noted
-/// too. `device` is what it came in by.
+/// Updates the record at `place`, and its first half in `ends`, after a packet from the client to the frontend.
+/// `device` is the ingress device.
 #[inline(always)]
 pub fn asked(
     flows: &impl Flows,
@@ -92,7 +93,7 @@ pub fn asked(
         || fin(segment) & !ends.seen.client != 0
         || ends.seen.reset != 0
         || !ends.seen.confirmed();
-    // Most packets have nothing new to tell.
+    // Most packets change nothing.
     if !is_news && is_noted_this_second(flows, place, clock) {
         if !segment.is_datagram() {
             return Noted::Follow;
@@ -105,7 +106,7 @@ pub fn asked(
     asked_closely(flows, place, ends, &Packet { segment, numbers, clock, device })
 }
 
-/// The result of noting a packet.
+/// What a packet says about its connection.
 struct Packet {
     segment: Segment,
     numbers: Numbers,
@@ -144,7 +145,7 @@ fn asked_closely(flows: &impl Flows, place: Place, ends: &mut Ends, packet: &Pac
     if ends.seen.ended() {
         flows.keep(place, check, false);
     } else if confirms || ends.seen.confirmed() {
-        // One that was kept no longer, since nobody used it, is kept again.
+        // This also protects a confirmed connection again that was released as idle.
         if !flows.keep(place, check, true) {
             return Noted::Gone;
         }
@@ -160,15 +161,16 @@ fn asked_closely(flows: &impl Flows, place: Place, ends: &mut Ends, packet: &Pac
     Noted::Follow
 }
 
-/// Whether a client's first acknowledgement is one of the endpoint's SYN. Who does not see the answer has to guess.
+/// Whether a client's first acknowledgement covers the endpoint's SYN. A client that did not see the answer has to
+/// guess.
 #[inline(always)]
 const fn acknowledges(acknowledgement: u32, answer: u32) -> bool {
-    /// Bytes that an endpoint may have sent by then: an initial window is less.
+    /// Bytes that an endpoint may have sent by then: more than an initial window.
     const WINDOW: u32 = 1 << 16;
     acknowledgement.wrapping_sub(answer).wrapping_sub(1) < WINDOW
 }
 
-/// A side that continues after a reset did not send it: the connection lives.
+/// Revokes a reset whose supposed sender continues: the connection lives.
 #[inline(always)]
 fn goes_on(flows: &impl Flows, place: Place, ends: &mut Ends, segment: Segment, by: u8) {
     let says_nothing = segment.is_rst() || segment.begins() || segment.is_answer();
@@ -178,22 +180,23 @@ fn goes_on(flows: &impl Flows, place: Place, ends: &mut Ends, segment: Segment, 
     }
 }
 
-/// What the second half of a record says of its endpoint and its use.
+/// The part of a record's second half that packets need.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Known {
     /// The endpoint's id.
     pub endpoint: u32,
     /// The id's generation.
     pub generation: u16,
-    /// When the last packet came by, in seconds since boot.
+    /// Time of the last packet, in seconds since boot.
     pub seconds: u32,
-    /// What the client's packets come in by.
+    /// Ingress device of the client's packets.
     pub device: u32,
     /// The sequence number of the endpoint's SYN.
     pub answer: u32,
 }
 
-/// Notes a packet from the endpoint. `false`: it is of another connection between the same two, of which nothing is known here.
+/// Updates the record after a packet from the endpoint. `leaves` is true at egress. Returns `false` if the packet
+/// belongs to another connection between the same client and endpoint, which has no record.
 #[inline(always)]
 pub fn answered(
     flows: &impl Flows,
@@ -227,7 +230,7 @@ fn answered_closely(flows: &impl Flows, place: Place, ends: &mut Ends, bits: u8,
         return false;
     }
     if ends.seen.ended() {
-        // SOURCE_PORTS leads to one that was freed, too.
+        // SOURCE_PORTS also refers to freed records, whose tag is 0.
         return buckets::byte(flows.tags(place.bucket()), place.slot()) != 0;
     }
     let before = ends.seen;
@@ -251,7 +254,7 @@ fn answered_closely(flows: &impl Flows, place: Place, ends: &mut Ends, bits: u8,
     true
 }
 
-/// Notes that a packet from the client has come through the stack, and leaves for the endpoint.
+/// Notes that a packet from the client came through the stack and leaves for the endpoint.
 #[inline(always)]
 pub fn left(flows: &impl Flows, place: Place, ends: &mut Ends) {
     if ends.seen.client & Seen::LEFT == 0 {
@@ -260,20 +263,21 @@ pub fn left(flows: &impl Flows, place: Place, ends: &mut Ends) {
     }
 }
 
-/// Who else wants what a record holds.
+/// Who claims the source port of a record, or its tuple at the endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Rival {
-    /// The same client: what it asked elsewhere and was answered is over, should it ask there again it begins again.
+    /// The same client through another frontend. Its answered UDP flow is over; should it send there again, a new
+    /// flow begins.
     SameClient = 0,
-    /// Another one, that would rather have something else.
+    /// Another client, which has other ports to try.
     Patient = 1,
-    /// Another one, to whom nothing else is left: of TCP it takes what is not confirmed, as a flood's is not. (Of UDP it
-    /// does not: an answer that is still on its way would be told to the wrong client.)
+    /// Another client, which found no other port. It takes the port of an unconfirmed TCP connection, as those of
+    /// a flood are. (Not of a UDP flow: an answer still on its way would reach the wrong client.)
     Impatient = 2,
 }
 
-/// Whether a live connection still needs the record.
+/// Whether a live connection still needs what the rival claims.
 #[inline(always)]
 pub(super) fn is_live(
     flows: &impl Flows,

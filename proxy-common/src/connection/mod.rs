@@ -7,24 +7,24 @@
 //! | packet | at | is found by | becomes |
 //! |---|---|---|---|
 //! | client -> frontend | ingress | the client | client -> endpoint |
-//! | client -> endpoint | egress | the client | source -> endpoint, if it is masqueraded |
+//! | client -> endpoint | egress | the client | SNAT source -> endpoint, if masqueraded |
 //! | endpoint -> client | egress | the client | frontend -> client |
-//! | endpoint -> source | ingress | the source port | endpoint -> client |
+//! | endpoint -> SNAT source | ingress | the source port | endpoint -> client |
 //!
 //! | file | concept |
 //! |---|---|
 //! | `record` | the record, and which packets belong to it |
-//! | `buckets` | FLOW_TAGS and FLOW_USES: the slots of FLOWS that a client's records can have, and which of them may be evicted |
+//! | `buckets` | FLOW_TAGS and FLOW_USES: which slots can hold a client's records, and which may be evicted |
 //! | `ports` | SOURCE_PORTS: the connections that own a source port, and its allocation |
-//! | `table` | the tables, as the algorithms use them |
-//! | `find` | finding the record of a packet |
+//! | `table` | the tables, as the algorithms access them |
+//! | `find` | lookup of the record of a packet |
 //! | `life` | how a packet changes its record |
-//! | `begin` | making a record |
+//! | `begin` | creating a record |
 //!
-//! **Who writes what.** A slot is *reserved* under the lock of its region, and only if nothing has changed since it
-//! was chosen; from then on it belongs to the writer alone, and no reader accepts its content as a record until its
-//! checks match. Packets of one direction write each byte of [`Seen`]. The state that protects a slot from eviction
-//! changes under the lock.
+//! **Who writes what.** A slot is *reserved* under the lock of its region, and only if nothing has changed since
+//! it was chosen. From then on only the reserving processor writes it, and no reader accepts its content as a
+//! record until the checks match. The `client` and `endpoint` bytes of [`Seen`] are each written by packets of one
+//! direction only. The bits that protect a slot from eviction change under the lock.
 
 pub mod begin;
 pub mod buckets;

@@ -1,8 +1,7 @@
-//! SOURCE_PORTS: whose answers come to a source port. An endpoint occurs at most once in an element, so this is the allocation
-//! of ports too: there is no other record of it that could disagree.
+//! SOURCE_PORTS: the connections that own a source port. An endpoint occurs at most once in an element, so the map
+//! is the port allocation, too: there is no second record of it that could disagree.
 //!
-//! An owner is believed only if its record says the same: what is left of records that were evicted is taken over by whoever
-//! comes.
+//! An owner counts only if its record names the port. The lanes of evicted records are reused.
 
 use bytemuck::{Pod, Zeroable, must_cast};
 
@@ -18,23 +17,23 @@ use crate::{
     select::scale,
 };
 
-/// A value of SOURCE_PORTS: who may use a source port, each towards another endpoint.
+/// A value of SOURCE_PORTS: the owners of a source port, each with another endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
 #[repr(C, align(8))]
 pub struct PortOwners {
-    /// Lane by lane: eight bits of the endpoint's hash; 0 for a free one.
+    /// For each lane, eight bits of the endpoint's hash; 0 if the lane is free.
     pub tags: [u8; LANES as usize],
     /// Zero.
     pub padding: [u8; 4],
-    /// Lane by lane: the [`Place`] of the record.
+    /// For each lane, the [`Place`] of the owner's record.
     pub places: [u32; LANES as usize],
 }
 
-/// Lanes of an element.
+/// Lanes per element.
 pub const LANES: u32 = 4;
 
 impl PortOwners {
-    /// Words of an element.
+    /// Words per element.
     pub const WORDS: usize = 3;
 
     /// The word with the tags.
@@ -44,7 +43,7 @@ impl PortOwners {
         tags
     }
 
-    /// What an owner is tagged with, by its endpoint; never 0.
+    /// The tag of an owner, from its endpoint; never 0.
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "eight bits")]
     pub const fn tag(endpoint: &Address, port: Port, protocol: u8) -> u8 {
@@ -52,25 +51,25 @@ impl PortOwners {
         (1 + (((hash >> 20 & 0xff) * 255) >> 8)) as u8
     }
 
-    /// The record of a lane.
+    /// The record of the owner in a lane.
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "one of two halves")]
     pub const fn place(&self, lane: u32) -> Place {
         let [_, low, high]: [u64; Self::WORDS] = must_cast(*self);
-        // Without an index that a bounds check would be made for.
+        // Not indexed: the compiler would add a bounds check.
         let pair = if lane < 2 { low } else { high };
         Place((pair >> (32 * (lane & 1))) as u32)
     }
 }
 
-/// How many ports are tried. Where three quarters of them are confirmed connections' to the same endpoint, one in ten finds none
-/// in so many, and is tried again with its client's next packet.
+/// Ports tried for one packet. If confirmed connections to the same endpoint use three quarters of all ports, one
+/// client in ten finds none; its next packet tries again.
 const ATTEMPTS: u32 = 8;
-/// From which attempt on a port is taken whose owner is not confirmed.
+/// From this attempt on, a port is taken from an unconfirmed owner.
 const GIVEN_UP: u32 = 6;
 
-/// Finds a port for the draft, whose slot is reserved: one that no other connection to its endpoint has. `try_port` is
-/// [`try_port`].
+/// Finds a source port that no other connection to the endpoint of the draft uses. The slot of the draft is
+/// already reserved. `try_port` is [`try_port`].
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "below the count of ports")]
 pub fn give_port(draft: &mut Draft, try_port: impl Fn(&mut Draft, Rival) -> bool) -> bool {
@@ -93,9 +92,9 @@ pub fn give_port(draft: &mut Draft, try_port: impl Fn(&mut Draft, Rival) -> bool
     false
 }
 
-/// Takes the port that is tried, if no other connection to the draft's endpoint has it, and `is_taken` says that no socket of
-/// the node has it either. The record names the port before the port names the record, so that others never take it
-/// for one that is left over.
+/// Takes the candidate port if no other connection to the endpoint of the draft uses it, nor (`is_taken`) a socket
+/// of the node. The record names the port before SOURCE_PORTS names the record: other processors then never take
+/// the new owner for a stale one.
 #[inline(always)]
 pub fn try_port<F: Flows>(
     flows: &F,
@@ -120,7 +119,7 @@ impl Draft {
         PortOwners::tag(&self.ends.endpoint, self.ends.endpoint_port, self.ends.protocol)
     }
 
-    /// Reads an owner's record, and returns whether it holds the tried port.
+    /// Reads an owner's record, and returns whether it still uses the candidate port.
     #[inline(always)]
     fn look_at(&mut self, flows: &impl Flows, owner: Place) -> bool {
         let Self { other, other_origin, port, .. } = self;
@@ -131,17 +130,17 @@ impl Draft {
     }
 }
 
-/// The highest bits of the lanes in the word with the tags.
+/// The highest bits of the four lanes in the word with the tags.
 const OWNER_LANES: u64 = 0x8080_8080;
 
-/// How many owners with the tag of the draft's endpoint are looked at.
+/// Owners with the tag of the endpoint to examine.
 const ALIKE: u32 = 2;
 
-/// How many lanes of others are looked at, for one whose owner has gone.
+/// Lanes of other endpoints to examine for a stale owner.
 const LOOKS: u32 = 3;
 
-/// Which lane of the port that is tried the draft may have; [`LANES`] for none. What it was chosen by is left in
-/// `draft.owners`.
+/// The lane of the candidate port that the draft may take; [`LANES`] for none. The element on which the choice is
+/// based is left in `draft.owners`.
 #[inline(always)]
 fn choose_lane(flows: &impl Flows, place: Place, draft: &mut Draft, rival: Rival) -> u32 {
     if !flows.owners(draft.port, &mut draft.owners) {
@@ -152,7 +151,7 @@ fn choose_lane(flows: &impl Flows, place: Place, draft: &mut Draft, rival: Rival
     let mut candidates = buckets::lanes_with(tags, draft.tag());
     let mut count = 0;
     while candidates != 0 {
-        // More of one tag are not worth the while: there are other ports.
+        // Not worth examining more owners: there are other ports.
         if count == ALIKE {
             return LANES;
         }
@@ -165,7 +164,7 @@ fn choose_lane(flows: &impl Flows, place: Place, draft: &mut Draft, rival: Rival
                 if is_live(flows, owner, other, other_origin, *clock, rival) {
                     return LANES;
                 }
-                // It has been given up: whoever finds it knows.
+                // The packets of this record must no longer leave with the port: mark it as ended.
                 flows.see_reset(owner, Seen::GIVEN_UP);
                 lane = buckets::lane(first);
             }
@@ -200,14 +199,14 @@ fn is_same_endpoint(ends: &Ends, other: &Ends) -> bool {
         && ends.endpoint.words() == other.endpoint.words()
 }
 
-/// Whether a record still has its port. One that has ended, or was given up, may have lost it: what comes late of it must not
-/// leave with a source that is somebody else's.
+/// Whether a record still owns its source port. An ended connection may have lost it: late packets must not leave
+/// with the source of another connection.
 #[inline(never)]
 pub fn has_port(flows: &impl Flows, place: Place, ends: &Ends, port: Port, owners: &mut PortOwners) -> bool {
     if !flows.owners(port, owners) {
         return false;
     }
-    // An earlier record of the same slot may have left an entry too, but for another endpoint.
+    // An earlier record in the same slot may have left a lane behind, but for another endpoint.
     let tag = PortOwners::tag(&ends.endpoint, ends.endpoint_port, ends.protocol);
     let mut lane = 0;
     while lane < LANES {

@@ -4,17 +4,17 @@ use bytemuck::{Pod, Zeroable, must_cast, must_cast_ref};
 
 use crate::address::{Address, Port};
 
-/// The five things that a packet's headers say of its connection.
+/// The 5-tuple of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Pod, Zeroable)]
 #[repr(C, align(8))]
 pub struct Tuple {
-    /// Where the packet comes from.
+    /// Source address.
     pub source: Address,
-    /// Where it goes.
+    /// Destination address.
     pub destination: Address,
-    /// Where it comes from.
+    /// Source port.
     pub source_port: Port,
-    /// Where it goes.
+    /// Destination port.
     pub destination_port: Port,
     /// IANA protocol number.
     pub protocol: u8,
@@ -23,7 +23,7 @@ pub struct Tuple {
 }
 
 impl Tuple {
-    /// Put together in words, for the reason that [`Address::from_words`] gives.
+    /// Composed of whole words, for the reason given at [`Address::from_words`].
     #[inline(always)]
     pub const fn new(protocol: u8, source: (Address, Port), destination: (Address, Port)) -> Self {
         let [a, b]: [u64; 2] = must_cast(source.0.bytes);
@@ -32,58 +32,58 @@ impl Tuple {
         must_cast([a, b, c, d, ports | (protocol as u64) << 32])
     }
 
-    /// That of a packet in the other direction.
+    /// The tuple of a packet in the other direction.
     #[inline(always)]
     #[must_use]
     pub const fn reversed(&self) -> Self {
         Self::new(self.protocol, self.to(), self.from())
     }
 
-    /// Address and port that the packet comes from.
+    /// Source address and port.
     #[inline(always)]
     pub const fn from(&self) -> (Address, Port) {
         (self.source, self.source_port)
     }
 
-    /// Address and port that it goes to.
+    /// Destination address and port.
     #[inline(always)]
     pub const fn to(&self) -> (Address, Port) {
         (self.destination, self.destination_port)
     }
 
-    /// Gives it another destination.
+    /// Replaces the destination.
     #[inline(always)]
     pub const fn lead_to(&mut self, (address, port): (Address, Port)) {
         self.destination = address;
         self.destination_port = port;
     }
 
-    /// Whether it is the other one. (Of the derived comparison the compiler makes branches.)
+    /// Whether the tuples are equal. (The compiler makes branches of the derived comparison.)
     #[inline(always)]
     pub const fn is(&self, other: &Self) -> bool {
         let [a, b]: [[u64; 5]; 2] = [must_cast(*self), must_cast(*other)];
         (a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]) == 0
     }
 
-    /// Its five words.
+    /// The tuple as five words.
     #[inline(always)]
     pub const fn words(&self) -> &[u64; 5] {
         must_cast_ref(self)
     }
 }
 
-/// What has been seen of a connection: one aligned half of a word. Every byte is written by packets of one direction only,
-/// or always with the same value, so that processors which write different bytes at once lose nothing.
+/// What has been seen of a connection: four bytes, aligned. `client` and `endpoint` are each written by packets of
+/// one direction only, so processors that write different bytes at once lose nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct Seen {
-    /// In packets from the client: the bits below.
+    /// Bits seen in packets from the client: those below.
     pub client: u8,
-    /// In packets from the endpoint.
+    /// Bits seen in packets from the endpoint.
     pub endpoint: u8,
-    /// The side that reset the connection: [`Seen::BY_CLIENT`] and the values after it; 0 for none.
+    /// The side that reset the connection: [`Seen::BY_CLIENT`] or one of the values after it; 0 for none.
     pub reset: u8,
-    /// Which way it takes through the node: [`Seen::UNDECIDED`] and what follows there.
+    /// Path of the connection through the node: [`Seen::UNDECIDED`] or one of the values after it.
     pub route: u8,
 }
 
@@ -95,21 +95,21 @@ impl Seen {
     /// A packet went through the stack and left by an uplink as expected: later ones may take the [fast
     /// path](Seen::FAST).
     pub const LEFT: u8 = 4;
-    /// Of the client's byte: the client sent again after an answer, which a client with a forged address cannot do.
+    /// In `client`: the client sent again after an answer, which a client with a forged address cannot do.
     pub const CONFIRMED: u8 = 8;
 
-    /// Of `reset`: the client.
+    /// In `reset`: the client.
     pub const BY_CLIENT: u8 = 1;
-    /// Of `reset`: the endpoint.
+    /// In `reset`: the endpoint.
     pub const BY_ENDPOINT: u8 = 2;
-    /// Of `reset`: neither side; the record was given up.
+    /// In `reset`: neither side; the record was given up.
     pub const GIVEN_UP: u8 = 3;
 
-    /// Of `route`: a TCP connection whose handshake is not over, or datagrams.
+    /// In `route`: a TCP connection in its handshake, or a UDP flow.
     pub const UNDECIDED: u8 = 0;
-    /// Of `route`: all of it passes the node's stack.
+    /// In `route`: all packets pass through the stack.
     pub const STACK: u8 = 1;
-    /// Of `route`: nothing of it passes the stack after the handshake.
+    /// In `route`: no packet passes through the stack after the handshake.
     pub const FAST: u8 = 2;
 
     /// Whether the connection has ended: a reset, or FIN from both sides.
@@ -131,15 +131,16 @@ impl Seen {
     }
 }
 
-/// The half of a record that every packet needs: who talks to whom. One cache line, of which all but [`Seen`] never changes.
+/// The half of a record that every packet needs: client, frontend and endpoint. One cache line; only [`Seen`] and
+/// [`Ends::PENDING`] change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 #[repr(C, align(8))]
 pub struct Ends {
-    /// The client.
+    /// The address of the client.
     pub client: Address,
-    /// The frontend's address.
+    /// The address of the frontend.
     pub frontend: Address,
-    /// The endpoint's.
+    /// The address of the endpoint.
     pub endpoint: Address,
     /// The client's port.
     pub client_port: Port,
@@ -149,28 +150,28 @@ pub struct Ends {
     pub endpoint_port: Port,
     /// IANA protocol number.
     pub protocol: u8,
-    /// [`Ends::MASQUERADED`], [`Ends::LOCAL`].
+    /// [`Ends::MASQUERADED`], [`Ends::LOCAL`], [`Ends::PENDING`].
     pub flags: u8,
-    /// [`Ends::checksum`]: a mismatch means that a write is under way.
+    /// [`Ends::checksum`]; a mismatch means that a write is in progress.
     pub check: u32,
-    /// What changes.
+    /// The state of the connection.
     pub seen: Seen,
 }
 
 impl Ends {
-    /// The endpoint sees the connection come from the node: from the record's [source](Origin::source).
+    /// The connection is masqueraded: the endpoint sees the [SNAT source](Origin::source) of the record.
     pub const MASQUERADED: u8 = 1;
     /// The endpoint is on this node.
     pub const LOCAL: u8 = 2;
-    /// No lookup finds the record yet: it is being made. The check does not cover it, so one store clears it.
+    /// The record is still being written, and lookups ignore it. Not covered by the check, so one store clears it.
     pub const PENDING: u8 = 4;
 
     /// Words of this half.
     pub const WORDS: usize = 8;
-    /// Which word has the ports, the protocol and the flags.
+    /// Index of the word with the ports, the protocol and the flags.
     pub const PORTS: usize = 6;
 
-    /// Whether it is masqueraded.
+    /// Whether the connection is masqueraded.
     #[inline(always)]
     pub const fn is_masqueraded(&self) -> bool {
         self.flags & Self::MASQUERADED != 0
@@ -182,19 +183,19 @@ impl Ends {
         self.flags & Self::LOCAL != 0
     }
 
-    /// Whether this is whole.
+    /// Whether the check matches.
     #[inline(always)]
     pub const fn is_whole(&self) -> bool {
         self.check == self.checksum()
     }
 
-    /// What `check` is: depends on everything that never changes.
+    /// The expected `check`: a checksum of everything that never changes.
     #[inline(always)]
     pub const fn checksum(&self) -> u32 {
         Self::checksum_of(must_cast_ref(self))
     }
 
-    /// The same, of the words.
+    /// The same for a half given as words.
     #[inline(always)]
     pub const fn checksum_of(words: &[u64; Self::WORDS]) -> u32 {
         const CONSTANT: u64 = !((Ends::PENDING as u64) << 56);
@@ -221,29 +222,30 @@ impl Ends {
     }
 }
 
-/// The other half of a record: the endpoint, and the devices and routes of the connection.
+/// The other half of a record: SNAT source, endpoint id, ingress device and times.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 #[repr(C, align(8))]
 pub struct Origin {
-    /// The address that it is masqueraded with; any otherwise.
+    /// The SNAT address; arbitrary if the connection is not masqueraded.
     pub source: Address,
-    /// The port with it.
+    /// The SNAT port.
     pub source_port: Port,
     /// The generation of the endpoint's id.
     pub generation: u16,
     /// The endpoint's id.
     pub endpoint: u32,
-    /// Index into SERVICES of the Service that the connection began with. It may have another owner by now.
+    /// Index into SERVICES of the Service with which the connection began. It may stand for another Service by
+    /// now.
     pub service: u32,
-    /// [`Origin::checksum`] with the other half's.
+    /// [`Origin::checksum`], which includes the check of the other half.
     pub check: u32,
-    /// When the last packet came by, in seconds since boot. Changes.
+    /// Time of the last packet, in seconds since boot. Changes.
     pub seconds: u32,
-    /// Index of the device that the client's packets come in by. Changes.
+    /// Index of the ingress device of the client's packets. Changes.
     pub device: u32,
-    /// When the record was made, in seconds since boot.
+    /// Time of creation, in seconds since boot.
     pub began: u32,
-    /// TCP's sequence number of the endpoint's SYN, once that has come by. Changes.
+    /// TCP sequence number of the endpoint's SYN, once seen. Changes.
     pub answer: u32,
     /// Zero.
     pub padding: [u32; 4],
@@ -253,20 +255,20 @@ impl Origin {
     /// Words of this half.
     pub const WORDS: usize = 8;
 
-    /// What `check` is, in a record whose other half has the check `ends`.
+    /// The expected `check` in a record whose other half has the check `ends`.
     #[inline(always)]
     pub const fn checksum(&self, ends: u32) -> u32 {
         let [a, b, c, service, ..]: [u64; Self::WORDS] = must_cast(*self);
         checksum([a, b, c, service & 0xffff_ffff, ends as u64, 0, 0])
     }
 
-    /// Whether this is whole, and belongs to a half with the check `ends`.
+    /// Whether the check matches in a record whose other half has the check `ends`.
     #[inline(always)]
     pub const fn is_of(&self, ends: u32) -> bool {
         self.check == self.checksum(ends)
     }
 
-    /// What it is masqueraded with.
+    /// SNAT address and port.
     #[inline(always)]
     pub const fn masquerade(&self) -> (Address, Port) {
         (self.source, self.source_port)
@@ -277,19 +279,19 @@ impl Origin {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 #[repr(C, align(8))]
 pub struct Record {
-    /// Who talks to whom.
+    /// Client, frontend and endpoint.
     pub ends: Ends,
-    /// The rest.
+    /// Everything else.
     pub origin: Origin,
 }
 
 impl Record {
-    /// Whether both halves are whole, and of one record.
+    /// Whether the checks of both halves match.
     pub const fn is_whole(&self) -> bool {
         self.ends.is_whole() && self.origin.is_of(self.ends.check)
     }
 
-    /// Sets the checks right.
+    /// Recomputes both checks.
     #[must_use]
     pub const fn sealed(mut self) -> Self {
         self.ends.check = self.ends.checksum();
@@ -298,8 +300,8 @@ impl Record {
     }
 }
 
-/// Thirty-two bits that depend on every bit of the words: a mixture of two records has another sum but for one in four
-/// thousand million.
+/// A 32-bit checksum that depends on every bit of the words. A mixture of two records matches by chance once in
+/// 2^32.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "folded")]
 const fn checksum(words: [u64; 7]) -> u32 {

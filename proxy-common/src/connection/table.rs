@@ -1,7 +1,7 @@
-//! The tables of connections, as the algorithms use them.
+//! The tables of connections, as the algorithms access them.
 //!
-//! Words are read once, and may be of different moments: what is found is believed only if its checks are right, and what
-//! is chosen is done only if the words that it was chosen by are still the same under the lock.
+//! Words are read once, and may be of different moments. So a record counts only if its checks match, and a change
+//! is made only if the words that it depends on are still the same under the lock.
 
 use core::cell::Cell;
 
@@ -15,34 +15,34 @@ use super::{
 };
 use crate::address::Port;
 
-/// FLOWS, FLOW_TAGS, FLOW_USES and SOURCE_PORTS.
+/// Access to FLOWS, FLOW_TAGS, FLOW_USES and SOURCE_PORTS.
 pub trait Flows {
-    /// Regions of FLOWS.
+    /// Number of regions in FLOWS.
     fn regions(&self) -> u32;
-    /// A secret that senders of packets cannot know.
+    /// Seed of the hash: a secret that senders of packets cannot know.
     fn seed(&self) -> u64;
 
     /// A word of FLOW_TAGS.
     fn tags(&self, bucket: u32) -> u64;
     /// Both words of an element of FLOW_USES.
     fn uses(&self, bucket: u32) -> [u64; 2];
-    /// The endpoint's id and its generation that a record names, whole or not.
+    /// Id and generation of a record's endpoint, not verified.
     fn endpoint_of(&self, place: Place) -> (u32, u16);
-    /// The device that a record names.
+    /// Ingress device of a record's client, not verified.
     fn device_of(&self, place: Place) -> u32;
-    /// Copies the first half of a record, whole or not, and says whether it is whole and `tuple` one of its packets on
-    /// this way.
+    /// Copies the first half of a record to `ends`. Returns whether its check matches and `tuple` is that of a
+    /// packet of kind `W`.
     fn read<W: Way>(&self, place: Place, tuple: &Tuple, ends: &mut Ends) -> bool;
-    /// Copies the first half of a record, and says whether it is whole.
+    /// Copies the first half of a record to `ends`. Returns whether its check matches.
     fn read_ends(&self, place: Place, ends: &mut Ends) -> bool;
-    /// Copies the second half of the record whose first half has this check, and says whether it is that.
+    /// Copies the second half of a record to `origin`. Returns whether it belongs to a first half with this check.
     fn read_origin(&self, place: Place, check: u32, origin: &mut Origin) -> bool;
 
-    /// What the second half of the record says whose first half has this check; nothing if it is another one.
+    /// Reads the second half of a record; `None` if it does not belong to a first half with this check.
     fn known(&self, place: Place, check: u32) -> Option<Known>;
 
-    /// Finds the record of a packet, or of a draft, among all slots that can have it. A kernel program has this verified once,
-    /// not with each way to get there.
+    /// Finds the record of a packet, or of a draft, in all buckets that can hold it. Kernel programs override
+    /// this, so that the verifier walks it only once.
     fn find_anywhere<W: Way>(&self, tuple: &Tuple, hash: u64, ends: &mut Ends) -> Place
     where
         Self: Sized,
@@ -56,7 +56,7 @@ pub trait Flows {
         })
     }
 
-    /// [`begin::consider`], likewise.
+    /// [`begin::consider`], overridden for the same reason.
     fn consider(&self, draft: &mut Draft, hash: u64, turn: u32) -> Considered
     where
         Self: Sized,
@@ -64,42 +64,44 @@ pub trait Flows {
         begin::consider(self, draft, hash, turn)
     }
 
-    /// Records the state seen in packets from the client.
+    /// Stores the bits seen in packets from the client.
     fn see_client(&self, place: Place, bits: u8);
-    /// Records the state seen in packets from the endpoint.
+    /// Stores the bits seen in packets from the endpoint.
     fn see_endpoint(&self, place: Place, bits: u8);
-    /// Notes a reset, and by whom; 0: it was none.
+    /// Stores the side that reset the connection; 0 revokes a reset.
     fn see_reset(&self, place: Place, by: u8);
-    /// Notes the sequence number of the endpoint's SYN.
+    /// Stores the sequence number of the endpoint's SYN.
     fn see_answer(&self, place: Place, sequence: u32);
-    /// Notes which way the connection takes.
+    /// Stores the path of the connection through the node.
     fn set_route(&self, place: Place, route: u8);
-    /// Notes that a packet came by at this second.
+    /// Stores the time of the last packet, in seconds since boot.
     fn touch(&self, place: Place, seconds: u32);
-    /// Notes the device that the client's packets come in by.
+    /// Stores the ingress device of the client's packets.
     fn set_device(&self, place: Place, device: u32);
 
-    /// Under the region's lock, and if all words are as they were seen: reserves a slot.
+    /// Reserves a slot, under the region's lock; `false` if a word that the choice depends on has changed.
     fn reserve(&self, reservation: &Reservation) -> bool;
-    /// Under the region's lock, and if the record is still the one with this check and nobody writes it: keeps it, or lets others
-    /// take its slot.
+    /// Protects a record from eviction (`kept`) or permits it, under the region's lock; `false` if its check
+    /// differs or its slot is reserved.
     fn keep(&self, place: Place, check: u32, kept: bool) -> bool;
-    /// Under the region's lock, and if the record is still the one with this check, and nobody writes it: frees its slot. What
-    /// is in it stays until somebody takes it: SOURCE_PORTS may lead there, and whoever has just found it reads a whole record.
+    /// Frees the slot of a record, under the region's lock, unless the check differs or the slot is reserved. The
+    /// content stays until the slot is reused: SOURCE_PORTS may refer to it, and other processors may be reading
+    /// it.
     fn free(&self, place: Place, check: u32);
     /// Writes the first half of the record in a reserved slot.
     fn write_ends(&self, place: Place, ends: &Ends);
-    /// Writes the second half.
+    /// Writes the second half of the record in a reserved slot.
     fn write_origin(&self, place: Place, origin: &Origin);
-    /// Ends a reservation: others find the record, with flags other than [`Ends::PENDING`], and may take its slot.
+    /// Ends a reservation: stores the flags, without [`Ends::PENDING`], so lookups find the record, and permits
+    /// eviction.
     fn publish(&self, place: Place, flags: u8);
 
-    /// An element of SOURCE_PORTS.
+    /// Reads an element of SOURCE_PORTS; `false` if there is none.
     fn owners(&self, port: Port, owners: &mut PortOwners) -> bool;
-    /// Under the port's lock, and if the element is as it was seen: makes a record an owner of the port.
+    /// Makes a record the owner of a lane, under the port's lock; `false` if the element is no longer as `seen`.
     fn own(&self, port: Port, seen: &PortOwners, lane: u32, tag: u8, place: Place) -> bool;
 
-    /// The same word, of which the compiler knows nothing.
+    /// Returns the same word, hidden from the optimizer.
     fn opaque(&self, word: u64) -> u64 {
         word
     }
@@ -108,7 +110,7 @@ pub trait Flows {
     fn is_serving(&self, endpoint: u32, generation: u16) -> bool;
 }
 
-/// A slot that is to be reserved, and what it was chosen by.
+/// A slot to reserve, and the words that the choice depends on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub struct Reservation {
@@ -116,19 +118,19 @@ pub struct Reservation {
     pub home: u32,
     /// The slot.
     pub place: Place,
-    /// The home's word of FLOW_TAGS.
+    /// FLOW_TAGS word of the home bucket.
     pub home_tags: u64,
-    /// The bucket's word of FLOW_TAGS.
+    /// FLOW_TAGS word of the slot's bucket.
     pub tags: u64,
-    /// The bucket's second word of FLOW_USES.
+    /// Second FLOW_USES word of the slot's bucket.
     pub kept: u64,
-    /// Home of the record that is there, if that is another bucket; else the client's.
+    /// Home bucket of the record to evict, if it is away from home; else `home`.
     pub old_home: u32,
-    /// How many buckets from the home it is.
+    /// Search step that found the slot; 0 in the home bucket.
     pub reach: u8,
-    /// What the slot will be tagged with.
+    /// Tag of the client.
     pub tag: u8,
-    /// The second, modulo 256.
+    /// The current second, modulo 256.
     pub second: u8,
     /// Zero.
     pub padding: u8,

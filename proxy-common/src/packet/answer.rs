@@ -1,9 +1,9 @@
-//! Answers of our own to packets that are refused: a TCP reset (RFC 9293, 3.5.2), or "port unreachable" (RFC 792,
-//! RFC 4443), from the address that was asked for. Stateless, and as long as it must be.
+//! Answers to refused packets: a TCP reset (RFC 9293, 3.5.2) or ICMP "port unreachable" (RFC 792, RFC 4443), from
+//! the address that the client used. Stateless, and no longer than necessary.
 //!
-//! A packet whose checksum the kernel has not computed yet (CHECKSUM_PARTIAL, from a neighbour on the same machine) is
-//! turned into an answer whose checksum is still to be computed at the same place: a program cannot say otherwise. It is
-//! told by its checksum field, which holds the sum of the pseudo-header.
+//! The packet's checksum may still be to be computed (CHECKSUM_PARTIAL, from a neighbour on the same machine). A
+//! program cannot change that, so the answer's checksum, at the same offset, is left to be computed, too. Such a
+//! packet is recognised by its checksum field, which holds the sum of the pseudo-header.
 
 use bytemuck::{Pod, Zeroable, must_cast_ref};
 
@@ -47,7 +47,7 @@ struct Icmp {
     unused: [u16; 2],
 }
 
-/// The bytes of an answer in IPv4, from the network header on.
+/// A TCP reset in IPv4, from the network header on.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub struct ResetV4 {
@@ -55,7 +55,7 @@ pub struct ResetV4 {
     transport: Tcp,
 }
 
-/// A reset in IPv6.
+/// A TCP reset in IPv6.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub struct ResetV6 {
@@ -89,13 +89,13 @@ const RST: u8 = 4;
 const ACK: u8 = 16;
 const TIME_TO_LIVE: u8 = 64;
 
-/// What can be answered: whole packets, with a network header of the usual length.
+/// Whether a packet can be answered: unfragmented, and without IP options or extension headers.
 #[inline(always)]
 const fn is_plain(network: &Network) -> bool {
     matches!(network.fragment, Fragment::Whole) && network.is_plain()
 }
 
-/// The reset for a TCP segment in IPv4; nothing for a reset, or what cannot be answered.
+/// The reset that answers a TCP segment in IPv4; `None` for a reset, or a packet that cannot be answered.
 #[inline(always)]
 pub fn reset_v4(packet: &impl Read, network: &Network) -> Option<ResetV4> {
     if !is_plain(network) {
@@ -107,7 +107,7 @@ pub fn reset_v4(packet: &impl Read, network: &Network) -> Option<ResetV4> {
     Some(ResetV4 { network: header_v4(network, Protocol::Tcp as u8, size_of::<ResetV4>()), transport })
 }
 
-/// The reset for a TCP segment in IPv6; nothing for a reset, or what cannot be answered.
+/// The reset that answers a TCP segment in IPv6; `None` for a reset, or a packet that cannot be answered.
 #[inline(always)]
 pub fn reset_v6(packet: &impl Read, network: &Network) -> Option<ResetV6> {
     if !is_plain(network) {
@@ -118,7 +118,7 @@ pub fn reset_v6(packet: &impl Read, network: &Network) -> Option<ResetV6> {
     Some(ResetV6 { network: header_v6(network, Protocol::Tcp as u8, size_of::<Tcp>()), transport })
 }
 
-/// `length` is that of the segment, header and data.
+/// `length` is the length of the segment, header and data.
 #[inline(always)]
 fn reset(packet: &impl Read, network: &Network, length: u32) -> Option<Tcp> {
     let asked: Tcp = packet.load(network.transport)?;
@@ -152,7 +152,7 @@ fn reset(packet: &impl Read, network: &Network, length: u32) -> Option<Tcp> {
     Some(answer)
 }
 
-/// "Port unreachable" for a UDP datagram in IPv4; nothing for what cannot be answered.
+/// "Port unreachable" for a UDP datagram in IPv4; `None` for a packet that cannot be answered.
 #[inline(always)]
 pub fn unreachable_v4(packet: &impl Read, network: &Network) -> Option<UnreachableV4> {
     if !is_plain(network) {
@@ -163,14 +163,14 @@ pub fn unreachable_v4(packet: &impl Read, network: &Network) -> Option<Unreachab
     let icmp = Icmp { kind: 3, code: 3, ..Icmp::zeroed() };
     let network = header_v4(network, ICMP, size_of::<UnreachableV4>());
     let mut answer = UnreachableV4 { network, icmp, quoted, transport };
-    // Where the checksum is still to be computed, it is put into the unused field, as the 0 that it is.
+    // With CHECKSUM_PARTIAL, the kernel writes its checksum to the unused field: 0, as the ICMP checksum is right.
     let words: &[u16; 28] = must_cast_ref(&answer);
     answer.icmp.checksum = finish(sum_from::<28, 10>(words));
     Some(answer)
 }
 
-/// "Port unreachable" for a UDP datagram in IPv6, put together in `answer`: it is too long to be moved about on a kernel
-/// program's stack. `false` for what cannot be answered.
+/// "Port unreachable" for a UDP datagram in IPv6, built in `answer`: it is too large for the stack of a kernel
+/// program. `false` for a packet that cannot be answered.
 #[inline(always)]
 pub fn unreachable_v6(packet: &impl Read, network: &Network, answer: &mut UnreachableV6) -> bool {
     if !is_plain(network) {
@@ -187,7 +187,7 @@ pub fn unreachable_v6(packet: &impl Read, network: &Network, answer: &mut Unreac
     answer.icmp = Icmp { kind: 1, code: 4, ..Icmp::zeroed() };
     let udp_length = u32::from(u16::from_be(udp_length));
     if is_partial(network, Protocol::Udp as u8, udp_length, checksum) {
-        // What is computed for this place then makes the whole message right.
+        // The checksum that the kernel computes for this field then makes that of the whole message right.
         answer.icmp.unused = [0, !finish(pseudo)];
     }
     answer.network = header_v6(network, ICMPV6, length);
@@ -196,13 +196,13 @@ pub fn unreachable_v6(packet: &impl Read, network: &Network, answer: &mut Unreac
     true
 }
 
-/// Whether the checksum of a packet is still to be computed.
+/// Whether the checksum of a packet is still to be computed (CHECKSUM_PARTIAL).
 #[inline(always)]
 fn is_partial(network: &Network, protocol: u8, length: u32, checksum: u16) -> bool {
     checksum == !finish(pseudo_header(&network.source, &network.destination, protocol, length))
 }
 
-/// A header from whom `asked` was for, to whom it came from.
+/// The IPv4 header of an answer, from the destination of the packet `asked` to its source.
 #[inline(always)]
 fn header_v4(asked: &Network, protocol: u8, length: usize) -> V4 {
     const DO_NOT_FRAGMENT: u16 = 0x4000;
@@ -245,7 +245,7 @@ fn sum<const N: usize>(words: &[u16; N]) -> u32 {
     sum_from::<N, 0>(words)
 }
 
-/// The sum of all words but the first `FROM`.
+/// The sum of all words except the first `FROM`.
 #[inline(always)]
 fn sum_from<const N: usize, const FROM: usize>(words: &[u16; N]) -> u32 {
     words.iter().skip(FROM).fold(0, |sum, word| sum + u32::from(*word))

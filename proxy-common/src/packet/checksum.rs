@@ -1,7 +1,7 @@
-//! The Internet checksum (RFC 1071), and its update for bytes that change (RFC 1624).
+//! The Internet checksum (RFC 1071), and its incremental update (RFC 1624).
 //!
-//! Sums are in the machine's byte order over words as they lie in memory, as the kernel has it: the one's complement sum
-//! does not care.
+//! Sums are in native byte order over the words in memory, as in the kernel: the one's complement sum works in
+//! either order.
 
 use crate::address::{Address, Port};
 
@@ -36,13 +36,13 @@ pub const fn add(a: u32, b: u32) -> u32 {
     fold_words(a as u64 + b as u64)
 }
 
-/// The checksum that becomes of `checksum` when a difference is added to what it covers.
+/// Updates `checksum` after the data that it covers changed by `difference`.
 #[inline(always)]
 pub const fn adjust(checksum: u16, difference: u32) -> u16 {
     finish(add(!checksum as u32, difference))
 }
 
-/// The checksum for a sum: its complement in sixteen bits.
+/// The checksum of a sum: its complement, folded to sixteen bits.
 #[inline(always)]
 pub const fn finish(sum: u32) -> u16 {
     let sum = (sum & 0xffff) + (sum >> 16);
@@ -50,7 +50,7 @@ pub const fn finish(sum: u32) -> u16 {
     !(sum as u16)
 }
 
-/// The sum of bytes, of which there are an even number but for the last ones of a packet.
+/// The sum of bytes. Only the end of a packet may have an odd number of them.
 pub fn sum(bytes: &[u8]) -> u32 {
     let words = bytes.chunks(2).map(|pair| match *pair {
         [a, b] => u64::from(u16::from_ne_bytes([a, b])),
@@ -60,7 +60,7 @@ pub fn sum(bytes: &[u8]) -> u32 {
     fold_words(words.sum())
 }
 
-/// The sum of a pseudo-header: addresses, protocol and the length of the transport header with its data.
+/// The sum of a pseudo-header. `length` is that of the transport header and its data.
 pub fn pseudo_header(source: &Address, destination: &Address, protocol: u8, length: u32) -> u32 {
     let addresses = if source.is_v4() {
         let ([.., a], [.., b]) = (source.words(), destination.words());

@@ -1,5 +1,5 @@
-//! ICMP (RFC 792) and ICMPv6 (RFC 4443) errors. They quote the beginning of the packet that they are about, which is
-//! rewritten as the packet itself was, so that whoever sent it knows it again.
+//! ICMP (RFC 792) and ICMPv6 (RFC 4443) errors. An error quotes the beginning of the packet that caused it. The
+//! quoted packet is translated back too, so that its sender recognises it.
 
 use bytemuck::{Pod, Zeroable};
 use network_types::ip::IpProto;
@@ -20,19 +20,19 @@ pub const ICMP: u8 = IpProto::Icmp as u8;
 /// IANA protocol number of ICMPv6.
 pub const ICMPV6: u8 = IpProto::Ipv6Icmp as u8;
 
-/// Bytes before the quoted packet.
+/// Length of the ICMP header, after which the quoted packet begins.
 const HEADER: u32 = 8;
-/// Where the header has its checksum.
+/// Offset of the checksum in the ICMP header.
 const CHECKSUM: u32 = 2;
 
-/// The quoted packet.
+/// The packet that an error quotes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Quoted {
     /// Its network header.
     pub network: Network,
     /// Its ports.
     pub transport: Transport,
-    /// The error tells its receiver to send elsewhere (ICMP redirect), not that something failed.
+    /// The error is an ICMP redirect: it names another gateway, and nothing has failed.
     pub redirect: bool,
 }
 
@@ -44,7 +44,8 @@ struct Header {
     checksum: u16,
 }
 
-/// Reads the packet that an error quotes. Nothing if `outer` is no error, or quotes no packet that could be ours.
+/// Parses the packet that an error quotes. `None` if `outer` is not an error, or does not quote a TCP or UDP
+/// packet with its ports.
 #[inline(always)]
 pub fn parse(packet: &impl Read, outer: &Network) -> Option<Quoted> {
     if outer.protocol != (if outer.v6 { ICMPV6 } else { ICMP }) || !matches!(outer.fragment, Fragment::Whole)
@@ -66,7 +67,7 @@ pub fn parse(packet: &impl Read, outer: &Network) -> Option<Quoted> {
 }
 
 impl Quoted {
-    /// That of a packet of the connection that goes where the error goes: the quoted packet's, turned round.
+    /// The reversed tuple of the quoted packet: that of the connection's packets in the direction of the error.
     #[inline(always)]
     pub const fn tuple(&self) -> Tuple {
         let Self { network, transport, redirect: _ } = self;
@@ -76,8 +77,9 @@ impl Quoted {
     }
 }
 
-/// Rewrites an error. `side` is what the hook replaces in ordinary packets; in the quoted packet, which went the other
-/// way, it is the other address, with its port. `None`: the packet must be dropped.
+/// Rewrites an error. `side` is the address that the hook rewrites in ordinary packets. In the quoted packet,
+/// which travelled in the other direction, the opposite address and its port are rewritten. `None`: the packet
+/// must be dropped.
 #[inline(always)]
 pub fn rewrite<P: Read + Edit>(
     packet: &mut P,
@@ -103,7 +105,7 @@ pub fn rewrite<P: Read + Edit>(
             inner.transport + 2,
         ),
     };
-    // All that the error's own checksum has to make up for.
+    // The changes for which the checksum of the error must compensate.
     let address = checksum::of_address(&inner_old.0, &new.0);
     let port = checksum::of_port(inner_old.1, new.1);
     let mut difference = checksum::add(address, port);
@@ -116,7 +118,7 @@ pub fn rewrite<P: Read + Edit>(
         difference = checksum::add(difference, checksum::difference(inner.checksum, adjusted));
     }
     if let Some(offset) = transport::checksum_offset(inner.protocol)
-        // Errors need not quote so much of a TCP header.
+        // An error may quote too little of a TCP header.
         && let Some(old) = packet.load::<u16>(inner.transport + offset)
         && (old != 0 || inner.protocol != Protocol::Udp as u8)
     {

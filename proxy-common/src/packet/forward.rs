@@ -1,4 +1,5 @@
-//! A packet that is sent on without the stack: another Ethernet header, a hop less to live, and both of its ends in one go.
+//! Forwarding a packet past the stack: new Ethernet header, lower TTL, and both source and destination rewritten
+//! in one step.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -19,7 +20,7 @@ pub(super) struct Ethernet {
     pub(super) kind: u16,
 }
 
-/// An IPv4 packet without options, up to its ports.
+/// A frame with an IPv4 packet without options, up to the ports.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub struct HeadV4 {
@@ -28,7 +29,7 @@ pub struct HeadV4 {
     ports: [u16; 2],
 }
 
-/// An IPv6 packet without extension headers, up to its ports.
+/// A frame with an IPv6 packet without extension headers, up to the ports.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub struct HeadV6 {
@@ -39,16 +40,17 @@ pub struct HeadV6 {
 
 /// The beginning of a frame, up to the ports.
 pub trait Head: Pod {
-    /// Bytes of the network header.
+    /// Length of the network header.
     const NETWORK: u32;
-    /// How many more hops the packet may go, this one included.
+    /// TTL or hop limit.
     fn hops(&self) -> u8;
-    /// Bytes of the packet from its network header on. Of a segmented one, that may be more than one packet's.
+    /// Length of the packet from the network header on. For a GSO packet it may exceed that of one segment.
     fn length(&self) -> u32;
-    /// Type of service, or traffic class and flow label, as `bpf_fib_lookup` has them: four bytes in memory.
+    /// Type of service, or traffic class and flow label, as `bpf_fib_lookup` takes them: four bytes in memory
+    /// order.
     fn class(&self) -> [u8; 4];
-    /// Puts other ends in place and takes a hop. `frame` is where the frame goes, and where it comes from. Returns the
-    /// change of what no checksum in the packet covers.
+    /// Rewrites source, destination and both MAC addresses (`frame`: destination, source), and decrements the TTL.
+    /// Returns the difference in bytes that no checksum of the packet covers.
     fn change(&mut self, source: (Address, Port), destination: (Address, Port), frame: [[u16; 3]; 2]) -> u32;
 }
 
@@ -132,9 +134,10 @@ impl Head for HeadV6 {
     }
 }
 
-/// Sends a packet on: both of its ends changed, and a hop less to live. `None`: the packet must be dropped.
+/// Rewrites a packet for forwarding: source, destination, MAC addresses and TTL. `None`: the packet must be
+/// dropped.
 ///
-/// `head` is its beginning, and has a hop to give; `network` and `transport` are what it says.
+/// `head` is the beginning of the packet, with a TTL above 1; `network` and `transport` are its parsed headers.
 #[inline(always)]
 pub fn send_on<H: Head>(
     edit: &mut impl Edit,
@@ -162,7 +165,7 @@ pub fn send_on<H: Head>(
     edit.transport_checksum(offset, ports, Change { pseudo_header: false, ..change })
 }
 
-/// Bytes of a packet from its network header on; nothing for more than 65,535.
+/// Length of a packet from the network header on; `None` above 65,535.
 #[inline(always)]
 pub fn length(packet: &impl Read, network: &Network) -> Option<u16> {
     let length: u16 = packet.load(network.offset + if network.v6 { 4 } else { 2 })?;
@@ -170,22 +173,23 @@ pub fn length(packet: &impl Read, network: &Network) -> Option<u16> {
     if network.v6 { length.checked_add(size_of::<V6>() as u16) } else { Some(length) }
 }
 
-/// Where a header has the hops that the packet may still go.
+/// Offset of the TTL or hop limit.
 #[inline(always)]
 const fn hops_offset(network: &Network) -> u32 {
     network.offset + if network.v6 { 7 } else { 8 }
 }
 
-/// Whether a packet may go on after this hop.
+/// Whether the TTL or hop limit permits forwarding.
 #[inline(always)]
 pub fn has_hops(packet: &impl Read, network: &Network) -> bool {
     packet.load::<u8>(hops_offset(network)).is_some_and(|hops| hops > 1)
 }
 
-/// Takes a hop from a packet that [has some](has_hops). `None`: the packet must be dropped.
+/// Decrements the TTL or hop limit of a packet that [may be forwarded](has_hops). `None`: the packet must be
+/// dropped.
 #[inline(always)]
 pub fn take_hop<P: Read + Edit>(packet: &mut P, network: &Network) -> Option<()> {
-    // The half of a word that has it: with the next header in IPv6, with the protocol in IPv4.
+    // The aligned sixteen bits with the TTL and the protocol, or with the next header and the hop limit.
     let offset = hops_offset(network) & !1;
     let old: [u8; 2] = packet.load(offset)?;
     let [a, b] = old;
@@ -200,7 +204,7 @@ pub fn take_hop<P: Read + Edit>(packet: &mut P, network: &Network) -> Option<()>
     packet.store(network.checksum_offset(), &checksum::adjust(checksum, difference))
 }
 
-/// Notes in what was read of a packet that its destination has been rewritten.
+/// Updates the parsed headers after the destination has been rewritten. `false` if the packet is too short.
 #[inline(always)]
 pub fn reread(
     packet: &impl Read,

@@ -49,7 +49,7 @@ const _: () = assert!(offset_of!(V6, hop_limit) == offset_of!(Ipv6Hdr, hop_limit
 const _: () = assert!(offset_of!(V6, source) == offset_of!(Ipv6Hdr, src_addr));
 const _: () = assert!(offset_of!(V6, destination) == offset_of!(Ipv6Hdr, dst_addr));
 
-// Of a TCP header only what comes before the window is read, of a UDP header the ports.
+// Of a TCP header only the fields before the window are read, of a UDP header only the ports.
 const _: () = assert!(size_of::<Tcp>() == offset_of!(TcpHdr, window));
 const _: () = assert!(offset_of!(Tcp, ports) == offset_of!(TcpHdr, source));
 const _: () = assert!(offset_of!(Tcp, sequence) == offset_of!(TcpHdr, seq));

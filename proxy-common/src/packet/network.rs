@@ -6,30 +6,30 @@ use network_types::ip::IpProto;
 use super::Read;
 use crate::address::Address;
 
-/// Which part of a datagram a packet is.
+/// Which part of a datagram a packet carries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Fragment {
-    /// All of it.
+    /// The whole datagram.
     Whole = 0,
-    /// The first fragment, which has the transport header.
+    /// The first fragment, with the transport header.
     First = 1,
-    /// Another fragment.
+    /// A later fragment, without the transport header.
     Later = 2,
 }
 
-/// What a network header says.
+/// A parsed network header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Network {
-    /// Where the packet comes from.
+    /// Source address.
     pub source: Address,
-    /// Where it goes.
+    /// Destination address.
     pub destination: Address,
-    /// Where the header begins.
+    /// Offset of the header.
     pub offset: u32,
-    /// Where the transport header begins.
+    /// Offset of the transport header.
     pub transport: u32,
-    /// What the fragments of a datagram have in common; as in the packet.
+    /// Identification, which the fragments of a datagram share; as in the packet.
     pub identification: u32,
     /// The checksum of an IPv4 header, as in the packet.
     pub checksum: u16,
@@ -37,7 +37,7 @@ pub struct Network {
     pub protocol: u8,
     /// Which part of a datagram this is.
     pub fragment: Fragment,
-    /// IPv6.
+    /// Whether the packet is IPv6.
     pub v6: bool,
 }
 
@@ -86,16 +86,16 @@ const ROUTING: u8 = IpProto::Ipv6Route as u8;
 const FRAGMENT: u8 = IpProto::Ipv6Frag as u8;
 const AUTHENTICATION: u8 = IpProto::Ah as u8;
 const DESTINATION_OPTIONS: u8 = IpProto::Ipv6Opts as u8;
-/// How many headers are looked at: the six that RFC 8200 (4.1) puts in order, and the transport's after them.
+/// Maximum number of headers: the six that RFC 8200 (4.1) puts in order, then the transport header.
 const HEADERS: u32 = 7;
 
-/// Reads the header at `offset`.
+/// Parses the header at `offset`.
 #[inline(always)]
 pub fn parse(packet: &impl Read, offset: u32, v6: bool) -> Option<Network> {
     if v6 { parse_v6(packet, offset) } else { parse_v4(packet, offset) }
 }
 
-/// Reads the IPv4 header at `offset`.
+/// Parses the IPv4 header at `offset`.
 #[inline(always)]
 pub fn parse_v4(packet: &impl Read, offset: u32) -> Option<Network> {
     let header: V4 = packet.load(offset)?;
@@ -117,13 +117,13 @@ pub fn parse_v4(packet: &impl Read, offset: u32) -> Option<Network> {
     })
 }
 
-/// Reads the IPv6 header at `offset`, and the extension headers after it.
+/// Parses the IPv6 header at `offset`, and the extension headers after it.
 #[inline(always)]
 pub fn parse_v6(packet: &impl Read, offset: u32) -> Option<Network> {
     let header: V6 = packet.load(offset)?;
     let source = Address::from_words(must_cast(header.source));
     let destination = Address::from_words(must_cast(header.destination));
-    // On the wire these addresses are nobody's; in the tables they would be those of IPv4.
+    // IPv4-mapped addresses do not belong on the wire; in the tables they stand for IPv4 addresses.
     if !header.is_v6() || source.is_v4() || destination.is_v4() {
         return None;
     }
@@ -181,7 +181,7 @@ const fn address_v4(halves: [u16; 2]) -> Address {
 }
 
 impl V4 {
-    /// Reads a header at `offset` of a whole packet without options; most are so.
+    /// Parses this header, read at `offset`, if the packet is unfragmented and without options, as most are.
     #[inline(always)]
     pub const fn plain(&self, offset: u32) -> Option<Network> {
         const DO_NOT_FRAGMENT: u16 = 0x4000;
@@ -208,7 +208,7 @@ impl V6 {
         u16::from_be(self.version_class_and_label[0]) >> 12 == 6
     }
 
-    /// Reads a header at `offset`, if the transport header may follow at once.
+    /// Parses this header, read at `offset`. Takes the next header for the transport header.
     #[inline(always)]
     pub const fn plain(&self, offset: u32) -> Option<Network> {
         let source = Address::from_words(must_cast(self.source));
@@ -231,25 +231,25 @@ impl V6 {
 }
 
 impl Network {
-    /// Whether the transport header follows the network header at once.
+    /// Whether the transport header follows the fixed network header, without options or extension headers.
     #[inline(always)]
     pub const fn is_plain(&self) -> bool {
         self.transport - self.offset == if self.v6 { 40 } else { 20 }
     }
 
-    /// Where the header has its source address.
+    /// Offset of the source address.
     #[inline(always)]
     pub const fn source_offset(&self) -> u32 {
         self.offset + if self.v6 { 8 } else { 12 }
     }
 
-    /// Where the header has its destination address.
+    /// Offset of the destination address.
     #[inline(always)]
     pub const fn destination_offset(&self) -> u32 {
         self.offset + if self.v6 { 24 } else { 16 }
     }
 
-    /// Where an IPv4 header has its checksum.
+    /// Offset of the checksum of an IPv4 header.
     #[inline(always)]
     pub const fn checksum_offset(&self) -> u32 {
         self.offset + 10

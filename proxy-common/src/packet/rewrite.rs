@@ -1,4 +1,4 @@
-//! One address and port of a packet for another.
+//! Rewriting one address and port of a packet.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -8,13 +8,13 @@ use crate::address::{Address, Port, Protocol};
 /// Which address of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Side {
-    /// Where it comes from.
+    /// The source.
     Source,
-    /// Where it goes.
+    /// The destination.
     Destination,
 }
 
-/// The hook that a packet passes.
+/// A hook for packets.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[repr(u8)]
 pub enum PacketHook {
@@ -25,7 +25,7 @@ pub enum PacketHook {
 }
 
 impl PacketHook {
-    /// Which address of a packet is rewritten at the hook.
+    /// The address that is rewritten at this hook.
     #[inline(always)]
     pub const fn side(self) -> Side {
         match self {
@@ -35,7 +35,7 @@ impl PacketHook {
     }
 }
 
-/// An IPv4 header from its checksum on, and the ports that follow it.
+/// An IPv4 header from the checksum on, and the ports.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 struct EndV4 {
@@ -45,7 +45,7 @@ struct EndV4 {
     ports: [u16; 2],
 }
 
-/// An IPv6 header from its destination on, and the ports that follow it.
+/// An IPv6 header from the destination on, and the ports.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 struct EndV6 {
@@ -53,9 +53,9 @@ struct EndV6 {
     ports: [u16; 2],
 }
 
-/// Puts `new` in place of an address of the packet and its port. `None`: the packet must be dropped.
+/// Replaces the address on `side`, and its port, by `new`. `None`: the packet must be dropped.
 ///
-/// Later fragments have no ports, and no checksum of their own: the first fragment's covers them.
+/// Later fragments have neither ports nor a transport checksum: that of the first fragment covers them.
 #[inline(always)]
 pub fn rewrite(
     edit: &mut impl Edit,
@@ -77,7 +77,7 @@ pub fn rewrite(
         let checksum = checksum::adjust(network.checksum, difference);
         let end = EndV4 { checksum, source: v4(&source.0), destination: v4(&destination.0), ports };
         if network.is_plain() && has_ports {
-            // All of it in one piece: each piece is a call of the kernel's.
+            // One store for all fields: each store is a call of a helper.
             edit.store(network.checksum_offset(), &end)?;
         } else {
             let EndV4 { checksum, source: [a, b], destination: [c, d], ports: _ } = end;
@@ -121,7 +121,7 @@ pub(super) const fn v4(address: &Address) -> [u16; 2] {
     bytemuck::must_cast(v4)
 }
 
-/// Puts an address where the header at hand has it.
+/// Stores an address at `offset`: four bytes in IPv4, sixteen in IPv6.
 #[inline(always)]
 pub(super) fn store_address(
     edit: &mut impl Edit,

@@ -5,33 +5,33 @@ use bytemuck::{Pod, Zeroable};
 use super::Read;
 use crate::address::{Port, Protocol};
 
-/// What a transport header says.
+/// A parsed transport header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Transport {
-    /// Where the packet comes from.
+    /// Source port.
     pub source: Port,
-    /// Where it goes.
+    /// Destination port.
     pub destination: Port,
-    /// What it is to its flow.
+    /// What the packet means to the state of its connection.
     pub segment: Segment,
-    /// TCP's sequence and acknowledgement numbers; 0 of other protocols.
+    /// TCP's sequence and acknowledgement numbers; 0 for other protocols.
     pub numbers: Numbers,
 }
 
-/// TCP's numbers (RFC 9293, 3.1).
+/// TCP's sequence and acknowledgement numbers (RFC 9293, 3.1).
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Numbers {
-    /// Of the segment's first byte.
+    /// Sequence number of the segment's first byte.
     pub sequence: u32,
-    /// What is expected next from the other side.
+    /// Sequence number expected next from the other side.
     pub acknowledgement: u32,
 }
 
-/// What a packet is to its flow.
+/// What a packet means to the state of its connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
 pub struct Segment {
-    /// TCP's control bits; of other protocols [`Segment::DATAGRAM`].
+    /// TCP's control bits; [`Segment::DATAGRAM`] for other protocols.
     pub bits: u8,
 }
 
@@ -41,59 +41,59 @@ impl Segment {
     const RST: u8 = 4;
     const ACK: u8 = 16;
     const CONTROL: u8 = Self::FIN | Self::SYN | Self::RST | Self::ACK;
-    /// A packet of a protocol without connections (or one whose connections are not looked at). The bit is one that
-    /// TCP has and nobody asks for here (URG).
+    /// A packet of a protocol without connections (or whose connections are not tracked). The bit is URG in TCP,
+    /// which nothing here reads.
     pub const DATAGRAM: Self = Self { bits: 32 };
 
-    /// A later fragment of a datagram: says nothing, and begins nothing.
+    /// A later fragment of a datagram: changes no state, and begins no connection.
     pub const LATER: Self = Self { bits: 0 };
 
-    /// Of a TCP segment with these control bits.
+    /// A TCP segment with these control bits.
     #[inline(always)]
     pub const fn tcp(bits: u8) -> Self {
         Self { bits: bits & Self::CONTROL }
     }
 
-    /// Whether it is of a protocol without connections.
+    /// Whether the protocol has no connections.
     #[inline(always)]
     pub const fn is_datagram(self) -> bool {
         self.bits & Self::DATAGRAM.bits != 0
     }
 
-    /// Whether a connection may begin with it: a SYN and nothing else, or any datagram. (PO-23: every other segment without a
-    /// record is of a connection that somebody else knows.)
+    /// Whether it may begin a connection: a SYN and nothing else, or any datagram. (PO-23: any other segment
+    /// without a record belongs to a connection that the stack knows.)
     #[inline(always)]
     pub const fn begins(self) -> bool {
         self.is_datagram() || self.bits & Self::CONTROL == Self::SYN
     }
 
-    /// Whether it is the second of a TCP handshake.
+    /// Whether it is a SYN-ACK.
     #[inline(always)]
     pub const fn is_answer(self) -> bool {
         self.bits & (Self::SYN | Self::ACK) == Self::SYN | Self::ACK
     }
 
-    /// Whether, coming from the client after an answer, it shows that the client got the answer: then the client's
-    /// address is not a made-up one.
+    /// Whether, from a client after an answer, it shows that the client got the answer: then its address is not
+    /// forged.
     #[inline(always)]
     pub const fn confirms(self) -> bool {
         self.is_datagram() || self.bits & Self::CONTROL == Self::ACK
     }
 
-    /// Whether it ends its direction.
+    /// Whether it ends its direction of the connection.
     #[inline(always)]
     pub const fn is_fin(self) -> bool {
         self.bits & Self::FIN != 0
     }
 
-    /// Whether it ends the connection.
+    /// Whether it resets the connection.
     #[inline(always)]
     pub const fn is_rst(self) -> bool {
         self.bits & Self::RST != 0
     }
 }
 
-/// The first half of a TCP header.
+/// The first 14 bytes of a TCP header.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub struct Tcp {
@@ -104,8 +104,8 @@ pub struct Tcp {
     control: u8,
 }
 
-/// Reads the header at `offset`; nothing for another protocol. SCTP is left alone: the checksum over all of its packet
-/// would have to be computed anew for another port.
+/// Parses the header at `offset`; `None` for other protocols. SCTP is not translated: another port would need a
+/// new checksum over the whole packet.
 #[inline(always)]
 pub fn parse(packet: &impl Read, offset: u32, protocol: u8) -> Option<Transport> {
     if protocol == Protocol::Tcp as u8 {
@@ -118,7 +118,7 @@ pub fn parse(packet: &impl Read, offset: u32, protocol: u8) -> Option<Transport>
 }
 
 impl Tcp {
-    /// What it says.
+    /// The parsed header.
     #[inline(always)]
     pub const fn transport(&self) -> Transport {
         let numbers = Numbers {
@@ -128,7 +128,7 @@ impl Tcp {
         Transport { numbers, ..transport(self.ports, Segment::tcp(self.control)) }
     }
 
-    /// Bytes of the header, with its options.
+    /// Length of the header, options included.
     #[inline(always)]
     pub const fn length(&self) -> u32 {
         (self.offset as u32 >> 4) * 4
@@ -143,14 +143,14 @@ pub struct Udp {
 }
 
 impl Udp {
-    /// What it says.
+    /// The parsed header.
     #[inline(always)]
     pub const fn transport(&self) -> Transport {
         transport(self.ports, Segment::DATAGRAM)
     }
 }
 
-/// Reads the ports of a packet that an error quotes: nothing more of it is needed, nor always there.
+/// Parses the ports of a packet that an error quotes. More is not needed, and not always quoted.
 #[inline(always)]
 pub fn parse_quoted(packet: &impl Read, offset: u32, protocol: u8) -> Option<Transport> {
     if protocol != Protocol::Tcp as u8 && protocol != Protocol::Udp as u8 {
@@ -159,12 +159,12 @@ pub fn parse_quoted(packet: &impl Read, offset: u32, protocol: u8) -> Option<Tra
     Some(packet.load::<Udp>(offset)?.transport())
 }
 
-/// Where a TCP header has its checksum.
+/// Offset of the checksum in a TCP header.
 pub(super) const TCP_CHECKSUM: u32 = 16;
-/// Where a UDP header has its checksum.
+/// Offset of the checksum in a UDP header.
 pub(super) const UDP_CHECKSUM: u32 = 6;
 
-/// Where a header has its checksum; nothing for a protocol without one of this kind.
+/// Offset of the checksum in a transport header; `None` for protocols without an Internet checksum.
 #[inline(always)]
 pub const fn checksum_offset(protocol: u8) -> Option<u32> {
     const TCP: u8 = Protocol::Tcp as u8;

@@ -1,4 +1,4 @@
-//! One client port and many frontends; many clients and a table that is full; how full SOURCE_PORTS can be.
+//! One client port with many frontends, and the number of connections in a full table.
 
 use proxy_common::{Address, Endpoint, Port, connection::Begun, packet::Segment};
 
@@ -47,22 +47,24 @@ fn confirm(
     Ok(())
 }
 
-/// A hundred connections of one client port, each to another frontend and endpoint, are kept side by side; when they are over, their
-/// client's home reaches no further than its own bucket again.
+/// A hundred connections of one client port, each to another frontend and endpoint, coexist. After their end,
+/// lookups search only the home bucket of the client again.
 #[test]
 fn a_client_port_may_ask_many_frontends() {
     for protocol in [TCP, UDP] {
         let (memory, node) = (Memory::new(2), Node::new(1000));
         let who = client(1, 5353);
         for number in 0..100 {
-            confirm(&memory, &node, protocol, (who, frontend(number)), far(number)).expect("room");
+            confirm(&memory, &node, protocol, (who, frontend(number)), far(number))
+                .expect("a free slot and port");
         }
         for number in 0..100 {
-            let (ends, ..) = confirmed(&memory, protocol, who, frontend(number)).expect("it is kept");
+            let (ends, ..) =
+                confirmed(&memory, protocol, who, frontend(number)).expect("a confirmed connection");
             assert_eq!(ends.to(), (far(number).address, Port::new(8080)), "{number}");
         }
         assert_eq!(memory.tags.borrow().iter().filter(|tags| tags.reach > 0).count(), 1);
-        // They end, and others take their slots.
+        // They end, and other connections reuse their slots.
         memory
             .uses
             .borrow_mut()
@@ -77,21 +79,21 @@ fn a_client_port_may_ask_many_frontends() {
             }
         }
         let home = memory.tags.borrow().iter().filter(|tags| tags.reach > 3).count();
-        assert_eq!(home, 0, "nobody reaches further than a new connection looks");
+        assert_eq!(home, 0, "a home reaches further than the search for a slot");
     }
 }
 
-/// How full a table can be before somebody finds no slot.
+/// A table is at least 80 % full of confirmed connections when the first one finds no slot.
 #[test]
 fn a_table_is_nearly_full_before_somebody_is_refused() {
     const REGIONS: usize = 20;
     let (memory, node) = (Memory::new(REGIONS), Node::new(16_384));
     let room = REGIONS * 448;
     let mut confirmed = 0;
-    for number in 0..u32::try_from(room).expect("few") {
+    for number in 0..u32::try_from(room).expect("a small number") {
         let [_, a, b, c] = number.wrapping_mul(2_654_435).to_be_bytes();
         let who = (Address::from_v4([100, a, b, c]), Port::new(40_000));
-        let endpoint = far(u16::try_from(number % 500).expect("few"));
+        let endpoint = far(u16::try_from(number % 500).expect("a small number"));
         match confirm(&memory, &node, TCP, (who, frontend(0)), endpoint) {
             Ok(()) => confirmed += 1,
             Err(begun) => {
@@ -101,6 +103,6 @@ fn a_table_is_nearly_full_before_somebody_is_refused() {
         }
     }
     let percent = 100 * confirmed / room;
-    println!("{percent} % of {room} were confirmed connections when one found no slot");
+    println!("{percent} % of {room} slots had confirmed connections when one found no slot");
     assert!(percent >= 80, "{percent} %");
 }

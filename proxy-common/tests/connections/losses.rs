@@ -1,5 +1,5 @@
-//! Every part that can be lost: a record, its entry in SOURCE_PORTS, or both, at every point of its life. Whatever is lost, no
-//! packet leaves with the client's own address, and a client that comes back with the same port is served.
+//! Loss of every part of a connection, at every point of its life: the record, its entry in SOURCE_PORTS, or both.
+//! No packet leaves with the address of the client, and a client that returns with the same port is served.
 
 use proxy_common::{PortOwners, connection::Place, packet::Segment};
 
@@ -8,7 +8,7 @@ use crate::{
     node::{ACK, Arrival, FIN, Fate, Node, RST, SYN, TCP, UDP, client, frontend, serve},
 };
 
-/// What is lost.
+/// Which parts are lost: the record, its entry in SOURCE_PORTS.
 const LOSSES: [(bool, bool); 4] = [(false, false), (true, false), (false, true), (true, true)];
 
 fn lose(memory: &Memory, (record, owner): (bool, bool)) {
@@ -22,7 +22,7 @@ fn lose(memory: &Memory, (record, owner): (bool, bool)) {
     }
 }
 
-/// The packets of a connection, from the client (`true`) and back.
+/// The packets of a connection: for each, whether the client sends it, and the segment.
 fn packets(protocol: u8) -> Vec<(bool, Segment)> {
     if protocol == UDP {
         return [true, false, true, false, true].map(|asks| (asks, Segment::DATAGRAM)).into();
@@ -41,14 +41,14 @@ fn packets(protocol: u8) -> Vec<(bool, Segment)> {
     .into()
 }
 
-/// ST-13: a connection is whole or not there.
+/// ST-13: a connection exists as a whole or not at all.
 #[test]
 fn whatever_is_lost_nothing_leaves_with_the_clients_address() {
     for protocol in [TCP, UDP] {
         for at in 0..=packets(protocol).len() {
             for loss in LOSSES {
                 let memory = Memory::new(1);
-                let [far] = serve(&memory, [1])[..] else { panic!("one") };
+                let [far] = serve(&memory, [1])[..] else { panic!("one endpoint") };
                 let node = Node::new(64);
                 let (who, to) = (client(1, 2000), frontend(0));
                 let what = format!("protocol {protocol}, {loss:?} lost before packet {at}");
@@ -76,15 +76,15 @@ fn whatever_is_lost_nothing_leaves_with_the_clients_address() {
                 if at == packets(protocol).len() {
                     lose(&memory, loss);
                 }
-                // The same client comes back, after an end of what it had.
+                // The client resets the connection, and returns.
                 say(Segment::tcp(RST), &mut arrival);
                 for (asks, segment) in packets(protocol) {
                     if asks {
                         say(segment, &mut arrival);
                     } else {
-                        let arrival = arrival.as_ref().expect("it has arrived");
+                        let arrival = arrival.as_ref().expect("a request has arrived");
                         if protocol == UDP && loss.1 {
-                            // Datagrams of a connection whose port was taken away belong to it still.
+                            // Datagrams of a connection that lost its port still belong to it.
                             continue;
                         }
                         assert_eq!(node.answer(&memory, arrival, segment), (who, to), "{what}: afterwards");
@@ -95,18 +95,18 @@ fn whatever_is_lost_nothing_leaves_with_the_clients_address() {
     }
 }
 
-/// What comes late of a connection that has ended does not leave with a source that another one has by now.
+/// A late packet of an ended connection does not leave with a source that now belongs to another connection.
 #[test]
 fn what_comes_late_does_not_use_the_port_of_another_one() {
     let memory = Memory::new(1);
-    let [far] = serve(&memory, [1])[..] else { panic!("one") };
+    let [far] = serve(&memory, [1])[..] else { panic!("one endpoint") };
     let node = Node::new(1);
     let to = frontend(0);
     let say = |who, bits| node.send(&memory, TCP, (who, to), Segment::tcp(bits), || Some(far));
     let (first, second) = (client(1, 2000), client(2, 2000));
-    let Fate::Arrives { source, .. } = say(first, SYN) else { panic!("it begins") };
+    let Fate::Arrives { source, .. } = say(first, SYN) else { panic!("no connection") };
     assert!(matches!(say(first, RST), Fate::Arrives { .. }));
-    let Fate::Arrives { source: taken, .. } = say(second, SYN) else { panic!("it begins") };
+    let Fate::Arrives { source: taken, .. } = say(second, SYN) else { panic!("no connection") };
     assert_eq!(source, taken);
     assert_eq!(say(first, ACK), Fate::Dropped);
     assert!(matches!(say(second, ACK), Fate::Arrives { .. }));

@@ -1,17 +1,17 @@
-//! The life of connections on tables in memory.
+//! The life of connections, on tables in memory.
 //!
-//! What never happens: a packet of a confirmed connection goes to another endpoint; two live connections share a source towards
-//! one endpoint; a connection that is to be masqueraded reaches its endpoint with the client's address; an answer goes to somebody
-//! who did not ask; a flood confirms anything.
+//! What never happens: a packet of a confirmed connection goes to another endpoint; two live connections share a
+//! SNAT source towards one endpoint; a masqueraded connection reaches its endpoint with the address of the client;
+//! an answer goes to a client that did not ask; a flood confirms a connection.
 //!
 //! | file | concept |
 //! |---|---|
-//! | `memory` | the tables, and another processor that does something between two accesses of this one |
+//! | `memory` | the tables, and a second processor that acts between two accesses of the first |
 //! | `node` | both hooks of a node |
-//! | `stories` | random lives, in tables of all sizes |
-//! | `losses` | every part that can be lost |
+//! | `stories` | random sequences of events, in tables of all sizes |
+//! | `losses` | every part of a connection that can be lost |
 //! | `processors` | every interleaving of two processors that the code distinguishes |
-//! | `crowded` | one client port, many frontends; many clients, few source ports |
+//! | `crowded` | one client port with many frontends, many clients, and full tables |
 
 mod crowded;
 mod losses;

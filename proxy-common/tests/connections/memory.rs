@@ -1,4 +1,4 @@
-//! The tables, in memory.
+//! The tables in memory, and a second processor.
 
 use std::{
     cell::{Cell, RefCell},
@@ -14,10 +14,9 @@ use proxy_common::{
     },
 };
 
-/// What another processor does meanwhile.
+/// What the other processor does.
 type Meanwhile = Box<dyn FnOnce(&Memory)>;
 
-/// The tables.
 pub(crate) struct Memory {
     pub(crate) tags: RefCell<Vec<FlowTags>>,
     pub(crate) uses: RefCell<Vec<FlowUses>>,
@@ -25,7 +24,7 @@ pub(crate) struct Memory {
     pub(crate) owners: RefCell<Vec<PortOwners>>,
     pub(crate) serving: RefCell<HashSet<(u32, u16)>>,
     random: Cell<u32>,
-    /// How many accesses there were, and before which one the other processor gets its turn.
+    /// Number of accesses so far, and that of the access before which the other processor acts.
     accesses: Cell<u32>,
     turn: Cell<u32>,
     meanwhile: RefCell<Option<Meanwhile>>,
@@ -52,14 +51,14 @@ impl Memory {
         self.random.get().rotate_left(16)
     }
 
-    /// Lets another processor do something before the access with this number, from now on.
+    /// Lets the other processor act before the access with this number, counted from now on.
     pub(crate) fn interrupt(&self, turn: u32, meanwhile: Meanwhile) {
         self.accesses.set(0);
         self.turn.set(turn);
         *self.meanwhile.borrow_mut() = Some(meanwhile);
     }
 
-    /// Whether the other processor has had its turn.
+    /// Whether the other processor has acted.
     pub(crate) fn was_interrupted(&self) -> bool {
         self.meanwhile.borrow().is_none()
     }
@@ -75,9 +74,9 @@ impl Memory {
         }
     }
 
-    /// Every record that can be found, and where it is.
+    /// Every record that lookups can find, with its position.
     pub(crate) fn all(&self) -> Vec<(Place, Record)> {
-        let buckets = u32::try_from(self.tags.borrow().len()).expect("few");
+        let buckets = u32::try_from(self.tags.borrow().len()).expect("a small number");
         let places = (0..buckets).flat_map(|bucket| (0..SLOTS).map(move |slot| Place::new(bucket, slot)));
         let is_there =
             |place: &Place| self.tags.borrow()[place.bucket() as usize].tags[place.slot() as usize] != 0;
@@ -96,7 +95,7 @@ impl Memory {
         self.uses.borrow()[place.bucket() as usize].kept[place.slot() as usize]
     }
 
-    /// Gives the slot of a record to somebody else: nothing of it is left.
+    /// Evicts a record completely.
     pub(crate) fn evict(&self, place: Place) {
         self.records.borrow_mut()[place.index() as usize] = Record::zeroed();
         self.tags.borrow_mut()[place.bucket() as usize].tags[place.slot() as usize] = 0;
@@ -130,7 +129,7 @@ const fn word<T: bytemuck::NoUninit + Copy>(value: T) -> u64 {
 
 impl Flows for Memory {
     fn regions(&self) -> u32 {
-        u32::try_from(self.tags.borrow().len()).expect("few") / REGION
+        u32::try_from(self.tags.borrow().len()).expect("a small number") / REGION
     }
     fn seed(&self) -> u64 {
         0x1234_5678_9abc_def1
@@ -221,7 +220,7 @@ impl Flows for Memory {
         }
         all_tags[own].tags[slot] = tag;
         all_uses[own].seconds[slot] = second;
-        all_uses[own].latest = u8::try_from(slot).expect("a slot");
+        all_uses[own].latest = u8::try_from(slot).expect("a slot number");
         all_uses[own].kept[slot] = bits;
         true
     }
@@ -263,7 +262,7 @@ impl Flows for Memory {
     }
 }
 
-/// A record that nothing is known of.
+/// An empty record.
 pub(crate) fn nothing() -> (Ends, Origin) {
     let Record { mut ends, origin } = Record::zeroed();
     ends.seen = Seen::default();

@@ -1,4 +1,4 @@
-//! A node: what its hooks do with a packet, without the packet.
+//! A node: what its hooks do with a packet, on tuples instead of bytes.
 
 use proxy_common::{
     Address, Endpoint, Port, PortOwners, Tuple,
@@ -22,20 +22,20 @@ pub(crate) const RST: u8 = 4;
 
 pub(crate) const NODE: Address = Address::from_v4([192, 0, 2, 10]);
 
-/// What becomes of a packet of a client's.
+/// The fate of a packet from a client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fate {
-    /// It reaches an endpoint, from this source.
+    /// It reaches this endpoint, with this source.
     Arrives { source: Side, endpoint: Side },
-    /// It is of no connection, and may not begin one.
+    /// It has no connection, cannot begin one, and is left to the stack.
     Left,
-    /// It is refused, or lost.
+    /// It is refused or dropped.
     Refused(Begun),
-    /// Its source is another connection's by now.
+    /// It is dropped: its source now belongs to another connection.
     Dropped,
 }
 
-/// A packet that reached an endpoint: who sent it to which frontend, and how it came.
+/// A packet that reached an endpoint: client, frontend, and the translated source and destination.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Arrival {
     pub(crate) protocol: u8,
@@ -45,14 +45,14 @@ pub(crate) struct Arrival {
     pub(crate) endpoint: Side,
 }
 
-/// How a node is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Node {
     pub(crate) clock: Clock,
     pub(crate) ports: SourcePorts,
-    /// Whether somebody else masquerades what leaves, before ours sees it.
+    /// Whether the CNI masquerades packets before egress sees them.
     pub(crate) foreign: bool,
-    /// What clients acknowledge. The endpoint's SYN has the number 0, which who has not seen it does not know.
+    /// The acknowledgement number of clients. The endpoint's SYN has the sequence number 0, unknown to a client
+    /// that has not seen it.
     pub(crate) acknowledgement: u32,
 }
 
@@ -78,7 +78,7 @@ impl Node {
         Transport { source: Port::new(0), destination: Port::new(0), segment, numbers }
     }
 
-    /// Both hooks on the way from a client. `choose` gives the endpoint of a connection that begins.
+    /// Both hooks, for a packet from a client. `choose` draws the endpoint of a new connection.
     pub(crate) fn send(
         &self,
         memory: &Memory,
@@ -120,7 +120,6 @@ impl Node {
         if self.foreign {
             return Fate::Arrives { source: client, endpoint };
         }
-        // Egress.
         let leaving = Tuple::new(protocol, client, endpoint);
         let place = find::<Leaving>(memory, &leaving, &mut ends);
         if !place.is_some() || !ends.is_masqueraded() {
@@ -136,7 +135,7 @@ impl Node {
         Fate::Arrives { source: origin.masquerade(), endpoint }
     }
 
-    /// Both hooks on the way back: whom the answer is for, and from whom it seems to come.
+    /// Both hooks, for an answer. Returns its destination and source afterwards.
     pub(crate) fn answer(&self, memory: &Memory, arrival: &Arrival, segment: Segment) -> (Side, Side) {
         let Arrival { protocol, source, endpoint, .. } = *arrival;
         let (mut ends, mut origin) = nothing();
@@ -156,7 +155,7 @@ impl Node {
     }
 }
 
-/// The connection of a client, if nothing may take it away.
+/// The connection of a client, if confirmed: first half of the record, id and generation of the endpoint.
 pub(crate) fn confirmed(
     memory: &Memory,
     protocol: u8,
@@ -170,14 +169,14 @@ pub(crate) fn confirmed(
     is_whole.then_some((ends, origin.endpoint, origin.generation))
 }
 
-/// An endpoint that every number in `numbers` serves.
+/// Lets the endpoints with these numbers serve.
 pub(crate) fn serve(memory: &Memory, numbers: impl IntoIterator<Item = u8>) -> Vec<Endpoint> {
     let endpoints: Vec<Endpoint> = numbers.into_iter().map(endpoint).collect();
     memory.serving.borrow_mut().extend(endpoints.iter().map(|endpoint| (endpoint.id, endpoint.generation)));
     endpoints
 }
 
-/// A client outside.
+/// A client outside the cluster.
 pub(crate) fn client(number: u8, port: u16) -> Side {
     (Address::from_v4([198, 51, 100, number]), Port::new(port))
 }

@@ -1,4 +1,5 @@
-//! Two processors at once: what the one does happens between any two accesses of the other. Every such interleaving is tried.
+//! Two processors at once. Every interleaving is tried in which one processor acts between two accesses of the
+//! other.
 
 use std::collections::HashMap;
 
@@ -13,27 +14,27 @@ use crate::{
     node::{ACK, Arrival, FIN, Fate, Node, RST, SYN, Side, TCP, UDP, client, confirmed, frontend, serve},
 };
 
-/// More accesses than one packet makes.
+/// More accesses than a packet makes.
 const MANY: u32 = 400;
 
-/// Nothing that is true of the tables is broken.
+/// Checks the invariants of the tables.
 fn check(memory: &Memory, what: &str) {
     let (mut clients, mut sources) = (HashMap::<(u8, Side, Side), Place>::new(), HashMap::new());
     for (place, Record { ends, origin }) in memory.all() {
-        assert_eq!(memory.kept(place) & 2, 0, "{what}: {place:?} stays reserved");
+        assert_eq!(memory.kept(place) & 2, 0, "{what}: {place:?} is still reserved");
         let (client, frontend) = (ends.from(), ends.asked());
         let other = clients.insert((ends.protocol, client, frontend), place);
         assert_eq!(other, None, "{what}: two records of {client:?}");
         if ends.is_masqueraded() && !ends.seen.ended() {
             let other: Option<Ends> = sources.insert((ends.protocol, ends.to(), origin.masquerade()), ends);
-            assert_eq!(other, None, "{what}: two live connections with one source");
+            assert_eq!(other, None, "{what}: two live connections with one SNAT source");
             let owners = memory.owners.borrow()[usize::from(origin.source_port.get())];
             assert!(owners.places.contains(&place.0), "{what}: {place:?} does not own its port");
         }
     }
     for (index, tags) in memory.tags.borrow().iter().enumerate() {
         let uses = memory.uses.borrow()[index];
-        assert!(tags.reach == 0 || uses.away > 0, "{what}: bucket {index} reaches for nothing");
+        assert!(tags.reach == 0 || uses.away > 0, "{what}: bucket {index} has reach, but no record is away");
     }
 }
 
@@ -43,7 +44,7 @@ fn segment(protocol: u8, bits: u8) -> Segment {
     if protocol == TCP { Segment::tcp(bits) } else { Segment::DATAGRAM }
 }
 
-/// Says `one`, and `other` before each of its accesses in turn. `before` prepares the tables.
+/// Sends the packet `one`, and `other` before each access of `one` in turn. `before` prepares the tables.
 fn interleave(what: &str, ports: u16, before: impl Fn(&Memory, &Node), one: Say, other: Say) {
     for turn in 0..MANY {
         let memory = Memory::new(1);
@@ -51,7 +52,7 @@ fn interleave(what: &str, ports: u16, before: impl Fn(&Memory, &Node), one: Say,
         serve(&memory, [1, 3]);
         before(&memory, &node);
         let say = move |memory: &Memory, (protocol, client, frontend, bits): Say| {
-            // Each frontend has an endpoint of its own: a client's packets to one endpoint would be the same ones.
+            // Each frontend has its own endpoint: connections of a client to the same endpoint would collide.
             let far = crate::node::endpoint(if frontend == self::frontend(0) { 1 } else { 3 });
             node.send(memory, protocol, (client, frontend), segment(protocol, bits), || Some(far))
         };
@@ -61,20 +62,23 @@ fn interleave(what: &str, ports: u16, before: impl Fn(&Memory, &Node), one: Say,
                 let fate = say(memory, other);
                 assert!(
                     !matches!(fate, Fate::Arrives { source, .. } if source == other.1),
-                    "it has its own address"
+                    "the packet has the address of its client"
                 );
             }),
         );
         let fate = say(&memory, one);
         let what = format!("{what}, before access {turn}");
-        assert!(!matches!(fate, Fate::Arrives { source, .. } if source == one.1), "{what}: its own address");
+        assert!(
+            !matches!(fate, Fate::Arrives { source, .. } if source == one.1),
+            "{what}: the packet has the address of its client"
+        );
         let is_over = !memory.was_interrupted();
         check(&memory, &what);
         if is_over {
-            assert!(turn > 5, "{what}: so few accesses");
+            assert!(turn > 5, "{what}: too few accesses");
             return;
         }
-        // Whoever was told to come again is served now.
+        // A client that had to retransmit is served now.
         for (protocol, client, frontend, bits) in [one, other] {
             if bits & SYN != 0 || protocol == UDP {
                 let fate = say(&memory, (protocol, client, frontend, bits));
@@ -109,11 +113,11 @@ fn two_clients_get_two_ports() {
     }
 }
 
-/// A connection, in its handshake or beyond it.
+/// Begins a connection, and completes its handshake if it is to be confirmed.
 fn handshake(memory: &Memory, node: &Node, who: Side, to: Side, confirm: bool) {
     let far = crate::node::endpoint(1);
     let say = |bits| node.send(memory, TCP, (who, to), Segment::tcp(bits), || Some(far));
-    let Fate::Arrives { source, endpoint } = say(SYN) else { panic!("it begins") };
+    let Fate::Arrives { source, endpoint } = say(SYN) else { panic!("no connection") };
     let arrival = Arrival { protocol: TCP, client: who, frontend: to, source, endpoint };
     assert_eq!(node.answer(memory, &arrival, Segment::tcp(SYN | ACK)), (who, to));
     if confirm {
@@ -121,7 +125,7 @@ fn handshake(memory: &Memory, node: &Node, who: Side, to: Side, confirm: bool) {
     }
 }
 
-/// Whoever is being confirmed is not pushed out by whoever begins at that moment.
+/// A connection is not evicted while it is being confirmed.
 #[test]
 fn a_connection_is_confirmed_or_pushed_out_and_never_both() {
     let (who, to) = (client(1, 2000), frontend(0));
@@ -131,7 +135,7 @@ fn a_connection_is_confirmed_or_pushed_out_and_never_both() {
             let node = Node::new(64);
             serve(&memory, [1]);
             handshake(&memory, &node, who, to, false);
-            // No other slot can be taken.
+            // All other slots are protected.
             let (place, _) = memory.all()[0];
             for (bucket, uses) in memory.uses.borrow_mut().iter_mut().enumerate() {
                 for (slot, kept) in uses.kept.iter_mut().enumerate() {
@@ -148,7 +152,7 @@ fn a_connection_is_confirmed_or_pushed_out_and_never_both() {
             let far = crate::node::endpoint(1);
             let newcomer =
                 (0..u16::MAX).map(|port| client(2, port)).find(|other| bucket_of(*other) == place.bucket());
-            let newcomer = newcomer.expect("one whose home it is");
+            let newcomer = newcomer.expect("a client with this home bucket");
             let confirm =
                 move |memory: &Memory| node.send(memory, TCP, (who, to), Segment::tcp(ACK), || None);
             let begin = move |memory: &Memory| {
@@ -187,8 +191,8 @@ fn tag_of(client: Side) -> u8 {
     home_of(client).tag()
 }
 
-/// An end and a packet after it, an end and a new beginning with the same port: one record, whose slot is kept by nobody who
-/// has ended.
+/// The end of a connection, with a further packet or a new connection from the same port, leaves one record, and
+/// no ended connection protects its slot.
 #[test]
 fn an_end_and_what_comes_with_it_leave_one_record() {
     let (who, to) = (client(1, 2000), frontend(0));
@@ -205,7 +209,7 @@ fn an_end_and_what_comes_with_it_leave_one_record() {
     }
 }
 
-/// A port that is given up is another's at once, and what is left of the first owner does not think that it has it.
+/// A port that is taken over has one new owner, and the record of the first owner no longer claims it.
 #[test]
 fn a_port_that_is_taken_over_has_one_owner() {
     let (who, to) = (client(1, 2000), frontend(0));

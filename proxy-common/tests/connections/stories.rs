@@ -1,4 +1,4 @@
-//! Random lives: clients, endpoints that come and go, floods, and time.
+//! Random sequences of events: clients, changing endpoints, floods, and time.
 
 use std::collections::HashMap;
 
@@ -14,20 +14,20 @@ use crate::{
     node::{ACK, Arrival, FIN, Fate, Node, RST, SYN, Side, TCP, UDP, client, confirmed, frontend, serve},
 };
 
-/// Something that happens.
+/// An event.
 #[derive(Clone, Debug)]
 enum Step {
-    /// A client speaks; and maybe it is answered.
+    /// A client sends a packet, and may be answered.
     Speak { client: u8, port: u16, frontend: u16, segment: Option<u8>, answer: Option<u8> },
-    /// Made-up clients ask, and are answered.
+    /// Clients with forged addresses send SYNs, and are answered.
     Flood { clients: u8 },
     /// Time passes.
     Wait { seconds: u32 },
-    /// An endpoint goes, or comes back as another one.
+    /// An endpoint stops serving, or serves again with another generation.
     Change { endpoint: u8 },
-    /// The slot of a connection that is not confirmed is given to somebody else.
+    /// The slot of an unconfirmed connection is reused.
     Evict { number: u8 },
-    /// The agent gives up a connection that nobody used.
+    /// The agent releases an idle connection.
     Idle { number: u8 },
 }
 
@@ -57,7 +57,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Which segment may begin or belong to a connection.
+/// The protocol and segment of a packet: TCP with these control bits, or UDP.
 fn segment_of(control: Option<u8>) -> (u8, Segment) {
     control.map_or((UDP, Segment::DATAGRAM), |control| (TCP, Segment::tcp(control)))
 }
@@ -85,7 +85,7 @@ impl Story {
         self.node.send(&self.memory, protocol, (client, frontend), segment, || self.serving())
     }
 
-    /// The one of all records with this number that are kept, or are not.
+    /// Picks a record by number, among those whose slot is protected (`kept`) or not.
     fn pick(&self, number: u8, kept: bool) -> Option<proxy_common::connection::Place> {
         let all = self.memory.all();
         let all: Vec<_> =
@@ -128,7 +128,7 @@ impl Story {
                     }
                     prop_assert!(
                         confirmed(&self.memory, TCP, client, frontend(0)).is_none(),
-                        "a flood confirms"
+                        "a flood confirms a connection"
                     );
                 }
             }
@@ -155,23 +155,23 @@ impl Story {
             let keeps = before.is_some_and(|(_, id, generation)| is_serving(id, generation));
             prop_assert!(
                 !keeps || segment.begins() || fate != Fate::Left,
-                "step {number}: a live connection is left alone"
+                "step {number}: a packet of a live connection is not translated"
             );
             return Ok(());
         };
         if let Some((ends, id, generation)) = before
             && (!segment.begins() || is_serving(id, generation))
         {
-            prop_assert_eq!(endpoint, ends.to(), "step {}: a live connection moved", number);
+            prop_assert_eq!(endpoint, ends.to(), "step {}: a live connection changed its endpoint", number);
         }
         let is_remote =
             self.endpoints.iter().any(|one| !one.is_local() && (one.address, one.port) == endpoint);
         prop_assert!(
             !is_remote || self.node.foreign || source != client,
-            "step {number}: {client:?} left with its own address"
+            "step {number}: a packet left with the client's address {client:?}"
         );
         let arrival = Arrival { protocol, client, frontend, source, endpoint };
-        // Nobody else's live connection comes to this endpoint from this source.
+        // No other live connection has this SNAT source towards this endpoint.
         if let Some(other) = self.asked.insert((protocol, source, endpoint), arrival)
             && (other.client, other.frontend) != (client, frontend)
             && let Some((ends, ..)) = confirmed(&self.memory, protocol, other.client, other.frontend)
@@ -187,7 +187,7 @@ impl Story {
         if let Some(control) = answer {
             let segment = if protocol == TCP { Segment::tcp(control | ACK) } else { Segment::DATAGRAM };
             let (to, from) = self.node.answer(&self.memory, &arrival, segment);
-            // After a reset, an answer to a SYN is of another connection, which knows nothing of ours.
+            // After a reset, a SYN-ACK belongs to another connection, which has no record.
             if segment.is_answer() && from == endpoint {
                 return Ok(());
             }
@@ -196,7 +196,7 @@ impl Story {
         Ok(())
     }
 
-    /// The source of a connection.
+    /// The source of a connection at its endpoint.
     fn source_of(&self, arrival: &Arrival) -> Option<Side> {
         let Arrival { protocol, client, frontend, .. } = *arrival;
         let is_it = |record: &proxy_common::Record| {
@@ -210,7 +210,7 @@ impl Story {
     }
 }
 
-/// Runs a story, and says what is wrong with it.
+/// Runs a sequence of events, and reports the first violation.
 fn run(regions: usize, ports: u16, foreign: bool, steps: Vec<Step>) -> Result<(), TestCaseError> {
     let memory = Memory::new(regions);
     let endpoints = serve(&memory, 1..5);
@@ -233,12 +233,12 @@ proptest! {
     }
 }
 
-/// Live connections that have all source ports leave none for another client, who is refused; with one of them ended there is
-/// one.
+/// While live connections own all source ports, another client is refused. After one of them ended, its port is
+/// free.
 #[test]
 fn a_client_too_many_is_refused_until_another_one_ends() {
     let memory = Memory::new(1);
-    let [far] = serve(&memory, [1])[..] else { panic!("one") };
+    let [far] = serve(&memory, [1])[..] else { panic!("one endpoint") };
     let mut node = Node { ports: SourcePorts { first: 60_000, count: 3 }, ..Node::new(3) };
     let say = |node: &Node, number, bits| {
         node.send(&memory, TCP, (client(number, 2000), frontend(0)), Segment::tcp(bits), || Some(far))
@@ -255,14 +255,14 @@ fn a_client_too_many_is_refused_until_another_one_ends() {
     node.clock.seconds += 1000;
     assert_eq!(say(&node, 9, SYN), Fate::Refused(Begun::NoPort));
     say(&node, 1, RST);
-    assert!(matches!(say(&node, 9, SYN), Fate::Arrives { .. }), "there is a port, and it is not found");
+    assert!(matches!(say(&node, 9, SYN), Fate::Arrives { .. }), "the free port is not found");
 }
 
-/// A client and its connection to the one endpoint of NodePort 0.
+/// Connects a client to NodePort 0, whose only endpoint is `far`.
 fn connect(memory: &Memory, node: &Node, far: Endpoint) -> (Side, Side, Arrival) {
     let (who, frontend) = (client(1, 2000), frontend(0));
     let say = |bits| node.send(memory, TCP, (who, frontend), Segment::tcp(bits), || Some(far));
-    let Fate::Arrives { source, endpoint } = say(SYN) else { panic!("refused") };
+    let Fate::Arrives { source, endpoint } = say(SYN) else { panic!("no connection") };
     let arrival = Arrival { protocol: TCP, client: who, frontend, source, endpoint };
     node.answer(memory, &arrival, Segment::tcp(SYN | ACK));
     say(ACK);
@@ -270,12 +270,12 @@ fn connect(memory: &Memory, node: &Node, far: Endpoint) -> (Side, Side, Arrival)
     (who, frontend, arrival)
 }
 
-/// A reset that is somebody else's, or out of the window, ends nothing: the connection goes on, and is kept as before.
+/// A reset that is forged or out of the window ends nothing: the connection continues, and is protected as before.
 #[test]
 fn whoever_goes_on_after_a_reset_has_not_sent_it() {
     for by_client in [true, false] {
         let memory = Memory::new(1);
-        let [far] = serve(&memory, [1])[..] else { panic!("one") };
+        let [far] = serve(&memory, [1])[..] else { panic!("one endpoint") };
         let node = Node::new(3);
         let (who, frontend, arrival) = connect(&memory, &node, far);
         let say = |by_client, bits| {
@@ -287,24 +287,31 @@ fn whoever_goes_on_after_a_reset_has_not_sent_it() {
         };
         say(by_client, RST);
         say(!by_client, ACK);
-        assert!(confirmed(&memory, TCP, who, frontend).is_none(), "the other side takes back a reset");
+        assert!(
+            confirmed(&memory, TCP, who, frontend).is_none(),
+            "a packet of the other side revokes the reset"
+        );
         say(by_client, ACK);
         assert!(confirmed(&memory, TCP, who, frontend).is_some(), "by the client: {by_client}");
     }
 }
 
-/// What is over is nobody's: an endpoint's SYN between the same two is of a connection that knows nothing of ours.
+/// After the end, a SYN-ACK between the same client and endpoint belongs to a connection without a record.
 #[test]
 fn an_answer_to_another_connection_between_the_same_two_is_left_alone() {
     for end in [[RST, RST], [FIN | ACK, FIN | ACK]] {
         let memory = Memory::new(1);
-        let [far] = serve(&memory, [1])[..] else { panic!("one") };
+        let [far] = serve(&memory, [1])[..] else { panic!("one endpoint") };
         let node = Node::new(3);
         let (who, frontend, arrival) = connect(&memory, &node, far);
         let last = (who, frontend);
         node.send(&memory, TCP, last, Segment::tcp(end[0]), || None);
         for bits in [end[1], ACK] {
-            assert_eq!(node.answer(&memory, &arrival, Segment::tcp(bits)), last, "late, and still of it");
+            assert_eq!(
+                node.answer(&memory, &arrival, Segment::tcp(bits)),
+                last,
+                "a late answer is still translated"
+            );
         }
         for bits in [SYN | ACK, ACK] {
             let answer = node.answer(&memory, &arrival, Segment::tcp(bits));

@@ -1,4 +1,4 @@
-//! Resets and "port unreachable".
+//! TCP resets and "port unreachable".
 
 use bytemuck::bytes_of;
 use proptest::prelude::*;
@@ -10,7 +10,7 @@ use crate::{
     skb::{LINK, Skb, add},
 };
 
-/// The bytes of the answer to a packet.
+/// The bytes of the answer to a refused packet.
 fn answer(packet: &[u8], v6: bool, tcp: bool) -> Option<Vec<u8>> {
     let skb = Skb::new(packet);
     let network = network::parse(&skb, LINK, v6)?;
@@ -25,7 +25,8 @@ fn answer(packet: &[u8], v6: bool, tcp: bool) -> Option<Vec<u8>> {
     }
 }
 
-/// A packet of ours where the fields that are for its sender to choose, and no part of an answer, are as ours.
+/// A generated packet, with our values in the fields that a sender chooses and that do not depend on the refused
+/// packet.
 fn ours(mut packet: Vec<u8>, v6: bool) -> Vec<u8> {
     if v6 {
         packet[..4].copy_from_slice(&[0x60, 0, 0, 0]);
@@ -54,8 +55,8 @@ fn plain() -> impl Strategy<Value = Datagram> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// RFC 9293, 3.5.2: the sequence number that the other side waits for, or an acknowledgement of all that it sent. A
-    /// reset is not answered.
+    /// RFC 9293, 3.5.2: the reset has the sequence number that the other side expects, or acknowledges all that it
+    /// sent. A reset is not answered.
     #[test]
     fn a_segment_is_answered_with_the_reset_that_its_sender_believes(datagram in plain()) {
         let Transport::Tcp { sequence, acknowledgement, control, options } = datagram.transport.clone() else {
@@ -70,14 +71,14 @@ proptest! {
             (acknowledgement, 0, RST)
         } else {
             let marks = u32::from(control & SYN != 0) + u32::from(control & FIN != 0);
-            let data = u32::try_from(datagram.payload.len()).expect("short");
+            let data = u32::try_from(datagram.payload.len()).expect("a short payload");
             (0, sequence.wrapping_add(data).wrapping_add(marks), RST | ACK)
         };
         let _ = options;
         let transport = Transport::Tcp { sequence: expected.0, acknowledgement: expected.1, control: expected.2, options: Vec::new() };
         let expected = Datagram::new(datagram.destination, datagram.source, transport, Vec::new());
         let mut segment = expected.packet();
-        // A reset offers no window.
+        // A reset has a window of 0.
         let at = expected.network_length() + 14;
         let window = u16::from_ne_bytes([segment[at], segment[at + 1]]);
         let checksum = u16::from_ne_bytes([segment[at + 2], segment[at + 3]]);
@@ -88,7 +89,7 @@ proptest! {
         prop_assert!(found == expected, "{}\nexpected{}", hexadecimal(&found), hexadecimal(&expected));
     }
 
-    /// "Port unreachable" quotes the datagram's headers, which is what its sender looks for.
+    /// "Port unreachable" quotes the headers of the datagram, by which its sender recognises it.
     #[test]
     fn a_datagram_is_answered_with_port_unreachable(datagram in plain()) {
         if datagram.protocol() != 17 {
@@ -105,7 +106,7 @@ proptest! {
     }
 }
 
-/// The datagrams that [`plain`] leaves out are answered too, with a checksum that is still to be computed.
+/// Segments that [`plain`] leaves out are answered too, with a checksum that is still to be computed.
 #[test]
 fn a_segment_that_looks_partial_is_answered_with_a_partial_checksum() {
     let sides = ["198.51.100.1:2000", "192.0.2.10:30080"].map(|side| side.parse().expect("an address"));
@@ -113,8 +114,8 @@ fn a_segment_that_looks_partial_is_answered_with_a_partial_checksum() {
         let transport = Transport::Tcp { sequence, acknowledgement: 0, control: SYN, options: Vec::new() };
         Datagram::new(sides[0], sides[1], transport, Vec::new())
     });
-    let asked = asked.into_iter().find(Datagram::looks_partial).expect("one of 65,536");
+    let asked = asked.into_iter().find(Datagram::looks_partial).expect("one sequence number of 65,536");
     let found = answer(&asked.packet(), false, true).expect("a reset");
-    // The reset is as long as the segment, and the pseudo-header's sum does not know of directions.
+    // The reset is as long as the segment, and the sum of the pseudo-header is the same in both directions.
     assert_eq!(found[36..38], asked.packet()[36..38]);
 }

@@ -9,7 +9,7 @@ use crate::{
     skb::{LINK, Skb},
 };
 
-/// Which errors there are: type and code.
+/// Type and code of an error.
 fn kind(v6: bool) -> impl Strategy<Value = (u8, u8)> {
     if v6 {
         prop::sample::select(vec![(1, 0), (1, 4), (2, 0), (3, 0), (4, 1)])
@@ -18,8 +18,8 @@ fn kind(v6: bool) -> impl Strategy<Value = (u8, u8)> {
     }
 }
 
-/// What an error quotes of a packet, in which `bytes` of the transport header are left. Where the checksum is cut in two,
-/// nobody changes the half.
+/// The quote of a packet in an error, with `bytes` of the transport header. Where that cuts the checksum in two,
+/// its first byte is not translated.
 fn quote(of: &Datagram, original: &Datagram, bytes: usize) -> Vec<u8> {
     let mut quoted = of.packet();
     let length = of.network_length();
@@ -34,8 +34,8 @@ fn quote(of: &Datagram, original: &Datagram, bytes: usize) -> Vec<u8> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// A translated error quotes the translated packet, and all its checksums are right, also where only the beginning
-    /// of the packet is quoted.
+    /// A translated error quotes the translated packet, and all its checksums are right, even if it quotes only
+    /// the beginning of the packet.
     #[test]
     fn a_translated_error_quotes_the_translated_packet(
         (datagram, address) in datagram(),
@@ -47,7 +47,7 @@ proptest! {
         let v6 = datagram.source.is_ipv6();
         let (kind, code) = if v6 { kinds.1 } else { kinds.0 };
         let error = |quoted: &Datagram| {
-            // The one who says it is somebody on the way, or the one that it was sent to.
+            // The sender of the error is a router on the path, or the destination of the quoted packet.
             let source = if router.is_ipv6() == v6 { router } else { quoted.destination.ip() };
             let quoted = quote(quoted, &datagram, bytes);
             Control { source, destination: datagram.source.ip(), kind, code, rest, quoted }
@@ -55,7 +55,7 @@ proptest! {
         for side in [Side::Destination, Side::Source] {
             let sent = error(&datagram);
             let expected = match side {
-                // Whom the error is for is the one who sent the quoted packet.
+                // The destination of the error is the source of the quoted packet.
                 Side::Destination => Control { destination: address.ip(), source: sent.source, ..error(&datagram.from(address)) },
                 Side::Source => Control { source: address.ip(), ..error(&datagram.to(address)) },
             };
@@ -79,7 +79,7 @@ proptest! {
         }
     }
 
-    /// What is no error, or quotes less than the ports, is left alone.
+    /// An ICMP message that is not an error, or quotes less than the ports, is left alone.
     #[test]
     fn what_quotes_no_ports_is_no_error((datagram, _) in datagram(), bytes in 0..4_usize, kind in any::<u8>()) {
         let v6 = datagram.source.is_ipv6();
@@ -93,7 +93,7 @@ proptest! {
         prop_assert_eq!(error::parse(&skb, &outer), None);
     }
 
-    /// Echoes and their like are no errors, whatever they carry.
+    /// Echo and other ICMP messages are not errors, whatever they carry.
     #[test]
     fn an_echo_is_no_error((datagram, _) in datagram(), kind in any::<u8>()) {
         let v6 = datagram.source.is_ipv6();

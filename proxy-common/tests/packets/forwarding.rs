@@ -1,4 +1,4 @@
-//! Packets that are sent on without the stack.
+//! Packets that are forwarded past the stack.
 
 use bytemuck::pod_read_unaligned;
 use proptest::prelude::*;
@@ -17,16 +17,16 @@ use crate::{
 const TO: [u16; 3] = [1, 2, 3];
 const FROM: [u16; 3] = [4, 5, 6];
 
-/// The frame with other ends, as the kernel programs make it.
+/// Forwards the frame with another source and destination, as the kernel programs do.
 fn forwarded<H: Head>(skb: &mut Skb, ends: &Datagram) {
     let network = network::parse(skb, LINK, ends.source.is_ipv6()).expect("a network header");
     let transport = transport::parse(skb, network.transport, network.protocol).expect("a transport header");
     let mut head: H = pod_read_unaligned(&skb.bytes[..size_of::<H>()]);
     let (source, destination) = (new(ends.source), new(ends.destination));
-    send_on(skb, &mut head, (&network, &transport), source, destination, [TO, FROM]).expect("sent on");
+    send_on(skb, &mut head, (&network, &transport), source, destination, [TO, FROM]).expect("forwarded");
 }
 
-/// The packet with a hop less to live.
+/// The packet with its TTL decremented.
 fn a_hop_later(datagram: &Datagram) -> Vec<u8> {
     let mut packet = datagram.packet();
     if datagram.source.is_ipv6() {
@@ -43,8 +43,8 @@ fn a_hop_later(datagram: &Datagram) -> Vec<u8> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, max_global_rejects: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// It is the one that would have been sent with the other ends, a hop later, in a frame to the neighbour; and what a
-    /// device added up stays the sum of its bytes.
+    /// A forwarded packet equals one made with the other source and destination and a lower TTL, in a frame to the
+    /// neighbour. A sum that a device computed (CHECKSUM_COMPLETE) stays the sum of its bytes.
     #[test]
     fn a_packet_sent_on_is_the_one_with_other_ends_a_hop_later(
         (ends, packet) in datagram().prop_flat_map(|(datagram, _)| {

@@ -1,4 +1,4 @@
-//! Bytes of no sense: nothing of a packet can make the arithmetic fail, or reach beyond the packet.
+//! Random bytes: no packet can make the arithmetic fail, or access bytes beyond its end.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -14,7 +14,7 @@ use crate::{
     skb::{LINK, Skb},
 };
 
-/// Everything that the programs do with a packet, in whatever order they may do it.
+/// Everything that the programs do with a packet, in any order.
 fn everything(packet: &[u8], v6: bool, address: SocketAddr) {
     let untouched = Skb::new(packet);
     let Some(network) = network::parse(&untouched, LINK, v6) else { return };
@@ -38,7 +38,7 @@ fn everything(packet: &[u8], v6: bool, address: SocketAddr) {
             _ => transport::parse(&skb, network.transport, network.protocol),
         };
         if let Some(transport) = parsed {
-            // One that cannot be changed whole is dropped.
+            // A packet that cannot be changed completely is dropped.
             let _ = rewrite(&mut skb, &network, &transport, side, new(address));
             assert_eq!(skb.packet().len(), length);
         }
@@ -53,14 +53,13 @@ fn everything(packet: &[u8], v6: bool, address: SocketAddr) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Random bytes.
     #[test]
     fn random_bytes_do_no_harm(packet in prop::collection::vec(any::<u8>(), 0..120), v6 in any::<bool>()) {
         let address = if v6 { "[fd00::1]:1" } else { "192.0.2.1:1" };
         everything(&packet, v6, address.parse().expect("an address"));
     }
 
-    /// Packets with bytes of no sense here and there, cut off anywhere, and errors that quote such packets.
+    /// Packets with random bytes in some positions, truncated anywhere, and errors that quote such packets.
     #[test]
     fn mutated_packets_do_no_harm(
         (datagram, address) in datagram(),
@@ -86,7 +85,7 @@ proptest! {
         everything(&mutate(error.packet()), v6, address);
     }
 
-    /// On the wire nobody is `::ffff:a.b.c.d`; in the tables IPv4 is.
+    /// IPv4-mapped addresses do not belong on the wire; in the tables they stand for IPv4 addresses.
     #[test]
     fn an_ipv6_packet_with_an_ipv4_address_is_not_taken(
         datagram in datagram_of(true),

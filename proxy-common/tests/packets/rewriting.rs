@@ -1,4 +1,4 @@
-//! One address and port for another.
+//! Rewriting one address and port.
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,7 @@ use crate::{
 
 const SIDES: [Side; 2] = [Side::Source, Side::Destination];
 
-/// The datagram with the other address.
+/// The datagram with the other address on this side.
 fn replaced(datagram: &Datagram, side: Side, address: SocketAddr) -> Datagram {
     match side {
         Side::Source => datagram.from(address),
@@ -21,7 +21,8 @@ fn replaced(datagram: &Datagram, side: Side, address: SocketAddr) -> Datagram {
     }
 }
 
-/// Reads the headers, and puts the other address in place. `first` is the transport header of a later fragment's datagram.
+/// Parses the headers, and rewrites the address. `first` is the transport header of the first fragment, for a
+/// later one.
 fn translate(
     skb: &mut Skb,
     v6: bool,
@@ -38,8 +39,7 @@ fn translate(
     transport
 }
 
-/// Whether the sum of a device that adds up says anything that somebody looks at. Of a datagram without a checksum
-/// nobody asks.
+/// Whether the datagram has a checksum. Nothing verifies the `CHECKSUM_COMPLETE` sum of a datagram without one.
 fn has_checksum(datagram: &Datagram) -> bool {
     let offset = if datagram.protocol() == 6 { 16 } else { 6 };
     datagram.segment()[offset..offset + 2] != [0, 0]
@@ -48,7 +48,7 @@ fn has_checksum(datagram: &Datagram) -> bool {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Headers say what they were made of.
+    /// The parsed headers have the values that were written.
     #[test]
     fn headers_are_read_as_they_were_written((datagram, _) in datagram()) {
         let packet = datagram.packet();
@@ -62,8 +62,7 @@ proptest! {
         prop_assert_eq!(transport.destination.get(), datagram.destination.port());
     }
 
-    /// A translated packet is the one that would have been sent with the other address; and translated back it is the
-    /// one that was sent.
+    /// A translated packet equals one made with the other address; translated back, it equals the original.
     #[test]
     fn a_translated_packet_is_the_one_with_the_other_address((datagram, address) in datagram()) {
         let v6 = datagram.source.is_ipv6();
@@ -81,7 +80,7 @@ proptest! {
         }
     }
 
-    /// What the device adds up stays the sum of the packet's bytes.
+    /// The sum of the device (CHECKSUM_COMPLETE) stays the sum of the bytes of the packet.
     #[test]
     fn the_sum_of_a_device_that_adds_up_stays_right((datagram, address) in datagram()) {
         for side in SIDES {
@@ -91,7 +90,7 @@ proptest! {
         }
     }
 
-    /// A checksum that is still to be computed comes out right.
+    /// A checksum that is still to be computed (CHECKSUM_PARTIAL) comes out right.
     #[test]
     fn a_checksum_that_is_yet_to_be_computed_comes_out_right((datagram, address) in datagram()) {
         prop_assume!(has_checksum(&datagram));
@@ -99,13 +98,14 @@ proptest! {
             let offset = datagram.network_length() + if datagram.protocol() == 6 { 16 } else { 6 };
             let mut packet = datagram.packet();
             let rest = add(&[&packet[datagram.network_length()..offset], &packet[offset + 2..]].concat());
-            // The right checksum is the complement of the sum of pseudo-header and all else: take that away.
+            // The right checksum is the complement of the sum of the pseudo-header and everything else: subtract
+            // that.
             let checksum = u16::from_ne_bytes([packet[offset], packet[offset + 1]]);
             let pseudo = add(&[(!checksum).to_ne_bytes(), (!rest).to_ne_bytes()].concat());
             packet[offset..offset + 2].copy_from_slice(&pseudo.to_ne_bytes());
             let mut skb = Skb { summed: Summed::Partial, ..Skb::new(&packet) };
             translate(&mut skb, datagram.source.is_ipv6(), side, address, None);
-            // What the device does: the sum from the transport header on, put in place.
+            // As the device does: store the sum from the transport header on.
             let computed = !add(&skb.packet()[datagram.network_length()..]);
             let at = offset + LINK as usize;
             skb.bytes[at..at + 2].copy_from_slice(&computed.to_ne_bytes());
@@ -118,7 +118,7 @@ proptest! {
         }
     }
 
-    /// Fragments that are translated one by one are those of the datagram with the other address.
+    /// Fragments that are translated one by one equal the fragments of the datagram with the other address.
     #[test]
     fn fragments_are_those_of_the_datagram_with_the_other_address(
         (datagram, address) in datagram(),

@@ -1,4 +1,4 @@
-//! What packets there are.
+//! Strategies for packets.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -6,12 +6,13 @@ use proptest::prelude::*;
 use proxy_common::{Address, Port};
 use sidestep_tests::packets::{Datagram, Transport};
 
-/// An address and a port, as the rewriting takes them.
+/// Address and port as `rewrite` takes them.
 pub(crate) fn new(address: SocketAddr) -> (Address, Port) {
     (address.ip().into(), Port::new(address.port()))
 }
 
-/// Addresses of one family; some have words that are all zeroes or all ones, of which sums have two.
+/// Addresses of one family. Some have words of all zeroes or all ones, the two representations of zero in a
+/// checksum.
 pub(crate) fn address(v6: bool) -> BoxedStrategy<IpAddr> {
     if v6 {
         let word = prop_oneof![4 => any::<u16>(), 1 => Just(0), 1 => Just(0xffff)];
@@ -24,7 +25,7 @@ pub(crate) fn address(v6: bool) -> BoxedStrategy<IpAddr> {
     }
 }
 
-/// The same with a port.
+/// Addresses of one family, with a port.
 pub(crate) fn socket(v6: bool) -> impl Strategy<Value = SocketAddr> {
     (address(v6), any::<u16>()).prop_map(SocketAddr::from)
 }
@@ -33,7 +34,7 @@ fn payload() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         prop::collection::vec(any::<u8>(), 0..40),
         Just(Vec::new()),
-        // Sums that come out as the other zero.
+        // Sums that result in the other zero.
         Just(vec![0; 16]),
         Just(vec![0xff; 16]),
     ]
@@ -52,7 +53,7 @@ fn transport() -> impl Strategy<Value = Transport> {
     prop_oneof![3 => tcp, 3 => any::<bool>().prop_map(|checksum| Transport::Udp { checksum })]
 }
 
-/// The extension headers that may stand before a transport header, in the order that RFC 8200 asks for, each or not.
+/// Any of the extension headers that may precede a transport header, in the order that RFC 8200 recommends.
 fn extensions() -> impl Strategy<Value = Vec<(u8, Vec<u8>)>> {
     let body = || (0..3_usize).prop_flat_map(|eights| prop::collection::vec(any::<u8>(), 6 + eights * 8));
     let each = [0, 60, 43, 51, 60]
@@ -68,7 +69,7 @@ pub(crate) fn datagram_of(v6: bool) -> BoxedStrategy<Datagram> {
         Datagram::new(source, destination, transport, payload)
     });
     if v6 {
-        // An atomic fragment (RFC 6946) is a fourth kind of extension.
+        // An atomic fragment (RFC 6946) adds another extension header.
         let atomic = prop::option::weighted(0.2, any::<u32>());
         (base, prop_oneof![1 => Just(Vec::new()), 1 => extensions()], atomic)
             .prop_map(|(base, extensions, identification)| Datagram { extensions, identification, ..base })
@@ -81,12 +82,12 @@ pub(crate) fn datagram_of(v6: bool) -> BoxedStrategy<Datagram> {
     }
 }
 
-/// A datagram, and an address that it could be from or for instead.
+/// A datagram, and another address of its family.
 pub(crate) fn datagram() -> impl Strategy<Value = (Datagram, SocketAddr)> {
     any::<bool>().prop_flat_map(|v6| (datagram_of(v6), socket(v6)))
 }
 
-/// Where a datagram can be cut: after the transport header's beginning.
+/// Offsets at which a datagram can be fragmented, after the beginning of the transport header.
 pub(crate) fn cuts(datagram: &Datagram) -> Vec<usize> {
     let header = if datagram.protocol() == 6 { 24 } else { 8 };
     (header..datagram.segment().len()).step_by(8).collect()

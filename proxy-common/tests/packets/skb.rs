@@ -1,20 +1,20 @@
-//! A packet in memory, with the kernel's idea of its checksum. The sums are `bpf_l4_csum_replace`'s (net/core/filter.c),
-//! written down anew.
+//! A packet in memory, with the kernel's state of its checksum. The sums are those of `bpf_l4_csum_replace`
+//! (net/core/filter.c), implemented independently.
 
 use bytemuck::Pod;
 use proxy_common::packet::{Change, Edit, Read};
 
-/// Bytes of a link header before the packet.
+/// Length of the link header before the packet.
 pub(crate) const LINK: u32 = 14;
 
-/// Who sees to the checksum of the transport (`skb->ip_summed`).
+/// State of the transport checksum (`skb->ip_summed`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Summed {
-    /// It stands in the packet.
+    /// The packet contains it.
     None,
     /// The device computes it when the packet leaves: the field holds the sum of the pseudo-header.
     Partial,
-    /// It stands in the packet, and the device has added up all bytes of the packet that it received: this is the sum.
+    /// The packet contains it, and the device computed this sum over all bytes of the received packet.
     Complete(u16),
 }
 
@@ -30,19 +30,19 @@ impl Skb {
         Self { bytes: [&[0xee; LINK as usize], packet].concat(), summed: Summed::None }
     }
 
-    /// As a device that adds up gives it.
+    /// A packet with `CHECKSUM_COMPLETE`.
     pub(crate) fn complete(packet: &[u8]) -> Self {
         Self { summed: Summed::Complete(add(packet)), ..Self::new(packet) }
     }
 
-    /// The packet without its link header, which nothing may touch.
+    /// The packet without its link header, which must not change.
     pub(crate) fn packet(&self) -> &[u8] {
         let (link, packet) = self.bytes.split_at(LINK as usize);
         assert_eq!(link, [0xee; LINK as usize]);
         packet
     }
 
-    /// Whether the device's sum is still that of the bytes.
+    /// Whether the sum of the device still matches the bytes.
     pub(crate) fn is_consistent(&self) -> bool {
         match self.summed {
             Summed::Complete(sum) => sum % 0xffff == add(self.packet()) % 0xffff,
@@ -103,7 +103,7 @@ impl Edit for Skb {
     }
 }
 
-/// The sum of all words, as they lie in memory.
+/// The sum of all words in memory order.
 pub(crate) fn add(bytes: &[u8]) -> u16 {
     fold(
         bytes

@@ -22,10 +22,10 @@ use super::{
 };
 use crate::{count, tables::REFUSED_RATE};
 
-/// Answers in a second.
+/// Answers per second.
 const RATE: u64 = 1000;
 
-/// Answers a packet, which is gone afterwards. `link` is the length of its link header. A step: see [`super`].
+/// Answers a refused packet, which is consumed. `link` is the length of its link header. A step: see [`super`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn refuse_packet(skb: *mut __sk_buff, link: u32) -> i32 {
@@ -38,7 +38,7 @@ pub(super) extern "C" fn refuse_packet(skb: *mut __sk_buff, link: u32) -> i32 {
     }
 }
 
-/// `room` is for the longest of the answers.
+/// `room` has space for the longest answer.
 #[inline(always)]
 fn refuse<const LINK: u32>(ctx: &TcContext, network: &Network, room: &mut UnreachableV6) -> i32 {
     if !count::take(&REFUSED_RATE, RATE) {
@@ -57,7 +57,7 @@ fn refuse<const LINK: u32>(ctx: &TcContext, network: &Network, room: &mut Unreac
     }
 }
 
-// Functions of their own, so that only one of these answers is on the stack.
+// Separate functions, so that only one of these answers is on the stack.
 
 #[inline(never)]
 fn reset_v4<const LINK: u32>(ctx: &TcContext, network: &Network) -> i32 {
@@ -85,7 +85,7 @@ fn unreachable_v6<const LINK: u32>(ctx: &TcContext, network: &Network, answer: &
     }
 }
 
-/// Makes the packet the answer, and sends it back.
+/// Turns the packet into the answer, and sends it back.
 #[inline(always)]
 fn send<const LINK: u32, T: Pod>(ctx: &TcContext, answer: Option<T>) -> i32 {
     let Some(answer) = answer else { return DROP };
@@ -109,6 +109,6 @@ fn try_send<const LINK: u32, T: Pod>(ctx: &TcContext, answer: &T) -> Option<i32>
         let [to, from]: [[u16; 3]; 2] = skb.load(0)?;
         skb.store_with(0, &[from, to], flags)?;
     }
-    // SAFETY: a helper without pointers.
+    // SAFETY: the helper takes no pointers.
     Some(unsafe { bpf_redirect(skb.device(), 0) } as i32)
 }

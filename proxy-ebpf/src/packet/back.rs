@@ -10,8 +10,8 @@ use aya_ebpf::{
 
 use super::{ETHERNET, PASS, headers::State, routes, skb::Skb};
 
-/// Sends an answer, whose source is the frontend by now, out at `device`, if that is where the routes lead what comes from the
-/// frontend. [`PASS`]: it goes where it was going.
+/// Redirects an answer, already rewritten to the frontend's address, to `device`, if the routes for packets from
+/// the frontend lead there. [`PASS`]: the answer keeps the route that the stack chose.
 #[inline(always)]
 pub(super) fn send<const LINK: u32>(ctx: &TcContext, state: &mut State, device: u32) -> i32 {
     if device == Skb(ctx).device() || device == 0 || LINK != ETHERNET {
@@ -31,6 +31,6 @@ fn send_by(ctx: &TcContext, state: &mut State, device: u32) -> i32 {
         return PASS;
     }
     Skb(ctx).set_sent_on();
-    // SAFETY: a helper with a pointer that may be null.
+    // SAFETY: the pointer may be null.
     unsafe { bpf_redirect_neigh(device, core::ptr::null_mut(), 0, 0) as i32 }
 }

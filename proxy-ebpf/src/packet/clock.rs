@@ -5,19 +5,19 @@ use proxy_common::connection::Clock;
 
 use crate::config;
 
-/// When a processor last looked at the clock.
+/// The time when a processor last read the clock.
 pub(super) struct Seconds {
-    /// When it was looked at.
+    /// In jiffies.
     pub(super) jiffies: u64,
-    /// What it was, in seconds since boot.
+    /// In seconds since boot.
     seconds: u32,
 }
 
-/// The time. Reading the clock takes longer than anything else but the lookups, so it is read once for each tick of the
-/// kernel's (`bpf_jiffies64`, which the verifier makes a plain load), not for each packet.
+/// The current time. Reading the clock costs more than anything but the lookups, so it is read once per tick of
+/// the kernel (`bpf_jiffies64`, which the verifier makes a plain load), not once per packet.
 #[inline(always)]
 pub(super) fn clock(known: &mut Seconds) -> Clock {
-    // SAFETY: helpers without pointers.
+    // SAFETY: the helpers take no pointers.
     let jiffies = unsafe { bpf_jiffies64() };
     if known.jiffies != jiffies || known.seconds == 0 {
         // SAFETY: as above.

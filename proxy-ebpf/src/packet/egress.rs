@@ -41,7 +41,7 @@ pub(super) fn egress<const LINK: u32>(ctx: &TcContext) -> i32 {
     PASS
 }
 
-/// An answer, which leaves by the device that its question came in by.
+/// An answer. It leaves by the device at which its request arrived.
 #[inline(always)]
 fn answer<const LINK: u32>(ctx: &TcContext, state: &mut State, place: Place) -> i32 {
     let State { transport, seconds, ends, .. } = state;
@@ -56,13 +56,14 @@ fn answer<const LINK: u32>(ctx: &TcContext, state: &mut State, place: Place) -> 
     action
 }
 
-/// A packet from a client that its endpoint is to take for the node's.
+/// A masqueraded packet from a client to an endpoint.
 #[inline(always)]
 fn masquerade(ctx: &TcContext, state: &mut State, place: Place) -> i32 {
     let State { ends, origin, owners, .. } = state;
     let is_whole = Maps.read_origin(place, ends.check, origin);
     if !is_whole || (ends.seen.ended() && !has_port(&Maps, place, ends, origin.source_port, owners)) {
-        // Its source is another connection's by now. It must not leave with the client's address either.
+        // Its source port now belongs to another connection. Nor may the packet leave with the address of the
+        // client.
         count::event(NodeEvent::WithoutSource);
         return DROP;
     }

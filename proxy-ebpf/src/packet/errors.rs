@@ -1,5 +1,5 @@
-//! ICMP errors that quote a packet of a connection: without their translation path-MTU discovery would end at a
-//! NodePort, and clients would wait for endpoints that are unreachable.
+//! ICMP errors that quote a packet of a connection. Without their translation, path MTU discovery would end at a
+//! NodePort, and clients would wait for unreachable endpoints.
 
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use proxy_common::{
@@ -16,8 +16,8 @@ use super::{
 };
 use crate::tables::Maps;
 
-/// Translates an error that comes in, if its packet is of a connection: it is for an endpoint, or for a client.
-/// A step: see [`super`].
+/// Translates an incoming error, to an endpoint or a client, that quotes a packet of a connection. A step: see
+/// [`super`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn error_at_ingress(skb: *mut __sk_buff) -> i32 {
@@ -38,8 +38,8 @@ pub(super) extern "C" fn error_at_ingress(skb: *mut __sk_buff) -> i32 {
     PASS
 }
 
-/// Translates an error that leaves, if its packet is of a connection: it comes from an endpoint, or from a client.
-/// A step: see [`super`].
+/// Translates an outgoing error, from an endpoint or a client, that quotes a packet of a connection. A step: see
+/// [`super`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn error_at_egress(skb: *mut __sk_buff) -> i32 {
@@ -62,15 +62,15 @@ pub(super) extern "C" fn error_at_egress(skb: *mut __sk_buff) -> i32 {
     PASS
 }
 
-/// Reads the packet that an error quotes; 1 if it does. That of a packet of its connection which goes where the error goes is
-/// left in the state. A step: see [`super`].
+/// Parses the packet that an error quotes; returns 1 on success. Sets `tuple` in the state to the tuple of the
+/// connection in the direction of the error. A step: see [`super`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn read_quoted(skb: *mut __sk_buff) -> u32 {
     let Some(State { network, tuple, begin, .. }) = headers::state() else { return 0 };
     let ctx = TcContext::new(skb);
     match error::parse(&Skb(&ctx), network) {
-        // It is for whoever sent what it quotes.
+        // The error must be addressed to the sender of the quoted packet.
         Some(quoted) if network.destination.words() == quoted.network.source.words() => {
             *tuple = quoted.tuple();
             begin.quoted = quoted;
@@ -80,14 +80,14 @@ extern "C" fn read_quoted(skb: *mut __sk_buff) -> u32 {
     }
 }
 
-/// Puts the address and port that stand in `routed` in place. A step: see [`super`].
+/// Rewrites the error with the address and port in `routed`. A step: see [`super`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn translate_error(skb: *mut __sk_buff, hook: u32) -> i32 {
     let Some(State { network, routed, begin, .. }) = headers::state() else { return DROP };
     let ctx = TcContext::new(skb);
     if begin.quoted.redirect {
-        // The client would be told of another way to the endpoint, or worse, to the frontend.
+        // A redirect would tell the client another gateway to the endpoint or, worse, to the frontend.
         return DROP;
     }
     let side = if hook == PacketHook::Egress as u32 { Side::Source } else { Side::Destination };

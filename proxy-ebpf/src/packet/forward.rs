@@ -1,12 +1,13 @@
-//! The fast path, past the stack: ingress translates both ends of packets between a client and an endpoint on another
-//! node, looks up their route and forwards them.
+//! The fast path, past the stack: ingress translates both source and destination of packets between a client and
+//! an endpoint on another node, looks up their route and forwards them.
 //!
 //! The client's first packet after the handshake decides once whether a TCP connection takes the fast path. So the
 //! node's conntrack sees either the whole connection and its end, or only the handshake, which it forgets within a
-//! minute (ST-12). A packet of a connection on the fast path stays on it, also with IP options, in fragments, with a
-//! VLAN tag, or with an unknown neighbour, which the kernel then resolves. Some packets only the stack can handle: it
-//! reports packets that are too long or whose hop limit is used up, and it encapsulates. The program then notes the
-//! connection in STRAYS, and the agent removes its conntrack entry when the connection ends.
+//! minute (ST-12). A packet of a connection on the fast path stays on it, even with IP options, in fragments, with
+//! a VLAN tag, or with an unknown neighbour, which the kernel then resolves. Only the stack can handle packets
+//! that are too long or whose hop limit is used up, which it reports to the sender, and routes that encapsulate.
+//! The program then notes the connection in STRAYS, and the agent removes its conntrack entry when the connection
+//! ends.
 //!
 //! Datagrams may take either path at any time: conntrack forgets them by itself.
 
@@ -42,7 +43,6 @@ use crate::{
     tables::{INTERFACES, Maps, STRAYS},
 };
 
-/// Where a packet goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub(super) enum Towards {
@@ -50,11 +50,11 @@ pub(super) enum Towards {
     Client = 1,
 }
 
-/// Whether a packet of a record may be one for the fast path.
+/// Whether a packet may take the fast path.
 ///
-/// Never to endpoints here: their policy is enforced on the way through the stack. And not before packets of both directions
-/// (of datagrams: of this one) have come out of the stack as they were expected to: what the stack drops, encrypts, or masquerades
-/// in a way of its own is the stack's, and so is a new connection.
+/// Never to endpoints on this node: the stack enforces their policy. And not before packets in both directions
+/// (for UDP: in this direction) left the stack as expected: the stack keeps new connections, and those that it
+/// drops, encrypts, or masquerades in a way of its own.
 #[inline(always)]
 pub(super) fn is_wanted<const LINK: u32>(ends: &Ends, transport: &Transport, towards: Towards) -> bool {
     let Ends { seen, flags, .. } = ends;
@@ -72,7 +72,8 @@ pub(super) fn is_wanted<const LINK: u32>(ends: &Ends, transport: &Transport, tow
     }
 }
 
-/// Sends a packet on, `towards` whom [`Towards`] says. [`PASS`]: nothing was done, and it is the stack's. A step: see [`super`].
+/// Forwards a packet of the record at `place`; `towards` is a [`Towards`]. [`PASS`]: nothing was done, and the
+/// stack takes the packet. A step: see [`super`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn send_on_fast_path(skb: *mut __sk_buff, place: u32, towards: u32) -> i32 {
@@ -89,7 +90,7 @@ fn send(ctx: &TcContext, state: &mut State, place: Place, towards: Towards) -> i
         return decide(ctx, state, place);
     }
     if !prepare(state, place, towards) {
-        // What comes late of a connection that has ended, and whose source is another one's by now.
+        // A late packet of an ended connection, whose source port now belongs to another connection.
         return DROP;
     }
     match try_send(ctx, state, towards, is_decided) {
@@ -106,7 +107,7 @@ fn send(ctx: &TcContext, state: &mut State, place: Place, towards: Towards) -> i
     }
 }
 
-/// Decides which way a TCP connection goes, with its client's first packet after the handshake.
+/// Decides the path of a TCP connection with the first packet of its client after the handshake.
 #[inline(always)]
 fn decide(ctx: &TcContext, state: &mut State, place: Place) -> i32 {
     let seen = state.ends.seen;
@@ -123,7 +124,8 @@ fn decide(ctx: &TcContext, state: &mut State, place: Place) -> i32 {
     PASS
 }
 
-/// Reads what a packet gets in place of its ends, and notes where it goes in between. `false`: its source is no longer its own.
+/// Reads the translation of a packet, and notes in `routed` where it goes. `false`: the connection has lost its
+/// source.
 #[inline(never)]
 fn prepare(state: &mut State, place: Place, towards: Towards) -> bool {
     let State { network, transport, ends, origin, owners, routed, .. } = state;
@@ -143,7 +145,7 @@ fn prepare(state: &mut State, place: Place, towards: Towards) -> bool {
     true
 }
 
-/// What a packet gets in place of its source.
+/// The source of a packet after translation.
 #[inline(always)]
 fn source(state: &State, towards: Towards) -> (Address, Port) {
     match towards {
@@ -152,23 +154,24 @@ fn source(state: &State, towards: Towards) -> (Address, Port) {
     }
 }
 
-/// What became of a packet.
+/// The outcome of forwarding a packet.
 enum Sent {
-    /// It goes out.
+    /// It is sent out.
     Action(i32),
-    /// The stack alone knows what to do with it.
+    /// Only the stack can handle it.
     Stack,
-    /// No route leads to where it goes.
+    /// It has no route.
     Nowhere,
 }
 
-/// Whether a packet is as nearly all are.
+/// Whether a packet is unfragmented, and without options, extension headers or a VLAN tag, as nearly all are.
 #[inline(always)]
 fn is_plain(skb: &Skb<'_>, network: &Network) -> bool {
     network.is_plain() && matches!(network.fragment, Fragment::Whole) && !skb.is_tagged()
 }
 
-/// `must`: it is no packet for the stack, so it may go where no neighbour is known and our programs are not.
+/// `must`: the packet may not go to the stack, so it is sent even to an unknown neighbour, or by a device without
+/// our programs.
 #[inline(always)]
 fn try_send(ctx: &TcContext, state: &mut State, towards: Towards, must: bool) -> Sent {
     let skb = ctx.skb.skb;
@@ -186,7 +189,7 @@ fn try_send(ctx: &TcContext, state: &mut State, towards: Towards, must: bool) ->
     }
 }
 
-/// What a step is asked: towards whom, and whether it must.
+/// Decodes the argument of a step: the direction, and `must`.
 #[inline(always)]
 const fn asked(bits: u32) -> (Towards, bool) {
     (if bits & 1 == Towards::Client as u32 { Towards::Client } else { Towards::Endpoint }, bits & 2 != 0)
@@ -216,7 +219,7 @@ extern "C" fn send_odd_packet(skb: *mut __sk_buff, bits: u32) -> i32 {
     send_odd(&TcContext::new(skb), state, towards)
 }
 
-// Instead of an action.
+// Returned instead of an action.
 const STACK: i32 = -1000;
 const NOWHERE: i32 = -1001;
 
@@ -248,8 +251,8 @@ fn send_plain<H: Head>(ctx: &TcContext, state: &mut State, towards: Towards, mus
         return DROP;
     }
     skb.set_sent_on();
-    // Only the kernel's own way to a neighbour asks now and then whether it is still there.
-    // SAFETY: helpers without pointers, but for one that may be null.
+    // Only the kernel's own output to a neighbour checks now and then whether the neighbour is still there.
+    // SAFETY: the helpers take no pointers, except one that may be null.
     let action = unsafe {
         if found == KNOWN {
             bpf_redirect(hop.device, 0)
@@ -260,7 +263,7 @@ fn send_plain<H: Head>(ctx: &TcContext, state: &mut State, towards: Towards, mus
     action as i32
 }
 
-/// Sends a packet with options, extension headers or a tag, or a fragment, which costs more.
+/// Forwards a packet with options, extension headers or a tag, or a fragment, which costs more.
 #[inline(always)]
 fn send_odd(ctx: &TcContext, state: &mut State, towards: Towards) -> i32 {
     let mut skb = Skb(ctx);
@@ -289,41 +292,41 @@ fn send_odd(ctx: &TcContext, state: &mut State, towards: Towards) -> i32 {
         return DROP;
     }
     skb.set_sent_on();
-    // SAFETY: a helper with a pointer that may be null.
+    // SAFETY: the pointer may be null.
     unsafe { bpf_redirect_neigh(state.lookup.ifindex, core::ptr::null_mut(), 0, 0) as i32 }
 }
 
-/// Notes that conntrack may keep an entry of a connection on the fast path.
+/// Notes that conntrack may keep an entry of a fast-path connection.
 #[inline(never)]
 fn stray(state: &mut State) {
     let State { ends, routed, seconds, .. } = state;
     *routed = Tuple::new(ends.protocol, ends.from(), ends.to());
-    // A full LRU makes room, and conntrack keeps an entry for as long as it does by itself.
+    // A full LRU makes room. Without a note, the conntrack entry lives until its own timeout.
     let _ = STRAYS.insert(&*routed, &clock(seconds).seconds.into(), 0);
 }
 
-/// Where packets of a connection go.
+/// The next hop of packets.
 struct NextHop {
-    /// The packets, with the destination that they get.
+    /// The tuple of the packets, with the translated destination.
     packets: Tuple,
-    /// When the routes said so.
+    /// Time of the lookup.
     jiffies: u64,
-    /// What kind of service the packet asked for, which routes may depend on.
+    /// Type of service or traffic class, on which routes may depend.
     class: [u8; 4],
-    /// The device.
     device: u32,
-    /// Bytes of the packet that it was asked for: a shorter one goes the same way.
+    /// Length of the packet in the lookup. A shorter one has the same next hop.
     length: u32,
-    /// The neighbour; any address where the kernel has to find it.
+    /// MAC address of the neighbour; arbitrary where the kernel has to resolve it.
     to: [u16; 3],
-    /// The device's own address.
+    /// MAC address of the device.
     from: [u16; 3],
 }
 
 const HOPS: usize = 256;
 const WORDS: usize = size_of::<NextHop>().div_ceil(8);
 
-/// Next hops, for a tick of the kernel's clock: asking took a quarter of the time that a packet takes here.
+/// Cached next hops, valid for a tick of the kernel's clock: the lookup took a quarter of the time of a packet
+/// here.
 #[btf_map]
 static NEXT_HOPS: PerCpuArray<[u64; WORDS], HOPS> = PerCpuArray::new();
 
@@ -331,17 +334,18 @@ static NEXT_HOPS: PerCpuArray<[u64; WORDS], HOPS> = PerCpuArray::new();
 fn hop_of<'a>(packets: &Tuple) -> Option<&'a mut NextHop> {
     let index = u32::from(packets.source_port.number ^ packets.destination_port.number) % HOPS as u32;
     let hop = NEXT_HOPS.get_ptr_mut(index)?;
-    // SAFETY: as long and as aligned as a next hop, and nobody else's while the program runs; any bytes are one.
+    // SAFETY: the element has the size and alignment of a next hop, and nothing else uses it while the program
+    // runs; any bytes are a valid next hop.
     Some(unsafe { &mut *hop.cast::<NextHop>() })
 }
 
-// What is found of a next hop, beside `STACK` and `NOWHERE`.
-/// It is known, and its neighbour too.
+// Results of [`find_hop`], beside `STACK` and `NOWHERE`.
+/// The next hop is cached, and its neighbour known.
 const KNOWN: i32 = 0;
-/// The kernel has to see to the neighbour.
+/// The kernel has to check or resolve the neighbour.
 const NEIGHBOUR: i32 = 1;
 
-/// Finds where a packet goes, as the stack would find it for what ingress makes of it, and leaves that in `hop`.
+/// Finds the next hop that the stack would choose for the packet after ingress, and stores it in `hop`.
 #[inline(always)]
 fn find_hop(
     ctx: &TcContext,
@@ -376,7 +380,7 @@ fn find_hop(
         Some(interface) => {
             // SAFETY: the element lives as long as the program runs.
             let longest = unsafe { (*interface).longest };
-            // 0: the device has no Ethernet header, and wants a route with each packet.
+            // 0: the device has no Ethernet header, and needs a route with each packet.
             if longest < length && (longest != 0 || !must) {
                 return STACK;
             }
@@ -385,12 +389,12 @@ fn find_hop(
         None => {}
     }
     let (to, from): ([u16; 3], _) = (bytemuck::must_cast(lookup.dmac), bytemuck::must_cast(lookup.smac));
-    // Kernels before 6.3 tell of neighbours that do not answer.
+    // Kernels before 6.3 also return neighbours that do not answer.
     let is_neighbour_known = answer == BPF_FIB_LKUP_RET_SUCCESS && to[0] | to[1] | to[2] != 0;
     if !is_neighbour_known && !must {
         return STACK;
     }
-    // Where the kernel has to find the neighbour, the next packet asks again.
+    // While the kernel has to resolve the neighbour, the next packet repeats the lookup.
     let jiffies = if is_neighbour_known { seconds.jiffies } else { 0 };
     *hop = NextHop { packets: *routed, jiffies, class, device: lookup.ifindex, length, to, from };
     NEIGHBOUR

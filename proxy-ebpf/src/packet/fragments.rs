@@ -1,6 +1,6 @@
 //! Fragments of a datagram that arrive before the first one, which alone has the ports (PO-29). netfilter
-//! reassembles; here the program sends them around through the device's own queue until the first one has arrived or
-//! their time is over. That keeps a processor busy, so a rate limit bounds the rounds of all fragments.
+//! reassembles; here the program sends them around through the device's own queue until the first fragment has
+//! arrived or their time is over. That keeps a processor busy, so a rate limit bounds the rounds of all fragments.
 
 use aya_ebpf::{
     bindings::BPF_F_INGRESS,
@@ -19,16 +19,16 @@ use crate::{
     tables::{HELD_RATE, Maps},
 };
 
-/// For how many milliseconds a fragment is held; and how often it goes round at least, since on a busy node the first
-/// fragment may long stand behind it in the queue.
+/// Time for which a fragment is held, in units of 2^20 ns (about a millisecond), and the minimum number of its
+/// rounds: on a busy node the first fragment may wait behind it in the queue for long.
 const PATIENCE: u32 = 50;
 const LEAST: u32 = 100;
-/// Rounds in a second, of about a microsecond each: as much as two hundred datagrams need whose fragments come a millisecond
-/// apart.
+/// Rounds per second, of about a microsecond each: enough for two hundred datagrams whose fragments arrive a
+/// millisecond apart.
 const ROUNDS: u64 = 300_000;
 
-/// Keeps the ports of a first fragment that comes in for the node or a Service, for the later ones: here, and at egress, where another
-/// processor may be with them before the first one.
+/// Stores the ports of an incoming first fragment, to the node or a Service, for the later fragments: at ingress,
+/// and at egress, where another processor may handle a later fragment before the first one.
 #[inline(always)]
 pub(super) fn first(state: &State) {
     if matches!(state.network.fragment, Fragment::First) {
@@ -47,21 +47,21 @@ fn keep(state: &State) {
     }
 }
 
-/// A later fragment of a datagram of which nothing is known.
+/// A later fragment of a datagram whose ports are unknown.
 #[inline(never)]
 pub(super) fn late<const LINK: u32>(ctx: &TcContext, state: &State) -> i32 {
     if Maps.address(&state.network.destination).is_none() {
         return PASS;
     }
     let skb = Skb(ctx);
-    // SAFETY: a helper without pointers.
+    // SAFETY: the helper takes no pointers.
     let now = (unsafe { bpf_ktime_get_ns() } >> 20) as u32;
-    // Devices without a link header would get it back with one.
+    // On a device without a link header, the packet would come back with one.
     let Held { since, rounds } = skb.held().unwrap_or(Held { since: now & Held::CLOCK, rounds: 0 });
     let is_in_time = now.wrapping_sub(since) & Held::CLOCK <= PATIENCE || rounds < LEAST;
     if LINK == ETHERNET && is_in_time && count::take(&HELD_RATE, ROUNDS) {
         skb.set_held(Held { since, rounds: if rounds < LEAST { rounds + 1 } else { rounds } });
-        // SAFETY: a helper without pointers.
+        // SAFETY: the helper takes no pointers.
         return unsafe { bpf_redirect(skb.device(), u64::from(BPF_F_INGRESS)) as i32 };
     }
     count::event(NodeEvent::LateFragment);

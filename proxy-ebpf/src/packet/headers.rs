@@ -1,5 +1,5 @@
-//! A packet's headers, as ingress and egress read them. Only the first fragment of a datagram has ports; later ones
-//! get theirs from FRAGMENTS, where the first one left them.
+//! The headers of a packet, as ingress and egress parse them. Only the first fragment of a datagram has ports;
+//! later ones get theirs from FRAGMENTS, where the first one left them.
 
 use aya_ebpf::{
     bindings::{__sk_buff, bpf_fib_lookup},
@@ -27,42 +27,36 @@ use super::{
 };
 use crate::tables::FRAGMENTS;
 
-/// What is known of the packet at hand. It stands in a map, one for each processor, and not on the stack, which has 512
-/// bytes for a program with everything that it calls. Programs at TC do not interrupt each other.
+/// Working data for the current packet. It is in a per-processor map, since the stack has 512 bytes for a program
+/// and everything that it calls. Programs at TC do not interrupt each other.
 pub(super) struct State {
-    /// Its network header.
     pub(super) network: Network,
-    /// Its transport header.
     pub(super) transport: Transport,
-    /// When it is.
     pub(super) seconds: Seconds,
-    /// What it says of its connection.
+    /// Its 5-tuple.
     pub(super) tuple: Tuple,
-    /// The first half of its record.
+    /// First half of its record.
     pub(super) ends: Ends,
-    /// The second half.
+    /// Second half of its record.
     pub(super) origin: Origin,
-    /// Whose the source port is that it goes to.
+    /// The owners of a source port.
     pub(super) owners: PortOwners,
-    /// What it is between ingress and egress, for the routes.
+    /// Its tuple between ingress and egress, for the route lookup.
     pub(super) routed: Tuple,
-    /// What the routes are asked.
+    /// Arguments and result of the route lookup.
     pub(super) lookup: bpf_fib_lookup,
-    /// The connection that begins with it.
+    /// The connection that begins with it, or the error that it is.
     pub(super) begin: Beginning,
 }
 
-/// What is needed where a connection begins, and of errors.
+/// Working data for a connection that begins, and for ICMP errors.
 pub(super) struct Beginning {
-    /// The record.
     pub(super) draft: Draft,
-    /// The frontend.
     pub(super) frontend: Frontend,
-    /// The endpoint.
     pub(super) endpoint: Endpoint,
-    /// 1 if it is the one that the client had before.
+    /// 1 if affinity chose the endpoint.
     pub(super) remembered: u32,
-    /// The longest of the answers to a packet that is refused.
+    /// Space for the longest answer to a refused packet.
     pub(super) answer: UnreachableV6,
     /// The packet that an error quotes.
     pub(super) quoted: Quoted,
@@ -70,34 +64,33 @@ pub(super) struct Beginning {
 
 const WORDS: usize = size_of::<State>().div_ceil(8);
 
-/// Of each processor.
 #[btf_map]
 static STATE: PerCpuArray<[u64; WORDS], 1> = PerCpuArray::new();
 
-/// The processor's.
+/// The state of this processor.
 #[inline(always)]
 pub(super) fn state<'a>() -> Option<&'a mut State> {
     let words = STATE.get_ptr_mut(0)?;
-    // SAFETY: as long and as aligned as a state, and nobody else's while the program runs; any bytes are
-    // a state but for an enumeration's, which is written before it is read.
+    // SAFETY: the element has the size and alignment of a state, and nothing else uses it while the program runs;
+    // any bytes are a valid state, except for enumerations, which are written before they are read.
     Some(unsafe { &mut *words.cast::<State>() })
 }
 
-/// What a packet is.
+/// The kind of a packet.
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub(super) enum Kind {
-    /// Nothing that could be of a connection.
+    /// It cannot belong to a connection.
     Other,
-    /// Maybe an error that quotes a packet.
+    /// ICMP: it may be an error that quotes a packet.
     Control,
-    /// A later fragment of a datagram of which nothing is known.
+    /// A later fragment of a datagram whose ports are unknown.
     Late,
-    /// A packet with ports.
+    /// A packet with known ports.
     Packet,
 }
 
-/// Reads the headers. What they say is left in `state`.
+/// Parses the headers into `state`.
 #[inline(always)]
 pub(super) fn read<const LINK: u32>(skb: &Skb<'_>, hook: PacketHook, state: &mut State) -> Kind {
     let Some(version) = skb.version() else { return Kind::Other };
@@ -107,8 +100,8 @@ pub(super) fn read<const LINK: u32>(skb: &Skb<'_>, hook: PacketHook, state: &mut
     Kind::of(read_any_headers(skb.0.skb.skb, LINK, hook as u32))
 }
 
-/// Reads the headers of a packet as nearly all are: whole, no options, TCP or UDP, the headers in one piece. Without a
-/// call of a helper, each of which costs as much as a fifth of a table lookup.
+/// Parses the headers of a typical packet: unfragmented, no options, TCP or UDP, headers in the linear part. Calls
+/// no helper, each of which costs as much as a fifth of a table lookup.
 #[inline(always)]
 fn read_plain<const LINK: u32>(skb: &Skb<'_>, version: Version, state: &mut State) -> Option<()> {
     let (network, length) = match version {
@@ -129,7 +122,7 @@ fn read_plain<const LINK: u32>(skb: &Skb<'_>, version: Version, state: &mut Stat
     Some(())
 }
 
-/// Reads the headers of any packet; a [`Kind`]. A step: see [`super`].
+/// Parses the headers of any packet; returns a [`Kind`]. A step: see [`super`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn read_any_headers(skb: *mut __sk_buff, link: u32, hook: u32) -> u32 {
@@ -177,7 +170,7 @@ fn read_any(skb: &Skb<'_>, offset: u32, hook: PacketHook, state: &mut State) -> 
 }
 
 impl Kind {
-    /// What a step has returned.
+    /// The kind that a step returned.
     #[inline(always)]
     const fn of(code: u32) -> Self {
         const CONTROL: u32 = Kind::Control as u32;
@@ -211,7 +204,7 @@ fn fragment_key(network: &Network, tuple: &Tuple, hook: PacketHook) -> FragmentK
     }
 }
 
-/// Keeps the ports of a first fragment, for the later ones.
+/// Stores the ports of a first fragment for the later ones.
 #[inline(never)]
 pub(super) fn remember(network: &Network, tuple: &Tuple, hook: PacketHook) {
     let key = fragment_key(network, tuple, hook);
@@ -220,7 +213,7 @@ pub(super) fn remember(network: &Network, tuple: &Tuple, hook: PacketHook) {
         destination: tuple.destination_port,
         fingerprint: key.fingerprint(),
     };
-    // A full LRU makes room; without the entry the later fragments are lost, and the datagram with them.
+    // A full LRU makes room. If the insertion fails, the later fragments have no ports, and the datagram is lost.
     let _ = FRAGMENTS.insert(&key, &ports, 0);
 }
 
@@ -234,7 +227,7 @@ fn recall(network: &Network, hook: PacketHook) -> Option<FragmentPorts> {
     if ports.fingerprint == key.fingerprint() { Some(ports) } else { None }
 }
 
-/// Puts an address and a port in place: of the destination at ingress, of the source at egress.
+/// Rewrites address and port: of the destination at ingress, of the source at egress.
 #[inline(always)]
 pub(super) fn rewrite(ctx: &TcContext, state: &mut State, hook: PacketHook, new: (Address, Port)) -> i32 {
     let State { network, transport, tuple, routed, .. } = state;

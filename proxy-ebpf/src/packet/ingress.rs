@@ -1,5 +1,5 @@
-//! Ingress rewrites destinations: a packet to a frontend goes to an endpoint, an answer to a masqueraded source goes
-//! to the client.
+//! Ingress rewrites destinations: of a packet to a frontend to an endpoint, of an answer to a SNAT source to the
+//! client.
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_INGRESS},
@@ -31,7 +31,7 @@ use crate::{config, count, tables::Maps};
 #[inline(always)]
 pub(super) fn ingress<const LINK: u32>(ctx: &TcContext) -> i32 {
     let skb = Skb(ctx);
-    // What is meant for another host, or for many, is not ours: the stack sees to it, or drops it.
+    // The stack handles or drops packets to other hosts, broadcast and multicast.
     if !skb.is_for_us() {
         return PASS;
     }
@@ -47,12 +47,12 @@ pub(super) fn ingress<const LINK: u32>(ctx: &TcContext) -> i32 {
         Kind::Packet => {}
     }
     let action = translate::<LINK>(ctx, state);
-    // Not before the datagram's record is there, which later fragments look for.
+    // After the datagram's record exists: later fragments look it up.
     fragments::first(state);
     action
 }
 
-/// A packet that may be of a connection, or begin one.
+/// Translates a packet that belongs to a connection or begins one.
 #[inline(always)]
 fn translate<const LINK: u32>(ctx: &TcContext, state: &mut State) -> i32 {
     let clock = clock(&mut state.seconds);
@@ -77,7 +77,7 @@ fn translate<const LINK: u32>(ctx: &TcContext, state: &mut State) -> i32 {
     first::<LINK>(ctx, state)
 }
 
-/// Finds the record of an answer to a masqueraded source; a [`Place`]. A step: see [`super`].
+/// Finds the record of an answer to a SNAT source; returns a [`Place`]. A step: see [`super`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn find_source() -> u32 {
@@ -85,7 +85,7 @@ pub(super) extern "C" fn find_source() -> u32 {
     find_by_source(&Maps, tuple, owners, ends, origin).0
 }
 
-/// A packet of a client's connection.
+/// A packet from the client of a connection.
 #[inline(always)]
 fn request<const LINK: u32>(ctx: &TcContext, state: &mut State, place: Place) -> i32 {
     if forward::is_wanted::<LINK>(&state.ends, &state.transport, Towards::Endpoint) {
@@ -98,7 +98,7 @@ fn request<const LINK: u32>(ctx: &TcContext, state: &mut State, place: Place) ->
     headers::rewrite(ctx, state, PacketHook::Ingress, endpoint)
 }
 
-/// An answer to a masqueraded source.
+/// An answer to a SNAT source.
 #[inline(always)]
 fn answer<const LINK: u32>(ctx: &TcContext, state: &mut State, place: Place, clock: Clock) -> i32 {
     let State { transport, ends, .. } = state;
@@ -119,24 +119,25 @@ fn answer<const LINK: u32>(ctx: &TcContext, state: &mut State, place: Place, clo
     action
 }
 
-/// The endpoint may be on a bridge, and then netfilter has seen its answer before this hook (`br_netfilter`): conntrack takes it
-/// for something to the node. Going round by the device's own queue it is forgotten, and sees the answer to the client.
+/// Sends an answer through the device's own queue once more. If the endpoint is on a bridge, conntrack saw the
+/// answer before this hook (`br_netfilter`), as a packet to the node. The second time it sees an answer to the
+/// client.
 #[inline(always)]
 fn begin_again(ctx: &TcContext) -> i32 {
     let skb = Skb(ctx);
-    // Once: a client with the node's own address may be the next one's source.
+    // Only once: if the client has the address of the node, the packet may now match the SNAT source of another
+    // connection.
     if skb.held().is_some() {
         return PASS;
     }
     skb.set_held(Held { since: 0, rounds: 0 });
-    // SAFETY: a helper without pointers.
+    // SAFETY: the helper takes no pointers.
     unsafe { bpf_redirect(skb.device(), u64::from(BPF_F_INGRESS)) as i32 }
 }
 
-/// How many endpoints are drawn for a client whose packets to the first one would be those of another connection.
+/// Maximum number of endpoints drawn for a connection, until one does not collide ([`Begun::Colliding`]).
 const DRAWS: u32 = 3;
 
-/// The first packet of a connection.
 #[inline(always)]
 fn first<const LINK: u32>(ctx: &TcContext, state: &mut State) -> i32 {
     let found = Choice::of(find_service(ctx.skb.skb));
@@ -166,7 +167,7 @@ fn first<const LINK: u32>(ctx: &TcContext, state: &mut State) -> i32 {
     }
 }
 
-/// A packet that goes to no endpoint.
+/// Handles a packet that gets no endpoint.
 #[inline(always)]
 fn without_endpoint<const LINK: u32>(ctx: &TcContext, choice: Choice) -> i32 {
     match choice {
@@ -176,7 +177,7 @@ fn without_endpoint<const LINK: u32>(ctx: &TcContext, choice: Choice) -> i32 {
     }
 }
 
-/// Starts the connection to the drawn endpoint; a [`Begun`]. A step: see [`super`].
+/// Starts the connection to the drawn endpoint; returns a [`Begun`]. A step: see [`super`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn start_connection(skb: *mut __sk_buff) -> u32 {
@@ -210,7 +211,7 @@ fn connect(ctx: &TcContext, state: &mut State) -> Begun {
     let State { tuple, begin: Beginning { draft, endpoint, .. }, .. } = state;
     draft.clock = clock;
     draft.ports = config::ports();
-    // SAFETY: a helper without pointers.
+    // SAFETY: the helper takes no pointers.
     draft.random = unsafe { bpf_get_prandom_u32() };
     draft.set(tuple, endpoint, flags, Skb(ctx).device());
     if draft.ends.is_masqueraded() && !masquerade::address(ctx, state) {
@@ -219,7 +220,7 @@ fn connect(ctx: &TcContext, state: &mut State) -> Begun {
     start(&Maps, &mut state.begin.draft)
 }
 
-/// Publishes the connection that has been started; a [`Begun`].
+/// Gives the started connection a source port, and publishes it.
 #[inline(always)]
 fn publish(ctx: &TcContext, state: &mut State) -> Begun {
     let Beginning { draft, endpoint, remembered, .. } = &mut state.begin;
@@ -240,27 +241,27 @@ fn failed(begun: Begun, service: u32) -> Choice {
         Begun::NoRoom => refuse(None, Reason::FlowTableFull),
         Begun::NoPort => refuse(Some(service), Reason::SourcePortsExhausted),
         Begun::NoAddress => refuse(Some(service), Reason::NoSourceAddress),
-        // It is sent again.
+        // The client retransmits.
         Begun::Busy | Begun::Connection => Choice::Drop,
     }
 }
 
-/// What becomes of a packet without a record.
+/// The verdict on a packet without a record.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 enum Choice {
-    /// It is for none of our addresses.
+    /// It is not for a Service.
     NotService,
     /// It gets an endpoint.
     Endpoint,
-    /// It is refused without a word.
+    /// It is dropped silently.
     Drop,
     /// It is refused, and its sender gets an answer.
     Answer,
 }
 
 impl Choice {
-    /// What a step has returned.
+    /// The verdict that a step returned.
     #[inline(always)]
     const fn of(code: u32) -> Self {
         const ENDPOINT: u32 = Choice::Endpoint as u32;
@@ -275,7 +276,7 @@ impl Choice {
     }
 }
 
-/// Finds the Service that a packet is for; a [`Choice`]. A step: see [`super`].
+/// Finds the Service of a packet; returns a [`Choice`]. A step: see [`super`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn find_service(skb: *mut __sk_buff) -> u32 {
@@ -305,7 +306,7 @@ fn service(ctx: &TcContext, state: &mut State) -> Choice {
     }
 }
 
-/// Asks for an endpoint; a [`Choice`]. A step: see [`super`].
+/// Draws an endpoint; returns a [`Choice`]. A step: see [`super`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn draw_endpoint() -> u32 {
@@ -318,7 +319,7 @@ extern "C" fn draw_endpoint() -> u32 {
 #[inline(always)]
 fn draw(state: &mut State) -> Choice {
     let State { tuple, begin, .. } = state;
-    // SAFETY: helpers without pointers.
+    // SAFETY: the helpers take no pointers.
     let (clock, random) = (|| unsafe { bpf_ktime_get_ns() }, || unsafe { bpf_get_prandom_u32() });
     let client = PacketClient { source: &tuple.source };
     match choose(&Maps, &tuple.destination, begin.frontend, &client, clock, random) {
@@ -339,7 +340,6 @@ fn refuse(service: Option<u32>, reason: Reason) -> Choice {
     if reason.is_answered() { Choice::Answer } else { Choice::Drop }
 }
 
-/// The packet's client.
 struct PacketClient<'a> {
     source: &'a Address,
 }
@@ -352,7 +352,7 @@ impl Client for PacketClient<'_> {
 
     #[inline(always)]
     fn is_node(&self) -> bool {
-        // What comes from a wire is for nobody's loopback, whatever it says.
+        // A packet from outside never reaches the loopback of the node, whatever its addresses.
         false
     }
 

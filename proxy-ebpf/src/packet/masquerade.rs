@@ -1,10 +1,10 @@
-//! Decides when a connection begins whether it is masqueraded, and with which address; the routes to its endpoint
-//! decide.
+//! Decides, when a connection begins, whether and with which address it is masqueraded, by the route to its
+//! endpoint.
 //!
-//! It is masqueraded if the endpoint is on another node; if the endpoint is on this node but its answers would bypass
-//! the node, because the route to it leaves by an uplink (a pod on a bridge with the uplink, macvlan, an interface of
-//! its own); and if the endpoint is the client itself (hairpin), which would drop packets with its own address as
-//! forged (PO-22).
+//! It is masqueraded if the endpoint is on another node; if the endpoint is on this node but its answers would
+//! bypass the node, because the route to it leaves by an uplink (a pod on a bridge with the uplink, macvlan, an
+//! interface of its own); and if the endpoint is the client itself (hairpin), which would drop packets with its
+//! own source address as forged (PO-22).
 
 use aya_ebpf::{
     bindings::{
@@ -32,7 +32,8 @@ const SKIP_NEIGHBOUR: u32 = 1 << 2;
 /// `BPF_FIB_LOOKUP_SRC` (6.7).
 const SOURCE: u32 = 1 << 4;
 
-/// The flags of a connection to the endpoint that was chosen. The source that the routes prefer is left in `lookup`.
+/// The flags of a connection to the chosen endpoint. The source address that the routes prefer is left in
+/// `lookup`.
 #[inline(never)]
 pub(super) fn flags(ctx: &TcContext, state: &mut State) -> u8 {
     let State { network, lookup, begin, .. } = state;
@@ -49,8 +50,8 @@ pub(super) fn flags(ctx: &TcContext, state: &mut State) -> u8 {
     local | if leaves { Ends::MASQUERADED } else { 0 }
 }
 
-/// The address to masquerade with, after [`flags`]; nothing where there is none, or none that the agent knows of yet: answers to
-/// it would not be looked at.
+/// Chooses the SNAT address, after [`flags`]. `false` if there is none, or none that the agent knows yet: ingress
+/// would ignore answers to it.
 #[inline(never)]
 pub(super) fn address(ctx: &TcContext, state: &mut State) -> bool {
     let State { network, lookup, begin, .. } = state;
@@ -70,25 +71,25 @@ fn is_known(address: &Address) -> bool {
     !address.is_unspecified() && Maps::may_be_ours(address)
 }
 
-/// The node's address at a device.
+/// The address of the node on a device.
 #[inline(always)]
 fn at_device(client: &Address, device: u32, address: &mut Address) -> bool {
     let v6 = !client.is_v4();
     let Some(found) = INTERFACES.get_ptr(&device) else { return false };
-    // SAFETY: the element lives as long as the program runs. Only a device that is being renumbered could show half of an
-    // address.
+    // SAFETY: the element lives as long as the program runs. The address can be torn only while the device is
+    // renumbered.
     *address = unsafe { if v6 { (*found).v6 } else { (*found).v4 } };
     is_known(address) && address.words() != client.words()
 }
 
-/// Takes the source port that the draft tries; 1 if it could. A step: see [`super`].
+/// Takes the candidate source port of the draft; returns 1 on success. A step: see [`super`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn try_source_port(skb: *mut __sk_buff, rival: u32) -> u32 {
     let Some(State { begin, .. }) = headers::state() else { return 0 };
     let rival = if rival == Rival::Patient as u32 { Rival::Patient } else { Rival::Impatient };
     let ctx = TcContext::new(skb);
-    // A socket of the node's would get the answers.
+    // A socket of the node with this address and port would receive the answers.
     let is_taken = |draft: &Draft| {
         outgoing::has_socket(&ctx, draft.ends.protocol, draft.ends.to(), draft.origin.masquerade())
     };

@@ -5,18 +5,18 @@
 //!
 //! | file | concept |
 //! |---|---|
-//! | `ingress` | to a frontend: the endpoint; to a masqueraded source: the client |
-//! | `egress` | from an endpoint: the frontend; to an endpoint with masquerade: a source of the node |
-//! | `headers` | a packet as ingress and egress see it |
-//! | `records` | FLOWS and its companions, as `proxy_common::connection` uses them |
+//! | `ingress` | to a frontend: the endpoint; to a SNAT source: the client |
+//! | `egress` | from an endpoint: the frontend; to an endpoint, if masqueraded: the SNAT source |
+//! | `headers` | parsing the headers of a packet, and the state of the current packet |
+//! | `records` | FLOWS and its companions, for `proxy_common::connection` |
 //! | `masquerade` | whether a connection is masqueraded, and with which address |
-//! | `outgoing` | answers that only look like requests: to datagrams that left from a NodePort's number |
+//! | `outgoing` | answers to datagrams that left from a NodePort's number: they only look like requests |
 //! | `forward` | the fast path, past the stack, between a client and an endpoint on another node |
-//! | `back` | answers leave by the device that their requests arrived at |
+//! | `back` | answers leave by the device at which their requests arrived |
 //! | `fragments` | fragments that arrive before the first one |
 //! | `errors` | ICMP errors that quote a packet of a connection |
 //! | `answer` | TCP resets and ICMP "port unreachable" for refused packets |
-//! | `routes` | lookups in the node's routes |
+//! | `routes` | route lookups |
 //! | `clock` | the time |
 //! | `skb` | reading and editing `struct __sk_buff` |
 //!
@@ -47,14 +47,14 @@ use aya_ebpf::{
     programs::TcContext,
 };
 
-/// The packet goes on, through other programs and then the stack.
+/// The packet continues, through other programs and then the stack.
 const PASS: i32 = TC_ACT_UNSPEC;
-/// The packet goes no further.
+/// The packet is dropped.
 const DROP: i32 = TC_ACT_SHOT;
 
-/// Bytes of an Ethernet header. Tags are not among them: see [`skb::Skb::version`].
+/// Length of an Ethernet header, without tags: see [`skb::Skb::version`].
 const ETHERNET: u32 = 14;
-/// Bytes of no header.
+/// Length of the link header of a device without one.
 const NONE: u32 = 0;
 
 /// Packets that come in through a device with an Ethernet header.

@@ -16,10 +16,10 @@ use proxy_common::{Address, Port, Protocol, Tuple, frontend::node_port_bit};
 use super::{clock::clock, headers::State};
 use crate::tables::{NODE_PORTS, OUTGOING};
 
-/// For how many seconds an answer is expected: as long as netfilter keeps a stream of datagrams.
+/// Seconds for which an answer is expected: as long as netfilter keeps a UDP stream.
 const EXPECTED: u64 = 180;
 
-/// Notes a datagram without a record that leaves the node.
+/// Notes an outgoing datagram without a record.
 #[inline(always)]
 pub(super) fn note(state: &mut State) {
     let State { seconds, tuple, .. } = state;
@@ -38,11 +38,13 @@ pub(super) fn note(state: &mut State) {
 fn note_tuple(tuple: &Tuple, seconds: u32) {
     let now = u64::from(seconds);
     if let Some(known) = OUTGOING.get_ptr_mut(tuple) {
-        // SAFETY: one aligned word of a map's value. Should the LRU have given the element to others, theirs lasts longer.
+        // SAFETY: one aligned word of a map's value. If the LRU has reused the element, the other flow's note
+        // lasts longer.
         unsafe { known.write_volatile(now) };
         return;
     }
-    // A full LRU makes room; without the note an answer that comes before the next packet is taken for a request.
+    // A full LRU makes room. Without the note, an answer that arrives before the next packet is taken for a
+    // request.
     let _ = OUTGOING.insert(tuple, &now, 0);
 }
 
@@ -69,7 +71,7 @@ pub(super) fn has_socket(
     local: (Address, Port),
 ) -> bool {
     // SAFETY: the tuple consists of plain numbers, of which the helper reads those of the family; a socket that it
-    // returns is given back.
+    // returns is released.
     unsafe {
         let mut tuple: bpf_sock_tuple = core::mem::zeroed();
         let (remote_port, local_port) = (remote.1.to_network(), local.1.to_network());

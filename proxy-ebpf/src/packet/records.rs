@@ -1,4 +1,4 @@
-//! FLOWS, FLOW_TAGS, FLOW_USES and SOURCE_PORTS, as `proxy_common::connection` uses them: pointers, volatile reads, locks.
+//! FLOWS, FLOW_TAGS, FLOW_USES and SOURCE_PORTS for `proxy_common::connection`: pointers, volatile reads, locks.
 
 use core::{arch::asm, mem::offset_of};
 
@@ -21,20 +21,22 @@ use crate::{
     tables::{FLOW_LOCKS, FLOW_TAGS, FLOW_USES, FLOWS, Maps, SOURCE_PORTS},
 };
 
-/// The number of a slot or lane, which the compiler must not know to be below eight already: the verifier would not.
+/// Bounds the number of a slot or lane for the verifier. The compiler, which knows the bound, would remove a plain
+/// mask.
 #[inline(always)]
 fn within(number: u32) -> usize {
     let mut number = u64::from(number);
-    // SAFETY: it touches one register.
+    // SAFETY: the instruction changes one register.
     unsafe { asm!("{0} &= 7", inout(reg) number, options(nomem, nostack)) };
     number as usize
 }
 
-/// A word that the compiler knows nothing of: else it sees a comparison in arithmetic, and makes a branch of it.
+/// Hides a word from the compiler, which would otherwise recognise a comparison in the arithmetic and emit a
+/// branch.
 #[inline(always)]
 fn opaque(word: u64) -> u64 {
     let mut word = word;
-    // SAFETY: it touches one register.
+    // SAFETY: the instruction changes one register.
     unsafe { asm!("{0} += 0", inout(reg) word, options(nomem, nostack)) };
     word
 }
@@ -42,9 +44,9 @@ fn opaque(word: u64) -> u64 {
 const SEEN: usize = offset_of!(Ends, seen);
 const FLAGS: usize = offset_of!(Ends, flags);
 const CHECK: usize = offset_of!(Ends, check);
-/// Where the second half begins.
+/// Offset of the second half.
 const ORIGIN: usize = offset_of!(Record, origin);
-/// Where the bytes of [`FlowUses::kept`] begin.
+/// Offset of the bytes of [`FlowUses::kept`].
 const KEPT: usize = offset_of!(FlowUses, kept);
 
 const _: () = assert!(SLOTS == 7 && offset_of!(FlowTags, reach) == 7);
@@ -65,7 +67,6 @@ fn uses_of(bucket: u32) -> Option<*mut u64> {
     FLOW_USES.get_ptr_mut(bucket).map(<*mut FlowUses>::cast)
 }
 
-/// Writes one byte of a record.
 #[inline(always)]
 fn set_byte(place: Place, offset: usize, value: u8) {
     if let Some(record) = record(place) {
@@ -77,19 +78,19 @@ fn set_byte(place: Place, offset: usize, value: u8) {
 /// Copies the first half of a record.
 ///
 /// # Safety
-/// `from` leads to a value of FLOWS.
+/// `from` points to a value of FLOWS.
 #[inline(always)]
 unsafe fn copy_ends(from: *mut u64, ends: &mut Ends) {
     let words: &mut [u64; Ends::WORDS] = must_cast_mut(ends);
     let mut word = 0;
     while word < Ends::WORDS {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         words[word] = unsafe { from.add(word).read_volatile() };
         word += 1;
     }
 }
 
-/// The lock with this number, as the helper wants it.
+/// The lock with this number, as the helper takes it.
 #[inline(always)]
 fn lock_of(number: u32) -> Option<*mut aya_ebpf::bindings::bpf_spin_lock> {
     let lock: *mut FlowLock = FLOW_LOCKS.get_ptr_mut(number & (LOCKS - 1))?;
@@ -97,7 +98,8 @@ fn lock_of(number: u32) -> Option<*mut aya_ebpf::bindings::bpf_spin_lock> {
     Some(unsafe { (&raw mut (*lock).lock).cast() })
 }
 
-/// The bucket of a reservation, the client's home, and that of who was there: their words.
+/// Pointers to the words of three buckets: the home of the client, that of the reserved slot, and the home of the
+/// evicted record.
 struct Words {
     home: [*mut u64; 2],
     own: [*mut u64; 2],
@@ -151,7 +153,7 @@ impl Flows for Maps {
         }
     }
 
-    /// `tuple` and `ends` are those of the packet at hand, or of its draft.
+    /// `tuple` and `ends` must be those of the current packet, or of its draft.
     #[inline(always)]
     fn find_anywhere<W: Way>(&self, _: &Tuple, hash: u64, _: &mut Ends) -> Place {
         Place(match W::KIND {
@@ -162,7 +164,7 @@ impl Flows for Maps {
         })
     }
 
-    /// The draft is that of the packet at hand.
+    /// The draft must be that of the current packet.
     #[inline(always)]
     fn consider(&self, _: &mut Draft, hash: u64, turn: u32) -> Considered {
         const BEST: u32 = Considered::Best as u32;
@@ -272,8 +274,8 @@ impl Flows for Maps {
     #[inline(always)]
     fn touch(&self, place: Place, seconds: u32) {
         let (Some(record), Some(uses)) = (record(place), uses_of(place.bucket())) else { return };
-        // SAFETY: within values of FLOWS and FLOW_USES. Should the slot have been given to another connection, that one lives
-        // a little longer.
+        // SAFETY: within values of FLOWS and FLOW_USES. If the slot now belongs to another connection, that one
+        // lives a little longer.
         unsafe {
             record.byte_add(ORIGIN + offset_of!(Origin, seconds)).cast::<u32>().write_volatile(seconds);
             uses.cast::<u8>().add(within(place.slot())).write_volatile(seconds as u8);
@@ -309,7 +311,7 @@ impl Flows for Maps {
     fn write_ends(&self, place: Place, ends: &Ends) {
         let Some(record) = record(place) else { return };
         let words: &[u64; Ends::WORDS] = must_cast_ref(ends);
-        // SAFETY: within a value of FLOWS, which is the writer's. Whoever reads it meanwhile finds that its check is wrong.
+        // SAFETY: within a value of FLOWS that is reserved for this writer. Concurrent readers find a wrong check.
         unsafe {
             record.byte_add(CHECK).cast::<u32>().write_volatile(!ends.check);
             let mut word = 0;
@@ -337,7 +339,7 @@ impl Flows for Maps {
     fn publish(&self, place: Place, flags: u8) {
         set_byte(place, FLAGS, flags);
         if let Some(uses) = uses_of(place.bucket()) {
-            // SAFETY: a byte of FLOW_USES, which nobody else writes while the slot is reserved.
+            // SAFETY: a byte of FLOW_USES, which nothing else writes while the slot is reserved.
             unsafe {
                 let kept = uses.cast::<u8>().add(KEPT + within(place.slot()));
                 kept.write_volatile(kept.read_volatile() & Kept::AWAY);
@@ -352,7 +354,7 @@ impl Flows for Maps {
             (element.cast(), must_cast_mut(owners));
         let mut word = 0;
         while word < PortOwners::WORDS {
-            // SAFETY: the value of SOURCE_PORTS is so many aligned words.
+            // SAFETY: the value of SOURCE_PORTS is this many aligned words.
             words[word] = unsafe { element.add(word).read_volatile() };
             word += 1;
         }
@@ -386,7 +388,7 @@ fn find_for_packet<W: Way>(hash: u64, turn: u32) -> u32 {
     find::find_in_bucket::<W>(&Maps, tuple, hash, turn, ends).0
 }
 
-/// Two steps for each way: all buckets, and one.
+/// Two steps for each kind of packet: a search of all buckets, and of one bucket.
 macro_rules! steps {
     ($($anywhere:ident, $in_bucket:ident, $find:expr;)+) => {$(
         /// A step: see [`super`].
@@ -431,7 +433,7 @@ fn reserve(reservation: &Reservation) -> bool {
     let slot = within(place.slot());
     let was_away = byte(kept, slot as u32) & Kept::AWAY != 0;
     let away = if reach != 0 { Kept::AWAY } else { 0 };
-    // SAFETY: words and bytes of FLOW_TAGS and FLOW_USES; the lock is given back on the only way on.
+    // SAFETY: words and bytes of FLOW_TAGS and FLOW_USES; the only path releases the lock.
     unsafe {
         bpf_spin_lock(lock);
         let same = (first.read_volatile() ^ home_tags)
@@ -441,7 +443,7 @@ fn reserve(reservation: &Reservation) -> bool {
             if was_away {
                 let count = old_uses.cast::<u8>().add(15);
                 let others = count.read_volatile();
-                // Of 255 nobody knows how many they were.
+                // 255 is saturated: the true count is unknown.
                 if others != 255 && others != 0 {
                     count.write_volatile(others - 1);
                     if others == 1 {
@@ -469,7 +471,6 @@ fn reserve(reservation: &Reservation) -> bool {
     }
 }
 
-/// What becomes of a slot.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 enum Change {
@@ -487,7 +488,7 @@ fn set_kept(place: Place, check: u32, change: Change) -> bool {
         return false;
     };
     let slot = within(place.slot());
-    // SAFETY: within values of FLOWS, FLOW_TAGS and FLOW_USES; the lock is given back on the only way on.
+    // SAFETY: within values of FLOWS, FLOW_TAGS and FLOW_USES; the only path releases the lock.
     unsafe {
         let kept = uses.cast::<u8>().add(KEPT + slot);
         bpf_spin_lock(lock);
@@ -509,16 +510,16 @@ fn set_kept(place: Place, check: u32, change: Change) -> bool {
     }
 }
 
-/// `mark` is the lane, and the tag in its low byte.
+/// `mark` has the tag in its low byte, and the lane above.
 #[inline(never)]
 fn own(port: u32, seen: &PortOwners, mark: u64, place: Place) -> bool {
     let (Some(element), Some(lock)) = (SOURCE_PORTS.get_ptr_mut(port), lock_of(port)) else { return false };
     let (element, words): (*mut u64, &[u64; PortOwners::WORDS]) = (element.cast(), must_cast_ref(seen));
     let mut lane = mark >> 8;
     // For the verifier, as in `within`.
-    // SAFETY: it touches one register.
+    // SAFETY: the instruction changes one register.
     unsafe { asm!("{0} &= 3", inout(reg) lane, options(nomem, nostack)) };
-    // SAFETY: within a value of SOURCE_PORTS; the lock is given back on the only way on.
+    // SAFETY: within a value of SOURCE_PORTS; the only path releases the lock.
     unsafe {
         bpf_spin_lock(lock);
         let same = (element.read_volatile() ^ words[0])

@@ -1,4 +1,4 @@
-//! Lookups in the node's routes.
+//! Route lookups.
 
 use aya_ebpf::{
     EbpfContext as _, bindings::bpf_fib_lookup as Lookup, helpers::bpf_fib_lookup, programs::TcContext,
@@ -8,19 +8,19 @@ use proxy_common::{Address, Network};
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
-/// Bytes of a question.
 const SIZE: i32 = size_of::<Lookup>().cast_signed() as i32;
 
-/// Asks, for a packet that comes in by `device`. The answer is a `BPF_FIB_LKUP_RET_`, or another number for an error.
+/// Looks up the route of a packet that arrives at `device`. Returns a `BPF_FIB_LKUP_RET_`, or another number on
+/// error.
 #[inline(always)]
 pub(super) fn lookup(ctx: &TcContext, question: &mut Lookup, device: u32, flags: u32) -> u32 {
     question.ifindex = device;
-    // SAFETY: the helper takes the program's own context, and writes to a question of this length.
+    // SAFETY: the helper takes the program's own context, and writes to arguments of this length.
     let answer = unsafe { bpf_fib_lookup(ctx.as_ptr(), question, SIZE, flags) };
     answer.cast_unsigned() as u32
 }
 
-/// Puts a question together: where a packet goes. Without ports and length; and it may have been used for another one.
+/// Prepares the lookup of a destination, without ports and length. Overwrites what is left of an earlier lookup.
 #[inline(always)]
 pub(super) fn ask(lookup: &mut Lookup, network: &Network, source: &Address, destination: &Address) {
     lookup.l4_protocol = network.protocol;
@@ -39,10 +39,10 @@ pub(super) fn ask(lookup: &mut Lookup, network: &Network, source: &Address, dest
     }
 }
 
-/// The source that the routes prefer, if they were asked for it.
+/// The source address that the routes prefer, if the lookup asked for it.
 #[inline(always)]
 pub(super) fn source(lookup: &Lookup, network: &Network) -> Address {
-    // SAFETY: plain numbers, whichever of them were written.
+    // SAFETY: plain numbers, whichever the helper wrote.
     unsafe {
         if network.v6 {
             Address::from_words(lookup.__bindgen_anon_3.ipv6_src)

@@ -33,25 +33,25 @@ pub(super) enum Version {
     V6,
 }
 
-/// How long a packet has gone round by the device's own queue.
+/// How long a packet has gone round through the device's own queue.
 #[derive(Clone, Copy)]
 pub(super) struct Held {
-    /// Since when, in units of 2^20 ns, modulo [`Held::CLOCK`] + 1.
+    /// Start, in units of 2^20 ns, modulo [`Held::CLOCK`] + 1.
     pub(super) since: u32,
-    /// How often, up to 255.
+    /// Number of rounds, up to 255.
     pub(super) rounds: u32,
 }
 
 impl Held {
-    /// The bits of `since`.
+    /// Mask of `since`.
     pub(super) const CLOCK: u32 = (1 << Self::ROUNDS) - 1;
-    /// Where `rounds` begin in the word of both.
+    /// Offset of the bits of `rounds` in the word of both.
     const ROUNDS: u32 = 24;
 }
 
 impl Skb<'_> {
-    /// The IP version; nothing for what is not IP, or carries the tag of a VLAN: the VLAN's own device is the place to
-    /// look at that. VLAN 0 is none: the tag says only how urgent the frame is, and the stack takes it off.
+    /// The IP version; `None` for other protocols, and for packets with a VLAN tag, which come to the device of
+    /// the VLAN again. A tag of VLAN 0 only has a priority, and the stack removes it.
     #[inline(always)]
     pub(super) fn version(&self) -> Option<Version> {
         let skb = self.0.skb.skb;
@@ -69,7 +69,7 @@ impl Skb<'_> {
         }
     }
 
-    /// Whether the frame is for this device: not flooded by a switch, nor for many.
+    /// Whether the frame is for this device: not flooded by a switch, broadcast or multicast.
     #[inline(always)]
     pub(super) fn is_for_us(&self) -> bool {
         const PACKET_HOST: u32 = 0;
@@ -77,32 +77,32 @@ impl Skb<'_> {
         unsafe { (&raw const (*self.0.skb.skb).pkt_type).read_volatile() == PACKET_HOST }
     }
 
-    /// Whether it carries the tag of a VLAN, be it 0.
+    /// Whether the packet carries a VLAN tag, including that of VLAN 0.
     #[inline(always)]
     pub(super) fn is_tagged(&self) -> bool {
         // SAFETY: as in `version`.
         unsafe { (&raw const (*self.0.skb.skb).vlan_present).read_volatile() != 0 }
     }
 
-    /// Bytes of data in each packet that a segmented one will become; 0 for one that is whole.
+    /// Payload of each segment of a GSO packet, in bytes; 0 for another packet.
     #[inline(always)]
     pub(super) fn segment_size(&self) -> u32 {
         // SAFETY: as in `version`.
         unsafe { (&raw const (*self.0.skb.skb).gso_size).read_volatile() }
     }
 
-    /// Tells egress that nothing is left to do for the packet.
+    /// Tells egress that the packet needs no further translation.
     #[inline(always)]
     pub(super) fn set_sent_on(&self) {
         let skb = self.0.skb.skb;
-        // SAFETY: as in `version`; the words are for programs to leave something to later ones.
+        // SAFETY: as in `version`; in `cb`, programs leave data to later programs.
         unsafe {
             (&raw mut (*skb).cb[0]).write_volatile(config::flow_seed() as u32);
             (&raw mut (*skb).cb[1]).write_volatile((config::flow_seed() >> 32) as u32);
         }
     }
 
-    /// Whether ingress has said so. The stack clears these words of what goes through it.
+    /// Whether ingress called [`Skb::set_sent_on`]. The stack clears `cb` of packets that pass through it.
     #[inline(always)]
     pub(super) fn is_sent_on(&self) -> bool {
         let skb = self.0.skb.skb;
@@ -112,7 +112,7 @@ impl Skb<'_> {
         u64::from(low) | u64::from(high) << 32 == config::flow_seed()
     }
 
-    /// Whether a packet went round by the device's own queue, and since when.
+    /// How long a packet has gone round through the device's own queue; `None` if it has not.
     #[inline(always)]
     pub(super) fn held(&self) -> Option<Held> {
         let skb = self.0.skb.skb;
@@ -128,7 +128,7 @@ impl Skb<'_> {
         is_ours.then_some(Held { since: held & Held::CLOCK, rounds: held >> Held::ROUNDS })
     }
 
-    /// Notes it, for the next time that it comes by.
+    /// Stores this for the next round of the packet.
     #[inline(always)]
     pub(super) fn set_held(&self, held: Held) {
         let skb = self.0.skb.skb;
@@ -140,7 +140,7 @@ impl Skb<'_> {
         }
     }
 
-    /// The index of the device.
+    /// Index of the device.
     #[inline(always)]
     pub(super) fn device(&self) -> u32 {
         // SAFETY: as in `version`.
@@ -149,7 +149,8 @@ impl Skb<'_> {
 }
 
 impl Skb<'_> {
-    /// The bytes of the packet's linear part from `LINK` on, if there are `N` at least: where nearly all headers are.
+    /// The bytes of the packet's linear part at `offset`, where nearly all headers are; `None` if the linear part
+    /// is too short.
     #[inline(always)]
     pub(super) fn head<T: Pod>(&self, offset: u32) -> Option<&T> {
         let (begin, end) = (self.0.data(), self.0.data_end());
@@ -194,7 +195,8 @@ impl Edit for Skb<'_> {
                 return Some(());
             }
             // An older kernel takes every packet for IPv4, and changes the device's sum over all bytes
-            // (CHECKSUM_COMPLETE) where in IPv6 it stays the same. Without such a sum this does nothing.
+            // (CHECKSUM_COMPLETE), which stays the same in IPv6. This reverts the change; without such a sum it
+            // does nothing.
             // SAFETY: as above.
             unsafe { bpf_csum_update(self.0.skb.skb, difference) };
         }
@@ -203,7 +205,7 @@ impl Edit for Skb<'_> {
 
     #[inline(always)]
     fn uncovered(&mut self, difference: u32) {
-        // Without such a sum this does nothing, and says so.
+        // Without CHECKSUM_COMPLETE the helper changes nothing, and returns an error.
         // SAFETY: the helper takes the program's own context.
         unsafe { bpf_csum_update(self.0.skb.skb, difference) };
     }
@@ -215,7 +217,7 @@ impl Edit for Skb<'_> {
 }
 
 impl Skb<'_> {
-    /// Puts `value` at `offset`, with `BPF_F_` flags.
+    /// Writes `value` at `offset`, with `BPF_F_` flags.
     #[inline(always)]
     pub(super) fn store_with<T: Pod>(&mut self, offset: u32, value: &T, flags: u64) -> Option<()> {
         // SAFETY: the helper reads `value`.
