@@ -3,7 +3,7 @@
 use bytemuck::must_cast;
 
 use super::{
-    buckets::{self, Home, Kept, Place, REACH, SLOT_LANES},
+    buckets::{self, Home, Kept, REACH, RecordId, SLOT_LANES},
     find::{Drafted, Request},
     life::{Clock, Rival, is_live},
     ports::{PortOwners, give_port},
@@ -84,7 +84,7 @@ impl Draft {
             other_origin: origin,
             reservation: Reservation {
                 home: 0,
-                place: Place::NONE,
+                record_id: RecordId::NONE,
                 home_tags: 0,
                 tags: 0,
                 kept: 0,
@@ -163,14 +163,14 @@ pub fn start<F: Flows>(flows: &F, draft: &mut Draft) -> Begun {
     if !give_way(flows, draft, hash) {
         return Begun::Colliding;
     }
-    let place = match reserve(flows, draft, hash) {
-        Chosen::Slot => draft.reservation.place,
+    let record_id = match reserve(flows, draft, hash) {
+        Chosen::Slot => draft.reservation.record_id,
         Chosen::Busy => return Begun::Busy,
         Chosen::None => return Begun::NoRoom,
     };
     draft.origin.check = draft.origin.checksum(draft.ends.check);
-    flows.write_origin(place, &draft.origin);
-    flows.write_ends(place, &draft.ends);
+    flows.write_origin(record_id, &draft.origin);
+    flows.write_ends(record_id, &draft.ends);
     Begun::Connection
 }
 
@@ -178,12 +178,12 @@ pub fn start<F: Flows>(flows: &F, draft: &mut Draft) -> Begun {
 /// published as ended.
 #[inline(always)]
 pub fn finish<F: Flows>(flows: &F, draft: &mut Draft, has_port: bool) -> Begun {
-    let place = draft.reservation.place;
+    let record_id = draft.reservation.record_id;
     if !has_port {
-        flows.see_reset(place, Seen::GIVEN_UP);
+        flows.see_reset(record_id, Seen::GIVEN_UP);
     }
     draft.ends.flags &= !Ends::PENDING;
-    flows.publish(place, draft.ends.flags);
+    flows.publish(record_id, draft.ends.flags);
     if has_port { Begun::Connection } else { Begun::NoPort }
 }
 
@@ -200,10 +200,10 @@ impl Draft {
         (&self.tuple, &mut self.other)
     }
 
-    /// The slot of the record, after [`start`].
+    /// The id of the record, after [`start`].
     #[inline(always)]
-    pub const fn place(&self) -> Place {
-        self.reservation.place
+    pub const fn record_id(&self) -> RecordId {
+        self.reservation.record_id
     }
 }
 
@@ -212,14 +212,14 @@ impl Draft {
 #[inline(never)]
 fn give_way(flows: &impl Flows, draft: &mut Draft, hash: u64) -> bool {
     draft.tuple = Tuple::new(draft.ends.protocol, draft.ends.from(), draft.ends.to());
-    let place = flows.find_anywhere::<Drafted>(&draft.tuple, hash, &mut draft.other);
-    if place.is_some() {
-        if flows.read_origin(place, draft.other.check, &mut draft.other_origin)
-            && is_live(flows, place, &draft.other, &draft.other_origin, draft.clock, Rival::SameClient)
+    let record_id = flows.find_anywhere::<Drafted>(&draft.tuple, hash, &mut draft.other);
+    if record_id.is_some() {
+        if flows.read_origin(record_id, draft.other.check, &mut draft.other_origin)
+            && is_live(flows, record_id, &draft.other, &draft.other_origin, draft.clock, Rival::SameClient)
         {
             return false;
         }
-        flows.free(place, draft.other.check);
+        flows.free(record_id, draft.other.check);
     }
     draft.tuple.lead_to(draft.ends.asked());
     true
@@ -267,7 +267,7 @@ fn choose(flows: &impl Flows, draft: &mut Draft, hash: u64) -> Chosen {
     reservation.home = home.bucket(0);
     reservation.old_home = reservation.home;
     reservation.home_tags = flows.tags(reservation.home);
-    reservation.place = Place::NONE;
+    reservation.record_id = RecordId::NONE;
     reservation.tag = home.tag();
     reservation.second = draft.clock.second();
     let mut turn = 0;
@@ -279,11 +279,12 @@ fn choose(flows: &impl Flows, draft: &mut Draft, hash: u64) -> Chosen {
         }
         turn += 1;
     }
-    if !draft.reservation.place.is_some() {
+    if !draft.reservation.record_id.is_some() {
         return Chosen::None;
     }
-    let Reservation { place, kept, .. } = draft.reservation;
-    if buckets::byte(kept, place.slot()) & Kept::AWAY != 0 && flows.read_ends(place, &mut draft.other) {
+    let Reservation { record_id, kept, .. } = draft.reservation;
+    if buckets::byte(kept, record_id.slot()) & Kept::AWAY != 0 && flows.read_ends(record_id, &mut draft.other)
+    {
         let Ends { client, client_port, protocol, .. } = &draft.other;
         let old = buckets::hash(client, *client_port, *protocol, flows.seed());
         draft.reservation.old_home = Home::new(old, flows.regions()).bucket(0);
@@ -318,9 +319,9 @@ pub fn consider(flows: &impl Flows, draft: &mut Draft, hash: u64, turn: u32) -> 
     }
     let found = buckets::least_missed(tags, uses, reservation.second, |word| flows.opaque(word));
     if let Some((slot, is_free)) = found
-        && (is_free || !reservation.place.is_some())
+        && (is_free || !reservation.record_id.is_some())
     {
-        reservation.place = Place::new(bucket, slot);
+        reservation.record_id = RecordId::new(bucket, slot);
         reservation.tags = tags;
         reservation.kept = uses[1];
         reservation.reach = turn as u8;
@@ -328,5 +329,5 @@ pub fn consider(flows: &impl Flows, draft: &mut Draft, hash: u64, turn: u32) -> 
             return Considered::Best;
         }
     }
-    if turn + 1 >= NEAR && reservation.place.is_some() { Considered::Best } else { Considered::More }
+    if turn + 1 >= NEAR && reservation.record_id.is_some() { Considered::Best } else { Considered::More }
 }

@@ -70,16 +70,16 @@ impl Kept {
     }
 }
 
-/// The position of a record: eight times its bucket, plus its slot there.
+/// The id of a record: eight times its bucket, plus its slot there.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[repr(transparent)]
-pub struct Place(pub u32);
+pub struct RecordId(pub u32);
 
-impl Place {
+impl RecordId {
     /// No record.
     pub const NONE: Self = Self(u32::MAX);
 
-    /// The position of a slot in a bucket.
+    /// The id of the record in a slot.
     #[inline(always)]
     pub const fn new(bucket: u32, slot: u32) -> Self {
         Self(bucket << 3 | slot)
@@ -103,7 +103,7 @@ impl Place {
         self.bucket() * SLOTS + self.slot()
     }
 
-    /// Whether this is a position, not [`Place::NONE`].
+    /// Whether this is the id of a record, not [`RecordId::NONE`].
     #[inline(always)]
     pub const fn is_some(self) -> bool {
         self.0 != Self::NONE.0

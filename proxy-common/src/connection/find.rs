@@ -3,7 +3,7 @@
 use bytemuck::must_cast_ref;
 
 use super::{
-    buckets::{self, Home, Place, REACH, SLOT_LANES, SLOTS},
+    buckets::{self, Home, REACH, RecordId, SLOT_LANES, SLOTS},
     ports::{LANES, PortOwners},
     record::{Ends, Origin, Seen, Tuple},
     table::Flows,
@@ -125,7 +125,7 @@ impl Ends {
 ///
 /// Almost every packet needs only the home bucket, and a packet without a record only one word of it.
 #[inline(always)]
-pub fn find<W: Way>(flows: &impl Flows, tuple: &Tuple, ends: &mut Ends) -> Place {
+pub fn find<W: Way>(flows: &impl Flows, tuple: &Tuple, ends: &mut Ends) -> RecordId {
     let hash = W::hash(tuple, flows.seed());
     let home = Home::new(hash, flows.regions());
     let bucket = home.bucket(0);
@@ -133,16 +133,16 @@ pub fn find<W: Way>(flows: &impl Flows, tuple: &Tuple, ends: &mut Ends) -> Place
     let candidates = buckets::lanes_with(tags, home.tag()) & SLOT_LANES;
     let is_near = buckets::byte(tags, SLOTS) == 0;
     if candidates == 0 && is_near {
-        return Place::NONE;
+        return RecordId::NONE;
     }
     let first = candidates & candidates.wrapping_neg();
     if candidates != 0 {
-        let place = Place::new(bucket, buckets::lane(first));
-        if flows.read::<W>(place, tuple, ends) {
-            return place;
+        let id = RecordId::new(bucket, buckets::lane(first));
+        if flows.read::<W>(id, tuple, ends) {
+            return id;
         }
         if candidates == first && is_near {
-            return Place::NONE;
+            return RecordId::NONE;
         }
     }
     flows.find_anywhere::<W>(tuple, hash, ends)
@@ -151,18 +151,18 @@ pub fn find<W: Way>(flows: &impl Flows, tuple: &Tuple, ends: &mut Ends) -> Place
 /// Looks for a record in all buckets that can hold those of the client with this hash. `look` searches the bucket
 /// of one step.
 #[inline(always)]
-pub fn find_anywhere(flows: &impl Flows, hash: u64, look: impl Fn(u32) -> Place) -> Place {
+pub fn find_anywhere(flows: &impl Flows, hash: u64, look: impl Fn(u32) -> RecordId) -> RecordId {
     let home = Home::new(hash, flows.regions()).bucket(0);
     let reach = u32::from(buckets::byte(flows.tags(home), SLOTS));
     let mut turn = 0;
     while turn < REACH && turn <= reach {
-        let place = look(turn);
-        if place.is_some() {
-            return place;
+        let id = look(turn);
+        if id.is_some() {
+            return id;
         }
         turn += 1;
     }
-    Place::NONE
+    RecordId::NONE
 }
 
 /// Finds the record of a packet in the bucket of step `turn`.
@@ -173,7 +173,7 @@ pub fn find_in_bucket<W: Way>(
     hash: u64,
     turn: u32,
     ends: &mut Ends,
-) -> Place {
+) -> RecordId {
     let home = Home::new(hash, flows.regions());
     let bucket = home.bucket(turn);
     let mut candidates = buckets::lanes_with(flows.tags(bucket), home.tag()) & SLOT_LANES;
@@ -181,14 +181,14 @@ pub fn find_in_bucket<W: Way>(
     let mut count = 0;
     while count < SLOTS && candidates != 0 {
         let first = candidates & candidates.wrapping_neg();
-        let place = Place::new(bucket, buckets::lane(first));
-        if flows.read::<W>(place, tuple, ends) {
-            return place;
+        let id = RecordId::new(bucket, buckets::lane(first));
+        if flows.read::<W>(id, tuple, ends) {
+            return id;
         }
         candidates ^= first;
         count += 1;
     }
-    Place::NONE
+    RecordId::NONE
 }
 
 /// Finds the record of a reply to a SNAT source. Copies both halves of the record to `ends` and `origin`.
@@ -199,28 +199,28 @@ pub fn find_by_source(
     owners: &mut PortOwners,
     ends: &mut Ends,
     origin: &mut Origin,
-) -> Place {
+) -> RecordId {
     if !flows.owners(tuple.destination_port, owners) {
-        return Place::NONE;
+        return RecordId::NONE;
     }
     let tag = PortOwners::tag(&tuple.source, tuple.source_port, tuple.protocol);
     let mut candidates = buckets::lanes_with(owners.tags_word(), tag);
     let mut count = 0;
     while count < LANES && candidates != 0 {
         let first = candidates & candidates.wrapping_neg();
-        let place = owners.place(buckets::lane(first));
-        if flows.read_ends(place, ends)
+        let id = owners.record_id(buckets::lane(first));
+        if flows.read_ends(id, ends)
             && answers(ends, tuple)
-            && flows.read_origin(place, ends.check, origin)
+            && flows.read_origin(id, ends.check, origin)
             && origin.source_port.number == tuple.destination_port.number
             && origin.source.words() == tuple.destination.words()
         {
-            return place;
+            return id;
         }
         candidates ^= first;
         count += 1;
     }
-    Place::NONE
+    RecordId::NONE
 }
 
 /// Whether a packet comes from the endpoint of a connection whose packets left with our SNAT source. (If the CNI

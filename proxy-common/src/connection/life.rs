@@ -14,7 +14,7 @@
 //!   when a UDP flow with an evictable slot was idle for the timeout. Its packets are then no longer translated.
 
 use super::{
-    buckets::{self, Kept, Place},
+    buckets::{self, Kept, RecordId},
     record::{Ends, Origin, Seen},
     table::Flows,
 };
@@ -71,17 +71,17 @@ const fn fin(segment: Segment) -> u8 {
 }
 
 #[inline(always)]
-fn is_noted_this_second(flows: &impl Flows, place: Place, clock: Clock) -> bool {
-    let [seconds, _] = flows.uses(place.bucket());
-    buckets::byte(seconds, place.slot()) == clock.second()
+fn is_noted_this_second(flows: &impl Flows, record_id: RecordId, clock: Clock) -> bool {
+    let [seconds, _] = flows.uses(record_id.bucket());
+    buckets::byte(seconds, record_id.slot()) == clock.second()
 }
 
-/// Updates the record at `place`, and its first half in `ends`, after a packet from the client to the frontend.
-/// `device` is the ingress device.
+/// Updates the record, and its first half in `ends`, after a packet from the client to the frontend. `device` is
+/// the ingress device.
 #[inline(always)]
 pub fn asked(
     flows: &impl Flows,
-    place: Place,
+    record_id: RecordId,
     ends: &mut Ends,
     transport: &Transport,
     clock: Clock,
@@ -94,16 +94,16 @@ pub fn asked(
         || ends.seen.reset != 0
         || !ends.seen.confirmed();
     // Most packets change nothing.
-    if !is_news && is_noted_this_second(flows, place, clock) {
+    if !is_news && is_noted_this_second(flows, record_id, clock) {
         if !segment.is_datagram() {
             return Noted::Follow;
         }
-        let (endpoint, generation) = flows.endpoint_of(place);
+        let (endpoint, generation) = flows.endpoint_of(record_id);
         if flows.is_serving(endpoint, generation) {
             return Noted::Follow;
         }
     }
-    asked_closely(flows, place, ends, &Packet { segment, numbers, clock, device })
+    asked_closely(flows, record_id, ends, &Packet { segment, numbers, clock, device })
 }
 
 /// What a packet says about its connection.
@@ -115,18 +115,18 @@ struct Packet {
 }
 
 #[inline(never)]
-fn asked_closely(flows: &impl Flows, place: Place, ends: &mut Ends, packet: &Packet) -> Noted {
+fn asked_closely(flows: &impl Flows, record_id: RecordId, ends: &mut Ends, packet: &Packet) -> Noted {
     let Packet { segment, numbers, clock, device } = *packet;
     let check = ends.check;
-    let Some(known) = flows.known(place, check) else { return Noted::Gone };
-    goes_on(flows, place, ends, segment, Seen::BY_CLIENT);
+    let Some(known) = flows.known(record_id, check) else { return Noted::Gone };
+    goes_on(flows, record_id, ends, segment, Seen::BY_CLIENT);
     let ended = ends.seen.ended();
     if segment.begins() {
         let is_stale = segment.is_datagram()
             && !ends.seen.confirmed()
             && clock.is_past(known.seconds, clock.udp_timeout);
         if ended || is_stale || !flows.is_serving(known.endpoint, known.generation) {
-            flows.keep(place, check, false);
+            flows.keep(record_id, check, false);
             return Noted::Anew;
         }
     }
@@ -137,27 +137,27 @@ fn asked_closely(flows: &impl Flows, place: Place, ends: &mut Ends, packet: &Pac
     ends.seen.client |= Seen::PACKET | fin(segment);
     if segment.is_rst() {
         ends.seen.reset = Seen::BY_CLIENT;
-        flows.see_reset(place, Seen::BY_CLIENT);
+        flows.see_reset(record_id, Seen::BY_CLIENT);
     }
     let confirms = segment.confirms()
         && ends.seen.answered()
         && (segment.is_datagram() || acknowledges(numbers.acknowledgement, known.answer));
     if ends.seen.ended() {
-        flows.keep(place, check, false);
+        flows.keep(record_id, check, false);
     } else if confirms || ends.seen.confirmed() {
         // This also protects a confirmed connection again that was released as idle.
-        if !flows.keep(place, check, true) {
+        if !flows.keep(record_id, check, true) {
             return Noted::Gone;
         }
         ends.seen.client |= Seen::CONFIRMED;
     }
     if ends.seen.client != before.client {
-        flows.see_client(place, ends.seen.client);
+        flows.see_client(record_id, ends.seen.client);
     }
     if known.device != device {
-        flows.set_device(place, device);
+        flows.set_device(record_id, device);
     }
-    flows.touch(place, clock.seconds);
+    flows.touch(record_id, clock.seconds);
     Noted::Follow
 }
 
@@ -172,11 +172,11 @@ const fn acknowledges(acknowledgement: u32, answer: u32) -> bool {
 
 /// Revokes a reset whose supposed sender continues: the connection lives.
 #[inline(always)]
-fn goes_on(flows: &impl Flows, place: Place, ends: &mut Ends, segment: Segment, by: u8) {
+fn goes_on(flows: &impl Flows, record_id: RecordId, ends: &mut Ends, segment: Segment, by: u8) {
     let says_nothing = segment.is_rst() || segment.begins() || segment.is_answer();
     if ends.seen.reset == by && ends.seen.confirmed() && !says_nothing {
         ends.seen.reset = 0;
-        flows.see_reset(place, 0);
+        flows.see_reset(record_id, 0);
     }
 }
 
@@ -200,7 +200,7 @@ pub struct Known {
 #[inline(always)]
 pub fn answered(
     flows: &impl Flows,
-    place: Place,
+    record_id: RecordId,
     ends: &mut Ends,
     transport: &Transport,
     leaves: bool,
@@ -211,55 +211,61 @@ pub fn answered(
     let bits = Seen::PACKET | fin(segment) | left;
     let is_news =
         segment.is_rst() || segment.is_answer() || ends.seen.ended() || bits & !ends.seen.endpoint != 0;
-    if !is_news && is_noted_this_second(flows, place, clock) {
+    if !is_news && is_noted_this_second(flows, record_id, clock) {
         return true;
     }
-    answered_closely(flows, place, ends, bits, &Packet { segment, numbers, clock, device: 0 })
+    answered_closely(flows, record_id, ends, bits, &Packet { segment, numbers, clock, device: 0 })
 }
 
 #[inline(never)]
-fn answered_closely(flows: &impl Flows, place: Place, ends: &mut Ends, bits: u8, packet: &Packet) -> bool {
+fn answered_closely(
+    flows: &impl Flows,
+    record_id: RecordId,
+    ends: &mut Ends,
+    bits: u8,
+    packet: &Packet,
+) -> bool {
     let Packet { segment, numbers, clock, device: _ } = *packet;
-    let Some(known) = flows.known(place, ends.check) else { return false };
-    goes_on(flows, place, ends, segment, Seen::BY_ENDPOINT);
-    let [_, kept] = flows.uses(place.bucket());
-    let is_kept = buckets::byte(kept, place.slot()) & Kept::CONFIRMED != 0;
+    let Some(known) = flows.known(record_id, ends.check) else { return false };
+    goes_on(flows, record_id, ends, segment, Seen::BY_ENDPOINT);
+    let [_, kept] = flows.uses(record_id.bucket());
+    let is_kept = buckets::byte(kept, record_id.slot()) & Kept::CONFIRMED != 0;
     let is_stale = segment.is_datagram() && !is_kept && clock.is_past(known.seconds, clock.udp_timeout);
     if (ends.seen.ended() && segment.is_answer()) || is_stale {
-        flows.free(place, ends.check);
+        flows.free(record_id, ends.check);
         return false;
     }
     if ends.seen.ended() {
         // SOURCE_PORTS also refers to freed records, whose tag is 0.
-        return buckets::byte(flows.tags(place.bucket()), place.slot()) != 0;
+        return buckets::byte(flows.tags(record_id.bucket()), record_id.slot()) != 0;
     }
     let before = ends.seen;
     ends.seen.endpoint |= bits;
     if segment.is_answer() {
-        flows.see_answer(place, numbers.sequence);
+        flows.see_answer(record_id, numbers.sequence);
     }
     if ends.seen.endpoint != before.endpoint {
-        flows.see_endpoint(place, ends.seen.endpoint);
+        flows.see_endpoint(record_id, ends.seen.endpoint);
     }
     if segment.is_rst() {
         ends.seen.reset = Seen::BY_ENDPOINT;
-        flows.see_reset(place, Seen::BY_ENDPOINT);
+        flows.see_reset(record_id, Seen::BY_ENDPOINT);
     }
     if ends.seen.ended() {
-        flows.keep(place, ends.check, false);
+        flows.keep(record_id, ends.check, false);
     } else if ends.seen.confirmed() {
-        flows.keep(place, ends.check, true);
+        flows.keep(record_id, ends.check, true);
     }
-    flows.touch(place, clock.seconds);
+    flows.touch(record_id, clock.seconds);
     true
 }
 
 /// Notes that a packet from the client came through the stack and leaves for the endpoint.
 #[inline(always)]
-pub fn left(flows: &impl Flows, place: Place, ends: &mut Ends) {
+pub fn left(flows: &impl Flows, record_id: RecordId, ends: &mut Ends) {
     if ends.seen.client & Seen::LEFT == 0 {
         ends.seen.client |= Seen::LEFT;
-        flows.see_client(place, ends.seen.client);
+        flows.see_client(record_id, ends.seen.client);
     }
 }
 
@@ -281,7 +287,7 @@ pub enum Rival {
 #[inline(always)]
 pub(super) fn is_live(
     flows: &impl Flows,
-    place: Place,
+    record_id: RecordId,
     ends: &Ends,
     origin: &Origin,
     clock: Clock,
@@ -290,8 +296,8 @@ pub(super) fn is_live(
     if ends.seen.ended() {
         return false;
     }
-    let [_, kept] = flows.uses(place.bucket());
-    if buckets::byte(kept, place.slot()) & Kept::CONFIRMED != 0 || matches!(rival, Rival::Patient) {
+    let [_, kept] = flows.uses(record_id.bucket());
+    if buckets::byte(kept, record_id.slot()) & Kept::CONFIRMED != 0 || matches!(rival, Rival::Patient) {
         return true;
     }
     let is_tcp = ends.protocol == Protocol::Tcp as u8;

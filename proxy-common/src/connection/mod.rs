@@ -35,7 +35,7 @@ pub mod record;
 pub mod table;
 
 pub use begin::{Begun, Considered, Draft, SourcePorts, begin, finish, start};
-pub use buckets::{FlowLock, FlowTags, FlowUses, Home, Kept, Place};
+pub use buckets::{FlowLock, FlowTags, FlowUses, Home, Kept, RecordId};
 pub use find::{Answer, Drafted, Kind, Leaving, Request, Way, find, find_by_source};
 pub use life::{Clock, Known, Noted, Rival, answered, asked, left};
 pub use ports::{LANES, PortOwners, give_port, has_port, try_port};

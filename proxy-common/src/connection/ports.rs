@@ -7,7 +7,7 @@ use bytemuck::{Pod, Zeroable, must_cast};
 
 use super::{
     begin::Draft,
-    buckets::{self, Place},
+    buckets::{self, RecordId},
     life::{Rival, is_live},
     record::{Ends, Seen},
     table::Flows,
@@ -25,8 +25,8 @@ pub struct PortOwners {
     pub tags: [u8; LANES as usize],
     /// Zero.
     pub padding: [u8; 4],
-    /// For each lane, the [`Place`] of the owner's record.
-    pub places: [u32; LANES as usize],
+    /// For each lane, the [`RecordId`] of the owner.
+    pub record_ids: [u32; LANES as usize],
 }
 
 /// Lanes per element.
@@ -51,14 +51,14 @@ impl PortOwners {
         (1 + (((hash >> 20 & 0xff) * 255) >> 8)) as u8
     }
 
-    /// The record of the owner in a lane.
+    /// The owner in a lane.
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "one of two halves")]
-    pub const fn place(&self, lane: u32) -> Place {
+    pub const fn record_id(&self, lane: u32) -> RecordId {
         let [_, low, high]: [u64; Self::WORDS] = must_cast(*self);
         // Not indexed: the compiler would add a bounds check.
         let pair = if lane < 2 { low } else { high };
-        Place((pair >> (32 * (lane & 1))) as u32)
+        RecordId((pair >> (32 * (lane & 1))) as u32)
     }
 }
 
@@ -102,15 +102,15 @@ pub fn try_port<F: Flows>(
     rival: Rival,
     is_taken: impl Fn(&Draft) -> bool,
 ) -> bool {
-    let place = draft.place();
-    let lane = choose_lane(flows, place, draft, rival);
+    let id = draft.record_id();
+    let lane = choose_lane(flows, id, draft, rival);
     if lane >= LANES {
         return false;
     }
     draft.origin.source_port = draft.port;
     draft.origin.check = draft.origin.checksum(draft.ends.check);
-    flows.write_origin(place, &draft.origin);
-    !is_taken(draft) && flows.own(draft.port, &draft.owners, lane, draft.tag(), place)
+    flows.write_origin(id, &draft.origin);
+    !is_taken(draft) && flows.own(draft.port, &draft.owners, lane, draft.tag(), id)
 }
 
 impl Draft {
@@ -121,7 +121,7 @@ impl Draft {
 
     /// Reads an owner's record, and returns whether it still uses the candidate port.
     #[inline(always)]
-    fn look_at(&mut self, flows: &impl Flows, owner: Place) -> bool {
+    fn look_at(&mut self, flows: &impl Flows, owner: RecordId) -> bool {
         let Self { other, other_origin, port, .. } = self;
         flows.read_ends(owner, other)
             && other.is_masqueraded()
@@ -142,7 +142,7 @@ const LOOKS: u32 = 3;
 /// The lane of the candidate port that the draft may take; [`LANES`] for none. The element on which the choice is
 /// based is left in `draft.owners`.
 #[inline(always)]
-fn choose_lane(flows: &impl Flows, place: Place, draft: &mut Draft, rival: Rival) -> u32 {
+fn choose_lane(flows: &impl Flows, id: RecordId, draft: &mut Draft, rival: Rival) -> u32 {
     if !flows.owners(draft.port, &mut draft.owners) {
         return LANES;
     }
@@ -157,8 +157,8 @@ fn choose_lane(flows: &impl Flows, place: Place, draft: &mut Draft, rival: Rival
         }
         count += 1;
         let first = candidates & candidates.wrapping_neg();
-        let owner = draft.owners.place(buckets::lane(first));
-        if draft.look_at(flows, owner) && owner.0 != place.0 {
+        let owner = draft.owners.record_id(buckets::lane(first));
+        if draft.look_at(flows, owner) && owner.0 != id.0 {
             let Draft { ends, other, other_origin, clock, .. } = &*draft;
             if is_same_endpoint(ends, other) {
                 if is_live(flows, owner, other, other_origin, *clock, rival) {
@@ -183,7 +183,7 @@ fn choose_lane(flows: &impl Flows, place: Place, draft: &mut Draft, rival: Rival
     let mut look = 0;
     while look < LOOKS {
         let lane = draft.random.wrapping_add(look) % LANES;
-        let owner = draft.owners.place(lane);
+        let owner = draft.owners.record_id(lane);
         if !draft.look_at(flows, owner) {
             return lane;
         }
@@ -202,7 +202,7 @@ fn is_same_endpoint(ends: &Ends, other: &Ends) -> bool {
 /// Whether a record still owns its source port. An ended connection may have lost it: late packets must not leave
 /// with the source of another connection.
 #[inline(never)]
-pub fn has_port(flows: &impl Flows, place: Place, ends: &Ends, port: Port, owners: &mut PortOwners) -> bool {
+pub fn has_port(flows: &impl Flows, id: RecordId, ends: &Ends, port: Port, owners: &mut PortOwners) -> bool {
     if !flows.owners(port, owners) {
         return false;
     }
@@ -210,7 +210,7 @@ pub fn has_port(flows: &impl Flows, place: Place, ends: &Ends, port: Port, owner
     let tag = PortOwners::tag(&ends.endpoint, ends.endpoint_port, ends.protocol);
     let mut lane = 0;
     while lane < LANES {
-        if owners.place(lane).0 == place.0 && buckets::byte(owners.tags_word(), lane) == tag {
+        if owners.record_id(lane).0 == id.0 && buckets::byte(owners.tags_word(), lane) == tag {
             return true;
         }
         lane += 1;

@@ -7,7 +7,7 @@ use core::cell::Cell;
 
 use super::{
     begin::{self, Considered, Draft},
-    buckets::Place,
+    buckets::RecordId,
     find::{self, Way},
     life::Known,
     ports::PortOwners,
@@ -27,32 +27,32 @@ pub trait Flows {
     /// Both words of an element of FLOW_USES.
     fn uses(&self, bucket: u32) -> [u64; 2];
     /// Id and generation of a record's endpoint, not verified.
-    fn endpoint_of(&self, place: Place) -> (u32, u16);
+    fn endpoint_of(&self, id: RecordId) -> (u32, u16);
     /// Ingress device of a record's client, not verified.
-    fn device_of(&self, place: Place) -> u32;
+    fn device_of(&self, id: RecordId) -> u32;
     /// Copies the first half of a record to `ends`. Returns whether its check matches and `tuple` is that of a
     /// packet of kind `W`.
-    fn read<W: Way>(&self, place: Place, tuple: &Tuple, ends: &mut Ends) -> bool;
+    fn read<W: Way>(&self, id: RecordId, tuple: &Tuple, ends: &mut Ends) -> bool;
     /// Copies the first half of a record to `ends`. Returns whether its check matches.
-    fn read_ends(&self, place: Place, ends: &mut Ends) -> bool;
+    fn read_ends(&self, id: RecordId, ends: &mut Ends) -> bool;
     /// Copies the second half of a record to `origin`. Returns whether it belongs to a first half with this check.
-    fn read_origin(&self, place: Place, check: u32, origin: &mut Origin) -> bool;
+    fn read_origin(&self, id: RecordId, check: u32, origin: &mut Origin) -> bool;
 
     /// Reads the second half of a record; `None` if it does not belong to a first half with this check.
-    fn known(&self, place: Place, check: u32) -> Option<Known>;
+    fn known(&self, id: RecordId, check: u32) -> Option<Known>;
 
     /// Finds the record of a packet, or of a draft, in all buckets that can hold it. Kernel programs override
     /// this, so that the verifier walks it only once.
-    fn find_anywhere<W: Way>(&self, tuple: &Tuple, hash: u64, ends: &mut Ends) -> Place
+    fn find_anywhere<W: Way>(&self, tuple: &Tuple, hash: u64, ends: &mut Ends) -> RecordId
     where
         Self: Sized,
     {
         let ends = Cell::from_mut(ends);
         find::find_anywhere(self, hash, |turn| {
             let mut found = ends.get();
-            let place = find::find_in_bucket::<W>(self, tuple, hash, turn, &mut found);
+            let id = find::find_in_bucket::<W>(self, tuple, hash, turn, &mut found);
             ends.set(found);
-            place
+            id
         })
     }
 
@@ -65,41 +65,41 @@ pub trait Flows {
     }
 
     /// Stores the bits seen in packets from the client.
-    fn see_client(&self, place: Place, bits: u8);
+    fn see_client(&self, id: RecordId, bits: u8);
     /// Stores the bits seen in packets from the endpoint.
-    fn see_endpoint(&self, place: Place, bits: u8);
+    fn see_endpoint(&self, id: RecordId, bits: u8);
     /// Stores the side that reset the connection; 0 revokes a reset.
-    fn see_reset(&self, place: Place, by: u8);
+    fn see_reset(&self, id: RecordId, by: u8);
     /// Stores the sequence number of the endpoint's SYN.
-    fn see_answer(&self, place: Place, sequence: u32);
+    fn see_answer(&self, id: RecordId, sequence: u32);
     /// Stores the path of the connection through the node.
-    fn set_route(&self, place: Place, route: u8);
+    fn set_route(&self, id: RecordId, route: u8);
     /// Stores the time of the last packet, in seconds since boot.
-    fn touch(&self, place: Place, seconds: u32);
+    fn touch(&self, id: RecordId, seconds: u32);
     /// Stores the ingress device of the client's packets.
-    fn set_device(&self, place: Place, device: u32);
+    fn set_device(&self, id: RecordId, device: u32);
 
     /// Reserves a slot, under the region's lock; `false` if a word that the choice depends on has changed.
     fn reserve(&self, reservation: &Reservation) -> bool;
     /// Protects a record from eviction (`kept`) or permits it, under the region's lock; `false` if its check
     /// differs or its slot is reserved.
-    fn keep(&self, place: Place, check: u32, kept: bool) -> bool;
+    fn keep(&self, id: RecordId, check: u32, kept: bool) -> bool;
     /// Frees the slot of a record, under the region's lock, unless the check differs or the slot is reserved. The
     /// content stays until the slot is reused: SOURCE_PORTS may refer to it, and other processors may be reading
     /// it.
-    fn free(&self, place: Place, check: u32);
+    fn free(&self, id: RecordId, check: u32);
     /// Writes the first half of the record in a reserved slot.
-    fn write_ends(&self, place: Place, ends: &Ends);
+    fn write_ends(&self, id: RecordId, ends: &Ends);
     /// Writes the second half of the record in a reserved slot.
-    fn write_origin(&self, place: Place, origin: &Origin);
+    fn write_origin(&self, id: RecordId, origin: &Origin);
     /// Ends a reservation: stores the flags, without [`Ends::PENDING`], so lookups find the record, and permits
     /// eviction.
-    fn publish(&self, place: Place, flags: u8);
+    fn publish(&self, id: RecordId, flags: u8);
 
     /// Reads an element of SOURCE_PORTS; `false` if there is none.
     fn owners(&self, port: Port, owners: &mut PortOwners) -> bool;
     /// Makes a record the owner of a lane, under the port's lock; `false` if the element is no longer as `seen`.
-    fn own(&self, port: Port, seen: &PortOwners, lane: u32, tag: u8, place: Place) -> bool;
+    fn own(&self, port: Port, seen: &PortOwners, lane: u32, tag: u8, id: RecordId) -> bool;
 
     /// Returns the same word, hidden from the optimizer.
     fn opaque(&self, word: u64) -> u64 {
@@ -116,8 +116,8 @@ pub trait Flows {
 pub struct Reservation {
     /// The client's home bucket.
     pub home: u32,
-    /// The slot.
-    pub place: Place,
+    /// The id of the record in the slot.
+    pub record_id: RecordId,
     /// FLOW_TAGS word of the home bucket.
     pub home_tags: u64,
     /// FLOW_TAGS word of the slot's bucket.

@@ -1,7 +1,7 @@
 //! Loss of every part of a connection, at every point of its life: the record, its entry in SOURCE_PORTS, or both.
 //! No packet leaves with the address of the client, and a client that returns with the same port is served.
 
-use proxy_common::{PortOwners, connection::Place, packet::Segment};
+use proxy_common::{PortOwners, connection::RecordId, packet::Segment};
 
 use crate::{
     memory::Memory,
@@ -13,8 +13,8 @@ const LOSSES: [(bool, bool); 4] = [(false, false), (true, false), (false, true),
 
 fn lose(memory: &Memory, (record, owner): (bool, bool)) {
     if record {
-        for (place, _) in memory.all() {
-            memory.evict(place);
+        for (id, _) in memory.all() {
+            memory.evict(id);
         }
     }
     if owner {
@@ -110,5 +110,5 @@ fn what_comes_late_does_not_use_the_port_of_another_one() {
     assert_eq!(source, taken);
     assert_eq!(say(first, ACK), Fate::Dropped);
     assert!(matches!(say(second, ACK), Fate::Arrives { .. }));
-    assert!(memory.all().iter().all(|(place, _)| *place != Place::NONE));
+    assert!(memory.all().iter().all(|(id, _)| *id != RecordId::NONE));
 }

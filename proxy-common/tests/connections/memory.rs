@@ -9,7 +9,7 @@ use bytemuck::Zeroable as _;
 use proxy_common::{
     FlowTags, FlowUses, Port, PortOwners, Record, Tuple,
     connection::{
-        Ends, Flows, Kept, Known, Origin, Place, Reservation, Seen, Way,
+        Ends, Flows, Kept, Known, Origin, RecordId, Reservation, Seen, Way,
         buckets::{REGION, SLOTS},
     },
 };
@@ -74,48 +74,46 @@ impl Memory {
         }
     }
 
-    /// Every record that lookups can find, with its position.
-    pub(crate) fn all(&self) -> Vec<(Place, Record)> {
+    /// Every record that lookups can find, with its id.
+    pub(crate) fn all(&self) -> Vec<(RecordId, Record)> {
         let buckets = u32::try_from(self.tags.borrow().len()).expect("a small number");
-        let places = (0..buckets).flat_map(|bucket| (0..SLOTS).map(move |slot| Place::new(bucket, slot)));
-        let is_there =
-            |place: &Place| self.tags.borrow()[place.bucket() as usize].tags[place.slot() as usize] != 0;
-        places
-            .filter(is_there)
-            .map(|place| (place, self.record(place)))
+        let ids = (0..buckets).flat_map(|bucket| (0..SLOTS).map(move |slot| RecordId::new(bucket, slot)));
+        let is_there = |id: &RecordId| self.tags.borrow()[id.bucket() as usize].tags[id.slot() as usize] != 0;
+        ids.filter(is_there)
+            .map(|id| (id, self.record(id)))
             .filter(|(_, record)| record.is_whole() && record.ends.flags & Ends::PENDING == 0)
             .collect()
     }
 
-    pub(crate) fn record(&self, place: Place) -> Record {
-        self.records.borrow()[place.index() as usize]
+    pub(crate) fn record(&self, id: RecordId) -> Record {
+        self.records.borrow()[id.index() as usize]
     }
 
-    pub(crate) fn kept(&self, place: Place) -> u8 {
-        self.uses.borrow()[place.bucket() as usize].kept[place.slot() as usize]
+    pub(crate) fn kept(&self, id: RecordId) -> u8 {
+        self.uses.borrow()[id.bucket() as usize].kept[id.slot() as usize]
     }
 
     /// Evicts a record completely.
-    pub(crate) fn evict(&self, place: Place) {
-        self.records.borrow_mut()[place.index() as usize] = Record::zeroed();
-        self.tags.borrow_mut()[place.bucket() as usize].tags[place.slot() as usize] = 0;
-        self.uses.borrow_mut()[place.bucket() as usize].kept[place.slot() as usize] &= Kept::AWAY;
+    pub(crate) fn evict(&self, id: RecordId) {
+        self.records.borrow_mut()[id.index() as usize] = Record::zeroed();
+        self.tags.borrow_mut()[id.bucket() as usize].tags[id.slot() as usize] = 0;
+        self.uses.borrow_mut()[id.bucket() as usize].kept[id.slot() as usize] &= Kept::AWAY;
     }
 
-    fn change(&self, place: Place, change: impl FnOnce(&mut Record)) {
+    fn change(&self, id: RecordId, change: impl FnOnce(&mut Record)) {
         self.access();
-        if let Some(record) = self.records.borrow_mut().get_mut(place.index() as usize) {
+        if let Some(record) = self.records.borrow_mut().get_mut(id.index() as usize) {
             change(record);
         }
     }
 
-    fn set_kept(&self, place: Place, check: u32, change: impl FnOnce(&mut u8, &mut u8)) -> bool {
+    fn set_kept(&self, id: RecordId, check: u32, change: impl FnOnce(&mut u8, &mut u8)) -> bool {
         self.access();
         let (mut tags, mut uses) = (self.tags.borrow_mut(), self.uses.borrow_mut());
-        let slot = place.slot() as usize;
+        let slot = id.slot() as usize;
         let (tag, kept) =
-            (&mut tags[place.bucket() as usize].tags[slot], &mut uses[place.bucket() as usize].kept[slot]);
-        let is_it = *kept & Kept::RESERVED == 0 && self.record(place).ends.check == check;
+            (&mut tags[id.bucket() as usize].tags[slot], &mut uses[id.bucket() as usize].kept[slot]);
+        let is_it = *kept & Kept::RESERVED == 0 && self.record(id).ends.check == check;
         if is_it {
             change(tag, kept);
         }
@@ -142,70 +140,70 @@ impl Flows for Memory {
         self.access();
         bytemuck::must_cast(self.uses.borrow()[bucket as usize])
     }
-    fn endpoint_of(&self, place: Place) -> (u32, u16) {
+    fn endpoint_of(&self, id: RecordId) -> (u32, u16) {
         self.access();
-        let Origin { endpoint, generation, .. } = self.record(place).origin;
+        let Origin { endpoint, generation, .. } = self.record(id).origin;
         (endpoint, generation)
     }
-    fn device_of(&self, place: Place) -> u32 {
+    fn device_of(&self, id: RecordId) -> u32 {
         self.access();
-        self.record(place).origin.device
+        self.record(id).origin.device
     }
-    fn read<W: Way>(&self, place: Place, tuple: &Tuple, ends: &mut Ends) -> bool {
-        self.read_ends(place, ends) && ends.is::<W>(tuple)
+    fn read<W: Way>(&self, id: RecordId, tuple: &Tuple, ends: &mut Ends) -> bool {
+        self.read_ends(id, ends) && ends.is::<W>(tuple)
     }
-    fn read_ends(&self, place: Place, ends: &mut Ends) -> bool {
+    fn read_ends(&self, id: RecordId, ends: &mut Ends) -> bool {
         self.access();
         let records = self.records.borrow();
-        let Some(record) = records.get(place.index() as usize) else { return false };
+        let Some(record) = records.get(id.index() as usize) else { return false };
         *ends = record.ends;
         ends.is_whole()
     }
-    fn read_origin(&self, place: Place, check: u32, origin: &mut Origin) -> bool {
+    fn read_origin(&self, id: RecordId, check: u32, origin: &mut Origin) -> bool {
         self.access();
-        *origin = self.record(place).origin;
+        *origin = self.record(id).origin;
         origin.is_of(check)
     }
-    fn known(&self, place: Place, check: u32) -> Option<Known> {
+    fn known(&self, id: RecordId, check: u32) -> Option<Known> {
         self.access();
-        let Origin { endpoint, generation, seconds, device, answer, .. } = self.record(place).origin;
+        let Origin { endpoint, generation, seconds, device, answer, .. } = self.record(id).origin;
         let known = Known { endpoint, generation, seconds, device, answer };
-        self.record(place).origin.is_of(check).then_some(known)
+        self.record(id).origin.is_of(check).then_some(known)
     }
-    fn see_client(&self, place: Place, bits: u8) {
-        self.change(place, |record| record.ends.seen.client = bits);
+    fn see_client(&self, id: RecordId, bits: u8) {
+        self.change(id, |record| record.ends.seen.client = bits);
     }
-    fn see_endpoint(&self, place: Place, bits: u8) {
-        self.change(place, |record| record.ends.seen.endpoint = bits);
+    fn see_endpoint(&self, id: RecordId, bits: u8) {
+        self.change(id, |record| record.ends.seen.endpoint = bits);
     }
-    fn see_reset(&self, place: Place, by: u8) {
-        self.change(place, |record| record.ends.seen.reset = by);
+    fn see_reset(&self, id: RecordId, by: u8) {
+        self.change(id, |record| record.ends.seen.reset = by);
     }
-    fn see_answer(&self, place: Place, sequence: u32) {
-        self.change(place, |record| record.origin.answer = sequence);
+    fn see_answer(&self, id: RecordId, sequence: u32) {
+        self.change(id, |record| record.origin.answer = sequence);
     }
-    fn set_route(&self, place: Place, route: u8) {
-        self.change(place, |record| record.ends.seen.route = route);
+    fn set_route(&self, id: RecordId, route: u8) {
+        self.change(id, |record| record.ends.seen.route = route);
     }
-    fn touch(&self, place: Place, seconds: u32) {
-        self.change(place, |record| record.origin.seconds = seconds);
+    fn touch(&self, id: RecordId, seconds: u32) {
+        self.change(id, |record| record.origin.seconds = seconds);
         let second = u8::try_from(seconds % 256).expect("one byte");
-        self.uses.borrow_mut()[place.bucket() as usize].seconds[place.slot() as usize] = second;
+        self.uses.borrow_mut()[id.bucket() as usize].seconds[id.slot() as usize] = second;
     }
-    fn set_device(&self, place: Place, device: u32) {
-        self.change(place, |record| record.origin.device = device);
+    fn set_device(&self, id: RecordId, device: u32) {
+        self.change(id, |record| record.origin.device = device);
     }
     fn reserve(&self, reservation: &Reservation) -> bool {
         self.access();
-        let Reservation { home, place, home_tags, tags, kept, old_home, reach, tag, second, padding: _ } =
+        let Reservation { home, record_id, home_tags, tags, kept, old_home, reach, tag, second, padding: _ } =
             *reservation;
         let (all_tags, all_uses) = (&mut *self.tags.borrow_mut(), &mut *self.uses.borrow_mut());
-        let (home, own, old) = (home as usize, place.bucket() as usize, old_home as usize);
+        let (home, own, old) = (home as usize, record_id.bucket() as usize, old_home as usize);
         let [_, kept_now]: [u64; 2] = bytemuck::must_cast(all_uses[own]);
         if word(all_tags[home]) != home_tags || word(all_tags[own]) != tags || kept_now != kept {
             return false;
         }
-        let slot = place.slot() as usize;
+        let slot = record_id.slot() as usize;
         if all_uses[own].kept[slot] & Kept::AWAY != 0 && !matches!(all_uses[old].away, 0 | 255) {
             all_uses[old].away -= 1;
             if all_uses[old].away == 0 {
@@ -224,37 +222,37 @@ impl Flows for Memory {
         all_uses[own].kept[slot] = bits;
         true
     }
-    fn keep(&self, place: Place, check: u32, kept: bool) -> bool {
-        self.set_kept(place, check, |_, bits| {
+    fn keep(&self, id: RecordId, check: u32, kept: bool) -> bool {
+        self.set_kept(id, check, |_, bits| {
             *bits = if kept { *bits | Kept::CONFIRMED } else { *bits & Kept::AWAY };
         })
     }
-    fn free(&self, place: Place, check: u32) {
-        self.set_kept(place, check, |tag, bits| (*tag, *bits) = (0, *bits & Kept::AWAY));
+    fn free(&self, id: RecordId, check: u32) {
+        self.set_kept(id, check, |tag, bits| (*tag, *bits) = (0, *bits & Kept::AWAY));
     }
-    fn write_ends(&self, place: Place, ends: &Ends) {
-        self.change(place, |record| record.ends = *ends);
+    fn write_ends(&self, id: RecordId, ends: &Ends) {
+        self.change(id, |record| record.ends = *ends);
     }
-    fn write_origin(&self, place: Place, origin: &Origin) {
-        self.change(place, |record| record.origin = *origin);
+    fn write_origin(&self, id: RecordId, origin: &Origin) {
+        self.change(id, |record| record.origin = *origin);
     }
-    fn publish(&self, place: Place, flags: u8) {
-        self.change(place, |record| record.ends.flags = flags);
-        self.uses.borrow_mut()[place.bucket() as usize].kept[place.slot() as usize] &= Kept::AWAY;
+    fn publish(&self, id: RecordId, flags: u8) {
+        self.change(id, |record| record.ends.flags = flags);
+        self.uses.borrow_mut()[id.bucket() as usize].kept[id.slot() as usize] &= Kept::AWAY;
     }
     fn owners(&self, port: Port, owners: &mut PortOwners) -> bool {
         self.access();
         *owners = self.owners.borrow()[usize::from(port.get())];
         true
     }
-    fn own(&self, port: Port, seen: &PortOwners, lane: u32, tag: u8, place: Place) -> bool {
+    fn own(&self, port: Port, seen: &PortOwners, lane: u32, tag: u8, id: RecordId) -> bool {
         self.access();
         let owners = &mut self.owners.borrow_mut()[usize::from(port.get())];
         if owners != seen {
             return false;
         }
         owners.tags[lane as usize] = tag;
-        owners.places[lane as usize] = place.0;
+        owners.record_ids[lane as usize] = id.0;
         true
     }
     fn is_serving(&self, endpoint: u32, generation: u16) -> bool {

@@ -3,7 +3,7 @@
 use proxy_common::{
     Address, Endpoint, Port, PortOwners, Tuple,
     connection::{
-        Answer, Begun, Clock, Draft, Ends, Flows as _, Leaving, Noted, Place, Request, Seen, SourcePorts,
+        Answer, Begun, Clock, Draft, Ends, Flows as _, Leaving, Noted, RecordId, Request, Seen, SourcePorts,
         answered, asked, begin, find, find_by_source, has_port, left, try_port,
     },
     packet::{Numbers, Segment, Transport},
@@ -89,18 +89,18 @@ impl Node {
     ) -> Fate {
         let tuple = Tuple::new(protocol, client, frontend);
         let (mut ends, mut origin) = nothing();
-        let mut place = find::<Request>(memory, &tuple, &mut ends);
-        if place.is_some() {
-            match asked(memory, place, &mut ends, &self.transport(segment), self.clock, 7) {
+        let mut record_id = find::<Request>(memory, &tuple, &mut ends);
+        if record_id.is_some() {
+            match asked(memory, record_id, &mut ends, &self.transport(segment), self.clock, 7) {
                 Noted::Follow => {}
                 Noted::Gone => return Fate::Left,
                 Noted::Anew => {
-                    memory.free(place, ends.check);
-                    place = Place::NONE;
+                    memory.free(record_id, ends.check);
+                    record_id = RecordId::NONE;
                 }
             }
         }
-        if !place.is_some() {
+        if !record_id.is_some() {
             if !segment.begins() {
                 return Fate::Left;
             }
@@ -121,17 +121,17 @@ impl Node {
             return Fate::Arrives { source: client, endpoint };
         }
         let leaving = Tuple::new(protocol, client, endpoint);
-        let place = find::<Leaving>(memory, &leaving, &mut ends);
-        if !place.is_some() || !ends.is_masqueraded() {
+        let record_id = find::<Leaving>(memory, &leaving, &mut ends);
+        if !record_id.is_some() || !ends.is_masqueraded() {
             return Fate::Arrives { source: client, endpoint };
         }
         let mut owners = PortOwners::default();
-        if !memory.read_origin(place, ends.check, &mut origin)
-            || (ends.seen.ended() && !has_port(memory, place, &ends, origin.source_port, &mut owners))
+        if !memory.read_origin(record_id, ends.check, &mut origin)
+            || (ends.seen.ended() && !has_port(memory, record_id, &ends, origin.source_port, &mut owners))
         {
             return Fate::Dropped;
         }
-        left(memory, place, &mut ends);
+        left(memory, record_id, &mut ends);
         Fate::Arrives { source: origin.masquerade(), endpoint }
     }
 
@@ -141,14 +141,17 @@ impl Node {
         let (mut ends, mut origin) = nothing();
         let mut to = source;
         let tuple = Tuple::new(protocol, endpoint, source);
-        let place = find_by_source(memory, &tuple, &mut PortOwners::default(), &mut ends, &mut origin);
-        if place.is_some() && answered(memory, place, &mut ends, &self.transport(segment), false, self.clock)
+        let record_id = find_by_source(memory, &tuple, &mut PortOwners::default(), &mut ends, &mut origin);
+        if record_id.is_some()
+            && answered(memory, record_id, &mut ends, &self.transport(segment), false, self.clock)
         {
             to = ends.from();
         }
         let tuple = Tuple::new(protocol, endpoint, to);
-        let place = find::<Answer>(memory, &tuple, &mut ends);
-        if place.is_some() && answered(memory, place, &mut ends, &self.transport(segment), true, self.clock) {
+        let record_id = find::<Answer>(memory, &tuple, &mut ends);
+        if record_id.is_some()
+            && answered(memory, record_id, &mut ends, &self.transport(segment), true, self.clock)
+        {
             return (to, ends.asked());
         }
         (to, endpoint)
@@ -163,9 +166,10 @@ pub(crate) fn confirmed(
     frontend: Side,
 ) -> Option<(Ends, u32, u16)> {
     let (mut ends, mut origin) = nothing();
-    let place = find::<Request>(memory, &Tuple::new(protocol, client, frontend), &mut ends);
-    let is_kept = place.is_some() && memory.kept(place) & 1 != 0 && ends.seen.client & Seen::CONFIRMED != 0;
-    let is_whole = is_kept && memory.read_origin(place, ends.check, &mut origin);
+    let record_id = find::<Request>(memory, &Tuple::new(protocol, client, frontend), &mut ends);
+    let is_kept =
+        record_id.is_some() && memory.kept(record_id) & 1 != 0 && ends.seen.client & Seen::CONFIRMED != 0;
+    let is_whole = is_kept && memory.read_origin(record_id, ends.check, &mut origin);
     is_whole.then_some((ends, origin.endpoint, origin.generation))
 }
 

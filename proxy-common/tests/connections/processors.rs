@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use proxy_common::{
     Record,
-    connection::{Begun, Ends, Place},
+    connection::{Begun, Ends, RecordId},
     packet::Segment,
 };
 
@@ -19,17 +19,17 @@ const MANY: u32 = 400;
 
 /// Checks the invariants of the tables.
 fn check(memory: &Memory, what: &str) {
-    let (mut clients, mut sources) = (HashMap::<(u8, Side, Side), Place>::new(), HashMap::new());
-    for (place, Record { ends, origin }) in memory.all() {
-        assert_eq!(memory.kept(place) & 2, 0, "{what}: {place:?} is still reserved");
+    let (mut clients, mut sources) = (HashMap::<(u8, Side, Side), RecordId>::new(), HashMap::new());
+    for (id, Record { ends, origin }) in memory.all() {
+        assert_eq!(memory.kept(id) & 2, 0, "{what}: {id:?} is still reserved");
         let (client, frontend) = (ends.from(), ends.asked());
-        let other = clients.insert((ends.protocol, client, frontend), place);
+        let other = clients.insert((ends.protocol, client, frontend), id);
         assert_eq!(other, None, "{what}: two records of {client:?}");
         if ends.is_masqueraded() && !ends.seen.ended() {
             let other: Option<Ends> = sources.insert((ends.protocol, ends.to(), origin.masquerade()), ends);
             assert_eq!(other, None, "{what}: two live connections with one SNAT source");
             let owners = memory.owners.borrow()[usize::from(origin.source_port.get())];
-            assert!(owners.places.contains(&place.0), "{what}: {place:?} does not own its port");
+            assert!(owners.record_ids.contains(&id.0), "{what}: {id:?} does not own its port");
         }
     }
     for (index, tags) in memory.tags.borrow().iter().enumerate() {
@@ -136,10 +136,10 @@ fn a_connection_is_confirmed_or_pushed_out_and_never_both() {
             serve(&memory, [1]);
             handshake(&memory, &node, who, to, false);
             // All other slots are protected.
-            let (place, _) = memory.all()[0];
+            let (id, _) = memory.all()[0];
             for (bucket, uses) in memory.uses.borrow_mut().iter_mut().enumerate() {
                 for (slot, kept) in uses.kept.iter_mut().enumerate() {
-                    let is_it = (bucket, slot) == (place.bucket() as usize, place.slot() as usize);
+                    let is_it = (bucket, slot) == (id.bucket() as usize, id.slot() as usize);
                     *kept = u8::from(!is_it);
                 }
             }
@@ -148,10 +148,10 @@ fn a_connection_is_confirmed_or_pushed_out_and_never_both() {
                 .borrow_mut()
                 .iter_mut()
                 .for_each(|tags| tags.tags.iter_mut().for_each(|tag| *tag |= 1));
-            memory.tags.borrow_mut()[place.bucket() as usize].tags[place.slot() as usize] = tag_of(who);
+            memory.tags.borrow_mut()[id.bucket() as usize].tags[id.slot() as usize] = tag_of(who);
             let far = crate::node::endpoint(1);
             let newcomer =
-                (0..u16::MAX).map(|port| client(2, port)).find(|other| bucket_of(*other) == place.bucket());
+                (0..u16::MAX).map(|port| client(2, port)).find(|other| bucket_of(*other) == id.bucket());
             let newcomer = newcomer.expect("a client with this home bucket");
             let confirm =
                 move |memory: &Memory| node.send(memory, TCP, (who, to), Segment::tcp(ACK), || None);

@@ -86,25 +86,25 @@ impl Story {
     }
 
     /// Picks a record by number, among those whose slot is protected (`kept`) or not.
-    fn pick(&self, number: u8, kept: bool) -> Option<proxy_common::connection::Place> {
+    fn pick(&self, number: u8, kept: bool) -> Option<proxy_common::connection::RecordId> {
         let all = self.memory.all();
         let all: Vec<_> =
-            all.iter().filter(|(place, _)| (self.memory.kept(*place) & 1 != 0) == kept).collect();
-        all.get(usize::from(number) % all.len().max(1)).map(|(place, _)| *place)
+            all.iter().filter(|(record_id, _)| (self.memory.kept(*record_id) & 1 != 0) == kept).collect();
+        all.get(usize::from(number) % all.len().max(1)).map(|(record_id, _)| *record_id)
     }
 
     fn happen(&mut self, number: usize, step: &Step) -> Result<(), TestCaseError> {
         match *step {
             Step::Wait { seconds } => self.node.clock.seconds += seconds,
             Step::Evict { number } => {
-                if let Some(place) = self.pick(number, false) {
-                    self.memory.evict(place);
+                if let Some(record_id) = self.pick(number, false) {
+                    self.memory.evict(record_id);
                 }
             }
             Step::Idle { number } => {
-                if let Some(place) = self.pick(number, true) {
+                if let Some(record_id) = self.pick(number, true) {
                     let mut uses = self.memory.uses.borrow_mut();
-                    uses[place.bucket() as usize].kept[place.slot() as usize] &= !1;
+                    uses[record_id.bucket() as usize].kept[record_id.slot() as usize] &= !1;
                 }
             }
             Step::Change { endpoint } => {

@@ -4,7 +4,7 @@
 use aya_ebpf::programs::TcContext;
 use proxy_common::{
     NodeEvent, PacketHook,
-    connection::{Answer, Flows as _, Leaving, Place, answered, find, has_port, left},
+    connection::{Answer, Flows as _, Leaving, RecordId, answered, find, has_port, left},
 };
 
 use super::{
@@ -29,13 +29,13 @@ pub(super) fn egress<const LINK: u32>(ctx: &TcContext) -> i32 {
         Kind::Control => return errors::error_at_egress(ctx.skb.skb),
         Kind::Packet => {}
     }
-    let place = find::<Answer>(&Maps, &state.tuple, &mut state.ends);
-    if place.is_some() {
-        return answer::<LINK>(ctx, state, place);
+    let id = find::<Answer>(&Maps, &state.tuple, &mut state.ends);
+    if id.is_some() {
+        return answer::<LINK>(ctx, state, id);
     }
-    let place = find::<Leaving>(&Maps, &state.tuple, &mut state.ends);
-    if place.is_some() && state.ends.is_masqueraded() {
-        return masquerade(ctx, state, place);
+    let id = find::<Leaving>(&Maps, &state.tuple, &mut state.ends);
+    if id.is_some() && state.ends.is_masqueraded() {
+        return masquerade(ctx, state, id);
     }
     outgoing::note(state);
     PASS
@@ -43,31 +43,31 @@ pub(super) fn egress<const LINK: u32>(ctx: &TcContext) -> i32 {
 
 /// An answer. It leaves by the device at which its request arrived.
 #[inline(always)]
-fn answer<const LINK: u32>(ctx: &TcContext, state: &mut State, place: Place) -> i32 {
+fn answer<const LINK: u32>(ctx: &TcContext, state: &mut State, id: RecordId) -> i32 {
     let State { transport, seconds, ends, .. } = state;
-    if !answered(&Maps, place, ends, transport, true, clock(seconds)) {
+    if !answered(&Maps, id, ends, transport, true, clock(seconds)) {
         return PASS;
     }
     let frontend = ends.asked();
     let action = headers::rewrite(ctx, state, PacketHook::Egress, frontend);
     if action == PASS {
-        return back::send::<LINK>(ctx, state, Maps.device_of(place));
+        return back::send::<LINK>(ctx, state, Maps.device_of(id));
     }
     action
 }
 
 /// A masqueraded packet from a client to an endpoint.
 #[inline(always)]
-fn masquerade(ctx: &TcContext, state: &mut State, place: Place) -> i32 {
+fn masquerade(ctx: &TcContext, state: &mut State, id: RecordId) -> i32 {
     let State { ends, origin, owners, .. } = state;
-    let is_whole = Maps.read_origin(place, ends.check, origin);
-    if !is_whole || (ends.seen.ended() && !has_port(&Maps, place, ends, origin.source_port, owners)) {
+    let is_whole = Maps.read_origin(id, ends.check, origin);
+    if !is_whole || (ends.seen.ended() && !has_port(&Maps, id, ends, origin.source_port, owners)) {
         // Its source port now belongs to another connection. Nor may the packet leave with the address of the
         // client.
         count::event(NodeEvent::WithoutSource);
         return DROP;
     }
-    left(&Maps, place, ends);
+    left(&Maps, id, ends);
     let source = origin.masquerade();
     headers::rewrite(ctx, state, PacketHook::Egress, source)
 }

@@ -4,7 +4,7 @@
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use proxy_common::{
     PacketHook, Tuple,
-    connection::{Answer, Flows as _, Leaving, Place, Request},
+    connection::{Answer, Flows as _, Leaving, RecordId, Request},
     packet::{Side, error},
 };
 
@@ -25,7 +25,7 @@ pub(super) extern "C" fn error_at_ingress(skb: *mut __sk_buff) -> i32 {
     if read_quoted(skb) == 0 {
         return PASS;
     }
-    if Place(find_source()).is_some() {
+    if RecordId(find_source()).is_some() {
         state.routed = Tuple::new(0, state.ends.from(), state.ends.from());
         return translate_error(skb, PacketHook::Ingress as u32);
     }
@@ -54,8 +54,8 @@ pub(super) extern "C" fn error_at_egress(skb: *mut __sk_buff) -> i32 {
         return translate_error(skb, PacketHook::Egress as u32);
     }
     let hash = tuple.source_hash(Maps.seed());
-    let place = Maps.find_anywhere::<Leaving>(tuple, hash, ends);
-    if place.is_some() && ends.is_masqueraded() && Maps.read_origin(place, ends.check, origin) {
+    let id = Maps.find_anywhere::<Leaving>(tuple, hash, ends);
+    if id.is_some() && ends.is_masqueraded() && Maps.read_origin(id, ends.check, origin) {
         *routed = Tuple::new(0, origin.masquerade(), origin.masquerade());
         return translate_error(skb, PacketHook::Egress as u32);
     }

@@ -23,7 +23,7 @@ use aya_ebpf::{
 };
 use proxy_common::{
     Address, NodeEvent, Port, Protocol, Tuple,
-    connection::{Ends, Flows as _, Place, Seen, has_port},
+    connection::{Ends, Flows as _, RecordId, Seen, has_port},
     packet::{
         self, Fragment, Network, Side, Transport,
         forward::{Head, HeadV4, HeadV6, send_on, take_hop},
@@ -72,24 +72,24 @@ pub(super) fn is_wanted<const LINK: u32>(ends: &Ends, transport: &Transport, tow
     }
 }
 
-/// Forwards a packet of the record at `place`; `towards` is a [`Towards`]. [`PASS`]: nothing was done, and the
+/// Forwards a packet of the record `record_id`; `towards` is a [`Towards`]. [`PASS`]: nothing was done, and the
 /// stack takes the packet. A step: see [`super`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(super) extern "C" fn send_on_fast_path(skb: *mut __sk_buff, place: u32, towards: u32) -> i32 {
+pub(super) extern "C" fn send_on_fast_path(skb: *mut __sk_buff, record_id: u32, towards: u32) -> i32 {
     let Some(state) = headers::state() else { return PASS };
     let towards = if towards == Towards::Client as u32 { Towards::Client } else { Towards::Endpoint };
-    send(&TcContext::new(skb), state, Place(place), towards)
+    send(&TcContext::new(skb), state, RecordId(record_id), towards)
 }
 
 #[inline(always)]
-fn send(ctx: &TcContext, state: &mut State, place: Place, towards: Towards) -> i32 {
+fn send(ctx: &TcContext, state: &mut State, id: RecordId, towards: Towards) -> i32 {
     let is_tcp = state.ends.protocol == Protocol::Tcp as u8;
     let is_decided = is_tcp && state.ends.seen.route == Seen::FAST;
     if is_tcp && !is_decided {
-        return decide(ctx, state, place);
+        return decide(ctx, state, id);
     }
-    if !prepare(state, place, towards) {
+    if !prepare(state, id, towards) {
         // A late packet of an ended connection, whose source port now belongs to another connection.
         return DROP;
     }
@@ -109,33 +109,33 @@ fn send(ctx: &TcContext, state: &mut State, place: Place, towards: Towards) -> i
 
 /// Decides the path of a TCP connection with the first packet of its client after the handshake.
 #[inline(always)]
-fn decide(ctx: &TcContext, state: &mut State, place: Place) -> i32 {
+fn decide(ctx: &TcContext, state: &mut State, id: RecordId) -> i32 {
     let seen = state.ends.seen;
     if config::fast_path()
         && seen.client & seen.endpoint & Seen::LEFT != 0
-        && prepare(state, place, Towards::Endpoint)
+        && prepare(state, id, Towards::Endpoint)
         && is_plain(&Skb(ctx), &state.network)
         && let Sent::Action(action) = try_send(ctx, state, Towards::Endpoint, false)
     {
-        Maps.set_route(place, Seen::FAST);
+        Maps.set_route(id, Seen::FAST);
         return action;
     }
-    Maps.set_route(place, Seen::STACK);
+    Maps.set_route(id, Seen::STACK);
     PASS
 }
 
 /// Reads the translation of a packet, and notes in `routed` where it goes. `false`: the connection has lost its
 /// source.
 #[inline(never)]
-fn prepare(state: &mut State, place: Place, towards: Towards) -> bool {
+fn prepare(state: &mut State, id: RecordId, towards: Towards) -> bool {
     let State { network, transport, ends, origin, owners, routed, .. } = state;
     let destination = match towards {
         Towards::Client => ends.from(),
         Towards::Endpoint => {
-            if !Maps.read_origin(place, ends.check, origin) {
+            if !Maps.read_origin(id, ends.check, origin) {
                 return false;
             }
-            if ends.seen.ended() && !has_port(&Maps, place, ends, origin.source_port, owners) {
+            if ends.seen.ended() && !has_port(&Maps, id, ends, origin.source_port, owners) {
                 return false;
             }
             ends.to()

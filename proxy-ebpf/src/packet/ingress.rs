@@ -10,7 +10,7 @@ use proxy_common::{
     Address, Client, Decision, Endpoint, FrontendKey, FrontendKind, PacketHook, Protocol, Reason, Scope,
     Tables,
     connection::{
-        Begun, Clock, Draft, Flows as _, Noted, Place, Request, answered, asked, find, find_by_source,
+        Begun, Clock, Draft, Flows as _, Noted, RecordId, Request, answered, asked, find, find_by_source,
         finish, give_port, start,
     },
     select::{Resolution, choose, resolve},
@@ -57,18 +57,18 @@ pub(super) fn ingress<const LINK: u32>(ctx: &TcContext) -> i32 {
 fn translate<const LINK: u32>(ctx: &TcContext, state: &mut State) -> i32 {
     let clock = clock(&mut state.seconds);
     if Maps::has_owners(state.tuple.destination_port) {
-        let place = Place(find_source());
-        if place.is_some() {
-            return answer::<LINK>(ctx, state, place, clock);
+        let id = RecordId(find_source());
+        if id.is_some() {
+            return answer::<LINK>(ctx, state, id, clock);
         }
     }
-    let place = find::<Request>(&Maps, &state.tuple, &mut state.ends);
-    if place.is_some() {
+    let id = find::<Request>(&Maps, &state.tuple, &mut state.ends);
+    if id.is_some() {
         let State { transport, ends, .. } = state;
-        match asked(&Maps, place, ends, transport, clock, Skb(ctx).device()) {
-            Noted::Follow => return request::<LINK>(ctx, state, place),
+        match asked(&Maps, id, ends, transport, clock, Skb(ctx).device()) {
+            Noted::Follow => return request::<LINK>(ctx, state, id),
             Noted::Gone => return PASS,
-            Noted::Anew => Maps.free(place, state.ends.check),
+            Noted::Anew => Maps.free(id, state.ends.check),
         }
     }
     if !state.transport.segment.begins() {
@@ -77,19 +77,19 @@ fn translate<const LINK: u32>(ctx: &TcContext, state: &mut State) -> i32 {
     first::<LINK>(ctx, state)
 }
 
-/// Finds the record of an answer to a SNAT source; returns a [`Place`]. A step: see [`super`].
+/// Finds the record of an answer to a SNAT source; returns a [`RecordId`]. A step: see [`super`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn find_source() -> u32 {
-    let Some(State { tuple, owners, ends, origin, .. }) = headers::state() else { return Place::NONE.0 };
+    let Some(State { tuple, owners, ends, origin, .. }) = headers::state() else { return RecordId::NONE.0 };
     find_by_source(&Maps, tuple, owners, ends, origin).0
 }
 
 /// A packet from the client of a connection.
 #[inline(always)]
-fn request<const LINK: u32>(ctx: &TcContext, state: &mut State, place: Place) -> i32 {
+fn request<const LINK: u32>(ctx: &TcContext, state: &mut State, id: RecordId) -> i32 {
     if forward::is_wanted::<LINK>(&state.ends, &state.transport, Towards::Endpoint) {
-        let action = forward::send_on_fast_path(ctx.skb.skb, place.0, Towards::Endpoint as u32);
+        let action = forward::send_on_fast_path(ctx.skb.skb, id.0, Towards::Endpoint as u32);
         if action != PASS {
             return action;
         }
@@ -100,13 +100,13 @@ fn request<const LINK: u32>(ctx: &TcContext, state: &mut State, place: Place) ->
 
 /// An answer to a SNAT source.
 #[inline(always)]
-fn answer<const LINK: u32>(ctx: &TcContext, state: &mut State, place: Place, clock: Clock) -> i32 {
+fn answer<const LINK: u32>(ctx: &TcContext, state: &mut State, id: RecordId, clock: Clock) -> i32 {
     let State { transport, ends, .. } = state;
-    if !answered(&Maps, place, ends, transport, false, clock) {
+    if !answered(&Maps, id, ends, transport, false, clock) {
         return PASS;
     }
     if forward::is_wanted::<LINK>(ends, transport, Towards::Client) {
-        let action = forward::send_on_fast_path(ctx.skb.skb, place.0, Towards::Client as u32);
+        let action = forward::send_on_fast_path(ctx.skb.skb, id.0, Towards::Client as u32);
         if action != PASS {
             return action;
         }

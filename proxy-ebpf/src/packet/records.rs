@@ -7,7 +7,7 @@ use bytemuck::{must_cast, must_cast_mut, must_cast_ref};
 use proxy_common::{
     FlowLock, FlowTags, FlowUses, Port, PortOwners, Record, Tuple,
     connection::{
-        Answer, Considered, Draft, Drafted, Ends, Flows, Kept, Kind, Known, LANES, Leaving, Origin, Place,
+        Answer, Considered, Draft, Drafted, Ends, Flows, Kept, Kind, Known, LANES, Leaving, Origin, RecordId,
         Request, Reservation, Seen, Way, begin,
         buckets::{FLOW_LOCKS as LOCKS, REGION, SLOTS, byte},
         find,
@@ -53,8 +53,8 @@ const _: () = assert!(SLOTS == 7 && offset_of!(FlowTags, reach) == 7);
 const _: () = assert!(offset_of!(FlowUses, latest) == 7 && KEPT == 8 && offset_of!(FlowUses, away) == 15);
 
 #[inline(always)]
-fn record(place: Place) -> Option<*mut u64> {
-    FLOWS.get_ptr_mut(place.index()).map(<*mut Record>::cast)
+fn record(id: RecordId) -> Option<*mut u64> {
+    FLOWS.get_ptr_mut(id.index()).map(<*mut Record>::cast)
 }
 
 #[inline(always)]
@@ -68,8 +68,8 @@ fn uses_of(bucket: u32) -> Option<*mut u64> {
 }
 
 #[inline(always)]
-fn set_byte(place: Place, offset: usize, value: u8) {
-    if let Some(record) = record(place) {
+fn set_byte(id: RecordId, offset: usize, value: u8) {
+    if let Some(record) = record(id) {
         // SAFETY: within a value of FLOWS.
         unsafe { record.cast::<u8>().add(offset).write_volatile(value) };
     }
@@ -109,8 +109,8 @@ struct Words {
 impl Words {
     #[inline(always)]
     fn of(reservation: &Reservation) -> Option<Self> {
-        let Reservation { home, place, old_home, .. } = *reservation;
-        let own = place.bucket();
+        let Reservation { home, record_id, old_home, .. } = *reservation;
+        let own = record_id.bucket();
         Some(Self {
             home: [tags_of(home)?, uses_of(home)?],
             own: [tags_of(own)?, uses_of(own)?],
@@ -155,8 +155,8 @@ impl Flows for Maps {
 
     /// `tuple` and `ends` must be those of the current packet, or of its draft.
     #[inline(always)]
-    fn find_anywhere<W: Way>(&self, _: &Tuple, hash: u64, _: &mut Ends) -> Place {
-        Place(match W::KIND {
+    fn find_anywhere<W: Way>(&self, _: &Tuple, hash: u64, _: &mut Ends) -> RecordId {
+        RecordId(match W::KIND {
             Kind::Request => find_request(hash),
             Kind::Leaving => find_leaving(hash),
             Kind::Answer => find_answer(hash),
@@ -177,23 +177,23 @@ impl Flows for Maps {
     }
 
     #[inline(always)]
-    fn endpoint_of(&self, place: Place) -> (u32, u16) {
-        let Some(record) = record(place) else { return (0, 0) };
+    fn endpoint_of(&self, id: RecordId) -> (u32, u16) {
+        let Some(record) = record(id) else { return (0, 0) };
         // SAFETY: within a value of FLOWS.
         let word = unsafe { record.add(ORIGIN / 8 + 2).read_volatile() };
         ((word >> 32) as u32, (word >> 16) as u16)
     }
 
     #[inline(always)]
-    fn device_of(&self, place: Place) -> u32 {
-        let Some(record) = record(place) else { return 0 };
+    fn device_of(&self, id: RecordId) -> u32 {
+        let Some(record) = record(id) else { return 0 };
         // SAFETY: within a value of FLOWS.
         unsafe { record.byte_add(ORIGIN + offset_of!(Origin, device)).cast::<u32>().read_volatile() }
     }
 
     #[inline(always)]
-    fn read<W: Way>(&self, place: Place, tuple: &Tuple, ends: &mut Ends) -> bool {
-        let Some(record) = record(place) else { return false };
+    fn read<W: Way>(&self, id: RecordId, tuple: &Tuple, ends: &mut Ends) -> bool {
+        let Some(record) = record(id) else { return false };
         // SAFETY: a value of FLOWS.
         unsafe { copy_ends(record, ends) };
         let words: &[u64; Ends::WORDS] = must_cast_ref(&*ends);
@@ -202,16 +202,16 @@ impl Flows for Maps {
     }
 
     #[inline(always)]
-    fn read_ends(&self, place: Place, ends: &mut Ends) -> bool {
-        let Some(record) = record(place) else { return false };
+    fn read_ends(&self, id: RecordId, ends: &mut Ends) -> bool {
+        let Some(record) = record(id) else { return false };
         // SAFETY: a value of FLOWS.
         unsafe { copy_ends(record, ends) };
         ends.is_whole()
     }
 
     #[inline(always)]
-    fn read_origin(&self, place: Place, check: u32, origin: &mut Origin) -> bool {
-        let Some(record) = record(place) else { return false };
+    fn read_origin(&self, id: RecordId, check: u32, origin: &mut Origin) -> bool {
+        let Some(record) = record(id) else { return false };
         let words: &mut [u64; Origin::WORDS] = must_cast_mut(origin);
         let mut word = 0;
         while word < 5 {
@@ -223,8 +223,8 @@ impl Flows for Maps {
     }
 
     #[inline(always)]
-    fn known(&self, place: Place, check: u32) -> Option<Known> {
-        let record = record(place)?;
+    fn known(&self, id: RecordId, check: u32) -> Option<Known> {
+        let record = record(id)?;
         // SAFETY: within a value of FLOWS.
         let word = |word| unsafe { record.add(ORIGIN / 8 + word).read_volatile() };
         let (ids, used) = (word(2), word(4));
@@ -242,23 +242,23 @@ impl Flows for Maps {
     }
 
     #[inline(always)]
-    fn see_client(&self, place: Place, bits: u8) {
-        set_byte(place, SEEN + offset_of!(Seen, client), bits);
+    fn see_client(&self, id: RecordId, bits: u8) {
+        set_byte(id, SEEN + offset_of!(Seen, client), bits);
     }
 
     #[inline(always)]
-    fn see_endpoint(&self, place: Place, bits: u8) {
-        set_byte(place, SEEN + offset_of!(Seen, endpoint), bits);
+    fn see_endpoint(&self, id: RecordId, bits: u8) {
+        set_byte(id, SEEN + offset_of!(Seen, endpoint), bits);
     }
 
     #[inline(always)]
-    fn see_reset(&self, place: Place, by: u8) {
-        set_byte(place, SEEN + offset_of!(Seen, reset), by);
+    fn see_reset(&self, id: RecordId, by: u8) {
+        set_byte(id, SEEN + offset_of!(Seen, reset), by);
     }
 
     #[inline(always)]
-    fn see_answer(&self, place: Place, sequence: u32) {
-        if let Some(record) = record(place) {
+    fn see_answer(&self, id: RecordId, sequence: u32) {
+        if let Some(record) = record(id) {
             // SAFETY: within a value of FLOWS.
             unsafe {
                 record.byte_add(ORIGIN + offset_of!(Origin, answer)).cast::<u32>().write_volatile(sequence);
@@ -267,24 +267,24 @@ impl Flows for Maps {
     }
 
     #[inline(always)]
-    fn set_route(&self, place: Place, route: u8) {
-        set_byte(place, SEEN + offset_of!(Seen, route), route);
+    fn set_route(&self, id: RecordId, route: u8) {
+        set_byte(id, SEEN + offset_of!(Seen, route), route);
     }
 
     #[inline(always)]
-    fn touch(&self, place: Place, seconds: u32) {
-        let (Some(record), Some(uses)) = (record(place), uses_of(place.bucket())) else { return };
+    fn touch(&self, id: RecordId, seconds: u32) {
+        let (Some(record), Some(uses)) = (record(id), uses_of(id.bucket())) else { return };
         // SAFETY: within values of FLOWS and FLOW_USES. If the slot now belongs to another connection, that one
         // lives a little longer.
         unsafe {
             record.byte_add(ORIGIN + offset_of!(Origin, seconds)).cast::<u32>().write_volatile(seconds);
-            uses.cast::<u8>().add(within(place.slot())).write_volatile(seconds as u8);
+            uses.cast::<u8>().add(within(id.slot())).write_volatile(seconds as u8);
         }
     }
 
     #[inline(always)]
-    fn set_device(&self, place: Place, device: u32) {
-        if let Some(record) = record(place) {
+    fn set_device(&self, id: RecordId, device: u32) {
+        if let Some(record) = record(id) {
             // SAFETY: within a value of FLOWS.
             unsafe {
                 record.byte_add(ORIGIN + offset_of!(Origin, device)).cast::<u32>().write_volatile(device);
@@ -298,18 +298,18 @@ impl Flows for Maps {
     }
 
     #[inline(always)]
-    fn keep(&self, place: Place, check: u32, kept: bool) -> bool {
-        set_kept(place, check, if kept { Change::Keep } else { Change::Release })
+    fn keep(&self, id: RecordId, check: u32, kept: bool) -> bool {
+        set_kept(id, check, if kept { Change::Keep } else { Change::Release })
     }
 
     #[inline(always)]
-    fn free(&self, place: Place, check: u32) {
-        set_kept(place, check, Change::Free);
+    fn free(&self, id: RecordId, check: u32) {
+        set_kept(id, check, Change::Free);
     }
 
     #[inline(always)]
-    fn write_ends(&self, place: Place, ends: &Ends) {
-        let Some(record) = record(place) else { return };
+    fn write_ends(&self, id: RecordId, ends: &Ends) {
+        let Some(record) = record(id) else { return };
         let words: &[u64; Ends::WORDS] = must_cast_ref(ends);
         // SAFETY: within a value of FLOWS that is reserved for this writer. Concurrent readers find a wrong check.
         unsafe {
@@ -324,8 +324,8 @@ impl Flows for Maps {
     }
 
     #[inline(always)]
-    fn write_origin(&self, place: Place, origin: &Origin) {
-        let Some(record) = record(place) else { return };
+    fn write_origin(&self, id: RecordId, origin: &Origin) {
+        let Some(record) = record(id) else { return };
         let words: &[u64; Origin::WORDS] = must_cast_ref(origin);
         let mut word = 0;
         while word < Origin::WORDS {
@@ -336,12 +336,12 @@ impl Flows for Maps {
     }
 
     #[inline(always)]
-    fn publish(&self, place: Place, flags: u8) {
-        set_byte(place, FLAGS, flags);
-        if let Some(uses) = uses_of(place.bucket()) {
+    fn publish(&self, id: RecordId, flags: u8) {
+        set_byte(id, FLAGS, flags);
+        if let Some(uses) = uses_of(id.bucket()) {
             // SAFETY: a byte of FLOW_USES, which nothing else writes while the slot is reserved.
             unsafe {
-                let kept = uses.cast::<u8>().add(KEPT + within(place.slot()));
+                let kept = uses.cast::<u8>().add(KEPT + within(id.slot()));
                 kept.write_volatile(kept.read_volatile() & Kept::AWAY);
             }
         }
@@ -362,8 +362,8 @@ impl Flows for Maps {
     }
 
     #[inline(always)]
-    fn own(&self, port: Port, seen: &PortOwners, lane: u32, tag: u8, place: Place) -> bool {
-        own(port.number.into(), seen, u64::from(lane) << 8 | u64::from(tag), place)
+    fn own(&self, port: Port, seen: &PortOwners, lane: u32, tag: u8, id: RecordId) -> bool {
+        own(port.number.into(), seen, u64::from(lane) << 8 | u64::from(tag), id)
     }
 
     #[inline(always)]
@@ -384,7 +384,7 @@ extern "C" fn consider_bucket(hash: u64, turn: u32) -> u32 {
 
 #[inline(always)]
 fn find_for_packet<W: Way>(hash: u64, turn: u32) -> u32 {
-    let Some(State { tuple, ends, .. }) = headers::state() else { return Place::NONE.0 };
+    let Some(State { tuple, ends, .. }) = headers::state() else { return RecordId::NONE.0 };
     find::find_in_bucket::<W>(&Maps, tuple, hash, turn, ends).0
 }
 
@@ -395,7 +395,7 @@ macro_rules! steps {
         #[unsafe(no_mangle)]
         #[inline(never)]
         extern "C" fn $anywhere(hash: u64) -> u32 {
-            find::find_anywhere(&Maps, hash, |turn| Place($in_bucket(hash, turn))).0
+            find::find_anywhere(&Maps, hash, |turn| RecordId($in_bucket(hash, turn))).0
         }
 
         /// A step: see [`super`].
@@ -416,21 +416,21 @@ steps! {
 
 #[inline(always)]
 fn find_for_draft(hash: u64, turn: u32) -> u32 {
-    let Some(State { begin, .. }) = headers::state() else { return Place::NONE.0 };
+    let Some(State { begin, .. }) = headers::state() else { return RecordId::NONE.0 };
     let (tuple, other) = begin.draft.others();
     find::find_in_bucket::<Drafted>(&Maps, tuple, hash, turn, other).0
 }
 
 #[inline(never)]
 fn reserve(reservation: &Reservation) -> bool {
-    let Reservation { home, place, home_tags, tags, kept, old_home: _, reach, tag, second, padding: _ } =
+    let Reservation { home, record_id, home_tags, tags, kept, old_home: _, reach, tag, second, padding: _ } =
         *reservation;
     let (Some(Words { home: [first, first_uses], own: [own, own_uses], old: [old, old_uses] }), Some(lock)) =
         (Words::of(reservation), lock_of(home / REGION))
     else {
         return false;
     };
-    let slot = within(place.slot());
+    let slot = within(record_id.slot());
     let was_away = byte(kept, slot as u32) & Kept::AWAY != 0;
     let away = if reach != 0 { Kept::AWAY } else { 0 };
     // SAFETY: words and bytes of FLOW_TAGS and FLOW_USES; the only path releases the lock.
@@ -480,14 +480,14 @@ enum Change {
 }
 
 #[inline(never)]
-fn set_kept(place: Place, check: u32, change: Change) -> bool {
-    let bucket = place.bucket();
+fn set_kept(id: RecordId, check: u32, change: Change) -> bool {
+    let bucket = id.bucket();
     let (Some(record), Some(tags), Some(uses), Some(lock)) =
-        (record(place), tags_of(bucket), uses_of(bucket), lock_of(bucket / REGION))
+        (record(id), tags_of(bucket), uses_of(bucket), lock_of(bucket / REGION))
     else {
         return false;
     };
-    let slot = within(place.slot());
+    let slot = within(id.slot());
     // SAFETY: within values of FLOWS, FLOW_TAGS and FLOW_USES; the only path releases the lock.
     unsafe {
         let kept = uses.cast::<u8>().add(KEPT + slot);
@@ -512,7 +512,7 @@ fn set_kept(place: Place, check: u32, change: Change) -> bool {
 
 /// `mark` has the tag in its low byte, and the lane above.
 #[inline(never)]
-fn own(port: u32, seen: &PortOwners, mark: u64, place: Place) -> bool {
+fn own(port: u32, seen: &PortOwners, mark: u64, id: RecordId) -> bool {
     let (Some(element), Some(lock)) = (SOURCE_PORTS.get_ptr_mut(port), lock_of(port)) else { return false };
     let (element, words): (*mut u64, &[u64; PortOwners::WORDS]) = (element.cast(), must_cast_ref(seen));
     let mut lane = mark >> 8;
@@ -526,7 +526,7 @@ fn own(port: u32, seen: &PortOwners, mark: u64, place: Place) -> bool {
             | (element.add(1).read_volatile() ^ words[1])
             | (element.add(2).read_volatile() ^ words[2]);
         if same == 0 {
-            element.add(1).cast::<u32>().add(lane as usize).write_volatile(place.0);
+            element.add(1).cast::<u32>().add(lane as usize).write_volatile(id.0);
             element.cast::<u8>().add(lane as usize).write_volatile(mark as u8);
         }
         bpf_spin_unlock(lock);
@@ -534,4 +534,4 @@ fn own(port: u32, seen: &PortOwners, mark: u64, place: Place) -> bool {
     }
 }
 
-const _: () = assert!(LANES == 4 && offset_of!(PortOwners, places) == 8);
+const _: () = assert!(LANES == 4 && offset_of!(PortOwners, record_ids) == 8);

@@ -22,7 +22,7 @@ pub struct Capacity {
 impl Capacity {
     /// Regions of FLOWS, which it consists of.
     pub(super) fn regions(&self) -> u32 {
-        // As many buckets as a place can name.
+        // As many buckets as a record id can name.
         self.flows.div_ceil(REGION * SLOTS).clamp(1, (1 << 24) / REGION)
     }
 

@@ -8,7 +8,7 @@ use std::{path::Path, sync::atomic::Ordering};
 use proxy_common::{
     Address, FlowTags, FlowUses, Port, Record,
     connection::{
-        Ends, Home, Kept, Place,
+        Ends, Home, Kept, RecordId,
         buckets::{self, REACH, SLOTS},
     },
 };
@@ -28,8 +28,8 @@ pub struct FlowTable {
 /// A record, and whether anything may push it out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Found {
-    /// Where it is.
-    pub(crate) place: Place,
+    /// Its id.
+    pub(crate) id: RecordId,
     /// The record.
     pub record: Record,
     /// Whether its slot is kept.
@@ -90,12 +90,12 @@ impl FlowTable {
 
     /// Gives a slot back, if its record is still as it was found.
     pub(crate) fn release(&self, found: &Found) -> bool {
-        let Found { place, record, .. } = found;
-        let (bucket, shift) = (place.bucket(), 8 * place.slot());
+        let Found { id, record, .. } = found;
+        let (bucket, shift) = (id.bucket(), 8 * id.slot());
         let release = |kept: u64| {
-            let now = self.records.load(place.index())?;
+            let now = self.records.load(id.index())?;
             let same = now.ends.check == record.ends.check && now.origin.seconds == record.origin.seconds;
-            (same && buckets::byte(kept, place.slot()) & Kept::CONFIRMED != 0)
+            (same && buckets::byte(kept, id.slot()) & Kept::CONFIRMED != 0)
                 .then(|| kept & !(u64::from(Kept::CONFIRMED) << shift))
         };
         self.uses.word(bucket, 1).fetch_update(Ordering::AcqRel, Ordering::Acquire, release).is_ok()
@@ -108,15 +108,15 @@ impl FlowTable {
             if tag == 0 || kept & Kept::RESERVED != 0 {
                 return None;
             }
-            let place = Place::new(bucket, slot);
-            let record = self.records.load(place.index()).filter(Record::is_whole)?;
-            Some(Found { place, record, kept: kept & Kept::CONFIRMED != 0 })
+            let id = RecordId::new(bucket, slot);
+            let record = self.records.load(id.index()).filter(Record::is_whole)?;
+            Some(Found { id, record, kept: kept & Kept::CONFIRMED != 0 })
         })
     }
 
     /// Puts a record into a free slot of its home, for tests.
     #[cfg(test)]
-    pub(crate) fn insert(&self, record: &Record, kept: bool) -> Place {
+    pub(crate) fn insert(&self, record: &Record, kept: bool) -> RecordId {
         let ends = &record.ends;
         let hash = buckets::hash(&ends.client, ends.client_port, ends.protocol, self.seed);
         let home = Home::new(hash, self.tags.len() / buckets::REGION);
@@ -124,12 +124,12 @@ impl FlowTable {
         let (mut tags, mut uses) =
             (self.tags.load(bucket).expect("tags"), self.uses.load(bucket).expect("uses"));
         let slot = tags.tags.iter().position(|tag| *tag == 0).expect("room");
-        let place = Place::new(bucket, u32::try_from(slot).expect("a slot"));
+        let id = RecordId::new(bucket, u32::try_from(slot).expect("a slot"));
         tags.tags[slot] = home.tag();
         uses.kept[slot] = if kept { Kept::CONFIRMED } else { 0 };
-        self.records.store(place.index(), &record.sealed());
+        self.records.store(id.index(), &record.sealed());
         self.uses.store(bucket, &uses);
         self.tags.store(bucket, &tags);
-        place
+        id
     }
 }

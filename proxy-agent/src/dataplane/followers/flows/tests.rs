@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use bytemuck::Zeroable as _;
 use proxy_common::{
     Address, Port, Protocol, Record,
-    connection::{Ends, Place, Seen},
+    connection::{Ends, RecordId, Seen},
 };
 use sidestep_tests::{identity::Identity, pins::PinDirectory, skip};
 
@@ -55,21 +55,21 @@ impl Fixture {
     }
 
     /// Puts a confirmed connection in.
-    fn put(&self, port: u16, protocol: Protocol, seen: Seen, idle: u32) -> Place {
+    fn put(&self, port: u16, protocol: Protocol, seen: Seen, idle: u32) -> RecordId {
         let mut record = record(port, protocol);
         record.ends.seen = seen;
         record.origin.seconds = NOW - idle;
         self.table.insert(&record, true)
     }
 
-    fn kept(&self) -> BTreeSet<Place> {
-        let mut places = BTreeSet::new();
+    fn kept(&self) -> BTreeSet<RecordId> {
+        let mut ids = BTreeSet::new();
         self.table.visit(|found| {
             if found.kept {
-                assert!(places.insert(found.place), "visited twice");
+                assert!(ids.insert(found.id), "visited twice");
             }
         });
-        places
+        ids
     }
 
     fn sweep(&self) -> Swept {
@@ -92,7 +92,7 @@ fn idle_connections_are_kept_no_longer_and_nothing_else() {
     }
     let node = Fixture::new(4096);
     let (open, fin) = (Seen::default(), Seen { client: Seen::FIN, ..Seen::default() });
-    let stays: BTreeSet<Place> = [
+    let stays: BTreeSet<RecordId> = [
         node.put(1, Protocol::Tcp, open, 1000),
         node.put(2, Protocol::Tcp, fin, 99),
         node.put(3, Protocol::Udp, open, 49),
@@ -113,12 +113,12 @@ fn a_connection_that_is_used_meanwhile_stays() {
         skip!("{reason}");
     }
     let node = Fixture::new(448);
-    let place = node.put(1, Protocol::Udp, Seen::default(), 200);
+    let id = node.put(1, Protocol::Udp, Seen::default(), 200);
     let client = record(1, Protocol::Udp).ends;
     let find =
         || node.table.of_client(&client.client, client.client_port, client.protocol).next().expect("one");
     let mut stale = find();
-    assert_eq!(stale.place, place);
+    assert_eq!(stale.id, id);
     stale.record.origin.seconds -= 1;
     assert!(!node.table.release(&stale));
     assert!(find().kept);
