@@ -53,6 +53,11 @@ pub(super) fn clients(message: String) -> Problem {
     Problem { subject: Subject::ThisNode, field: "CLIENTS".to_owned(), message }
 }
 
+/// The problem that stale sockets cannot be found.
+pub(super) fn stale_sockets(message: String) -> Problem {
+    Problem { subject: Subject::ThisNode, field: "UDP sockets".to_owned(), message }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;

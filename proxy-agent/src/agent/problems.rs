@@ -33,6 +33,7 @@ impl Agent {
         let (synced, known) = (self.report.synced, told || self.planner.knows_node());
         problems.extend(self.no_node.problem(node, synced, known, Instant::now()));
         problems.extend(self.dataplane.clients_problem().map(not_installed::clients));
+        problems.extend(self.dataplane.stale_problem().map(not_installed::stale_sockets));
         problems.extend(self.reserved_ports.problem().cloned());
         problems.extend(self.interfaces.problems().iter().cloned());
         problems.extend(self.serve.problems());

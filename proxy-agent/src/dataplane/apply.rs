@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use proxy_common::Protocol;
+
 use super::{
     Error, Options,
     followers::Followers,
@@ -33,8 +35,14 @@ impl Dataplane {
         self.writer.apply(changes);
         let gone = self.writer.take_gone();
         let (vips, nodes) = (self.writer.restricted_vips(), self.writer.node_addresses());
-        self.followers.follow(gone, vips, nodes, changes.complete);
+        let udp = changes.install.iter().any(|plan| plan.id.protocol == Protocol::Udp);
+        self.followers.follow(gone, vips, nodes, changes.complete, udp);
         self.writer.not_installed()
+    }
+
+    /// Which connected UDP sockets have an endpoint that is gone, and cannot be found.
+    pub fn stale_problem(&self) -> Option<String> {
+        self.followers.stale_problem()
     }
 
     /// Why clients of restricted LoadBalancer IPs cannot be identified, if they cannot.

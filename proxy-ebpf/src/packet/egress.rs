@@ -14,6 +14,7 @@ use super::{
     headers::{self, Kind, State},
     outgoing,
     skb::Skb,
+    unserved,
 };
 use crate::{count, tables::Maps};
 
@@ -38,7 +39,7 @@ pub(super) fn egress<const LINK: u32>(ctx: &TcContext) -> i32 {
         return masquerade(ctx, state, id);
     }
     outgoing::note(state);
-    PASS
+    unserved::refuse::<LINK>(ctx, state)
 }
 
 /// An answer. It leaves by the device at which its request arrived.

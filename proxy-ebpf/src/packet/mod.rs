@@ -16,6 +16,7 @@
 //! | `fragments` | fragments that arrive before the first one |
 //! | `errors` | ICMP errors that quote a packet of a connection |
 //! | `answer` | TCP resets and ICMP "port unreachable" for refused packets |
+//! | `unserved` | datagrams that leave for a Service without endpoints |
 //! | `routes` | route lookups |
 //! | `clock` | the time |
 //! | `skb` | reading and editing `struct __sk_buff` |
@@ -40,6 +41,7 @@ mod outgoing;
 mod records;
 mod routes;
 mod skb;
+mod unserved;
 
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},

@@ -11,6 +11,7 @@
 //! | `peers` | the peer of a TCP socket; `sock_release` |
 //! | `translations` | which of its records names a socket's peer |
 //! | `connected`, `datagrams`, `overflow` | the records: of the connected peer, of other peers, of what does not fit |
+//! | `iterators` | which sockets there are, and who holds them |
 //! | `bench` | alternatives for remembering the peer, only in the benchmark's object |
 //!
 //! An AF_INET6 socket with v4-mapped peers runs the hooks of both families (a `sendto` runs sendmsg4, its answer
@@ -23,6 +24,7 @@ mod connect;
 mod connected;
 mod context;
 mod datagrams;
+mod iterators;
 mod overflow;
 mod peers;
 mod reverse;

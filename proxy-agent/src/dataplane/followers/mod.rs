@@ -2,7 +2,7 @@
 //!
 //! | folder | concept |
 //! |---|---|
-//! | `stale` | closing the connected UDP sockets of endpoints that are gone |
+//! | `stale` | moving the connected UDP sockets of endpoints that are gone |
 //! | `clients` | by which addresses the sockets of a network namespace are judged |
 //! | `flows` | how long flows of packets stay, and taking away those that are idle |
 
@@ -41,19 +41,25 @@ impl Followers {
     }
 
     /// To be called when changes are installed: the endpoints that went with them, the LoadBalancer IPs that are not for
-    /// everyone now, and whether the whole plan is there for the first time.
+    /// everyone now, whether the whole plan is there for the first time, and whether UDP Services are among the changes.
     pub(super) fn follow(
         &mut self,
         gone: Vec<(Protocol, Address, Port)>,
         restricted_vips: [Option<Address>; 2],
         nodes: &BTreeSet<Address>,
         complete: bool,
+        udp: bool,
     ) {
         self.clients.follow(restricted_vips, nodes);
         for (protocol, address, port) in gone {
             self.stale.gone(protocol, address, port);
         }
-        self.stale.look(complete);
+        self.stale.look(complete, udp);
+    }
+
+    /// Which stale sockets were not found.
+    pub(super) fn stale_problem(&self) -> Option<String> {
+        self.stale.problem()
     }
 
     /// What keeps clients from being found.

@@ -7,10 +7,12 @@
 //! | `netlink` | asking the kernel about devices, routes, sockets and filters |
 //! | `namespaces` | finding the machine's network namespaces |
 //! | `host` | the node's own cgroup2 and bpffs, told from a container's |
+//! | `kernel_types` | where members of kernel structures are |
 //! | `system` | namespace cookies, helpers |
 
 pub(super) mod host;
 pub(super) mod interfaces;
+pub(super) mod kernel_types;
 pub(super) mod namespaces;
 pub(super) mod netlink;
 pub(super) mod reserved_ports;

@@ -31,6 +31,7 @@ use crate::dataplane::{
     tables::maps::{MAPS, abi_dir, mapped},
 };
 
+pub(crate) mod iterators;
 #[cfg(test)]
 mod stack;
 

@@ -4,9 +4,9 @@ use std::{fmt, path::Path};
 
 use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, MapData, SkStorage, lpm_trie::Key};
 use proxy_common::{
-    Address, AddressBits, AddressEntry, Affinity, AffinityKey, ClientAddresses, Endpoint, EndpointState,
-    Frontend, FrontendKey, Interface, Policy, Service, ServiceCounters, ServiceName, ServiceRefusals,
-    SourceRangeKey, Span, Translation,
+    Address, AddressBits, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint,
+    EndpointState, Frontend, FrontendKey, Interface, Policy, Service, ServiceCounters, ServiceName,
+    ServiceRefusals, SourceRangeKey, Span, Translation,
     counters::{SHARDS, shard},
     service::EndpointSet,
 };
@@ -111,6 +111,11 @@ impl Tables {
     /// Opens SOCKETS, whose elements are found by descriptors of sockets.
     pub(crate) fn sockets(pin_dir: &Path) -> Result<SkStorage<MapData, Translation>, Error> {
         pinned(&abi_dir(pin_dir), "SOCKETS")?.try_into().map_err(Error::map("SOCKETS"))
+    }
+
+    /// Opens DATAGRAMS, as SOCKETS.
+    pub(crate) fn datagrams(pin_dir: &Path) -> Result<SkStorage<MapData, Datagrams>, Error> {
+        pinned(&abi_dir(pin_dir), "DATAGRAMS")?.try_into().map_err(Error::map("DATAGRAMS"))
     }
 
     /// How many entries FRONTENDS has room for.

@@ -1,59 +1,92 @@
-//! What SOCKETS holds for sockets of other processes.
-//!
-//! The map is asked with a descriptor, so one is borrowed (`pidfd_getfd`, 5.6) from a process that holds the
-//! socket, found as `ss -p` finds it: by the inode that `/proc/<pid>/fd` names. Needs CAP_SYS_PTRACE, and to
-//! see the host's processes. A socket that no visible process holds gets no answer.
+//! Descriptors of sockets that other processes hold, borrowed with `pidfd_getfd` (5.6). Needs CAP_SYS_PTRACE, and to see
+//! the host's processes.
 
-use std::{collections::HashMap, fs, os::fd::OwnedFd, path::Path};
+use std::{
+    collections::HashMap,
+    fs,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
 
-use aya::maps::{MapData, SkStorage};
-use proxy_common::Translation;
+use proxy_common::HeldSocket;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use socket2::SockRef;
 
 use crate::dataplane::node::{namespaces::numbered, netlink::Found};
 
-/// The records of those sockets among `wanted` that have one, by the socket's cookie.
-pub(super) fn records(
-    sockets: &SkStorage<MapData, Translation>,
-    wanted: Vec<Found>,
-) -> HashMap<u64, Translation> {
+/// `PIDFD_THREAD` (6.9, 64bef697d33b): a thread whose leader has ended, or with descriptors of its own.
+const OF_THREAD: PidfdFlags = PidfdFlags::from_bits_retain(0x80);
+
+/// A descriptor of our own for a socket that an iterator found, if its holder still has it.
+pub(super) fn borrow(held: &HeldSocket) -> Option<OwnedFd> {
+    let descriptor = i32::try_from(held.descriptor).ok()?;
+    let of = |number: u32, flags| borrow_from(i32::try_from(number).ok()?, descriptor, flags);
+    of(held.process, PidfdFlags::empty())
+        .filter(|socket| is(socket, held.cookie))
+        .or_else(|| of(held.thread, OF_THREAD).filter(|socket| is(socket, held.cookie)))
+}
+
+fn is(socket: &OwnedFd, cookie: u64) -> bool {
+    SockRef::from(socket).cookie().is_ok_and(|found| found == cookie)
+}
+
+fn borrow_from(process: i32, descriptor: i32, flags: PidfdFlags) -> Option<OwnedFd> {
+    let process = pidfd_open(Pid::from_raw(process)?, flags).ok()?;
+    pidfd_getfd(process, descriptor, PidfdGetfdFlags::empty()).ok()
+}
+
+/// Calls back with a descriptor of each socket among `wanted` that a visible process holds, and returns the others. For
+/// kernels without iterators: it finds holders as `ss -p` does, by the inode that `/proc/<pid>/fd` names.
+pub(super) fn walk(wanted: Vec<Found>, mut each: impl FnMut(&Found, &OwnedFd)) -> Vec<Found> {
     let mut missing: HashMap<u32, Found> = wanted.into_iter().map(|found| (found.inode, found)).collect();
-    let mut answers = HashMap::new();
     for process in numbered(Path::new("/proc")) {
-        if missing.is_empty() {
-            break;
-        }
-        for descriptor in numbered(&process.join("fd")) {
-            let Some(found) = fs::read_link(&descriptor)
-                .ok()
-                .and_then(|target| missing.get(&inode(target.to_str()?)?).cloned())
-            else {
-                continue;
-            };
-            let number = |path: &Path| path.file_name()?.to_str()?.parse::<i32>().ok();
-            if let (Some(process), Some(descriptor)) = (number(&process), number(&descriptor))
-                && let Some(socket) = borrow(process, descriptor)
-                && SockRef::from(&socket).cookie().is_ok_and(|cookie| cookie == found.cookie())
-            {
-                missing.remove(&found.inode);
-                answers.extend(sockets.get(&socket, 0).map(|record| (found.cookie(), record)));
+        for holder in descriptor_tables(&process) {
+            if missing.is_empty() {
+                return Vec::new();
+            }
+            for descriptor in numbered(&holder.join("fd")) {
+                let Some(found) = fs::read_link(&descriptor)
+                    .ok()
+                    .and_then(|target| missing.get(&inode(target.to_str()?)?).cloned())
+                else {
+                    continue;
+                };
+                if let (Some(thread), Some(descriptor)) = (number(&holder), number(&descriptor))
+                    && let Some(socket) = borrow_from(thread, descriptor, PidfdFlags::empty())
+                        .or_else(|| borrow_from(thread, descriptor, OF_THREAD))
+                    && is(&socket, found.cookie())
+                {
+                    each(&found, &socket);
+                    missing.remove(&found.inode);
+                }
             }
         }
     }
-    if !missing.is_empty() {
-        tracing::debug!(
-            sockets = missing.len(),
-            "left connected UDP sockets alone: no visible process holds them"
-        );
-    }
-    answers
+    missing.into_values().collect()
 }
 
-/// A descriptor of our own for what a descriptor of another process stands for.
-fn borrow(process: i32, descriptor: i32) -> Option<OwnedFd> {
-    let process = pidfd_open(Pid::from_raw(process)?, PidfdFlags::empty()).ok()?;
-    pidfd_getfd(process, descriptor, PidfdGetfdFlags::empty()).ok()
+/// The process, and those of its threads that have descriptors of their own, as far as the kernel tells: all of them
+/// where the leader has ended.
+fn descriptor_tables(process: &Path) -> Vec<PathBuf> {
+    let leader = number(process).unwrap_or_default();
+    let has_ended = fs::read_dir(process.join("fd")).is_ok_and(|mut entries| entries.next().is_none());
+    let own = |thread: &PathBuf| {
+        let thread = number(thread).unwrap_or_default();
+        thread != leader && (has_ended || !shares_descriptors(leader, thread))
+    };
+    let threads = numbered(&process.join("task")).into_iter().filter(own);
+    std::iter::once(process.to_owned()).chain(threads).collect()
+}
+
+/// Whether two threads have one table of descriptors; yes if the kernel does not tell.
+fn shares_descriptors(one: i32, other: i32) -> bool {
+    const KCMP_FILES: libc::c_int = 2;
+    // SAFETY: kcmp(2) takes plain numbers and reads no memory of ours.
+    unsafe { libc::syscall(libc::SYS_kcmp, one, other, KCMP_FILES, 0, 0) <= 0 }
+}
+
+fn number(path: &Path) -> Option<i32> {
+    path.file_name()?.to_str()?.parse().ok()
 }
 
 /// The inode in `socket:[4711]`.

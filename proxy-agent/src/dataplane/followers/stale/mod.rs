@@ -1,27 +1,29 @@
-//! Closes the connected UDP sockets of endpoints that are gone (ST-5): sends on such a socket reach no hook,
-//! so nothing else would ever tell their owners.
+//! Moves the connected UDP sockets of endpoints that are gone to living ones (ST-5): sends on such a socket reach no
+//! hook, so nothing else would. The agent borrows a descriptor of the socket from its holder and connects it to the
+//! Service again; the hook chooses.
 //!
-//! Closed is a socket exactly when its record in SOCKETS says that it was translated, it is still connected
-//! to what it was translated to, and that endpoint neither serves nor may be chosen any more. So a socket
-//! that was connected straight to a pod is never touched, nor is one of an endpoint that merely left a set
-//! (ST-10), nor TCP (ST-4): only UDP sockets are looked at.
+//! A socket is moved exactly when a record says that it was translated to its peer, and that endpoint neither serves nor
+//! may be chosen any more; or when it is connected to a frontend that had no endpoint, and now has one. So a socket that
+//! was connected straight to a pod is never touched, nor is one of an endpoint that merely left a set (ST-10), nor TCP
+//! (ST-4): only UDP sockets are.
 //!
-//! The dataplane says which addresses endpoints went from; after the first complete plan every socket is a
-//! suspect. That only narrows the search: the tables are asked about the record of each suspect, so a search
-//! is right whatever happened before: an agent that was killed in between, ids that were used again.
+//! A change only says that there is something to search for; the tables are asked about the record of each socket. So a
+//! search is right whatever happened before: an agent that was killed in between, ids that were used again.
 //!
-//! The kernel tells socket storage of TCP sockets over netlink, but not of UDP sockets (`inet_sk_diag_fill`
-//! ends early for them). So a suspect's record is read through a descriptor of the socket itself, which is
-//! borrowed from the process that holds it. Who cannot be asked is left alone.
+//! Iterators in the kernel report every held socket with its record (5.12). Before them the kernel's list of connected
+//! sockets names suspects by their peers, and `/proc` their holders. A stale socket that nobody holds is looked for again,
+//! told in `status`, and in the end destroyed.
 //!
 //! | file | concept |
 //! |---|---|
-//! | `search` | the thread: when to search, which namespaces, what to close |
-//! | `holders` | the records of sockets, through the processes that hold them |
+//! | `search` | the thread: when to search, which namespaces, what to move |
+//! | `holders` | descriptors of sockets, from the processes that hold them |
+//! | `reconnect` | connecting a socket again |
 //! | `verdict` | whether a record's endpoint is gone |
 //! | `tracked` | NAMESPACES: where such sockets can be |
 
 mod holders;
+mod reconnect;
 mod search;
 mod tracked;
 mod verdict;
@@ -29,7 +31,10 @@ mod verdict;
 use std::{
     collections::HashSet,
     path::Path,
-    sync::mpsc::{Sender, channel},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Sender, channel},
+    },
     thread::JoinHandle,
 };
 
@@ -42,6 +47,8 @@ use crate::dataplane::Error;
 #[derive(Clone, Debug, Default)]
 struct Suspects {
     any: bool,
+    /// UDP Services came or changed: sockets that wait for an endpoint may get one.
+    served: bool,
     peers: HashSet<(Address, Port)>,
 }
 
@@ -51,11 +58,12 @@ impl Suspects {
     }
 
     fn are_none(&self) -> bool {
-        !self.any && self.peers.is_empty()
+        !self.any && !self.served && self.peers.is_empty()
     }
 
     fn add(&mut self, more: Self) {
         self.any |= more.any;
+        self.served |= more.served;
         self.peers.extend(more.peers);
     }
 }
@@ -66,18 +74,21 @@ pub(super) struct Stale {
     /// `None` only while dropping: the thread ends when the sender is gone.
     ask: Option<Sender<Suspects>>,
     next: Suspects,
+    problem: Arc<Mutex<Option<String>>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Stale {
     pub(super) fn start(pin_dir: &Path) -> Result<Self, Error> {
-        let search = Search::new(pin_dir)?;
+        let problem = Arc::default();
+        let search = Search::new(pin_dir, Arc::clone(&problem))?;
         let (ask, asked) = channel();
+        let pin_dir = pin_dir.to_owned();
         let thread = std::thread::Builder::new()
             .name("stale".to_owned())
-            .spawn(move || search.run(&asked))
+            .spawn(move || search.run(&pin_dir, &asked))
             .map_err(Error::system("starting a thread", "stale"))?;
-        Ok(Self { ask: Some(ask), next: Suspects::default(), thread: Some(thread) })
+        Ok(Self { ask: Some(ask), next: Suspects::default(), problem, thread: Some(thread) })
     }
 
     /// Notes that a Service port lost its endpoint at this address and port.
@@ -87,17 +98,25 @@ impl Stale {
         }
     }
 
-    /// Starts a search for what was noted, or for `any`; never waits. To be called when the tables are as
-    /// the plan wants them.
-    pub(super) fn look(&mut self, any: bool) {
+    /// Starts a search for what was noted, or for `any`, or for sockets that UDP Services can serve now; never waits. To be
+    /// called when the tables are as the plan wants them.
+    pub(super) fn look(&mut self, any: bool, served: bool) {
         let mut suspects = std::mem::take(&mut self.next);
         suspects.any |= any;
+        suspects.served |= served;
         if !suspects.are_none()
             && let Some(ask) = &self.ask
         {
             // The thread ends only with us.
             let _ = ask.send(suspects);
         }
+    }
+}
+
+impl Stale {
+    /// Which stale sockets were not found.
+    pub(super) fn problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

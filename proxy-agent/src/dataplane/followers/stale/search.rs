@@ -2,11 +2,13 @@
 
 use std::{
     cell::OnceCell,
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fs::File,
     ops::ControlFlow,
+    os::fd::OwnedFd,
     path::Path,
     sync::{
+        Arc, Mutex, PoisonError,
         atomic::Ordering,
         mpsc::{Receiver, RecvTimeoutError},
     },
@@ -15,10 +17,10 @@ use std::{
 
 use aya::maps::{MapData, SkStorage};
 use nix::sched::{CloneFlags, setns};
-use proxy_common::{Address, NodeEvent, Port, Translation};
+use proxy_common::{Address, Datagrams, NodeEvent, Port, Translation};
 
 use super::{
-    Suspects, holders,
+    Suspects, holders, reconnect,
     tracked::{Tracked, Wanted},
     verdict,
 };
@@ -29,46 +31,78 @@ use crate::dataplane::{
         netlink::{Diag, Found},
         system::netns_cookie_of_socket,
     },
+    programs::load::iterators::Iterators,
     tables::grace::Readers,
 };
 
 /// A `connect()` that chose its endpoint before the change may have its peer only a while after its program
 /// has ended: so long after each change there is another search.
 const LAST_LOOK: Duration = Duration::from_secs(1);
+/// How often a socket that nobody seems to hold is looked for, [`LAST_LOOK`] apart, before it is destroyed: its descriptor
+/// may be in flight between two processes.
+const LOOKS: u32 = 15;
 /// Searches take at most one part in so many of the time, while changes come without end.
 const SHARE: u32 = 10;
 /// Longest pause between a change and its search.
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
+
 /// Everything that a search needs.
 pub(super) struct Search {
     tables: Tables,
     sockets: SkStorage<MapData, Translation>,
+    datagrams: SkStorage<MapData, Datagrams>,
+    /// `None` on kernels that lack them.
+    iterators: Option<Iterators>,
     tracked: Tracked,
     readers: Readers,
     home: File,
+    /// Stale sockets without a holder, by cookie, and in how many searches.
+    lost: HashMap<u64, u32>,
+    waiting: Waiting,
+    problem: Arc<Mutex<Option<String>>>,
     /// The last failure, logged once.
     told: Option<String>,
+}
+
+/// Whether any socket waits for its Service to have an endpoint.
+struct Waiting {
+    /// Whether the last search met one.
+    met: bool,
+    /// [`NodeEvent::UnservedSocket`] when it began.
+    noted: u64,
 }
 
 /// The existing endpoints, by Service, address and port: computed on first use.
 type Living = OnceCell<HashSet<(u32, Address, Port)>>;
 
+/// How many sockets were connected again, by the Service's address.
+type Moved = BTreeMap<String, u32>;
+
 impl Search {
-    pub(super) fn new(pin_dir: &Path) -> Result<Self, Error> {
+    pub(super) fn new(pin_dir: &Path, problem: Arc<Mutex<Option<String>>>) -> Result<Self, Error> {
         let home = Path::new("/proc/thread-self/ns/net");
         let cookies = netns_cookie_of_socket(&Diag::new()?)? != 0;
         Ok(Self {
             tables: Tables::open(pin_dir)?,
             sockets: Tables::sockets(pin_dir)?,
+            datagrams: Tables::datagrams(pin_dir)?,
+            iterators: None,
             tracked: Tracked::new(Tables::namespaces(pin_dir)?, cookies),
             readers: Readers::new(Tables::grace(pin_dir)?)?,
             home: File::open(home).map_err(Error::system("open", home))?,
+            lost: HashMap::new(),
+            waiting: Waiting { met: true, noted: 0 },
+            problem,
             told: None,
         })
     }
 
     /// Searches on each request, and once more [`LAST_LOOK`] later, until the sender is gone.
-    pub(super) fn run(mut self, asked: &Receiver<Suspects>) {
+    pub(super) fn run(mut self, pin_dir: &Path, asked: &Receiver<Suspects>) {
+        match Iterators::load(pin_dir) {
+            Ok(iterators) => self.iterators = Some(iterators),
+            Err(error) => tracing::debug!(%error, "no iterators over sockets: searching through /proc"),
+        }
         // Those of the last search, which have another one coming.
         let mut again = Suspects::default();
         loop {
@@ -83,81 +117,226 @@ impl Search {
                     for more in asked.try_iter() {
                         suspects.add(more);
                     }
+                    if !self.concerns(&mut suspects) {
+                        continue;
+                    }
                     // Programs that read the old tables have ended then.
                     self.readers.wait();
                     again.add(suspects);
-                    self.everywhere(&again);
+                    self.search(&again, false);
                 }
-                Err(RecvTimeoutError::Timeout) => self.everywhere(&std::mem::take(&mut again)),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.search(&std::mem::take(&mut again), true);
+                    again.any = !self.lost.is_empty();
+                }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             std::thread::sleep(LONGEST_PAUSE.min(began.elapsed() * (SHARE - 1)));
         }
     }
 
-    /// Searches every namespace that may have something.
-    fn everywhere(&mut self, suspects: &Suspects) {
+    /// Whether there is anything to search for. Services that came, or got endpoints, concern only sockets that wait.
+    fn concerns(&self, suspects: &mut Suspects) -> bool {
+        if std::mem::take(&mut suspects.served) && (self.waiting.met || self.unserved() != self.waiting.noted)
+        {
+            suspects.any = true;
+        }
+        !suspects.are_none()
+    }
+
+    fn unserved(&self) -> u64 {
+        self.tables.totals.word(NodeEvent::UnservedSocket as u32, 0).load(Ordering::Acquire)
+    }
+
+    /// Connects again what it finds stale; in the `last` search for a change it also looks for what nobody holds.
+    fn search(&mut self, suspects: &Suspects, last: bool) {
         let began = Instant::now();
-        let mut wanted = self.tracked.wanted(&self.tables);
-        if wanted.is_done() {
-            return;
-        }
-        let mut failure = None;
-        let mut namespaces = Vec::new();
-        let walked = Walk::through(|namespace, path| {
-            match look_into(namespace, path, suspects, &mut wanted) {
-                Ok(Some(namespace)) => namespaces.push(namespace),
-                Ok(None) => {}
-                Err(error) => failure = Some(error),
+        self.waiting = Waiting { met: false, noted: self.unserved() };
+        let found = match self.iterators.take() {
+            Some(mut iterators) => {
+                let found = self.by_iterators(&mut iterators, last);
+                self.iterators = Some(iterators);
+                found
             }
-            if wanted.is_done() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
+            None => self.by_descriptors(suspects, last),
+        };
         // A thread that stays keeps the namespace of a pod that is gone.
-        if let Err(errno) = setns(&self.home, CloneFlags::CLONE_NEWNET) {
-            failure = Some(Error::system("setns", "/proc/thread-self/ns/net")(errno.into()));
-        }
-        if let Err(error) = self.close(&mut namespaces, &mut wanted) {
-            failure = Some(error);
-        }
-        match (walked, failure) {
-            (Ok(whole), None) => {
-                if whole {
-                    self.tracked.finish(&wanted);
+        let home = setns(&self.home, CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| Error::system("setns", "/proc/thread-self/ns/net")(errno.into()));
+        match found.and_then(|moved| home.map(|()| moved)) {
+            Ok(moved) => {
+                for (frontend, sockets) in &moved {
+                    tracing::info!(
+                        frontend,
+                        sockets,
+                        "connected UDP sockets again: their endpoint is gone, or one came"
+                    );
                 }
                 self.told = None;
             }
-            (Err(error), _) | (Ok(_), Some(error)) => self.tell(&error),
+            Err(error) => self.tell(&error),
         }
-        tracing::debug!(namespaces = namespaces.len(), took = ?began.elapsed(), "searched for stale UDP sockets");
+        self.report();
+        tracing::debug!(last, took = ?began.elapsed(), "searched for stale UDP sockets");
     }
 
-    /// Closes the stale sockets among the suspects of these namespaces.
-    fn close(&mut self, namespaces: &mut [Namespace], wanted: &mut Wanted) -> Result<(), Error> {
-        let all = namespaces.iter().flat_map(|namespace| namespace.suspects.iter().cloned()).collect();
-        let records = holders::records(&self.sockets, all);
-        let living = Living::new();
-        let mut closed = BTreeMap::<String, u32>::new();
-        for namespace in namespaces {
-            for socket in &namespace.suspects {
-                // Without a record, or connected elsewhere since, it was not translated.
-                let (address, port) = socket.peer();
-                let record = records.get(&socket.cookie()).filter(|record| record.is_to(&address, port));
-                let Some(record) = record else { continue };
-                self.tracked.enter(wanted, namespace.cookie);
-                if self.is_stale(record, &living) && namespace.diag.destroy(socket)? {
-                    *closed.entry(format!("{address}:{port}")).or_default() += 1;
-                    let total = self.tables.totals.word(NodeEvent::ClosedSocket as u32, 0);
-                    total.fetch_add(1, Ordering::Relaxed);
-                }
+    fn by_iterators(&mut self, iterators: &mut Iterators, last: bool) -> Result<Moved, Error> {
+        let (living, mut moved) = (Living::new(), Moved::new());
+        let mut done = HashSet::new();
+        for held in iterators.held()? {
+            let record = &held.translation;
+            if done.contains(&held.cookie) || !self.is_stale(record, &living) {
+                continue;
+            }
+            if let Some(socket) = holders::borrow(&held)
+                && self.connect_again(&socket, record, &mut moved)
+            {
+                done.insert(held.cookie);
             }
         }
-        for (endpoint, sockets) in &closed {
-            tracing::info!(endpoint, sockets, "closed connected UDP sockets whose endpoint is gone");
+        for cookie in &done {
+            self.lost.remove(cookie);
+        }
+        if last {
+            self.look_for_lost(iterators, &living)?;
+        }
+        Ok(moved)
+    }
+
+    /// What is stale still is held by no process: by a message in flight, by an io_uring.
+    fn look_for_lost(&mut self, iterators: &mut Iterators, living: &Living) -> Result<(), Error> {
+        let mut lost = HashMap::new();
+        let mut failure = None;
+        let whole = self.in_namespaces(|search, _| {
+            for found in iterators.in_namespace()? {
+                if !search.is_stale(&found.translation, living) {
+                    continue;
+                }
+                let looks = search.lost.get(&found.cookie).map_or(1, |looks| looks + 1);
+                if looks < LOOKS {
+                    lost.insert(found.cookie, looks);
+                } else if let Err(error) = search.destroy(&Diag::new()?, found.cookie) {
+                    failure = Some(error);
+                }
+            }
+            Ok(true)
+        });
+        self.lost = lost;
+        whole.and(failure.map_or(Ok(()), Err))
+    }
+
+    fn by_descriptors(&mut self, suspects: &Suspects, last: bool) -> Result<Moved, Error> {
+        let (living, mut moved) = (Living::new(), Moved::new());
+        let mut all = Vec::new();
+        self.in_namespaces(|_, diag| {
+            let before = all.len();
+            all.extend(diag.connected()?.into_iter().filter(|socket| suspects.include(&socket.peer())));
+            Ok(all.len() > before)
+        })?;
+        let lost = holders::walk(all, |found, socket| {
+            let (address, port) = found.peer();
+            // Without a record of this peer, it was not translated.
+            if let Some(record) = self.record(socket, &address, port)
+                && self.is_stale(&record, &living)
+            {
+                self.connect_again(socket, &record, &mut moved);
+            }
+        });
+        if last && !lost.is_empty() {
+            tracing::debug!(sockets = lost.len(), "connected UDP sockets that no visible process holds");
+        }
+        Ok(moved)
+    }
+
+    /// The record of a socket's peer.
+    fn record(&self, socket: &OwnedFd, address: &Address, port: Port) -> Option<Translation> {
+        let connected = self.sockets.get(socket, 0).ok();
+        let others = || self.datagrams.get(socket, 0).ok();
+        connected
+            .filter(|record| record.is_to(address, port))
+            .or_else(|| others()?.entries.into_iter().find(|record| record.is_to(address, port)))
+    }
+
+    /// Enters every namespace that may have translated UDP sockets. `visit` says whether it has.
+    fn in_namespaces(
+        &mut self,
+        mut visit: impl FnMut(&mut Self, &Diag) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        let mut wanted = self.tracked.wanted(&self.tables);
+        if wanted.is_done() {
+            return Ok(());
+        }
+        let mut failure = None;
+        let whole = Walk::through(|namespace, path| {
+            if let Err(error) = self.enter(namespace, path, &mut wanted, &mut visit) {
+                failure = Some(error);
+            }
+            if wanted.is_done() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        if whole {
+            self.tracked.finish(&wanted);
         }
         Ok(())
     }
 
-    fn is_stale(&self, record: &Translation, living: &Living) -> bool {
+    fn enter(
+        &mut self,
+        namespace: &File,
+        path: &Path,
+        wanted: &mut Wanted,
+        visit: &mut impl FnMut(&mut Self, &Diag) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        setns(namespace, CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| Error::system("setns", path)(errno.into()))?;
+        let diag = Diag::new()?;
+        let cookie = netns_cookie_of_socket(&diag)?;
+        if wanted.meet(cookie) && visit(self, &diag)? {
+            self.tracked.enter(wanted, cookie);
+        }
+        Ok(())
+    }
+
+    /// Whether the socket has been connected again.
+    fn connect_again(&self, socket: &OwnedFd, record: &Translation, moved: &mut Moved) -> bool {
+        match reconnect::connect_again(socket, record) {
+            Ok(true) => {
+                *moved.entry(format!("{}:{}", record.frontend, record.frontend_port)).or_default() += 1;
+                self.count(NodeEvent::MovedSocket);
+                true
+            }
+            Ok(false) => false,
+            Err(error) => {
+                tracing::debug!(%error, frontend = %record.frontend, "a UDP socket cannot be connected again");
+                false
+            }
+        }
+    }
+
+    /// Its owner gets ECONNABORTED, rather than sending to nobody for ever.
+    fn destroy(&self, diag: &Diag, cookie: u64) -> Result<(), Error> {
+        let sockets: Vec<Found> = diag.connected()?;
+        let Some(socket) = sockets.iter().find(|socket| socket.cookie() == cookie) else { return Ok(()) };
+        if diag.destroy(socket)? {
+            let (address, port) = socket.peer();
+            tracing::info!(endpoint = %format!("{address}:{port}"), "closed a connected UDP socket whose endpoint is gone: no process holds it");
+            self.count(NodeEvent::ClosedSocket);
+        }
+        Ok(())
+    }
+
+    fn count(&self, event: NodeEvent) {
+        self.tables.totals.word(event as u32, 0).fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn is_stale(&mut self, record: &Translation, living: &Living) -> bool {
+        if record.is_unserved() {
+            let is_served = verdict::has_endpoints(&self.tables, record);
+            self.waiting.met |= !is_served;
+            return is_served;
+        }
         verdict::is_stale(&self.tables, record, |service, address, port| {
             living.get_or_init(|| self.living()).contains(&(service, *address, port))
         })
@@ -177,34 +356,21 @@ impl Search {
         if self.told.as_ref() != Some(&message) {
             tracing::warn!(
                 %error,
-                "cannot search every network namespace: connected UDP sockets may keep endpoints that are gone"
+                "cannot search everywhere: connected UDP sockets may keep endpoints that are gone"
             );
             self.told = Some(message);
         }
     }
-}
 
-/// A searched namespace.
-struct Namespace {
-    cookie: u64,
-    diag: Diag,
-    suspects: Vec<Found>,
-}
-
-/// Collects the suspects of one namespace, if it is wanted.
-fn look_into(
-    namespace: &File,
-    path: &Path,
-    suspects: &Suspects,
-    wanted: &mut Wanted,
-) -> Result<Option<Namespace>, Error> {
-    setns(namespace, CloneFlags::CLONE_NEWNET).map_err(|errno| Error::system("setns", path)(errno.into()))?;
-    let diag = Diag::new()?;
-    let cookie = netns_cookie_of_socket(&diag)?;
-    if !wanted.meet(cookie) {
-        return Ok(None);
+    /// Tells `status` what could not be found.
+    fn report(&self) {
+        let lost = self.lost.len();
+        let told = (lost > 0).then(|| {
+            format!(
+                "{lost} connected UDP sockets have an endpoint that is gone, and no process holds them: their descriptor is \
+                 in flight between processes, or registered with an io_uring; after {LOOKS} searches they are closed"
+            )
+        });
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = told;
     }
-    let mut found = diag.connected()?;
-    found.retain(|socket| suspects.include(&socket.peer()));
-    Ok(Some(Namespace { cookie, diag, suspects: found }))
 }

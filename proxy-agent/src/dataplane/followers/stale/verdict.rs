@@ -4,7 +4,7 @@
 //! `publishNotReadyAddresses` may get them: a closed socket would come right back to it.
 
 use proxy_common::{
-    Address, Client, EndpointState, FrontendKey, Port, Protocol, Scope, Tables, Translation,
+    Address, Client, EndpointState, FrontendKey, Port, Protocol, Scope, Service, Tables, Translation,
     select::{Resolution, resolve},
 };
 
@@ -28,6 +28,17 @@ pub(super) fn is_stale(
             !lives(frontend.service, &record.endpoint_address, record.endpoint_port)
         }
         Resolution::NotService | Resolution::UnknownPort => true,
+    }
+}
+
+/// Whether an unserved record's Service has an endpoint now.
+pub(super) fn has_endpoints(tables: &impl Tables, record: &Translation) -> bool {
+    let key = FrontendKey::new(record.frontend, record.frontend_port, Protocol::Udp as u8);
+    match resolve(tables, &key, &Anybody) {
+        Resolution::Service(frontend) => tables
+            .span(frontend.service, Service::set(frontend.kind, Scope::Inside))
+            .is_some_and(|span| span.count != 0),
+        Resolution::NotService | Resolution::UnknownPort => false,
     }
 }
 

@@ -1,0 +1,30 @@
+//! Connects a socket of another process to its Service again: the connect hook chooses a living endpoint, or notes that
+//! there is none. The socket keeps its own address and port, and its owner notices nothing.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr, SocketAddrV6},
+    os::fd::OwnedFd,
+};
+
+use proxy_common::{Protocol, Translation};
+use socket2::{Domain, SockRef};
+
+/// Connects the socket to the frontend of its record. `false` for one that is not UDP.
+pub(super) fn connect_again(socket: &OwnedFd, record: &Translation) -> io::Result<bool> {
+    let socket = SockRef::from(socket);
+    if !socket.protocol()?.is_some_and(|protocol| i32::from(protocol) == i32::from(Protocol::Udp as u8)) {
+        return Ok(false);
+    }
+    let address = IpAddr::from(record.frontend);
+    let port = record.frontend_port.get();
+    let frontend = match address {
+        // A socket of both families names IPv4 addresses so.
+        IpAddr::V4(v4) if socket.domain()? == Domain::IPV6 => {
+            SocketAddr::V6(SocketAddrV6::new(v4.to_ipv6_mapped(), port, 0, 0))
+        }
+        address => SocketAddr::new(address, port),
+    };
+    socket.connect(&frontend.into())?;
+    Ok(true)
+}
