@@ -11,7 +11,7 @@ use crate::{
     workspace,
 };
 
-/// What to measure. Everything after `bench` goes to the benchmark, `--help` included.
+/// What to measure. Every argument after `bench` is passed to the benchmark, `--help` included.
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Args {
@@ -28,5 +28,5 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let sidestep = agent::build_with(agent::Profile::Release, &["sidestep-bench"])?;
     let mut bench = Command::new(workspace::target("release/sidestep-bench"));
     bench.args(&args.arguments).env("SIDESTEP_BENCH_OBJECT", comparisons).env("SIDESTEP_BIN", sidestep);
-    Err(bench.exec()).with_context(|| format!("cannot start `{}`", process::line(&bench)))
+    Err(bench.exec()).with_context(|| format!("cannot execute `{}`", process::line(&bench)))
 }

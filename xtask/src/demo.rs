@@ -1,8 +1,8 @@
-//! `cargo xtask demo`: two nodes and a host outside, made of network namespaces, the agent on `deploy/demo`, and real
-//! traffic.
+//! `cargo xtask demo`: two nodes and a north-south client in network namespaces, the agent on `deploy/demo`, and
+//! real traffic.
 //!
-//! Every row of the table is a promise tested before the reader's eyes: a row that is off fails the demo. It touches
-//! nothing outside of the lab's own namespaces, cgroup and pins.
+//! Every row of the table is a check, and a failed check fails the demo. The demo touches nothing outside of the lab's
+//! own namespaces, cgroup and pins.
 
 mod cast;
 mod netfilter;
@@ -31,7 +31,7 @@ pub(crate) struct Args {
     keep: bool,
 }
 
-/// Runs the demo; an error if anything is off.
+/// Runs the demo; an error if a check fails.
 pub(crate) fn run(args: &Args) -> Result<()> {
     if let Some(reason) = sidestep_tests::skip::missing() {
         anyhow::bail!("the demo cannot run: {reason}");
@@ -41,12 +41,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     agent::build(agent::Profile::Dev)?;
     let start = Instant::now();
     let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/demo").canonicalize()?;
-    let nodes = TwoNodes::new(Variant::DIRECT).context("making the lab")?;
+    let nodes = TwoNodes::new(Variant::DIRECT).context("cannot make the lab")?;
     let lab = nodes.lab();
     let name = lab.name().to_owned();
     let mut cast = Cast::assemble(&nodes)?;
     println!(
-        "The lab {name}: a node with its pods, another node with one, and a host outside, each in a network\n\
+        "The lab {name}: a node with its pods, another node with one, and a north-south client, each in a network\n\
          namespace of its own:"
     );
     println!("{cast}");
@@ -67,12 +67,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         hold::hold_all();
     }
     drop(agent);
-    lab.sidestep(&["cleanup"]).context("cleaning up")?;
+    lab.sidestep(&["cleanup"]).context("cannot remove what the agent put into the kernel")?;
     drop(cast);
     drop(nodes);
     println!("\nCleaned up {name} after {:.1} s.", start.elapsed().as_secs_f32());
-    ensure!(netfilter_is_clean, "netfilter holds a Service: see above");
-    ensure!(table.is_flawless(), "{} of the rows above are off", table.flaws());
+    ensure!(netfilter_is_clean, "netfilter has entries of Services, listed above");
+    ensure!(table.is_flawless(), "{} of the rows above failed", table.flaws());
     Ok(())
 }
 

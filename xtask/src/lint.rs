@@ -1,5 +1,5 @@
-//! `cargo xtask lint`: formatting, the order of modules, clippy and rustdoc, warnings being errors; and what dependencies
-//! may be.
+//! `cargo xtask lint`: formatting, the order of modules, clippy and rustdoc, with warnings as errors; and the rules for
+//! dependencies.
 
 mod dependencies;
 mod documentation;
@@ -10,12 +10,12 @@ use crate::build::kernel;
 use crate::setup::{self, Need};
 use crate::{process, structure, workspace};
 
-/// Checks the format, which modules name which, then the host's crates and the kernel programs, then the documentation.
+/// Checks formatting, the order of modules, the host's crates, the kernel programs, then the documentation.
 pub(crate) fn run() -> Result<()> {
     setup::ensure(&[Need::KernelBuild])?;
     process::run(workspace::cargo().args(["fmt", "--all", "--check"]))?;
     structure::check()?;
-    // The agent embeds the object, so that even a check of it needs one.
+    // The agent embeds the object, so even `cargo check` needs one.
     kernel::build()?;
     process::run(workspace::cargo().args(["clippy", "--all-targets", "--", "--deny", "warnings"]))?;
     kernel_programs()?;
@@ -23,9 +23,8 @@ pub(crate) fn run() -> Result<()> {
     dependencies::check()
 }
 
-/// The kernel programs are linted for the host's target: the distribution's compiler has no clippy, and another
-/// compiler's clippy cannot build its library source. What is linted is the same but for integer widths, which
-/// are the same on both.
+/// Lints the kernel programs for the host's target: the distribution's compiler has no clippy, and another compiler's
+/// clippy cannot build its library source. Integers have the same width on both targets, so the findings are the same.
 fn kernel_programs() -> Result<()> {
     let mut command = workspace::cargo();
     command.args(["clippy", "--package", "proxy-ebpf", "--bins", "--target-dir"]);

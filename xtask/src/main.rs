@@ -1,6 +1,6 @@
 //! Developer tasks: `cargo xtask <command>` is the only entry point, for people and for CI alike.
 //!
-//! Every command begins with [`setup::ensure`], so nobody has to install anything first.
+//! Every command begins with [`setup::ensure`], so a fresh clone needs no manual set-up.
 
 mod bench;
 mod build;
@@ -55,7 +55,7 @@ enum Command {
     Bench(bench::Args),
     /// Show Services at work in a lab of network namespaces, with the agent on `deploy/demo`
     ///
-    /// Two nodes and a north-south client, real traffic, and a table of what each client got. Fails if a row is off.
+    /// Two nodes and a north-south client, real traffic, and a table of what each client got. Fails if a check fails.
     Demo(demo::Args),
     /// Load the kernel programs on a cgroup of their own, and show how to inspect them
     ///
@@ -67,8 +67,8 @@ enum Command {
     Image(image::Args),
     /// Check formatting, clippy, rustdoc and dependencies
     ///
-    /// Covers the host's crates and the kernel programs; warnings are errors. Also fails on a new circle of files, and on
-    /// an import that leads backwards.
+    /// Covers the host's crates and the kernel programs; warnings are errors. Also fails on a dependency circle of files,
+    /// and on an import of a later stage.
     Lint,
     /// Write the agent as a Debian package, for nodes that run it outside of pods
     ///
@@ -109,7 +109,7 @@ fn main() -> ExitCode {
         Command::Vm(args) => vm::run(&args),
     };
     let Err(error) = result else { return ExitCode::SUCCESS };
-    // Causes in one line; a backtrace of a task would lead the reader astray.
+    // The causes, in one line; a backtrace of a task would not help.
     eprintln!("error: {error:#}");
     ExitCode::FAILURE
 }

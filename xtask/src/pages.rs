@@ -1,4 +1,4 @@
-//! Tests that keep the documents true: links lead somewhere, and the tasks that they name exist.
+//! Tests of the documents: their links work, and the tasks that they name exist.
 //!
 //! `proxy-agent/tests/pages.rs` does the same for the agent's commands and maps.
 

@@ -6,16 +6,16 @@ use std::process::{Command, ExitStatus};
 
 use anyhow::{Context as _, Result, bail};
 
-/// The lines of a failed program's log that are worth showing.
+/// How many lines of a failed program's log an error shows.
 const LOG_TAIL: usize = 25;
 
-/// Runs `command` with the terminal's own output; an exit status other than 0 is an error.
+/// Runs `command` with its output on the terminal; an exit status other than 0 is an error.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = status(command)?;
     if status.success() { Ok(()) } else { bail!("`{}` failed: {status}", line(command)) }
 }
 
-/// Runs `command` with the terminal's own output and returns how it ended.
+/// Runs `command` with its output on the terminal and returns its exit status.
 pub(crate) fn status(command: &mut Command) -> Result<ExitStatus> {
     command.status().with_context(|| format!("cannot start `{}`", line(command)))
 }
@@ -43,10 +43,11 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
         let stderr = String::from_utf8_lossy(&output.stderr);
         bail!("`{}` failed ({}): {}", line(command), output.status, stderr.trim());
     }
-    String::from_utf8(output.stdout).with_context(|| format!("`{}` printed no UTF-8", line(command)))
+    String::from_utf8(output.stdout)
+        .with_context(|| format!("`{}` printed text that is not UTF-8", line(command)))
 }
 
-/// The command as one would type it.
+/// The command as typed into a shell.
 pub(crate) fn line(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")

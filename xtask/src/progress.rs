@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use indicatif::ProgressBar;
 
-/// Runs `work` while showing `what`; then says how long it took, or that it failed.
+/// Runs `work` while showing `what`; then prints whether it succeeded, and how long it took.
 pub(crate) fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let start = Instant::now();
     let spinner = if std::io::stderr().is_terminal() {

@@ -1,4 +1,4 @@
-//! Entries of tar archives that are the same for everybody: root's, and as old as time.
+//! Reproducible entries of tar archives: owned by root, with a time stamp of 0.
 
 use std::io::Write;
 

@@ -23,9 +23,9 @@ pub(crate) fn target(relative: &str) -> PathBuf {
     std::path::absolute(&folder).unwrap_or(folder).join(relative)
 }
 
-/// A call of cargo in the workspace's root, with the environment that it would have from a shell. What `cargo run`
-/// tells a task of the task's own package is left out: build scripts of dependencies watch such variables, and what is
-/// built on those would be built anew whenever tasks and plain calls of cargo take turns.
+/// A cargo command in the workspace's root, with the environment of a shell: without the variables that `cargo run` sets
+/// about xtask's own package. Build scripts of dependencies watch such variables, so alternating between tasks and plain
+/// cargo would rebuild everything that depends on them.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(setup::cargo());
     command.current_dir(root());

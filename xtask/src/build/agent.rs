@@ -20,11 +20,11 @@ pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
     build_with(profile, &[])
 }
 
-/// The same, with these binaries of other crates.
+/// Like [`build`], and also builds these binaries of other crates.
 ///
-/// No task names packages: cargo turns on what the named ones ask of their dependencies, so that each task would have
-/// the agent's library built once more, with features of its own. Named by binary alone, all tasks build in the
-/// workspace's default members, and what one has built the next one finds.
+/// No task selects packages (`--package`): cargo unifies features over the selected packages, so each selection would
+/// rebuild the agent's library with other features. With `--bin` alone, all tasks build the workspace's default members
+/// and share the build cache.
 pub(crate) fn build_with(profile: Profile, others: &[&str]) -> Result<PathBuf> {
     let mut command = workspace::cargo();
     command.arg("build");

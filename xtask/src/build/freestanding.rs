@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::agent::Profile;
 use crate::{process, workspace};
 
-/// The host's target. Named, so that the flags are not those of build scripts and macros, which must be dynamic.
+/// The host's target. An explicit `--target` keeps the flags away from build scripts and macros, which must be dynamic.
 #[cfg(target_arch = "x86_64")]
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 #[cfg(target_arch = "aarch64")]
@@ -25,7 +25,7 @@ pub(crate) fn build(packages: &[&str], profile: Profile) -> Result<PathBuf> {
     command.arg("--target-dir").arg(&folder);
     let profile = match profile {
         Profile::Dev => {
-            // Every byte is memory of the machine, and minutes of optimization would save a second of emulation.
+            // The initramfs lies in the machine's memory, and minutes of optimization would save a second of emulation.
             command.env("CARGO_PROFILE_DEV_DEBUG", "0");
             "debug"
         }
@@ -35,7 +35,7 @@ pub(crate) fn build(packages: &[&str], profile: Profile) -> Result<PathBuf> {
         }
     };
     let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned(), "-Cstrip=symbols".to_owned()];
-    // Paths of this machine are nobody's business, and would make the binary differ on each.
+    // Absolute paths leak details of the build machine, and make the binary differ from one machine to the next.
     flags.push(format!("--remap-path-prefix={}=/sidestep", workspace::root().display()));
     let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     if let Some(home) = cargo_home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo"))) {

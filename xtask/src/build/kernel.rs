@@ -11,8 +11,8 @@ use crate::{process, setup, workspace};
 /// The kernel's target.
 const TARGET: &str = "bpfel-unknown-none";
 
-/// Where `proxy-agent/build.rs` looks for the object. No task sets `SIDESTEP_EBPF_OBJECT`, which says otherwise: cargo
-/// builds the agent anew whenever a call sets a variable that the last call did not.
+/// Where `proxy-agent/build.rs` looks for the object. No task sets `SIDESTEP_EBPF_OBJECT`, which overrides this path:
+/// cargo rebuilds the agent whenever the variable changes from one call to the next.
 pub(crate) fn object() -> PathBuf {
     workspace::path("target/ebpf/sidestep.bpf.o")
 }
@@ -24,7 +24,7 @@ pub(crate) fn build() -> Result<PathBuf> {
     keep(&folder, object())
 }
 
-/// Builds the programs that the benchmark compares the shipped ones with, in a folder of their own.
+/// Builds the programs against which the benchmark compares the shipped ones, in a folder of their own.
 pub(crate) fn build_bench() -> Result<PathBuf> {
     let folder = workspace::path("target/ebpf-bench");
     process::run(cargo("build")?.args(["--features", "bench"]).arg("--target-dir").arg(&folder))?;
@@ -34,7 +34,8 @@ pub(crate) fn build_bench() -> Result<PathBuf> {
 /// Copies what cargo left in `folder` to `object`, unless it is the same.
 fn keep(folder: &Path, object: PathBuf) -> Result<PathBuf> {
     let built = folder.join(TARGET).join("release/proxy-ebpf");
-    let bytes = fs::read(&built).with_context(|| format!("cargo left no {}", built.display()))?;
+    let bytes = fs::read(&built)
+        .with_context(|| format!("cannot read {}, which cargo should have built", built.display()))?;
     if fs::read(&object).ok().as_ref() != Some(&bytes) {
         fs::write(&object, &bytes).with_context(|| format!("cannot write {}", object.display()))?;
     }
@@ -55,7 +56,7 @@ fn cargo(subcommand: &str) -> Result<Command> {
     ];
     command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
     command.env("RUSTC", &toolchain.compiler.rustc);
-    // On this child only: with it in the environment of host builds, stable would stop being stable there.
+    // Set on this child only: in the environment of host builds it would enable unstable features there, too.
     command.env("RUSTC_BOOTSTRAP", "1");
     for wrapper in ["RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTUP_TOOLCHAIN", "CARGO_TARGET_DIR"] {
         command.env_remove(wrapper);

@@ -18,7 +18,7 @@ pub(crate) struct Args {
     release: bool,
 }
 
-/// Builds both sides and says where they are.
+/// Builds the kernel programs and the agent, and prints their paths.
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::ensure(&[Need::KernelBuild])?;
     let object = kernel::build()?;

@@ -1,14 +1,14 @@
-//! Shows that netfilter holds no Service: not a rule, not a connection.
+//! Shows that netfilter has neither a rule nor a conntrack entry of a Service.
 
 use std::{path::Path, process::Command};
 
 use anyhow::{Context, Result};
 use sidestep_tests::Lab;
 
-/// What would name a Service of the demo.
+/// Text that identifies a Service of the demo.
 const SERVICES: [&str; 5] = ["10.96.", "fd00:10:96:", "30080", "30081", "DNAT"];
 
-/// What is asked in every namespace.
+/// The commands that run in every namespace.
 const QUESTIONS: [&[&str]; 4] = [
     &["iptables-save", "-t", "nat"],
     &["ip6tables-save", "-t", "nat"],
@@ -16,10 +16,10 @@ const QUESTIONS: [&[&str]; 4] = [
     &["conntrack", "-L"],
 ];
 
-/// Asks in the node and in every pod; prints what was found, and returns whether it was nothing.
+/// Runs them on the node and in every pod; prints the entries of Services, and returns whether there are none.
 pub(super) fn show(lab: &Lab) -> Result<bool> {
     let names = lab_namespaces(lab)?;
-    println!("Netfilter in the {} namespaces of the lab:", names.len());
+    println!("Netfilter in the lab's {} namespaces:", names.len());
     let mut clean = true;
     for question in QUESTIONS {
         let command = question.join(" ");
@@ -33,7 +33,7 @@ pub(super) fn show(lab: &Lab) -> Result<bool> {
                 .args(["netns", "exec", name])
                 .args(question)
                 .output()
-                .context("ip netns exec")?;
+                .with_context(|| format!("cannot start `ip netns exec {name} {command}`"))?;
             let text = String::from_utf8_lossy(&output.stdout);
             let entries =
                 text.lines().filter(|line| !line.is_empty() && !line.starts_with(['#', ':', '*', 'C']));
@@ -54,7 +54,7 @@ pub(super) fn show(lab: &Lab) -> Result<bool> {
 /// The names of the lab's namespaces.
 fn lab_namespaces(lab: &Lab) -> Result<Vec<String>> {
     let node = lab.node().namespace().path();
-    let directory = node.parent().context("a directory of namespaces")?;
+    let directory = node.parent().with_context(|| format!("{} is in no directory", node.display()))?;
     let prefix = format!("{}-", lab.name());
     let mut names: Vec<String> = std::fs::read_dir(directory)?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())

@@ -15,7 +15,7 @@ use sidestep_tests::{
 
 use super::{cast::Cast, table::Row};
 
-/// TCP to a ClusterIP: every pod gets its share.
+/// TCP to a ClusterIP: every pod gets its share of the connections.
 pub(super) fn web(cast: &Cast) -> Row {
     requests::http("web: TCP, ClusterIP", &cast.client, "10.96.0.10:80", 3)
 }
@@ -25,7 +25,7 @@ pub(super) fn web_over_ipv6(cast: &Cast) -> Row {
     requests::http("web6: TCP, IPv6", &cast.client, "[fd00:10:96::10]:80", 3)
 }
 
-/// The same with a socket for IPv6 that talks IPv4.
+/// The same with an IPv6 socket and a v4-mapped address.
 pub(super) fn web_over_mapped_ipv6(cast: &Cast) -> Row {
     requests::http("web6: TCP, v4-mapped", &cast.client, "[::ffff:10.96.0.16]:80", 3)
 }
@@ -40,7 +40,7 @@ pub(super) fn node_port_on_loopback(lab: &Lab) -> Row {
     requests::http("web: NodePort, from the node", lab.node(), "127.0.0.1:30080", 3)
 }
 
-/// The same NodePort from a host outside of the cluster: packets, at TC.
+/// The same NodePort from a north-south client, translated at TC.
 pub(super) fn node_port_from_outside(cast: &Cast) -> Row {
     requests::http("web: NodePort, from outside", &cast.outside, "192.0.2.10:30080", 3)
 }
@@ -50,12 +50,12 @@ pub(super) fn node_port_of_a_pod_elsewhere(cast: &Cast) -> Row {
     requests::http("far: NodePort, pod elsewhere", &cast.outside, "192.0.2.10:30081", 1)
 }
 
-/// UDP, a new socket for each question.
+/// UDP, a new socket for each query.
 pub(super) fn names_unconnected(cast: &Cast) -> Row {
     requests::names("dns: UDP, sendto", cast, false)
 }
 
-/// UDP, a new connected socket for each question.
+/// UDP, a new connected socket for each query.
 pub(super) fn names_connected(cast: &Cast) -> Row {
     requests::names("dns: UDP, connect", cast, true)
 }
@@ -65,7 +65,7 @@ pub(super) fn sticky(cast: &Cast) -> Row {
     requests::http("sticky: ClientIP affinity", &cast.client, "10.96.0.20:80", 1)
 }
 
-/// No endpoints: ECONNREFUSED, at once, in every way of talking.
+/// No endpoints: ECONNREFUSED at once, for every kind of socket.
 pub(super) fn nobody_there(cast: &Cast) -> Row {
     refused("empty: no endpoints", cast, "10.96.0.99:80")
 }

@@ -4,22 +4,22 @@ use std::{collections::BTreeMap, fmt};
 
 use comfy_table::{ColumnConstraint, ContentArrangement, presets};
 
-/// Columns of a terminal that the table takes at most.
+/// The table's greatest width, in columns.
 const WIDTH: u16 = 156;
 
-/// One row: what was tried and what came of it.
+/// One row: a check and its outcome.
 #[derive(Debug, Default)]
 pub(super) struct Row {
     pub(super) what: String,
     pub(super) address: String,
     pub(super) requests: u64,
-    /// Who answered how often.
+    /// How often each server answered.
     pub(super) spread: BTreeMap<String, u64>,
     /// What the client saw as its peer, or as the source of the answer.
     pub(super) peer: String,
-    /// What went wrong, in words; empty when all is well.
+    /// What failed; empty if nothing did.
     pub(super) flaws: Vec<String>,
-    /// What else there is to say.
+    /// A remark on a row without flaws.
     pub(super) note: String,
 }
 
@@ -29,7 +29,7 @@ impl Row {
         Self { what: what.to_owned(), address: address.to_string(), ..Self::default() }
     }
 
-    /// Notes a flaw unless `condition` holds.
+    /// Adds a flaw unless `condition` holds.
     pub(super) fn expect(&mut self, condition: bool, flaw: impl FnOnce() -> String) {
         if !condition {
             self.flaws.push(flaw());
@@ -57,12 +57,12 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// How many rows are off.
+    /// How many rows have a flaw.
     pub(super) fn flaws(&self) -> usize {
         self.rows.iter().filter(|row| !row.flaws.is_empty()).count()
     }
 
-    /// Whether none is.
+    /// Whether no row has a flaw.
     pub(super) fn is_flawless(&self) -> bool {
         self.flaws() == 0
     }
@@ -90,7 +90,7 @@ impl fmt::Display for Table {
                 result,
             ]);
         }
-        // Numbers that belong together stay on one line; only remarks are wrapped.
+        // Only remarks wrap; addresses and counts stay on one line.
         for column in [0, 1, 3, 4] {
             if let Some(column) = table.column_mut(column) {
                 column.set_constraint(ColumnConstraint::ContentWidth);

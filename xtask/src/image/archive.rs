@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 use super::layer;
 use crate::tarball;
 
-/// Where containerd looks for the whole name; [`ANNOTATION_REF_NAME`] is the tag alone.
+/// The annotation in which containerd looks for the whole name; [`ANNOTATION_REF_NAME`] is the tag alone.
 const ANNOTATION_NAME: &str = "io.containerd.image.name";
 
 /// An image of one layer.
@@ -30,7 +30,7 @@ pub(super) struct Image {
     index: Vec<u8>,
 }
 
-/// Content, by the digest under which the archive has it.
+/// Content and its digest, by which the archive names it.
 struct Blob {
     bytes: Vec<u8>,
     descriptor: Descriptor,
@@ -54,9 +54,10 @@ impl Blob {
 impl Image {
     /// The image `name` of `layer`, an uncompressed tar.
     pub(super) fn new(name: &str, layer: Vec<u8>) -> Result<Self> {
-        let (_, tag) = name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).with_context(|| {
-            format!("the image's name needs a tag, as in {name}:{}", env!("CARGO_PKG_VERSION"))
-        })?;
+        let (_, tag) = name
+            .rsplit_once(':')
+            .filter(|(_, tag)| !tag.contains('/'))
+            .with_context(|| format!("--name {name} has no tag; use {name}:{}", env!("CARGO_PKG_VERSION")))?;
         let layer = Blob::new(MediaType::ImageLayer, layer)?;
         let config = Blob::new(MediaType::ImageConfig, canonical(&configuration(&layer)?)?)?;
         let manifest = canonical(&manifest(&config, &layer)?)?;
@@ -139,7 +140,7 @@ fn index(name: &str, tag: &str, manifest: &Blob) -> Result<ImageIndex> {
         .build()?)
 }
 
-/// The document with its keys in order: the types hold hash maps, which have none.
+/// The document with sorted keys: the types hold hash maps, which have no order.
 fn canonical(document: &impl Serialize) -> Result<Vec<u8>> {
     let mut document = serde_json::to_value(document)?;
     document.sort_all_objects();

@@ -1,7 +1,7 @@
 //! The image's only layer: the binary, and the directories that a runtime mounts over.
 //!
-//! No manual and no completions: the image has neither a shell nor a pager, and `sidestep man` and `sidestep completions`
-//! write them wherever somebody has these.
+//! It has no manual and no completions, because the image has neither a shell nor a pager; `sidestep man` and
+//! `sidestep completions` write them.
 
 use anyhow::Result;
 use tar::Builder;

@@ -30,14 +30,14 @@ pub(crate) struct Args {
     output: Option<PathBuf>,
 }
 
-/// Builds the static agent, wraps it, and says how to load the file.
+/// Builds the static agent, writes the image, and prints the commands that load it.
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::ensure(&[Need::KernelBuild])?;
     kernel::build()?;
     let binary = freestanding::build(&["proxy-agent"], Profile::Release)?.join("sidestep");
     let bytes = fs::read(&binary).with_context(|| format!("cannot read {}", binary.display()))?;
     let path = args.output.clone().unwrap_or_else(default_path);
-    let digest = progress::step("the image", || {
+    let digest = progress::step("write the image", || {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         }
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Where tests look for the image too.
+/// The default path, where tests look for the image, too.
 pub(crate) fn default_path() -> PathBuf {
     workspace::target("image/sidestep.tar")
 }

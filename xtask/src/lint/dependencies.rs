@@ -1,13 +1,13 @@
-//! What the dependencies may be: `deny.toml`, judged by cargo-deny where it is installed.
+//! The rules for dependencies in `deny.toml`, checked by cargo-deny where it is installed.
 //!
-//! It is not installed for this: it takes minutes to build, and the rules seldom have anything to say. Its advisories are
-//! left out, as they need a download.
+//! Set-up does not install cargo-deny: it takes minutes to build, and seldom finds anything. Advisories are left out,
+//! as they need a download.
 
 use anyhow::Result;
 
 use crate::{process, workspace};
 
-/// Checks licences, banned crates and sources, or says that it did not.
+/// Checks licences, banned crates and sources, or prints that cargo-deny is missing.
 pub(super) fn check() -> Result<()> {
     if which::which("cargo-deny").is_err() {
         println!(

@@ -1,4 +1,4 @@
-//! `cargo doc`, warnings being errors: links in doc comments lead to something, also between private items.
+//! `cargo doc` with warnings as errors, so that no link in a doc comment is broken, between private items either.
 
 use anyhow::Result;
 
@@ -8,7 +8,7 @@ use crate::{process, workspace};
 pub(super) fn check() -> Result<()> {
     let mut command = workspace::cargo();
     command.args(["doc", "--no-deps", "--document-private-items", "--quiet"]);
-    // Nothing is published: who reads these pages reads the private items, too.
+    // These pages are not published; their readers work on the private items, too.
     let flags = ["-Dwarnings", "-Arustdoc::private_intra_doc_links"];
     process::run(command.env("CARGO_ENCODED_RUSTDOCFLAGS", flags.join("\u{1f}")))
 }

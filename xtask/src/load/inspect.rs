@@ -9,10 +9,10 @@ use anyhow::{Context as _, Result};
 
 use crate::process;
 
-/// Lines of a dump that are shown.
+/// The most lines of a dump to show.
 const LINES: usize = 24;
-/// What to ask of which map, in the order in which a lookup goes through them. Arrays are long and mostly empty, so
-/// their first element in use is shown: indexes of Services begin at 1.
+/// bpftool's command for each map, in the order in which a lookup reads them. Arrays are long and mostly empty, so
+/// this shows the first element in use: indexes of Services begin at 1.
 const MAPS: &[(&str, &[&str], &[&str])] = &[
     ("FRONTENDS", &["dump"], &[]),
     ("ADDRESSES", &["dump"], &[]),
@@ -31,7 +31,7 @@ pub(super) fn print(binary: &Path, cgroup: &Path, pins: &Path, run: &Path) -> Re
     }
     show(Command::new(binary).arg("status").arg("--pin-dir").arg(pins).arg("--run-dir").arg(run))?;
 
-    println!("\n--- to go on");
+    println!("\n--- what to try next");
     println!("all maps are in {}:", maps.display());
     let entries = fs::read_dir(&maps).with_context(|| format!("no maps in {}", maps.display()))?;
     let names: Vec<_> =
@@ -39,15 +39,15 @@ pub(super) fn print(binary: &Path, cgroup: &Path, pins: &Path, run: &Path) -> Re
     println!("  {}", names.join(" "));
     println!("a shell that sees the Services:");
     println!("  sudo sh -c 'echo $$ > {}/cgroup.procs; exec bash'", cgroup.display());
-    println!("why does a client get what it gets:");
+    println!("how Sidestep decides for a client:");
     println!("  sudo {bin} explain --pin-dir {pin_dir} --run-dir {run_dir} CLIENT ADDRESS:PORT/PROTOCOL");
     Ok(())
 }
 
-/// Prints a command and the beginning of what it says.
+/// Prints a command and the beginning of its output.
 fn show(command: &mut Command) -> Result<()> {
     println!("\n--- {}", process::line(command));
-    // Administrators' folders are not on every path.
+    // Not every PATH has the administrators' folders.
     let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
     let mut child = command.env("PATH", path).stdout(Stdio::piped()).spawn()?;
     let output = child.stdout.take().context("the output is a pipe")?;

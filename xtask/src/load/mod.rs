@@ -1,7 +1,7 @@
 //! `cargo xtask build-and-load`: the kernel programs on a cgroup of their own, for inspection and experiments.
 //!
-//! Only processes that are moved into the lab's cgroup see the Services; the rest of the machine is untouched, and
-//! everything is gone when the command ends.
+//! Only processes that are moved into the lab's cgroup see the Services. The command changes nothing else on the
+//! machine, and removes everything when it ends.
 
 mod cgroup;
 mod inspect;
@@ -45,14 +45,14 @@ pub(crate) struct Args {
     release: bool,
 }
 
-/// Builds, loads, attaches, shows what there is, and waits.
+/// Builds, loads and attaches the programs, shows the result, and waits.
 pub(crate) fn run(args: &Args) -> Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "loading programs into the kernel needs root: use sudo");
     setup::ensure(&[Need::KernelBuild, Need::Network])?;
     kernel::build()?;
     let binary = agent::build(if args.release { agent::Profile::Release } else { agent::Profile::Dev })?;
     let manifests = fs::canonicalize(workspace::path("").join(&args.manifests))
-        .with_context(|| format!("no manifests in {}", args.manifests.display()))?;
+        .with_context(|| format!("cannot read the manifests in {}", args.manifests.display()))?;
 
     let stop = stop_signal()?;
     let mut lab = Lab::start(binary, &manifests)?;
@@ -61,7 +61,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         println!("\nThe agent's log: {}", lab.log.display());
         match args.seconds {
             Some(seconds) => println!("Ends by itself after {seconds} s, or at Ctrl-C."),
-            None => println!("Ctrl-C ends it, and takes everything away."),
+            None => println!("Ctrl-C ends it, and removes everything."),
         }
         lab.wait(&stop, args.seconds.map(Duration::from_secs))?;
     }
@@ -77,7 +77,7 @@ fn stop_signal() -> Result<Receiver<()>> {
     Ok(receive)
 }
 
-/// A running agent on a cgroup and a bpffs of its own; all of it is taken away when dropped.
+/// A running agent on a cgroup and a bpffs of its own; dropping it removes all three.
 struct Lab {
     binary: PathBuf,
     log: PathBuf,
@@ -93,7 +93,7 @@ impl Lab {
         let cgroup = cgroup::Cgroup::create("sidestep-lab")?;
         let pins = pins::Pins::create(Path::new("/run/sidestep-lab/bpf"))?;
         let run = PathBuf::from("/run/sidestep-lab/run");
-        // A report of an earlier agent must not pass for this one's.
+        // The report of an earlier agent must not be taken for this one's.
         let _ = fs::remove_dir_all(&run);
         fs::create_dir_all(&run)?;
         let log = workspace::target("lab/agent.log");
@@ -105,12 +105,12 @@ impl Lab {
         // The machine's own devices and ports are not the lab's.
         command.args(["--interface", "none"]);
         command.arg("--run-dir").arg(&run).stdout(file.try_clone()?).stderr(file);
-        // Ctrl-C is for this command, which then stops the agent.
+        // Only this command gets Ctrl-C; it then stops the agent.
         let agent = command.process_group(0).spawn().with_context(|| process::line(&command))?;
         Ok(Self { binary, log, run, agent, pins, cgroup })
     }
 
-    /// Waits for the agent's word that the kernel is as the manifests say; false when told to stop.
+    /// Waits until the agent reports that it has installed the manifests; false if `stop` comes first.
     fn wait_until_synced(&mut self, stop: &Receiver<()>) -> Result<bool> {
         let start = Instant::now();
         loop {
@@ -127,7 +127,7 @@ impl Lab {
             }
             ensure!(
                 start.elapsed() < SYNC_LIMIT,
-                "not synced after {} s: see {}",
+                "the agent has not installed the manifests after {} s; see its log, {}",
                 SYNC_LIMIT.as_secs(),
                 self.log.display()
             );
@@ -154,17 +154,17 @@ impl Lab {
         Ok(())
     }
 
-    /// Stops the agent and takes its programs away, as `sidestep cleanup` does.
+    /// Stops the agent and removes its programs with `sidestep cleanup`.
     fn end(mut self) -> Result<()> {
         self.stop_agent();
         process::run(Command::new(&self.binary).arg("cleanup").arg("--pin-dir").arg(self.pins.path()))
     }
 
     fn stop_agent(&mut self) {
-        // The agent leaves the datapath in place when it stops; that is what `cleanup` and the drops are for.
+        // A stopped agent leaves the datapath in place; `cleanup` and the drops remove it.
         let _ = self.agent.kill();
         let _ = self.agent.wait();
-        // The cgroup goes when the kernel has seen the last process leave it.
+        // The cgroup can be removed once the kernel has seen the last process leave it.
         thread::sleep(Duration::from_millis(10));
     }
 

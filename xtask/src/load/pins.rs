@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-/// A bpffs, unmounted when dropped; whatever is pinned in it loses that pin.
+/// A bpffs, unmounted when dropped, which removes its pins.
 pub(super) struct Pins {
     mount: PathBuf,
     folder: PathBuf,
@@ -33,7 +33,7 @@ impl Drop for Pins {
         if let Err(error) = umount2(&self.mount, MntFlags::MNT_DETACH) {
             eprintln!("cannot unmount {}: {error}", self.mount.display());
         }
-        // Empty folders are no loss, and full ones are not ours.
+        // Removes only an empty folder: one with files in it is not ours.
         for folder in self.mount.ancestors().take(2) {
             let _ = fs::remove_dir(folder);
         }

@@ -14,13 +14,13 @@ pub(super) struct File {
     pub(super) path: String,
     pub(super) mode: u32,
     pub(super) bytes: Vec<u8>,
-    /// Whether it is the administrator's once it is installed.
+    /// Whether it is a conffile: dpkg keeps the administrator's changes to it.
     pub(super) is_configuration: bool,
 }
 
-/// Everything that is in the package.
+/// The package's contents.
 pub(super) struct Contents {
-    /// In the order of their paths.
+    /// The files, sorted by path.
     pub(super) files: Vec<File>,
     /// The scripts that dpkg runs, by name.
     pub(super) scripts: Vec<(&'static str, Vec<u8>)>,
@@ -60,7 +60,7 @@ fn read(source: &str) -> Result<Vec<u8>> {
     fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// gzip, without a time or a name in it.
+/// Compresses with gzip, without a time stamp or a name in the header.
 pub(super) fn compressed(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut gzip = GzBuilder::new().write(Vec::new(), Compression::best());
     std::io::Write::write_all(&mut gzip, bytes)?;

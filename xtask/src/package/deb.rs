@@ -1,4 +1,4 @@
-//! The format of Debian's packages, deb(5): an ar archive of a version, a tar of what dpkg is to know, and a tar of files.
+//! The format of Debian's packages, deb(5): an ar archive of the format's version, a control tar, and a tar of files.
 //!
 //! Nothing in it depends on when, where or by whom it was made.
 
@@ -13,7 +13,7 @@ use crate::tarball;
 /// Debian's name of the machine that this was built for.
 pub(super) const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
 
-/// The version as Debian compares it: what comes before a release is marked by a tilde.
+/// The version as Debian compares it: a tilde marks a pre-release.
 pub(super) fn version() -> String {
     env!("CARGO_PKG_VERSION").replacen('-', "~", 1)
 }
@@ -158,7 +158,7 @@ mod tests {
         let read = |name: &str| std::fs::read_to_string(control.join(name)).unwrap();
         assert_eq!(read("conffiles"), "/etc/default/sidestep\n");
         for script in ["postinst", "postrm", "prerm"] {
-            // Its syntax.
+            // `sh -n` checks the scripts' syntax.
             run("sh", &["-n", control.join(script).to_str().unwrap()]);
         }
         let field = |name| run("dpkg-deb", &["--field", deb, name]).unwrap().stdout;
@@ -166,10 +166,10 @@ mod tests {
         unit(&root);
     }
 
-    /// systemd takes the unit as it is installed.
+    /// systemd accepts the unit as installed.
     fn unit(root: &Path) {
         let root = format!("--root={}", root.display());
-        // Units that it waits for are not in this root.
+        // The units that it depends on are not in this root.
         let Ok(output) = Command::new("systemd-analyze")
             .args(["verify", "--man=no", "--recursive-errors=no", &root, "sidestep.service"])
             .output()
@@ -180,7 +180,7 @@ mod tests {
         assert!(output.status.success() && said.is_empty(), "{said}");
     }
 
-    /// What the unit may do is what the container may do.
+    /// The unit has the same capabilities as the container.
     #[test]
     fn the_unit_has_the_capabilities_of_the_daemon_set() {
         let read = |path: &str| std::fs::read_to_string(crate::workspace::path(path)).unwrap();

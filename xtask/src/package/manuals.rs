@@ -1,4 +1,4 @@
-//! What the binary says of itself: its manual and its completions.
+//! The manual and completions that the binary writes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use crate::{process, workspace};
 
 /// Manual and completions.
 pub(super) struct Manuals {
-    /// The pages by their file's name, such as `sidestep-run.1`.
+    /// The pages by file name, such as `sidestep-run.1`.
     pub(super) pages: BTreeMap<String, Vec<u8>>,
     /// The completions by where a shell looks for them.
     pub(super) completions: Vec<(&'static str, Vec<u8>)>,
@@ -24,11 +24,11 @@ const SHELLS: [(&str, &str); 3] = [
     ("zsh", "usr/share/zsh/vendor-completions/_sidestep"),
 ];
 
-/// Those of `binary`, written by itself.
+/// Has `binary` write them.
 pub(super) fn of(binary: &Path) -> Result<Manuals> {
     let folder = workspace::target("package/man");
     if folder.exists() {
-        // Pages of commands that there were.
+        // Removes pages of commands that no longer exist.
         fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     }
     process::output(Command::new(binary).arg("man").arg(&folder))?;

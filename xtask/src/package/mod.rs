@@ -30,7 +30,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     kernel::build()?;
     let binary = freestanding::build(&["proxy-agent"], Profile::Release)?.join("sidestep");
     let path = args.output.clone().unwrap_or_else(default_path);
-    progress::step("the package", || {
+    progress::step("write the package", || {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         }
@@ -43,11 +43,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     println!(
         "install   apt install {file}   (then /etc/default/sidestep, and systemctl enable --now sidestep)"
     );
-    println!("remove    apt remove sidestep   (takes what it put into the kernel away, too)");
+    println!("remove    apt remove sidestep   (also removes its programs and maps from the kernel)");
     Ok(())
 }
 
-/// Where tests look for the package too.
+/// The default path, where tests look for the package, too.
 pub(crate) fn default_path() -> PathBuf {
     workspace::target(&format!("package/sidestep_{}_{}.deb", deb::version(), deb::ARCHITECTURE))
 }

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use super::packages::Package;
 use crate::{process, progress, workspace};
 
-/// Installs `packages` in one call of the package manager; without root or apt, says what to install instead.
+/// Installs `packages` in one call of apt; without root or apt, an error says what to install.
 pub(super) fn install(packages: &[Package]) -> Result<()> {
     if packages.is_empty() {
         return Ok(());
@@ -21,8 +21,8 @@ pub(super) fn install(packages: &[Package]) -> Result<()> {
     let names: Vec<&str> = packages.iter().map(|package| package.name).collect();
     let what = format!("apt-get install {}", names.join(" "));
     progress::step(&what, || {
-        // Lists of an ordinary machine are usually good enough; a new one has none, and old ones name files that
-        // are gone: then, and only then, they are fetched.
+        // Most machines have package lists. A new one has none, and old lists name files that are gone; only if
+        // the installation fails, fetch the lists and try again.
         let log = workspace::target("setup/apt.log");
         process::run_logged(&mut apt_install(&names), &log).or_else(|_| {
             process::run_logged(apt().arg("update"), &log)?;
@@ -46,13 +46,13 @@ fn apt_install(names: &[&str]) -> Command {
 fn instructions(packages: &[Package]) -> String {
     let rows = packages.iter().map(|package| format!("  {:<18}{}", package.name, package.why));
     let rows = rows.collect::<Vec<_>>().join("\n");
-    let mut text = format!("missing, and installed by itself only as root and with apt:\n{rows}\n");
+    let mut text = format!("these packages are missing, and installing them needs root and apt:\n{rows}\n");
     let names: Vec<&str> = packages.iter().map(|package| package.name).collect();
     text += "On Debian:\n  sudo apt-get update && sudo apt-get install --yes --no-install-recommends ";
     text += &names.join(" ");
     if names.contains(&"rust-web-src") {
-        text += "\nInstead of rustc-web and rust-web-src, where rustup is: rustup component add rust-src\n";
-        text += "Instead of llvm-22-dev: bpf-linker 0.13.0 from its releases, on the path\n";
+        text += "\nWith rustup, instead of rustc-web and rust-web-src: rustup component add rust-src\n";
+        text += "Instead of llvm-22-dev: bpf-linker 0.13.0 from its releases, in a folder on PATH\n";
         text += "  (https://github.com/aya-rs/bpf-linker/releases)";
     }
     text + "\nThen run the same command again."

@@ -1,7 +1,7 @@
-//! Packages of other suites than the machine's, from the machine's own mirror, verified as apt does it.
+//! Packages of other suites than the machine's, from the machine's own mirror, verified by apt.
 //!
-//! apt runs with a private configuration below `target`: the machine's lists and settings stay as they are, and
-//! no privilege is needed.
+//! apt runs with a private configuration below `target`: it leaves the machine's lists and settings alone, and needs
+//! no privileges.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::process;
 
-/// Debian's keys, of past releases too.
+/// Debian's keys, including those of past releases.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// apt with a state of its own.
@@ -31,14 +31,15 @@ impl Archive {
         let mut sources = String::new();
         for suite in suites {
             let mirror = mirror_for(suite, &archive)?;
-            // Suites that get no more updates have a validity that is over; their signature still counts.
+            // The `Valid-Until` of suites without updates has passed; their signature is still verified.
             sources +=
                 &["deb [signed-by=", KEYRING, " check-valid-until=no] ", &mirror, " ", suite, " main\n"]
                     .concat();
         }
         fs::write(folder.join("sources.list"), sources)?;
-        process::output(archive.tool("apt-get").arg("update"))
-            .with_context(|| format!("the machine's mirror has no usable {}", suites.join(", ")))?;
+        process::output(archive.tool("apt-get").arg("update")).with_context(|| {
+            format!("cannot fetch the package lists of {} from this machine's mirror", suites.join(", "))
+        })?;
         Ok(archive)
     }
 
@@ -51,7 +52,7 @@ impl Archive {
             .split(',')
             .filter_map(|dependency| dependency.split_whitespace().next());
         let mut matching = names.filter(|name| name.starts_with(prefix));
-        matching.next().map(str::to_owned).with_context(|| format!("{package} depends on no {prefix}*"))
+        matching.next().map(str::to_owned).with_context(|| format!("{package} has no dependency {prefix}*"))
     }
 
     /// Downloads `package` into `to` and returns the file.
@@ -61,7 +62,8 @@ impl Archive {
         let prefix = format!("{package}_");
         let mut files = fs::read_dir(to)?.flatten();
         let file = files.find(|file| file.file_name().to_string_lossy().starts_with(&prefix));
-        file.map(|file| file.path()).with_context(|| format!("apt-get left no {prefix}* in {}", to.display()))
+        file.map(|file| file.path())
+            .with_context(|| format!("`apt-get download {package}` left no {prefix}* in {}", to.display()))
     }
 
     /// One of apt's programs on this state.
@@ -84,7 +86,7 @@ impl Archive {
         ] {
             command.arg("-o").arg(format!("{option}={}", self.folder.join(place).display()));
         }
-        // The folder is the caller's, so that the download user of a system-wide apt could not write there.
+        // The caller owns the folder, so apt's download user (_apt) could not write there.
         command.args(["-q", "-o", "APT::Sandbox::User="]);
         command
     }
@@ -98,7 +100,7 @@ fn mirror_for(suite: &str, archive: &Archive) -> Result<String> {
     };
     let mut targets = list(&mut Command::new("apt-get"))?;
     if targets.trim().is_empty() {
-        // A machine that never fetched its lists.
+        // This machine has never fetched its lists.
         process::output(archive.machine_tool("apt-get").arg("update"))?;
         targets = list(&mut archive.machine_tool("apt-get"))?;
     }
@@ -111,5 +113,7 @@ fn mirror_for(suite: &str, archive: &Archive) -> Result<String> {
             return Ok(mirror.to_owned());
         }
     }
-    bail!("apt has no Debian mirror for {suite}: this needs a Debian machine")
+    bail!(
+        "apt's sources name no Debian mirror for {suite}; run this on a Debian machine, or add one to its sources"
+    )
 }

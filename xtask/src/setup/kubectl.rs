@@ -11,11 +11,11 @@ use crate::{process, workspace};
 
 /// The oldest major version of kustomize that knows `labels` with `pairs`.
 const OLDEST_KUSTOMIZE: u64 = 4;
-/// The suite to take it from. Its program needs no library but a libc that older suites have too; their own is
-/// too old for a kustomization of today.
+/// The suite to take it from. The program needs only a libc that older suites have, too; their own kubectl is too old
+/// for `labels` with `pairs`.
 const SUITE: &str = "trixie";
 
-/// A kubectl that can render, if there is one to be had; where not, tests that need it skip.
+/// A kubectl that can render; without one, the tests that need it skip.
 pub(crate) fn find() -> Option<PathBuf> {
     let folder = workspace::target("setup/kubectl");
     let kubectl = Optional {
@@ -31,12 +31,12 @@ pub(crate) fn find() -> Option<PathBuf> {
 fn renders(program: &Path) -> Result<()> {
     let version = process::output(Command::new(program).args(["version", "--client", "--output", "json"]))?;
     let version: Value = serde_json::from_str(&version)?;
-    // "v5.5.0"; before 1.21 there is none.
+    // Such as "v5.5.0"; kubectl before 1.21 has no kustomize version.
     let kustomize = version["kustomizeVersion"].as_str().unwrap_or_default();
     let major = kustomize.trim_start_matches('v').split('.').next().and_then(|major| major.parse().ok());
     ensure!(
         major.unwrap_or(0_u64) >= OLDEST_KUSTOMIZE,
-        "{}: its kustomize is {kustomize:?}",
+        "`{}` has kustomize {kustomize:?}, not {OLDEST_KUSTOMIZE} or later",
         program.display()
     );
     Ok(())

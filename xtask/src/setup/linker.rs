@@ -1,4 +1,4 @@
-//! bpf-linker: an existing one that fits the compiler, or one built on an LLVM that is at least the compiler's.
+//! bpf-linker: an installed one that fits the compiler, or a new one on an LLVM not older than the compiler's.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -26,7 +26,7 @@ pub(super) fn find(compiler: &Compiler) -> Result<PathBuf> {
     Err(refusal.unwrap_or_else(|| anyhow::anyhow!("bpf-linker is not installed; run `cargo xtask setup`")))
 }
 
-/// The packages that must be installed before [`ensure`] can build a linker: none where a linker or an LLVM fits.
+/// The packages that [`ensure`] needs to build a linker: none where a linker or an LLVM fits.
 pub(super) fn packages(compiler: &Compiler) -> Result<Vec<Package>> {
     if find(compiler).is_ok() || installed_llvm(compiler).is_some() || which::which("cargo-binstall").is_ok()
     {
@@ -35,20 +35,19 @@ pub(super) fn packages(compiler: &Compiler) -> Result<Vec<Package>> {
     let newest_package = 22;
     anyhow::ensure!(
         compiler.llvm <= newest_package,
-        "{compiler} needs a bpf-linker on LLVM {} or later: put one from \
-         https://github.com/aya-rs/bpf-linker/releases on the path",
+        "{compiler} needs a bpf-linker with LLVM {} or later; put one from \
+         https://github.com/aya-rs/bpf-linker/releases into a folder on PATH",
         compiler.llvm
     );
     Ok(packages::missing(&[packages::LLVM_22]))
 }
 
-/// Builds and installs a linker unless one is there that fits.
+/// Builds and installs a linker unless an installed one fits.
 pub(super) fn ensure(compiler: &Compiler) -> Result<()> {
     if find(compiler).is_ok() {
         return Ok(());
     }
-    let what =
-        format!("bpf-linker {VERSION}: turns the compiler's bitcode into kernel programs (about a minute)");
+    let what = format!("install bpf-linker {VERSION}, which links the kernel programs (about a minute)");
     progress::step(&what, || {
         process::run_logged(&mut install(compiler)?, &workspace::target("setup/bpf-linker.log"))
     })?;
@@ -62,7 +61,8 @@ fn install(compiler: &Compiler) -> Result<Command> {
         command.args(["install", "bpf-linker", "--version", VERSION, "--force", "--no-default-features"]);
         command.arg(format!("--features=llvm-{version}")).env("LLVM_PREFIX", prefix);
     } else {
-        which::which("cargo-binstall").context("no LLVM is installed on which bpf-linker could be built")?;
+        which::which("cargo-binstall")
+            .context("bpf-linker needs an installed LLVM (llvm-22-dev) or cargo-binstall")?;
         command.args(["binstall", "--no-confirm", "--force", &format!("bpf-linker@{VERSION}")]);
     }
     Ok(command)
@@ -75,7 +75,7 @@ fn installed_llvm(compiler: &Compiler) -> Option<(u32, PathBuf)> {
         .find(|(_, prefix)| prefix.join("bin/llvm-config").exists())
 }
 
-/// Linkers on the path, then where cargo installs (which is not always on the path).
+/// Linkers on PATH, then in cargo's folder of binaries (which is not always on PATH).
 fn candidates() -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = which::which_all("bpf-linker").into_iter().flatten().collect();
     let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from);

@@ -1,8 +1,7 @@
 //! Automatic set-up: finds what a command needs and installs what is missing, with the reason.
 //!
-//! Checks are cheap (a few files and child processes), so that a machine where nothing is missing loses no time; the
-//! package manager runs only for what a check did not find. Without root or apt, it lists everything to install at
-//! once.
+//! Checks are cheap (a few files and child processes), so a complete machine loses no time; the package manager runs
+//! only for what a check did not find. Without root or apt, one error lists everything to install.
 
 mod apt;
 mod archive;
@@ -27,17 +26,17 @@ use crate::progress;
 /// Something that a command needs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// A Rust compiler with its library source, and bpf-linker: what builds the kernel programs.
+    /// A Rust compiler with its library source, and bpf-linker, which build the kernel programs.
     KernelBuild,
     /// The network tools that the lab, the demo and the tests run.
     Network,
-    /// cargo-nextest: each test in its own process, so that namespaces do not leak between tests.
+    /// cargo-nextest, which runs each test in its own process, so that namespaces do not leak between tests.
     Nextest,
     /// QEMU, for booting other kernels.
     Emulator,
 }
 
-/// `cargo xtask setup`: everything but the emulator, which only `vm` needs.
+/// `cargo xtask setup`: all needs but the emulator, which only `vm` has.
 pub(crate) fn run() -> Result<()> {
     ensure(&[Need::KernelBuild, Need::Network, Need::Nextest])?;
     let toolchain = kernel_toolchain()?;
@@ -46,7 +45,7 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// Makes sure that everything in `needs` is there.
+/// Installs whatever of `needs` is missing.
 pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
     let mut missing: Vec<Package> = Vec::new();
     if needs.contains(&Need::Network) {
@@ -68,7 +67,7 @@ pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
     Ok(())
 }
 
-/// What builds the kernel programs, once [`Need::KernelBuild`] is met.
+/// The tools that build the kernel programs, once [`Need::KernelBuild`] is met.
 pub(crate) struct KernelToolchain {
     /// The compiler, with its library source.
     pub(crate) compiler: Compiler,
@@ -83,13 +82,13 @@ pub(crate) fn kernel_toolchain() -> Result<KernelToolchain> {
     Ok(KernelToolchain { compiler, linker })
 }
 
-/// The packages without which no compiler or no linker can be had.
+/// The packages that a compiler or a linker needs.
 fn kernel_packages() -> Result<Vec<Package>> {
     let found = match compiler::find() {
         Ok(compiler) => Ok(compiler),
         Err(_) if compiler::rustup_may_add_source() => {
             let what = "rustup component add rust-src (the kernel's target has no prebuilt library)";
-            // A failure is no error here: the distribution's compiler is the other way.
+            // A failure is not an error: the distribution's compiler is the alternative.
             progress::step(what, || compiler::add_source_with_rustup().and_then(|()| compiler::find()))
         }
         Err(error) => Err(error),

@@ -12,10 +12,10 @@ pub(super) fn ensure() -> Result<()> {
     if known.is_ok() {
         return Ok(());
     }
-    progress::step("cargo-nextest: runs each test in its own process (some minutes)", || {
+    progress::step("install cargo-nextest, which runs each test in its own process (some minutes)", || {
         let mut command = Command::new(super::cargo());
         command.args(["install", "--locked", "cargo-nextest", "--no-default-features"]);
-        // It starts processes and waits; neither updating itself nor running fast is worth the minutes.
+        // It only starts processes and waits; self-updates and optimization are not worth minutes of building.
         command.args(["--features", "default-no-update"]).env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0");
         process::run_logged(&mut command, &workspace::target("setup/nextest.log"))
     })

@@ -1,4 +1,4 @@
-//! Programs that only some tests need: the machine's own, else one that is fetched. Without one, these tests skip.
+//! Programs that only some tests need: an installed one, else a fetched one. Without either, these tests skip.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,15 +11,15 @@ use crate::{process, progress};
 
 /// A program, or a folder of some.
 pub(super) struct Optional<'a> {
-    /// What people call it.
+    /// Its name in messages.
     pub(super) name: &'a str,
-    /// Where it is fetched from.
+    /// Where to fetch it from, as progress lines name it.
     pub(super) origin: String,
-    /// The machine's own.
+    /// The installed one.
     pub(super) installed: Option<PathBuf>,
-    /// Where it is after [`Self::find`] has fetched it.
+    /// Where [`Self::find`] puts a fetched one.
     pub(super) fetched: PathBuf,
-    /// Whether it does what it is for.
+    /// Checks that it does its job.
     pub(super) works: fn(&Path) -> Result<()>,
 }
 
@@ -30,22 +30,22 @@ impl Optional<'_> {
         if let Some(found) = installed.into_iter().chain([fetched.clone()]).find(|path| works(path).is_ok()) {
             return Some(found);
         }
-        let step = progress::step(&format!("{name}: {origin}"), || {
+        let step = progress::step(&format!("fetch {name} ({origin})"), || {
             fetch(&fetched)?;
             works(&fetched)
         });
         match step {
             Ok(()) => Some(fetched),
             Err(error) => {
-                eprintln!("no {name}, so what needs it is skipped: {error:#}");
+                eprintln!("no {name}: tests that need it will skip ({error:#})");
                 None
             }
         }
     }
 }
 
-/// Unpacks a package of a Debian suite below `folder`/root. Nothing is installed: no other package has to change for it, it
-/// starts no server, and no privilege is needed.
+/// Unpacks a package of a Debian suite below `folder`/root. Nothing is installed, so no other package changes, no
+/// server starts, and no privileges are needed.
 pub(super) fn unpack(package: &str, suite: &str, folder: &Path) -> Result<()> {
     let archive = Archive::open(&folder.join("apt"), &[suite])?;
     let deb = archive.download(package, &folder.join("debs"))?;

@@ -1,4 +1,4 @@
-//! System packages, each with the file or program that shows that it is there, and why it is needed.
+//! System packages, each with the file or program that shows that it is installed, and why it is needed.
 
 use std::path::Path;
 
@@ -13,29 +13,29 @@ pub(crate) struct Package {
     pub(crate) why: &'static str,
 }
 
-/// What the namespace lab and the commands that show its state run.
+/// What the lab of network namespaces runs, and the commands that show its state.
 pub(crate) const NETWORK: &[Package] = &[
     Package { name: "iproute2", brings: "ip", why: "builds the lab's network namespaces" },
     Package {
         name: "iptables",
         brings: "iptables",
-        why: "shows that no Service is in iptables; is measured against",
+        why: "shows that no Service is in iptables; the benchmark's comparison",
     },
     Package {
         name: "nftables",
         brings: "nft",
-        why: "shows that no Service is in nftables; is measured against",
+        why: "shows that no Service is in nftables; the benchmark's comparison",
     },
     Package { name: "conntrack", brings: "conntrack", why: "shows that no connection is tracked" },
     Package { name: "bpftool", brings: "bpftool", why: "prints the maps with their field names" },
-    Package { name: "ethtool", brings: "ethtool", why: "switches what virtual network devices offload" },
+    Package { name: "ethtool", brings: "ethtool", why: "switches offloads of virtual network devices" },
     Package { name: "procps", brings: "sysctl", why: "switches the kernel's own BPF statistics on" },
 ];
 
-/// What boots another kernel.
+/// What booting another kernel needs.
 pub(crate) const EMULATOR: &[Package] = &[
     Package { name: "qemu-system-x86", brings: "qemu-system-x86_64", why: "boots other kernels" },
-    Package { name: "kmod", brings: "/usr/sbin/depmod", why: "says which of a kernel's modules need which" },
+    Package { name: "kmod", brings: "/usr/sbin/depmod", why: "finds the dependencies of kernel modules" },
 ];
 
 /// A compiler with library source, and the LLVM that bpf-linker is built on, from Debian itself.
@@ -56,7 +56,7 @@ pub(crate) const LLVM_22: Package = Package {
     why: "bpf-linker is built on it",
 };
 
-/// Those of `packages` that are not there.
+/// Those of `packages` that are not installed.
 pub(crate) fn missing(packages: &[Package]) -> Vec<Package> {
     packages.iter().copied().filter(|package| !present(package)).collect()
 }
@@ -65,7 +65,7 @@ fn present(package: &Package) -> bool {
     if package.brings.starts_with('/') {
         return Path::new(package.brings).exists();
     }
-    // The administrator's folders are often absent from an ordinary user's path.
+    // An ordinary user's PATH often lacks the administrator's folders.
     let path = std::env::var("PATH").unwrap_or_default() + ":/usr/local/sbin:/usr/sbin:/sbin";
     which::which_in(package.brings, Some(path), "/").is_ok()
 }

@@ -1,7 +1,7 @@
 //! Tests whether a linker understands a compiler's output, by linking a minimal crate.
 //!
-//! bpf-linker does not say which LLVM it is built on, and an older one than the compiler's fails far into a build
-//! with a message about bitcode. Linking a crate without `core` takes a tenth of a second and settles it.
+//! bpf-linker does not print which LLVM it has, and an older one than the compiler's fails late in a build, with a
+//! message about bitcode. Linking a crate without `core` takes a tenth of a second and shows it at once.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use super::Compiler;
 use crate::{process, workspace};
 
-/// The crate: one function, and the language items without which there is no function.
+/// The crate: one function, and the language items that a function needs.
 const SOURCE: &str = r#"
 #![feature(no_core, lang_items)]
 #![no_core]
@@ -37,7 +37,7 @@ pub(super) fn link(compiler: &Compiler, linker: &Path) -> Result<()> {
     command.arg(&source).arg("-o").arg(folder.join("probe.o"));
     process::output(&mut command).map(drop).with_context(|| {
         format!(
-            "{} cannot link what {} compiles (its LLVM must be at least {})",
+            "{} cannot link the output of {}; install a bpf-linker with LLVM {} or later",
             linker.display(),
             compiler,
             compiler.llvm

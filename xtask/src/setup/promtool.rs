@@ -8,10 +8,10 @@ use anyhow::Result;
 use super::optional::{self, Optional};
 use crate::{process, workspace};
 
-/// The suite to take the package from. Its programs need no library but a libc that later suites have too.
+/// The suite to take the package from. Its programs need only a libc that later suites have, too.
 const SUITE: &str = "bookworm";
 
-/// The folder with both programs, if they are to be had; where not, tests that need them skip.
+/// The folder with both programs; without them, the tests that need them skip.
 pub(crate) fn find() -> Option<PathBuf> {
     let folder = workspace::target("setup/prometheus");
     let prometheus = Optional {

@@ -1,7 +1,7 @@
-//! Circles of files that need each other: to understand one you have to read them all.
+//! Dependency circles of files: to understand one file of a circle you have to read them all.
 //!
-//! That a file names its own folder's `mod.rs` closes no circle: a folder is read from its `mod.rs`, which puts the files
-//! together and may hold what they share. The crate's root is no such folder.
+//! A file that names its own folder's `mod.rs` closes no circle: readers begin at `mod.rs`, which combines the files
+//! and may hold what they share. This does not apply to the crate's root.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,7 @@ use std::{
 
 use super::uses::Uses;
 
-/// A line for each circle, with what its files name of each other; none for those within the folder `but`.
+/// A line for each circle, with the names that its files use of each other; none for circles within the folder `but`.
 pub(super) fn circles(uses: &Uses, but: Option<&str>) -> Vec<String> {
     let reach: BTreeMap<&Path, BTreeSet<&Path>> =
         uses.0.keys().map(|file| (file.as_path(), reached(uses, file))).collect();
@@ -33,7 +33,7 @@ pub(super) fn circles(uses: &Uses, but: Option<&str>) -> Vec<String> {
     circles
 }
 
-/// All files that `file` leads to, itself if it does.
+/// All files that `file` depends on, directly or not; `file` itself if it is on a circle.
 fn reached<'a>(uses: &'a Uses, file: &PathBuf) -> BTreeSet<&'a Path> {
     let mut reached = BTreeSet::new();
     let mut open: Vec<&PathBuf> = vec![file];
@@ -47,7 +47,7 @@ fn reached<'a>(uses: &'a Uses, file: &PathBuf) -> BTreeSet<&'a Path> {
     reached
 }
 
-/// Whether `end` is the `mod.rs` of a folder that `file` is in.
+/// Whether `end` is the `mod.rs` of a folder around `file`.
 fn is_of_folder(file: &Path, end: &Path) -> bool {
     end.file_name().is_some_and(|name| name == "mod.rs")
         && end.parent().is_some_and(|folder| file.starts_with(folder))
@@ -70,7 +70,7 @@ mod tests {
     use super::{super::uses::tests::uses, circles};
 
     #[test]
-    fn a_circle_is_told_once_with_all_that_closes_it() {
+    fn a_circle_is_reported_once_with_every_step() {
         let found = circles(
             &uses(&[
                 ("lib.rs", "mod a; mod b; mod c; mod d;"),
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_may_name_its_folder_and_no_other_one_that_needs_it() {
+    fn a_file_may_name_its_own_mod_rs_but_no_other_file_that_needs_it() {
         let found = circles(
             &uses(&[
                 ("lib.rs", "mod a; mod b; pub struct Root;"),
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_within_a_folder_may_be_left_to_others() {
+    fn circles_within_the_exempt_folder_are_not_reported() {
         let files = uses(&[
             ("lib.rs", "mod a;"),
             ("a/mod.rs", "mod x; mod y;"),
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_share_one_are_no_circle() {
+    fn files_with_a_shared_dependency_are_no_circle() {
         let found = circles(
             &uses(&[
                 ("lib.rs", "mod a; mod b; mod c; pub use a::A;"),

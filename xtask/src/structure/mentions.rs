@@ -1,4 +1,4 @@
-//! Which paths an item names: those of types, expressions and patterns, and what looks like one in a macro's call.
+//! Which paths an item names: those of types, expressions and patterns, and what looks like one in a macro call.
 
 use std::collections::BTreeSet;
 
@@ -11,12 +11,12 @@ use syn::{
 
 use super::module::{Module, Names};
 
-/// Adds the paths of `item` to its module's; a `use` in a function's body counts as the module's.
+/// Adds the paths of `item` to its module's; a `use` in a function's body counts for the module.
 pub(super) fn collect(item: &Item, module: &mut Module) {
     Collector(module).visit_item(item);
 }
 
-/// Whether an item is there only when tests are built.
+/// Whether an item exists only in test builds.
 pub(super) fn is_for_tests(item: &Item) -> bool {
     only_tests(attributes(item))
 }
@@ -74,10 +74,10 @@ impl<'ast> Visit<'ast> for Collector<'_> {
         self.0.import(item);
     }
 
-    /// `pub(super)` names nothing of a file.
+    /// `pub(super)` is not a use of a file.
     fn visit_visibility(&mut self, _: &'ast Visibility) {}
 
-    /// Modules in bodies of functions are not ours to find.
+    /// Ignores modules in bodies of functions.
     fn visit_item_mod(&mut self, _: &'ast ItemMod) {}
 
     fn visit_impl_item_fn(&mut self, function: &'ast ImplItemFn) {
@@ -87,7 +87,7 @@ impl<'ast> Visit<'ast> for Collector<'_> {
     }
 }
 
-/// Names with `::` between them, and names alone, wherever they stand in `tokens`.
+/// Paths and single names anywhere in `tokens`.
 fn in_tokens(tokens: TokenStream, mentions: &mut BTreeSet<Names>) {
     let mut path = Names::new();
     let mut colons = 0;
@@ -114,7 +114,7 @@ fn in_tokens(tokens: TokenStream, mentions: &mut BTreeSet<Names>) {
     mentions.remove(&Names::new());
 }
 
-/// Whether one of the attributes leaves an item to tests.
+/// Whether one of the attributes restricts an item to test builds.
 fn only_tests(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         attribute.path().is_ident("test")

@@ -1,8 +1,8 @@
-//! Does the source hang together as ARCHITECTURE says: no circle of files, and no stage that names what comes after it?
+//! Checks the source's structure against ARCHITECTURE: no circle of files, and no stage that names a later one.
 //!
-//! The modules of a crate are read as Rust (`modules`), every path in them is followed to the file that defines what it
-//! names, through re-exports (`uses`), and the result is looked at for circles (`circles`) and for imports that lead the
-//! wrong way (`stages`). Tests are left out: they may look at anything. So are calls of methods, which name no file.
+//! `modules` parses the modules of a crate; `uses` follows every path in them, through re-exports, to the file that
+//! defines it; `circles` and `stages` look for circles and for imports of later stages. Tests are exempt, as they may
+//! use anything. Method calls are not seen, as they name no file.
 
 mod circles;
 mod mentions;
@@ -18,12 +18,12 @@ use anyhow::{Context as _, Result, bail};
 use self::{modules::Modules, stages::Stage, uses::Uses};
 use crate::workspace;
 
-/// A crate that is looked at.
+/// A crate to check.
 struct Crate {
     name: &'static str,
-    /// In what order its folders may name each other.
+    /// Which of its folders may name which.
     stages: &'static [Stage],
-    /// A folder whose files may stand in a circle.
+    /// A folder in which circles are allowed.
     entangled: Option<&'static str>,
 }
 
@@ -34,16 +34,16 @@ const CRATES: [Crate; 3] = [
     Crate { name: "bench", stages: &[], entangled: None },
 ];
 
-/// Fails with all circles and all imports that lead backwards, each with both ends.
+/// Fails with all circles and all imports of later stages, each with both ends.
 pub(crate) fn check() -> Result<()> {
     let faults = faults(workspace::root())?;
     if !faults.is_empty() {
-        bail!("the order of modules (xtask/src/structure): {}", faults.join("\n"));
+        bail!("the order of modules is wrong (the rules: xtask/src/structure):\n{}", faults.join("\n"));
     }
     Ok(())
 }
 
-/// What is wrong in the workspace at `root`, a line each.
+/// The faults of the workspace at `root`, a line each.
 fn faults(root: &Path) -> Result<Vec<String>> {
     let mut faults = Vec::new();
     for Crate { name, stages, entangled } in CRATES {
@@ -62,9 +62,9 @@ mod tests {
 
     use super::*;
 
-    /// Also of another tree, to compare with: `STRUCTURE_OF=../old cargo test -p xtask structure`.
+    /// Also checks another tree, for comparison: `STRUCTURE_OF=../old cargo test -p xtask structure`.
     #[test]
-    fn no_file_of_this_workspace_stands_in_a_circle_or_imports_backwards() {
+    fn no_file_of_this_workspace_is_in_a_circle_or_imports_a_later_stage() {
         let other = std::env::var_os("STRUCTURE_OF");
         let root = other.as_deref().map_or(workspace::root(), Path::new);
         let faults = faults(root).unwrap();

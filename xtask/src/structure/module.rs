@@ -17,16 +17,16 @@ pub(super) struct Module {
     pub(super) file: PathBuf,
     /// What its `use` declarations bind: a name, and the path as it is written.
     pub(super) imports: BTreeMap<String, Names>,
-    /// Modules of which everything is imported.
+    /// Modules imported with a glob.
     pub(super) globs: Vec<Names>,
     /// The items that it defines.
     pub(super) items: BTreeSet<String>,
-    /// The paths that it names, as they are written. Those that it only passes on (`pub use`) are not among them.
+    /// The paths that it names, as written, without those that it only re-exports (`pub use`).
     pub(super) mentions: BTreeSet<Names>,
 }
 
 impl Module {
-    /// Notes what a `use` binds; where it is nobody else's, its paths are mentions too.
+    /// Adds the names that a `use` binds; unless it re-exports them, its paths are mentions, too.
     pub(super) fn import(&mut self, item: &ItemUse) {
         let mut leaves = Vec::new();
         leaves_of(&item.tree, &mut Names::new(), &mut leaves);
@@ -52,7 +52,7 @@ impl Module {
     }
 }
 
-/// What a leaf of a `use` binds.
+/// The name that a leaf of a `use` binds.
 enum Bound {
     Last,
     Name(String),

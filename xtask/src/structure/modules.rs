@@ -14,7 +14,7 @@ use super::{
     module::{Module, Names},
 };
 
-/// All modules of a crate but those of tests, by their names below its root.
+/// All modules of a crate except tests, by their names below its root.
 #[derive(Default, Debug)]
 pub(super) struct Modules(pub(super) BTreeMap<Names, Module>);
 
@@ -29,7 +29,7 @@ impl Modules {
         Self::from_files(Path::new(root), &read)
     }
 
-    /// The same of files that `read` gives, `None` for one that is not there.
+    /// Like [`Self::read`], with files from `read`, which returns `None` for one that does not exist.
     pub(super) fn from_files(
         root: &Path,
         read: &impl Fn(&Path) -> std::io::Result<Option<String>>,

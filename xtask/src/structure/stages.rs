@@ -1,10 +1,10 @@
-//! Which folders may name which: data flows one way, and nothing names what comes after it.
+//! Which folders may name which: data flows one way, and no stage names a later one.
 
 use std::path::Path;
 
 use super::uses::Uses;
 
-/// A folder or file of a crate, and the others that it may name, with all that is in those.
+/// A folder or file of a crate, and the others that it may name, including everything in them.
 pub(super) struct Stage {
     name: &'static str,
     may_name: &'static [&'static str],
@@ -14,7 +14,7 @@ const fn stage(name: &'static str, may_name: &'static [&'static str]) -> Stage {
     Stage { name, may_name }
 }
 
-/// The agent's stages, each after those that it may name. Of a file the longest name counts that it begins with.
+/// The agent's stages, each after those that it may name. A file belongs to the stage with the longest matching name.
 pub(super) const AGENT: &[Stage] = &[
     stage("lib", &[]),
     // What stages share.
@@ -50,10 +50,10 @@ pub(super) const AGENT: &[Stage] = &[
     stage("commands", &["model", "plan", "source", "config", "dataplane", "agent"]),
 ];
 
-/// The node's side of the dataplane. It attaches programs to devices, and programs are told of the node.
+/// The node's side of the dataplane: it attaches programs to devices, and configures them for the node.
 const NODE: &str = "dataplane/node";
 
-/// A line for each file that names something of a stage that it may not name.
+/// A line for each use of a stage that the file's own stage may not name.
 pub(super) fn backward(uses: &Uses, stages: &[Stage]) -> Vec<String> {
     let mut faults = Vec::new();
     if stages.is_empty() {
@@ -61,7 +61,10 @@ pub(super) fn backward(uses: &Uses, stages: &[Stage]) -> Vec<String> {
     }
     for (from, to) in &uses.0 {
         let Some(here) = of(from, stages) else {
-            faults.push(format!("{} is of no stage", from.display()));
+            faults.push(format!(
+                "{} belongs to no stage; add one to xtask/src/structure/stages.rs",
+                from.display()
+            ));
             continue;
         };
         for (end, names) in to {
@@ -71,7 +74,7 @@ pub(super) fn backward(uses: &Uses, stages: &[Stage]) -> Vec<String> {
                 let names: Vec<&str> = names.iter().map(String::as_str).collect();
                 let (file, end) = (from.display(), end.display());
                 faults.push(format!(
-                    "{file} names {} of {end}, and {} may not name {}",
+                    "{file} names {} of {end}, but {} may not name {}",
                     names.join(", "),
                     here.name,
                     there.name
@@ -93,7 +96,7 @@ mod tests {
     use super::{super::uses::tests::uses, backward, stage};
 
     #[test]
-    fn an_import_from_a_later_stage_is_told_with_both_ends() {
+    fn an_import_from_a_later_stage_is_reported_with_both_ends() {
         let stages =
             [stage("lib", &[]), stage("plan", &[]), stage("plan/parts", &["plan"]), stage("edge", &["plan"])];
         let found = backward(
@@ -112,16 +115,16 @@ mod tests {
         assert_eq!(
             found,
             [
-                "plan/mod.rs names Edge of edge.rs, and plan may not name edge",
-                "plan/other.rs names Part of plan/parts.rs, and plan may not name plan/parts",
-                "plan/parts.rs names Edge of edge.rs, and plan/parts may not name edge",
+                "plan/mod.rs names Edge of edge.rs, but plan may not name edge",
+                "plan/other.rs names Part of plan/parts.rs, but plan may not name plan/parts",
+                "plan/parts.rs names Edge of edge.rs, but plan/parts may not name edge",
             ]
         );
     }
 
     #[test]
-    fn a_file_of_no_stage_has_to_be_put_into_one() {
+    fn a_file_without_a_stage_is_reported() {
         let found = backward(&uses(&[("lib.rs", "mod new;"), ("new.rs", "")]), &[stage("lib", &[])]);
-        assert_eq!(found, ["new.rs is of no stage"]);
+        assert_eq!(found, ["new.rs belongs to no stage; add one to xtask/src/structure/stages.rs"]);
     }
 }

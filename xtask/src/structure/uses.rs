@@ -1,4 +1,4 @@
-//! Which file names what is defined in which other one.
+//! Which file uses a definition of which other file.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,10 +7,10 @@ use std::{
 
 use super::{module::Names, modules::Modules};
 
-/// How many re-exports may stand between a name and what it means.
+/// How many re-exports may lie between a name and its definition.
 const DEEPEST: usize = 16;
 
-/// For each file those that it names something of, and the last names of the paths.
+/// For each file, the files of which it uses a definition, and the last names of those paths.
 #[derive(Default, Debug)]
 pub(super) struct Uses(pub(super) BTreeMap<PathBuf, BTreeMap<PathBuf, BTreeSet<String>>>);
 
@@ -31,7 +31,7 @@ impl Uses {
                 else {
                     continue;
                 };
-                // Who imports a module names something of it elsewhere, or does not use it.
+                // A file that imports a module and uses it names one of its items elsewhere.
                 let only_bound = found.is_module && module.imports.values().any(|import| import == path);
                 if !only_bound && found.file != module.file {
                     let last = path.last().cloned().unwrap_or_default();
@@ -44,8 +44,8 @@ impl Uses {
     }
 }
 
-/// What `path` is from the crate's root, if it leads into the crate. The first name is the only one that depends on
-/// where it is written.
+/// `path` as seen from the crate's root, if it leads into the crate. Only its first name depends on the module in which
+/// it is written.
 fn absolute(modules: &Modules, module: &Names, path: &[String]) -> Option<Names> {
     let (first, rest) = path.split_first()?;
     let below = |start: &[String]| Some(start.iter().chain(rest).cloned().collect());
@@ -70,7 +70,7 @@ fn absolute(modules: &Modules, module: &Names, path: &[String]) -> Option<Names>
     }
 }
 
-/// Whether everything of the module that `glob` names in `module` includes `name`.
+/// Whether the glob import `glob` of `module` includes `name`.
 fn defines(modules: &Modules, module: &Names, glob: &[String], name: &String) -> bool {
     let Some(target) = glob_target(modules, module, glob) else { return false };
     let Some(known) = modules.0.get(&target) else { return false };
@@ -79,7 +79,7 @@ fn defines(modules: &Modules, module: &Names, glob: &[String], name: &String) ->
     known.items.contains(name) || known.imports.contains_key(name) || modules.0.contains_key(&child)
 }
 
-/// The module that a glob names, if it is one of the crate and named by its own path.
+/// The module that a glob imports from, if it is the crate's and named by its own path.
 fn glob_target(modules: &Modules, module: &Names, glob: &[String]) -> Option<Names> {
     let first = glob.first()?;
     if ["crate", "self", "super"].contains(&first.as_str()) {
@@ -109,7 +109,7 @@ fn follow<'a>(modules: &'a Modules, path: &[String], depth: usize) -> Option<Fou
             && !module.items.contains(name)
             && depth < DEEPEST
         {
-            // What another crate defines is the module's that passes it on.
+            // A re-export of another crate's item counts as defined by the module that re-exports it.
             if let Some(through) = import_target(modules, &at, &meant) {
                 let whole: Names = through.iter().chain(rest).cloned().collect();
                 return follow(modules, &whole, depth + 1);
@@ -120,7 +120,7 @@ fn follow<'a>(modules: &'a Modules, path: &[String], depth: usize) -> Option<Fou
     modules.0.get(&at).map(|module| Found { file: &module.file, is_module: true })
 }
 
-/// What an import's path is from the root: `None` for another crate's. An import does not look at itself.
+/// An import's path as seen from the root: `None` for another crate's. Imports do not resolve through themselves.
 fn import_target(modules: &Modules, module: &Names, path: &[String]) -> Option<Names> {
     let first = path.first()?;
     if ["crate", "self", "super"].contains(&first.as_str()) {
@@ -172,7 +172,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_named_of_an_imported_module_counts_and_the_import_alone_does_not() {
+    fn uses_of_an_imported_modules_items_count_and_the_import_alone_does_not() {
         let found = lines(&[
             ("lib.rs", "mod shop; mod till;"),
             ("shop/mod.rs", "pub mod shelf; pub use shelf::take;"),
@@ -204,7 +204,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn names_of_other_crates_are_nobodys_until_a_module_passes_them_on() {
+    fn names_of_other_crates_count_only_where_a_module_re_exports_them() {
         let found = lines(&[
             ("lib.rs", "mod config; mod a;"),
             ("config.rs", "pub use serde::config; pub struct Config;"),

@@ -1,5 +1,5 @@
-//! `cargo xtask test`: every test of the workspace, scenarios in network namespaces included; or, with `--unit`, those
-//! that need neither root nor a kernel of their own.
+//! `cargo xtask test`: every test of the workspace, including scenarios in network namespaces; or, with `--unit`, those
+//! that need neither root nor the kernel.
 
 mod rows;
 mod skips;
@@ -22,7 +22,7 @@ pub(crate) use rows::{Args as RowsArgs, Rows};
 pub(crate) struct Args {
     /// Build the agent with optimizations
     ///
-    /// It applies to the agent that the scenarios start; tests themselves are always built without.
+    /// Applies to the agent that the scenarios start; the tests themselves are always built without.
     #[arg(long)]
     release: bool,
     /// Run only tests that need neither root nor the kernel
@@ -52,7 +52,7 @@ impl Args {
 /// Builds, tests, and ends with two lines of counts: of tests, and of the rows that they prove.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let mut command = runner(args)?;
-    // The runner keeps its reports here, wherever CARGO_TARGET_DIR is.
+    // The runner writes its reports here, whatever CARGO_TARGET_DIR is.
     let report = workspace::path(&format!("target/nextest/{}/junit.xml", args.profile()));
     let skip_log = workspace::path("target/nextest/skipped.log");
     for stale in [&report, &skip_log] {
@@ -63,14 +63,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let status = process::status(command.args(&args.filter).env("SIDESTEP_SKIP_LOG", &skip_log))?;
 
     if !report.exists() {
-        bail!("no test ran: `{}` ended with {status}", process::line(&command));
+        bail!(
+            "no test ran, so there is no {}: `{}` ended with {status}",
+            report.display(),
+            process::line(&command)
+        );
     }
     let counts = summary::read(&report)?;
     let skips = skips::read(&skip_log)?;
     for skip in &skips {
         println!("SKIPPED {skip}");
     }
-    // A test that skips ends well, so the runner counts it as passed.
+    // The runner counts a skipped test as passed.
     let passed = counts.passed.saturating_sub(skips::tests(&skips));
     println!("{passed} passed, {} failed, {} skipped", counts.failed, skips::tests(&skips));
     if args.unit {
@@ -82,7 +86,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Rows::read()?.check((args.filter.is_empty() && !args.unit).then_some(&counts.names))
 }
 
-/// Builds what the tests need, and returns the call of their runner.
+/// Builds what the tests need, and returns the command that runs them.
 fn runner(args: &Args) -> Result<Command> {
     let needs: &[Need] = if args.unit { &[] } else { &[Need::Network] };
     setup::ensure(&[&[Need::KernelBuild, Need::Nextest], needs].concat())?;
@@ -106,7 +110,7 @@ fn runner(args: &Args) -> Result<Command> {
         }
     }
     if args.keep {
-        // The lab's words go to the terminal at once.
+        // Shows the output of the lab on the terminal at once.
         command.arg("--no-capture").env(KEEP, "1");
     }
     Ok(command)

@@ -1,4 +1,4 @@
-//! Tests that could not run here, and why: lines `SKIPPED <test>: <reason>` that they append to a file.
+//! Tests that could not run here, and why: each appends a line `SKIPPED <test>: <reason>` to a file.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-/// A test that did not run, or not wholly.
+/// A test that skipped all or part of its work.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Skip {
     test: String,
@@ -21,7 +21,7 @@ impl fmt::Display for Skip {
     }
 }
 
-/// The skips in the file at `log`; none where no test wrote one.
+/// The skips in the file at `log`; none if the file does not exist.
 pub(super) fn read(log: &Path) -> Result<BTreeSet<Skip>> {
     match fs::read_to_string(log) {
         Ok(text) => Ok(parse(&text)),

@@ -7,21 +7,21 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use quick_junit::Report;
 
-/// What the runner counted.
+/// The runner's counts.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Counts {
-    /// Tests that ended well, skips included.
+    /// Tests that succeeded, including skipped ones.
     pub(super) passed: usize,
-    /// Tests that did not.
+    /// Tests that failed.
     pub(super) failed: usize,
-    /// The names of all tests, and of the modules that they are in: a scenario that runs in several variants is one.
+    /// The names of all tests and of their modules: a scenario with several variants is a module.
     pub(super) names: BTreeSet<String>,
 }
 
 /// Reads the report at `path`.
 pub(super) fn read(path: &Path) -> Result<Counts> {
     let xml = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    parse(&xml).with_context(|| format!("in {}", path.display()))
+    parse(&xml).with_context(|| format!("cannot parse {}", path.display()))
 }
 
 fn parse(xml: &str) -> Result<Counts> {

@@ -1,4 +1,4 @@
-//! `cargo xtask test --unit`: what needs neither root nor the kernel, and which tests that leaves out.
+//! `cargo xtask test --unit`: the tests that need neither root nor the kernel, and a note on those left out.
 
 use std::fs;
 use std::process::Command;
@@ -8,14 +8,14 @@ use sidestep_tests::skip::NO_KERNEL;
 
 use crate::workspace;
 
-/// Has the runner build and run everything but the lab's crate; tests elsewhere that would use the kernel skip.
+/// Has the runner build and run everything but the lab's crate; kernel tests of other crates skip.
 pub(super) fn only(runner: &mut Command) {
-    // The kernel programs are no host crate: they have no tests.
+    // The kernel programs are not built for the host, and have no tests.
     runner.args(["--workspace", "--exclude", "proxy-ebpf", "--exclude", "sidestep-tests"]);
     runner.env(NO_KERNEL, "1");
 }
 
-/// What [`only`] leaves out, in words: the themes are the folders of scenarios.
+/// Describes what [`only`] leaves out; the folders of scenarios are the themes.
 pub(super) fn left_out() -> Result<String> {
     let folder = workspace::path("tests/tests");
     let mut themes = Vec::new();

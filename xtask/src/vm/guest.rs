@@ -18,7 +18,7 @@ pub(super) struct Guest {
     pub(super) manifests: PathBuf,
 }
 
-/// Builds them around the kernel programs.
+/// Builds the binaries with the kernel programs embedded.
 pub(super) fn build() -> Result<Guest> {
     let built = freestanding::build(&["proxy-agent", "vm-init"], Profile::Dev)?;
     let manifests = fs::canonicalize(workspace::path("xtask/vm-init/manifests"))?;

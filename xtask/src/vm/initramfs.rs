@@ -1,4 +1,4 @@
-//! The machine's only file system: a cpio archive that the kernel unpacks into memory.
+//! The machine's root file system: a cpio archive that the kernel unpacks into memory.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -25,7 +25,7 @@ pub(super) fn write(kernel: &Kernel, image: &Image, guest: &Guest) -> Result<Pat
     for folder in ["dev", "proc", "sys", "run", "tmp", "modules", "manifests"] {
         archive.add(folder, FOLDER, &[])?;
     }
-    // The kernel opens it for the first process, before that can mount anything.
+    // The kernel opens /dev/console for the first process, which has not mounted devtmpfs yet.
     archive.add("dev/console", CHARACTER_DEVICE, &[])?;
     archive.add("init", PROGRAM, &read(&guest.init)?)?;
     archive.add("sidestep", PROGRAM, &read(&guest.agent)?)?;
@@ -55,7 +55,7 @@ impl<W: Write> Archive<W> {
         self.inode += 1;
         let mut entry = Builder::new(name).ino(self.inode).mode(mode).nlink(1);
         if mode == CHARACTER_DEVICE {
-            // The console, as in devices.txt.
+            // The console's device numbers, from devices.txt.
             entry = entry.rdev_major(5).rdev_minor(1);
         }
         let size = u32::try_from(bytes.len()).with_context(|| format!("{name} is too large"))?;

@@ -1,4 +1,4 @@
-//! The kernels: the Debian suites that have them, and the files that we use from their packages.
+//! The kernels: the Debian suites that have them, and the files that a machine needs of their packages.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::{process, progress, workspace};
 /// The package that depends on the newest kernel of its suite.
 const META_PACKAGE: &str = "linux-image-cloud-amd64";
 
-/// What `--kernel` takes.
+/// The values of `--kernel`.
 #[derive(Clone, Copy, clap::ValueEnum)]
 pub(crate) enum Choice {
     /// The oldest supported kernel
@@ -27,9 +27,9 @@ pub(crate) enum Choice {
 
 /// A kernel to boot.
 pub(crate) struct Kernel {
-    /// Its version, as one says it.
+    /// Its version, such as `5.10`.
     pub(crate) name: &'static str,
-    /// The suites that have it; of several packages the newest is taken.
+    /// The suites that have it; the newest of their packages is used.
     suites: &'static [&'static str],
 }
 
@@ -56,26 +56,27 @@ impl Choice {
 }
 
 impl Kernel {
-    /// A file or folder of this kernel's own.
+    /// The path of a file or folder for this kernel.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         workspace::target("vm").join(self.name).join(name)
     }
 
-    /// The kernel from an earlier run, else from the archive.
+    /// The kernel from an earlier run, else a download from the archive.
     pub(super) fn fetch(&self) -> Result<Image> {
         let unpacked = self.path("root");
         if let Ok(image) = image_in(&unpacked) {
             return Ok(image);
         }
-        let what = format!("kernel {}: package from {}", self.name, self.suites.join(", "));
+        let what = format!("fetch kernel {} from {}", self.name, self.suites.join(", "));
         progress::step(&what, || {
             let archive = Archive::open(&self.path("apt"), self.suites)?;
             let package = archive.dependency(META_PACKAGE, "linux-image-")?;
             let deb = archive.download(&package, &self.path("debs"))?;
-            // Renamed into place when complete: an interrupted run leaves nothing that looks like a kernel.
+            // Renamed into place when complete, so that an interrupted run leaves no partial kernel behind.
             let partial = self.path("root.partial");
             process::output(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&partial))?;
-            fs::rename(&partial, &unpacked).with_context(|| format!("cannot fill {}", unpacked.display()))?;
+            fs::rename(&partial, &unpacked)
+                .with_context(|| format!("cannot rename {} to {}", partial.display(), unpacked.display()))?;
             image_in(&unpacked)
         })
     }
@@ -95,5 +96,5 @@ fn entry(folder: &Path, prefix: &str) -> Result<PathBuf> {
     let mut entries =
         fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?.flatten();
     let found = entries.find(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
-    found.map(|entry| entry.path()).with_context(|| format!("no {prefix}* in {}", folder.display()))
+    found.map(|entry| entry.path()).with_context(|| format!("{} contains no {prefix}*", folder.display()))
 }

@@ -1,8 +1,8 @@
 //! `cargo xtask vm`: the agent on other kernels, in emulated machines.
 //!
-//! A Debian kernel package and an initramfs of our own (a static agent, and `vm-init` as the first process) are all
-//! there is in such a machine. QEMU emulates it without KVM, which hangs on some hosts, so it runs anywhere and
-//! changes nothing on the host.
+//! Such a machine consists of a Debian kernel package and an initramfs of our own (a static agent, and `vm-init` as the
+//! first process). QEMU emulates it without KVM, which hangs on some hosts, so it runs anywhere and changes nothing on
+//! the host.
 
 mod guest;
 mod initramfs;
@@ -38,7 +38,7 @@ pub(crate) struct Args {
     console: bool,
 }
 
-/// Boots each kernel, and prints what worked on which.
+/// Boots each kernel, and prints which checks passed on which.
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::ensure(&[Need::KernelBuild, Need::Emulator])?;
     kernel::build()?;
@@ -59,5 +59,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for report in reports.iter().filter(|report| !report.ok) {
         eprintln!("{}", report.failures());
     }
-    bail!("failed on {}; the consoles are in {}", failed.join(", "), qemu::console_path("KERNEL").display())
+    bail!(
+        "checks failed on {}; each console is in {}",
+        failed.join(", "),
+        qemu::console_path("KERNEL").display()
+    )
 }

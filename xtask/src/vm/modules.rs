@@ -1,28 +1,28 @@
-//! Kernel modules that the machine needs, with those on which they depend.
+//! Kernel modules that the machine needs, and their dependencies.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-/// What the agent uses and Debian's cloud kernels have as modules. One that a kernel has built in, or has not,
-/// is left out: the checks tell.
+/// What the agent uses and Debian's cloud kernels have as modules. One that a kernel has built in, or lacks, is left
+/// out; if it is needed and lacking, a check fails.
 const WANTED: &[&str] = &["inet_diag", "tcp_diag", "udp_diag", "sch_ingress", "cls_bpf", "veth"];
 
 /// A module, ready to be loaded.
 pub(super) struct Module {
-    /// Its file's name, without the compression's ending.
+    /// Its file name, without the suffix of its compression.
     pub(super) name: String,
-    /// The module, uncompressed: older kernels take no other.
+    /// The module, uncompressed: older kernels load no others.
     pub(super) bytes: Vec<u8>,
 }
 
-/// The wanted modules of the kernel in `folder`, each after those on which it depends.
+/// The wanted modules of the kernel in `folder`, each after its dependencies.
 pub(super) fn read(folder: &Path) -> Result<Vec<Module>> {
     let dependencies = folder.join("modules.dep");
     let text = match fs::read_to_string(&dependencies) {
         Ok(text) => text,
-        // Packages leave it to depmod, which needs to run on the machine that installs them.
+        // Kernel packages contain no modules.dep: depmod writes it on installation.
         Err(_) => depmod(folder)?,
     };
     let mut order: Vec<&str> = Vec::new();
@@ -38,20 +38,25 @@ pub(super) fn read(folder: &Path) -> Result<Vec<Module>> {
 
 /// `modules.dep` of the kernel in `folder`, written by depmod.
 fn depmod(folder: &Path) -> Result<String> {
-    let version = folder.file_name().context("a modules folder is named by its kernel's version")?;
-    let base = folder.ancestors().nth(3).context("a modules folder is below lib/modules")?;
+    let version = folder
+        .file_name()
+        .with_context(|| format!("{} is not named after a kernel's version", folder.display()))?;
+    let base = folder
+        .ancestors()
+        .nth(3)
+        .with_context(|| format!("{} is not below lib/modules", folder.display()))?;
     let mut command = std::process::Command::new("/usr/sbin/depmod");
     crate::process::output(command.arg("-b").arg(base).arg(version))?;
     Ok(fs::read_to_string(folder.join("modules.dep"))?)
 }
 
-/// The module's path and those of its dependencies, in the order in which they must be loaded.
+/// The paths of the module and its dependencies, in loading order.
 fn closure<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
     let line = text.lines().filter_map(|line| line.split_once(':')).find(|(path, _)| {
         let file = path.rsplit('/').next().unwrap_or(path);
         file.split('.').next().is_some_and(|stem| stem.replace('-', "_") == name)
     });
-    // depmod lists what a module needs directly first, and the deepest last.
+    // depmod lists direct dependencies first, and the deepest last.
     line.map(|(path, needs)| needs.split_whitespace().rev().chain([path]).collect()).unwrap_or_default()
 }
 
@@ -63,7 +68,7 @@ fn load(path: &PathBuf) -> Result<Module> {
     };
     let mut bytes = Vec::new();
     lzma_rs::xz_decompress(&mut raw.as_slice(), &mut bytes)
-        .map_err(|error| anyhow::anyhow!("{}: {error:?}", path.display()))?;
+        .map_err(|error| anyhow::anyhow!("cannot decompress {}: {error:?}", path.display()))?;
     Ok(Module { name, bytes })
 }
 

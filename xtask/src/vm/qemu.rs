@@ -1,4 +1,4 @@
-//! The emulated machine, which always ends.
+//! Runs the emulated machine, within a limit of time.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -12,24 +12,24 @@ use anyhow::{Context as _, Result};
 use super::kernels::{Image, Kernel};
 use crate::{process, progress, workspace};
 
-/// Well over what a machine needs, which is half a minute.
+/// The limit, well over the half minute that a machine needs.
 const LIMIT: Duration = Duration::from_mins(3);
 
-/// Where a kernel's console is kept.
+/// The file that keeps a kernel's console.
 pub(super) fn console_path(kernel: &str) -> PathBuf {
     workspace::target("vm").join(kernel).join("console.log")
 }
 
-/// Boots `kernel` and returns what it printed on its console until it stopped, or until the limit.
+/// Boots `kernel` and returns its console's output until it stops, or until the limit.
 pub(super) fn boot(kernel: &Kernel, image: &Image, initramfs: &Path, cpus: u8, show: bool) -> Result<String> {
     let mut command = Command::new("qemu-system-x86_64");
-    // Never KVM: where it exists only by name, guests hang.
-    // QEMU 7.2 now and then leaves garbage in the flags after cmpxchg16b, and the guest's kernel dies in its slab
-    // allocator: 8 boots of 35, but none of 38 on a processor without the instruction, which kernels do not need.
+    // Never KVM: guests hang where /dev/kvm exists but does not work.
+    // QEMU 7.2 sometimes leaves garbage in the flags after cmpxchg16b, and the guest's kernel dies in its slab
+    // allocator: in 8 of 35 boots, but in none of 38 on a processor without the instruction, which kernels do not need.
     command.args(["-accel", "tcg", "-cpu", "max,cx16=off,la57=off", "-m", "1024", "-smp", &cpus.to_string()]);
     command.args(["-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot"]);
     command.arg("-kernel").arg(&image.vmlinuz).arg("-initrd").arg(initramfs);
-    // A panic restarts at once, which ends this machine.
+    // `panic=-1` reboots at once after a panic, and `-no-reboot` then ends the machine.
     command.args(["-append", "console=ttyS0 quiet panic=-1"]);
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     progress::step(&format!("kernel {}: boot, {cpus} processor(s)", kernel.name), || {
@@ -38,7 +38,7 @@ pub(super) fn boot(kernel: &Kernel, image: &Image, initramfs: &Path, cpus: u8, s
         let log = File::create(console_path(kernel.name))?;
         let reader = thread::spawn(move || keep(output, log, show));
         if !machine.ended_within(LIMIT)? {
-            eprintln!("kernel {}: not done after {} s, stopped", kernel.name, LIMIT.as_secs());
+            eprintln!("kernel {}: stopped, as it did not finish within {} s", kernel.name, LIMIT.as_secs());
         }
         drop(machine);
         reader.join().ok().context("the console's reader panicked")?
@@ -68,7 +68,7 @@ impl Drop for Machine {
     }
 }
 
-/// Reads the console to its end, into `log`, and onto the terminal where asked.
+/// Copies the console to `log`, and to the terminal if requested.
 fn keep(output: ChildStdout, mut log: File, show: bool) -> Result<String> {
     let mut text = String::new();
     for line in BufReader::new(output).split(b'\n') {

@@ -19,11 +19,11 @@ const CHECKS: &[(&str, &str)] = &[
 pub(super) struct Report {
     /// The kernel that was asked for.
     pub(super) kernel: &'static str,
-    /// Everything went well.
+    /// Whether all checks passed.
     pub(super) ok: bool,
     release: String,
     checks: Vec<Check>,
-    /// The console's last lines: what one wants to see of a machine that said nothing.
+    /// The console's last lines, for a machine that printed no result.
     tail: String,
 }
 
@@ -46,13 +46,13 @@ impl Report {
         Self {
             kernel,
             ok: after("VM RESULT ").any(|result| result == "ok"),
-            release: after("VM KERNEL ").next().unwrap_or("(no word from it)").to_owned(),
+            release: after("VM KERNEL ").next().unwrap_or("(version unknown: it did not boot)").to_owned(),
             checks: checks.collect(),
             tail: lines[lines.len().saturating_sub(40)..].join("\n"),
         }
     }
 
-    /// The failures, for a reader who has to mend them.
+    /// The failed checks and the end of the console.
     pub(super) fn failures(&self) -> String {
         let failed = self.checks.iter().filter(|check| !check.ok);
         let failed: Vec<String> = failed.map(|check| format!("  {}: {}", check.name, check.detail)).collect();
@@ -86,7 +86,7 @@ mod tests {
     use super::Report;
 
     #[test]
-    fn a_check_that_was_not_reached_is_no_success() {
+    fn a_check_that_did_not_run_is_not_ok() {
         let console =
             "junk\nVM KERNEL 5.10.0-1\nVM CHECK load ok \nVM CHECK tcp FAIL refused\nVM RESULT FAIL\n";
         let report = Report::read("5.10", console);

@@ -14,7 +14,7 @@ const VIP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 /// The Service `empty`, which has no endpoints.
 const EMPTY: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 11);
 
-/// Looks at everything; true where all is well.
+/// Runs all checks; true if all pass.
 pub(crate) fn run() -> Result<bool> {
     let mut agent = agent::start()?;
     let synced = agent::wait_until_synced(&mut agent);
@@ -29,7 +29,7 @@ pub(crate) fn run() -> Result<bool> {
         say("refusal", &refusal()),
         say("ranges", &ranges::check()),
     ];
-    agent.kill().context("stop the agent")?;
+    agent.kill().context("cannot kill the agent")?;
     Ok(all.iter().all(|ok| *ok))
 }
 
@@ -41,21 +41,21 @@ fn say(name: &str, result: &Result<String>) -> bool {
     result.is_ok()
 }
 
-/// A connection through the VIP is answered, and its peer is the VIP.
+/// A TCP connection to the ClusterIP is answered, and its peer is the ClusterIP.
 fn tcp() -> Result<String> {
     let vip = SocketAddr::from((VIP, 80));
-    let mut stream = TcpStream::connect_timeout(&vip, LIMIT).context("connect")?;
+    let mut stream = TcpStream::connect_timeout(&vip, LIMIT).with_context(|| format!("connect to {vip}"))?;
     stream.set_read_timeout(Some(LIMIT))?;
     let peer = stream.peer_addr().context("getpeername")?;
     ensure!(peer == vip, "the peer is {peer}, not the Service");
     stream.write_all(b"ping").context("write")?;
     let mut answer = [0; 4];
     stream.read_exact(&mut answer).context("read")?;
-    ensure!(&answer == b"ping", "answered {answer:?}");
+    ensure!(&answer == b"ping", "the answer is {answer:?}, not \"ping\"");
     Ok(String::new())
 }
 
-/// A datagram to the VIP is answered, and the answer comes from the VIP.
+/// A datagram to the ClusterIP is answered, and the answer comes from the ClusterIP.
 fn udp() -> Result<String> {
     let vip = SocketAddr::from((VIP, 53));
     let socket = UdpSocket::bind("0.0.0.0:0").context("bind")?;
@@ -63,16 +63,16 @@ fn udp() -> Result<String> {
     socket.send_to(b"ping", vip).context("sendto")?;
     let mut answer = [0; 16];
     let (length, source) = socket.recv_from(&mut answer).context("recvfrom")?;
-    ensure!(source == vip, "answered from {source}, not the Service");
-    ensure!(&answer[..length] == b"ping", "answered {:?}", &answer[..length]);
+    ensure!(source == vip, "the answer came from {source}, not from the Service");
+    ensure!(&answer[..length] == b"ping", "the answer is {:?}, not \"ping\"", &answer[..length]);
     Ok(String::new())
 }
 
-/// A Service without endpoints refuses at once.
+/// A connection to a Service without endpoints is refused at once.
 fn refusal() -> Result<String> {
     match TcpStream::connect_timeout(&SocketAddr::from((EMPTY, 80)), LIMIT) {
-        Ok(_) => bail!("connected"),
+        Ok(_) => bail!("connected to a Service without endpoints"),
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(String::new()),
-        Err(error) => bail!("{error}, not ECONNREFUSED"),
+        Err(error) => bail!("the error is not ECONNREFUSED: {error}"),
     }
 }

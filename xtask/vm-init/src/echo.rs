@@ -23,7 +23,7 @@ fn tcp(listener: &TcpListener) -> io::Result<()> {
     loop {
         let (mut stream, _) = listener.accept()?;
         let mut buffer = [0; 64];
-        // A client that goes away early is that client's problem.
+        // A client that closes early is not an error of the server.
         if let Ok(length) = stream.read(&mut buffer) {
             let _ = stream.write_all(&buffer[..length]);
         }

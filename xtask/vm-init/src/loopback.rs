@@ -1,4 +1,4 @@
-//! The loopback device: brought up, and given the endpoint's address.
+//! Brings the loopback device up, and gives it the endpoint's address.
 //!
 //! The ioctls of netdevice(7) are enough for this; they need no netlink library in the initramfs.
 
@@ -18,13 +18,13 @@ pub(crate) fn up() -> Result<()> {
 pub(crate) fn add(address: Ipv4Addr) -> Result<()> {
     let address = libc::__c_anonymous_ifr_ifru { ifru_addr: sockaddr(address)? };
     ioctl(libc::SIOCSIFADDR, "lo:1", address)?;
-    // The address's class would make all of 10.0.0.0/8 local, Service addresses included.
+    // The default netmask, by address class, would make all of 10.0.0.0/8 local, including Service addresses.
     let mask = libc::__c_anonymous_ifr_ifru { ifru_netmask: sockaddr(Ipv4Addr::BROADCAST)? };
     ioctl(libc::SIOCSIFNETMASK, "lo:1", mask)
 }
 
 fn ioctl(request: libc::Ioctl, name: &str, value: libc::__c_anonymous_ifr_ifru) -> Result<()> {
-    let socket = UdpSocket::bind("0.0.0.0:0").context("open a socket")?;
+    let socket = UdpSocket::bind("0.0.0.0:0").context("cannot open a socket")?;
     let mut ifreq = libc::ifreq { ifr_name: [0; libc::IFNAMSIZ], ifr_ifru: value };
     for (to, from) in ifreq.ifr_name.iter_mut().zip(name.bytes()) {
         *to = from.cast_signed();

@@ -1,8 +1,7 @@
 //! The first process of the virtual machines that `cargo xtask vm` boots.
 //!
-//! It makes a node out of a bare kernel, starts the agent on two Services, talks to them through their addresses,
-//! prints one line `VM CHECK <name> ok|FAIL <detail>` for each thing it looked at, then `VM RESULT ok|FAIL`, and
-//! powers the machine off, whatever happened.
+//! It makes a node out of a bare kernel, starts the agent on two Services, connects to their addresses, prints one line
+//! `VM CHECK <name> ok|FAIL <detail>` for each check, then `VM RESULT ok|FAIL`, and always powers the machine off.
 
 mod agent;
 mod checks;
@@ -18,7 +17,7 @@ use std::net::Ipv4Addr;
 use anyhow::Result;
 use nix::sys::reboot::{RebootMode, reboot};
 
-/// The endpoint's address, put on the loopback device.
+/// The endpoint's address, on the loopback device.
 const ENDPOINT: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 10);
 
 fn main() {

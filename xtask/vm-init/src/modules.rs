@@ -1,4 +1,4 @@
-//! Kernel modules: the initramfs lists them in the order in which they need each other.
+//! Loads kernel modules: the initramfs lists them in loading order.
 
 use std::fs::{self, File};
 
@@ -10,9 +10,10 @@ const LIST: &str = "/modules.list";
 
 /// Loads every module of the list.
 pub(crate) fn load_all() -> Result<()> {
-    for path in fs::read_to_string(LIST).with_context(|| format!("read {LIST}"))?.lines() {
-        let module = File::open(path).with_context(|| format!("open {path}"))?;
-        finit_module(&module, c"", ModuleInitFlags::empty()).with_context(|| format!("load {path}"))?;
+    for path in fs::read_to_string(LIST).with_context(|| format!("cannot read {LIST}"))?.lines() {
+        let module = File::open(path).with_context(|| format!("cannot open {path}"))?;
+        finit_module(&module, c"", ModuleInitFlags::empty())
+            .with_context(|| format!("cannot load {path}"))?;
     }
     Ok(())
 }

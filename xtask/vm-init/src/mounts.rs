@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context as _, Result};
 use nix::mount::{MsFlags, mount};
 
-/// Type and place, in the order in which they need each other.
+/// Type and mount point, in mounting order.
 const MOUNTS: &[(&str, &str)] = &[
     ("proc", "/proc"),
     ("sysfs", "/sys"),
@@ -18,10 +18,10 @@ const MOUNTS: &[(&str, &str)] = &[
 /// Mounts them all.
 pub(crate) fn mount_all() -> Result<()> {
     for (kind, place) in MOUNTS {
-        // Those below /sys exist as soon as it is mounted.
+        // The mount points below /sys exist as soon as sysfs is mounted.
         let _ = fs::create_dir_all(place);
         mount(Some(*kind), *place, Some(*kind), MsFlags::empty(), None::<&str>)
-            .with_context(|| format!("mount {kind} at {place}"))?;
+            .with_context(|| format!("cannot mount {kind} at {place}"))?;
     }
     Ok(())
 }

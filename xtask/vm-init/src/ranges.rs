@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{ENDPOINT, agent};
 
 const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
-/// Longest wait for a change to be installed, on an emulated processor.
+/// Longest wait until the agent has installed a change, on an emulated processor.
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// Installs the Service for this machine's own address, then for others only.
@@ -23,7 +23,7 @@ pub(crate) fn check() -> Result<String> {
             return Ok("withheld".to_owned());
         }
         if start.elapsed() > LIMIT {
-            bail!("a client in a range is not served: {error}");
+            bail!("a client within the source ranges is not served: {error}");
         }
         thread::sleep(Duration::from_millis(50));
     }
@@ -32,8 +32,10 @@ pub(crate) fn check() -> Result<String> {
     loop {
         match connect() {
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Ok("kept".to_owned()),
-            Err(error) => bail!("{error}, not ECONNREFUSED"),
-            Ok(()) if start.elapsed() > LIMIT => bail!("a client in no range is served"),
+            Err(error) => bail!("the error is not ECONNREFUSED: {error}"),
+            Ok(()) if start.elapsed() > LIMIT => {
+                bail!("a client outside of the source ranges is still served after {} s", LIMIT.as_secs())
+            }
             Ok(()) => thread::sleep(Duration::from_millis(50)),
         }
     }
@@ -46,6 +48,7 @@ fn connect() -> io::Result<()> {
 fn write(range: &str) -> Result<()> {
     let manifest =
         include_str!("ranges.yaml").replace("RANGE", range).replace("ENDPOINT", &ENDPOINT.to_string());
-    fs::write("/ranges.draft", manifest).context("write a manifest")?;
-    fs::rename("/ranges.draft", "/manifests/ranges.yaml").context("rename a manifest")
+    fs::write("/ranges.draft", manifest).context("cannot write /ranges.draft")?;
+    fs::rename("/ranges.draft", "/manifests/ranges.yaml")
+        .context("cannot rename /ranges.draft to /manifests/ranges.yaml")
 }

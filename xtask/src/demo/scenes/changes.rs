@@ -9,10 +9,10 @@ use crate::demo::{cast::Cast, table::Row};
 
 const WEB: &str = "10.96.0.10:80";
 const DNS: &str = "10.96.0.53:53";
-/// Longest wait for anything.
+/// Longest wait for a change to take effect.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A pod leaves as pods do: it drains, its server ends, and nobody notices.
+/// A pod drains, then its server ends; no request fails.
 pub(in crate::demo) fn a_pod_goes_away(lab: &Lab, cast: &mut Cast) -> Result<Row> {
     let mut row = Row::new("web-3 goes away under traffic", WEB);
     let before: Vec<u64> = cast.web.iter().map(|(server, _)| server.connections()).collect();
@@ -45,7 +45,8 @@ pub(in crate::demo) fn a_pod_goes_away(lab: &Lab, cast: &mut Cast) -> Result<Row
     let names = ["web-1", "web-2", "web-3"].map(str::to_owned);
     row.spread =
         names.into_iter().zip(connections.iter().zip(before).map(|(now, before)| now - before)).collect();
-    row.note = format!("{} failed; web-3 left out {} ms after the change", outcome.failed, took.as_millis());
+    row.note =
+        format!("{} failed; web-3 not chosen {} ms after the change", outcome.failed, took.as_millis());
     row.flaws = outcome.failures;
     Ok(row)
 }

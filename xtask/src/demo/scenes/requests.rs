@@ -10,10 +10,10 @@ use sidestep_tests::{
 
 use crate::demo::{cast::Cast, table::Row};
 
-/// How many requests a row makes: enough for every pod to have its turn, whatever the dice say.
+/// How many requests a row makes: enough that a random choice misses no pod.
 const REQUESTS: u64 = 150;
 
-/// Requests in HTTP, each on its own connection; `pods` is how many different pods have to answer.
+/// HTTP requests, each on its own connection; `pods` is how many different pods have to answer.
 pub(super) fn http(what: &str, from: &Place, address: &str, pods: usize) -> Row {
     let mut row = Row::new(what, address);
     from.run(|| {
@@ -27,14 +27,14 @@ pub(super) fn http(what: &str, from: &Place, address: &str, pods: usize) -> Row 
                 .strip_prefix("HTTP/1.1 200 OK")
                 .and_then(|rest| Answer::parse(rest.split_once("\r\n\r\n")?.1));
             let answer =
-                answer.ok_or_else(|| io::Error::other(format!("no answer in HTTP: {response:?}")))?;
+                answer.ok_or_else(|| io::Error::other(format!("not an HTTP response: {response:?}")))?;
             Ok((answer, peer))
         });
     });
     row
 }
 
-/// Questions over UDP, each on its own socket.
+/// UDP queries, each on its own socket.
 pub(super) fn names(what: &str, cast: &Cast, connected: bool) -> Row {
     const DNS: &str = "10.96.0.53:53";
     let mut row = Row::new(what, DNS);

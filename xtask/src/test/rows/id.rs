@@ -44,7 +44,7 @@ impl Id {
         ids
     }
 
-    /// The ids with which a function's name begins: `ep_7_po_3_…`. Further on, `in_2` is a word and a number.
+    /// The ids with which a function's name begins: `ep_7_po_3_…`. Later in a name, `in_2` is a word and a number.
     pub(super) fn leading(name: &str) -> Vec<Self> {
         let words: Vec<&str> = name.split('_').collect();
         words

@@ -1,7 +1,7 @@
-//! Is every row of the service semantics proved by a test, or explained?
+//! Checks that every row of the service semantics has a test, or a reason why it has none.
 //!
-//! The rows stand in the tables of [`table::PAGE`], which is the one list of them; tests carry their ids. A row
-//! that has neither a test nor a reason fails the run, and so does a test that carries an id of no row.
+//! The tables of [`table::PAGE`] are the one list of rows; tests carry their ids. A row with neither a test nor a reason
+//! fails the run, and so does a test with an unknown id.
 
 mod id;
 mod show;
@@ -19,7 +19,7 @@ use self::id::Id;
 use self::table::{EXPLAINED, PAGE, Table};
 use crate::workspace;
 
-/// Where the tests are that prove rows. Ours, the tasks' own, are about ids and not about Services.
+/// The folders with tests that prove rows. xtask's own tests are not among them: they use ids as examples.
 const SOURCES: [&str; 3] = ["proxy-common", "proxy-agent", "tests"];
 
 /// The names of the tests that carry each id.
@@ -35,7 +35,7 @@ pub(crate) struct Args {
     ids: Vec<String>,
 }
 
-/// What is known of every row.
+/// Every row, with its tests.
 #[derive(Debug)]
 pub(crate) struct Rows {
     /// The page with the table.
@@ -56,12 +56,16 @@ impl Rows {
         Ok(Self { text, table, proofs })
     }
 
-    /// Prints a line of counts; fails if a row is neither tested nor explained, if a test carries an id of no
-    /// row, or if a test that carries one is not among those that `ran`.
+    /// Prints a line of counts; fails if a row has neither a test nor a reason, if a test carries an unknown id, or if a
+    /// test that carries an id is not among those that `ran`.
     pub(super) fn check(&self, ran: Option<&BTreeSet<String>>) -> Result<()> {
         let faults = self.faults(ran);
         println!("{self}");
-        if faults.is_empty() { Ok(()) } else { bail!("rows of service semantics: {}", faults.join("; ")) }
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            bail!("rows of service semantics (see CONTRIBUTING.md): {}", faults.join("; "))
+        }
     }
 
     fn faults(&self, ran: Option<&BTreeSet<String>>) -> Vec<String> {
@@ -99,14 +103,15 @@ impl Rows {
         }
         for text in &args.ids {
             let id = Id::parse(&text.to_ascii_uppercase()).filter(|id| self.table.contains_key(id));
-            self.show(id.with_context(|| format!("no row is called {text}; `cargo xtask rows` lists all"))?)?;
+            self.show(id.with_context(|| format!("{text} is not a row; `cargo xtask rows` lists all"))?)?;
         }
         Ok(())
     }
 
     /// Prints one row: its cells, and where its tests are.
     fn show(&self, id: Id) -> Result<()> {
-        let [asked, kube_proxy, cilium, sidestep] = show::cells(&self.text, id).context("half a row")?;
+        let [asked, kube_proxy, cilium, sidestep] =
+            show::cells(&self.text, id).with_context(|| format!("{PAGE}: row {id} has too few cells"))?;
         println!("{id}  {asked}");
         println!("  kube-proxy  {kube_proxy}\n  Cilium      {cilium}\n  Sidestep    {sidestep}");
         let tests = self.proofs.get(&id).into_iter().flatten();
@@ -136,7 +141,7 @@ impl fmt::Display for Rows {
             f,
             "rows of service semantics: {proved} covered by tests, {explained} explained in {PAGE}, {neither} neither"
         )?;
-        // A reason that has been overtaken does not fail a run, but nobody should go on believing it.
+        // An obsolete reason does not fail a run, but is reported.
         for id in self.proved().filter(|id| self.table[id].is_some()) {
             write!(f, "\nrow {id} has a test, but {PAGE} still says `{EXPLAINED}`")?;
         }
@@ -183,7 +188,7 @@ mod tests {
 ";
 
     #[test]
-    fn what_is_neither_tested_nor_explained_is_a_fault() {
+    fn a_row_with_neither_a_test_nor_a_reason_is_a_fault() {
         let rows = rows(TABLE, &[("EP-1", "one")]);
         assert_eq!(
             rows.to_string(),
@@ -196,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_of_no_row_is_a_fault() {
+    fn an_unknown_id_is_a_fault() {
         let rows = rows(TABLE, &[("EP-1", "one"), ("EP-3", "three"), ("PO-99", "typo")]);
         assert_eq!(
             rows.faults(None),
@@ -213,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn an_overtaken_reason_is_reported() {
+    fn an_obsolete_reason_is_reported() {
         let rows = rows(TABLE, &[("EP-1", "one"), ("EP-2", "two"), ("EP-3", "three")]);
         assert_eq!(rows.faults(None), [""; 0]);
         let overtaken = "row EP-2 has a test, but docs/kube-proxy-parity.md still says `No test:`";

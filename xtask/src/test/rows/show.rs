@@ -1,4 +1,4 @@
-//! One row for a person: what is asked, what others do, what Sidestep does, and the tests that prove it.
+//! Shows one row: what Kubernetes asks for, what the others do, what Sidestep does, and the tests that prove it.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use super::id::Id;
 use crate::workspace;
 
-/// The words of a row in the page's text, cell by cell, without its id.
+/// The cells of a row in the page's text, without its id.
 pub(super) fn cells(text: &str, id: Id) -> Option<[&str; 4]> {
     text.lines().find_map(|line| {
         let (first, rest) = line.strip_prefix("| ")?.strip_suffix(" |")?.split_once(" | ")?;
@@ -18,7 +18,7 @@ pub(super) fn cells(text: &str, id: Id) -> Option<[&str; 4]> {
     })
 }
 
-/// Where below `folders` the function of each test is defined, as `path:line`, sorted.
+/// Where each test's function is defined below `folders`, as `path:line`, sorted.
 pub(super) fn places<'a>(
     tests: impl Iterator<Item = &'a String>,
     folders: &[&str],

@@ -1,9 +1,8 @@
 //! The tests of a source file, and the row ids that each of them carries.
 //!
-//! The file is read as Rust tokens, so that `#[test]` functions are found wherever they stand: in modules and in
-//! macros such as `proptest!`. So are the functions of which `in_every_variant!(…)` makes tests. Comments are no
-//! tokens; an id counts if it stands between the first line of a test's doc comment and the end of its body, or in
-//! its name.
+//! The file is read as Rust tokens, which finds `#[test]` functions anywhere, in modules and in macros such as
+//! `proptest!`, and the functions of which `in_every_variant!(…)` makes tests. Comments are not tokens; an id counts
+//! if it lies between the first line of a test's doc comment and the end of its body, or in its name.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -14,16 +13,16 @@ use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 
 use super::id::Id;
 
-/// A test and the rows that it says it proves.
+/// A test and the rows that it claims to prove.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Test {
     /// The function's name.
     pub(super) name: String,
-    /// The ids, in the order of the text; some may come twice.
+    /// The ids, in the order of the text, possibly with duplicates.
     pub(super) ids: Vec<Id>,
 }
 
-/// Every test of a file that runs unless it is asked not to: `#[ignore]` proves nothing.
+/// Every test of a file that runs by default: an `#[ignore]`d one proves nothing.
 pub(super) fn tests(text: &str) -> Result<Vec<Test>> {
     let tokens = TokenStream::from_str(text).map_err(|error| anyhow!("not Rust: {error}"))?;
     let (scenarios, mut found) = (scenarios(tokens.clone()), Vec::new());
@@ -36,7 +35,7 @@ pub(super) fn tests(text: &str) -> Result<Vec<Test>> {
     Ok(found.into_iter().map(test).collect())
 }
 
-/// What calls of `in_every_variant!(…)` beside the functions themselves name.
+/// The functions that calls of `in_every_variant!(…)` in this file name.
 fn scenarios(tokens: TokenStream) -> BTreeSet<String> {
     let tokens: Vec<TokenTree> = tokens.into_iter().collect();
     let called = tokens.windows(3).filter_map(|window| match window {
@@ -53,7 +52,7 @@ fn scenarios(tokens: TokenStream) -> BTreeSet<String> {
 /// The attributes before an item.
 #[derive(Default)]
 struct Attributes {
-    /// Where the first one begins, doc comments included.
+    /// Where the first one begins, including doc comments.
     start: Option<usize>,
     test: bool,
     ignored: bool,
@@ -62,7 +61,7 @@ struct Attributes {
 impl Attributes {
     fn add(&mut self, start: usize, attribute: &Group) {
         self.start.get_or_insert(start);
-        // `test`, or a path that ends so, such as `tokio::test(…)`.
+        // `test`, or a path that ends in it, such as `tokio::test(…)`.
         let path: Vec<String> = attribute
             .stream()
             .into_iter()
@@ -75,7 +74,7 @@ impl Attributes {
     }
 }
 
-/// Collects the names of tests and what they span, in bytes.
+/// Collects the names of tests and their spans, in bytes.
 fn walk(tokens: TokenStream, scenarios: &BTreeSet<String>, found: &mut Vec<(String, Range<usize>)>) {
     let mut tokens = tokens.into_iter().peekable();
     let mut attributes = Attributes::default();
@@ -153,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn tests_in_macros_and_of_other_runners_are_found() {
+    fn tests_in_macros_and_with_other_attributes_are_found() {
         let text = "
             proptest! {
                 #![proptest_config(ProptestConfig::default())]
@@ -183,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_test_that_is_ignored_proves_nothing() {
+    fn an_ignored_test_proves_nothing() {
         let text = r#"
             /// EP-1
             #[test]
