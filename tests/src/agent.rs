@@ -25,22 +25,22 @@ pub const NODE_NAME: &str = "lab-node";
 /// The directory of this layout's tables below the pin directory.
 pub const ABI: &str = "v1";
 
-/// Longest wait for an agent to have installed everything.
+/// Longest wait until an agent has installed everything.
 const START: Duration = Duration::from_secs(20);
 /// Longest wait for an agent to end after SIGTERM.
 const STOP: Duration = Duration::from_secs(10);
 /// How much of the log is shown when a test fails.
 const TAIL: usize = 60;
 
-/// A running agent; ended on drop, which leaves the datapath in place.
+/// A running agent. Dropping it ends the process and leaves the datapath in place.
 #[derive(Debug)]
 pub struct Agent {
-    /// Where it hears of objects: arguments of `run`.
+    /// The arguments of `run` that name its source of objects.
     source: Vec<OsString>,
-    /// Whether it is within the cgroup that its programs are attached to.
+    /// Whether it runs in the cgroup that its programs are attached to.
     inside: bool,
     environment: Vec<(&'static str, OsString)>,
-    /// A command that is to execute it, such as `setpriv` with its arguments.
+    /// A command that executes it, such as `setpriv` with its arguments.
     wrapper: Vec<OsString>,
     process: Option<Kept>,
     run_directory: PathBuf,
@@ -55,14 +55,14 @@ impl Agent {
         Ok(agent)
     }
 
-    /// Starts an agent that follows an API server, and waits until it has installed what is there.
+    /// Starts an agent that follows an API server, and waits until it has installed the server's objects.
     pub fn follow(lab: &Lab, server: &ApiServer) -> Result<Self> {
         let mut agent = Self::following(lab, server);
         agent.restart(lab)?;
         Ok(agent)
     }
 
-    /// The same, not yet started: [`Agent::launch`] starts it without waiting.
+    /// An agent that follows an API server, not yet started: [`Agent::launch`] starts it without waiting.
     pub fn following(lab: &Lab, server: &ApiServer) -> Self {
         Self::at(lab, &server.url())
     }
@@ -84,7 +84,7 @@ impl Agent {
         Self::new(lab, vec!["--manifests".into(), manifests])
     }
 
-    /// Has these arguments of `run` too, from its next start on.
+    /// Adds these arguments of `run`, from the next start on.
     #[must_use]
     pub fn arguments<T: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = T>) -> Self {
         self.source.extend(arguments.into_iter().map(Into::into));
@@ -97,22 +97,22 @@ impl Agent {
         Ok(self)
     }
 
-    /// Is to be executed by this command from its next start on. The command must not fork.
+    /// Has this command execute the agent from its next start on. The command must not fork.
     #[must_use]
     pub fn wrapped<T: Into<OsString>>(mut self, wrapper: impl IntoIterator<Item = T>) -> Self {
         self.wrapper = wrapper.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Is to be in the cgroup of the node's processes from its next start on, so that the hooks see its sockets, as
-    /// on a real node. It has to end before the lab.
+    /// Puts the agent into the cgroup of the node's processes from its next start on, so that the hooks see its
+    /// sockets, as on a real node. It must end before the lab.
     #[must_use]
     pub fn inside(mut self) -> Self {
         self.inside = true;
         self
     }
 
-    /// Is to have this variable from its next start on.
+    /// Sets an environment variable from the next start on.
     #[must_use]
     pub fn variable(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
         self.environment.push((name, value.into()));
@@ -125,20 +125,20 @@ impl Agent {
         self.wait_until_synced(START)
     }
 
-    /// Starts the agent, and does not wait.
+    /// Starts the agent without waiting.
     pub fn launch(&mut self, lab: &Lab) -> Result<()> {
-        ensure!(self.process.is_none(), "the agent runs already");
+        ensure!(self.process.is_none(), "the agent is already running");
         let log = OpenOptions::new().create(true).append(true).open(&self.log).context("the agent's log")?;
         let mut command = wrapped_command(lab, &self.wrapper, &["run"])?;
         command.args(&self.source).args(["--node-name", NODE_NAME]);
-        // No kubeconfig of the person who runs the tests.
+        // Without the user's kubeconfig.
         command.env_remove("KUBECONFIG").env("HOME", lab.run_directory());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        // Ctrl-C ends the test or demo, which then ends the agent as it should be.
+        // Only the test or demo gets Ctrl-C, and then ends the agent in the proper way.
         command.process_group(0);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let node = lab.node().clone();
-        // Beside the lab's cgroups unless asked for, so that these can always be removed.
+        // Outside of the lab's cgroups by default, so that these can always be removed.
         let inside = self.inside;
         self.process =
             Some(Kept::start(command, move || if inside { node.enter() } else { node.namespace.enter() })?);
@@ -150,12 +150,12 @@ impl Agent {
         self.process.as_ref().map(|process| process.child.id())
     }
 
-    /// What the agent reports of itself.
+    /// The agent's report.
     pub fn report(&self) -> Result<Report> {
         Report::read(&self.run_directory)
     }
 
-    /// Ends the agent politely (SIGTERM) and returns how it ended.
+    /// Ends the agent with SIGTERM and returns its exit status.
     pub fn stop(&mut self) -> Result<ExitStatus> {
         self.signal(Signal::SIGTERM)?;
         let mut process = self.process.take().context("the agent does not run")?;
@@ -165,13 +165,13 @@ impl Agent {
                 return Ok(status);
             }
             if start.elapsed() > STOP {
-                bail!("the agent did not end within {STOP:?} of SIGTERM");
+                bail!("the agent did not end within {STOP:?} after SIGTERM");
             }
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 
-    /// Ends the agent as a crash would (SIGKILL).
+    /// Kills the agent with SIGKILL, like a crash.
     pub fn kill(&mut self) -> Result<()> {
         let mut process = self.process.take().context("the agent does not run")?;
         process.child.kill()?;
@@ -236,7 +236,7 @@ pub(crate) fn command(lab: &Lab, arguments: &[&str]) -> Result<Command> {
     wrapped_command(lab, &[], arguments)
 }
 
-/// The same, executed by another command.
+/// The same command, executed by another one.
 fn wrapped_command(lab: &Lab, wrapper: &[OsString], arguments: &[&str]) -> Result<Command> {
     let mut command = match wrapper {
         [] => Command::new(binary()?),
@@ -256,7 +256,7 @@ fn wrapped_command(lab: &Lab, wrapper: &[OsString], arguments: &[&str]) -> Resul
     Ok(command)
 }
 
-/// The binary to test: what [`BINARY`] names, or else the newest one that cargo has built.
+/// The binary to test: the one that [`BINARY`] names, else the newest that cargo has built.
 pub fn binary() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os(BINARY) {
         return Ok(path.into());

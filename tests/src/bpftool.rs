@@ -1,4 +1,4 @@
-//! What `bpftool` shows: the view from outside, which no code of ours can colour.
+//! What `bpftool` shows: a view of the kernel that is independent of Sidestep's code.
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
@@ -11,7 +11,7 @@ pub fn json(arguments: &[&str]) -> Result<Value> {
         .arg("-j")
         .args(arguments)
         .output()
-        .context("running `bpftool` (package bpftool)")?;
+        .context("cannot run `bpftool` (package bpftool)")?;
     ensure!(
         output.status.success(),
         "bpftool {}: {}{}",
@@ -22,7 +22,7 @@ pub fn json(arguments: &[&str]) -> Result<Value> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// The id of every map and link that is pinned below `directory`, by path: the same ids mean the same objects.
+/// The id of every map and link that is pinned below `directory`, by path. Equal ids mean the same objects.
 pub fn pinned_ids(directory: &Path) -> Result<BTreeMap<String, u64>> {
     let mut ids = BTreeMap::new();
     let mut pending = vec![directory.to_owned()];
@@ -43,7 +43,7 @@ pub fn pinned_ids(directory: &Path) -> Result<BTreeMap<String, u64>> {
     Ok(ids)
 }
 
-/// The ids of the programs that are attached to a cgroup itself.
+/// The ids of the programs attached to a cgroup itself.
 pub fn cgroup_programs(cgroup: &Path) -> Result<Vec<u64>> {
     let shown = json(&["cgroup", "show", cgroup.to_str().context("a cgroup's name in UTF-8")?])?;
     let programs = shown.as_array().map(Vec::as_slice).unwrap_or_default();

@@ -1,6 +1,6 @@
-//! What passes a lab's wires, written down in files that `tcpdump -r` and Wireshark read.
+//! Captures the packets at a lab's devices, in files that `tcpdump -r` and Wireshark read.
 //!
-//! The files go with the lab, unless a test panics: then they are moved to a directory that stays, and its name is
+//! The files disappear with the lab, unless a test panics: then they are moved to a permanent directory, whose name is
 //! printed. Only the beginning of each packet is kept, and no file grows beyond [`LIMIT`].
 
 use std::{
@@ -24,18 +24,18 @@ use socket2::Socket;
 
 use crate::{place::Place, sockets};
 
-/// Bytes of a packet that are kept: all headers, also of a packet within an ICMP error within a VXLAN.
+/// Captured bytes of a packet: all headers, including those of a packet quoted by an ICMP error in a VXLAN.
 const KEPT: usize = 256;
-/// Bytes of one file at most.
+/// The largest size of a file, in bytes.
 const LIMIT: usize = 8 << 20;
-/// The longest packet, which is one that a device is to cut up.
+/// The longest packet, which a device will segment.
 const LONGEST: usize = 1 << 18;
-/// How often a thread looks whether it is over.
+/// How often a thread checks whether to stop.
 const TICK: Duration = Duration::from_millis(10);
-/// Where the files of failed tests stay.
+/// The directory of failed tests' files.
 const FAILED: &str = "sidestep-packets";
 
-/// Files that are being written.
+/// A running capture.
 #[derive(Debug)]
 pub struct Captures {
     directory: PathBuf,
@@ -78,7 +78,7 @@ impl Drop for Captures {
     }
 }
 
-/// Moves the files to where they stay.
+/// Moves the files to the permanent directory.
 fn keep(directory: &Path) -> Result<PathBuf> {
     let test = thread::current().name().unwrap_or("unnamed").replace("::", "-");
     let failed = std::env::temp_dir().join(FAILED);
@@ -88,7 +88,7 @@ fn keep(directory: &Path) -> Result<PathBuf> {
     Ok(kept)
 }
 
-/// Writes packets until it is over and there are no more, or the file is full: then they cost nothing any more.
+/// Writes packets until it is stopped and has read them all, or the file is full; after that the capture costs nothing.
 fn write(mut socket: &Socket, path: &Path, over: &AtomicBool) -> Result<()> {
     let file = BufWriter::new(File::create(path)?);
     let header =
@@ -99,7 +99,7 @@ fn write(mut socket: &Socket, path: &Path, over: &AtomicBool) -> Result<()> {
         let length = match socket.read(&mut buffer) {
             Ok(length) => length,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            // Nothing came for a while; or the device is gone.
+            // No packet for a while, or the device is gone.
             Err(_) if over.load(Ordering::Relaxed) => break,
             Err(_) => {
                 thread::sleep(TICK / 10);

@@ -1,9 +1,9 @@
 //! The lab's cgroups, and threads that enter them.
 //!
-//! A socket belongs to the cgroup of the thread that creates it. So the lab's cgroups are *threaded* ones: a test
-//! moves single threads, and the rest of the process stays where it was. They are made below the cgroup that this
-//! process is in, because threads may only move within one threaded domain; nothing is ever attached or changed there
-//! itself.
+//! A socket belongs to the cgroup of the thread that creates it, so the lab's cgroups are *threaded*: a test moves
+//! single threads, and the rest of the process stays where it is. They are made below this process's own cgroup,
+//! because threads can only move within one threaded domain; that cgroup itself is never changed, and nothing is
+//! attached to it.
 
 use std::{
     fs, io,
@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use nix::unistd::gettid;
 
-/// A threaded cgroup; removed on drop, once the last value that refers to it or to a child of it is gone.
+/// A threaded cgroup; removed when the last value that refers to it or to a child of it is dropped.
 #[derive(Clone, Debug)]
 pub struct Cgroup {
     directory: Arc<Directory>,
@@ -25,12 +25,12 @@ pub struct Cgroup {
 #[derive(Debug)]
 struct Directory {
     path: PathBuf,
-    /// Kept so that parents go after their children.
+    /// Kept so that parents are removed after their children.
     _parent: Option<Arc<Directory>>,
 }
 
 impl Cgroup {
-    /// Makes a cgroup below the one that this process is in.
+    /// Makes a cgroup below this process's own.
     pub fn new(name: &str) -> Result<Self> {
         Self::make(own_directory()?.join(name), None)
     }
@@ -41,11 +41,11 @@ impl Cgroup {
     }
 
     fn make(path: PathBuf, parent: Option<Arc<Directory>>) -> Result<Self> {
-        fs::create_dir(&path).with_context(|| format!("cgroup {}", path.display()))?;
+        fs::create_dir(&path).with_context(|| format!("cannot create the cgroup {}", path.display()))?;
         let directory = Arc::new(Directory { path, _parent: parent });
         let kind = directory.path.join("cgroup.type");
         fs::write(&kind, "threaded")
-            .with_context(|| format!("making {} threaded", directory.path.display()))?;
+            .with_context(|| format!("cannot make {} threaded", directory.path.display()))?;
         Ok(Self { directory })
     }
 
@@ -54,22 +54,22 @@ impl Cgroup {
         &self.directory.path
     }
 
-    /// Moves the calling thread into the cgroup: the sockets that it creates from now on belong there.
+    /// Moves the calling thread into the cgroup; sockets that it creates from now on belong to the cgroup.
     pub fn enter(&self) -> Result<()> {
         let file = self.directory.path.join("cgroup.threads");
-        fs::write(&file, gettid().to_string()).with_context(|| format!("entering {}", file.display()))
+        fs::write(&file, gettid().to_string()).with_context(|| format!("cannot write to {}", file.display()))
     }
 }
 
 impl Drop for Directory {
     fn drop(&mut self) {
         if let Err(error) = remove(&self.path) {
-            eprintln!("cgroup {}: {error}", self.path.display());
+            eprintln!("cannot remove the cgroup {}: {error}", self.path.display());
         }
     }
 }
 
-/// Removes a cgroup; its last threads may still be on their way out.
+/// Removes a cgroup; its last threads may still be exiting.
 pub(crate) fn remove(path: &Path) -> io::Result<()> {
     let start = Instant::now();
     loop {
@@ -97,16 +97,16 @@ fn mount_point() -> Result<PathBuf> {
             return Ok(PathBuf::from(path));
         }
     }
-    bail!("no cgroup2 file system is mounted")
+    bail!("cgroup2 is not mounted: mount -t cgroup2 none /sys/fs/cgroup")
 }
 
-/// The directory of the cgroup that this process is in.
+/// The directory of this process's own cgroup.
 pub fn own_directory() -> Result<PathBuf> {
     let table = fs::read_to_string("/proc/self/cgroup").context("/proc/self/cgroup")?;
     let own = table.lines().find_map(|line| line.strip_prefix("0::/")).context("no line for cgroup2")?;
     let path = mount_point()?.join(own);
     if !path.join("cgroup.procs").exists() {
-        bail!("{} is not there; is cgroup2 mounted in another cgroup namespace?", path.display());
+        bail!("{} does not exist; is cgroup2 mounted in another cgroup namespace?", path.display());
     }
     Ok(path)
 }

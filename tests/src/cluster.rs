@@ -20,7 +20,7 @@ pub const DNS: &str = "dns";
 /// Its number at the pod.
 pub const DNS_PORT: u16 = 5300;
 
-/// A pod that serves.
+/// A pod with servers.
 #[derive(Debug)]
 pub struct Backend {
     /// The TCP server; it answers with the pod's name.
@@ -40,19 +40,19 @@ impl Backend {
     }
 }
 
-/// A lab, a client and some backends; fields go in an order in which nothing is missed.
+/// A lab, a client and some backends; the fields are dropped in this order, users before what they use.
 #[derive(Debug)]
 pub struct Cluster {
-    /// The pods that serve: `pod-0`, `pod-1`, …
+    /// The pods with servers: `pod-0`, `pod-1`, …
     pub backends: Vec<Backend>,
-    /// The pod that asks.
+    /// The client's pod.
     pub client: Place,
     /// The lab.
     pub lab: Lab,
 }
 
 impl Cluster {
-    /// A client and this many backends in `lab`, and a manifest of the node.
+    /// Makes a client and this many backends in `lab`, and a manifest of the node.
     pub fn new(lab: Lab, backends: usize) -> Result<Self> {
         lab.manifests().write("node.yaml", &[&Node::lab()])?;
         let client = lab.pod("client")?;
@@ -85,7 +85,7 @@ impl Cluster {
     }
 }
 
-/// An empty slice with the ports that backends serve.
+/// A slice with the backends' ports and no endpoints.
 pub fn slice(service: &str) -> EndpointSlice {
     EndpointSlice::new(service).port(HTTP, Protocol::Tcp, HTTP_PORT).port(DNS, Protocol::Udp, DNS_PORT)
 }
@@ -95,7 +95,7 @@ pub fn service(name: &str, cluster_ips: &[&str]) -> Service {
     Service::new(name, cluster_ips).port(HTTP, Protocol::Tcp, 80).port(DNS, Protocol::Udp, 53)
 }
 
-/// Asks this often and counts who answered; panics with the first failure.
+/// Makes this many requests and counts the servers that answer; panics at the first failure.
 pub fn spread<T: AsRef<str>, E: Debug>(
     times: usize,
     mut ask: impl FnMut() -> Result<T, E>,

@@ -1,7 +1,7 @@
 //! A real API server with its etcd, from the folder that `KUBEBUILDER_ASSETS` names (as envtest has it).
 //!
-//! Both run on the loopback of a network namespace, keep everything in a directory of their own, and end with their
-//! value. Anybody with the token may do everything.
+//! Both run in a network namespace, keep everything in a directory of their own, and end when the value is dropped. The
+//! token gives all permissions.
 //!
 //! This was written against the flags of kube-apiserver 1.29 to 1.36 and envtest's own use of them; no machine on which
 //! it was developed had those programs.
@@ -20,16 +20,16 @@ use crate::{kept::Kept, lab::Lab, namespace::Namespace, topology::NODE_V4};
 
 /// The variable that names the folder with `etcd` and `kube-apiserver`.
 pub const ASSETS: &str = "KUBEBUILDER_ASSETS";
-/// Who has it is `system:masters`.
+/// The token of a user in `system:masters`.
 const TOKEN: &str = "sidestep-test";
 
-/// The folder, if it holds both programs; else what is missing.
+/// The folder with both programs; an error says what is missing.
 pub fn assets() -> Result<PathBuf, String> {
     let folder = std::env::var_os(ASSETS).filter(|folder| !folder.is_empty());
     let folder = PathBuf::from(folder.ok_or_else(|| format!("{ASSETS} is not set"))?);
     for program in ["etcd", "kube-apiserver"] {
         if !folder.join(program).is_file() {
-            return Err(format!("{ASSETS}={} holds no {program}", folder.display()));
+            return Err(format!("{ASSETS}={} contains no {program}", folder.display()));
         }
     }
     if !Command::new("openssl")
@@ -54,7 +54,7 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Starts both on the lab's node. They need some seconds until they answer.
+    /// Starts both on the lab's node. They need some seconds before they answer.
     pub fn start(assets: &Path, lab: &Lab) -> Result<Self> {
         let directory = lab.run_directory().join("control-plane");
         fs::create_dir_all(&directory)?;
@@ -102,17 +102,17 @@ impl ControlPlane {
         Ok(Self { _api_server: api_server, _etcd: etcd, url, kubeconfig, log })
     }
 
-    /// Where the API server answers.
+    /// The API server's address.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Says that, and the token.
+    /// The kubeconfig with the address and the token.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
 
-    /// What the API server wrote.
+    /// The API server's log.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -125,7 +125,7 @@ fn start(mut command: Command, log: &Path, namespace: &Arc<Namespace>) -> Result
     Kept::start(command, move || namespace.enter())
 }
 
-/// Ports that nobody uses: nobody else is in the namespace.
+/// The ports, which are free: no other server runs in the namespace.
 fn free_ports(namespace: &Namespace) -> Result<[u16; 3]> {
     let listeners = namespace.run(|| [(); 3].map(|()| TcpListener::bind("127.0.0.1:0")))?;
     let mut ports = [0; 3];
@@ -135,7 +135,7 @@ fn free_ports(namespace: &Namespace) -> Result<[u16; 3]> {
     Ok(ports)
 }
 
-/// The API server makes its own certificate, which nobody else signed.
+/// The API server has a self-signed certificate.
 fn kubeconfig_text(url: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: test\nclusters:\n- name: test\n  cluster:\n    server: {url}\n    \

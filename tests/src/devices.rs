@@ -1,4 +1,4 @@
-//! The node's devices: what `ip` and `tc` say of them, which programs run there, and what `status` knows.
+//! The node's devices: as `ip`, `tc` and `status` show them, and the programs that run there.
 
 use std::{collections::BTreeMap, fs::File, io::Read as _, net::IpAddr, path::PathBuf, process::Command};
 
@@ -25,14 +25,14 @@ pub fn ip(lab: &Lab, lines: &str) {
     lab.node().namespace().ip_batch(lines).expect("ip");
 }
 
-/// The number of a device of the node.
+/// The index of a device of the node.
 pub fn index(lab: &Lab, device: &str) -> u32 {
     let output = tool(lab, "ip", &["-j", "link", "show", device]);
     let shown: Value = serde_json::from_str(&output).expect("JSON");
     shown[0]["ifindex"].as_u64().and_then(|index| index.try_into().ok()).expect("a number")
 }
 
-/// What a tool of iproute2 says on the node.
+/// The output of a tool of iproute2 on the node.
 pub fn tool(lab: &Lab, program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program)
         .args(["-n", lab.node().namespace().name()])
@@ -44,19 +44,19 @@ pub fn tool(lab: &Lab, program: &str, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Where the agent pins what it attaches to devices.
+/// The directory of the agent's pins of devices.
 pub fn pins(lab: &Lab) -> PathBuf {
     lab.pin_directory().join(crate::agent::ABI).join("links").join("tc")
 }
 
-/// `status -o json`: the devices that are served by name, each with how and why.
+/// `status -o json`: the attached devices by name, each with how and why.
 pub fn served(lab: &Lab) -> BTreeMap<String, (String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let described = |device: &Value| (text(&device["name"]), (text(&device["way"]), text(&device["why"])));
     attached(lab).iter().map(described).collect()
 }
 
-/// The node's addresses at a device that is served, IPv4 first.
+/// The node's addresses at an attached device, IPv4 first.
 pub fn addresses(lab: &Lab, device: &str) -> Vec<IpAddr> {
     let attached = attached(lab);
     let device = attached.iter().find(|found| found["name"] == device).expect("the device");
@@ -81,18 +81,18 @@ pub fn names(lab: &Lab) -> Vec<String> {
     served(lab).into_keys().collect()
 }
 
-/// What runs at a device, at ingress and at egress.
+/// The programs at a device, at ingress and at egress.
 pub fn programs(lab: &Lab, device: u32) -> [Vec<u32>; 2] {
     lab.node().run(|| [Tcx::Ingress, Tcx::Egress].map(|side| programs_at(device, side).expect("a query")))
 }
 
-/// A program's name, as the kernel has it.
+/// A program's name in the kernel.
 pub fn name_of(program: u32) -> String {
     let shown = bpftool::json(&["prog", "show", "id", &program.to_string()]).expect("bpftool");
     shown["name"].as_str().expect("a name").to_owned()
 }
 
-/// How many filters of ours are at a device, at ingress and egress.
+/// The number of our filters at a device, at ingress and egress.
 pub fn filters(lab: &Lab, device: &str) -> (usize, usize) {
     let count = |parent| {
         tool(lab, "tc", &["filter", "show", "dev", device, "parent", parent]).matches("sidestep-").count()
@@ -100,13 +100,12 @@ pub fn filters(lab: &Lab, device: &str) -> (usize, usize) {
     (count("ffff:fff2"), count("ffff:fff3"))
 }
 
-/// Whether a device has the qdisc for filters.
+/// Whether a device has a `clsact` qdisc.
 pub fn has_clsact(lab: &Lab, device: &str) -> bool {
     tool(lab, "tc", &["qdisc", "show", "dev", device]).contains("clsact")
 }
 
-/// What is reserved in the node's `ip_local_reserved_ports`. The kernel tells it in one answer, as much as there is room
-/// for.
+/// The node's `ip_local_reserved_ports`. The kernel returns it in a single read, cut off at the buffer's size.
 pub fn reserved_ports(lab: &Lab) -> String {
     let mut text = [0; 1024];
     let file = "/proc/sys/net/ipv4/ip_local_reserved_ports";

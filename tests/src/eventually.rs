@@ -1,26 +1,26 @@
-//! Waiting, always bounded.
+//! Bounded waiting.
 
 use std::{
     thread::sleep,
     time::{Duration, Instant},
 };
 
-/// Longest wait for a change of the manifests to reach sockets. It takes milliseconds; a busy machine takes longer.
+/// Longest wait until a change of the manifests takes effect. It takes milliseconds; a busy machine takes longer.
 pub const SOON: Duration = Duration::from_secs(10);
 
-/// Asks again and again until `condition` holds, and gives up after [`SOON`] with a panic that says `what` was awaited.
+/// Polls until `condition` holds; after [`SOON`] it panics and names `what` it waited for.
 ///
 /// Returns how long it took.
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) -> Duration {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < SOON, "waited {SOON:?} in vain: {what}");
+        assert!(start.elapsed() < SOON, "not within {SOON:?}: {what}");
         sleep(Duration::from_millis(5));
     }
     start.elapsed()
 }
 
-/// The same with an error instead of a panic, for those who report rather than test.
+/// Like [`eventually`], with this limit and an error instead of a panic.
 pub fn wait_for(
     limit: Duration,
     what: &str,
@@ -28,7 +28,7 @@ pub fn wait_for(
 ) -> anyhow::Result<Duration> {
     let start = Instant::now();
     while !condition() {
-        anyhow::ensure!(start.elapsed() < limit, "waited {limit:?} in vain: {what}");
+        anyhow::ensure!(start.elapsed() < limit, "not within {limit:?}: {what}");
         sleep(Duration::from_millis(5));
     }
     Ok(start.elapsed())

@@ -1,5 +1,5 @@
-//! Somebody else's BPF programs on the lab's cgroup and its devices, which Sidestep has to leave alone; and what runs at
-//! a device, in order.
+//! Foreign BPF programs on the lab's cgroup and its devices, which Sidestep has to leave alone; and the programs at a
+//! device, in order.
 
 use std::{
     fs::File,
@@ -19,28 +19,28 @@ const BPF_PROG_TYPE_CGROUP_SOCK_ADDR: u32 = 18;
 const BPF_CGROUP_INET4_CONNECT: u32 = 10;
 const BPF_F_ALLOW_MULTI: u32 = 2;
 
-/// `r0 = verdict; exit`, where for a cgroup 1 lets a connect pass and 0 gives EPERM.
+/// `r0 = verdict; exit`. At a cgroup, 1 allows a connect and 0 returns EPERM.
 const fn instructions(verdict: u32) -> [u64; 2] {
     [(verdict as u64) << 32 | 0xb7, 0x95]
 }
 
-/// What a program says to every packet.
+/// A program's verdict on every packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Packet {
-    /// `TCX_NEXT`: whoever comes after it decides.
+    /// `TCX_NEXT`: the next program decides.
     Next = u32::MAX,
-    /// `TCX_PASS`: it goes on, and nobody after it sees it.
+    /// `TCX_PASS`: the packet passes, and later programs do not see it.
     Pass = 0,
 }
 
-/// Where among the programs of a device.
+/// The position among the programs of a device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Order {
-    /// Before all others (`BPF_F_BEFORE` nobody).
+    /// Before all others (`BPF_F_BEFORE` without a relative).
     First = 1 << 3,
-    /// After all others (`BPF_F_AFTER` nobody).
+    /// After all others (`BPF_F_AFTER` without a relative).
     Last = 1 << 4,
 }
 
@@ -48,19 +48,19 @@ pub enum Order {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Tcx {
-    /// Packets that come in.
+    /// Incoming packets.
     Ingress = 46,
-    /// Packets that go out.
+    /// Outgoing packets.
     Egress = 47,
 }
 
-/// What the program says to every connect.
+/// The program's verdict on every connect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Verdict {
     /// EPERM.
     Deny = 0,
-    /// Nothing against it.
+    /// Allow.
     Pass = 1,
 }
 
@@ -106,8 +106,8 @@ struct ProgQuery {
     more: [u64; 4],
 }
 
-/// A program called `foreign`, attached to a cgroup's connect4 hook, or to a device, without a link; it stays attached
-/// until that goes.
+/// A program called `foreign`, attached without a link to a cgroup's connect4 hook, or to a device, until that is
+/// removed.
 #[derive(Debug)]
 pub struct ForeignProgram {
     _program: OwnedFd,
@@ -119,7 +119,8 @@ impl ForeignProgram {
         Self::attach_with(cgroup, verdict, BPF_F_ALLOW_MULTI)
     }
 
-    /// Loads and attaches it so that the kernel lets nobody else attach to this hook, as careless programs do.
+    /// Loads and attaches it exclusively, as careless programs do: the kernel then lets no other program attach to this
+    /// hook.
     pub fn attach_exclusively(cgroup: &Path, verdict: Verdict) -> Result<Self> {
         Self::attach_with(cgroup, verdict, 0)
     }
@@ -133,13 +134,13 @@ impl ForeignProgram {
             attach_type: BPF_CGROUP_INET4_CONNECT,
             attach_flags,
         };
-        bpf(BPF_PROG_ATTACH, &mut attach).context("attaching a foreign program")?;
+        bpf(BPF_PROG_ATTACH, &mut attach).context("cannot attach a foreign program")?;
         Ok(Self { _program: program })
     }
 }
 
 impl ForeignProgram {
-    /// Loads it and attaches it to the device with this number, in the namespace of the calling thread, after all others.
+    /// Loads it and attaches it to the device with this index, in the calling thread's namespace, after all others.
     pub fn at_device(device: u32, side: Tcx) -> Result<Self> {
         Ok(Self { _program: AtDevice::attach(device, side, Packet::Next, Order::Last)?.program })
     }
@@ -154,23 +155,25 @@ pub struct AtDevice {
 }
 
 impl AtDevice {
-    /// Loads it and attaches it to the device with this number, in the namespace of the calling thread.
+    /// Loads it and attaches it to the device with this index, in the calling thread's namespace.
     pub fn attach(device: u32, side: Tcx, verdict: Packet, order: Order) -> Result<Self> {
         let program = load(BPF_PROG_TYPE_SCHED_CLS, 0, verdict as u32)?;
         let attached = Self { program, device, side };
-        attached.call(BPF_PROG_ATTACH, order as u32).context("attaching a foreign program to a device")?;
+        attached
+            .call(BPF_PROG_ATTACH, order as u32)
+            .context("cannot attach a foreign program to a device")?;
         Ok(attached)
     }
 
-    /// Takes it away, and puts it where it now wants to be.
+    /// Detaches the program, and attaches it again at this position.
     pub fn again(&self, order: Order) -> Result<()> {
-        self.call(BPF_PROG_DETACH, 0).context("detaching a foreign program")?;
-        self.call(BPF_PROG_ATTACH, order as u32).context("attaching a foreign program again")
+        self.call(BPF_PROG_DETACH, 0).context("cannot detach a foreign program")?;
+        self.call(BPF_PROG_ATTACH, order as u32).context("cannot attach a foreign program again")
     }
 
-    /// Takes it away.
+    /// Detaches the program.
     pub fn detach(self) -> Result<()> {
-        self.call(BPF_PROG_DETACH, 0).context("detaching a foreign program")
+        self.call(BPF_PROG_DETACH, 0).context("cannot detach a foreign program")
     }
 
     fn call(&self, command: libc::c_long, attach_flags: u32) -> io::Result<()> {
@@ -184,7 +187,7 @@ impl AtDevice {
     }
 }
 
-/// The ids of the programs that run at a device of the calling thread's namespace, in their order.
+/// The ids of the programs at a device of the calling thread's namespace, in their order.
 pub fn programs_at(device: u32, side: Tcx) -> Result<Vec<u32>> {
     let mut ids = [0_u32; 16];
     let mut query = ProgQuery {
@@ -194,7 +197,7 @@ pub fn programs_at(device: u32, side: Tcx) -> Result<Vec<u32>> {
         count: 16,
         ..ProgQuery::default()
     };
-    bpf(BPF_PROG_QUERY, &mut query).context("asking for a device's programs")?;
+    bpf(BPF_PROG_QUERY, &mut query).context("cannot query a device's programs")?;
     Ok(ids[..usize::try_from(query.count)?].to_vec())
 }
 
@@ -211,8 +214,8 @@ fn load(prog_type: u32, expected_attach_type: u32, verdict: u32) -> Result<Owned
         expected_attach_type,
         ..ProgLoad::default()
     };
-    let program = bpf(BPF_PROG_LOAD, &mut load).context("loading a foreign program")?;
-    // SAFETY: the kernel gave this descriptor to us, and nobody else knows it.
+    let program = bpf(BPF_PROG_LOAD, &mut load).context("cannot load a foreign program")?;
+    // SAFETY: the kernel just returned this descriptor, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(program) })
 }
 

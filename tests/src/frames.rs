@@ -1,4 +1,4 @@
-//! Frames that no socket of the outside host would send: made-up sources, addresses of loopback, tags.
+//! Frames that no socket of `outside` would send: with spoofed sources, loopback addresses, or VLAN tags.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,7 +8,7 @@ use socket2::Socket;
 
 use crate::{sockets, two_nodes::TwoNodes};
 
-/// Sends frames from the host outside straight to the node's uplink.
+/// Sends frames from `outside` directly to the node's uplink.
 #[derive(Debug)]
 pub struct FrameSender {
     socket: Socket,
@@ -18,12 +18,12 @@ pub struct FrameSender {
 }
 
 impl FrameSender {
-    /// A sender on outside's wire.
+    /// A sender on `outside`'s device.
     pub fn new(nodes: &TwoNodes) -> Result<Self> {
         // Without a protocol it receives nothing.
         let socket = nodes.outside().namespace().run(|| sockets::packets("uplink", 0))?;
         Ok(Self {
-            socket: socket.context("a packet socket")?,
+            socket: socket.context("cannot open a packet socket")?,
             outside: nodes.outside().namespace().hardware_address("uplink")?,
             node: nodes.node().namespace().hardware_address("uplink")?,
             frame: Vec::new(),
@@ -47,7 +47,7 @@ impl FrameSender {
         self.send()
     }
 
-    /// Sends a datagram with the tag of a VLAN; 0 is none, and the tag says only how urgent the frame is.
+    /// Sends a datagram with a VLAN tag; VLAN 0 is none, and makes it a priority tag.
     pub fn tagged_datagram(
         &mut self,
         tag: u16,
@@ -58,7 +58,7 @@ impl FrameSender {
         let packet = self.packet(source.ip(), destination.ip())?.udp(source.port(), destination.port());
         self.frame.clear();
         packet.write(&mut self.frame, payload)?;
-        // After the hardware addresses: the protocol of tags, and the tag.
+        // After the hardware addresses: the EtherType of tags (0x8100), and the tag.
         let [high, low] = tag.to_be_bytes();
         self.frame.splice(12..12, [0x81, 0x00, high, low]);
         self.send()
@@ -84,14 +84,14 @@ impl FrameSender {
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
                 frame.ipv6(source.octets(), destination.octets(), 64)
             }
-            _ => bail!("{source} and {destination} are of two families"),
+            _ => bail!("{source} and {destination} have different families"),
         })
     }
 
     fn send(&self) -> Result<()> {
         loop {
             match self.socket.send(&self.frame) {
-                // The other end's queue is full.
+                // The peer device's queue is full.
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => std::thread::yield_now(),
                 sent => return Ok(sent.map(drop)?),
             }

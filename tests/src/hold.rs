@@ -1,7 +1,8 @@
-//! A failed lab that stays open, for a person to look into: with [`KEEP`] in the environment, a thread that panics goes
-//! no further until somebody says so. Nothing is unwound meanwhile: the agent, servers and connections live on.
+//! Keeps the lab of a failed test open for inspection: with [`KEEP`] in the environment, a panicking thread stops until
+//! the user closes the lab. It does not unwind meanwhile, so the agent, servers and connections stay alive.
 //!
-//! `cargo xtask test --keep FILTER` sets the variable, and has the runner wait; docs/lab.md says how to look around.
+//! `cargo xtask test --keep FILTER` sets the variable and disables the runner's timeout; docs/lab.md says how to enter
+//! a lab.
 
 use std::{
     fs, panic,
@@ -21,7 +22,7 @@ use crate::{agent, cgroup, lab::Lab, namespace};
 /// The variable that keeps failed labs open.
 pub const KEEP: &str = "SIDESTEP_KEEP_LAB";
 
-/// A lab of this process, as far as somebody needs it who enters it.
+/// What a user needs of a lab of this process to enter it.
 #[derive(Clone, Debug)]
 struct Site {
     name: String,
@@ -34,11 +35,11 @@ struct Site {
 static SITES: Mutex<Vec<Site>> = Mutex::new(Vec::new());
 
 fn sites() -> MutexGuard<'static, Vec<Site>> {
-    // Whoever panics may have held it.
+    // The panicking thread may have held the lock.
     SITES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Notes a lab, and sees to it that a panic stops if that is asked for.
+/// Registers a lab; with [`KEEP`] set, also the panic hook that stops.
 pub(crate) fn enrol(lab: &Lab, directory: &Path) {
     static HOOKED: Once = Once::new();
     sites().push(Site {
@@ -59,12 +60,12 @@ pub(crate) fn enrol(lab: &Lab, directory: &Path) {
     }
 }
 
-/// Forgets a lab, which is about to go.
+/// Unregisters a lab that is about to be removed.
 pub(crate) fn dismiss(name: &str) {
     sites().retain(|site| site.name != name);
 }
 
-/// Says how to enter every lab of this process, and returns when somebody has said for each that it may go.
+/// Prints how to enter every lab of this process, and returns when the user has closed all of them.
 pub fn hold_all() {
     static TOLD: AtomicBool = AtomicBool::new(false);
     let sites = sites().clone();
@@ -84,17 +85,17 @@ pub fn hold_all() {
 }
 
 impl Site {
-    /// The file that keeps it open.
+    /// The file that keeps the lab open.
     fn mark(&self) -> PathBuf {
         self.directory.join("open")
     }
 
-    /// Leaves the program `enter` and the mark in the lab's directory, and tells about both.
+    /// Writes the program `enter` and the mark into the lab's directory, and returns a message about both.
     fn open(&self) -> Result<String> {
         let enter = self.directory.join("enter");
         fs::write(&enter, self.enter(&cgroup::own_directory()?, &agent::binary()?))
-            .with_context(|| enter.display().to_string())?;
-        fs::write(self.mark(), "").with_context(|| self.mark().display().to_string())?;
+            .with_context(|| format!("cannot write {}", enter.display()))?;
+        fs::write(self.mark(), "").with_context(|| format!("cannot write {}", self.mark().display()))?;
         let (enter, directory) = (enter.display(), self.directory.display());
         Ok(format!(
             "--- the lab {} stays open\n\
@@ -102,14 +103,14 @@ impl Site {
              a shell there: sh {enter} node\n\
              or a command:  sh {enter} node sidestep status\n\
              its files:     {directory} (manifests, agent.log, run)\n\
-             let it go:     rm {}",
+             close it:      rm {}",
             self.name,
             self.places().join(" "),
             self.mark().display(),
         ))
     }
 
-    /// The names of its network namespaces, without its own.
+    /// The names of the lab's network namespaces, without the lab's name.
     fn places(&self) -> Vec<String> {
         let prefix = format!("{}-", self.name);
         let entries = fs::read_dir(namespace::DIRECTORY).into_iter().flatten().flatten();
@@ -120,8 +121,8 @@ impl Site {
         places
     }
 
-    /// The program that takes its caller to a place: to its network namespace, and to its cgroup, without which a socket
-    /// is none of the agent's. Not `ip netns exec`, which would hide the BPF file system behind a `/sys` of its own.
+    /// The program that moves its caller to a place: into its network namespace, and into its cgroup, where the agent's
+    /// programs see sockets. `ip netns exec` would mount a `/sys` of its own, which hides bpffs.
     fn enter(&self, own: &Path, binary: &Path) -> String {
         let Self { name, directory, root, outside, pins } = self;
         format!(
@@ -133,9 +134,9 @@ impl Site {
              node) cgroup={root}/host ;;\n\
              *) cgroup={root}/$place ;;\n\
              esac\n\
-             # What is not on the node is in the cgroup that no program sees.\n\
+             # Places beside the node are in the cgroup without programs.\n\
              [ -d \"$cgroup\" ] || cgroup={outside}\n\
-             # Only from the cgroup of the process that made the lab may a thread go on to one of its own.\n\
+             # A thread can enter the lab's cgroups only from the cgroup of the process that made the lab.\n\
              echo $$ > {own}/cgroup.procs && echo $$ > \"$cgroup/cgroup.threads\" || exit 1\n\
              export SIDESTEP_PIN_DIR={pins} SIDESTEP_RUN_DIR={directory}/run SIDESTEP_CGROUP_ROOT={root}\n\
              export PATH={binaries}:$PATH\n\

@@ -1,11 +1,11 @@
-//! Names: everything that a lab makes carries the maker's process id, so that leftovers can be told from the living.
+//! Names: everything that a lab makes has its process id in the name, which tells leftovers from running labs.
 
 use std::{
     fmt, fs,
     sync::atomic::{AtomicU32, Ordering},
 };
 
-/// What the name of everything that a lab makes begins with.
+/// The prefix of all names that a lab uses.
 const PREFIX: &str = "ss-";
 
 /// A lab's name, unique on this machine: `ss-<pid>-<number>`.
@@ -22,7 +22,7 @@ impl Identity {
         Self { pid: std::process::id(), number: NEXT.fetch_add(1, Ordering::Relaxed) }
     }
 
-    /// Whether `name` was given by a lab whose process is no more.
+    /// Whether `name` belongs to a lab whose process has ended.
     pub fn is_leftover(name: &str) -> bool {
         name.strip_prefix(PREFIX)
             .and_then(|rest| rest.split('-').next())
@@ -31,7 +31,7 @@ impl Identity {
     }
 }
 
-/// Whether the process runs; one that was killed and is not yet buried by its parent does not.
+/// Whether the process runs; a zombie does not.
 fn is_alive(pid: u32) -> bool {
     // 12333 (torn_reads) Z 1 …
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))

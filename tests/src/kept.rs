@@ -1,8 +1,7 @@
-//! A process that ends when this one does, however this one ends.
+//! A child process that ends with this one, however this one ends.
 //!
-//! The kernel ties a child to the *thread* that started it (`PR_SET_PDEATHSIG`), so that thread lives as long as the child
-//! is wanted. The child inherits nothing but its three standard descriptors: not, say, the lock under which a build
-//! runs its tests.
+//! The kernel ties a child to the *thread* that started it (`PR_SET_PDEATHSIG`), so that thread lives as long as the
+//! child is needed. The child inherits only its three standard descriptors, and not, say, a lock held by the build.
 
 use std::{
     io,
@@ -14,17 +13,17 @@ use std::{
 
 use anyhow::{Context, Result};
 
-/// The process. Dropping this ends it at once if it still runs.
+/// A child process. Dropping this kills it if it still runs.
 #[derive(Debug)]
 pub(crate) struct Kept {
-    /// The process, to wait for.
+    /// The process to wait for.
     pub(crate) child: Child,
     alive: Option<Sender<()>>,
     keeper: Option<JoinHandle<()>>,
 }
 
 impl Kept {
-    /// Starts `command` where `enter` takes a thread.
+    /// Starts `command` on a thread that first calls `enter`.
     pub(crate) fn start(
         mut command: Command,
         enter: impl FnOnce() -> Result<()> + Send + 'static,
@@ -36,11 +35,11 @@ impl Kept {
         let keeper = thread::Builder::new().name("keeper".to_owned()).spawn(move || {
             let child = enter().and_then(|()| Ok(command.spawn()?));
             if started.send(child).is_ok() {
-                // Nothing is ever sent: this ends when the sender is dropped.
+                // Never receives a message; returns when the sender is dropped.
                 let _ = gone.recv();
             }
         })?;
-        let child = start.recv().context("the keeper's answer")?;
+        let child = start.recv().context("the thread that starts the process panicked")?;
         let child = child.context("starting sidestep")?;
         Ok(Self { child, alive: Some(alive), keeper: Some(keeper) })
     }
@@ -58,7 +57,7 @@ impl Drop for Kept {
 }
 
 fn cut_ties() -> io::Result<()> {
-    /// `CLOSE_RANGE_CLOEXEC`, 5.11; where the kernel has it not, descriptors are inherited as ever.
+    /// `CLOSE_RANGE_CLOEXEC` (5.11); on an older kernel, descriptors are inherited as usual.
     const CLOEXEC: libc::c_uint = 4;
     // SAFETY: neither call takes a pointer.
     unsafe {

@@ -1,7 +1,7 @@
-//! Rules in kube-proxy's shape on the lab's node: NodePorts that netfilter translates, policy Cluster.
+//! Rules like kube-proxy's on the lab's node: NodePorts with policy Cluster that netfilter translates.
 //!
-//! A NodePort is found by its number at an address of the node's own, its packets are marked, sent to an endpoint
-//! (DNAT) and masqueraded by the mark, in the chains and in the order that kube-proxy has.
+//! The rules match a NodePort by its number at the node's own addresses, mark its packets, translate them to an
+//! endpoint (DNAT) and masquerade by the mark, in kube-proxy's chains and order.
 
 use std::{
     fmt::Write,
@@ -12,24 +12,24 @@ use anyhow::Result;
 
 use crate::{netfilter, place::Place};
 
-/// The mark of what is masqueraded after routing.
+/// The mark of packets to masquerade after routing.
 const MASQUERADE: &str = "0x4000";
 
-/// Which kind of rules.
+/// The kind of rules.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Flavour {
-    /// As of mode `nftables`.
+    /// Those of mode `nftables`.
     Nftables,
-    /// As of mode `iptables`.
+    /// Those of mode `iptables`.
     Iptables,
 }
 
-/// A NodePort in TCP, with one endpoint.
+/// A TCP NodePort with one endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NodePort {
     /// Its number.
     pub number: u16,
-    /// Where its connections go.
+    /// Its endpoint.
     pub endpoint: SocketAddr,
 }
 

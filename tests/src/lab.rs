@@ -19,28 +19,28 @@ use crate::{
     topology::{self, Node},
 };
 
-/// The lab. Dropping it removes everything that it made; agents, servers and places go before it.
+/// The lab. Dropping it removes everything that it made; drop agents, servers and places first.
 #[derive(Debug)]
 pub struct Lab {
     name: String,
     node: Node,
     other: Place,
-    /// Where the agent's programs are attached: the node's processes and pods are below it.
+    /// The cgroup that the agent's programs are attached to, above those of the node's processes and pods.
     root: Cgroup,
-    /// Beside it, for processes that no program of ours may see.
+    /// A cgroup beside it, for processes that our programs must not see.
     outside: Cgroup,
     directory: Directory,
     pins: PinDirectory,
 }
 
 impl Lab {
-    /// Makes a node without pods. Sweeps away first what labs of killed processes left.
+    /// Makes a node without pods, after removing leftovers of killed processes' labs.
     pub fn new() -> Result<Self> {
         Self::on(topology::nodes)
     }
 
-    /// The same on other wires: `nodes` makes the node and the other node from the lab's name, the cgroup of the
-    /// node's processes and the one that no program of ours sees.
+    /// The same with another topology: `nodes` makes the node and the other node from the lab's name, the cgroup of the
+    /// node's processes, and the cgroup without programs.
     pub(crate) fn on(nodes: impl FnOnce(&str, Cgroup, Cgroup) -> Result<(Node, Place)>) -> Result<Self> {
         sweep::leftovers();
         let name = Identity::new().to_string();
@@ -75,12 +75,12 @@ impl Lab {
         &self.root
     }
 
-    /// The cgroup beside it, which no program of ours sees.
+    /// The cgroup beside it, which our programs do not see.
     pub const fn outside(&self) -> &Cgroup {
         &self.outside
     }
 
-    /// The lab's name, with which the name of everything in it begins.
+    /// The lab's name, the prefix of all names in it.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -95,12 +95,12 @@ impl Lab {
         self.pins.path()
     }
 
-    /// Where agents keep what does not outlive a boot: `report.json`.
+    /// The agents' run directory, with `report.json`.
     pub fn run_directory(&self) -> PathBuf {
         self.directory.0.join("run")
     }
 
-    /// Where packets of the lab are written down.
+    /// Where the lab's packets are captured.
     pub(crate) fn packet_directory(&self) -> PathBuf {
         self.directory.0.join("packets")
     }
@@ -110,7 +110,7 @@ impl Lab {
         self.directory.0.join("agent.log")
     }
 
-    /// Starts an agent on the node and waits until everything in the manifests is installed.
+    /// Starts an agent on the node and waits until it has installed all manifests.
     pub fn agent(&self) -> Result<Agent> {
         Agent::start(self)
     }
@@ -118,14 +118,14 @@ impl Lab {
     /// Runs `sidestep` with these arguments and the lab's directories on the node, and returns what it prints.
     pub fn sidestep(&self, arguments: &[&str]) -> Result<std::process::Output> {
         let mut command = agent::command(self, arguments)?;
-        self.node().namespace().run(|| command.output())?.context("running sidestep")
+        self.node().namespace().run(|| command.output())?.context("cannot run sidestep")
     }
 }
 
 impl Drop for Lab {
     fn drop(&mut self) {
         hold::dismiss(&self.name);
-        // The polite way first: it is the one that users have. The pin directory's own drop sees to the rest.
+        // First `cleanup`, as users do it. Dropping the pin directory removes the rest.
         if self.pins.path().exists()
             && let Err(error) = self.sidestep(&["cleanup"])
         {
@@ -134,7 +134,7 @@ impl Drop for Lab {
     }
 }
 
-/// A directory that goes with its value.
+/// A directory that is removed with its value.
 #[derive(Debug)]
 struct Directory(PathBuf);
 

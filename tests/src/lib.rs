@@ -1,13 +1,13 @@
-//! The network-namespace lab: one node of a cluster, made of nothing but the kernel of this machine.
+//! The network-namespace lab: one node of a cluster, made of only this machine's kernel.
 //!
 //! A [`Lab`] is a node (a namespace with its addresses and a bridge), the pods on it, and another node beside it.
 //! Processes run Sidestep's own binary ([`Agent`]) and ordinary sockets; nothing is mocked. Scenario tests,
 //! `cargo xtask demo` and `cargo xtask bench` all use this one lab.
 //!
 //! What never happens: traffic that leaves the machine (no namespace has a route out), a program attached to the
-//! machine's own cgroup, a name that is not ours being deleted. Everything that a lab makes is called
-//! `ss-<pid>-<number>…`; it goes when the lab is dropped, panic or not, and what a killed process left behind
-//! goes when the next lab starts ([`sweep`]).
+//! machine's own cgroup, deletion of anything that a lab did not make. Everything that a lab makes is called
+//! `ss-<pid>-<number>…`; dropping the lab removes it, panic or not, and the next lab that starts removes what a killed
+//! process left ([`sweep`]).
 
 pub mod agent;
 pub mod api_server;

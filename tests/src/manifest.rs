@@ -1,6 +1,6 @@
-//! Ordinary Kubernetes manifests, written as a person would write them, and the directory that the agent watches.
+//! Ordinary Kubernetes manifests, and the directory that the agent watches.
 //!
-//! Builders cover what the scenarios need and nothing more; each gives the YAML text of one object by its `Display`.
+//! Builders cover only what scenarios need; the `Display` of each is the YAML text of one object.
 
 mod directory;
 mod node;

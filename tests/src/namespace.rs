@@ -1,8 +1,7 @@
-//! Network namespaces that live as long as their value.
+//! Network namespaces that are deleted with their value.
 //!
-//! They are bound under `/run/netns`, as `ip netns` does it, so that a person can look into a running lab with
-//! `ip netns exec ss-… ss -tan`. Code runs inside one on a thread of its own ([`Namespace::enter`]): a thread that
-//! has entered a namespace is never given back to anything else.
+//! They are mounted below `/run/netns`, as `ip netns` does it, so `ip netns exec ss-… ss -tan` looks into a running
+//! lab. Code runs in a namespace on a thread of its own ([`Namespace::enter`]), which is never used for anything else.
 
 use std::{
     fs::{self, File},
@@ -14,7 +13,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use nix::sched::{CloneFlags, setns};
 
-/// Where `ip netns` keeps namespaces.
+/// The directory of `ip netns`.
 pub(crate) const DIRECTORY: &str = "/run/netns";
 
 /// A network namespace; deleted on drop.
@@ -28,15 +27,15 @@ impl Namespace {
     /// Makes a namespace with loopback up.
     pub fn new(name: String) -> Result<Self> {
         ip(&["netns", "add", &name])?;
-        let file =
-            File::open(Path::new(DIRECTORY).join(&name)).with_context(|| format!("namespace {name}"))?;
+        let file = File::open(Path::new(DIRECTORY).join(&name))
+            .with_context(|| format!("cannot open the namespace {name}"))?;
         let namespace = Self { name, file };
         namespace
             .run(|| {
-                // Addresses are unique by construction: nobody has to wait for the kernel to find that out.
+                // Addresses are unique by construction, so duplicate address detection would only cost time.
                 fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0")
             })?
-            .context("accept_dad")?;
+            .context("cannot disable duplicate address detection (accept_dad)")?;
         namespace.ip_batch("link set lo up")?;
         Ok(namespace)
     }
@@ -46,23 +45,23 @@ impl Namespace {
         &self.name
     }
 
-    /// The file that stands for the namespace.
+    /// The namespace's file.
     pub fn path(&self) -> PathBuf {
         Path::new(DIRECTORY).join(&self.name)
     }
 
-    /// Moves the calling thread into the namespace, for good: call this on a thread of your own.
+    /// Moves the calling thread into the namespace permanently; call this on a thread of your own.
     pub fn enter(&self) -> Result<()> {
         setns(&self.file, CloneFlags::CLONE_NEWNET)
-            .with_context(|| format!("entering namespace {}", self.name))
+            .with_context(|| format!("cannot enter the namespace {}", self.name))
     }
 
-    /// Runs `work` in the namespace, on a thread of its own. Processes that it starts are in the namespace too.
+    /// Runs `work` in the namespace, on a thread of its own. Processes that it starts are in the namespace, too.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         on_thread(&self.name, || self.enter().map(|()| work()))
     }
 
-    /// Runs lines of `ip -batch` in the namespace; the first one that fails is named.
+    /// Runs lines of `ip -batch` in the namespace; an error shows the first line that failed.
     pub fn ip_batch(&self, lines: &str) -> Result<()> {
         use std::io::Write;
         let mut child = Command::new("ip")
@@ -71,7 +70,7 @@ impl Namespace {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .context("running `ip` (package iproute2)")?;
+            .context("cannot run `ip` (package iproute2)")?;
         child.stdin.take().context("the pipe to ip")?.write_all(lines.as_bytes())?;
         let output = child.wait_with_output()?;
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -92,7 +91,7 @@ impl Namespace {
         bytes.try_into().ok().with_context(|| address.to_owned())
     }
 
-    /// Runs `ip -6` with these arguments in the namespace: a line of a batch cannot say which family it is about.
+    /// Runs `ip -6` with these arguments in the namespace: a line of a batch cannot select the family.
     pub(crate) fn ip6(&self, arguments: &[&str]) -> Result<()> {
         ip(&[&["-n", &self.name, "-6"], arguments].concat())
     }
@@ -111,7 +110,7 @@ impl Drop for Namespace {
     }
 }
 
-/// Runs `work` on a new thread and returns what it returns; a panic in it goes on in the caller.
+/// Runs `work` on a new thread and returns its result; a panic in it resumes in the caller.
 ///
 /// The thread takes the caller's name, so that a skip or a panic in it names the test.
 pub(crate) fn on_thread<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> T {
@@ -137,7 +136,7 @@ fn ip(arguments: &[&str]) -> Result<()> {
 /// Runs a program of iproute2.
 fn run(program: &str, arguments: &[&str]) -> Result<()> {
     let output = Command::new(program).args(arguments).output();
-    let output = output.with_context(|| format!("running `{program}` (package iproute2)"))?;
+    let output = output.with_context(|| format!("cannot run `{program}` (package iproute2)"))?;
     let stderr = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{program} {}: {}", arguments.join(" "), stderr.trim());
     Ok(())

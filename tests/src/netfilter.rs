@@ -1,4 +1,4 @@
-//! Rules of netfilter that a scenario loads, and the connections that the kernel tracks because of them.
+//! Netfilter rules that a scenario loads, and conntrack entries that result from them.
 
 use std::{
     io::Write,
@@ -9,19 +9,19 @@ use anyhow::{Context, Result, ensure};
 
 use crate::place::Place;
 
-/// Loads rules in the syntax of `nft` in a place.
+/// Loads rules in the syntax of `nft` into a place.
 pub fn nft(place: &Place, rules: &str) -> Result<()> {
     load(place, &["nft", "-f", "-"], rules)
 }
 
-/// Loads rules in the syntax of `iptables-save` in a place, beside those that are there; `program` is
+/// Adds rules in the syntax of `iptables-save` to a place; `program` is
 /// `iptables-restore` or `ip6tables-restore`.
 pub fn restore(place: &Place, program: &str, rules: &str) -> Result<()> {
     load(place, &[program, "--noflush"], rules)
 }
 
-/// Makes connection tracking active in a place, in both families, by a rule that asks for the state of a connection and
-/// changes nothing.
+/// Activates connection tracking in a place, in both families, by a rule that reads a connection's state and changes
+/// nothing.
 pub fn track(place: &Place) -> Result<()> {
     nft(
         place,
@@ -46,7 +46,7 @@ fn load(place: &Place, program: &[&str], rules: &str) -> Result<()> {
     written.with_context(|| program[0].to_owned())
 }
 
-/// A connection or exchange that a place's kernel tracks, as `conntrack -L` tells it.
+/// A conntrack entry, as `conntrack -L` prints it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tracked {
     /// `tcp`, `udp` and so on.
@@ -60,7 +60,8 @@ pub struct Tracked {
 }
 
 impl Tracked {
-    /// From a line such as `tcp 6 431999 ESTABLISHED src=… dst=… sport=1 dport=2 src=… dst=… sport=2 dport=1 [ASSURED] …`.
+    /// Parses a line such as `tcp 6 431999 ESTABLISHED src=… dst=… sport=1 dport=2 src=… dst=… sport=2 dport=1
+    /// [ASSURED] …`.
     fn parse(line: &str) -> Option<Self> {
         let words: Vec<&str> = line.split_whitespace().collect();
         let [protocol, _number, _seconds, fourth, ..] = words.as_slice() else { return None };
@@ -75,19 +76,22 @@ impl Tracked {
         self.ports.contains(&port)
     }
 
-    /// Whether it is a TCP connection that conntrack takes for one that goes on.
+    /// Whether it is a TCP connection in state ESTABLISHED.
     pub fn is_established(&self) -> bool {
         self.state.as_deref() == Some("ESTABLISHED")
     }
 }
 
-/// Everything that a place's kernel tracks, in both families.
+/// All conntrack entries of a place, in both families.
 pub fn tracked(place: &Place) -> Result<Vec<Tracked>> {
     let mut found = Vec::new();
     for family in ["ipv4", "ipv6"] {
         let mut command = Command::new("conntrack");
         command.args(["-L", "-f", family]);
-        let output = place.namespace().run(|| command.output())?.context("the program `conntrack`")?;
+        let output = place
+            .namespace()
+            .run(|| command.output())?
+            .context("cannot run `conntrack` (package conntrack)")?;
         let stderr = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "conntrack -L: {}", stderr.trim());
         found.extend(String::from_utf8_lossy(&output.stdout).lines().filter_map(Tracked::parse));

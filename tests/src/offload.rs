@@ -1,22 +1,22 @@
-//! What devices do instead of the stack, switched off and on as `ethtool -K` does it.
+//! Switches offloads of devices, like `ethtool -K`.
 
 use std::{io, os::fd::AsRawFd};
 
 use socket2::{Domain, Socket, Type};
 
-/// Something that a device may do; the numbers are those of `linux/ethtool.h`.
+/// An offload; the numbers are those of `linux/ethtool.h`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Offload {
-    /// Checks checksums (`rx`).
+    /// The device verifies checksums (`rx`).
     ReceiveChecksum = 0x15,
-    /// Computes checksums (`tx`).
+    /// The device computes checksums (`tx`).
     TransmitChecksum = 0x17,
-    /// Cuts TCP's large segments (`tso`).
+    /// The device splits large TCP segments (`tso`).
     TcpSegmentation = 0x1f,
-    /// The stack cuts large packets late (`gso`).
+    /// The stack segments large packets late (`gso`).
     GenericSegmentation = 0x24,
-    /// The stack joins packets that come (`gro`).
+    /// The stack coalesces incoming packets (`gro`).
     GenericReceive = 0x2c,
 }
 
@@ -27,7 +27,7 @@ struct Value {
     data: u32,
 }
 
-/// Switches an offload of a device in the namespace of the calling thread.
+/// Switches an offload of a device in the calling thread's namespace.
 pub fn switch(device: &str, offload: Offload, on: bool) -> io::Result<()> {
     const SIOCETHTOOL: libc::c_ulong = 0x8946;
     let mut value = Value { command: offload as u32, data: on.into() };

@@ -1,12 +1,12 @@
-//! The documents of the repository, as what keeps them true reads them: links, headings, paths, and commands.
+//! Reads the repository's documents for the tests that check them: links, headings, paths, and commands.
 //!
 //! | file | concept |
 //! |---|---|
-//! | `markdown` | what stands in one page |
-//! | `links` | whether links, and paths in code, lead somewhere |
+//! | `markdown` | the contents of one page |
+//! | `links` | whether the targets of links, and paths in code, exist |
 //! | `commands` | whether a command and its flags exist, by the definition that parses them |
 //!
-//! Every program checks the commands that are its own: `xtask/src/pages.rs`, `proxy-agent/tests/pages.rs`.
+//! Every program checks its own commands: `xtask/src/pages.rs`, `proxy-agent/tests/pages.rs`.
 
 mod commands;
 mod links;
@@ -23,7 +23,7 @@ pub use self::commands::{Program, faults as faults_of_commands};
 pub use self::links::faults as faults_of_links;
 pub use self::markdown::Page;
 
-/// Folders that hold nothing of the repository's own.
+/// Folders without files of the repository.
 const FOREIGN: [&str; 1] = ["target"];
 
 /// The repository's root.

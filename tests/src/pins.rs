@@ -1,4 +1,4 @@
-//! The lab's own directory in bpffs, for the agent's pins.
+//! The lab's directory in bpffs, for the agent's pins.
 
 use std::{
     fs,
@@ -11,17 +11,17 @@ use nix::{
     mount::{MsFlags, mount},
 };
 
-/// Where bpffs is mounted by convention.
+/// The usual mount point of bpffs.
 pub(crate) const BPFFS: &str = "/sys/fs/bpf";
 
-/// A directory for pins; removed on drop with everything in it, which detaches every link that is pinned there.
+/// A directory for pins. Dropping it removes it with its contents, which detaches every link that is pinned there.
 #[derive(Debug)]
 pub struct PinDirectory {
     path: PathBuf,
 }
 
 impl PinDirectory {
-    /// Names the directory, and mounts bpffs where it is not mounted yet. The agent makes the directory itself.
+    /// Chooses the directory, and mounts bpffs if it is not mounted. The agent makes the directory itself.
     pub fn new(name: &str) -> Result<Self> {
         mount_bpffs()?;
         Ok(Self { path: Path::new(BPFFS).join(name) })
@@ -47,15 +47,16 @@ pub(crate) fn remove(path: &Path) -> std::io::Result<()> {
 }
 
 fn mount_bpffs() -> Result<()> {
-    // Labs start at the same time in several processes; two mounts on top of each other would hide pins.
-    let lock = fs::File::create(std::env::temp_dir().join("sidestep-lab.lock")).context("the lab's lock")?;
+    // Labs start concurrently in several processes; a second mount over the first would hide pins.
+    let lock = fs::File::create(std::env::temp_dir().join("sidestep-lab.lock"))
+        .context("cannot create the lab's lock file")?;
     let _lock = Flock::lock(lock, FlockArg::LockExclusive)
         .map_err(|(_, error)| error)
-        .context("waiting for the lab's lock")?;
+        .context("cannot lock the lab's lock file")?;
     let table = fs::read_to_string("/proc/self/mountinfo").context("/proc/self/mountinfo")?;
     if table.lines().any(|line| line.split(' ').nth(4) == Some(BPFFS) && line.contains(" - bpf ")) {
         return Ok(());
     }
     mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), None::<&str>)
-        .with_context(|| format!("mounting bpffs at {BPFFS}"))
+        .with_context(|| format!("cannot mount bpffs at {BPFFS}"))
 }

@@ -1,4 +1,4 @@
-//! Where a process is: a network namespace and a cgroup, together a pod, or the node itself.
+//! Where a process runs: a network namespace with a cgroup, which make a pod or the node itself.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -12,7 +12,7 @@ use crate::{
     namespace::{Namespace, on_thread},
 };
 
-/// A pod, a node, or a second cgroup in the namespace of one.
+/// A pod or a node, or its namespace with another cgroup.
 #[derive(Clone, Debug)]
 pub struct Place {
     pub(crate) name: String,
@@ -45,19 +45,19 @@ impl Place {
         [self.v4.into(), self.v6.into()]
     }
 
-    /// The same namespace in another cgroup, such as one that no program is attached to.
+    /// The same namespace with another cgroup, such as one without programs.
     #[must_use]
     pub fn in_cgroup(&self, cgroup: &Cgroup) -> Self {
         Self { cgroup: cgroup.clone(), ..self.clone() }
     }
 
-    /// Moves the calling thread here, for good: call this on a thread of your own.
+    /// Moves the calling thread here permanently; call this on a thread of your own.
     pub fn enter(&self) -> Result<()> {
         self.cgroup.enter()?;
         self.namespace.enter()
     }
 
-    /// Runs `work` here, on a thread of its own, and returns what it returns. A panic in it goes on in the caller.
+    /// Runs `work` here, on a thread of its own, and returns its result. A panic in it resumes in the caller.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         on_thread(&self.name, || {
             self.enter().expect("the thread enters its place");

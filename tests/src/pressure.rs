@@ -1,4 +1,4 @@
-//! Clients that connect again and again, and count what went wrong.
+//! Clients that connect repeatedly, and count failures.
 
 use std::{
     net::SocketAddr,
@@ -15,10 +15,10 @@ use crate::{
     traffic::{Asker, ask},
 };
 
-/// How many failures are kept word by word; all are counted.
+/// How many failures are kept as text; all are counted.
 const KEPT: usize = 20;
 
-/// Clients in a place that go on until they are told to stop.
+/// Clients in a place that run until they are stopped.
 #[derive(Debug)]
 pub struct Pressure {
     shared: Arc<Shared>,
@@ -33,7 +33,7 @@ struct Shared {
     failures: Mutex<Vec<String>>,
 }
 
-/// What came of it.
+/// The result.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// Requests made.
@@ -45,8 +45,8 @@ pub struct Outcome {
 }
 
 impl Pressure {
-    /// One client that makes a new TCP connection to `tcp` for each request, and one that asks `udp` on a new socket
-    /// each time.
+    /// Starts one client with a new TCP connection to `tcp` for each request, and one with a new UDP socket to `udp`
+    /// for each request.
     pub fn start(place: &Place, tcp: SocketAddr, udp: SocketAddr) -> Self {
         Self::paced(place, tcp, udp, Duration::ZERO)
     }
@@ -73,13 +73,13 @@ impl Pressure {
         self.shared.requests.load(Ordering::Relaxed)
     }
 
-    /// Waits until this many more requests were made, whatever became of them.
+    /// Waits until the clients have made this many more requests, successful or not.
     pub fn let_pass(&self, requests: u64) {
         let goal = self.requests() + requests;
-        crate::eventually("clients go on", || self.requests() >= goal);
+        crate::eventually("clients make requests", || self.requests() >= goal);
     }
 
-    /// Stops and tells what came of it.
+    /// Stops the clients and returns the result.
     pub fn stop(mut self) -> Outcome {
         self.end();
         Outcome {
@@ -123,7 +123,7 @@ impl Shared {
 }
 
 impl Outcome {
-    /// Panics unless requests were made and none failed.
+    /// Panics if there were no requests, or if one failed.
     pub fn assert_flawless(&self) {
         assert!(self.requests > 0, "no request was made");
         assert!(

@@ -1,11 +1,11 @@
-//! Numbers that look random, the same in every run with the same seed.
+//! Pseudo-random numbers, reproducible by their seed.
 
 /// Xorshift.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
 impl Random {
-    /// A sequence of its own for each seed.
+    /// The sequence of this seed.
     pub const fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
@@ -24,12 +24,12 @@ impl Random {
         u32::try_from(number).ok().and_then(|number| N::try_from(number).ok()).expect("below the limit")
     }
 
-    /// Yes, once in `times`.
+    /// True with a probability of 1 in `times`.
     pub fn once_in(&mut self, times: u32) -> bool {
         self.below(times) == 0
     }
 
-    /// One of these, of which there is one at least.
+    /// One of these, which must not be empty.
     pub fn one_of<T: Clone>(&mut self, choices: &[T]) -> T {
         choices[self.index(choices.len())].clone()
     }
@@ -39,7 +39,7 @@ impl Random {
         self.below(u32::try_from(length).expect("a short list")) as usize
     }
 
-    /// So many bytes.
+    /// This many random bytes.
     pub fn bytes(&mut self, length: usize) -> Vec<u8> {
         (0..length).map(|_| self.bits().to_le_bytes()[0]).collect()
     }

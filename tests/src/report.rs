@@ -1,16 +1,16 @@
-//! What the agent reports of itself in `<run-dir>/report.json`.
+//! The agent's report, `<run-dir>/report.json`.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-/// The report, as far as the lab reads it.
+/// The parts of the report that the lab reads.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Report {
-    /// Whether everything that was read is installed.
+    /// Whether the agent has installed everything that it has read.
     pub synced: bool,
-    /// What could not be used, by name.
+    /// The problems, by name.
     #[serde(default)]
     pub problems: Vec<Problem>,
     /// The agent that wrote the report.
@@ -18,7 +18,7 @@ pub struct Report {
     pub pid: u32,
 }
 
-/// Something of an object that could not be used.
+/// A part of an object that the agent could not use.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Problem {
     /// Kind, namespace and name; or a file.

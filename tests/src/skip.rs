@@ -1,11 +1,11 @@
-//! Tests that cannot run here say so, by name and with the reason, and are counted.
+//! Skipped tests, counted and reported by name and reason.
 
 use std::{fs::OpenOptions, io::Write};
 
-/// The variable that names the file in which skipped tests are counted.
+/// The variable with the path of the file that lists skipped tests.
 pub const SKIP_LOG: &str = "SIDESTEP_SKIP_LOG";
 
-/// The variable with which only tests run that do without root and the kernel: [`missing`] always has a reason then.
+/// The variable that limits a run to tests without root and kernel: with it, [`missing`] always returns a reason.
 pub const NO_KERNEL: &str = "SIDESTEP_NO_KERNEL";
 
 /// Prints `SKIPPED <test>: <reason>` and appends the same line to the file that [`SKIP_LOG`] names.
@@ -27,10 +27,10 @@ pub fn announce(reason: &str) {
     }
 }
 
-/// What is missing for a lab to run at all; `None` if nothing is.
+/// What this machine lacks to run a lab; `None` if nothing.
 pub fn missing() -> Option<String> {
     if std::env::var_os(NO_KERNEL).is_some() {
-        return Some(format!("{NO_KERNEL} is set: nothing that uses the kernel runs"));
+        return Some(format!("{NO_KERNEL} is set, which excludes tests that use the kernel"));
     }
     if !nix::unistd::Uid::effective().is_root() {
         return Some("the lab needs root, for network namespaces and BPF programs".to_owned());

@@ -1,5 +1,5 @@
-//! The kernel's own counters of a namespace. `/proc/net` is of the namespace of a process's first thread, and the lab's
-//! threads are in others.
+//! The kernel's counters of a namespace. `/proc/net` shows those of the process's first thread, and the lab's threads
+//! are in other namespaces.
 
 use std::fs;
 

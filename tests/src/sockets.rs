@@ -1,4 +1,4 @@
-//! Sockets that the standard library does not make: MPTCP, packets, disconnecting, options.
+//! Socket calls that the standard library lacks: MPTCP and packet sockets, disconnecting, options.
 
 use std::{io, os::fd::AsRawFd};
 
@@ -7,21 +7,21 @@ use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 /// `IPPROTO_MPTCP`.
 const MPTCP: i32 = 262;
 
-/// An MPTCP socket, or an error where the kernel has none.
+/// An MPTCP socket, or an error if the kernel lacks MPTCP.
 pub fn mptcp(domain: Domain) -> io::Result<Socket> {
     Socket::new(domain, Type::STREAM, Some(Protocol::from(MPTCP)))
 }
 
-/// A socket for whole packets of one device with this protocol (`ETH_P_ALL`: every packet, also those that go out).
+/// A packet socket of one device for this protocol (`ETH_P_ALL`: every packet, including outgoing ones).
 pub fn packets(device: &str, protocol: i32) -> io::Result<Socket> {
-    // Without a protocol nothing comes until it is bound to the device.
+    // Without a protocol it receives nothing until it is bound to the device.
     let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
     let address = link_address(device, protocol)?;
     socket.bind(&address)?;
     Ok(socket)
 }
 
-/// The address of a device for packet sockets.
+/// The address of a device for a packet socket.
 fn link_address(device: &str, protocol: i32) -> io::Result<SockAddr> {
     let index = nix::net::if_::if_nametoindex(device)?;
     let protocol = u16::try_from(protocol).map_err(io::Error::other)?;
@@ -36,7 +36,7 @@ fn link_address(device: &str, protocol: i32) -> io::Result<SockAddr> {
     Ok(unsafe { SockAddr::new(storage, length) })
 }
 
-/// `connect(AF_UNSPEC)`: takes the peer from a socket.
+/// `connect(AF_UNSPEC)`: disconnects a socket.
 pub fn disconnect(socket: &impl AsRawFd) -> io::Result<()> {
     // SAFETY: an address of zeros is a valid one of family AF_UNSPEC, and its length is that of the storage.
     let address = unsafe {
@@ -50,12 +50,12 @@ pub fn disconnect(socket: &impl AsRawFd) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// `setsockopt` with a number.
+/// `setsockopt` with an integer value.
 pub fn set_option(socket: &impl AsRawFd, level: i32, option: i32, value: libc::c_int) -> io::Result<()> {
     set_bytes(socket, level, option, &value.to_ne_bytes())
 }
 
-/// `setsockopt` with bytes.
+/// `setsockopt` with a value of bytes.
 pub fn set_bytes(socket: &impl AsRawFd, level: i32, option: i32, value: &[u8]) -> io::Result<()> {
     let length = value.len().try_into().map_err(io::Error::other)?;
     // SAFETY: the value lives across the call, and the length is its own.

@@ -1,7 +1,7 @@
-//! Removes what labs left behind whose process was killed before it could clean up.
+//! Removes leftovers of labs whose process was killed before it could clean up.
 //!
-//! Only names of our own making are touched ([`Identity::is_leftover`]), and only where the process in the
-//! name is gone. There are no processes to sweep: they end with the one that started them ([`crate::kept`]).
+//! It touches only names of labs ([`Identity::is_leftover`]) whose process has ended. Processes need no sweeping: they
+//! end with the one that started them ([`crate::kept`]).
 
 use std::{
     fs,
@@ -32,7 +32,7 @@ pub fn leftovers() {
     });
 }
 
-/// What in `directory` belongs to labs of dead processes.
+/// The entries of `directory` that belong to labs of dead processes.
 fn named(directory: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     entries
@@ -51,11 +51,11 @@ fn remove_cgroups(path: &Path) -> std::io::Result<()> {
     cgroup::remove(path)
 }
 
-/// Another process may sweep at the same time: what is gone already is no failure.
+/// Another process may sweep concurrently, so a missing entry is not an error.
 fn report<E: std::fmt::Display>(path: &Path, result: Result<(), E>) {
     if let Err(error) = result
         && path.exists()
     {
-        eprintln!("leftover {}: {error}", path.display());
+        eprintln!("cannot remove the leftover {}: {error}", path.display());
     }
 }

@@ -1,15 +1,15 @@
-//! The lab's wires and addresses.
+//! The lab's links and addresses.
 //!
 //! ```text
 //!   pod 10.244.1.n ──┐
 //!   pod 10.244.1.n ──┤ pods (bridge, 10.244.1.1)
 //!                    node ── uplink 192.0.2.10 ────── 192.0.2.11 other node
 //! ```
-//! Pods and nodes have an address in each family. All ranges are for private use or documentation, and no namespace
-//! has a route out of the lab. Nobody routes Service addresses: one that is not translated is unreachable, at once.
+//! Pods and nodes have an address in each family. All ranges are for private use or documentation, and no namespace has
+//! a route out of the lab. No host routes Service addresses: an untranslated one is unreachable at once.
 //!
-//! The parts are the same in every lab: a [`host`] is a namespace with addresses to come, a [`Node`] a host that has
-//! pods, and a wire joins two hosts ([`wire`]) or a host and a switch ([`plug`]).
+//! The parts are the same in every lab: a [`host`] is a namespace that gets addresses, a [`Node`] is a host with pods,
+//! and a veth pair joins two hosts ([`wire`]) or a host and a switch ([`plug`]).
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
@@ -31,17 +31,17 @@ pub const NODE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x192, 0, 0, 0, 0, 0x
 pub const OTHER_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 11);
 /// The other node's address in IPv6.
 pub const OTHER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x192, 0, 0, 0, 0, 0x11);
-/// The bridge's address in IPv4, which is the pods' gateway and also the node's own.
+/// The bridge's address in IPv4, which is the pods' gateway and an address of the node.
 pub const GATEWAY_V4: Ipv4Addr = PodRange::HERE.gateway_v4();
 /// The bridge's address in IPv6.
 pub const GATEWAY_V6: Ipv6Addr = PodRange::HERE.gateway_v6();
 
-/// Where tests and the demo take ClusterIPs from, in each family.
+/// The range of ClusterIPs of tests and the demo, in each family.
 pub const CLUSTER_IPS: [&str; 2] = ["10.96.0.0/12", "fd00:10:96::/48"];
 /// The addresses of all pods of the cluster, in each family.
 pub const PODS: [&str; 2] = ["10.244.0.0/16", "fd00:10:244::/48"];
 
-/// What an Ethernet wire carries.
+/// The MTU of Ethernet.
 pub(crate) const ETHERNET_MTU: u32 = 1500;
 
 /// Number of a node's first pod, as in its address `10.244.1.10`.
@@ -90,12 +90,12 @@ impl PodRange {
         Ipv6Addr::new(0xfd00, 0x10, 0x244, self.node as u16, 0, 0, 0, digits)
     }
 
-    /// Whether the address in IPv4 is one of the range.
+    /// Whether the IPv4 address is within the range.
     pub const fn has(self, address: Ipv4Addr) -> bool {
         address.octets()[2] == self.node
     }
 
-    /// Both ranges, written down.
+    /// Both ranges in CIDR notation.
     pub fn cidrs(self) -> [String; 2] {
         [format!("{}/24", self.first_v4()), format!("{}/64", self.first_v6())]
     }
@@ -111,19 +111,19 @@ pub const fn pod_v6(number: u8) -> Ipv6Addr {
     PodRange::HERE.v6(number)
 }
 
-/// A host that has pods: they hang on its bridge.
+/// A host with pods on its bridge.
 #[derive(Debug)]
 pub(crate) struct Node {
     /// The host.
     pub(crate) place: Place,
     range: PodRange,
-    /// What the way to other nodes' pods carries.
+    /// The MTU of the path to other nodes' pods.
     pod_mtu: u32,
     next_pod: AtomicU8,
 }
 
 impl Node {
-    /// Makes a node of a host.
+    /// Turns a host into a node.
     pub(crate) fn new(place: Place, range: PodRange, pod_mtu: u32) -> Result<Self> {
         place.namespace.ip_batch(&format!(
             "link add pods type bridge forward_delay 0 mcast_snooping 0
@@ -170,7 +170,7 @@ route add default via {}
     }
 }
 
-/// Makes the node and the other node, with the wire between them.
+/// Makes the node and the other node, with the link between them.
 pub(crate) fn nodes(lab: &str, inside: Cgroup, outside: Cgroup) -> Result<(Node, Place)> {
     let node = host(lab, "node", NODE_V4, NODE_V6, inside)?;
     let other = host(lab, "other", OTHER_V4, OTHER_V6, outside)?;
@@ -180,13 +180,13 @@ pub(crate) fn nodes(lab: &str, inside: Cgroup, outside: Cgroup) -> Result<(Node,
     Ok((Node::new(node, PodRange::HERE, ETHERNET_MTU)?, other))
 }
 
-/// Makes a host: a namespace that is not joined to anything yet.
+/// Makes a host: a namespace without links.
 pub(crate) fn host(lab: &str, name: &str, v4: Ipv4Addr, v6: Ipv6Addr, cgroup: Cgroup) -> Result<Place> {
     let namespace = Arc::new(Namespace::new(format!("{lab}-{name}"))?);
     Ok(Place { name: name.to_owned(), namespace, cgroup, v4, v6 })
 }
 
-/// Joins two hosts, each with its addresses, by their devices `uplink`.
+/// Joins two hosts by their devices `uplink`, which get the hosts' addresses.
 pub(crate) fn wire(one: &Place, other: &Place) -> Result<()> {
     one.namespace.ip_batch(&format!(
         "link add uplink type veth peer name uplink netns {}\n",
@@ -195,7 +195,7 @@ pub(crate) fn wire(one: &Place, other: &Place) -> Result<()> {
     [one, other].into_iter().try_for_each(|host| host.namespace.ip_batch(&addresses(host)))
 }
 
-/// Joins a host, with its addresses, to the bridge `switch` of a namespace.
+/// Joins a host to the bridge `switch` of a namespace by its device `uplink`, which gets the host's addresses.
 pub(crate) fn plug(host: &Place, switch: &Namespace) -> Result<()> {
     switch.ip_batch(&format!(
         "link add {port} type veth peer name uplink netns {}\nlink set {port} master switch up\n",
@@ -205,7 +205,7 @@ pub(crate) fn plug(host: &Place, switch: &Namespace) -> Result<()> {
     host.namespace.ip_batch(&addresses(host))
 }
 
-/// Lines that give a host's device `uplink` its addresses.
+/// The `ip` lines that give a host's device `uplink` its addresses.
 pub(crate) fn addresses(host: &Place) -> String {
     format!(
         "addr add {}/24 dev uplink\naddr add {}/64 dev uplink nodad\nlink set uplink up\n",
@@ -213,7 +213,7 @@ pub(crate) fn addresses(host: &Place) -> String {
     )
 }
 
-/// Without these routes a TCP client waits for an answer to its SYN.
+/// Routes that reject untranslated ClusterIPs; without them a TCP client would wait for an answer to its SYN.
 fn unreachable() -> String {
     CLUSTER_IPS.map(|range| format!("route add unreachable {range}\n")).concat()
 }

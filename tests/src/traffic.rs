@@ -1,7 +1,7 @@
-//! Servers in pods, and clients that ask them who they are.
+//! Servers in pods, and clients that ask for their names.
 //!
-//! The protocol is a line each way: whatever the client sends, the server answers with its name, the peer that it saw
-//! and its own address. A request that begins with `GET ` is answered in HTTP.
+//! The protocol is a line each way: to any request the server answers with its name, the peer that it sees and its own
+//! address. A request that begins with `GET ` gets an HTTP response.
 
 mod bulk;
 pub mod crowd;
@@ -20,22 +20,22 @@ pub use tcp_server::TcpServer;
 pub use udp_client::{Asker, is_refused};
 pub use udp_server::UdpServer;
 
-/// Longest wait for anything on a socket: no test hangs on a lost packet.
+/// The timeout of all sockets, so that no test hangs on a lost packet.
 pub const PATIENCE: Duration = Duration::from_secs(3);
 
-/// What a server says of itself and of its client.
+/// A server's answer about itself and its client.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Answer {
     /// The server's name.
     pub server: String,
     /// The client's address as the server saw it.
     pub client: SocketAddr,
-    /// The server's own address, where the request arrived.
+    /// The server's own address at which the request arrived.
     pub local: SocketAddr,
 }
 
 impl Answer {
-    /// From a line `name client local`.
+    /// Parses a line `name client local`.
     pub fn parse(line: &str) -> Option<Self> {
         let mut words = line.split_whitespace();
         Some(Self {
@@ -46,7 +46,7 @@ impl Answer {
     }
 }
 
-/// An IPv4 address that came in IPv6 clothes, as itself.
+/// The address, with a v4-mapped one as IPv4.
 pub fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }

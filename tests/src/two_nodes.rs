@@ -1,16 +1,16 @@
-//! A host outside the cluster, the node that the agent runs on, and another node, with pods on both.
+//! A host outside the cluster, the node on which the agent runs, and another node, with pods on both.
 //!
 //! ```text
 //!   outside 192.0.2.100 ───┐
 //!   node    192.0.2.10  ───┤ switch        pods 10.244.1.n
 //!   other   192.0.2.11  ───┘               pods 10.244.2.n
 //! ```
-//! Outside and the other node reach each other without this node, so an answer that misses the way back through it is
-//! seen as wrong. Outside sends LoadBalancer IPs, external IPs and ClusterIPs to this node, and has no route to pods.
-//! It is the nodes' default route, and forwards nothing.
-//! How nodes reach each other's pods, and which rules a CNI has left there, is the [`Variant`].
+//! `outside` and `other` reach each other directly, so an answer that bypasses the node arrives untranslated and fails
+//! the test. `outside` routes LoadBalancer IPs, external IPs and ClusterIPs to the node, and has no route to pods. It
+//! is the nodes' default route, and forwards nothing. The [`Variant`] says how nodes reach each other's pods, and
+//! whether a CNI has left rules.
 //!
-//! What passes the wires is written down while a scenario runs, and kept if it fails ([`capture`](crate::capture)).
+//! Packets are captured while a scenario runs, and kept if it fails ([`capture`](crate::capture)).
 
 mod cni_rules;
 mod lan;
@@ -42,15 +42,15 @@ use crate::{
 pub const OUTSIDE_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
 /// The address in IPv6 of the host outside.
 pub const OUTSIDE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x192, 0, 0, 0, 0, 0x100);
-/// Where LoadBalancer IPs are taken from, in each family; outside sends them to the node.
+/// The range of LoadBalancer IPs, in each family; `outside` routes it to the node.
 pub const LOAD_BALANCER_IPS: [&str; 2] = ["203.0.113.0/24", "2001:db8:203::/64"];
-/// Where external IPs are taken from, in each family; outside sends them to the node.
+/// The range of external IPs, in each family; `outside` routes it to the node.
 pub const EXTERNAL_IPS: [&str; 2] = ["198.51.100.0/24", "2001:db8:198::/64"];
 
 /// The other node's name in manifests.
 pub const OTHER_NODE_NAME: &str = "lab-other";
 
-/// The lab; fields go in an order in which nothing is missed.
+/// The lab; the fields are dropped in this order, users before what they use.
 #[derive(Debug)]
 pub struct TwoNodes {
     _captures: Captures,
@@ -71,7 +71,7 @@ impl TwoNodes {
             wires = Some(rest);
             Ok((here, other))
         })?;
-        let Wires { switch, outside, there } = wires.context("the wires")?;
+        let Wires { switch, outside, there } = wires.context("the lab has no links")?;
         let other = NodeManifest::new(OTHER_NODE_NAME, &there.place.addresses());
         lab.manifests().write("nodes.yaml", &[&NodeManifest::lab(), &other])?;
         let mut devices = vec![
@@ -86,12 +86,12 @@ impl TwoNodes {
         Ok(Self { _captures: captures, variant, outside, there, lab, switch })
     }
 
-    /// Which of the variants this is.
+    /// The variant.
     pub const fn variant(&self) -> Variant {
         self.variant
     }
 
-    /// What both kinds of lab have: the node, the agent, the manifests.
+    /// The part in common with the lab of one node: the node, the agent, the manifests.
     pub const fn lab(&self) -> &Lab {
         &self.lab
     }
@@ -101,7 +101,7 @@ impl TwoNodes {
         &self.outside
     }
 
-    /// The node that the agent runs on.
+    /// The node on which the agent runs.
     pub const fn node(&self) -> &Place {
         self.lab.node()
     }
@@ -111,7 +111,7 @@ impl TwoNodes {
         &self.there.place
     }
 
-    /// Where the bridge `switch` is, which joins the three.
+    /// The namespace of the bridge `switch`, which joins the three.
     pub const fn switch(&self) -> &Namespace {
         &self.switch
     }
@@ -131,12 +131,12 @@ impl TwoNodes {
         vxlan::make((self.node(), PodRange::HERE), (self.other_node(), PodRange::THERE))
     }
 
-    /// This port at the node's addresses, one of each family.
+    /// The node's addresses with this port, one of each family.
     pub const fn at_node(&self, port: u16) -> [SocketAddr; 2] {
         [SocketAddr::new(IpAddr::V4(NODE_V4), port), SocketAddr::new(IpAddr::V6(NODE_V6), port)]
     }
 
-    /// The devices that lead to other nodes' pods and to the outside, as the agent should find them.
+    /// The uplinks that the agent should find: towards other nodes' pods and out of the cluster.
     pub fn uplinks(&self) -> Vec<&'static str> {
         match self.variant.routing {
             Routing::Direct => vec!["uplink"],
@@ -153,7 +153,7 @@ impl TwoNodes {
     }
 }
 
-/// Everything beside the node itself.
+/// Everything besides the node itself.
 struct Wires {
     switch: Namespace,
     outside: Place,
@@ -198,7 +198,7 @@ impl Wires {
     }
 }
 
-/// Routes by way of the nodes' addresses.
+/// Adds routes via the nodes' addresses.
 fn direct(here: &Place, there: &Place) -> Result<()> {
     for (at, range, via) in [(here, PodRange::THERE, there), (there, PodRange::HERE, here)] {
         let [v4, v6] = range.cidrs();

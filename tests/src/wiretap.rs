@@ -1,4 +1,4 @@
-//! Whose segments and datagrams pass a device, by their addresses on the wire.
+//! The addresses of TCP segments and UDP datagrams that pass a device.
 
 use std::{
     io::{ErrorKind, Read},
@@ -11,12 +11,12 @@ use socket2::Socket;
 
 use crate::{place::Place, sockets};
 
-/// Room for packets that nobody has asked for yet, in bytes.
+/// The buffer for packets not yet read, in bytes.
 const ROOM: usize = 8 << 20;
-/// The longest packet, which is one that a device is to cut up.
+/// The longest packet, which a device will segment.
 const LONGEST: usize = 1 << 18;
 
-/// A packet of TCP or UDP on the wire; of a datagram's fragments only the first one has ports.
+/// A TCP or UDP packet; of a datagram's fragments only the first one has ports.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Seen {
     /// Its source.
@@ -25,14 +25,14 @@ pub struct Seen {
     pub destination: SocketAddr,
 }
 
-/// Sees what a device sends and receives from its making on.
+/// Sees all packets of a device, sent and received, from its creation on.
 #[derive(Debug)]
 pub struct Wiretap {
     socket: Socket,
 }
 
 impl Wiretap {
-    /// At a device of a place.
+    /// A wiretap at a device of a place.
     pub fn on(place: &Place, device: &str) -> Result<Self> {
         let socket = place.namespace().run(|| sockets::packets(device, libc::ETH_P_ALL))?;
         let socket = socket.with_context(|| format!("packets of {device} in {}", place.name()))?;
@@ -41,7 +41,7 @@ impl Wiretap {
         Ok(Self { socket })
     }
 
-    /// What has passed since the last call.
+    /// The packets since the last call.
     pub fn seen(&self) -> Result<Vec<Seen>> {
         let (mut buffer, mut seen) = (vec![0; LONGEST], Vec::new());
         loop {
@@ -79,7 +79,7 @@ mod tests {
     use crate::packets::{Datagram, ethernet};
 
     #[test]
-    fn addresses_and_ports_are_those_on_the_wire() {
+    fn addresses_and_ports_are_those_of_the_packet() {
         for [source, destination] in [["192.0.2.1:1", "192.0.2.2:2"], ["[2001:db8::1]:1", "[2001:db8::2]:2"]]
         {
             let [source, destination] = [source, destination].map(|text| text.parse().expect("an address"));

@@ -1,7 +1,7 @@
-//! What an API server, or the network before it, does wrong.
+//! Faults of an API server, or of the network before it.
 //!
-//! A [`Fault`] is what becomes of an answer, a [`Slip`] what becomes of one line of a watch. Each happens so often,
-//! to requests or lines in the order in which they come, until [`Objects::mend`].
+//! A [`Fault`] replaces an answer, a [`Slip`] a line of a watch. Each affects a given number of requests or lines, in
+//! the order of their arrival, until [`Objects::mend`].
 
 use std::{future::pending, io, time::Duration};
 
@@ -13,7 +13,7 @@ use hyper::{
 
 use super::{Body, Kind, Objects, locked, respond::status, store::Store};
 
-/// Happens until it is mended.
+/// Until [`Objects::mend`].
 pub const FOR_EVER: u32 = u32::MAX;
 
 /// A kind of request.
@@ -27,43 +27,43 @@ pub enum Of {
     Watches,
 }
 
-/// What becomes of an answer.
+/// A faulty answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
-    /// The connection breaks before there is an answer.
+    /// The connection breaks before the answer.
     Refuse,
-    /// There is never an answer; the connection stays open.
+    /// The server never answers; the connection stays open.
     Silence,
-    /// The head comes, then nothing; the connection stays open.
+    /// The server sends the head, then nothing; the connection stays open.
     Stall,
     /// An error with this HTTP status.
     Status(u16),
-    /// Half of the body comes, then the connection breaks. A watch breaks before its first line.
+    /// The connection breaks after half of the body. A watch breaks before its first line.
     Cut,
-    /// Half of the body comes, as if it were all. A watch ends at once.
+    /// The answer properly ends after half of the body. A watch ends at once.
     EndEarly,
-    /// The body comes byte by byte, this far apart. A watch stalls.
+    /// The server sends the body byte by byte, this far apart. A watch stalls.
     Drip(Duration),
-    /// The list is of the time of [`Objects::freeze`].
+    /// The list shows the objects of [`Objects::freeze`].
     Lag,
 }
 
-/// What becomes of a line of a watch.
+/// A faulty line of a watch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Slip {
-    /// It never comes, and nothing after it; the connection stays open.
+    /// Neither it nor any later line arrives; the connection stays open.
     Stall,
-    /// Half of it comes, then the connection breaks.
+    /// The connection breaks after half of it.
     Cut,
-    /// Half of it comes, then the watch ends.
+    /// The watch ends after half of it.
     EndWithin,
     /// The watch ends before it.
     EndBefore,
-    /// Half of it comes as if it were all, and the watch goes on.
+    /// The line ends after half of it, and the watch goes on.
     Halve,
-    /// Something else comes first that is no event.
+    /// A line that is not an event comes first.
     Garbage,
-    /// The server says 410 instead.
+    /// The server sends 410 instead.
     Gone,
     /// It comes twice.
     Twice,
@@ -71,18 +71,18 @@ pub enum Slip {
     Again,
     /// It comes after the line that follows it.
     Swap,
-    /// ADDED is called MODIFIED, and the other way round.
+    /// ADDED becomes MODIFIED, and MODIFIED becomes ADDED.
     Rename,
-    /// Before it comes that an object is deleted that never was, with the version of the line.
+    /// A deletion of an object that never existed precedes it, with the line's version.
     DeleteUnknown,
 }
 
-/// What is to go wrong.
+/// The pending faults.
 #[derive(Default, Debug)]
 pub(super) struct Faults {
     answers: Vec<(Of, Option<Kind>, Fault, u32)>,
     lines: Vec<(Slip, u32)>,
-    /// How often all watches were cut.
+    /// How often all watches were broken.
     pub(super) cuts: u64,
     frozen: Option<Store>,
 }
@@ -106,29 +106,29 @@ impl Faults {
 }
 
 impl Objects {
-    /// From now on so many answers go wrong.
+    /// Makes this many answers faulty from now on.
     pub fn fault(&self, of: Of, fault: Fault, times: u32) {
         locked(&self.0.faults).answers.push((of, None, fault, times));
     }
 
-    /// The same, of one kind of objects.
+    /// The same, for one kind of objects.
     pub fn fault_of(&self, kind: Kind, of: Of, fault: Fault, times: u32) {
         locked(&self.0.faults).answers.push((of, Some(kind), fault, times));
     }
 
-    /// From now on so many lines of watches go wrong.
+    /// Makes this many lines of watches faulty from now on.
     pub fn slip(&self, slip: Slip, times: u32) {
         locked(&self.0.faults).lines.push((slip, times));
     }
 
-    /// Every connection of a watch breaks.
+    /// Breaks every connection of a watch.
     pub fn cut(&self) {
         locked(&self.0.faults).cuts += 1;
-        // Whoever waits for a change wakes up and sees it.
+        // Wakes the watches, which wait for a change.
         self.0.version.send_modify(|_| ());
     }
 
-    /// The server is gone: nothing is answered, and every watch breaks.
+    /// Makes the server unavailable: it answers nothing, and every watch breaks.
     pub fn vanish(&self) {
         for of in [Of::Lists, Of::LaterPages, Of::Watches] {
             self.fault(of, Fault::Refuse, FOR_EVER);
@@ -136,7 +136,7 @@ impl Objects {
         self.cut();
     }
 
-    /// Nothing goes wrong any more. What has stalled stays so.
+    /// Ends all faults. Connections that have stalled stay so.
     pub fn mend(&self) {
         let mut faults = locked(&self.0.faults);
         faults.answers.clear();
@@ -157,7 +157,7 @@ impl Objects {
         self.cut();
     }
 
-    /// What goes wrong with the next request of this kind.
+    /// The fault of the next request of this kind.
     pub(super) fn draw(&self, of: Of, kind: Kind) -> Option<Fault> {
         locked(&self.0.faults).answer(of, kind)
     }
@@ -168,7 +168,7 @@ impl Objects {
     }
 }
 
-/// What becomes of an answer. An error breaks the connection.
+/// Applies a fault to an answer. An error breaks the connection.
 pub(super) async fn spoil(fault: Fault, of: Of, good: Response<Body>) -> io::Result<Response<Body>> {
     let (head, body) = good.into_parts();
     let (mut sender, spoiled) = Channel::<Bytes, io::Error>::new(1);
@@ -179,18 +179,18 @@ pub(super) async fn spoil(fault: Fault, of: Of, good: Response<Body>) -> io::Res
             let code = StatusCode::from_u16(code).expect("an HTTP status");
             return Ok(status(code, "Fault", "as the test wants it"));
         }
-        // Made by whoever makes the list.
+        // The code that makes the list handles this.
         Fault::Lag => return Ok(Response::from_parts(head, body)),
         Fault::Stall | Fault::Drip(_) | Fault::Cut | Fault::EndEarly => {}
     }
-    // What there is of the body; nothing is read of a watch, which would wait for it.
+    // The whole body; nothing of a watch, whose next line may never come.
     let mut whole = Bytes::new();
     if of != Of::Watches && body.size_hint().exact().is_some() {
         whole = body.collect().await?.to_bytes();
     }
     tokio::spawn(async move {
         let half = whole.slice(..whole.len() / 2);
-        // Errors are clients that went away.
+        // An error means that the client has disconnected.
         match fault {
             Fault::Drip(apart) => {
                 for byte in 0..whole.len() {

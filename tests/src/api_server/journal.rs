@@ -1,4 +1,4 @@
-//! What clients have asked for, and what they have written.
+//! A journal of requests, and of the objects that clients have written.
 
 use std::time::Instant;
 
@@ -9,21 +9,21 @@ use super::Kind;
 /// A request.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    /// The kind that was asked for.
+    /// The requested kind.
     pub kind: Kind,
-    /// Whether it was a watch; else a page of a list.
+    /// Whether it was a watch, not a page of a list.
     pub watch: bool,
-    /// From which `resourceVersion`, if the request names one.
+    /// The `resourceVersion`, if the request has one.
     pub version: Option<u64>,
     /// The HTTP status of the answer.
     pub status: u16,
     /// Bytes of the answer's body; 0 for a watch.
     pub bytes: usize,
-    /// When the answer was ready to be sent.
+    /// When the answer was ready.
     pub at: Instant,
 }
 
-/// Something that a client wrote.
+/// An object that a client wrote.
 #[derive(Clone, Debug)]
 pub struct Recorded {
     /// `POST`, `PATCH` or `PUT`.
@@ -34,7 +34,7 @@ pub struct Recorded {
     pub object: Value,
 }
 
-/// All of it, in order.
+/// Everything, in order.
 #[derive(Default, Debug)]
 pub(super) struct Journal {
     pub(super) asked: Vec<Asked>,

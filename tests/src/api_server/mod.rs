@@ -1,12 +1,11 @@
-//! An API server's double: list and watch of Services, EndpointSlices and Nodes, over real HTTP.
+//! A test double of an API server: list and watch of Services, EndpointSlices and Nodes, over real HTTP.
 //!
-//! It answers what kube clients ask, by the rules of the real one: pages of one snapshot, label and field
-//! selectors (an object that a selector no longer matches is DELETED for that watch), watches that resume at a
-//! version, bookmarks, and 410 where the history has been forgotten. What it does not know it answers with 400,
-//! so that a test cannot pass by asking for something else. Objects are ordinary JSON; nothing is validated. It does
-//! wrong ([`Fault`], [`Slip`]) what it is told to.
+//! It answers requests of kube clients by the rules of a real one: pages of one snapshot, label and field selectors (a
+//! watch sees an object that its selector no longer matches as DELETED), watches that resume at a version, bookmarks,
+//! and 410 if the history is gone. It answers unknown requests with 400, so that no test passes with another request.
+//! Objects are ordinary JSON and are not validated. Tests inject faults ([`Fault`], [`Slip`]).
 //!
-//! What never happens: it never answers outside of the network namespace it was started in.
+//! What never happens: an answer outside of the network namespace in which it was started.
 
 mod faults;
 mod journal;
@@ -34,14 +33,14 @@ use journal::Journal;
 use pages::Pages;
 use store::Store;
 
-/// What the server holds; every clone is the same server. Usable without a network: see [`Objects::respond`].
+/// The server's objects; clones share them. Usable without a network: see [`Objects::respond`].
 #[derive(Clone, Debug)]
 pub struct Objects(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     store: Mutex<Store>,
-    /// The version of the last change; who watches waits for it to move.
+    /// The version of the last change; watches wait for it to change.
     version: watch::Sender<u64>,
     pages: Mutex<Pages>,
     faults: Mutex<Faults>,
@@ -68,13 +67,12 @@ impl Objects {
         self.change(|store| store.put(object))
     }
 
-    /// Deletes an object, if there is one.
+    /// Deletes an object, if it exists.
     pub fn delete(&self, kind: Kind, namespace: &str, name: &str) {
         self.change(|store| store.delete(kind, namespace, name));
     }
 
-    /// Forgets the history, and where lists were: a watch from an older version than now's gets 410, and so does a
-    /// later page.
+    /// Forgets the history and the state of lists: a watch from an older version gets 410, and so does a later page.
     pub fn compact(&self) {
         locked(&self.0.store).compact();
         locked(&self.0.pages).clear();
@@ -85,7 +83,7 @@ impl Objects {
         locked(&self.0.store).version()
     }
 
-    /// What has been asked so far, in order.
+    /// The requests so far, in order.
     pub fn asked(&self) -> Vec<Asked> {
         locked(&self.0.journal).asked.clone()
     }
@@ -98,13 +96,13 @@ impl Objects {
     fn change<T>(&self, change: impl FnOnce(&mut Store) -> T) -> T {
         let mut store = locked(&self.0.store);
         let outcome = change(&mut store);
-        // While the store is locked, so that versions are announced in order.
+        // With the store locked, so that versions are announced in order.
         self.0.version.send_replace(store.version());
         outcome
     }
 }
 
-/// What a panicking test left is still good enough for its clean-up.
+/// Ignores poisoning: the state is still good enough for a panicking test's clean-up.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

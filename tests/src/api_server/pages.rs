@@ -1,13 +1,13 @@
-//! Lists that are being read page by page.
+//! Lists that clients are reading page by page.
 
 use std::{collections::VecDeque, sync::Arc};
 
 use hyper::body::Bytes;
 
-/// How many lists can be read at the same time.
+/// How many lists clients can read at the same time.
 const KEPT: usize = 8;
 
-/// The last few lists, each as it was when it was started.
+/// The last few lists, each as of its first page.
 #[derive(Default, Debug)]
 pub(super) struct Pages {
     lists: VecDeque<(u64, Arc<[Bytes]>)>,
@@ -25,12 +25,12 @@ impl Pages {
         self.started
     }
 
-    /// The one that was kept last.
+    /// The list that was kept last.
     pub(super) fn newest(&self) -> Arc<[Bytes]> {
         self.lists.back().map(|(_, items)| Arc::clone(items)).unwrap_or_default()
     }
 
-    /// The list of this number, if it is still there.
+    /// The list with this number, if it is still kept.
     pub(super) fn of(&self, number: u64) -> Option<Arc<[Bytes]>> {
         self.lists.iter().find(|(its, _)| *its == number).map(|(_, items)| Arc::clone(items))
     }

@@ -13,14 +13,14 @@ use super::{
     watching::{self, Watch},
 };
 
-/// The body of an answer. An error ends the connection where it is.
+/// The body of an answer. An error breaks the connection at that point.
 pub type Body = BoxBody<Bytes, io::Error>;
 
-/// How many objects a page holds if the request does not say.
+/// The default number of objects of a page.
 const PAGE: usize = usize::MAX;
 
 impl Objects {
-    /// Answers one request: the whole server, without a network.
+    /// Answers one request. This is the whole server, without a network.
     ///
     /// An error is a connection that breaks without an answer.
     pub async fn respond<B>(&self, request: Request<B>) -> io::Result<Response<Body>>
@@ -142,7 +142,7 @@ fn namespace(path: &str) -> (Option<&str>, String) {
     parts.map_or_else(|| (None, path.to_owned()), |(namespace, path)| (Some(namespace), path))
 }
 
-/// What a request for a kind asks for.
+/// The parameters of a request for a kind.
 struct Query {
     watch: bool,
     bookmarks: bool,
@@ -167,7 +167,7 @@ impl Query {
             selector: Selector::parse(text("labelSelector"), text("fieldSelector"))?,
             limit: limit.map_or(PAGE, |limit| limit.try_into().unwrap_or(PAGE)),
             token: query.get("continue").filter(|token| !token.is_empty()).cloned(),
-            // 0 is "any".
+            // 0 means "any".
             version: number("resourceVersion")?.filter(|version| *version > 0),
             seconds: number("timeoutSeconds")?,
         })
@@ -200,7 +200,7 @@ fn gone(message: &str) -> Response<Body> {
     status(StatusCode::GONE, "Expired", message)
 }
 
-/// A `Status` object, as errors are told.
+/// A `Status` object, the body of an error.
 pub(super) fn status(code: StatusCode, reason: &str, message: &str) -> Response<Body> {
     let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
         "message": message, "reason": reason, "code": code.as_u16()});

@@ -1,8 +1,8 @@
-//! The selectors that a service proxy uses, and what of an object they look at.
+//! The selectors that a service proxy uses, and the parts of an object that they match.
 
 use serde_json::Value;
 
-/// What selectors see of an object.
+/// The parts of an object that selectors match.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Facts {
     labels: Box<[String]>,
@@ -42,7 +42,7 @@ enum Requirement {
 pub(super) struct Selector(Vec<Requirement>);
 
 impl Selector {
-    /// Reads `labelSelector` and `fieldSelector`; an error for anything but what the module knows.
+    /// Parses `labelSelector` and `fieldSelector`; an error for any other form of requirement.
     pub(super) fn parse(labels: &str, fields: &str) -> Result<Self, String> {
         let split = |text: &'static str, from: &str| {
             let parts: Vec<String> =

@@ -1,4 +1,4 @@
-//! The double on a socket, with a thread of its own.
+//! The test double on a socket, with a thread of its own.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::Objects;
 use crate::namespace::Namespace;
 
-/// A server that runs until it is dropped; connections end with it. It is also its [`Objects`].
+/// A server that runs until it is dropped, and ends its connections then. It dereferences to its [`Objects`].
 #[derive(Debug)]
 pub struct ApiServer {
     objects: Objects,
@@ -29,7 +29,7 @@ struct Running {
 }
 
 impl ApiServer {
-    /// Serves these objects on a free port of the loopback of this network namespace.
+    /// Serves these objects on a free loopback port of this network namespace.
     pub fn start(namespace: &Namespace, objects: Objects) -> Result<Self> {
         Self::start_at(namespace, (Ipv4Addr::LOCALHOST, 0).into(), objects)
     }
@@ -42,21 +42,21 @@ impl ApiServer {
         Ok(Self { objects, address, running })
     }
 
-    /// What `--server` is told.
+    /// The value for `--server`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Goes away, as a machine does that is switched off; [`ApiServer::back`] brings it back.
+    /// Stops abruptly, like a machine that is switched off; [`ApiServer::back`] brings it back.
     pub fn away(&mut self) {
         let Some(Running { stop, thread }) = self.running.take() else { return };
         drop(stop);
         if thread.join().is_err() {
-            eprintln!("the API server's double panicked");
+            eprintln!("the test double of the API server panicked");
         }
     }
 
-    /// Comes back on the same address, in the namespace that it was started in.
+    /// Serves again at the same address, in the namespace in which it was started.
     pub fn back(&mut self, namespace: &Namespace) -> Result<()> {
         let listener = namespace.run(|| TcpListener::bind(self.address))?.context("listen again")?;
         self.running = Some(Running::start(listener, self.objects.clone())?);
@@ -107,7 +107,7 @@ async fn accept(listener: TcpListener, objects: Objects) {
                 let objects = objects.clone();
                 async move { objects.respond(request).await }
             });
-            // An error is a client that went away, or a body that was to break off.
+            // An error means that the client disconnected, or that the body was to break off.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }

@@ -68,7 +68,7 @@ pub(super) struct Change {
 }
 
 impl Change {
-    /// What a watch of `kind` with this selector says of it: the event's type and the object.
+    /// The event of this change in a watch of `kind` with this selector: type and object.
     pub(super) fn seen_by(&self, kind: Kind, selector: &Selector) -> Option<(&'static str, Bytes)> {
         if self.kind != kind {
             return None;
@@ -95,7 +95,7 @@ pub(super) struct Store {
     version: u64,
     objects: BTreeMap<(Kind, String, String), Arc<Stored>>,
     history: VecDeque<Change>,
-    /// A watch can start here at the earliest.
+    /// The earliest version at which a watch can start.
     oldest: u64,
 }
 
@@ -156,7 +156,7 @@ impl Store {
             .collect()
     }
 
-    /// The changes after `version`; nothing where they have been forgotten.
+    /// The changes after `version`; nothing if they are forgotten.
     pub(super) fn since(&self, version: u64) -> Option<Vec<Change>> {
         if version < self.oldest {
             return None;

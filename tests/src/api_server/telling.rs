@@ -1,32 +1,32 @@
-//! The lines of one watch, with what goes wrong as they are told.
+//! The lines of one watch, with their faults.
 
 use serde_json::json;
 
 use super::{Kind, Slip, watching::expired};
 
-/// How a watch ends before its time.
+/// How a watch ends early.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum End {
-    /// As it should.
+    /// Properly.
     Whole,
     /// The connection breaks.
     Broken,
-    /// It does not: nothing more comes.
+    /// Not at all: it sends nothing more.
     Never,
 }
 
-/// Writes lines down, right or wrong.
+/// Writes lines, with faults.
 #[derive(Default, Debug)]
 pub(super) struct Teller {
     said: Vec<u8>,
-    /// What comes after the next line.
+    /// A line held back until after the next one.
     held: Vec<u8>,
-    /// What came first.
+    /// The first line.
     first: Vec<u8>,
 }
 
 impl Teller {
-    /// Tells a line of an event, its end of line included. Nothing can be told after an end.
+    /// Writes the line of an event, including its line ending. Nothing may follow an end.
     pub(super) fn tell(&mut self, kind: Kind, version: u64, line: &[u8], slip: Option<Slip>) -> Option<End> {
         let half = &line[..line.len() / 2];
         let mut end = None;
@@ -63,7 +63,7 @@ impl Teller {
                 let first = self.first.clone();
                 self.line(&first);
             }
-            // Before another one that is held already.
+            // Before a line that is already held back.
             Some(Slip::Swap) => self.held.splice(..0, line.iter().copied()).for_each(drop),
             Some(Slip::Rename) => self.line(&renamed(line)),
             Some(Slip::DeleteUnknown) => {
@@ -77,12 +77,12 @@ impl Teller {
         end
     }
 
-    /// Tells a bookmark. A line that was held comes after it: it is late, not lost.
+    /// Writes a bookmark. A line that is held back follows it: late, not lost.
     pub(super) fn tell_bookmark(&mut self, line: &[u8]) {
         self.line(line);
     }
 
-    /// What there is to send.
+    /// Takes the bytes to send.
     pub(super) fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.said)
     }
@@ -103,7 +103,7 @@ fn renamed(line: &[u8]) -> Vec<u8> {
     renamed.into_bytes()
 }
 
-/// Of an object that never was.
+/// The deletion of an object that never existed.
 fn deletion(kind: Kind, version: u64) -> Vec<u8> {
     let (api_version, name) = kind.type_meta();
     let object = json!({"kind": name, "apiVersion": api_version,
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_go_wrong_as_they_are_told_to() {
+    fn lines_have_the_injected_faults() {
         assert_eq!(told(&[None, None]), ("line 1\nline 2\n".into(), None));
         assert_eq!(told(&[None, Some(Slip::Twice)]).0, "line 1\nline 2\nline 2\n");
         assert_eq!(told(&[None, None, Some(Slip::Again)]).0, "line 1\nline 2\nline 3\nline 1\n");

@@ -1,4 +1,4 @@
-//! One watch: a line of JSON for each change, until the client has enough or the time it asked for is over.
+//! One watch: a line of JSON for each change, until the client disconnects or its timeout is over.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use super::{
     telling::{End, Teller},
 };
 
-/// How often a client hears from a watch that has nothing to say, if it asked for bookmarks.
+/// The interval of bookmarks of an idle watch, if the client asked for bookmarks.
 const BOOKMARK: Duration = Duration::from_mins(1);
-/// How long a watch lasts if the request does not say.
+/// The default duration of a watch.
 const LONGEST: u64 = 3600;
 
 /// What is watched.
@@ -25,7 +25,7 @@ pub(super) struct Watch {
     pub(super) bookmarks: bool,
     /// How long.
     pub(super) seconds: Option<u64>,
-    /// The version after which changes are told.
+    /// The version after which the watch sends changes.
     pub(super) from: u64,
 }
 
@@ -40,14 +40,14 @@ pub(super) fn start(objects: Objects, watch: Watch) -> Body {
         let cuts = locked(&objects.0.faults).cuts;
         let mut bookmark = Instant::now() + BOOKMARK;
         loop {
-            // Marked as seen before the history is read: what comes in between is seen twice, not never.
+            // Mark the version as seen before reading the history: a change in between is then seen twice, not missed.
             version.borrow_and_update();
             let (changes, now) = {
                 let store = locked(&objects.0.store);
                 (store.since(told), store.version())
             };
             let Some(changes) = changes else {
-                // Forgotten while this client was slow.
+                // The history was forgotten while this client was slow.
                 let _ = sender.send_data(expired()).await;
                 return;
             };

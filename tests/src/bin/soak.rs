@@ -1,4 +1,4 @@
-//! The soak as a program: `soak MINUTES MAX_FLOWS`, which `cargo xtask soak` builds and becomes.
+//! The soak test as a program, `soak MINUTES MAX_FLOWS`, which `cargo xtask soak` builds and executes.
 
 use std::{
     process::ExitCode,
@@ -22,8 +22,16 @@ fn main() -> ExitCode {
 /// Whether every promise was kept.
 fn run() -> Result<bool> {
     let mut arguments = std::env::args().skip(1);
-    let minutes: f64 = arguments.next().context("how many minutes?")?.parse().context("minutes")?;
-    let max_flows = arguments.next().context("room for how many records?")?.parse().context("records")?;
+    let minutes: f64 = arguments
+        .next()
+        .context("usage: soak MINUTES MAX_FLOWS")?
+        .parse()
+        .context("MINUTES is not a number")?;
+    let max_flows = arguments
+        .next()
+        .context("usage: soak MINUTES MAX_FLOWS")?
+        .parse()
+        .context("MAX_FLOWS is not a number")?;
     let start = Instant::now();
     let settings = Settings { duration: Duration::try_from_secs_f64(minutes * 60.0)?, max_flows };
     let verdict = soak::run(settings, |line| println!("{line}"))?;

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-/// A directory of manifests. A file appears, changes and goes in one step (rename), as a careful tool does it.
+/// A directory of manifests. Files appear and change atomically (by rename).
 #[derive(Clone, Debug)]
 pub struct Manifests {
     directory: PathBuf,
@@ -33,7 +33,7 @@ impl Manifests {
 
     /// Writes a file of exactly this text.
     pub fn write_text(&self, file: &str, text: &str) -> Result<()> {
-        // Without the ending `.yaml` an agent does not take the half-written file for a manifest.
+        // Without the suffix `.yaml`, the agent ignores the half-written file.
         let draft = self.directory.join(format!(".{file}.draft"));
         fs::write(&draft, text).with_context(|| draft.display().to_string())?;
         fs::rename(&draft, self.directory.join(file)).with_context(|| file.to_owned())

@@ -75,7 +75,7 @@ impl Service {
         self
     }
 
-    /// `loadBalancerSourceRanges`, instead of those there were.
+    /// Replaces `loadBalancerSourceRanges`.
     #[must_use]
     pub fn source_ranges(mut self, ranges: &[&str]) -> Self {
         self.source_ranges = ranges.iter().map(ToString::to_string).collect();

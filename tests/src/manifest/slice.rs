@@ -10,16 +10,16 @@ use super::{NAMESPACE, Protocol};
 /// `endpoints[].conditions`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Conditions {
-    /// New connections may go there.
+    /// It accepts new connections.
     pub ready: bool,
-    /// It still answers.
+    /// It can still answer.
     pub serving: bool,
     /// It is being deleted.
     pub terminating: bool,
 }
 
 impl Conditions {
-    /// An endpoint in its prime.
+    /// A ready endpoint.
     pub const READY: Self = Self { ready: true, serving: true, terminating: false };
     /// An endpoint that is being deleted and still answers.
     pub const DRAINING: Self = Self { ready: false, serving: true, terminating: true };
@@ -54,7 +54,7 @@ impl EndpointSlice {
         self
     }
 
-    /// The endpoints that follow are on this node.
+    /// Puts the endpoints added after this call on this node.
     #[must_use]
     pub fn on_node(mut self, node: &str) -> Self {
         node.clone_into(&mut self.node);

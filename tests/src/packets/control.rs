@@ -1,4 +1,4 @@
-//! ICMP (RFC 792) and ICMPv6 (RFC 4443) messages, errors above all.
+//! ICMP (RFC 792) and ICMPv6 (RFC 4443) messages, mainly errors.
 
 use std::net::IpAddr;
 
@@ -10,17 +10,17 @@ use super::{
 /// A message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Control {
-    /// Who says it.
+    /// The sender.
     pub source: IpAddr,
-    /// To whom; of the same family.
+    /// The receiver, of the same family.
     pub destination: IpAddr,
     /// The type.
     pub kind: u8,
     /// The code.
     pub code: u8,
-    /// The four bytes after the checksum: the MTU, or nothing.
+    /// The four bytes after the checksum: the MTU, or zeros.
     pub rest: u32,
-    /// The beginning of the packet that it is about.
+    /// The beginning of the packet that it quotes.
     pub quoted: Vec<u8>,
 }
 
@@ -54,7 +54,7 @@ impl Control {
                 header.extend(destination.octets());
                 header
             }
-            _ => panic!("two families: {self:?}"),
+            _ => panic!("source and destination have different families: {self:?}"),
         };
         packet.extend(message);
         packet

@@ -1,4 +1,4 @@
-//! Packets of a transport, with every shape of network header that they may have.
+//! Transport packets with every shape of network header.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,11 +6,11 @@ use super::residue::{ones, pseudo_header};
 
 /// TCP's control bits.
 pub const FIN: u8 = 1;
-/// Of a segment that begins a connection, and of its answer.
+/// SYN: begins a connection; also in its answer.
 pub const SYN: u8 = 2;
-/// Of a segment that ends a connection at once.
+/// RST: ends a connection at once.
 pub const RST: u8 = 4;
-/// Of every segment but the first.
+/// ACK: in every segment but the first.
 pub const ACK: u8 = 16;
 
 /// A transport header.
@@ -29,7 +29,7 @@ pub enum Transport {
     },
     /// RFC 768.
     Udp {
-        /// Whether there is a checksum.
+        /// Whether it has a checksum.
         checksum: bool,
     },
     /// RFC 9260; the checksum, which is a CRC, is left at 0.
@@ -39,24 +39,24 @@ pub enum Transport {
 /// A datagram or segment.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Datagram {
-    /// Where it comes from.
+    /// The source.
     pub source: SocketAddr,
-    /// Where it goes; of the same family.
+    /// The destination, of the same family.
     pub destination: SocketAddr,
-    /// What it is.
+    /// The transport header.
     pub transport: Transport,
-    /// What it carries.
+    /// The payload.
     pub payload: Vec<u8>,
-    /// Options of an IPv4 header: a multiple of four bytes, forty at most.
+    /// IPv4 options: a multiple of four bytes, at most forty.
     pub options: Vec<u8>,
-    /// Extension headers of IPv6 in their order: the kind, and what follows its two first bytes: 6 bytes, 14, 22…
+    /// IPv6 extension headers in order: the kind, and the bytes after the first two: 6, 14, 22…
     pub extensions: Vec<(u8, Vec<u8>)>,
-    /// The identification of an IPv6 packet with a fragment header, though it is whole (RFC 6946), or of IPv4.
+    /// The identification: of IPv4, or of an IPv6 atomic fragment (RFC 6946).
     pub identification: Option<u32>,
 }
 
 impl Datagram {
-    /// A plain one.
+    /// A datagram without options and extension headers.
     pub const fn new(
         source: SocketAddr,
         destination: SocketAddr,
@@ -86,13 +86,13 @@ impl Datagram {
         Self::new(source, destination, transport, payload)
     }
 
-    /// From another source.
+    /// The same with another source.
     #[must_use]
     pub fn from(&self, source: SocketAddr) -> Self {
         Self { source, ..self.clone() }
     }
 
-    /// To another destination.
+    /// The same with another destination.
     #[must_use]
     pub fn to(&self, destination: SocketAddr) -> Self {
         Self { destination, ..self.clone() }
@@ -117,7 +117,7 @@ impl Datagram {
         self.cut(&self.segment(), 0, false, self.identification)
     }
 
-    /// The packet in two fragments, of which the first one carries `at` bytes, a multiple of eight.
+    /// The packet in two fragments, the first with `at` bytes, a multiple of eight.
     pub fn fragments(&self, at: usize) -> [Vec<u8>; 2] {
         let segment = self.segment();
         let (first, later) = segment.split_at(at);
@@ -125,7 +125,7 @@ impl Datagram {
         [self.cut(first, 0, true, identification), self.cut(later, at, false, identification)]
     }
 
-    /// The packet in fragments of so many bytes each, a multiple of eight, in their order.
+    /// The packet in fragments of this many bytes each, a multiple of eight, in order.
     pub fn pieces(&self, size: usize) -> Vec<Vec<u8>> {
         let segment = self.segment();
         let identification = Some(self.identification.unwrap_or(7));
@@ -169,8 +169,8 @@ impl Datagram {
         bytes
     }
 
-    /// Whether its checksum, by a chance of 1 in 65,536, is what stands there while a checksum is still to be computed: the sum
-    /// of the pseudo-header, by which alone programs tell such packets.
+    /// Whether the checksum happens to equal the sum of the pseudo-header (1 in 65,536). Programs take such a packet
+    /// for one whose checksum is still to be computed, as they have no other sign of that.
     pub fn looks_partial(&self) -> bool {
         let segment = self.segment();
         let pseudo = pseudo_header(self.source.ip(), self.destination.ip(), self.protocol(), segment.len());
@@ -178,7 +178,7 @@ impl Datagram {
         segment[offset..offset + 2] == ones(&[&pseudo]).to_be_bytes()
     }
 
-    /// A packet with this part of the transport's bytes, which begins at `offset` of them.
+    /// A packet with this part of the transport's bytes, which begins at `offset`.
     fn cut(&self, part: &[u8], offset: usize, more: bool, identification: Option<u32>) -> Vec<u8> {
         let fragment = u16::try_from(offset).expect("a short datagram");
         let mut packet = match (self.source.ip(), self.destination.ip()) {
@@ -203,7 +203,7 @@ impl Datagram {
                 if let Some(identification) = identification {
                     let mut body = (fragment | u16::from(more)).to_be_bytes().to_vec();
                     body.extend(identification.to_be_bytes());
-                    // Destination options may stand after the fragment header; all else stands before it.
+                    // Destination options may follow the fragment header; all other headers precede it.
                     let place =
                         extensions.iter().position(|(kind, _)| *kind == 60).unwrap_or(extensions.len());
                     extensions.insert(place, (44, body));
@@ -228,7 +228,7 @@ impl Datagram {
                 header.extend(chain);
                 header
             }
-            _ => panic!("two families: {self:?}"),
+            _ => panic!("source and destination have different families: {self:?}"),
         };
         packet.extend(part);
         packet
@@ -244,7 +244,7 @@ pub fn ethernet(packet: &[u8]) -> Vec<u8> {
     [&HARDWARE_ADDRESS, &[2, 0, 0, 0, 0, 2], &kind[..], packet].concat()
 }
 
-/// A length as headers have it.
+/// A length in the format of headers.
 pub(super) fn length(bytes: usize) -> [u8; 2] {
     u16::try_from(bytes).expect("a short packet").to_be_bytes()
 }

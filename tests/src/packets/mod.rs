@@ -1,14 +1,14 @@
-//! Packets as bytes: made field by field, and judged from scratch.
+//! Packets as bytes, made field by field, and their checksums.
 //!
 //! | file | concept |
 //! |---|---|
 //! | `datagram` | TCP, UDP and SCTP packets of any shape: options, extension headers, fragments |
 //! | `control` | ICMP and ICMPv6 errors |
-//! | `residue` | what the checksums of any packet leave over: nothing, if they are right |
-//! | `written` | packets for people: hexadecimal, and a file that Wireshark reads |
+//! | `residue` | the residues of a packet's checksums: zero if they are right |
+//! | `written` | packets in hexadecimal, and in files that Wireshark reads |
 //!
-//! Nothing here uses Sidestep's own arithmetic, so that a mistake there cannot hide behind itself here. Packets begin with
-//! their network header.
+//! Nothing here uses Sidestep's own arithmetic, so that a mistake there cannot cancel itself out here. Packets begin
+//! with their network header.
 
 mod control;
 mod datagram;

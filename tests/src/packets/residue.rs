@@ -1,9 +1,9 @@
-//! What the checksums of a packet leave over. A right one leaves nothing; a wrong one, or one of which only a part of
-//! what it covers is there, leaves something that stays the same when the packet is translated properly.
+//! The residues of a packet's checksums. A right checksum has the residue zero. That of a wrong checksum, or of one
+//! whose data is incomplete, stays the same if the packet is translated properly.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// What is left over, in 0..0xffff; nothing where there is no such checksum.
+/// The residues, in 0..0xffff; nothing where there is no such checksum.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Residues {
     /// Of the IPv4 header.
@@ -16,7 +16,7 @@ pub struct Residues {
     pub quoted_transport: Option<u16>,
 }
 
-/// A packet's, which begins with its network header; what is no packet has none.
+/// Those of a packet, which begins with its network header; bytes that are not a packet have none.
 pub fn residues(packet: &[u8]) -> Residues {
     let Some(Layers { header, protocol, addresses, transport, fragment }) = layers(packet) else {
         return Residues::default();
@@ -130,7 +130,7 @@ fn layers(packet: &[u8]) -> Option<Layers<'_>> {
     }
 }
 
-/// What the checksum of a transport covers besides it.
+/// The pseudo-header, which a transport's checksum also covers.
 pub(super) fn pseudo_header(source: IpAddr, destination: IpAddr, protocol: u8, length: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(40);
     for address in [source, destination] {
@@ -144,7 +144,7 @@ pub(super) fn pseudo_header(source: IpAddr, destination: IpAddr, protocol: u8, l
     bytes
 }
 
-/// The one's complement sum of these parts, all of an even length but the last.
+/// The ones' complement sum of these parts; all but the last have an even length.
 pub(super) fn ones(parts: &[&[u8]]) -> u16 {
     let mut sum = 0_u64;
     for part in parts {
@@ -158,7 +158,7 @@ pub(super) fn ones(parts: &[&[u8]]) -> u16 {
     u16::try_from(sum).expect("sixteen bits")
 }
 
-/// The sum as a number modulo 0xffff: its two zeroes are one.
+/// The sum modulo 0xffff, in which both zeros of ones' complement are 0.
 fn modulo(parts: &[&[u8]]) -> u16 {
     ones(parts) % 0xffff
 }

@@ -1,4 +1,4 @@
-//! Packets for people.
+//! Packets in readable forms.
 
 use std::{fmt::Write as _, fs::File, path::Path};
 

@@ -4,7 +4,7 @@ use clap::{Arg, Command};
 
 use super::Page;
 
-/// A program, and how documents call it.
+/// A program, and the words by which documents call it.
 #[derive(Debug)]
 pub struct Program {
     words: &'static [&'static str],
@@ -12,9 +12,9 @@ pub struct Program {
 }
 
 impl Program {
-    /// The program that is called by these words, such as `cargo xtask`.
+    /// The program with this call, such as `cargo xtask`.
     pub fn new(words: &'static [&'static str], mut command: Command) -> Self {
-        // Global flags are known to subcommands only once it is built.
+        // Subcommands know global flags only after `build`.
         command.build();
         Self { words, command }
     }
@@ -27,11 +27,11 @@ impl Program {
         has(&self.command, name)
     }
 
-    /// What is wrong with a line if it calls the program.
+    /// The fault of a line that calls the program.
     fn fault(&self, line: &str) -> Option<String> {
         let words: Vec<&str> = words(line).collect();
         let start = (0..words.len()).find(|at| {
-            // At the beginning of a command, of which `kubectl exec … -- sidestep status` is one, too.
+            // At the beginning of a command, also after `--` as in `kubectl exec … -- sidestep status`.
             let begins =
                 *at == 0 || ["--", "sudo", "$"].contains(&words[at - 1]) || words[at - 1].contains('=');
             begins && words[*at..].starts_with(self.words)
@@ -40,7 +40,7 @@ impl Program {
     }
 }
 
-/// Every call of the program in these pages that its own definition would refuse.
+/// Every call of the program in these pages that its own definition rejects.
 pub fn faults(program: &Program, pages: &[Page]) -> Vec<String> {
     let mut faults = Vec::new();
     for page in pages {
@@ -68,7 +68,7 @@ fn check(program: &Command, words: &[&str]) -> Result<(), String> {
     let (mut command, mut words) = (program, words.iter());
     while let Some(word) = words.next() {
         if command.get_arguments().any(Arg::is_trailing_var_arg_set) {
-            // The rest is another program's.
+            // The rest belongs to another program.
             return Ok(());
         }
         if let Some(flag) = word.strip_prefix("--") {
@@ -107,7 +107,7 @@ fn long<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
     })
 }
 
-/// `…`, `<command>` and `[flags]` in a document stand for something else.
+/// Whether a word is a placeholder: `…`, `<command>`, `[flags]`.
 fn stands_for_others(word: &str) -> bool {
     word.starts_with(['<', '[', '…', '.'])
 }
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_program_would_take_is_right() {
+    fn calls_that_the_program_accepts_have_no_fault() {
         let program = program();
         for line in [
             "cargo it",
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_would_refuse_is_named() {
+    fn calls_that_the_program_rejects_are_named() {
         let program = program();
         let fault = |line| program.fault(line).expect("a fault");
         assert_eq!(fault("cargo it fly"), "`it` has no command `fly`");

@@ -1,11 +1,11 @@
-//! Whether links, and paths in code, lead somewhere.
+//! Checks that the targets of links, and paths in code, exist.
 
 use std::path::{Component, Path, PathBuf};
 
 use super::{Page, root};
 
-/// Every relative link that leads to no file or heading, and every path in code that does not exist. Links to other
-/// places are left alone: no test asks the network.
+/// Every relative link without a target file or heading, and every path in code that does not exist. Links to other
+/// sites are not checked, as tests do not use the network.
 pub fn faults(pages: &[Page]) -> Vec<String> {
     let mut faults = Vec::new();
     for page in pages {
@@ -57,7 +57,7 @@ fn plain(path: &Path) -> PathBuf {
     })
 }
 
-/// The path in a span such as `tests/src/lab.rs` or `tests/src/lab.rs::Lab`; nothing for a pattern, for a command, and
+/// The path in a span such as `tests/src/lab.rs` or `tests/src/lab.rs::Lab`; nothing for a pattern, for a command, or
 /// for a path that does not begin at the repository's root.
 fn repository_path(span: &str) -> Option<&str> {
     let path = span.split("::").next()?.trim_end_matches('/');
@@ -66,7 +66,7 @@ fn repository_path(span: &str) -> Option<&str> {
     let known = root().join(first).is_dir() && !["", "target"].contains(&first) && !first.starts_with("..");
     let plain =
         !path.contains(|character: char| character.is_whitespace() || "…*<>{}[]$()|".contains(character));
-    // `deploy/overlays/NAME` stands for others.
+    // `deploy/overlays/NAME` is a placeholder.
     let stands_for_others = rest.rsplit('/').next()?.chars().all(char::is_uppercase);
     (known && plain && !stands_for_others).then_some(path)
 }
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_leads_nowhere_is_named_with_its_line() {
+    fn a_broken_link_is_named_with_its_line() {
         let here = page("docs/a.md", "[x](gone.md)\n[y](../tests/Cargo.toml)\n[z](#no)\n[z](#yes)\n# Yes\n");
         assert_eq!(
             faults(&[here]),

@@ -1,4 +1,4 @@
-//! What stands in one page.
+//! The contents of one page.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,30 +7,30 @@ use std::{
 
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
-/// What blocks of commands say of their language; a block that says nothing may be one, too.
+/// The languages of command blocks; a block without a language counts as one, too.
 const SHELL: [&str; 5] = ["", "bash", "console", "sh", "shell"];
 
-/// Something in a page, and its line.
+/// A text in a page, with its line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// Counted from 1.
     pub line: usize,
-    /// As it is written.
+    /// As written.
     pub text: String,
 }
 
 /// One page.
 #[derive(Debug)]
 pub struct Page {
-    /// Below the repository's root.
+    /// The path below the repository's root.
     pub path: PathBuf,
-    /// Where links and pictures lead.
+    /// The targets of links and images.
     pub links: Vec<Found>,
-    /// What `#…` may lead to, as GitHub names headings.
+    /// The anchors of headings, as GitHub names them.
     pub anchors: BTreeSet<String>,
     /// Code within lines.
     pub spans: Vec<Found>,
-    /// The lines of blocks in a shell's language.
+    /// The lines of command blocks.
     pub shell: Vec<Found>,
     /// Tables by the text of their first header cell: the first cell of each row.
     pub tables: Vec<(String, Vec<String>)>,
@@ -56,16 +56,16 @@ impl Page {
     }
 }
 
-/// Where in a page the reader is.
+/// The state of the reader.
 #[derive(Default)]
 struct Reader {
-    /// The text of the heading or cell at hand.
+    /// The text of the current heading or cell.
     text: Option<String>,
-    /// The cells so far of the row at hand.
+    /// The cells so far of the current row.
     cells: usize,
-    /// Whether the block at hand is in a shell's language.
+    /// Whether the current block is a command block.
     shell: bool,
-    /// How often a heading of this name came.
+    /// How often each heading name has occurred.
     headings: BTreeMap<String, usize>,
 }
 
@@ -132,7 +132,7 @@ impl Reader {
     }
 }
 
-/// What attributes of HTML lead to.
+/// The targets of HTML attributes.
 fn targets(html: &str) -> impl Iterator<Item = String> {
     ["src=\"", "srcset=\"", "href=\""].into_iter().flat_map(move |attribute| {
         html.split(attribute).skip(1).filter_map(|rest| Some(rest.split_once('"')?.0.to_owned()))

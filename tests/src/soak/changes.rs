@@ -1,4 +1,4 @@
-//! What is done to the Service and to the agent meanwhile.
+//! The soak's changes to the Service and restarts of the agent.
 
 use std::time::{Duration, Instant};
 
@@ -11,12 +11,12 @@ use crate::{Agent, TwoNodes, place::Place, random::Random, two_nodes::web};
 const CHANGE: Duration = Duration::from_millis(300);
 /// How often the agent ends.
 const END: Duration = Duration::from_secs(12);
-/// How long there is none then.
+/// How long no agent runs then.
 const AWAY: Duration = Duration::from_secs(2);
 /// Between looks at the clock.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Who changes things, and when the next thing is due.
+/// The source of changes, with the times of the next ones.
 pub(super) struct Changes<'a> {
     nodes: &'a TwoNodes,
     pods: Vec<&'a Place>,
@@ -40,7 +40,7 @@ impl<'a> Changes<'a> {
         if now >= self.change {
             self.change = now + CHANGE;
             let some: Vec<&Place> = self.pods.iter().copied().filter(|_| !self.random.once_in(3)).collect();
-            // There is always somebody: what a client meets where nobody serves is another scenario.
+            // At least one endpoint stays: other scenarios cover Services without endpoints.
             let some = if some.is_empty() { vec![self.random.one_of(&self.pods)] } else { some };
             self.nodes.publish_places("web", &web(), &some)?;
             ledger.count(Event::Change, 1);

@@ -1,4 +1,4 @@
-//! SYNs and datagrams of clients that nobody has, in bursts.
+//! Bursts of SYNs and datagrams from spoofed clients.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -10,8 +10,8 @@ use anyhow::Result;
 use super::ledger::{Event, Ledger};
 use crate::{frames::FrameSender, two_nodes::TwoNodes, two_nodes::node_ports};
 
-/// Frames of a burst, and how often there is one: so many in a second that what conntrack keeps of them, for two minutes
-/// at most, stays well below what it has room for (262,144).
+/// Frames of a burst, and the interval of bursts: a rate at which their conntrack entries, which last two minutes at
+/// most, stay well below conntrack's limit (262,144).
 const BURST: u32 = 200;
 const PERIOD: Duration = Duration::from_millis(400);
 
@@ -23,12 +23,12 @@ pub(super) struct Flood {
 }
 
 impl Flood {
-    /// A flood from outside's wire.
+    /// A flood from `outside`'s device.
     pub(super) fn new(nodes: &TwoNodes) -> Result<Self> {
         Ok(Self { sender: FrameSender::new(nodes)?, number: 0, next: Instant::now() })
     }
 
-    /// Sends a burst if it is time for one.
+    /// Sends a burst if one is due.
     pub(super) fn step(&mut self, ledger: &Ledger) -> Result<()> {
         if Instant::now() < self.next {
             return Ok(());
@@ -53,7 +53,7 @@ impl Flood {
     }
 }
 
-/// An address that nobody has. A step that no power of two divides meets every one of 100.64.0.0/10 once, in no order.
+/// An address that no host has. An odd step visits every address of 100.64.0.0/10 once, in no particular order.
 fn made_up(v4: bool, number: u32) -> IpAddr {
     let bits = number.wrapping_mul(2_654_435) & 0x003f_ffff;
     if v4 {

@@ -1,4 +1,4 @@
-//! What has happened, and what should not have.
+//! Counts of events, and of broken promises.
 
 use std::{
     collections::HashMap,
@@ -12,24 +12,24 @@ use std::{
 
 use crate::netfilter::Tracked;
 
-/// Violations of each promise that are kept word by word; all are counted.
+/// How many violations of each promise are kept as text; all are counted.
 const KEPT: u64 = 8;
-/// A question is forgotten after so many later ones: by then nobody can ask it of a second endpoint.
+/// A question is forgotten after this many later ones: by then it can no longer reach a second endpoint.
 const REMEMBERED: u64 = 200_000;
 
-/// Something that is counted.
+/// A counted event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(usize)]
 pub(super) enum Event {
-    /// A TCP connection that came about, was answered as often as it asked, and ended.
+    /// A TCP connection that was established, got an answer to each question, and ended.
     Connection,
     /// A UDP exchange that was answered.
     Exchange,
-    /// A connection that was refused: an answer, if not the wanted one.
+    /// A connection that was refused.
     Refused,
-    /// A datagram that was asked again because no answer came.
+    /// A datagram that was repeated because no answer arrived.
     Repeated,
-    /// A connection whose SYN was sent again.
+    /// A connection whose SYN was retransmitted.
     Slow,
     /// A frame of a flood.
     Flooded,
@@ -45,27 +45,27 @@ const EVENTS: usize = 8;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(usize)]
 pub(super) enum Promise {
-    /// No connection hangs, neither at its beginning nor later.
+    /// No connection hangs, neither in the handshake nor later.
     Hang,
-    /// No connection that has begun is cut off.
+    /// No established connection breaks.
     Broken,
-    /// No answer comes from anywhere but whom was asked, or is somebody else's.
+    /// Every answer comes from the frontend and answers the client's own question.
     WrongAnswer,
-    /// No endpoint on another node sees the client's own address.
+    /// No endpoint on another node sees the client's address.
     Unmasqueraded,
-    /// No connection is answered by two endpoints.
+    /// No connection reaches two endpoints.
     TwoEndpoints,
-    /// No connection that is over is remembered.
+    /// Conntrack keeps no entry of a finished connection.
     Remembered,
 }
 
 const PROMISES: [(Promise, &str); 6] = [
     (Promise::Hang, "connections and exchanges that hang"),
-    (Promise::Broken, "connections that were cut off"),
+    (Promise::Broken, "established connections that broke"),
     (Promise::WrongAnswer, "answers from a wrong source"),
-    (Promise::Unmasqueraded, "packets that an endpoint elsewhere saw from the client itself"),
-    (Promise::TwoEndpoints, "connections and datagrams that two endpoints had"),
-    (Promise::Remembered, "entries of conntrack for connections that are over"),
+    (Promise::Unmasqueraded, "packets to a remote endpoint that were not masqueraded"),
+    (Promise::TwoEndpoints, "connections and datagrams that reached two endpoints"),
+    (Promise::Remembered, "conntrack entries of finished connections"),
 ];
 
 /// The counts.
@@ -79,7 +79,7 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Counts something that happened.
+    /// Counts an event.
     pub(super) fn count(&self, event: Event, times: u64) {
         self.events[event as usize].fetch_add(times, Ordering::Relaxed);
     }
@@ -96,7 +96,7 @@ impl Ledger {
         }
     }
 
-    /// A connection's, or datagram's, own number has come to an endpoint.
+    /// Records that a connection's or datagram's own number has reached an endpoint.
     pub(super) fn came(&self, question: u64, endpoint: &'static str) {
         let mut asked = self.asked.lock().expect("no panic while locked");
         let before = asked.insert(question, endpoint);
@@ -105,28 +105,26 @@ impl Ledger {
         }
         drop(asked);
         if let Some(other) = before.filter(|other| *other != endpoint) {
-            self.broke(Promise::TwoEndpoints, || {
-                format!("number {question} came to {other} and to {endpoint}")
-            });
+            self.broke(Promise::TwoEndpoints, || format!("number {question} reached {other} and {endpoint}"));
         }
     }
 
-    /// How many packets came to the other node's pods from clients as they are.
+    /// Records the number of unmasqueraded packets from clients to the other node's pods.
     pub(super) fn set_strays(&self, strays: u64) {
         let before = self.strays.swap(strays, Ordering::Relaxed);
         for _ in before..strays {
-            self.broke(Promise::Unmasqueraded, || "a packet on the other node's wire".to_owned());
+            self.broke(Promise::Unmasqueraded, || "a packet at the other node".to_owned());
         }
     }
 
-    /// What a namespace's conntrack still has.
+    /// Records the entries that a namespace's conntrack still has.
     pub(super) fn remembered(&self, place: &str, entries: &[Tracked]) {
         for entry in entries {
             self.broke(Promise::Remembered, || format!("{place}: {}", entry.line));
         }
     }
 
-    /// One line of how it goes.
+    /// A line of progress.
     pub(super) fn line(&self, elapsed: Duration) -> String {
         let broken: u64 = self.broken.iter().map(|count| count.load(Ordering::Relaxed)).sum();
         format!(
@@ -149,9 +147,9 @@ impl Ledger {
         let events = [
             (Event::Connection, "TCP connections"),
             (Event::Exchange, "UDP exchanges"),
-            (Event::Slow, "connections whose SYN was sent again"),
-            (Event::Repeated, "datagrams that were sent again"),
-            (Event::Refused, "connections that were refused"),
+            (Event::Slow, "connections with a retransmitted SYN"),
+            (Event::Repeated, "repeated datagrams"),
+            (Event::Refused, "refused connections"),
             (Event::Flooded, "frames of floods"),
             (Event::Change, "changes of endpoints"),
             (Event::Restart, "restarts of the agent"),
@@ -166,7 +164,7 @@ impl Ledger {
     }
 }
 
-/// What came of a soak.
+/// The result of a soak.
 #[derive(Clone, Debug)]
 pub struct Verdict {
     events: Vec<(&'static str, u64)>,
@@ -175,12 +173,12 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Whether every promise was kept, by connections and exchanges that there were.
+    /// Whether there were connections and exchanges, and no promise was broken.
     pub fn is_flawless(&self) -> bool {
         self.violations() == 0 && self.events.iter().take(2).all(|(_, count)| *count > 0)
     }
 
-    /// How often a promise was broken.
+    /// The number of broken promises.
     pub fn violations(&self) -> u64 {
         self.promises.iter().map(|(_, count)| count).sum()
     }

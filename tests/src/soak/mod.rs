@@ -1,20 +1,20 @@
-//! The soak: minutes of everything at once, in a lab of two nodes, and promises that are counted all the while.
+//! The soak test: minutes of everything at once, in a lab of two nodes, while broken promises are counted.
 //!
-//! Clients outside come back with their source ports in order, floods of made-up clients push out what they can from a
-//! table of records that is small, endpoints come and go, the agent is stopped, killed and started; on the node
-//! connection tracking is active, so that whatever is left in it shows.
+//! North-south clients reuse their source ports in order, floods of spoofed clients evict records from a small table,
+//! endpoints come and go, and the agent is stopped, killed and started. Connection tracking is active on the node, so
+//! that leftover entries show.
 //!
 //! | file | concept |
 //! |---|---|
-//! | `ledger` | what has happened, and which promise was broken: the result |
-//! | `servers` | endpoints, which tell whom they see, and notice a question that another one has had too |
+//! | `ledger` | counts of events and of broken promises: the result |
+//! | `servers` | endpoints, which report the clients that they see, and detect a question that reached two of them |
 //! | `tcp`, `udp` | clients |
-//! | `flood` | clients that nobody has |
-//! | `changes` | what is done to the Service and to the agent |
-//! | `traces` | what the kernels of the lab keep of it: strays on the wire, entries of conntrack |
+//! | `flood` | spoofed clients |
+//! | `changes` | changes of the Service and restarts of the agent |
+//! | `traces` | what the lab's kernels saw and kept: unmasqueraded packets, conntrack entries |
 //!
-//! What never happens: a promise that is broken is not counted because its client gave up, and a client that the
-//! machine is too slow for is not counted as one that hangs ([`tcp::LIMIT`], [`udp::LIMIT`]).
+//! What never happens: a broken promise is missed because its client gave up, or a client counts as hanging because the
+//! machine is slow ([`tcp::LIMIT`], [`udp::LIMIT`]).
 
 mod changes;
 mod flood;
@@ -44,31 +44,31 @@ use crate::{
     two_nodes::{Variant, node_ports, web},
 };
 
-/// Clients that connect, of each protocol and family.
+/// Clients of each protocol and family.
 const CLIENTS: u8 = 2;
 /// The last byte of the first client's address.
 const FIRST_CLIENT: u8 = 110;
-/// Before the end floods are over, so that what they left half open is forgotten in time: endpoints answer a SYN that
-/// nobody acknowledges for about a minute, and conntrack remembers it for another one.
+/// Floods end this long before the end, so that conntrack forgets their half-open connections in time: endpoints
+/// retransmit an unacknowledged SYN-ACK for about a minute, and conntrack keeps the entry for another one.
 const WITHOUT_FLOODS: Duration = Duration::from_secs(20);
-/// After the end conntrack has so long to forget: its longest timeout of a connection that is not established, which is two
-/// minutes, and a moment.
+/// How long conntrack has to forget after the end: its longest timeout of a connection that is not established, which
+/// is two minutes, with a margin.
 const TO_FORGET: Duration = Duration::from_secs(125);
-/// How often a line of progress is printed.
+/// The interval of progress lines.
 const PROGRESS: Duration = Duration::from_secs(5);
 
-/// How long, and on what.
+/// The parameters of a soak.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Settings {
-    /// How long clients go on.
+    /// How long clients run.
     pub duration: Duration,
-    /// Room for records (`--max-flows`).
+    /// The capacity of FLOWS (`--max-flows`).
     pub max_flows: u32,
 }
 
-/// Runs the soak, tells how it goes line by line, and returns what came of it.
+/// Runs the soak, prints its progress, and returns the result.
 pub fn run(settings: Settings, mut tell: impl FnMut(&str)) -> Result<Verdict> {
-    let nodes = TwoNodes::new(Variant::DIRECT).context("making the lab")?;
+    let nodes = TwoNodes::new(Variant::DIRECT).context("cannot make the lab")?;
     tell(&format!("the lab is {}", nodes.lab().name()));
     netfilter::track(nodes.node())?;
     let clients = clients(nodes.outside())?;
@@ -85,7 +85,7 @@ pub fn run(settings: Settings, mut tell: impl FnMut(&str)) -> Result<Verdict> {
     nodes.publish_places("web", &web(), &pods)?;
     let agent = Agent::reading(nodes.lab()).arguments([
         format!("--max-flows={}", settings.max_flows),
-        // Datagrams' records go in time, or the table would be full of them for a good reason.
+        // The timeout of UDP records is short, or they alone would fill the table.
         "--conntrack-udp-timeout=5s".to_owned(),
         "--conntrack-udp-timeout-stream=5s".to_owned(),
     ]);
@@ -128,7 +128,7 @@ pub fn run(settings: Settings, mut tell: impl FnMut(&str)) -> Result<Verdict> {
         ledger.set_strays(traces::strays(nodes.other_node())?);
         tell(&ledger.line(start.elapsed()));
         changes.settle()?;
-        tell(&format!("clients have ended; conntrack has {} s to forget them", TO_FORGET.as_secs()));
+        tell(&format!("clients have ended; waiting {} s for conntrack to forget them", TO_FORGET.as_secs()));
         let mut places = vec![nodes.node(), nodes.other_node(), nodes.outside()];
         places.extend(&pods);
         while over.elapsed() < TO_FORGET {
@@ -149,7 +149,7 @@ pub fn run(settings: Settings, mut tell: impl FnMut(&str)) -> Result<Verdict> {
     Ok(verdict)
 }
 
-/// The clients' addresses, of both families, which outside gets here.
+/// Gives `outside` the clients' addresses of both families.
 fn clients(outside: &Place) -> Result<Vec<IpAddr>> {
     let numbers = FIRST_CLIENT..FIRST_CLIENT + CLIENTS;
     let texts = numbers.flat_map(|number| [format!("192.0.2.{number}"), format!("2001:db8:192::{number}")]);
@@ -159,13 +159,13 @@ fn clients(outside: &Place) -> Result<Vec<IpAddr>> {
         IpAddr::V6(client) => format!("addr add {client}/64 dev uplink nodad\n"),
     });
     outside.namespace().ip_batch(&lines.collect::<String>())?;
-    // A client that ended a connection a second ago may use its port for another one to the same place.
+    // Allow a client to reuse a port in TIME-WAIT after a second.
     let file = "/proc/sys/net/ipv4/tcp_tw_reuse";
     outside.run(|| std::fs::write(file, "1")).context(file)?;
     Ok(clients)
 }
 
-/// Threads that go on until they are told to stop.
+/// Threads that run until they are stopped.
 struct Threads {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<Result<()>>>,
@@ -187,7 +187,7 @@ impl Threads {
         Ok(())
     }
 
-    /// Ends them; the first error of any.
+    /// Stops and joins them; returns the first error.
     fn end(&mut self) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
         self.threads

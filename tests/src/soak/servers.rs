@@ -1,8 +1,7 @@
-//! Endpoints. A question is eight bytes, a number that no other connection or datagram has; the answer repeats it, and
-//! tells which endpoint it comes from.
+//! Endpoints. A question is a unique eight-byte number; the answer repeats it and names the endpoint.
 //!
-//! A server reads one question, or more, from each connection; one whose lowest bit is set asks the server to end the
-//! connection before the client does.
+//! A server reads one or more questions from each connection; a question with its lowest bit set asks the server to
+//! close the connection before the client does.
 
 use std::{
     io,
@@ -26,14 +25,14 @@ use crate::{
     traffic::canonical,
 };
 
-/// Bytes of a question and of its answer.
+/// The length of a question, and of its answer, in bytes.
 pub(super) const LENGTH: usize = 8;
-/// Room for datagrams of floods, in bytes.
+/// The receive buffer, with room for floods, in bytes.
 const ROOM: usize = 8 << 20;
-/// How often a server looks whether it is to stop.
+/// How often a server checks whether to stop.
 const TICK: Duration = Duration::from_millis(50);
 
-/// What both servers of an endpoint know.
+/// The state that both servers of an endpoint share.
 struct Endpoint {
     name: &'static str,
     elsewhere: bool,
@@ -43,7 +42,7 @@ struct Endpoint {
 }
 
 impl Endpoint {
-    /// Notes a question; an endpoint on another node must not see the client itself.
+    /// Records a question; an endpoint on another node must not see the client's address.
     fn note(&self, client: SocketAddr, question: u64) {
         let client = canonical(client);
         if self.elsewhere && self.clients.contains(&client.ip()) {
@@ -53,7 +52,7 @@ impl Endpoint {
     }
 }
 
-/// An endpoint's servers of TCP and UDP; they end on drop.
+/// An endpoint's TCP and UDP servers; they stop on drop.
 pub(super) struct Server {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -61,7 +60,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts them in a pod, which is on another node or not.
+    /// Starts them in a pod on either node.
     pub(super) fn start(
         place: Place,
         elsewhere: bool,
@@ -69,7 +68,7 @@ impl Server {
         ledger: &Arc<Ledger>,
     ) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        // There are four of them in a process.
+        // The process has four servers.
         let name: &'static str = place.name().to_owned().leak();
         let endpoint = Arc::new(Endpoint {
             name,
@@ -112,7 +111,7 @@ fn serve_tcp(listener: std::net::TcpListener, endpoint: &Arc<Endpoint>) {
                 continue;
             };
             let endpoint = Arc::clone(endpoint);
-            // A client that goes away in the middle is no matter of the server.
+            // A client that disconnects early is not an error of the server.
             tokio::spawn(async move { talk(stream, client, &endpoint).await });
         }
     });
@@ -132,7 +131,7 @@ async fn talk(mut stream: tokio::net::TcpStream, client: SocketAddr, endpoint: &
         stream.write_all(&question).await?;
         if number & 1 == 1 {
             stream.shutdown().await?;
-            // The client's own end, so that no reset follows.
+            // Wait for the client's FIN, so that no reset follows.
             let _ = stream.read(&mut question).await;
             return Ok(());
         }

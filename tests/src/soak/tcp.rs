@@ -1,4 +1,4 @@
-//! A client that connects from one port after the other, and begins again with the first one.
+//! A client that connects from each source port in turn, over and over.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -16,17 +16,17 @@ use super::{
 };
 use crate::random::Random;
 
-/// Who has waited for so long hangs: a SYN or segment that is lost is sent again after 1, 3 and 7 seconds.
+/// A connection hangs after this long: a lost SYN or segment is retransmitted after 1, 3 and 7 seconds.
 pub(super) const LIMIT: Duration = Duration::from_secs(12);
-/// After so long a SYN was sent again.
+/// A handshake that takes this long had its SYN retransmitted.
 const SLOW: Duration = Duration::from_millis(900);
-/// Between connections: conntrack remembers each one for two minutes where all of it passes the stack, and has room for
-/// 262,144 by default.
+/// The pause between connections: conntrack keeps an entry for two minutes where all packets go through the stack, and
+/// has room for 262,144 by default.
 const PAUSE: Duration = Duration::from_millis(2);
 /// A client's source ports, in the order in which they are used.
 const PORTS: std::ops::Range<u16> = 10_000..13_000;
 
-/// Connects, asks and ends until it is to stop. Connections that stay for a while are left open beside the others.
+/// Connects, asks and closes until it is stopped, and keeps some connections open for a while beside the others.
 pub(super) fn run(client: IpAddr, frontend: SocketAddr, number: u8, ledger: &Ledger, stop: &AtomicBool) {
     let mut random = Random::new(u64::from(number) + 1);
     let mut staying: Vec<(TcpStream, u64, SocketAddr)> = Vec::new();
@@ -59,13 +59,13 @@ pub(super) fn run(client: IpAddr, frontend: SocketAddr, number: u8, ledger: &Led
             continue;
         }
         finish(&stream, server_ends, &mut random, ledger, source, frontend);
-        // One of those that stay is asked, and now and then ended, with every few others.
+        // Every few connections, one of the long-lived ones gets a question, and is sometimes closed.
         if !staying.is_empty() && random.once_in(4) {
             let chosen = random.index(staying.len());
             let (stream, id, source) = &staying[chosen];
             match ask(stream, *id) {
                 Err(error) => {
-                    failed(ledger, &error, *source, frontend, "asking again, later");
+                    failed(ledger, &error, *source, frontend, "in a later question");
                     staying.swap_remove(chosen);
                 }
                 Ok(()) if random.once_in(16) => {
@@ -78,13 +78,13 @@ pub(super) fn run(client: IpAddr, frontend: SocketAddr, number: u8, ledger: &Led
     }
     for (stream, id, source) in &staying {
         if let Err(error) = ask(stream, *id) {
-            failed(ledger, &error, *source, frontend, "asking at the end");
+            failed(ledger, &error, *source, frontend, "in the last question");
         }
         finish(stream, false, &mut random, ledger, *source, frontend);
     }
 }
 
-/// A number that no other connection has, and an even one.
+/// A unique even number.
 pub(super) fn identity() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed) << 1
@@ -108,7 +108,7 @@ fn ask(stream: &TcpStream, id: u64) -> io::Result<()> {
     if answer == question { Ok(()) } else { Err(ErrorKind::InvalidData.into()) }
 }
 
-/// Ends a connection as clients do: both ends, and the other one's is waited for; or at once, by a reset.
+/// Closes a connection: with a FIN, waiting for the server's FIN, or at once with a reset.
 fn finish(
     stream: &TcpStream,
     server_ends: bool,
@@ -135,18 +135,18 @@ fn finish(
     }
 }
 
-/// A connection that did not come about.
+/// Records a connection that was not established.
 fn missed(ledger: &Ledger, error: &io::Error, source: SocketAddr, frontend: SocketAddr) {
     match error.kind() {
         ErrorKind::ConnectionRefused => ledger.count(Event::Refused, 1),
-        // The client's own kernel: the last connection from this port is too young.
+        // The client's own kernel refuses: the last connection from this port is too recent.
         ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable => {}
         ErrorKind::ConnectionReset => failed(ledger, error, source, frontend, "connecting"),
         _ => ledger.broke(Promise::Hang, || format!("TCP {source} to {frontend}, connecting: {error}")),
     }
 }
 
-/// A connection that had begun.
+/// Records a failure of an established connection.
 fn failed(ledger: &Ledger, error: &io::Error, source: SocketAddr, frontend: SocketAddr, when: &str) {
     let promise = match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => Promise::Hang,

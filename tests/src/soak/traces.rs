@@ -1,4 +1,4 @@
-//! What the lab's kernels have seen and kept.
+//! What the lab's kernels saw and kept.
 
 use std::process::Command;
 
@@ -12,8 +12,8 @@ use crate::{
     two_nodes::{DNS_NODE_PORT, HTTP_NODE_PORT},
 };
 
-/// Begins to count, on the other node, the packets that come to its pods' servers from clients as they are; it does not
-/// make the kernel track anything.
+/// Installs a counter on the other node of packets to its pods' servers with a client's address; the rule does not
+/// activate connection tracking.
 pub(super) fn count_strays(other: &Place) -> Result<()> {
     let [pods_v4, pods_v6] = PODS;
     let ports = format!("th dport {{ {HTTP_PORT}, {DNS_PORT} }} counter name strays");
@@ -33,7 +33,7 @@ pub(super) fn count_strays(other: &Place) -> Result<()> {
     )
 }
 
-/// How many there were.
+/// Reads that counter.
 pub(super) fn strays(other: &Place) -> Result<u64> {
     let mut command = Command::new("nft");
     command.args(["-j", "list", "counter", "inet", "soak", "strays"]);
@@ -44,7 +44,7 @@ pub(super) fn strays(other: &Place) -> Result<u64> {
     objects.iter().find_map(|object| object["counter"]["packets"].as_u64()).context("a counter's packets")
 }
 
-/// What a place's conntrack has of connections and exchanges with the Service. All of them are over.
+/// A place's conntrack entries of connections and exchanges with the Service, all of which have finished.
 pub(super) fn left(place: &Place) -> Result<Vec<Tracked>> {
     let mut found = netfilter::tracked(place)?;
     let ports = [HTTP_PORT, DNS_PORT, HTTP_NODE_PORT, DNS_NODE_PORT];

@@ -1,4 +1,4 @@
-//! A client that asks from one port after the other, and begins again with the first one.
+//! A client that sends from each source port in turn, over and over.
 
 use std::{
     io::ErrorKind,
@@ -16,17 +16,17 @@ use super::{
 };
 use crate::random::Random;
 
-/// Who has asked so often, each time with more patience, hangs.
+/// An exchange hangs after this many attempts, each with a longer timeout.
 pub(super) const LIMIT: u32 = 5;
-/// The patience of the first attempt.
+/// The timeout of the first attempt.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// Between exchanges. Those that ask more than once are remembered for some seconds, whatever comes, and those that are
-/// remembered when their port comes again are too: all of them have to find room in a small table.
+/// The pause between exchanges. Records of exchanges with more than one question are confirmed and stay for some
+/// seconds, and so do records that still exist when their port is reused: all of them need room in a small table.
 const PAUSE: Duration = Duration::from_millis(20);
 /// A client's source ports, in the order in which they are used.
 const PORTS: std::ops::Range<u16> = 20_000..21_000;
 
-/// Asks until it is to stop; most sockets ask once, some ask more often.
+/// Sends questions until it is stopped; most sockets send one, some send more.
 pub(super) fn run(
     client: IpAddr,
     frontend: SocketAddr,
@@ -52,12 +52,12 @@ pub(super) fn run(
 
 fn exchange(socket: &UdpSocket, source: SocketAddr, frontend: SocketAddr, ledger: &Ledger) -> Result<()> {
     for attempt in 1..=LIMIT {
-        // Each datagram has a number of its own: the next one may go to another endpoint, if the first one's is gone.
+        // Each datagram has a number of its own: a repeated one may reach another endpoint if the first one's is gone.
         let question = identity().to_be_bytes();
         socket.set_read_timeout(Some(PATIENCE * attempt))?;
         match socket.send_to(&question, frontend) {
             Ok(_) => {}
-            // What an earlier datagram met.
+            // An ICMP error about an earlier datagram.
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => ledger.count(Event::Refused, 1),
             Err(error) => return Err(error.into()),
         }
@@ -71,7 +71,7 @@ fn exchange(socket: &UdpSocket, source: SocketAddr, frontend: SocketAddr, ledger
     Ok(())
 }
 
-/// Reads until the answer to this question comes; late answers to earlier ones are passed over.
+/// Reads until the answer to this question arrives; skips late answers to earlier ones.
 fn is_answered(
     socket: &UdpSocket,
     question: [u8; 8],

@@ -1,4 +1,4 @@
-//! Much data both ways over one TCP connection.
+//! Bulk data in both directions over one TCP connection.
 
 use std::{
     io::{self, Read, Write},
@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use super::connect;
 use crate::place::Place;
 
-/// Sends back whatever comes; ends on drop.
+/// An echo server; stops on drop.
 #[derive(Debug)]
 pub struct EchoServer {
     stop: Arc<AtomicBool>,
@@ -27,14 +27,15 @@ impl EchoServer {
     /// Starts a server on every address of a place.
     pub fn start(place: &Place, port: u16) -> Result<Self> {
         let listener = place.run(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)));
-        let listener = listener.with_context(|| format!("an echo server in {}", place.name()))?;
+        let listener =
+            listener.with_context(|| format!("cannot start an echo server in {}", place.name()))?;
         listener.set_nonblocking(true)?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::Builder::new().name("echo".to_owned()).spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
                 match listener.accept() {
-                    // A client that goes away in the middle is no matter of the server.
+                    // A client that disconnects early is not an error of the server.
                     Ok((stream, _)) => drop(thread::spawn(move || drop(echo(&stream)))),
                     Err(_) => thread::sleep(Duration::from_millis(2)),
                 }
@@ -60,10 +61,10 @@ fn echo(stream: &TcpStream) -> io::Result<()> {
     stream.shutdown(Shutdown::Write)
 }
 
-/// Sends so many bytes to an [`EchoServer`], and compares what comes back.
+/// Sends this many bytes to an [`EchoServer`], and compares the echo.
 pub fn echo_through(address: SocketAddr, bytes: usize) -> io::Result<()> {
     let stream = connect(address)?;
-    // A pattern that no whole number of segments repeats.
+    // A pattern whose period does not divide the size of a segment.
     let sent: Vec<u8> = (0..=250).cycle().take(bytes).collect();
     let mut received = vec![0; bytes];
     thread::scope(|scope| {
@@ -76,7 +77,7 @@ pub fn echo_through(address: SocketAddr, bytes: usize) -> io::Result<()> {
     })?;
     stream.shutdown(Shutdown::Write)?;
     if let Some(place) = sent.iter().zip(&received).position(|(sent, received)| sent != received) {
-        return Err(io::Error::other(format!("byte {place} of {bytes} is another one")));
+        return Err(io::Error::other(format!("byte {place} of {bytes} differs")));
     }
     Ok(())
 }

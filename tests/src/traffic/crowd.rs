@@ -1,7 +1,7 @@
-//! Very many TCP connections that stay, and servers for them.
+//! Thousands of long-lived TCP connections, and servers for them.
 //!
-//! Both ends of ten thousand connections are more descriptors than a process may have: each server is a process of its
-//! own, which is the test's own program again, asked for the test that is a server ([`serve_if_asked`]).
+//! Both ends of ten thousand connections are more descriptors than a process may have, so each server is a process: the
+//! test's own binary, which runs the test that is a server ([`serve_if_asked`]).
 
 use std::{
     env,
@@ -17,10 +17,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::{PATIENCE, connect};
 use crate::{eventually::wait_for, kept::Kept, place::Place};
 
-/// The variable that tells a server's process its port and its mark.
+/// The variable with the port and the mark of a server's process.
 const SERVE: &str = "SIDESTEP_SERVE_A_CROWD";
 
-/// A server that answers every byte with its mark; ends on drop.
+/// A server that answers every byte with its mark; stops on drop.
 #[derive(Debug)]
 pub struct CrowdServer {
     _process: Kept,
@@ -39,10 +39,10 @@ impl CrowdServer {
     }
 }
 
-/// In the process of a server: serves until it is killed. Else: returns at once.
+/// In a server's process, serves until it is killed; otherwise returns at once.
 pub fn serve_if_asked() -> Result<()> {
     let Ok(asked) = env::var(SERVE) else { return Ok(()) };
-    let (port, mark) = asked.split_once(' ').context("a port and a mark")?;
+    let (port, mark) = asked.split_once(' ').context("the variable has no port and mark")?;
     let (port, mark): (u16, u8) = (port.parse()?, mark.parse()?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
@@ -64,14 +64,14 @@ pub fn serve_if_asked() -> Result<()> {
     })
 }
 
-/// The clients' ends, each with the mark of the server that answered first.
+/// The clients' ends, each with the mark of its server.
 #[derive(Debug)]
 pub struct Crowd {
     connections: Vec<(TcpStream, u8)>,
 }
 
 impl Crowd {
-    /// Connects so often to each of these addresses.
+    /// Opens this many connections to each of these addresses.
     pub fn gather(place: &Place, addresses: &[SocketAddr], each: usize) -> Result<Self> {
         let streams: io::Result<Vec<TcpStream>> =
             place.run(|| (0..each).flat_map(|_| addresses).map(|address| connect(*address)).collect());
@@ -84,17 +84,17 @@ impl Crowd {
         Ok(crowd)
     }
 
-    /// How many there are.
+    /// The number of connections.
     pub const fn len(&self) -> usize {
         self.connections.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no connections.
     pub const fn is_empty(&self) -> bool {
         self.connections.is_empty()
     }
 
-    /// How many connections each server has.
+    /// The number of connections of each server.
     pub fn shares(&self) -> [usize; 256] {
         let mut shares = [0; 256];
         for (_, mark) in &self.connections {
@@ -103,7 +103,7 @@ impl Crowd {
         shares
     }
 
-    /// Asks on every connection; an error unless each is answered, by the server that it has had all the time.
+    /// Sends a request on every connection; an error unless each gets an answer from its original server.
     pub fn check(&mut self) -> Result<()> {
         self.ask(|before, mark| *before == mark)
     }
@@ -111,11 +111,11 @@ impl Crowd {
     fn ask(&mut self, mut is_right: impl FnMut(&mut u8, u8) -> bool) -> Result<()> {
         let mut failures = Vec::new();
         for (stream, _) in &self.connections {
-            // A failure is found again when the answer is read.
+            // Reading the answer will report a failure.
             let _ = (&*stream).write_all(b"?");
         }
         for (number, (stream, before)) in self.connections.iter_mut().enumerate() {
-            // After the first silence nobody waits long: the answers are there, or do not come.
+            // After the first timeout the others are short: all answers have arrived by then, or never will.
             let patience = if failures.is_empty() { PATIENCE } else { Duration::from_millis(1) };
             stream.set_read_timeout(Some(patience))?;
             let mut mark = [0; 1];
@@ -124,7 +124,7 @@ impl Crowd {
                 Ok(1) => failures.push(format!("{number}: answered by {} instead of {before}", mark[0])),
                 Ok(_) => failures.push(format!("{number}: closed")),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    failures.push(format!("{number}: silence"));
+                    failures.push(format!("{number}: no answer"));
                 }
                 Err(error) => failures.push(format!("{number}: {error}")),
             }

@@ -1,4 +1,4 @@
-//! Addresses that say nothing: a packet that was dropped, which is neither an answer nor a refusal.
+//! Checks that packets to an address are dropped: neither answered nor refused.
 
 use std::{
     io::{self, ErrorKind},
@@ -8,10 +8,10 @@ use std::{
 
 use super::Asker;
 
-/// How long nothing has to come. An answer takes less than a millisecond; a SYN is sent again after a second.
+/// How long to wait for nothing. An answer takes less than a millisecond; a SYN is retransmitted after a second.
 const LISTENED: Duration = Duration::from_millis(600);
 
-/// Asserts that TCP to `tcp` and UDP to `udp` meet silence.
+/// Asserts that TCP to `tcp` and UDP to `udp` get neither an answer nor a refusal.
 pub fn assert_silent(tcp: SocketAddr, udp: SocketAddr) -> io::Result<()> {
     let connected = TcpStream::connect_timeout(&tcp, LISTENED);
     let is_silent = matches!(&connected, Err(error) if error.kind() == ErrorKind::TimedOut);

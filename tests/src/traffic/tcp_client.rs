@@ -10,19 +10,19 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::{Answer, PATIENCE};
 
-/// Connects as most programs do: a blocking socket of the address's family, with a limit on the wait.
+/// Connects as most programs do, with a blocking socket of the address's family and a timeout.
 pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     connect_socket(tcp(address)?, address)
 }
 
-/// The same from this address of the place's.
+/// The same, from this local address.
 pub fn connect_from(source: IpAddr, address: SocketAddr) -> io::Result<TcpStream> {
     let socket = tcp(address)?;
     socket.bind(&SocketAddr::new(source, 0).into())?;
     connect_socket(socket, address)
 }
 
-/// The same from this address and port of the place's, which may have been used a moment ago.
+/// The same, from this local address and port, which may have been used a moment ago.
 pub fn connect_bound(source: SocketAddr, address: SocketAddr) -> io::Result<TcpStream> {
     let socket = tcp(address)?;
     socket.set_reuse_address(true)?;
@@ -42,12 +42,12 @@ fn connect_socket(socket: Socket, address: SocketAddr) -> io::Result<TcpStream> 
     Ok(socket.into())
 }
 
-/// Connects, asks once, and closes.
+/// Connects, sends one request, and closes.
 pub fn ask(address: SocketAddr) -> io::Result<Answer> {
     Conversation::over(connect(address)?)?.ask()
 }
 
-/// A connection on which a client asks more than once.
+/// A connection for more than one request.
 #[derive(Debug)]
 pub struct Conversation {
     stream: TcpStream,
@@ -60,25 +60,25 @@ impl Conversation {
         Self::over(connect(address)?)
     }
 
-    /// Talks over a connection that is there.
+    /// Uses an existing connection.
     pub fn over(stream: TcpStream) -> io::Result<Self> {
         Ok(Self { reader: BufReader::new(stream.try_clone()?), stream })
     }
 
-    /// Asks the server who it is.
+    /// Sends a request.
     pub fn ask(&mut self) -> io::Result<Answer> {
         self.stream.write_all(b"who\n")?;
         self.read()
     }
 
-    /// Reads the answer to something that was sent already.
+    /// Reads the answer to a request that was already sent.
     pub fn read(&mut self) -> io::Result<Answer> {
         let mut line = String::new();
         self.reader.read_line(&mut line)?;
         Answer::parse(&line).ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, format!("{line:?}")))
     }
 
-    /// Ends as most clients do: says that it is done, and waits until the server says so too.
+    /// Closes as most clients do: sends a FIN, and waits for the server's.
     pub fn close(mut self) -> io::Result<()> {
         self.stream.shutdown(Shutdown::Write)?;
         match self.reader.read(&mut [0])? {
@@ -87,7 +87,7 @@ impl Conversation {
         }
     }
 
-    /// Ends with a reset, after which nobody remembers the connection.
+    /// Closes with a reset, which leaves no state at either end.
     pub fn abort(self) -> io::Result<()> {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))
     }

@@ -17,14 +17,14 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::canonical;
 use crate::place::Place;
 
-/// How many connections a server holds at a time; further ones wait in its queue.
+/// How many connections a server accepts at a time; further ones wait in its queue.
 const LIMIT: usize = 1024;
-/// How long a stopping server waits for its clients to end by themselves.
+/// How long a stopping server waits for its clients to disconnect.
 const DRAIN: Duration = Duration::from_secs(2);
-/// How often a server looks whether it is to stop.
+/// How often a server checks whether to stop.
 const TICK: Duration = Duration::from_millis(20);
 
-/// A TCP server for both families; ends on drop.
+/// A TCP server for both families; stops on drop.
 #[derive(Debug)]
 pub struct TcpServer {
     shared: Arc<Shared>,
@@ -48,8 +48,9 @@ impl TcpServer {
 
     /// Starts a server on one address of a place.
     pub fn start_at(place: &Place, name: &str, address: SocketAddr) -> Result<Self> {
-        let listener =
-            place.run(|| listen(address)).with_context(|| format!("server {name} at {address}"))?;
+        let listener = place
+            .run(|| listen(address))
+            .with_context(|| format!("cannot start the server {name} at {address}"))?;
         let local = listener.local_addr()?;
         let shared = Arc::new(Shared {
             name: name.to_owned(),
@@ -63,7 +64,7 @@ impl TcpServer {
         Ok(Self { shared, local, accepting: Some(accepting) })
     }
 
-    /// Where it listens.
+    /// The address at which it listens.
     pub const fn local(&self) -> SocketAddr {
         self.local
     }
@@ -73,7 +74,7 @@ impl TcpServer {
         self.shared.connections.load(Ordering::Relaxed)
     }
 
-    /// Stops listening, lets clients finish for a moment, and cuts off those that stay.
+    /// Stops listening, gives clients a moment to finish, and disconnects those that stay.
     pub fn stop(self) {}
 }
 
@@ -95,13 +96,13 @@ impl Shared {
                 thread::sleep(Duration::from_millis(1));
                 continue;
             }
-            // Nothing within the listener's patience: look whether it is time to stop.
+            // No connection within the listener's timeout: check whether to stop.
             let Ok((stream, _)) = listener.accept() else { continue };
             self.connections.fetch_add(1, Ordering::Relaxed);
             let shared = Arc::clone(&self);
             serving.push(thread::spawn(move || shared.serve(&stream)));
         }
-        // The clients that are there get their answers; who says nothing for long is cut off.
+        // Connected clients get their answers; idle ones are disconnected.
         let start = Instant::now();
         while serving.iter().any(|thread| !thread.is_finished()) && start.elapsed() < DRAIN {
             thread::sleep(Duration::from_millis(2));
@@ -120,13 +121,13 @@ impl Shared {
             open.retain(|stream| stream.peer_addr().is_ok());
             open.push(copy);
         }
-        // A client that goes away in the middle is no matter of the server.
+        // A client that disconnects early is not an error of the server.
         let _ = self.talk(stream);
         let _ = stream.shutdown(Shutdown::Both);
     }
 
     fn talk(&self, stream: &TcpStream) -> std::io::Result<()> {
-        // Connections inherit the listener's patience; clients may think for as long as they like.
+        // Connections inherit the listener's timeout, but clients may be idle.
         stream.set_read_timeout(None)?;
         stream.set_nodelay(true)?;
         let peer = canonical(stream.peer_addr()?);
@@ -153,7 +154,7 @@ fn listen(address: SocketAddr) -> Result<TcpListener> {
         socket.set_only_v6(false)?;
     }
     socket.set_reuse_address(true)?;
-    // Ready for TCP fast open, as servers on the internet are.
+    // Accepts TCP Fast Open, as servers on the internet do.
     let fast_open: libc::c_int = 16;
     crate::sockets::set_option(&socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, fast_open)?;
     socket.bind(&address.into())?;

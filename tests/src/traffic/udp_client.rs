@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Answer, PATIENCE};
 
-/// A UDP socket that asks servers who they are, connected or not.
+/// A UDP socket that sends requests, connected or not.
 #[derive(Debug)]
 pub struct Asker {
     socket: UdpSocket,
@@ -22,12 +22,12 @@ impl Asker {
         Self::bound(Domain::IPV4, (Ipv4Addr::UNSPECIFIED, 0).into())
     }
 
-    /// A socket for IPv6, and for IPv4 in IPv6 clothes.
+    /// A socket for IPv6, and for v4-mapped addresses.
     pub fn v6() -> io::Result<Self> {
         Self::bound(Domain::IPV6, (Ipv6Addr::UNSPECIFIED, 0).into())
     }
 
-    /// A socket at this address and port of the place's.
+    /// A socket bound to this local address and port.
     pub fn bound_to(local: SocketAddr) -> io::Result<Self> {
         Self::bound(Domain::for_address(local), local)
     }
@@ -52,7 +52,7 @@ impl Asker {
         &self.socket
     }
 
-    /// The socket itself, which waits for ever now.
+    /// The socket itself, without a timeout.
     pub fn into_socket(self) -> io::Result<UdpSocket> {
         self.socket.set_read_timeout(None)?;
         Ok(self.socket)
@@ -63,21 +63,22 @@ impl Asker {
         self.socket.connect(address)
     }
 
-    /// Asks with `sendto` and `recvfrom`; returns the answer and the source that the program saw.
+    /// Sends a request with `sendto` and reads with `recvfrom`; returns the answer and the source that the program
+    /// sees.
     pub fn ask(&self, address: SocketAddr) -> io::Result<(Answer, SocketAddr)> {
         let question = question();
         self.socket.send_to(question.as_bytes(), address)?;
         self.answer(&question)
     }
 
-    /// Asks the connected peer with `send`; the answer is read with `recvfrom`, which gives the source too.
+    /// Sends a request to the connected peer with `send`, and reads with `recvfrom`, which returns the source, too.
     pub fn ask_peer(&self) -> io::Result<(Answer, SocketAddr)> {
         let question = question();
         self.socket.send(question.as_bytes())?;
         self.answer(&question)
     }
 
-    /// Reads until the answer to this question comes; late answers to earlier ones are passed over.
+    /// Reads until the answer to this question arrives; skips late answers to earlier ones.
     fn answer(&self, question: &str) -> io::Result<(Answer, SocketAddr)> {
         let mut buffer = [0; 1024];
         loop {
@@ -92,12 +93,12 @@ impl Asker {
     }
 }
 
-/// Whether a call ended with ECONNREFUSED.
+/// Whether a call failed with ECONNREFUSED.
 pub fn is_refused<T>(result: &io::Result<T>) -> bool {
     matches!(result, Err(error) if error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
-/// A question that no other question in this process is like.
+/// A question that is unique in this process.
 fn question() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     format!("question-{}", NEXT.fetch_add(1, Ordering::Relaxed))

@@ -19,8 +19,8 @@ use crate::place::Place;
 /// The longest datagram.
 const LONGEST: usize = 1 << 16;
 
-/// A UDP server for both families; ends on drop. It answers with its name, the client, its own address, and the
-/// request: as a resolver repeats the question.
+/// A UDP server for both families; stops on drop. It answers with its name, the client, its own address, and the
+/// request, as a resolver repeats the question.
 #[derive(Debug)]
 pub struct UdpServer {
     stop: Arc<AtomicBool>,
@@ -36,7 +36,9 @@ impl UdpServer {
 
     /// Starts a server on one address of a place.
     pub fn start_at(place: &Place, name: &str, address: SocketAddr) -> Result<Self> {
-        let socket = place.run(|| bind(address)).with_context(|| format!("server {name} at {address}"))?;
+        let socket = place
+            .run(|| bind(address))
+            .with_context(|| format!("cannot start the server {name} at {address}"))?;
         let local = socket.local_addr()?;
         let (stop, requests) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (stopped, counted, name) = (Arc::clone(&stop), Arc::clone(&requests), name.to_owned());
@@ -47,14 +49,14 @@ impl UdpServer {
                 counted.fetch_add(1, Ordering::Relaxed);
                 let mut answer = format!("{name} {} {} ", canonical(client), canonical(local)).into_bytes();
                 answer.extend_from_slice(&request[..length]);
-                // A client that is gone already is no matter of the server.
+                // A client that is already gone is not an error of the server.
                 let _ = socket.send_to(&answer, client);
             }
         })?;
         Ok(Self { stop, requests, thread: Some(thread) })
     }
 
-    /// How many requests it has seen.
+    /// How many requests it has received.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }

@@ -1,8 +1,8 @@
-//! The netfilter rules that flannel has on a node: it forwards for pods and nobody else, and masquerades what comes
-//! from outside and goes to another node's pods.
+//! Flannel's netfilter rules on a node: they forward for pods only, and masquerade packets from outside the cluster to
+//! another node's pods.
 //!
-//! They are those of flannel's chains FLANNEL-FWD and FLANNEL-POSTRTG, in its order, in the syntax of `nft`. With them
-//! the node tracks connections.
+//! These are the rules of flannel's chains FLANNEL-FWD and FLANNEL-POSTRTG, in its order, in the syntax of `nft`. They
+//! activate connection tracking.
 
 use anyhow::Result;
 
@@ -12,7 +12,7 @@ use crate::{
     topology::{PODS, PodRange},
 };
 
-/// Loads the rules on a node that has these pods.
+/// Loads the rules on a node with these pods.
 pub(super) fn load(node: &Place, own: PodRange) -> Result<()> {
     let [own_v4, own_v6] = own.cidrs();
     let rules = table("ip", PODS[0], &own_v4, "224.0.0.0/4") + &table("ip6", PODS[1], &own_v6, "ff00::/8");

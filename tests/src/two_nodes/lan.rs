@@ -1,5 +1,5 @@
-//! A node whose uplink is a port of a bridge, and pods on that bridge, as bridge CNIs without addresses of their own,
-//! macvlan and ipvlan have them: pods and nodes are neighbours, and a pod's answers need not pass its node.
+//! A node whose uplink is a port of a bridge, with pods on that bridge, as with macvlan, ipvlan, and bridge CNIs on the
+//! node's own network: pods and nodes are neighbours, and a pod's answers can bypass its node.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -19,8 +19,8 @@ const POD_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 31);
 const POD_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x192, 0, 0, 0, 0, 0x31);
 
 impl TwoNodes {
-    /// Makes the node's uplink a port of a bridge that has its addresses and routes, and a pod on that bridge. Only where
-    /// nodes are routed directly: a VXLAN goes over the uplink itself.
+    /// Makes the node's uplink a port of a bridge that gets its addresses and routes, and a pod on that bridge. Only
+    /// for direct routing: a VXLAN uses the uplink itself.
     pub fn pod_on_the_lan(&self, name: &str) -> Result<Place> {
         let node = &self.node().namespace;
         let address = node.hardware_address("uplink")?.map(|byte| format!("{byte:02x}")).join(":");
@@ -40,7 +40,7 @@ route add default via {OUTSIDE_V4}
 route add default via {OUTSIDE_V6}
 "
         ))?;
-        // A router on one wire would tell its neighbours of each other.
+        // A router with one link would send its neighbours ICMP redirects to each other.
         node.run(|| {
             ["all", LAN].iter().try_for_each(|device| {
                 std::fs::write(format!("/proc/sys/net/ipv4/conf/{device}/send_redirects"), "0")

@@ -14,12 +14,12 @@ use crate::{
 };
 
 impl TwoNodes {
-    /// A pod on the node that serves TCP and UDP.
+    /// Makes a pod on the node with TCP and UDP servers.
     pub fn backend_here(&self, name: &str) -> Result<Backend> {
         Backend::start(self.pod_here(name)?)
     }
 
-    /// A pod on the other node that serves TCP and UDP.
+    /// Makes a pod on the other node with TCP and UDP servers.
     pub fn backend_there(&self, name: &str) -> Result<Backend> {
         Backend::start(self.pod_there(name)?)
     }
@@ -30,7 +30,7 @@ impl TwoNodes {
         self.publish_places(name, service, &places)
     }
 
-    /// The same with pods, whatever they serve.
+    /// The same with pods, whatever servers they have.
     pub fn publish_places(&self, name: &str, service: &Service, pods: &[&Place]) -> Result<()> {
         let file = format!("{name}.yaml");
         if pods.is_empty() {

@@ -1,4 +1,4 @@
-//! How nodes reach each other's pods, and what a CNI has left on them; and tests of every combination.
+//! How nodes reach each other's pods, and whether a CNI has left rules; and macros for tests of every combination.
 
 use std::process::{Command, Stdio};
 
@@ -17,7 +17,7 @@ pub enum Routing {
 /// The rules of a CNI.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rules {
-    /// There are none; nothing is tracked.
+    /// None; the kernel tracks no connections.
     None,
     /// Those of flannel, with a FORWARD policy of DROP.
     Flannel,
@@ -42,7 +42,7 @@ impl Variant {
     /// Through a VXLAN, with a CNI's rules.
     pub const VXLAN_WITH_CNI_RULES: Self = Self { routing: Routing::Vxlan, rules: Rules::Flannel };
 
-    /// What pods' devices carry: a VXLAN needs room for its own headers.
+    /// The MTU of pods' devices: a VXLAN needs room for its own headers.
     pub(super) const fn pod_mtu(self) -> u32 {
         match self.routing {
             Routing::Direct => ETHERNET_MTU,
@@ -50,7 +50,7 @@ impl Variant {
         }
     }
 
-    /// What is missing on this machine for the variant; `None` if nothing is.
+    /// What this machine lacks for the variant; `None` if nothing.
     pub fn missing(self) -> Option<String> {
         if self.routing == Routing::Vxlan && !vxlan::is_there() {
             return Some("this kernel has no VXLAN".to_owned());
@@ -63,7 +63,7 @@ impl Variant {
     }
 }
 
-/// A [`TwoNodes`](crate::TwoNodes) of this variant, or a skipped test where it cannot be.
+/// A [`TwoNodes`](crate::TwoNodes) of this variant, or a skipped test where it cannot run.
 #[macro_export]
 macro_rules! two_nodes {
     ($variant:expr) => {{
@@ -88,7 +88,7 @@ macro_rules! in_every_variant {
     )+};
 }
 
-/// Makes two tests of each scenario: in the variant that is least and in the one that is most. For those that take long.
+/// Makes two tests of each long scenario, in the simplest and in the most complex variant.
 #[macro_export]
 macro_rules! in_both_extremes {
     ($($scenario:ident),+ $(,)?) => {$(

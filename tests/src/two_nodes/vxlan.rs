@@ -1,4 +1,4 @@
-//! The VXLAN between the nodes, as flannel makes it: nothing is learned, everything is written down.
+//! The VXLAN between the nodes, as flannel makes it: with static entries instead of learning.
 
 use anyhow::Result;
 
@@ -11,10 +11,10 @@ use crate::{
 
 /// The device on each node.
 pub(super) const DEVICE: &str = "flannel.1";
-/// Bytes that the outer headers take: Ethernet, IPv4, UDP and VXLAN.
+/// The size of the outer headers in bytes: Ethernet, IPv4, UDP and VXLAN.
 pub(super) const OVERHEAD: u32 = 50;
 
-/// One end: a node, and the pods that it has.
+/// One end: a node and its pods.
 type End<'a> = (&'a Place, PodRange);
 
 /// Joins the nodes. Each device has the first address of its node's pods, which routes to it prefer as the source.
@@ -51,7 +51,7 @@ fn mac(range: PodRange) -> String {
     format!("02:00:5e:00:00:0{}", range.gateway_v4().octets()[2])
 }
 
-/// Whether this kernel can.
+/// Whether this kernel has VXLAN.
 pub(super) fn is_there() -> bool {
     Namespace::new(format!("{}-vxlan", Identity::new())).is_ok_and(|probe| {
         let link = format!("link add {DEVICE} type vxlan id 1 local {} dstport 8472\n", pod_v4(1));

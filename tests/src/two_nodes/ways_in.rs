@@ -1,4 +1,4 @@
-//! A Service that can be reached in every way that there is from outside.
+//! A Service with every kind of frontend for north-south clients.
 
 use std::net::SocketAddr;
 
@@ -7,19 +7,19 @@ use crate::{
     manifest::{Protocol, Service},
 };
 
-/// The NodePort over which the Service is asked in TCP.
+/// The Service's TCP NodePort.
 pub const HTTP_NODE_PORT: u16 = 30080;
-/// The NodePort over which the Service is asked in UDP.
+/// The Service's UDP NodePort.
 pub const DNS_NODE_PORT: u16 = 30053;
 
 /// An address of the Service.
 #[derive(Clone, Copy, Debug)]
 pub struct WayIn {
-    /// What kind of address it is.
+    /// The kind of address.
     pub kind: &'static str,
-    /// Where it is asked in TCP.
+    /// Its TCP frontend.
     pub tcp: SocketAddr,
-    /// Where it is asked in UDP.
+    /// Its UDP frontend.
     pub udp: SocketAddr,
 }
 

@@ -1,4 +1,4 @@
-//! Promise 6: a bad object is refused by name, and the others go on.
+//! The agent rejects an invalid object by name, and serves all others.
 
 use std::fmt::Write;
 
@@ -30,7 +30,7 @@ metadata: {name: truncated, namespace: default}
 spec: {clusterIP: 10.96.0.32, ports: [{port: 80,
 ";
 
-/// Each is named with what is wrong, and all else works.
+/// The report names each invalid object and its fault, and all other Services work.
 #[test]
 fn bad_objects_are_named_and_the_rest_is_installed() {
     let cluster = cluster!(1);
@@ -59,7 +59,7 @@ fn bad_objects_are_named_and_the_rest_is_installed() {
     }
     cluster.client.run(|| ask(at("10.96.0.10:80"))).expect("the good Service works");
 
-    // The problems are in `status` too, where a person looks.
+    // `status` shows the problems, too.
     let output = cluster.lab.sidestep(&["status"]).expect("status runs");
     let text = String::from_utf8_lossy(&output.stdout);
     for name in ["Pony", "nonsense-address", "port-zero", "truncated", "twin-", "huge"] {
@@ -67,32 +67,33 @@ fn bad_objects_are_named_and_the_rest_is_installed() {
     }
 }
 
-/// A file that is mended is taken, and its problem goes.
+/// The agent installs a file once it is corrected, and clears its problem.
 #[test]
-fn a_mended_manifest_is_installed() {
+fn a_corrected_manifest_is_installed() {
     let cluster = cluster!(1);
     cluster.lab.manifests().write_text("truncated.yaml", TRUNCATED).expect("manifests");
     let agent = cluster.lab.agent().expect("an agent");
     assert_eq!(agent.report().expect("a report").problems.len(), 1);
     cluster.serve("truncated", &service("truncated", &["10.96.0.32"])).expect("manifests");
-    eventually("it works", || cluster.client.run(|| ask(at("10.96.0.32:80"))).is_ok());
-    eventually("and is no problem any more", || {
-        agent.report().is_ok_and(|report| report.problems.is_empty())
-    });
+    eventually("the corrected Service works", || cluster.client.run(|| ask(at("10.96.0.32:80"))).is_ok());
+    eventually("its problem is cleared", || agent.report().is_ok_and(|report| report.problems.is_empty()));
 }
 
-/// A file that breaks while the agent runs: what it said last stays in force, and the problem is named.
+/// A file that becomes invalid while the agent runs: its last valid content stays in force, and the report names the
+/// problem.
 #[test]
-fn a_manifest_that_breaks_keeps_its_last_meaning() {
+fn an_invalid_manifest_keeps_its_last_valid_content() {
     let cluster = cluster!(1);
     cluster.serve("web", &service("web", &["10.96.0.10"])).expect("manifests");
     let agent = cluster.lab.agent().expect("an agent");
     cluster.lab.manifests().write_text("web.yaml", TRUNCATED).expect("manifests");
-    eventually("the problem is named", || agent.report().is_ok_and(|report| report.names("web.yaml", "")));
+    eventually("the report names the problem", || {
+        agent.report().is_ok_and(|report| report.names("web.yaml", ""))
+    });
     cluster.client.run(|| ask(at("10.96.0.10:80"))).expect("an answer");
 }
 
-/// Five times what a slice may hold.
+/// A slice with five times the allowed number of endpoints.
 fn huge_slice() -> String {
     let mut text = "apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice

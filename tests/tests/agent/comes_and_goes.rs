@@ -1,4 +1,4 @@
-//! Promise 1: an agent's start, stop, crash and restart touch no connection, and new ones keep working.
+//! An agent's start, stop, crash and restart break no connection, and new connections keep working.
 
 use proxy_agent::dataplane::Tables;
 use sidestep_tests::{
@@ -17,7 +17,7 @@ fn start(cluster: &Cluster) -> Agent {
     cluster.lab.agent().expect("an agent")
 }
 
-/// `kill -9` and restart under traffic: nothing fails, and the new agent adopts the very maps and links.
+/// `kill -9` and restart under traffic: no request fails, and the new agent adopts the same maps and links.
 #[test]
 fn a_crash_and_a_restart_fail_no_connection_and_detach_nothing() {
     let cluster = cluster!(3);
@@ -36,12 +36,12 @@ fn a_crash_and_a_restart_fail_no_connection_and_detach_nothing() {
         pressure.let_pass(50);
     }
     let after = bpftool::pinned_ids(cluster.lab.pin_directory()).expect("ids");
-    assert_eq!(before, after, "the same maps and links");
-    assert_eq!(conversation.ask().expect("an answer"), first, "the old connection goes on");
+    assert_eq!(before, after, "the restart replaced maps or links");
+    assert_eq!(conversation.ask().expect("an answer"), first, "the old connection changed its endpoint");
     pressure.stop().assert_flawless();
 }
 
-/// A restarted agent goes on where the last one stopped: it follows changes, also those that it slept through.
+/// A restarted agent installs the changes that it missed, and follows later ones.
 #[test]
 fn a_restarted_agent_catches_up() {
     let cluster = cluster!(2);
@@ -56,17 +56,21 @@ fn a_restarted_agent_catches_up() {
     cluster.endpoints("web", &cluster.slice_v4("web", [1])).expect("manifests");
     cluster.lab.manifests().remove("old.yaml").expect("removal");
     cluster.serve("new", &service("new", &["10.96.0.12"])).expect("manifests");
-    assert_eq!(who(TCP).expect("an answer"), "pod-0", "without an agent the last known state holds");
+    assert_eq!(
+        who(TCP).expect("an answer"),
+        "pod-0",
+        "the last installed state does not hold without an agent"
+    );
 
     agent.restart(&cluster.lab).expect("restart");
     assert_eq!(who(TCP).expect("an answer"), "pod-1");
     who("10.96.0.12:80").expect("an answer");
     cluster.endpoints("web", &cluster.slice_v4("web", [0])).expect("manifests");
-    eventually("and it follows what comes", || who(TCP).expect("an answer") == "pod-0");
+    eventually("it follows later changes", || who(TCP).expect("an answer") == "pod-0");
 }
 
-/// NAMES is for people and for finding Services again: where a name is missing, the Service is installed anew, and
-/// its addresses lead somewhere at every moment.
+/// A restarted agent identifies Services by NAMES. A Service whose name is missing is installed anew, and its addresses
+/// work throughout.
 #[test]
 fn a_restart_without_names_fails_no_connection() {
     let cluster = cluster!(3);
@@ -83,13 +87,13 @@ fn a_restart_without_names_fails_no_connection() {
         }
         agent.restart(&cluster.lab).expect("restart");
         pressure.let_pass(30);
-        cluster.client.run(|| ask(at(TCP))).expect("the Service is there");
-        assert_eq!(tables.frontends.keys().count(), 2, "and nothing that leads nowhere");
+        cluster.client.run(|| ask(at(TCP))).expect("the Service works");
+        assert_eq!(tables.frontends.keys().count(), 2, "frontends without a Service are left");
     }
     pressure.stop().assert_flawless();
 }
 
-/// SIGTERM ends the agent, with success and soon, and leaves the datapath in place.
+/// SIGTERM ends the agent soon and with success, and leaves the datapath in place.
 #[test]
 fn stopping_the_agent_leaves_the_datapath_in_place() {
     let cluster = cluster!(2);
@@ -104,7 +108,7 @@ fn stopping_the_agent_leaves_the_datapath_in_place() {
     assert_eq!(before, bpftool::pinned_ids(cluster.lab.pin_directory()).expect("ids"));
 }
 
-/// Two agents on one node would undo each other's work: the second one says so and ends.
+/// Two agents on one node would undo each other's changes: the second one ends with an error that says so.
 #[test]
 fn a_second_agent_is_refused() {
     let cluster = cluster!(1);
@@ -114,10 +118,10 @@ fn a_second_agent_is_refused() {
     let output = cluster.lab.sidestep(&["run", "--manifests", directory]).expect("it runs");
     let message = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && message.contains("another agent"), "{}: {message}", output.status);
-    cluster.client.run(|| ask(at(TCP))).expect("the first one is not disturbed");
+    cluster.client.run(|| ask(at(TCP))).expect("the first agent's Services work");
 }
 
-/// The tables have one writer, whatever run directory a second agent is given; and are not removed under it.
+/// A second agent is refused whatever its run directory, and so is a cleanup: the tables have one writer.
 #[test]
 fn a_second_agent_and_a_cleanup_are_refused_while_an_agent_runs() {
     let cluster = cluster!(1);
@@ -136,5 +140,5 @@ fn a_second_agent_and_a_cleanup_are_refused_while_an_agent_runs() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && said.contains("an agent is using the maps"), "{said}");
     }
-    cluster.client.run(|| ask(at(TCP))).expect("Services work on");
+    cluster.client.run(|| ask(at(TCP))).expect("Services still work");
 }

@@ -1,4 +1,4 @@
-//! What `kubectl describe` of a Service or of the Node shows of the agent.
+//! The agent's Events, as `kubectl describe` of a Service or of the Node shows them.
 
 use std::{net::TcpListener, thread::sleep, time::Duration};
 
@@ -12,7 +12,7 @@ use sidestep_tests::{
     traffic::{connect, is_refused},
 };
 
-/// A Service in `default`; `spec` is what it has beside the usual.
+/// A Service in `default`; `spec` adds to its usual fields.
 fn service(name: &str, cluster_ip: &str, spec: &Value) -> Value {
     let mut object = json!({"kind": "Service", "apiVersion": "v1",
         "metadata": {"name": name, "namespace": "default", "uid": format!("uid-of-{name}"),
@@ -38,9 +38,9 @@ fn events(server: &Objects, reason: &str) -> Vec<Value> {
         .collect()
 }
 
-/// HE-3, HE-5: the reasons that kube-proxy uses, and one for what could not be installed.
+/// HE-3, HE-5: kube-proxy's reasons, and one for a Service that could not be installed.
 #[test]
-fn what_goes_wrong_is_told_as_events_and_only_once() {
+fn each_problem_becomes_one_event() {
     let lab = lab!();
     let node = lab.node();
     let taken: Vec<TcpListener> = ["0.0.0.0:10256", "127.0.0.1:10249", "0.0.0.0:32100"]
@@ -54,7 +54,7 @@ fn what_goes_wrong_is_told_as_events_and_only_once() {
         json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 32100});
     objects.put(service("probed", "10.96.0.8", &health_check));
     objects.put(service("first", "10.96.0.9", &json!({})));
-    // Comes second by its name.
+    // Second in the order of names.
     objects.put(service("second", "10.96.0.9", &json!({})));
     let server = ApiServer::start(node.namespace(), objects).expect("an API server");
     let mut agent = Agent::follow(&lab, &server).expect("an agent");
@@ -66,12 +66,14 @@ fn what_goes_wrong_is_told_as_events_and_only_once() {
         ("FailedToStartServiceHealthcheck", "Warning", "Service", "probed", "uid-of-probed"),
         ("FailedToInstall", "Warning", "Service", "second", "uid-of-second"),
     ];
-    eventually("every event is written", || expected.iter().all(|told| !events(&server, told.0).is_empty()));
-    // Changes of something else, each of which looks at the problems anew.
+    eventually("the agent writes every event", || {
+        expected.iter().all(|told| !events(&server, told.0).is_empty())
+    });
+    // Changes of other objects: the agent looks at its problems again after each.
     for number in 1..=10 {
         server.put(service(&format!("news-{number}"), &format!("10.96.9.{number}"), &json!({})));
         let address = at(&format!("10.96.9.{number}:80"));
-        eventually("the new Service is there", || node.run(|| is_refused(&connect(address))));
+        eventually("the new Service is installed", || node.run(|| is_refused(&connect(address))));
     }
     sleep(Duration::from_millis(200));
     for (reason, kind, regarding, name, uid) in expected {
@@ -87,9 +89,9 @@ fn what_goes_wrong_is_told_as_events_and_only_once() {
     assert!(note.contains("10.96.0.9:80") && note.contains("default/first"), "{note}");
     assert_eq!(server.recorded().len(), expected.len(), "{:#?}", server.recorded());
 
-    // A problem that is another one is told.
+    // Another problem becomes another event.
     server.put(service("third", "10.96.0.8", &json!({})));
-    eventually("the new problem is written", || events(&server, "FailedToInstall").len() == 2);
+    eventually("the agent writes the new problem", || events(&server, "FailedToInstall").len() == 2);
     agent.stop().expect("it ends");
     drop(taken);
 }

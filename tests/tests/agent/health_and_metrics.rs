@@ -1,4 +1,4 @@
-//! What the agent tells over HTTP: its health, load balancers' questions, and metrics.
+//! The agent's HTTP endpoints: health, health check node ports, and metrics.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ use sidestep_tests::{
     traffic::{ask, is_refused},
 };
 
-/// A GET; the whole answer, or nothing if nobody listens.
+/// A GET request; returns the whole response, or nothing if no server listens.
 fn get(address: SocketAddr, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
@@ -52,7 +52,8 @@ spec:
   ports: [{name: http, port: 80, protocol: TCP}, {name: dns, port: 53, protocol: UDP}]
 ";
 
-/// HE-1, HE-2: a load balancer outside is told when the node is about to go; the kubelet is not.
+/// HE-1, HE-2: `/healthz` reports a node that is about to be removed, to load balancers; `/livez`, to the kubelet, does
+/// not.
 #[test]
 fn health_follows_the_node() {
     let cluster = cluster!(0);
@@ -64,20 +65,23 @@ fn health_follows_the_node() {
     assert!(answer.contains("200 OK") && answer.contains("lastUpdated"), "{answer}");
 
     cluster.lab.manifests().write_text("node.yaml", TAINTED).expect("manifests");
-    eventually("the node is about to go", || status(health("/healthz").as_ref()) == Some(503));
+    eventually("/healthz fails for a node to be removed", || {
+        status(health("/healthz").as_ref()) == Some(503)
+    });
     assert_eq!(status(health("/livez").as_ref()), Some(200));
 
-    // A Node that is deleted stays what it was last.
+    // After the Node is deleted, its last state counts.
     cluster.lab.manifests().write("node.yaml", &[&sidestep_tests::manifest::Node::lab()]).expect("manifests");
-    eventually("the node stays", || status(health("/healthz").as_ref()) == Some(200));
+    eventually("/healthz succeeds again", || status(health("/healthz").as_ref()) == Some(200));
     cluster.lab.manifests().remove("node.yaml").expect("removed");
     thread::sleep(Duration::from_millis(500));
     assert_eq!(status(health("/healthz").as_ref()), Some(200));
 }
 
-/// HE-3: each family has its port; it says how many ready endpoints are here, and goes with the Service.
+/// HE-3: each family has a health check node port. It reports the number of ready local endpoints, and closes with the
+/// Service.
 #[test]
-fn a_load_balancer_is_told_where_endpoints_are() {
+fn health_check_node_ports_count_local_endpoints() {
     let cluster = cluster!(2);
     let manifests = cluster.lab.manifests();
     manifests.write_text("web.yaml", LOAD_BALANCER).expect("manifests");
@@ -87,19 +91,19 @@ fn a_load_balancer_is_told_where_endpoints_are() {
     let outside = cluster.lab.other_node();
     let asked = |address: SocketAddr| outside.run(|| get(address, "/healthz"));
     let (v4, v6) = (SocketAddr::from((NODE_V4, 32000)), SocketAddr::from((NODE_V6, 32000)));
-    eventually("two endpoints are here", || status(asked(v4).as_ref()) == Some(200));
+    eventually("two endpoints are local", || status(asked(v4).as_ref()) == Some(200));
     let answer = asked(v4).expect("an answer");
     assert!(answer.contains("x-load-balancing-endpoint-weight: 2"), "{answer}");
     assert!(answer.contains("\"localEndpoints\":2"), "{answer}");
-    assert_eq!(status(asked(v6).as_ref()), Some(503), "no endpoint of IPv6 is here");
+    assert_eq!(status(asked(v6).as_ref()), Some(503), "no IPv6 endpoint is local");
 
     cluster.endpoints("web", &slice("web").on_node("another-node").ready(a).ready(b)).expect("manifests");
-    eventually("none is here", || status(asked(v4).as_ref()) == Some(503));
+    eventually("no endpoint is local", || status(asked(v4).as_ref()) == Some(503));
     manifests.remove("web.yaml").expect("removed");
-    eventually("nobody listens", || asked(v4).is_none() && asked(v6).is_none());
+    eventually("the ports are closed", || asked(v4).is_none() && asked(v6).is_none());
 }
 
-/// HE-4: metrics of each Service, and the names that dashboards know.
+/// HE-4: metrics of each Service, and the metric names of kube-proxy's dashboards.
 #[test]
 fn metrics_count_what_happened_to_each_service() {
     let cluster = cluster!(2);
@@ -145,11 +149,11 @@ fn metrics_count_what_happened_to_each_service() {
         ("kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy=\"internal\"}".into(), "0"),
     ] {
         let line = format!("{name} {value}\n");
-        assert!(metrics.contains(&line), "{line}is not in\n{metrics}");
+        assert!(metrics.contains(&line), "no line {line}in\n{metrics}");
     }
 }
 
-/// A Service whose policy is Local is counted only for the policies that it has.
+/// A Service counts as without local endpoints only for the policies that are Local.
 #[test]
 fn services_without_local_endpoints_are_counted_by_policy() {
     let cluster = cluster!(1);
@@ -168,11 +172,11 @@ fn services_without_local_endpoints_are_counted_by_policy() {
         // Each has a TCP and a UDP port.
         let line =
             format!("kubeproxy_sync_proxy_rules_no_local_endpoints_total{{traffic_policy=\"{policy}\"}} 2\n");
-        assert!(metrics.contains(&line), "{line}is not in\n{metrics}");
+        assert!(metrics.contains(&line), "no line {line}in\n{metrics}");
     }
 }
 
-/// What another Service has counted is not told of the one that gets its place in the tables.
+/// A Service that reuses another one's index in the tables does not inherit its counts.
 #[test]
 fn a_service_begins_to_count_at_zero() {
     let cluster = cluster!(0);
@@ -185,16 +189,16 @@ fn a_service_begins_to_count_at_zero() {
         let service = service(&name, &[&address.ip().to_string()]);
         manifests.write("empty.yaml", &[&service]).expect("manifests");
         cluster.client.run(|| eventually("refused", || is_refused(&ask(address))));
-        // Before it was there, the address was unreachable and nobody's.
+        // Before the Service was installed, its address was unreachable, not refused.
         let line = format!(
             "service=\"{name}\",port=\"http\",protocol=\"TCP\",ip_family=\"IPv4\",reason=\"no-endpoints\"}} 1\n"
         );
         let metrics = metrics(&cluster);
-        assert!(metrics.contains(&line), "{line}is not in\n{metrics}");
+        assert!(metrics.contains(&line), "no line {line}in\n{metrics}");
     }
 }
 
-/// The latency objective counts from the annotation of the endpoints controller.
+/// The network programming latency counts from the endpoints controller's annotation.
 #[test]
 fn network_programming_time_counts_from_the_trigger() {
     let cluster = cluster!(1);
@@ -202,7 +206,7 @@ fn network_programming_time_counts_from_the_trigger() {
     let _agent = cluster.lab.agent().expect("an agent");
     let count = "kubeproxy_network_programming_duration_seconds_count";
     assert!(metrics(&cluster).contains(&format!("{count} 0\n")));
-    // A time that is to come is one that the agent has not been started after.
+    // A trigger time in the future is later than the agent's start.
     let slice = slice("web").ready(cluster.backends[0].place.v4).to_string();
     let annotated = slice.replace(
         "metadata:\n",
@@ -213,10 +217,10 @@ fn network_programming_time_counts_from_the_trigger() {
         .manifests()
         .write_text("more.yaml", &annotated.replace("web-ipv4", "web-more"))
         .expect("manifests");
-    eventually("one change is counted", || metrics(&cluster).contains(&format!("{count} 1\n")));
+    eventually("the metric counts one change", || metrics(&cluster).contains(&format!("{count} 1\n")));
 }
 
-/// CF-17: a change of the configuration file ends the agent, politely; unknown fields are named (CF-6).
+/// CF-17: a change of the configuration file ends the agent with success; the report names unknown fields (CF-6).
 #[test]
 fn a_change_of_the_configuration_ends_the_agent() {
     let cluster = cluster!(0);
@@ -233,7 +237,7 @@ fn a_change_of_the_configuration_ends_the_agent() {
         let synced = wait_for(limit, "synced", || Report::read(&directory).is_ok_and(|report| report.synced));
         let report = Report::read(&directory);
         let health = cluster.lab.node().run(|| get(at("127.0.0.1:10300"), "/healthz"));
-        // Whatever has gone wrong, the agent has to end.
+        // End the agent even if it did not sync.
         fs::write(&file, format!("{text}oomScoreAdj: 0\n")).expect("written");
         let output = run.join().expect("it ends");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -243,7 +247,7 @@ fn a_change_of_the_configuration_ends_the_agent() {
     });
 }
 
-/// What a scraper on the node gets.
+/// The response to a scrape on the node.
 fn metrics(cluster: &Cluster) -> String {
     cluster.lab.node().run(|| get(at("127.0.0.1:10249"), "/metrics")).expect("metrics")
 }

@@ -1,4 +1,4 @@
-//! A person who follows the agent's log reads which Services and endpoints came, changed and went.
+//! The agent's log says which Services and endpoints were added, updated and removed.
 
 use sidestep_tests::{
     Agent, cluster,
@@ -7,7 +7,7 @@ use sidestep_tests::{
     manifest::{Conditions, EndpointSlice, Protocol, Service},
 };
 
-/// Waits for a line with all of these, in this order.
+/// Waits for a line of the log that contains all `parts` in this order.
 fn says(agent: &Agent, parts: &[&str]) {
     eventually(&format!("a line with {parts:?}"), || {
         agent.log_tail().lines().any(|line| {
@@ -18,7 +18,7 @@ fn says(agent: &Agent, parts: &[&str]) {
 }
 
 #[test]
-fn what_came_changed_and_went_is_in_the_log_with_names() {
+fn the_log_names_added_updated_and_removed_services() {
     let cluster = cluster!(3);
     let service = |name: &str, ip: &str| Service::new(name, &[ip]).port(HTTP, Protocol::Tcp, 80);
     let slice = || EndpointSlice::new("web").port(HTTP, Protocol::Tcp, HTTP_PORT);
@@ -31,7 +31,11 @@ fn what_came_changed_and_went_is_in_the_log_with_names() {
     }
     let agent = cluster.lab.agent().expect("an agent");
     says(&agent, &["all Services are installed", "services=3"]);
-    assert!(!agent.log_tail().contains(" added"), "the first plan is one line:\n{}", agent.log_tail());
+    assert!(
+        !agent.log_tail().contains(" added"),
+        "the first plan is more than one line:\n{}",
+        agent.log_tail()
+    );
 
     manifests.write("web.yaml", &[&service("web", "10.96.0.10")]).expect("manifests");
     let web = "service=default/web:http/TCP";

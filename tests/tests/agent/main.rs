@@ -1,4 +1,4 @@
-//! The agent as a program: its start, stop and crash, what it refuses, what it tells, and what it leaves behind.
+//! The agent as a process: start, stop and crash, what it rejects, what it reports, and what it leaves behind.
 
 mod bad_manifests;
 mod cleanup;

@@ -1,4 +1,4 @@
-//! The machine's settings are the operator's.
+//! The agent changes no sysctl but one, and restores that.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -9,7 +9,7 @@ use sidestep_tests::{
     traffic::ask,
 };
 
-/// Every setting of a place's network namespace that can be read, and is not a count of something.
+/// Every readable sysctl of a place's network namespace, except counters.
 fn settings(place: &Place) -> BTreeMap<String, String> {
     fn read(folder: &Path, settings: &mut BTreeMap<String, String>) {
         for entry in fs::read_dir(folder).expect("/proc/sys/net").filter_map(Result::ok) {
@@ -34,11 +34,11 @@ fn all(cluster: &Cluster) -> [BTreeMap<String, String>; 2] {
     [cluster.lab.node(), &cluster.client].map(settings)
 }
 
-/// What the kernel gives to no socket by itself.
+/// The ports that the kernel assigns to no socket automatically.
 const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 
-/// ST-7: the ports of masqueraded packets and NodePorts in use are reserved, and no other sysctl is set, neither conntrack's nor
-/// `route_localnet` for NodePorts at loopback nor any other, by an agent that starts, serves, ends and cleans up.
+/// ST-7: an agent that starts, serves, ends and cleans up reserves the ports of masqueraded packets and NodePorts in
+/// use, and sets no other sysctl, neither conntrack's nor `route_localnet` for NodePorts at loopback.
 #[test]
 fn one_sysctl_is_set_and_given_back() {
     let cluster = cluster!(1);
@@ -54,9 +54,9 @@ fn one_sysctl_is_set_and_given_back() {
     let mut agent = cluster.lab.agent().expect("an agent");
     cluster.client.run(|| ask(at("10.96.0.10:80"))).expect("an answer");
     cluster.lab.node().run(|| ask(at("127.0.0.1:30080"))).expect("an answer");
-    assert_eq!(all(&cluster), with_ports, "while it runs");
+    assert_eq!(all(&cluster), with_ports, "sysctls while the agent runs");
     agent.stop().expect("it stops");
-    assert_eq!(all(&cluster), with_ports, "the programs go on");
+    assert_eq!(all(&cluster), with_ports, "sysctls after the agent stopped, while the programs still run");
     assert!(cluster.lab.sidestep(&["cleanup"]).expect("cleanup runs").status.success());
-    assert_eq!(all(&cluster), before, "and afterwards");
+    assert_eq!(all(&cluster), before, "sysctls after the cleanup");
 }

@@ -1,4 +1,5 @@
-//! An agent that is pointed at the wrong place says so and ends, or makes it right; it never serves nobody silently.
+//! An agent with a wrong cgroup, server or leftover links ends with an error, or repairs them; it never runs without
+//! effect.
 
 use std::process::Output;
 
@@ -12,7 +13,7 @@ use sidestep_tests::{
     traffic::ask,
 };
 
-/// `sidestep run` on the lab's node with these arguments and nobody else's directories; it is to end by itself.
+/// `sidestep run` on the lab's node with exactly these arguments; it has to end by itself.
 fn run(lab: &Lab, arguments: &[&str]) -> Output {
     let mut command = std::process::Command::new("timeout");
     command.arg("20").arg(agent::binary().expect("the binary")).arg("run").args(arguments);
@@ -27,7 +28,7 @@ fn refused(lab: &Lab, arguments: &[&str]) -> String {
     said
 }
 
-/// A directory that is no cgroup is named before anything is made or attached.
+/// The agent rejects a directory that is not a cgroup, before it makes or attaches anything.
 #[test]
 fn a_cgroup_root_that_is_no_cgroup_is_refused() {
     let lab = lab!();
@@ -35,10 +36,10 @@ fn a_cgroup_root_that_is_no_cgroup_is_refused() {
     let directory = manifests.directory().to_str().expect("UTF-8");
     let said = refused(&lab, &["--manifests", directory, "--cgroup-root", directory]);
     assert!(said.contains("is not a directory of cgroup2") && said.contains(directory), "{said}");
-    assert!(!lab.pin_directory().exists(), "nothing was made");
+    assert!(!lab.pin_directory().exists(), "the agent made its pin directory");
 }
 
-/// An API server without `https://` would be looked for on this machine.
+/// The client would take an API server without `https://` for a path on this machine.
 #[test]
 fn a_server_without_a_scheme_is_refused() {
     let lab = lab!();
@@ -63,7 +64,7 @@ fn attached_to(cluster: &Cluster, cgroup: &Cgroup) {
     assert_eq!(bpftool::cgroup_programs(cgroup.path()).expect("bpftool").len(), HOOKS.len());
 }
 
-/// Links outlive the cgroup that they were attached to, and then attach nothing: they are made anew.
+/// Links outlive their cgroup, and then attach nothing: the agent replaces them.
 #[test]
 fn links_of_a_cgroup_that_was_removed_are_made_anew() {
     let cluster = cluster!(1);
@@ -74,7 +75,7 @@ fn links_of_a_cgroup_that_was_removed_are_made_anew() {
     assert!(status(&cluster).contains("programs  all 9 attached"));
     drop(old);
     assert!(!path.exists());
-    eventually("status tells that the links are severed", || {
+    eventually("status reports that the links are severed", || {
         let text = status(&cluster);
         text.contains("programs  NOT attached: release") && text.contains("severed: release")
     });
@@ -85,7 +86,7 @@ fn links_of_a_cgroup_that_was_removed_are_made_anew() {
     cluster.client.run(|| ask(at("10.96.0.10:80"))).expect("an answer");
 }
 
-/// Links of a cgroup that is there may be somebody's: the agent names them and what to do, and doing it helps.
+/// Links to another existing cgroup may be in use: the agent names them and the remedy, and the remedy works.
 #[test]
 fn links_of_another_cgroup_are_named() {
     let cluster = cluster!(1);
@@ -93,7 +94,7 @@ fn links_of_another_cgroup_are_named() {
     let other = cluster.lab.outside().child("other").expect("a cgroup");
     attached_to(&cluster, &other);
 
-    let error = cluster.lab.agent().expect_err("it serves nobody").to_string();
+    let error = cluster.lab.agent().expect_err("links of another cgroup").to_string();
     assert!(
         error.contains("attached to a cgroup other than") && error.contains("sidestep cleanup"),
         "{error}"
@@ -103,7 +104,7 @@ fn links_of_another_cgroup_are_named() {
     cluster.client.run(|| ask(at("10.96.0.10:80"))).expect("an answer");
 }
 
-/// What `sidestep status` prints.
+/// The output of `sidestep status`.
 fn status(cluster: &Cluster) -> String {
     let output = cluster.lab.sidestep(&["status"]).expect("status runs");
     String::from_utf8_lossy(&output.stdout).into_owned()

@@ -1,5 +1,5 @@
-//! Design promises 1 and 4, IN-7: an API server that is away, also while the agent is restarted, costs no connection
-//! and takes nothing away; when it is back, what happened meanwhile is caught up with.
+//! IN-7: while the API server is unavailable, even across a restart of the agent, no connection breaks and no Service
+//! disappears; when it is back, the agent catches up.
 
 use std::{fmt::Display, time::Duration};
 
@@ -17,7 +17,7 @@ use sidestep_tests::{
 
 const WEB: &str = "10.96.0.10:80";
 const UDP: &str = "10.96.0.10:53";
-/// The longest wait of the agent's back-off, and some time for a busy machine.
+/// The agent's longest back-off, with a margin for a busy machine.
 const BACK_OFF: Duration = Duration::from_secs(45);
 
 fn object(manifest: &impl Display) -> Value {
@@ -30,7 +30,7 @@ fn is_installed(lab: &Lab, service: &str) -> bool {
 }
 
 #[test]
-fn an_api_server_that_is_away_costs_no_connection_and_is_caught_up_with() {
+fn an_unavailable_api_server_breaks_no_connection_and_the_agent_catches_up() {
     let cluster = cluster!(3);
     let namespace = cluster.lab.node().namespace();
     let objects = Objects::default();
@@ -51,17 +51,17 @@ fn an_api_server_that_is_away_costs_no_connection_and_is_caught_up_with() {
     agent.kill().expect("kill -9");
     pressure.let_pass(100);
     agent.launch(&cluster.lab).expect("a new agent");
-    wait_for(BACK_OFF, "the agent says that nobody answers", || {
+    wait_for(BACK_OFF, "the agent reports that its watch fails", || {
         agent
             .report()
             .is_ok_and(|report| Some(report.pid) == agent.pid() && report.names("watch of Services", ""))
     })
     .expect("a report");
-    assert!(!agent.report().expect("a report").synced, "it knows of nothing");
-    assert!(is_installed(&cluster.lab, "old"), "and takes nothing away");
+    assert!(!agent.report().expect("a report").synced, "the new agent is synced without an API server");
+    assert!(is_installed(&cluster.lab, "old"), "the new agent removed the Service");
     pressure.let_pass(100);
 
-    // What happens meanwhile, all of it forgotten when the server is back.
+    // These changes are no longer in the history when the server is back.
     server.delete(Kind::Service, NAMESPACE, "old");
     server.put(object(&cluster.slice_v4("web", [0, 2])));
     server.put(object(&service("new", &["10.96.0.12"])));
@@ -76,6 +76,6 @@ fn an_api_server_that_is_away_costs_no_connection_and_is_caught_up_with() {
     assert!(servers.iter().all(|server| server == "pod-0" || server == "pod-2"), "{servers:?}");
     assert!(servers.iter().any(|server| server == "pod-2"), "{servers:?}");
 
-    assert_eq!(conversation.ask().expect("an answer"), first, "the old connection goes on");
+    assert_eq!(conversation.ask().expect("an answer"), first, "the old connection changed its endpoint");
     pressure.stop().assert_flawless();
 }

@@ -1,5 +1,5 @@
-//! An API server that does wrong: endpoints that exist all the time are reached all the time, and each change is in
-//! effect soon after it.
+//! A faulty API server: an endpoint that exists throughout stays reachable throughout, and each change soon takes
+//! effect.
 
 use std::{fmt::Display, time::Duration};
 
@@ -17,7 +17,7 @@ use sidestep_tests::{
 
 const WEB: &str = "10.96.0.10:80";
 const UDP: &str = "10.96.0.10:53";
-/// A wait of the agent's back-off after a few failures in a row, and some time for a busy machine.
+/// The agent's back-off after a few failures in a row, with a margin for a busy machine.
 const RECOVERY: Duration = Duration::from_secs(45);
 
 fn object(manifest: &impl Display) -> Value {
@@ -25,7 +25,7 @@ fn object(manifest: &impl Display) -> Value {
 }
 
 #[test]
-fn whatever_the_api_server_does_wrong_connections_go_on_and_changes_arrive() {
+fn connections_survive_api_server_faults_and_changes_arrive() {
     let cluster = cluster!(3);
     let objects = Objects::default();
     objects.put(object(&Node::lab()));
@@ -53,18 +53,18 @@ fn whatever_the_api_server_does_wrong_connections_go_on_and_changes_arrive() {
     ];
     for (number, (wrong, goes)) in (0_usize..).zip(wrongs) {
         if number == 3 {
-            // The agent waits longer after each failure; when all was well for a while, it starts over.
+            // The agent's back-off grows with each failure, and resets after a while without one.
             let is_well = || agent.report().is_ok_and(|report| report.problems.is_empty());
-            wait_for(RECOVERY, "all is well again", is_well).expect("nothing is said any more");
+            wait_for(RECOVERY, "the agent reports no problem", is_well).expect("the watches recover");
         }
         goes();
-        // pod-0 stays; one of the others comes, and the other one goes.
+        // pod-0 stays; of the other two, one is added and one removed.
         let (comes, stays_away) = (1 + number % 2, 2 - number % 2);
         server.put(object(&cluster.slice_v4("web", [0, comes])));
         let comes = format!("pod-{comes}");
         wait_for(RECOVERY, wrong, || who() == comes).expect("the change arrives");
         let stays_away = format!("pod-{stays_away}");
-        assert!((0..20).all(|_| who() != stays_away), "{wrong}: {stays_away} is gone");
+        assert!((0..20).all(|_| who() != stays_away), "{wrong}: {stays_away} still gets connections");
     }
     pressure.stop().assert_flawless();
 }

@@ -1,4 +1,4 @@
-//! The agent behind an API server: one that is away, one that does wrong, a real one, and the Service that leads to it.
+//! The agent with an API server: an unavailable one, a faulty one, a real one, and the Service that leads to it.
 
 mod away;
 mod faults;

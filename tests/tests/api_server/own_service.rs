@@ -1,5 +1,5 @@
-//! Design promise 4: `default/kubernetes` is never installed without endpoints: not when its slice is emptied or
-//! deleted, and not by an agent that is started meanwhile.
+//! The agent never installs `default/kubernetes` without endpoints: not when its slice is emptied or deleted, and not
+//! after a restart in between.
 
 use std::fmt::Display;
 
@@ -39,7 +39,7 @@ fn the_api_servers_service_keeps_its_endpoints_when_none_is_left() {
     for name in ["kubernetes", "other"] {
         server.put(object(&slice(name)));
     }
-    eventually("another Service is refused", other_is_refused);
+    eventually("connections to another Service are refused", other_is_refused);
     assert_eq!(who(), "pod-0");
     agent.kill().expect("kill -9");
     agent.restart(&cluster.lab).expect("a new agent");
@@ -49,7 +49,7 @@ fn the_api_servers_service_keeps_its_endpoints_when_none_is_left() {
         server.delete(Kind::EndpointSlice, NAMESPACE, &format!("{name}-ipv4"));
     }
     server.put(object(&cluster.slice_v4("other", [1])));
-    eventually("the deletions are heard", || !other_is_refused());
+    eventually("the agent sees the deletions", || !other_is_refused());
     assert_eq!(who(), "pod-0");
     agent.kill().expect("kill -9");
     agent.restart(&cluster.lab).expect("a new agent");

@@ -1,7 +1,7 @@
-//! IN-1, IN-3, FE-1, EP-1: a real API server. What is created, changed and deleted through it is what sockets get.
+//! IN-1, IN-3, FE-1, EP-1: a real API server. Sockets follow what is created, changed and deleted through it.
 //!
 //! Runs where `KUBEBUILDER_ASSETS` names a folder with `etcd` and `kube-apiserver`
-//! (`setup-envtest use -p path` prints one); it could not be run where it was written.
+//! (`setup-envtest use -p path` prints one). The machine on which it was written could not run it.
 
 use std::{fmt::Display, time::Duration};
 
@@ -26,7 +26,7 @@ use sidestep_tests::{
 const READY: Duration = Duration::from_mins(1);
 const WEB: &str = "10.96.0.10:80";
 
-/// One request a time, from the node.
+/// A client on the node that makes one request at a time.
 struct Api<'a> {
     plane: &'a ControlPlane,
     node: &'a sidestep_tests::Place,
@@ -56,7 +56,7 @@ impl Api<'_> {
             .expect("a thread in the namespace")
     }
 
-    /// The object as the server has it now.
+    /// The object as the server returns it.
     fn create(&self, collection: &str, manifest: &impl Display) -> Value {
         let object = object(manifest);
         self.request("POST", collection, Some(&object)).unwrap_or_else(|error| panic!("{error}: {object}"))
@@ -101,19 +101,21 @@ fn sockets_follow_a_real_api_server() {
     let mut agent = Agent::at(&cluster.lab, plane.url()).variable("KUBECONFIG", plane.kubeconfig());
     agent.restart(&cluster.lab).expect("an agent");
     let who = |vip: &'static str| cluster.client.run(move || ask(at(vip)).map(|answer| answer.server)).ok();
-    assert_eq!(who(WEB).as_deref(), Some("pod-0"), "created before the agent was started");
+    assert_eq!(who(WEB).as_deref(), Some("pod-0"), "a Service that existed before the agent started");
 
     api.replace(&slices, &cluster.slice_v4("web", [1]));
-    eventually("another endpoint", || who(WEB).as_deref() == Some("pod-1"));
+    eventually("the new endpoint answers", || who(WEB).as_deref() == Some("pod-1"));
     api.create(&services, &service("new", &["10.96.0.11"]));
     api.create(&slices, &cluster.slice_v4("new", [0]));
-    eventually("another Service", || who("10.96.0.11:80").as_deref() == Some("pod-0"));
+    eventually("the new Service works", || who("10.96.0.11:80").as_deref() == Some("pod-0"));
     api.delete(&slices, "web-ipv4");
-    eventually("no endpoint is left", || cluster.client.run(|| is_refused(&connect(at(WEB)))));
+    eventually("without endpoints the Service refuses", || {
+        cluster.client.run(|| is_refused(&connect(at(WEB))))
+    });
     api.create(&slices, &cluster.slice_v4("web", [0, 1]));
-    eventually("and there are some again", || who(WEB).is_some());
+    eventually("the Service works again", || who(WEB).is_some());
     api.delete(&services, "new");
-    eventually("a Service less", || {
+    eventually("the deleted Service is gone", || {
         let status = cluster.lab.sidestep(&["status", "new"]).expect("status runs");
         !String::from_utf8_lossy(&status.stdout).contains("default/new")
     });

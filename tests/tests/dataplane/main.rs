@@ -1,4 +1,4 @@
-//! The programs and their tables by themselves, without an agent: rewritten under load, and weighed by the verifier.
+//! The programs and their tables without an agent: tables rewritten under load, and programs measured by the verifier.
 
 mod program_budgets;
 mod torn_reads;

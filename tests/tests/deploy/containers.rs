@@ -1,5 +1,5 @@
-//! A container sees a cgroup that looks like the root, and may have a BPF file system of its own: the agent tells
-//! them from the node's, and refuses to serve nobody. And what it may do there is enough for all that it does.
+//! In a container the cgroup looks like the root, and bpffs may be the container's own: the agent tells them from the
+//! node's, and refuses to start on them. The `DaemonSet`'s capabilities are enough for everything that the agent does.
 
 use std::{
     fs,
@@ -33,8 +33,8 @@ impl Pod {
         Self { cgroup }
     }
 
-    /// Runs `script` as a container's first process would be: in cgroup and mount namespaces of its own. In it,
-    /// `$sidestep` is the binary and `$mount` where cgroup2 is.
+    /// Runs `script` like a container's first process, in cgroup and mount namespaces of its own. In it, `$sidestep` is
+    /// the binary and `$mount` the mount point of cgroup2.
     fn run(&self, script: &str) -> Output {
         let enter = r#"echo $$ > "$cgroup/cgroup.procs" &&
             exec timeout 20 unshare --cgroup --mount --propagation slave sh -ec "$script""#;
@@ -42,13 +42,13 @@ impl Pod {
         let mount = own.ancestors().filter(|path| path.join("cgroup.controllers").exists()).last();
         let mut command = Command::new("sh");
         command.args(["-c", enter]).env("cgroup", &self.cgroup).env("script", script);
-        // As every pod has it. Elsewhere PID 1 tells, which some machines hide from their root.
+        // As in every pod. Otherwise the agent looks at PID 1, which some machines hide even from root.
         command.env("KUBERNETES_SERVICE_HOST", "10.96.0.1");
         command.env("mount", mount.expect("cgroup2")).env("sidestep", agent::binary().expect("a binary"));
         command.output().expect("sh")
     }
 
-    /// What doctor says of `check` after `script`.
+    /// The outcome and detail of doctor's `check` after `script`.
     fn check(&self, script: &str, check: &str) -> (String, String) {
         let output = self.run(&format!("{script}\n\"$sidestep\" doctor --output json || true"));
         let text = String::from_utf8_lossy(&output.stdout);
@@ -69,7 +69,7 @@ impl Drop for Pod {
     }
 }
 
-/// The container's own view takes the place of the machine's.
+/// Replaces the machine's cgroup2 mount by the container's own.
 const OWN_CGROUP: &str = r#"umount -l "$mount" && mount -t cgroup2 none "$mount""#;
 
 #[test]
@@ -85,12 +85,12 @@ fn in_a_private_cgroup_namespace_the_agent_refuses_to_start() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("is this container's, not the node's") && text.contains("hostPath"), "{text}");
-    assert!(!Path::new("/sys/fs/bpf").join(PINS).exists(), "nothing was made");
+    assert!(!Path::new("/sys/fs/bpf").join(PINS).exists(), "the agent made its pin directory");
     let (outcome, detail) = pod.check(OWN_CGROUP, "cgroup2");
     assert_eq!(outcome, "failed", "{detail}");
 }
 
-/// A pin directory that no agent gets to make.
+/// The name of a pin directory that must not be created.
 const PINS: &str = "ss-refused";
 
 #[test]
@@ -119,7 +119,7 @@ fn a_bpf_file_system_of_the_containers_own_is_refused() {
 }
 
 #[test]
-fn a_sysctl_that_cannot_be_written_is_told() {
+fn a_read_only_sysctl_is_reported() {
     if let Some(reason) = skip::missing() {
         skip!("{reason}");
     }
@@ -152,7 +152,7 @@ fn daemon_sets_capabilities() -> Vec<String> {
         .collect()
 }
 
-/// A command that executes another one with these capabilities alone, in cgroup and mount namespaces of its own.
+/// A command that executes another one with only these capabilities, in cgroup and mount namespaces of its own.
 fn container(capabilities: &[String]) -> Vec<String> {
     let set: Vec<String> = capabilities.iter().map(|name| format!("+{name}")).collect();
     let set = format!("--bounding-set=-all,{}", set.join(","));
@@ -160,7 +160,8 @@ fn container(capabilities: &[String]) -> Vec<String> {
     parts.map(str::to_owned).to_vec()
 }
 
-/// A process of an ordinary user that alone holds a connected UDP socket, and ends when that is closed.
+/// A process of an ordinary user that holds the only descriptor of a connected UDP socket, and ends when the agent
+/// closes the socket.
 struct Reader(Child);
 
 impl Reader {
@@ -186,8 +187,8 @@ impl Drop for Reader {
     }
 }
 
-/// ST-5 from within a pod as the `DaemonSet` makes it: sockets of any user, found through the host's processes. Without
-/// the capabilities for that they stay open, and nothing else is lost.
+/// ST-5 from within a pod of the `DaemonSet`: the agent closes sockets of any user, found through the host's processes.
+/// Without the capabilities for that they stay open, and everything else works.
 #[test]
 fn the_daemon_sets_capabilities_are_enough_to_close_sockets_of_endpoints_that_are_gone() {
     let cluster = cluster!(2);
@@ -213,15 +214,15 @@ fn the_daemon_sets_capabilities_are_enough_to_close_sockets_of_endpoints_that_ar
         let mut reader = reader();
         cluster.endpoints("dns", &cluster.slice_v4("dns", [1])).expect("manifests");
         if let Some(lacking) = lacking {
-            eventually("new sockets are translated to the new endpoint", || {
+            eventually("new sockets reach the new endpoint", || {
                 let asker = cluster.client.run(Asker::v4).expect("a socket");
                 asker.ask(vip).is_ok_and(|(answer, _)| answer.server == "pod-1")
             });
             sleep(Duration::from_millis(1500));
-            assert!(!reader.has_ended(), "{lacking} is not needed: take it out of the manifest");
+            assert!(!reader.has_ended(), "{lacking} is not needed: remove it from the manifest");
         } else {
             eventually("the socket is closed", || reader.has_ended());
-            // And enough for the packet path.
+            // The capabilities are enough for the packet path, too.
             assert_eq!(devices::names(&cluster.lab), ["uplink"]);
         }
         agent.stop().expect("it ends");

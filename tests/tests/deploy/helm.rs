@@ -1,4 +1,4 @@
-//! The Helm chart: helm itself renders it, to the objects that kustomize makes of the overlays.
+//! The Helm chart: helm renders it to the same objects that kustomize makes of the overlays.
 
 use std::{
     collections::BTreeMap,
@@ -13,19 +13,19 @@ use sidestep_tests::skip;
 
 use super::renders::{only, render};
 
-/// Names the helm to use; `cargo xtask test` sets it.
+/// The variable with the path of helm; `cargo xtask test` sets it.
 const HELM: &str = "SIDESTEP_HELM";
-/// The address of k3s' API server; any would do.
+/// The address of k3s' API server, as an example.
 const SERVER: &str = "server=https://127.0.0.1:6444";
 
 fn chart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/helm/sidestep")
 }
 
-/// What helm says to these arguments; the reason where there is none.
+/// helm's output for these arguments; the reason if there is no helm.
 fn helm(arguments: &[&str]) -> Result<Output, String> {
     let helm = std::env::var_os(HELM).unwrap_or_else(|| "helm".into());
-    // No settings or plugins of the person who runs the tests.
+    // Without the user's settings and plugins.
     let home = tempfile::tempdir().map_err(|error| error.to_string())?;
     let output = Command::new(&helm).args(arguments).env("HOME", home.path()).output();
     output.map_err(|error| format!("{}: {error}", helm.display()))
@@ -45,7 +45,7 @@ fn objects(output: Output) -> Vec<Value> {
     serde_saphyr::from_multiple(&text).expect("YAML")
 }
 
-/// The objects by kind, without what has to differ: whose tool made them, and the digest in the ConfigMap's name.
+/// The objects by kind, without what differs by tool: its labels, and the digest in the ConfigMap's name.
 fn comparable(objects: Vec<Value>) -> BTreeMap<String, Value> {
     let named: ConfigMap = only(&objects, "ConfigMap");
     let name = named.metadata.name.expect("a name");
@@ -56,7 +56,7 @@ fn comparable(objects: Vec<Value>) -> BTreeMap<String, Value> {
     let mut by_kind = BTreeMap::new();
     for mut object in objects {
         replace(&mut object, &Value::from(name.clone()), &Value::from("sidestep"));
-        // Comments of the overlays' file.
+        // Drops the comments of the overlays' file.
         replace(&mut object, &config, &configuration);
         if let Some(labels) = object["metadata"]["labels"].as_object_mut() {
             for key in ["app.kubernetes.io/managed-by", "helm.sh/chart"] {
@@ -98,25 +98,25 @@ fn compare(overlay: &str, server: &str) {
     }
 }
 
-/// IN-6: a cluster gets the same, whichever tool it uses.
+/// IN-6: helm and kustomize install the same objects.
 #[test]
 fn the_chart_renders_the_objects_of_the_overlay_for_kubeadm() {
     compare("kubeadm", "https://control-plane.example:6443");
 }
 
-/// IN-6: a cluster gets the same, whichever tool it uses.
+/// IN-6: helm and kustomize install the same objects.
 #[test]
 fn the_chart_renders_the_objects_of_the_overlay_for_k3s() {
     compare("k3s", "https://127.0.0.1:6444");
 }
 
-/// IN-6: a cluster gets the same, whichever tool it uses.
+/// IN-6: helm and kustomize install the same objects.
 #[test]
 fn the_chart_renders_the_objects_of_the_overlay_for_kind() {
     compare("kind", "https://kind-control-plane:6443");
 }
 
-/// What is given to helm is in the objects, which an API server would take.
+/// The values reach the objects, which are valid.
 #[test]
 fn values_reach_the_objects() {
     let file = tempfile::NamedTempFile::new().expect("a file");
@@ -167,7 +167,8 @@ fn values_reach_the_objects() {
     assert_eq!(limits["memory"].0, "600Mi");
 }
 
-/// Another configuration is another ConfigMap: the `DaemonSet` then rolls out, instead of every agent ending at once.
+/// Another configuration makes another ConfigMap, so that the `DaemonSet` rolls it out node by node, instead of every
+/// agent ending at once.
 #[test]
 fn another_configuration_has_another_name() {
     let names = ["a", "b"].map(|host| {
@@ -181,7 +182,7 @@ fn another_configuration_has_another_name() {
     }
 }
 
-/// What would make a `DaemonSet` that cannot work is refused before there is one, by the name of the value.
+/// Values that would make a `DaemonSet` that cannot work are rejected by name when the chart is rendered.
 #[test]
 fn values_that_cannot_work_are_refused() {
     for (values, named) in [
@@ -203,7 +204,7 @@ fn values_that_cannot_work_are_refused() {
 }
 
 #[test]
-fn helm_finds_nothing_to_say_about_the_chart() {
+fn helm_lint_passes() {
     let chart = chart();
     let linted = match helm(&["lint", "--strict", chart.to_str().expect("a path"), "--set", SERVER]) {
         Ok(output) => output,

@@ -1,5 +1,5 @@
-//! The image that `cargo xtask image` writes, used as a container runtime uses it: unpacked by what it says of
-//! itself, and run in a root of its own.
+//! The image that `cargo xtask image` writes, used as a container runtime does: unpacked by its manifest, and run in a
+//! root of its own.
 
 use std::{
     fs::{self, File},
@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 use sidestep_tests::skip;
 
-/// Names the archive; `cargo xtask test` sets it.
+/// The variable with the path of the archive; `cargo xtask test` sets it.
 const IMAGE: &str = "SIDESTEP_IMAGE";
 
 fn archive() -> Option<PathBuf> {
@@ -41,11 +41,11 @@ fn unpack(archive: &Path, folder: &Path) -> (PathBuf, Value) {
     (root, json(blob(&manifest["config"])))
 }
 
-/// Runs the image's entry point where nothing of the machine is but what a runtime mounts.
+/// Runs the image's entry point in its root, with only the mounts that a runtime makes.
 fn doctor(root: &Path, config: &Value) -> std::process::Output {
     let program = config["config"]["Entrypoint"][0].as_str().expect("an entry point");
     let cgroup = sidestep_tests::cgroup::own_directory().expect("a cgroup");
-    // The mounts are this child's alone, and go with it.
+    // The mounts are in the child's own namespace, and end with it.
     let script = r#"for i in dev proc sys; do mount --rbind /$i "$1/$i" || exit; done;
         exec chroot "$1" "$2" doctor --output json --cgroup-root "$3""#;
     let mut command = Command::new("unshare");
@@ -54,7 +54,7 @@ fn doctor(root: &Path, config: &Value) -> std::process::Output {
 }
 
 #[test]
-fn doctor_is_content_in_a_root_that_holds_nothing_but_the_image() {
+fn doctor_passes_in_a_root_with_nothing_but_the_image() {
     if let Some(reason) = skip::missing() {
         skip!("{reason}");
     }

@@ -1,4 +1,4 @@
-//! What is deployed: the overlays, the image, and what a container allows.
+//! Deployment: the overlays, the chart, the image and the package, the monitoring, and what a container allows.
 
 mod containers;
 mod helm;

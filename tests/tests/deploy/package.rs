@@ -1,5 +1,5 @@
-//! The Debian package that `cargo xtask package` writes, unpacked as dpkg unpacks it: the binary runs, and beside it is
-//! what an administrator looks for.
+//! The Debian package that `cargo xtask package` writes, unpacked as dpkg does it: the binary runs, and its manual,
+//! completions and settings are complete.
 
 use std::{
     fs,
@@ -9,10 +9,10 @@ use std::{
 
 use sidestep_tests::skip;
 
-/// Names the package; `cargo xtask test` sets it.
+/// The variable with the path of the package; `cargo xtask test` sets it.
 const PACKAGE: &str = "SIDESTEP_PACKAGE";
 
-/// Unpacks the package, or says why that cannot be.
+/// Unpacks the package; an error says why it cannot.
 fn unpack(folder: &Path) -> Result<(), String> {
     let package = std::env::var_os(PACKAGE).map(PathBuf::from).filter(|path| path.exists());
     let package = package.ok_or("no package: `cargo xtask package` writes one")?;
@@ -34,7 +34,7 @@ fn the_package_has_the_binary_with_its_manual_and_completions() {
         assert!(output.status.success(), "{output:?}");
         output.stdout
     };
-    // What the binary writes now is what was packed; a name is there, so nothing was left out.
+    // The package has every page that the binary writes, with the same content.
     let pages = root.join("pages");
     run(&["man", pages.to_str().expect("a path")]);
     let names = |folder: &Path| {
@@ -55,7 +55,7 @@ fn the_package_has_the_binary_with_its_manual_and_completions() {
     ] {
         assert!(fs::read(root.join(path)).expect("a file") == run(&["completions", shell]), "{path}");
     }
-    // Every flag that the settings have is one of `run`.
+    // Every flag in the settings is a flag of `run`.
     let settings = fs::read_to_string(root.join("etc/default/sidestep")).expect("settings");
     let help = String::from_utf8(run(&["run", "--help"])).expect("text");
     let flags: Vec<&str> = settings.split([' ', '"', '=']).filter(|word| word.starts_with("--")).collect();

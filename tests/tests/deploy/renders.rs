@@ -1,5 +1,5 @@
-//! What `kubectl apply -k deploy/overlays/…` sends: each overlay renders, to objects that an API server would take
-//! and that say what the agent needs.
+//! The objects that `kubectl apply -k deploy/overlays/…` sends: each overlay renders to valid objects that give the
+//! agent what it needs.
 
 use std::{path::Path, process::Command};
 
@@ -17,10 +17,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sidestep_tests::skip;
 
-/// Names the kubectl to use; `cargo xtask test` sets it.
+/// The variable with the path of kubectl; `cargo xtask test` sets it.
 const KUBECTL: &str = "SIDESTEP_KUBECTL";
 
-/// The objects of an overlay, or why they cannot be had here.
+/// The objects of an overlay, or why there is no kubectl to render them.
 pub(super) fn render(overlay: &str) -> Result<Vec<Value>, String> {
     let kubectl = std::env::var_os(KUBECTL).unwrap_or_else(|| "kubectl".into());
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/overlays").join(overlay);
@@ -32,7 +32,7 @@ pub(super) fn render(overlay: &str) -> Result<Vec<Value>, String> {
     Ok(serde_saphyr::from_multiple(&text).expect("YAML"))
 }
 
-/// The only object of a kind. Nothing in it may be unknown to the type: a misspelt field is dropped by decoding.
+/// The only object of a kind. It must survive a round trip through its type, because decoding drops misspelt fields.
 pub(super) fn only<T: DeserializeOwned + serde::Serialize>(objects: &[Value], kind: &str) -> T {
     let found: Vec<&Value> = objects.iter().filter(|object| object["kind"] == kind).collect();
     let [object] = found[..] else { panic!("{} objects of kind {kind}", found.len()) };
@@ -72,7 +72,7 @@ fn overlay(overlay: &str, server: &str) {
     assert_eq!(configuration.passed_over, []);
 
     let spec = daemon_set.spec;
-    // An API server refuses a selector that does not match the template.
+    // The API server rejects a selector that does not match the template.
     let labels = spec.template.metadata.and_then(|metadata| metadata.labels).expect("labels");
     for (key, value) in spec.selector.match_labels.expect("a selector") {
         assert_eq!(labels.get(&key), Some(&value));
@@ -96,10 +96,10 @@ fn overlay(overlay: &str, server: &str) {
     }
 }
 
-/// Everywhere, before anything else, and with nothing of the cluster's that is not there yet.
+/// The agent runs on every node, with the highest priority, and needs nothing of the cluster that may not be up yet.
 fn node(pod: &PodSpec) {
     assert_eq!(pod.host_network, Some(true));
-    // For the processes that hold sockets.
+    // To find the processes that hold sockets.
     assert_eq!(pod.host_pid, Some(true));
     assert_eq!(pod.dns_policy.as_deref(), Some("Default"));
     assert_eq!(pod.priority_class_name.as_deref(), Some("system-node-critical"));
@@ -143,10 +143,13 @@ fn agent_container(agent: &Container, config: &str) {
 
     let limits = agent.resources.as_ref().and_then(|resources| resources.limits.as_ref()).expect("limits");
     let (limit, needed) = (mebibytes(&limits["memory"].0), memory() >> 20);
-    assert!((needed..needed * 3 / 2).contains(&limit), "the limit is {limit} Mi, needed are {needed}");
+    assert!(
+        (needed..needed * 3 / 2).contains(&limit),
+        "the limit is {limit} Mi, but the agent needs {needed} Mi"
+    );
 }
 
-/// What the manifest's comment adds up, from the tables themselves.
+/// The memory that the manifest's comment adds up, computed from the tables.
 fn memory() -> u64 {
     let Capacity { services, frontends, endpoints, flows } = Capacity::default();
     let tables = MAPS.iter().map(|map| {
@@ -166,18 +169,18 @@ fn memory() -> u64 {
             "PEERS" => value << 17,
             "FRAGMENTS" | "OVERFLOW" => (16 + 48 + key + value) << 13,
             "AFFINITY" => (16 + 48 + key + value) << 16,
-            // What each socket has is added below; the others take two mebibytes each at most.
+            // Socket storage is added below; the others take two mebibytes each at most.
             "SOCKETS" | "DATAGRAMS" | "NAMESPACES" | "ADDRESS_FILTER" | "NODE_PORTS" | "OUTGOING"
             | "STRAYS" | "ASKERS" | "FLOW_LOCKS" | "FLOW_SEED" | "INTERFACES" | "REFUSED_RATE"
             | "HELD_RATE" | "TOTALS" | "GRACE" => 0,
             other => panic!("{other}: how much memory does it take? The DaemonSet's comment adds it up"),
         }
     });
-    // And 2^17 sockets, and the agent itself.
+    // For 2^17 sockets, and for the agent itself.
     tables.sum::<u64>() + (384 << 17) + (60 << 20)
 }
 
-/// The one sysctl can be written, and no other file of the node's `/proc`.
+/// Of the node's `/proc` only the one sysctl is mounted, writable.
 fn reserved_ports(container: &Container, volumes: &[Volume]) {
     let found: Vec<_> = volumes
         .iter()
@@ -193,7 +196,7 @@ fn reserved_ports(container: &Container, volumes: &[Volume]) {
     assert!(!mount.mount_path.starts_with("/proc"), "runtimes mount nothing below /proc: {mount:?}");
 }
 
-/// Each mount has its volume, and what is mounted on the node later is seen here.
+/// Each mount has its volume, and mounts made later on the node propagate into the container.
 fn mounts(container: &Container, volumes: &[Volume]) {
     for (volume, host) in [("cgroup", "/sys/fs/cgroup"), ("bpf", "/sys/fs/bpf"), ("run", "/run/sidestep")] {
         let found = volumes.iter().find(|found| found.name == volume).expect("the volume");
@@ -207,19 +210,19 @@ fn mounts(container: &Container, volumes: &[Volume]) {
     }
 }
 
-/// IN-6: the rights of kube-proxy and no others, among the rest.
+/// IN-6: among others, the permissions of kube-proxy and no more.
 #[test]
 fn the_overlay_for_kubeadm_renders_valid_objects() {
     overlay("kubeadm", "https://control-plane.example:6443");
 }
 
-/// IN-6: the rights of kube-proxy and no others, among the rest.
+/// IN-6: among others, the permissions of kube-proxy and no more.
 #[test]
 fn the_overlay_for_k3s_renders_valid_objects() {
     overlay("k3s", "https://127.0.0.1:6444");
 }
 
-/// IN-6: the rights of kube-proxy and no others, among the rest.
+/// IN-6: among others, the permissions of kube-proxy and no more.
 #[test]
 fn the_overlay_for_kind_renders_valid_objects() {
     overlay("kind", "https://kind-control-plane:6443");

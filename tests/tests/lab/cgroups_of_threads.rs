@@ -1,4 +1,4 @@
-//! What the lab relies on: a BPF program on a threaded cgroup sees the sockets of the threads below it, and no others.
+//! The lab relies on this: a BPF program on a threaded cgroup sees the sockets of the threads below it, and no others.
 
 use std::io::ErrorKind;
 

@@ -1,4 +1,4 @@
-//! The lab itself, before anything is tested in it.
+//! The lab itself.
 
 mod cgroups_of_threads;
 mod one_node;

@@ -1,4 +1,4 @@
-//! The lab, before anything is tested in it: wires carry, names are ours, nothing stays behind.
+//! The lab of one node: its devices carry packets, and a dropped lab leaves nothing behind.
 
 use sidestep_tests::{
     lab,

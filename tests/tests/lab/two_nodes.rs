@@ -1,4 +1,4 @@
-//! The lab of two nodes, before anything is tested in it: wires carry, rules are in force, packets are written down.
+//! The lab of two nodes: its devices carry packets, its rules are in force, and it captures packets.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -56,7 +56,8 @@ fn outside_reaches_nodes_and_nodes_reach_outside(nodes: &TwoNodes) {
     }
 }
 
-/// They are not the node's, which has a route to refuse ClusterIPs and no other.
+/// `outside` routes Service addresses to the node. The scenario adds them there: a node has only a route that rejects
+/// ClusterIPs.
 fn outside_sends_service_addresses_to_the_node(nodes: &TwoNodes) {
     let addresses = ["203.0.113.7", "2001:db8:203::7", "198.51.100.7", "2001:db8:198::7", "10.96.0.10"];
     let _server = TcpServer::start(nodes.node(), "node", 80).expect("a server");
@@ -72,12 +73,12 @@ fn outside_sends_service_addresses_to_the_node(nodes: &TwoNodes) {
     }
 }
 
-/// A CNI's rules masquerade pods that ask outside, and forward for nobody but pods.
+/// A CNI's rules masquerade connections of pods to `outside`, and forward for pods only.
 fn rules_are_in_force(nodes: &TwoNodes) {
     let pod = nodes.pod_here("pod").expect("a pod");
     let outside = nodes.outside();
     let with_rules = nodes.variant().rules == Rules::Flannel;
-    // Pods are not known outside: without rules an answer does not find back.
+    // `outside` has no route to pods: without masquerading, an answer does not find its way back.
     let routes =
         "route add 10.244.1.0/24 via 192.0.2.10\nroute add fd00:10:244:1::/64 via 2001:db8:192::10\n";
     outside.namespace().ip_batch(routes).expect("routes");
@@ -88,7 +89,7 @@ fn rules_are_in_force(nodes: &TwoNodes) {
         let seen = pod.run(|| ask((address, 8080).into())).expect("an answer").client.ip();
         assert_eq!(seen, if with_rules { node } else { own });
     }
-    // From outside through the node to the other node, which would answer.
+    // From `outside` through the node to the other node, which would answer.
     let _other = TcpServer::start(nodes.other_node(), "other", 8081).expect("a server");
     let route = format!("route add 192.0.2.11/32 via {NODE_V4}\n");
     outside.namespace().ip_batch(&route).expect("a route");
@@ -96,7 +97,7 @@ fn rules_are_in_force(nodes: &TwoNodes) {
     assert_eq!(through.is_err(), with_rules, "{through:?}");
 }
 
-/// In fragments, and through the VXLAN in smaller ones.
+/// As fragments, which are smaller in the VXLAN.
 fn large_datagrams_pass_between_nodes(nodes: &TwoNodes) {
     let (here, there) = (nodes.pod_here("here").expect("a pod"), nodes.pod_there("there").expect("a pod"));
     for address in there.addresses() {
@@ -120,7 +121,7 @@ fn a_port_of_the_node_that_nobody_listens_to_refuses() {
     assert!(is_refused(&nodes.outside().run(|| connect((NODE_V4, 1).into()))));
 }
 
-/// The files are where the message says, and hold the packets; without a failure nothing stays.
+/// A failed scenario keeps its packets where its message says, and a successful one leaves nothing.
 #[test]
 fn a_failed_scenario_leaves_its_packets() {
     let files = |nodes: &TwoNodes| {
@@ -144,7 +145,8 @@ fn a_failed_scenario_leaves_its_packets() {
         let nodes = TwoNodes::new(Variant::VXLAN).expect("a lab");
         let (here, there) =
             (nodes.pod_here("here").expect("a pod"), nodes.pod_there("there").expect("a pod"));
-        here.run(|| connect((there.v4, 4567).into())).expect("nobody listens: this fails as it should");
+        here.run(|| connect((there.v4, 4567).into()))
+            .expect("connect fails, and so does the scenario, as intended");
     });
     failing.expect("a thread").join().expect_err("it fails");
     let [kept] = kept().try_into().expect("one directory");

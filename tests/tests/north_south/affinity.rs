@@ -1,4 +1,4 @@
-//! `sessionAffinity: ClientIP`, where the client is an address.
+//! `sessionAffinity: ClientIP` for north-south clients, which are identified by address.
 
 use std::{
     collections::BTreeSet,
@@ -29,7 +29,7 @@ fn serve(nodes: &TwoNodes) -> ([sidestep_tests::cluster::Backend; 4], sidestep_t
     (servers, agent)
 }
 
-/// ST-2: by whichever address of the Service, in each family, and across a restart of the agent.
+/// ST-2: affinity holds for every address of the Service, in each family, and across a restart of the agent.
 fn a_client_stays_with_its_endpoint(nodes: &TwoNodes) {
     let (_servers, mut agent) = serve(nodes);
     let who = || -> [BTreeSet<String>; 2] {
@@ -48,7 +48,7 @@ fn a_client_stays_with_its_endpoint(nodes: &TwoNodes) {
     assert_eq!(who(), before);
 }
 
-/// ST-2: a host with sixty addresses is sixty clients: so many that no endpoint is left out by chance.
+/// ST-2: a host with sixty addresses is sixty clients, enough that chance leaves out no endpoint.
 fn clients_are_told_apart_by_their_address(nodes: &TwoNodes) {
     let (_servers, _agent) = serve(nodes);
     let lines = |number| {

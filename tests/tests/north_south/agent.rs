@@ -1,4 +1,4 @@
-//! The agent's end, crash, restart and removal, with connections from outside that stay.
+//! The agent's end, crash, restart and removal, with established north-south connections.
 
 use std::{fs, time::Duration};
 
@@ -13,20 +13,21 @@ use sidestep_tests::{
 
 use crate::serve;
 
-in_every_variant!(a_crash_and_a_restart_touch_no_packet, a_cleanup_leaves_nothing_behind);
+in_every_variant!(a_crash_and_a_restart_lose_no_packet, a_cleanup_leaves_nothing_behind);
 
-/// Between requests: each UDP one holds a source port for half a minute, of which there are 16,384 towards an endpoint.
+/// The pause between requests: each UDP request holds a source port for half a minute, and an endpoint has 16,384 of
+/// them.
 const PAUSE: Duration = Duration::from_millis(2);
 const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 
-/// Promise 1, ST-4: nothing fails, and the new agent takes over the very maps and links.
-fn a_crash_and_a_restart_touch_no_packet(nodes: &TwoNodes) {
+/// ST-4: no request fails, and the new agent adopts the same maps and links.
+fn a_crash_and_a_restart_lose_no_packet(nodes: &TwoNodes) {
     let servers = [nodes.backend_here("here").expect("a pod"), nodes.backend_there("there").expect("a pod")];
     let mut agent = serve(nodes, &[&servers[0], &servers[1]]);
     let before = bpftool::pinned_ids(nodes.lab().pin_directory()).expect("ids");
     let pressures = node_ports().map(|way| Pressure::paced(nodes.outside(), way.tcp, way.udp, PAUSE));
-    // Their client is another one: of two connections from one port to the same endpoint by two ways in there can
-    // be only one.
+    // They have a client address of their own: two connections from one client port through two frontends to the
+    // same endpoint cannot coexist.
     let lines = "addr add 192.0.2.101/24 dev uplink\naddr add 2001:db8:192::101/64 dev uplink nodad\n";
     nodes.outside().namespace().ip_batch(lines).expect("addresses");
     let mut flows: Vec<_> = ways_in()
@@ -62,15 +63,15 @@ fn a_crash_and_a_restart_touch_no_packet(nodes: &TwoNodes) {
     }
 }
 
-/// The node is as it was before, the one sysctl included, and a new agent serves again.
+/// The node is as it was before, including the one sysctl, and a new agent serves again.
 fn a_cleanup_leaves_nothing_behind(nodes: &TwoNodes) {
     let server: Backend = nodes.backend_there("there").expect("a pod");
     let read = || nodes.node().run(|| fs::read_to_string(RESERVED)).expect("the reserved ports");
-    nodes.node().run(|| fs::write(RESERVED, "5555")).expect("a port of somebody else's");
+    nodes.node().run(|| fs::write(RESERVED, "5555")).expect("a foreign reserved port");
     let before = read();
     let mut agent = serve(nodes, &[&server]);
-    assert_ne!(read(), before, "source ports are reserved");
-    assert!(read().contains("5555"), "and those of others stay so: {}", read());
+    assert_ne!(read(), before, "no source port is reserved");
+    assert!(read().contains("5555"), "the foreign port is no longer reserved: {}", read());
     let [WayIn { tcp, udp, .. }, _] = node_ports();
     nodes.outside().run(|| ask(tcp)).expect("an answer");
 
@@ -78,10 +79,10 @@ fn a_cleanup_leaves_nothing_behind(nodes: &TwoNodes) {
     let output = nodes.lab().sidestep(&["cleanup"]).expect("cleanup");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(read(), before);
-    eventually("nobody serves", || is_refused(&nodes.outside().run(|| connect(tcp))));
+    eventually("TCP is refused", || is_refused(&nodes.outside().run(|| connect(tcp))));
     let asker = nodes.outside().run(|| Asker::for_address(udp)).expect("a socket");
     asker.connect(udp).expect("connect");
-    eventually("nobody serves", || is_refused(&asker.ask_peer()));
+    eventually("UDP is refused", || is_refused(&asker.ask_peer()));
     for device in nodes.uplinks() {
         let mut command = std::process::Command::new("tc");
         command.args(["filter", "show", "dev", device, "ingress"]);
@@ -90,5 +91,5 @@ fn a_cleanup_leaves_nothing_behind(nodes: &TwoNodes) {
     }
     nodes.publish("web", &web(), &[&server]).expect("manifests");
     agent.restart(nodes.lab()).expect("restart");
-    eventually("served again", || nodes.outside().run(|| ask(tcp)).is_ok());
+    eventually("the new agent serves", || nodes.outside().run(|| ask(tcp)).is_ok());
 }

@@ -1,4 +1,4 @@
-//! Megabytes both ways: segmentation and checksum offload of the devices, or without it.
+//! Megabytes in both directions, with and without the devices' segmentation and checksum offload.
 
 use sidestep_tests::{
     Place, TwoNodes,
@@ -21,7 +21,7 @@ fn megabytes_pass_with_the_devices_offloads(nodes: &TwoNodes) {
     pass(nodes, &[]);
 }
 
-/// Checksums are complete when they reach the programs.
+/// Packets reach the programs with complete checksums.
 fn megabytes_pass_without_checksum_offload(nodes: &TwoNodes) {
     pass(nodes, &[Offload::TransmitChecksum, Offload::ReceiveChecksum]);
 }

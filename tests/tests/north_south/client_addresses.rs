@@ -1,4 +1,4 @@
-//! Which client an endpoint sees, by every way in: the real one on this node, this node on another.
+//! Which source address an endpoint sees, for every frontend: the client's on this node, this node's on another.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,12 +15,12 @@ use crate::serve;
 in_every_variant!(
     an_endpoint_on_this_node_sees_the_client,
     an_endpoint_on_another_node_sees_this_node,
-    the_address_that_the_route_prefers_is_taken,
-    what_the_cni_has_masqueraded_is_not_masqueraded_again,
+    the_source_is_the_address_that_the_route_prefers,
+    packets_masqueraded_by_the_cni_are_not_masqueraded_again,
     every_endpoint_gets_its_share,
 );
 
-/// Asks in TCP and UDP from outside; returns whom the endpoint saw.
+/// Connects over TCP and UDP from the calling host; returns the clients that the endpoint saw.
 fn seen(nodes: &TwoNodes, way: WayIn, server: &Backend) -> [SocketAddr; 2] {
     nodes.outside().run(|| {
         let mut conversation = Conversation::with(way.tcp).unwrap_or_else(|error| panic!("{way:?}: {error}"));
@@ -36,7 +36,7 @@ fn seen(nodes: &TwoNodes, way: WayIn, server: &Backend) -> [SocketAddr; 2] {
     })
 }
 
-/// PO-4, PO-5, PO-7, FE-4, FE-5: no masquerading where it is not needed. PO-16: whatever the FORWARD policy is.
+/// PO-4, PO-5, PO-7, FE-4, FE-5: no masquerading where it is not needed. PO-16: whatever the policy of FORWARD.
 fn an_endpoint_on_this_node_sees_the_client(nodes: &TwoNodes) {
     let server = nodes.backend_here("local").expect("a pod");
     let _agent = serve(nodes, &[&server]);
@@ -47,7 +47,7 @@ fn an_endpoint_on_this_node_sees_the_client(nodes: &TwoNodes) {
     }
 }
 
-/// PO-5, PO-7: an address of this node, and a port of the reserved range, so that no other socket has it.
+/// PO-5, PO-7: the source is an address of this node and a port of the reserved range, which no socket has.
 fn an_endpoint_on_another_node_sees_this_node(nodes: &TwoNodes) {
     let server = nodes.backend_there("remote").expect("a pod");
     let _agent = serve(nodes, &[&server]);
@@ -56,18 +56,18 @@ fn an_endpoint_on_another_node_sees_this_node(nodes: &TwoNodes) {
         for client in seen(nodes, way, &server) {
             assert!(nodes.preferred_sources().contains(&client.ip()), "{way:?}: {client}");
             if nodes.variant().rules == Rules::None {
-                assert!(reserved.contains(&client.port()), "{way:?}: {client} is not of {reserved:?}");
+                assert!(reserved.contains(&client.port()), "{way:?}: {client} is not within {reserved:?}");
             }
         }
     }
 }
 
-/// A route may name its source (`src`), and may change under the flows that are there.
-fn the_address_that_the_route_prefers_is_taken(nodes: &TwoNodes) {
+/// A route may have a preferred source (`src`), and may change while flows exist.
+fn the_source_is_the_address_that_the_route_prefers(nodes: &TwoNodes) {
     let server = nodes.backend_there("remote").expect("a pod");
     let _agent = serve(nodes, &[&server]);
     if nodes.variant().rules == Rules::Flannel {
-        // A CNI's masquerading takes the first address of the device.
+        // A CNI's masquerading uses the first address of the device.
         return;
     }
     let sources: [IpAddr; 2] =
@@ -98,8 +98,8 @@ route add fd00:10:244:2::/64 via {} dev {device} src {v6} onlink\n",
     }
 }
 
-/// The packet leaves with the source and port that the CNI's rules gave it, which conntrack tells.
-fn what_the_cni_has_masqueraded_is_not_masqueraded_again(nodes: &TwoNodes) {
+/// The packet leaves with the source and port that the CNI's rules chose, which conntrack shows.
+fn packets_masqueraded_by_the_cni_are_not_masqueraded_again(nodes: &TwoNodes) {
     if nodes.variant().rules == Rules::None {
         return;
     }
@@ -112,12 +112,12 @@ fn what_the_cni_has_masqueraded_is_not_masqueraded_again(nodes: &TwoNodes) {
             let reply = format!("dst={} ", client.ip());
             let port = format!("dport={} ", client.port());
             let known = tracked.lines().any(|line| line.contains(&reply) && line.contains(&port));
-            assert!(known, "{way:?}: {client} is not of the CNI's making:\n{tracked}");
+            assert!(known, "{way:?}: the CNI's rules did not choose {client}:\n{tracked}");
         }
     }
 }
 
-/// PO-5: with endpoints on both nodes both are chosen, and every answer finds back.
+/// PO-5: endpoints on both nodes are chosen, and every answer finds its way back.
 fn every_endpoint_gets_its_share(nodes: &TwoNodes) {
     let servers =
         [nodes.backend_here("local").expect("a pod"), nodes.backend_there("remote").expect("a pod")];
@@ -132,11 +132,11 @@ fn every_endpoint_gets_its_share(nodes: &TwoNodes) {
     }
 }
 
-/// The ports that no socket of the node is given.
+/// The reserved ports for masqueraded packets.
 fn reserved_ports(nodes: &TwoNodes) -> std::ops::RangeInclusive<u16> {
     let file = "/proc/sys/net/ipv4/ip_local_reserved_ports";
     let text = nodes.node().run(|| std::fs::read_to_string(file)).expect("the reserved ports");
-    // NodePorts have smaller numbers, and come before them.
+    // NodePorts have smaller numbers and precede them.
     let range = text.trim().rsplit(',').next().and_then(|range| range.split_once('-'));
     let (first, last) = range.unwrap_or_else(|| panic!("{file} is {text:?}"));
     first.parse().expect("a port")..=last.parse().expect("a port")

@@ -1,5 +1,5 @@
-//! Where something on the node makes the kernel track connections, it loses track of none of ours: whatever way their
-//! packets take, conntrack keeps no entry of a connection that is over.
+//! On a node with connection tracking, conntrack keeps no entry of a finished connection, whichever of its packets took
+//! the fast path.
 
 use std::{
     io,
@@ -20,22 +20,22 @@ use socket2::{Domain, Socket, Type};
 
 use crate::serve;
 
-in_every_variant!(connections_that_end_are_forgotten, connections_by_a_narrow_way_are_forgotten);
+in_every_variant!(connections_that_end_are_forgotten, connections_over_a_small_mtu_are_forgotten);
 
-// Conntrack needs its time to forget.
+// Conntrack entries need their timeouts.
 in_both_extremes!(
     connections_with_options_are_forgotten,
-    connections_whose_neighbours_go_away_are_forgotten,
+    connections_without_neighbour_entries_are_forgotten,
     connections_whose_routes_change_are_forgotten,
     connections_across_restarts_are_forgotten,
-    connections_that_last_longer_than_a_half_open_one_are_forgotten,
+    connections_that_outlive_their_conntrack_entry_are_forgotten,
 );
 
-/// Seconds after which conntrack forgets a connection that is not established.
+/// Conntrack's timeout of a connection that is not established, in seconds.
 const HALF_OPEN: u32 = 3;
-/// How long the agent may take to tell conntrack of an end.
+/// How long the agent may take to delete the entry of a finished connection.
 const SOON: Duration = Duration::from_secs(3);
-/// Connections by each NodePort and endpoint, where something happens in their middle.
+/// Connections to each NodePort and endpoint in scenarios that disturb them.
 const SOME: usize = 20;
 
 /// A node that tracks connections, and an endpoint on each node.
@@ -45,14 +45,14 @@ fn servers(nodes: &TwoNodes) -> [Backend; 2] {
     [nodes.backend_here("here").expect("a pod"), nodes.backend_there("there").expect("a pod")]
 }
 
-/// What the node tracks of the Service's connections.
+/// The node's conntrack entries of the Service's connections.
 fn ours(nodes: &TwoNodes) -> Vec<Tracked> {
     let mut found = tracked(nodes.node()).expect("conntrack");
     found.retain(|one| one.has_port(HTTP_PORT) || one.has_port(HTTP_NODE_PORT));
     found
 }
 
-/// ST-12: all connections are over by now. None is taken for one that goes on, and soon there is none at all.
+/// ST-12: all connections have finished. No entry is in state ESTABLISHED, and soon there is none at all.
 fn assert_forgotten(nodes: &TwoNodes) {
     wait_until_none(nodes, SOON, Tracked::is_established);
     wait_until_none(nodes, Duration::from_secs(2 * u64::from(HALF_OPEN)), |_| true);
@@ -71,7 +71,7 @@ fn wait_until_none(nodes: &TwoNodes, limit: Duration, is_wrong: impl Fn(&Tracked
     }
 }
 
-/// Opens connections by each NodePort, and asks on each so often.
+/// Opens connections to each NodePort, and sends `questions` requests on each.
 fn begin(nodes: &TwoNodes, each: usize, questions: usize) -> Vec<Conversation> {
     let mut talks: Vec<Conversation> = nodes.outside().run(|| {
         let ways = node_ports().into_iter().flat_map(|way| std::iter::repeat_n(way, each));
@@ -91,7 +91,7 @@ fn go_on(talks: &mut [Conversation], questions: usize, when: &str) {
     }
 }
 
-/// ST-12: a few hundred, closed as most clients close them.
+/// ST-12: a few hundred connections, closed as most clients do.
 fn connections_that_end_are_forgotten(nodes: &TwoNodes) {
     for server in &servers(nodes) {
         let _agent = serve(nodes, &[server]);
@@ -102,17 +102,17 @@ fn connections_that_end_are_forgotten(nodes: &TwoNodes) {
     }
 }
 
-/// ST-12: what is too long is the sender's to hear of, which the stack says.
-fn connections_by_a_narrow_way_are_forgotten(nodes: &TwoNodes) {
+/// ST-12: packets longer than the path MTU go through the stack, which sends the ICMP error.
+fn connections_over_a_small_mtu_are_forgotten(nodes: &TwoNodes) {
     if nodes.variant().rules == Rules::Flannel && nodes.variant().routing == Routing::Direct {
-        // Such rules forward only what comes from a pod's address: the other node's error is not among that.
+        // A CNI's rules forward only packets from pods, and so not the other node's ICMP error.
         return;
     }
     track(nodes.node()).expect("a rule");
     forget_soon(nodes.node(), HALF_OPEN).expect("sysctls");
     let there = nodes.pod_there("there").expect("a pod");
     narrow(nodes.other_node(), &there, "dev pods");
-    // The way back is narrow too.
+    // The way back has a small MTU, too.
     narrow(nodes.node(), nodes.outside(), "dev uplink");
     let _server = EchoServer::start(&there, HTTP_PORT).expect("a server");
     nodes.publish_places("web", &web(), &[&there]).expect("manifests");
@@ -123,7 +123,7 @@ fn connections_by_a_narrow_way_are_forgotten(nodes: &TwoNodes) {
             echoed.unwrap_or_else(|error| panic!("{tcp}: {error}"));
         }
     }
-    // The stack has told their senders, and the agent comes for what conntrack made of that.
+    // The stack has sent ICMP errors, and the agent deletes the conntrack entries that this left.
     wait_until_none(nodes, Duration::from_secs(25), |_| true);
 }
 
@@ -135,7 +135,7 @@ fn narrow(at: &Place, to: &Place, way: &str) {
     }
 }
 
-/// ST-12: IPv4 options and extension headers of IPv6, which only the stack can pass on, on every packet of the client's.
+/// ST-12: every packet of the client has IPv4 options or IPv6 extension headers, which only the stack forwards.
 fn connections_with_options_are_forgotten(nodes: &TwoNodes) {
     for server in &servers(nodes) {
         let _agent = serve(nodes, &[server]);
@@ -164,28 +164,28 @@ fn with_options(address: SocketAddr) -> io::Result<Conversation> {
     Conversation::over(socket.into())
 }
 
-/// ST-12: of both ways, in the middle of connections, again and again.
-fn connections_whose_neighbours_go_away_are_forgotten(nodes: &TwoNodes) {
+/// ST-12: neighbour entries of both directions are flushed repeatedly in the middle of connections.
+fn connections_without_neighbour_entries_are_forgotten(nodes: &TwoNodes) {
     for server in &servers(nodes) {
         let _agent = serve(nodes, &[server]);
         let mut talks = begin(nodes, SOME, 3);
         for round in 0..3 {
             nodes.node().namespace().ip_batch("neigh flush dev uplink\n").expect("flushed");
             go_on(&mut talks, 1, &format!("after flush {round}"));
-            // Each is asked with nobody known, not only the first one after a flush.
+            // Every request meets an empty neighbour table, not only the first one after a flush.
             for talk in &mut talks[..SOME / 2] {
                 nodes.node().namespace().ip_batch("neigh flush dev uplink\n").expect("flushed");
                 talk.ask().expect("an answer");
             }
         }
-        // The end meets no neighbour either.
+        // Connections close with an empty neighbour table, too.
         nodes.node().namespace().ip_batch("neigh flush dev uplink\n").expect("flushed");
         drop(talks);
         assert_forgotten(nodes);
     }
 }
 
-/// ST-12: the way to the other node's pods changes in the middle of connections, and back.
+/// ST-12: the route to the other node's pods changes and changes back in the middle of connections.
 fn connections_whose_routes_change_are_forgotten(nodes: &TwoNodes) {
     let servers = servers(nodes);
     let more = "addr add 192.0.2.12/24 dev uplink\naddr add 2001:db8:192::12/64 dev uplink nodad\n";
@@ -217,8 +217,8 @@ fn connections_whose_routes_change_are_forgotten(nodes: &TwoNodes) {
     }
 }
 
-/// ST-12: the agent is killed and started, stopped and started in the middle of connections, some of which end while there
-/// is none.
+/// ST-12: the agent is killed, stopped and restarted in the middle of connections, some of which end while no agent
+/// runs.
 fn connections_across_restarts_are_forgotten(nodes: &TwoNodes) {
     for server in &servers(nodes) {
         let mut agent = serve(nodes, &[server]);
@@ -237,9 +237,9 @@ fn connections_across_restarts_are_forgotten(nodes: &TwoNodes) {
     }
 }
 
-/// ST-12: what conntrack has of a connection that passes the stack by is gone before the connection is, and nothing that
-/// goes through the stack later, its end above all, makes conntrack begin again.
-fn connections_that_last_longer_than_a_half_open_one_are_forgotten(nodes: &TwoNodes) {
+/// ST-12: the conntrack entry of a fast-path connection expires before the connection ends, and no later packet through
+/// the stack, above all its FIN, makes a new one.
+fn connections_that_outlive_their_conntrack_entry_are_forgotten(nodes: &TwoNodes) {
     for server in &servers(nodes) {
         let _agent = serve(nodes, &[server]);
         let mut talks = begin(nodes, SOME, 3);

@@ -1,4 +1,4 @@
-//! Datagrams that no single packet holds: fragments on the way in and on the way out.
+//! Datagrams larger than a packet, fragmented in both directions.
 
 use std::{
     io,
@@ -12,9 +12,9 @@ use crate::serve;
 
 in_every_variant!(large_datagrams_reach_an_endpoint_here, large_datagrams_reach_an_endpoint_on_another_node);
 
-/// Less than a packet, and much more, in turns.
+/// Lengths below and far above a packet, in turns.
 const LENGTHS: [usize; 7] = [2000, 100, 8000, 1400, 2000, 8000, 60_000];
-/// How often a datagram is sent: once to be told of a smaller MTU on each way, and once more.
+/// How often a datagram is sent: once for each direction's smaller MTU to be reported, and once more.
 const ATTEMPTS: usize = 3;
 
 fn large_datagrams_reach_an_endpoint_here(nodes: &TwoNodes) {
@@ -25,8 +25,7 @@ fn large_datagrams_reach_an_endpoint_on_another_node(nodes: &TwoNodes) {
     answered(nodes, &nodes.backend_there("remote").expect("a pod"));
 }
 
-/// Datagrams of each length get an answer that repeats them, on one socket, so that flows of whole packets and of
-/// fragments meet.
+/// The server echoes datagrams of each length, on one socket, so that whole packets and fragments share a flow.
 fn answered(nodes: &TwoNodes, server: &Backend) {
     let _agent = serve(nodes, &[server]);
     for way in ways_in() {
@@ -43,8 +42,8 @@ fn answered(nodes: &TwoNodes, server: &Backend) {
     }
 }
 
-/// Sends so many bytes, and again if they are lost: in IPv6 only the sender cuts datagrams up, and has to be told first
-/// how small, where there is a VXLAN on the way. That is an ICMP error about a fragment.
+/// Sends `length` bytes, again if they are lost: in IPv6 only the sender fragments, and where a VXLAN is on the way it
+/// learns the MTU from an ICMP error about a fragment.
 fn echoed(socket: &UdpSocket, length: usize) -> io::Result<()> {
     let question: Vec<u8> = (0..=250).cycle().take(length).collect();
     let mut buffer = vec![0; 1 << 16];

@@ -1,4 +1,4 @@
-//! Devices that come and go while the agent runs, or while it does not.
+//! Devices that are added and deleted, with and without a running agent.
 
 use sidestep_tests::{
     TwoNodes, eventually, in_every_variant,
@@ -41,13 +41,13 @@ fn assert_served(nodes: &TwoNodes) {
     }
 }
 
-/// Takes away the device that leads to the other node's pods, and puts a new one in its place.
+/// Replaces the device that leads to the other node's pods by a new one.
 fn replace(nodes: &TwoNodes, round: u8) {
     let node = nodes.node().namespace();
     match nodes.variant().routing {
         Routing::Direct => {
             replace_uplink(node, nodes.switch(), round);
-            // The new device has another hardware address, which nobody announces.
+            // The new device has another hardware address, which it does not announce.
             for neighbour in [nodes.outside(), nodes.other_node()] {
                 neighbour.namespace().ip_batch("neigh flush dev uplink\n").expect("flushed");
             }

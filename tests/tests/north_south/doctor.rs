@@ -1,4 +1,4 @@
-//! What keeps packets from outside from pods is told by `doctor`, and a CNI's rules that let them pass are not.
+//! `doctor` names rules and settings that keep north-south packets from pods, and not a CNI's rules that let them pass.
 
 use std::{
     io::Write as _,
@@ -10,9 +10,9 @@ use sidestep_tests::{TwoNodes, in_every_variant};
 
 use crate::serve;
 
-in_every_variant!(doctor_names_what_keeps_packets_from_pods);
+in_every_variant!(doctor_names_rules_that_keep_packets_from_pods);
 
-/// firewalld's, which lets pass what conntrack says was translated.
+/// firewalld's rules, which accept packets that conntrack has translated (`ct status dnat`).
 const FIREWALLD: &str = r#"table inet firewalld {
     chain filter_FORWARD {
         type filter hook forward priority 10; policy accept;
@@ -26,7 +26,7 @@ const FIREWALLD: &str = r#"table inet firewalld {
 }
 "#;
 
-/// Docker's and ufw's way, without the rules that accept what is theirs.
+/// A FORWARD policy like that of Docker and ufw, without their accepting rules.
 const DROP: &str = "table ip strict {
     chain FORWARD {
         type filter hook forward priority 0; policy drop;
@@ -36,7 +36,7 @@ const DROP: &str = "table ip strict {
 }
 ";
 
-fn doctor_names_what_keeps_packets_from_pods(nodes: &TwoNodes) {
+fn doctor_names_rules_that_keep_packets_from_pods(nodes: &TwoNodes) {
     let servers = [nodes.backend_here("here"), nodes.backend_there("there")].map(|made| made.expect("a pod"));
     let _agent = serve(nodes, &[&servers[0], &servers[1]]);
     let (outcome, detail) = check(nodes, "firewall rules for forwarding");

@@ -1,4 +1,4 @@
-//! Established flows keep their endpoint, whatever happens to the Service.
+//! Established flows keep their endpoint, however the Service changes.
 
 use std::{
     io::ErrorKind,
@@ -18,14 +18,14 @@ use sidestep_tests::{
 use crate::serve;
 
 in_every_variant!(
-    connections_outlive_their_endpoints_place_in_the_service,
+    connections_outlive_their_endpoint_in_the_service,
     connections_outlive_the_service,
-    udp_goes_where_there_is_an_endpoint,
+    udp_moves_to_an_endpoint_that_serves,
     udp_that_was_refused_at_first_is_served_later,
     a_retried_syn_reaches_another_pod,
 );
 
-/// A TCP connection and a UDP socket that have been answered, and by whom.
+/// A TCP connection and a UDP socket that have got answers, and the answering endpoints.
 struct Flow {
     way: WayIn,
     tcp: Conversation,
@@ -44,7 +44,7 @@ impl Flow {
         })
     }
 
-    /// The same endpoint answers the same client.
+    /// Asserts that the same endpoint still sees the same client.
     fn assert_tcp_goes_on(&mut self) {
         let answer = self.tcp.ask().unwrap_or_else(|error| panic!("{:?}: {error}", self.way));
         assert_eq!(answer, self.answers[0], "{:?}", self.way);
@@ -60,8 +60,8 @@ fn begin_all(nodes: &TwoNodes) -> Vec<Flow> {
     ways_in().into_iter().map(|way| Flow::begin(nodes, way)).collect()
 }
 
-/// ST-4, ST-10: unready, draining, replaced by another endpoint.
-fn connections_outlive_their_endpoints_place_in_the_service(nodes: &TwoNodes) {
+/// ST-4, ST-10: the endpoint becomes unready, drains, and is replaced by another one.
+fn connections_outlive_their_endpoint_in_the_service(nodes: &TwoNodes) {
     for (old, new) in [
         (nodes.backend_here("old-here"), nodes.backend_there("new-there")),
         (nodes.backend_there("old-there"), nodes.backend_here("new-here")),
@@ -89,8 +89,8 @@ fn connections_outlive_their_endpoints_place_in_the_service(nodes: &TwoNodes) {
     }
 }
 
-/// ST-4: the Service is deleted, its NodePort is nobody's, and the connection goes on; also where another Service has
-/// taken the addresses.
+/// ST-4: the Service is deleted, its NodePort closes, and the connection goes on, even if another Service gets the
+/// addresses.
 fn connections_outlive_the_service(nodes: &TwoNodes) {
     let (here, there) =
         (nodes.backend_here("here").expect("a pod"), nodes.backend_there("there").expect("a pod"));
@@ -111,8 +111,9 @@ fn connections_outlive_the_service(nodes: &TwoNodes) {
     }
 }
 
-/// ST-5: the same socket, the same source port, another endpoint; and a flow whose endpoint serves stays.
-fn udp_goes_where_there_is_an_endpoint(nodes: &TwoNodes) {
+/// ST-5: a socket gets another endpoint once its own is gone, from the same source port; a flow keeps an endpoint that
+/// serves.
+fn udp_moves_to_an_endpoint_that_serves(nodes: &TwoNodes) {
     let (here, there) =
         (nodes.backend_here("here").expect("a pod"), nodes.backend_there("there").expect("a pod"));
     let _agent = serve(nodes, &[&here]);
@@ -120,7 +121,7 @@ fn udp_goes_where_there_is_an_endpoint(nodes: &TwoNodes) {
     for (servers, name) in [([&there], "there"), ([&here], "here")] {
         nodes.publish("web", &web(), &servers).expect("manifests");
         for flow in &flows {
-            eventually("the endpoint that there is", || {
+            eventually("the remaining endpoint answers", || {
                 flow.udp.ask_peer().is_ok_and(|(answer, _)| answer.server == name)
             });
         }
@@ -133,7 +134,7 @@ fn udp_goes_where_there_is_an_endpoint(nodes: &TwoNodes) {
     }
 }
 
-/// ST-6: what was asked while there was nobody must not keep the flow from who comes.
+/// ST-6: a flow that was refused without endpoints reaches the first endpoint that appears.
 fn udp_that_was_refused_at_first_is_served_later(nodes: &TwoNodes) {
     let _agent = serve(nodes, &[]);
     let askers: Vec<(WayIn, Asker)> = ways_in()
@@ -142,7 +143,7 @@ fn udp_that_was_refused_at_first_is_served_later(nodes: &TwoNodes) {
         .collect();
     for (way, asker) in &askers {
         asker.connect(way.udp).expect("connect");
-        asker.ask_peer().expect_err("nobody serves");
+        asker.ask_peer().expect_err("the Service has no endpoint");
     }
     let server = nodes.backend_there("there").expect("a pod");
     nodes.publish("web", &web(), &[&server]).expect("manifests");
@@ -151,7 +152,7 @@ fn udp_that_was_refused_at_first_is_served_later(nodes: &TwoNodes) {
     }
 }
 
-/// A connection that has not come about is not established: its next SYN goes to a pod that is there.
+/// A connection without an answer is not established: its next SYN goes to an endpoint that exists.
 fn a_retried_syn_reaches_another_pod(nodes: &TwoNodes) {
     let (here, there) =
         (nodes.pod_here("gone-here").expect("a pod"), nodes.pod_there("gone-there").expect("a pod"));
@@ -160,7 +161,7 @@ fn a_retried_syn_reaches_another_pod(nodes: &TwoNodes) {
     for gone in [&here, &there] {
         nodes.publish_places("web", &web(), &[gone]).expect("manifests");
         let _agent = nodes.lab().agent().expect("an agent");
-        // It takes no packets any more, and says nothing.
+        // The pod drops packets without an answer.
         gone.namespace().ip_batch("link set eth0 down\n").expect("down");
         let addresses: Vec<SocketAddr> = node_ports().map(|way| way.tcp).into();
         std::thread::scope(|scope| {
@@ -174,7 +175,7 @@ fn a_retried_syn_reaches_another_pod(nodes: &TwoNodes) {
             for connected in connecting {
                 connected.join().expect("no panic").expect("a connection by the second or third SYN");
             }
-            assert!(start.elapsed() > Duration::from_millis(500), "the first SYN was answered");
+            assert!(start.elapsed() > Duration::from_millis(500), "the first SYN got an answer");
         });
     }
 }

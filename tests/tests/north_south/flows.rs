@@ -1,4 +1,4 @@
-//! Flows of packets from outside: told by `sidestep flows`, counted, and taken away when nobody uses them.
+//! North-south flows: listed by `sidestep flows`, counted, and released when idle.
 
 use std::{io::Write as _, net::SocketAddr, thread::sleep, time::Duration};
 
@@ -14,7 +14,7 @@ use sidestep_tests::{
     two_nodes::Variant,
 };
 
-/// What a command on the node answers.
+/// The output of a `sidestep` command on the node.
 fn answer(nodes: &TwoNodes, arguments: &[&str]) -> Value {
     let output = nodes.lab().sidestep(arguments).expect("it runs");
     let text = String::from_utf8_lossy(&output.stdout);
@@ -35,7 +35,7 @@ fn confirmed(nodes: &TwoNodes) -> u64 {
     named(&status["capacity"], "table", "FLOWS", "used")
 }
 
-/// What a scraper on the node gets.
+/// The response to a scrape on the node.
 fn metrics(nodes: &TwoNodes) -> String {
     let ask = || {
         let mut stream = connect(SocketAddr::from(([127, 0, 0, 1], 10_249)))?;
@@ -45,17 +45,17 @@ fn metrics(nodes: &TwoNodes) -> String {
     nodes.node().run(ask).expect("metrics")
 }
 
-/// The number in `field` of the one of `list` with this name.
+/// The number in `field` of the element of `list` with this name.
 fn named(list: &Value, key: &str, name: &str, field: &str) -> u64 {
     let found = list.as_array().expect("a list").iter().find(|one| one[key] == name);
     found.and_then(|found| found[field].as_u64()).unwrap_or_else(|| panic!("{name} in {list}"))
 }
 
-/// ST-4, CF-14: connections and UDP flows, to a pod of the node and masqueraded to one of another node. Those that are
-/// idle for longer than the timeouts go, those in use stay; and a connection that was given up works all the same as long
-/// as nothing has taken its place.
+/// ST-4, CF-14: connections and UDP flows to a pod of the node, and masqueraded ones to a pod of another node. The
+/// agent releases those that are idle for longer than the timeouts and keeps those in use; a released connection still
+/// works until another one evicts its record.
 #[test]
-fn flows_are_told_and_go_when_they_are_idle() {
+fn flows_are_listed_and_released_when_idle() {
     let nodes = two_nodes!(Variant::DIRECT);
     let (here, there) =
         (nodes.backend_here("here").expect("a pod"), nodes.backend_there("there").expect("a pod"));
@@ -111,7 +111,7 @@ fn flows_are_told_and_go_when_they_are_idle() {
         "sidestep_table_room{table=\"flows\"} 65856\n",
         "sidestep_refusals_total{reason=\"flow-table-full\"} 0\n",
     ] {
-        assert!(metrics.contains(line), "{line}is not in\n{metrics}");
+        assert!(metrics.contains(line), "no line {line}in\n{metrics}");
     }
     let client = |socket: SocketAddr| SocketAddr::new(nodes.outside().v4.into(), socket.port());
     let [near_asker, far_asker] =
@@ -143,13 +143,13 @@ fn flows_are_told_and_go_when_they_are_idle() {
     }
     assert_eq!(answer(&nodes, &["flows", "--output", "json", "203.0.113.1"]), Value::Array(Vec::new()));
 
-    // Only one of them is used.
+    // Only one of the flows is used.
     let others_gone = || {
         near.ask().expect("an answer");
         sleep(Duration::from_millis(300));
         confirmed(&nodes) == 1
     };
-    wait_for(Duration::from_secs(40), "idle flows go", others_gone).expect("they go");
+    wait_for(Duration::from_secs(40), "the agent releases idle flows", others_gone).expect("they go");
     assert_eq!(flow(&nodes, near_client)["confirmed"], true);
     assert_eq!(flow(&nodes, far_client)["confirmed"], false);
     assert_eq!(far.ask().expect("an answer").server, "there");
@@ -158,11 +158,10 @@ fn flows_are_told_and_go_when_they_are_idle() {
     assert_eq!(flow(&nodes, far_client)["confirmed"], true);
 }
 
-/// Where FLOWS has no room for another connection it is refused at once, and counted by its reason; those that are there
-/// go on.
+/// A connection for which FLOWS has no room is refused at once and counted by its reason; the others go on.
 #[test]
-fn connections_beyond_the_tables_room_are_refused_and_counted() {
-    // One region of FLOWS, which is the least there is.
+fn connections_beyond_the_capacity_are_refused_and_counted() {
+    // One region of FLOWS, the smallest size.
     const ROOM: u64 = 448;
     const CONNECTIONS: usize = 600;
     let nodes = two_nodes!(Variant::DIRECT);
@@ -180,7 +179,7 @@ fn connections_beyond_the_tables_room_are_refused_and_counted() {
             match connect(at) {
                 Ok(stream) => {
                     let mut conversation = Conversation::over(stream).expect("a connection");
-                    // The server's queue is shorter than the table.
+                    // The server's accept queue is shorter than the table.
                     conversation.ask().expect("an answer");
                     connections.push(conversation);
                 }

@@ -1,4 +1,4 @@
-//! Fragments of a datagram in any order: only the first one has ports, and it need not come first.
+//! Fragments of a datagram in any order: only the first one has ports, and it need not arrive first.
 
 use std::{
     net::{SocketAddr, UdpSocket},
@@ -26,16 +26,16 @@ in_every_variant!(
     fragments_of_other_protocols_are_not_held,
 );
 
-/// In which three fragments come.
+/// The orders of three fragments.
 const ORDERS: [[usize; 3]; 4] = [[0, 1, 2], [1, 0, 2], [2, 1, 0], [0, 2, 1]];
-/// Bytes of a fragment, a multiple of eight, and of the datagram.
+/// Bytes of a fragment (a multiple of eight), and of the datagram.
 const PIECE: usize = 1200;
 const LENGTH: usize = 3000;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// Within which all fragments have to come: half of the time that they are held for. A machine that was busy elsewhere takes longer.
+/// All fragments have to be sent within half of the time for which the programs hold them; a busy machine takes longer.
 const TOGETHER: Duration = Duration::from_millis(25);
-/// How often a datagram is sent anew that took longer.
+/// How often to repeat a datagram that took longer.
 const TRIES: u32 = 10;
 
 /// PO-29.
@@ -53,7 +53,7 @@ fn fragments_in_any_order_two_milliseconds_apart_are_answered(nodes: &TwoNodes) 
     answered(nodes, Duration::from_millis(2));
 }
 
-/// PO-29: no first fragment of theirs is ever kept, so a later one would go round for all of its time.
+/// PO-29: FRAGMENTS never has their first fragment, so a held later one would circulate until its time is over.
 fn fragments_of_other_protocols_are_not_held(nodes: &TwoNodes) {
     let mut frames = FrameSender::new(nodes).expect("a packet socket");
     let server = nodes.backend_here("here").expect("a pod");
@@ -73,7 +73,7 @@ fn fragments_of_other_protocols_are_not_held(nodes: &TwoNodes) {
         receiver.recv(buffer.spare_capacity_mut()).unwrap_or_else(|error| panic!("{way:?}: {error}"));
     }
     assert_eq!(late(nodes), 0);
-    // A later fragment alone, of a protocol that has ports, is held, and counted when its time is over.
+    // A lone later fragment of a protocol with ports is held, and counted when its time is over.
     let [v4, _] = node_ports();
     let [source, _] = nodes.outside().addresses();
     let udp = Datagram::udp(SocketAddr::new(source, 5000), v4.udp, payload(2));
@@ -81,14 +81,14 @@ fn fragments_of_other_protocols_are_not_held(nodes: &TwoNodes) {
     eventually("a late fragment", || late(nodes) == 1);
 }
 
-/// Fragments that `sidestep status` counts as too late.
+/// The late fragments that `sidestep status` counts.
 fn late(nodes: &TwoNodes) -> u64 {
     let output = nodes.lab().sidestep(&["status", "-o", "json"]).expect("it runs");
     let status: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     status["events"]["late-fragments"].as_u64().expect("a count")
 }
 
-/// Each order on a socket of its own, so that no record is there before the datagram; and once more on the same socket.
+/// Each order uses a socket of its own, so that the datagram begins a flow; then the same socket once more.
 fn answered(nodes: &TwoNodes, gap: Duration) {
     let mut frames = FrameSender::new(nodes).expect("a packet socket");
     let mut unanswered = Vec::new();
@@ -118,13 +118,13 @@ fn answered(nodes: &TwoNodes, gap: Duration) {
     assert!(unanswered.is_empty(), "{} datagrams, {gap:?} apart: {unanswered:#?}", unanswered.len());
 }
 
-/// A payload that no other datagram has.
+/// A payload unique to this datagram.
 fn payload(identification: u32) -> Vec<u8> {
     let number = identification.to_be_bytes();
     number.into_iter().chain((0..=250).cycle()).take(LENGTH).collect()
 }
 
-/// Says how long it took.
+/// Sends the fragments, and returns how long that took.
 fn send(
     frames: &mut FrameSender,
     socket: &UdpSocket,
@@ -140,7 +140,7 @@ fn send(
     assert_eq!(pieces.len(), 3);
     let start = Instant::now();
     for (turn, piece) in (0..).zip(order) {
-        // The kernel's sleep is no shorter than what it rounds up to; a tenth of a millisecond is waited out.
+        // The kernel rounds sleeps up, so a tenth of a millisecond is a busy wait.
         while start.elapsed() < gap * turn {
             std::hint::spin_loop();
         }
@@ -149,16 +149,20 @@ fn send(
     start.elapsed()
 }
 
-/// The server repeats the request. An answer to a datagram that was sent anew may come before.
+/// Checks that the server repeats the request. Answers to earlier attempts may arrive first.
 fn is_answered(socket: &UdpSocket, server: &Backend, identification: u32) -> std::io::Result<()> {
     let (mut buffer, payload) = ([0; 8192], payload(identification));
     for _ in 0..TRIES {
         let length = socket.recv(&mut buffer)?;
         let answer = &buffer[..length];
-        assert!(answer.starts_with(server.place.name().as_bytes()), "another answer");
+        assert!(
+            answer.starts_with(server.place.name().as_bytes()),
+            "the answer is not from {}",
+            server.place.name()
+        );
         if answer.ends_with(&payload) {
             return Ok(());
         }
     }
-    Err(std::io::Error::other("answers to other datagrams alone"))
+    Err(std::io::Error::other("only answers to other datagrams arrived"))
 }

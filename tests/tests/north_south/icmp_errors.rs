@@ -1,4 +1,4 @@
-//! ICMP errors find the socket that they are about, on either side.
+//! ICMP errors reach the socket that they are about, on either side.
 
 use std::{
     io,
@@ -17,10 +17,10 @@ use sidestep_tests::{
 in_every_variant!(
     a_pod_without_the_server_refuses_the_client,
     a_client_that_is_gone_refuses_the_pod,
-    a_packet_that_lived_too_long_is_reported_to_the_client,
+    an_exceeded_hop_limit_is_reported_to_the_client,
 );
 
-/// Port unreachable, from the pod to the client's UDP socket.
+/// "Port unreachable" from the pod reaches the client's UDP socket.
 fn a_pod_without_the_server_refuses_the_client(nodes: &TwoNodes) {
     for pod in [nodes.pod_here("here").expect("a pod"), nodes.pod_there("there").expect("a pod")] {
         nodes.publish_places("web", &web(), &[&pod]).expect("manifests");
@@ -34,7 +34,7 @@ fn a_pod_without_the_server_refuses_the_client(nodes: &TwoNodes) {
     }
 }
 
-/// Port unreachable, from the client to the pod's UDP socket.
+/// "Port unreachable" from the client reaches the pod's UDP socket.
 fn a_client_that_is_gone_refuses_the_pod(nodes: &TwoNodes) {
     for pod in [nodes.pod_here("here").expect("a pod"), nodes.pod_there("there").expect("a pod")] {
         nodes.publish_places("web", &web(), &[&pod]).expect("manifests");
@@ -55,17 +55,18 @@ fn a_client_that_is_gone_refuses_the_pod(nodes: &TwoNodes) {
     }
 }
 
-/// Time exceeded, from this node and from the other one, as traceroute wants it.
-fn a_packet_that_lived_too_long_is_reported_to_the_client(nodes: &TwoNodes) {
+/// "Time exceeded" from this node and from the other one reaches the client, as traceroute needs it.
+fn an_exceeded_hop_limit_is_reported_to_the_client(nodes: &TwoNodes) {
     let (here, there) = (nodes.pod_here("here").expect("a pod"), nodes.pod_there("there").expect("a pod"));
-    // A CNI's rules forward only what comes from a pod's address: the other node's own error is not among that.
+    // A CNI's rules forward only packets from pods, and so not the other node's ICMP error.
     let through = nodes.variant().rules == Rules::None || nodes.variant().routing == Routing::Vxlan;
     for (pod, hops) in [(&here, 1), (&there, 1)].into_iter().chain(through.then_some((&there, 2))) {
         nodes.publish_places("web", &web(), &[pod]).expect("manifests");
         let _agent = nodes.lab().agent().expect("an agent");
         for way in node_ports() {
             eventually("the error", || {
-                let error = nodes.outside().run(|| lives(way.udp, hops)).expect_err("it lives too long");
+                let error =
+                    nodes.outside().run(|| lives(way.udp, hops)).expect_err("a hop limit that is too small");
                 match error.raw_os_error() {
                     Some(libc::EHOSTUNREACH) => true,
                     Some(libc::EAGAIN) => false,
@@ -76,7 +77,7 @@ fn a_packet_that_lived_too_long_is_reported_to_the_client(nodes: &TwoNodes) {
     }
 }
 
-/// Sends a datagram that may be forwarded so often, and waits for what becomes of it.
+/// Sends a datagram with this hop limit, and waits for an answer or an error.
 fn lives(address: SocketAddr, hops: i32) -> io::Result<usize> {
     let asker = Asker::for_address(address)?;
     let socket = asker.socket();

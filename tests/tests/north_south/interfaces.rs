@@ -1,4 +1,4 @@
-//! The devices that packets from outside come through: found as they come and go, hooked, and left as they were.
+//! Uplinks: the agent finds them as they come and go, attaches its programs, and cleans up after itself.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,7 +32,7 @@ macro_rules! tcx_lab {
 }
 
 #[test]
-fn the_uplink_is_hooked_and_the_devices_of_pods_are_not() {
+fn programs_are_attached_to_the_uplink_and_not_to_devices_of_pods() {
     let lab = tcx_lab!();
     let _pod = lab.pod("pod").expect("a pod");
     let _agent = lab.agent().expect("an agent");
@@ -50,14 +50,14 @@ fn the_uplink_is_hooked_and_the_devices_of_pods_are_not() {
 }
 
 #[test]
-fn devices_are_hooked_as_they_come_and_forgotten_as_they_go() {
+fn programs_follow_devices_that_come_and_go() {
     let lab = tcx_lab!();
     let _agent = lab.agent().expect("an agent");
     assert_eq!(names(&lab), ["uplink"]);
 
     let mut took = [Duration::ZERO; 5];
     for round in &mut took {
-        // As flannel makes it.
+        // A VXLAN device as flannel makes it.
         ip(
             &lab,
             "link add flannel.1 type vxlan id 1 local 192.0.2.10 dev uplink dstport 8472 nolearning
@@ -68,33 +68,33 @@ route add 10.244.2.0/24 via 10.244.2.0 dev flannel.1 onlink
         );
         let began = Instant::now();
         let device = index(&lab, "flannel.1");
-        eventually("both programs are there", || programs(&lab, device).iter().all(|ids| ids.len() == 1));
+        eventually("both programs are attached", || programs(&lab, device).iter().all(|ids| ids.len() == 1));
         *round = began.elapsed();
         let why = ("tcx".to_owned(), "gateway".to_owned());
-        eventually("status knows", || served(&lab).get("flannel.1") == Some(&why));
+        eventually("status lists the device", || served(&lab).get("flannel.1") == Some(&why));
         ip(&lab, "link del flannel.1");
         let (ingress, egress) =
             (pins(&lab).join(format!("{device}-ingress")), pins(&lab).join(format!("{device}-egress")));
-        eventually("its pins are gone", || !ingress.exists() && !egress.exists());
+        eventually("the pins of the deleted device are gone", || !ingress.exists() && !egress.exists());
         let table = lab.pin_directory().join(sidestep_tests::agent::ABI).join("INTERFACES");
         let table = table.to_str().expect("a path in UTF-8");
         let keys = || {
             bpftool::json(&["map", "dump", "pinned", table]).expect("bpftool").as_array().map_or(0, Vec::len)
         };
-        eventually("and its addresses", || keys() == 1);
+        eventually("its entry of INTERFACES is gone", || keys() == 1);
     }
-    // News is followed at once, and not with the next look. Other labs' devices may hold the kernel up in a round or two.
+    // The agent reacts to a notification at once, not at its next check. Other labs' devices may delay a round or two.
     took.sort_unstable();
-    assert!(took[2] < Duration::from_millis(500), "new devices were hooked after {took:?}");
+    assert!(took[2] < Duration::from_millis(500), "programs were attached to new devices after {took:?}");
 }
 
 #[test]
-fn of_a_bridge_the_master_is_hooked_and_not_its_ports() {
+fn programs_are_attached_to_a_bridge_and_not_to_its_ports() {
     let lab = tcx_lab!();
     let _agent = lab.agent().expect("an agent");
     let uplink = index(&lab, "uplink");
     assert_eq!(programs(&lab, uplink).map(|ids| ids.len()), [1, 1]);
-    // The uplink becomes a port, and the bridge has its address and the default route.
+    // The uplink becomes a port of a bridge, which gets its address and the default route.
     ip(
         &lab,
         "link add br0 type bridge forward_delay 0
@@ -105,17 +105,18 @@ addr add 192.0.2.10/24 dev br0
 route add default via 192.0.2.11
 ",
     );
-    eventually("the bridge takes over", || names(&lab) == ["br0"]);
+    eventually("the programs are at the bridge", || names(&lab) == ["br0"]);
     assert_eq!(programs(&lab, uplink), NOTHING);
     assert_eq!(served(&lab)["br0"].1, "default-route");
-    // And back.
+    // The uplink gets its address back.
     ip(&lab, "link del br0\naddr add 192.0.2.10/24 dev uplink\n");
-    eventually("the uplink is itself again", || names(&lab) == ["uplink"]);
+    eventually("the programs are at the uplink", || names(&lab) == ["uplink"]);
 }
 
-/// A device without an Ethernet header has programs of its own, and one stacked on another has them instead of it.
+/// A device without an Ethernet header gets the programs for its kind, and a device stacked on another gets the
+/// programs in place of the lower one.
 #[test]
-fn what_a_packet_begins_with_decides_which_programs_a_device_gets() {
+fn the_link_header_decides_which_programs_a_device_gets() {
     let lab = tcx_lab!();
     let _agent = lab.agent().expect("an agent");
     ip(
@@ -132,16 +133,16 @@ addr add 198.51.100.1/24 dev mac0
 ",
     );
     let expected = ["mac0", "tun0", "uplink"].map(str::to_owned);
-    eventually("they are found", || names(&lab) == expected);
+    eventually("the agent finds the devices", || names(&lab) == expected);
     let [ingress, egress] = programs(&lab, index(&lab, "tun0"));
     assert_eq!([ingress, egress].map(|ids| name_of(ids[0])), ["ingress_l3", "egress_l3"]);
     let found = served(&lab);
     assert_eq!((found["tun0"].1.as_str(), found["mac0"].1.as_str()), ("tunnel", "card"));
 }
 
-/// The links stay, the programs behind them are the new agent's; and what went while no agent ran is cleared away.
+/// A new agent keeps the links and replaces their programs; it removes pins of devices that were deleted meanwhile.
 #[test]
-fn a_restarted_agent_takes_over_what_is_there() {
+fn a_restarted_agent_adopts_links_and_replaces_their_programs() {
     let lab = tcx_lab!();
     ip(&lab, "link add vx type vxlan id 1 dstport 8472\naddr add 10.244.1.0/24 dev vx\nlink set vx up\n");
     let mut agent = lab.agent().expect("an agent");
@@ -151,14 +152,14 @@ fn a_restarted_agent_takes_over_what_is_there() {
     assert_eq!(before.len(), 4, "{before:?}");
 
     agent.kill().expect("kill -9");
-    assert_eq!(programs(&lab, uplink), first, "a killed agent's programs stay");
+    assert_eq!(programs(&lab, uplink), first, "a killed agent's programs are gone");
     agent.restart(&lab).expect("restart");
-    assert_eq!(links(), before, "the same links");
+    assert_eq!(links(), before, "the restart replaced links");
     let second = programs(&lab, uplink);
     assert_eq!(second.each_ref().map(Vec::len), [1, 1]);
-    assert!(second != first, "other programs: {second:?}");
+    assert!(second != first, "the programs were not replaced: {second:?}");
 
-    // A device goes, and another one gets its number, while no agent runs.
+    // While no agent runs, a device is deleted and another one gets its index.
     agent.stop().expect("it stops");
     ip(
         &lab,
@@ -168,7 +169,7 @@ fn a_restarted_agent_takes_over_what_is_there() {
     );
     assert_eq!(programs(&lab, vx), NOTHING);
     agent.restart(&lab).expect("restart");
-    assert_eq!(programs(&lab, vx).map(|ids| ids.len()), [1, 1], "the new device is hooked");
+    assert_eq!(programs(&lab, vx).map(|ids| ids.len()), [1, 1], "the new device has no programs");
     let after = links();
     assert_eq!(after.len(), 4);
     assert_eq!(
@@ -183,7 +184,7 @@ fn a_restarted_agent_takes_over_what_is_there() {
     assert_eq!(links().len(), 2);
 }
 
-/// Ours go first, whoever is there already, and whoever is there stays.
+/// Our programs go first, and foreign programs stay attached.
 #[test]
 fn foreign_programs_stay_and_cleanup_leaves_nothing_of_ours() {
     let lab = tcx_lab!();
@@ -203,10 +204,10 @@ fn foreign_programs_stay_and_cleanup_leaves_nothing_of_ours() {
     assert!(!lab.pin_directory().exists(), "pins are left");
 }
 
-/// Whoever goes before ours is put behind them once, without a moment in which ours are not there. Who insists is left
-/// there and named, in the report, `status` and `doctor`, as long as it is true.
+/// The agent moves its programs ahead of a foreign one once, without a gap in which they are not attached. A program
+/// that moves ahead again stays there, and the report, `status` and `doctor` name it while it does.
 #[test]
-fn whoever_stands_before_ours_is_named_as_long_as_it_is_true() {
+fn a_program_ahead_of_ours_is_named_while_it_is_there() {
     let lab = tcx_lab!();
     let mut agent = lab.agent().expect("an agent");
     let uplink = index(&lab, "uplink");
@@ -218,7 +219,7 @@ fn whoever_stands_before_ours_is_named_as_long_as_it_is_true() {
             .names("uplink", "stands before ours at egress: one that returns TCX_PASS")
     };
     let mut looks = 0;
-    // Any news of the network makes the agent look.
+    // Any change of the network makes the agent check its devices.
     let mut look = || {
         looks += 1;
         ip(&lab, &format!("addr add 198.51.100.{looks}/32 dev uplink\n"));
@@ -229,7 +230,7 @@ fn whoever_stands_before_ours_is_named_as_long_as_it_is_true() {
     assert_eq!(first(1).as_deref(), Some("foreign"));
     look();
     eventually("ours go first again", || first(1).as_deref() == Some("egress"));
-    eventually("and are there once", || programs(&lab, uplink).map(|ids| ids.len()) == [1, 2]);
+    eventually("ours are attached only once", || programs(&lab, uplink).map(|ids| ids.len()) == [1, 2]);
     assert!(!named(&agent), "{:?}", agent.report());
 
     lab.node().run(|| foreign.again(Order::First)).expect("attaching");
@@ -238,7 +239,7 @@ fn whoever_stands_before_ours_is_named_as_long_as_it_is_true() {
     for _ in 0..3 {
         look();
         std::thread::sleep(Duration::from_millis(200));
-        assert_eq!(first(1).as_deref(), Some("foreign"), "and left where it is");
+        assert_eq!(first(1).as_deref(), Some("foreign"), "the foreign program is not first any more");
     }
     let status = status(&lab);
     let ahead = &status["devices"][0]["ahead"];
@@ -253,7 +254,7 @@ fn whoever_stands_before_ours_is_named_as_long_as_it_is_true() {
     assert!(doctor.contains("uplink: program `foreign`"), "{doctor}");
     assert!(agent.log_tail().contains("before ours at egress"), "{}", agent.log_tail());
 
-    // A new agent has programs of its own to go first with, and gives everybody another chance.
+    // A new agent attaches its own programs first, and again tolerates one program that moves ahead.
     agent.stop().expect("it stops");
     assert_eq!(first(1).as_deref(), Some("foreign"));
     agent.restart(&lab).expect("restart");
@@ -267,13 +268,13 @@ fn whoever_stands_before_ours_is_named_as_long_as_it_is_true() {
     eventually("it is named", || named(&agent));
     lab.node().run(|| foreign.detach()).expect("detaching");
     look();
-    eventually("and not any more", || !named(&agent));
+    eventually("it is no longer named", || !named(&agent));
     agent.stop().expect("it stops");
     assert!(lab.sidestep(&["cleanup"]).expect("it runs").status.success());
     assert_eq!(programs(&lab, uplink), NOTHING);
 }
 
-/// A node that does not forward is named where packets from outside have to be forwarded, and nowhere else.
+/// The agent reports a node that does not forward only in families with north-south frontends.
 #[test]
 fn a_node_that_does_not_forward_is_named() {
     const SETTINGS: [&str; 2] = ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"];
@@ -286,25 +287,28 @@ fn a_node_that_does_not_forward_is_named() {
     };
     forward("0");
     let agent = lab.agent().expect("an agent");
-    assert!(agent.report().expect("a report").problems.is_empty(), "nothing is to be forwarded");
+    assert!(
+        agent.report().expect("a report").problems.is_empty(),
+        "a problem although nothing has to be forwarded"
+    );
     let service = Service::new("web", &["10.96.0.10"]).port("http", Protocol::Tcp, 80).node_port(30080);
     lab.manifests().write("web.yaml", &[&service]).expect("a manifest");
     let named = || SETTINGS.map(|setting| agent.report().expect("a report").names("this node", setting));
-    eventually("its sysctl is reserved", || reserved_ports(&lab).contains("30080"));
+    eventually("the NodePort is reserved", || reserved_ports(&lab).contains("30080"));
     ip(&lab, "addr add 198.51.100.1/32 dev uplink\n");
-    eventually("IPv4 is named, in which there is a NodePort", || named() == [true, false]);
+    eventually("the report names IPv4, which has a NodePort", || named() == [true, false]);
     forward("1");
-    eventually("and not any more", || named() == [false, false]);
+    eventually("the report no longer names IPv4", || named() == [false, false]);
     ip(&lab, "addr add 198.51.100.2/32 dev uplink\n");
     let file = "/proc/sys/net/ipv4/conf/uplink/forwarding";
     lab.node().run(|| std::fs::write(file, "0")).expect("the sysctl");
     ip(&lab, "addr add 198.51.100.3/32 dev uplink\n");
     let device = || agent.report().expect("a report").names("uplink", "net/ipv4/conf/uplink/forwarding");
-    eventually("a device is named too", device);
+    eventually("the report names the device", device);
 }
 
 #[test]
-fn what_somebody_detached_is_attached_again() {
+fn detached_programs_are_attached_again() {
     let lab = tcx_lab!();
     let _agent = lab.agent().expect("an agent");
     let uplink = index(&lab, "uplink");
@@ -314,14 +318,14 @@ fn what_somebody_detached_is_attached_again() {
             .expect("bpftool");
     }
     assert_eq!(programs(&lab, uplink), NOTHING);
-    assert_eq!(names(&lab), [""; 0], "status sees it");
-    // Any news of the network makes the agent look.
+    assert_eq!(names(&lab), [""; 0], "status does not show that the programs are detached");
+    // Any change of the network makes the agent check its devices.
     ip(&lab, "link add lan0 type veth peer name lan1\n");
-    eventually("they are back", || programs(&lab, uplink).iter().all(|ids| ids.len() == 1));
+    eventually("the programs are attached again", || programs(&lab, uplink).iter().all(|ids| ids.len() == 1));
 }
 
 #[test]
-fn named_devices_are_hooked_and_no_others() {
+fn programs_are_attached_to_named_devices_only() {
     let lab = tcx_lab!();
     let mut agent = lab.agent().expect("an agent");
     assert_eq!(names(&lab), ["uplink"]);
@@ -330,11 +334,11 @@ fn named_devices_are_hooked_and_no_others() {
     ip(&lab, "link add lan0 type veth peer name lan1\nlink set lan0 up\nlink set lan1 up\n");
     let mut agent =
         Agent::reading(&lab).arguments(["--interface", "lan*,missing"]).started(&lab).expect("an agent");
-    assert_eq!(names(&lab), ["lan0", "lan1"], "and the uplink is given up");
+    assert_eq!(names(&lab), ["lan0", "lan1"], "devices with programs");
     let report = agent.report().expect("a report");
     assert!(report.names("missing", "no such device"), "{:?}", report.problems);
     ip(&lab, "link add lan2 type veth peer name other\nlink set lan2 up\n");
-    eventually("a device of that name comes", || names(&lab) == ["lan0", "lan1", "lan2"]);
+    eventually("a new device of that name gets the programs", || names(&lab) == ["lan0", "lan1", "lan2"]);
     agent.stop().expect("it stops");
 
     let mut agent = Agent::reading(&lab).arguments(["--interface", "none"]).started(&lab).expect("an agent");
@@ -343,7 +347,7 @@ fn named_devices_are_hooked_and_no_others() {
     agent.stop().expect("it stops");
 }
 
-/// What the node masquerades with is the address that the route to the other node's pods prefers.
+/// The node masquerades with the address that the route to the other node's pods prefers.
 #[test]
 fn the_nodes_address_at_a_device_is_what_its_routes_prefer() {
     for variant in [Variant::DIRECT, Variant::VXLAN] {

@@ -1,5 +1,5 @@
-//! The devices that packets from outside come through, where there is no TCX (Linux before 6.6): filters in a `clsact`
-//! qdisc. Newer kernels have both, so all have these tests.
+//! Uplinks without TCX (Linux before 6.6): the programs are filters in a `clsact` qdisc. Newer kernels have both, so
+//! these tests run on all.
 
 use std::{
     collections::BTreeMap,
@@ -13,15 +13,15 @@ use sidestep_tests::{
     lab, skip,
 };
 
-/// A device that our programs cannot be attached to is named, and does not hold up others.
+/// The report names a device to which the programs cannot be attached; other devices are served.
 #[test]
 fn a_device_that_fails_is_named_and_tried_again() {
     let lab = with_node(lab!());
-    // Where there is no TCX, an old qdisc takes the place of clsact.
+    // Without TCX, an `ingress` qdisc occupies the place of clsact.
     tool(&lab, "tc", &["qdisc", "add", "dev", "uplink", "ingress"]);
     ip(&lab, "link add vx type vxlan id 1 dstport 8472\naddr add 10.244.1.0/24 dev vx\nlink set vx up\n");
     let agent = Agent::reading(&lab).arguments(["--no-tcx"]).started(&lab).expect("an agent");
-    assert_eq!(filters(&lab, "vx"), (1, 1), "the other one is served");
+    assert_eq!(filters(&lab, "vx"), (1, 1), "filters at the other device");
     let report = agent.report().expect("a report");
     assert!(report.names("uplink", "ingress"), "{:?}", report.problems);
     tool(&lab, "tc", &["qdisc", "del", "dev", "uplink", "ingress"]);
@@ -33,19 +33,19 @@ fn a_device_that_fails_is_named_and_tried_again() {
     assert!(agent.report().expect("a report").problems.is_empty());
 }
 
-/// As on kernels before 6.6: filters in a `clsact` qdisc, found again, replaced, and taken away without touching others.
+/// As on kernels before 6.6: a restart replaces our filters, and cleanup removes them without touching others.
 #[test]
-fn without_tcx_filters_do_the_same() {
+fn without_tcx_filters_serve_devices() {
     let lab = with_node(lab!());
     ip(&lab, "link add vx type vxlan id 1 dstport 8472\naddr add 10.244.1.0/24 dev vx\nlink set vx up\n");
-    // Somebody uses one of the devices already.
+    // One of the devices already has a foreign filter.
     tool(&lab, "tc", &["qdisc", "add", "dev", "vx", "clsact"]);
     let foreign = ["filter", "add", "dev", "vx", "ingress", "prio", "7", "protocol", "all", "u32"];
     tool(&lab, "tc", &[&foreign[..], &["match", "u32", "0", "0", "flowid", "1:1"]].concat());
     let theirs = || tool(&lab, "tc", &["filter", "show", "dev", "vx", "ingress", "prio", "7"]);
     let before = theirs();
     assert!(before.contains("u32"), "{before}");
-    // And has a place that ours would have.
+    // It has the priority that our filter would get.
     let foreign = ["filter", "add", "dev", "vx", "egress", "prio", "1", "protocol", "all", "u32"];
     tool(&lab, "tc", &[&foreign[..], &["match", "u32", "0", "0", "flowid", "1:1"]].concat());
 
@@ -65,8 +65,12 @@ fn without_tcx_filters_do_the_same() {
 
     agent.kill().expect("kill -9");
     agent.restart(&lab).expect("restart");
-    assert_eq!((filters(&lab, "uplink"), filters(&lab, "vx")), ((1, 1), (1, 1)), "replaced, not added");
-    assert!(shown() != first, "by another program");
+    assert_eq!(
+        (filters(&lab, "uplink"), filters(&lab, "vx")),
+        ((1, 1), (1, 1)),
+        "a restart added filters instead of replacing them"
+    );
+    assert!(shown() != first, "the restart did not replace the program");
     assert_eq!(theirs(), before);
 
     agent.stop().expect("it stops");
@@ -77,14 +81,14 @@ fn without_tcx_filters_do_the_same() {
     assert_eq!(
         (has_clsact(&lab, "uplink"), has_clsact(&lab, "vx")),
         (false, true),
-        "only the qdisc that we made goes"
+        "cleanup must remove only the qdisc that the agent made"
     );
     assert!(!lab.pin_directory().exists(), "pins are left");
 }
 
-/// A kernel upgrade, or the other way round: what is there in one way is replaced by the other.
+/// After a change between kernels with and without TCX, the agent replaces filters by links, or links by filters.
 #[test]
-fn links_take_the_place_of_filters_and_filters_that_of_links() {
+fn links_replace_filters_and_filters_replace_links() {
     let lab = with_node(lab!());
     if !lab.node().run(has_tcx) {
         skip!("this kernel has no TCX (6.6)");

@@ -1,4 +1,4 @@
-//! `externalTrafficPolicy: Local`, from outside and from inside.
+//! `externalTrafficPolicy: Local`, for north-south clients and for the node and its pods.
 
 use sidestep_tests::{
     TwoNodes,
@@ -18,12 +18,12 @@ fn local(nodes: &TwoNodes, endpoints: &[&Backend]) {
     nodes.publish("web", &web().external_traffic_local(), endpoints).expect("manifests");
 }
 
-/// The ways in that the policy is for; a ClusterIP is not among them.
+/// The frontends to which the policy applies: all but the ClusterIPs.
 fn external() -> impl Iterator<Item = WayIn> {
     ways_in().into_iter().filter(|way| way.kind != "ClusterIP")
 }
 
-/// PO-4, EP-9: and they see the client. PO-7: a ClusterIP has all of them.
+/// PO-4, EP-9: local endpoints see the client's address. PO-7: a ClusterIP reaches all endpoints.
 fn only_endpoints_of_this_node_answer_outside(nodes: &TwoNodes) {
     let (here, there) =
         (nodes.backend_here("local").expect("a pod"), nodes.backend_there("remote").expect("a pod"));
@@ -49,7 +49,8 @@ fn only_endpoints_of_this_node_answer_outside(nodes: &TwoNodes) {
     }
 }
 
-/// PO-3: not refused: a load balancer asks another node then. An endpoint that comes here is served at once.
+/// PO-3: packets are dropped, not refused, so that a load balancer tries another node. A new local endpoint is used at
+/// once.
 fn without_an_endpoint_here_packets_are_dropped_and_counted(nodes: &TwoNodes) {
     let there = nodes.backend_there("remote").expect("a pod");
     local(nodes, &[&there]);
@@ -65,11 +66,11 @@ fn without_an_endpoint_here_packets_are_dropped_and_counted(nodes: &TwoNodes) {
     let here = nodes.backend_here("local").expect("a pod");
     local(nodes, &[&here, &there]);
     for way in external() {
-        eventually("the endpoint here", || nodes.outside().run(|| ask(way.tcp)).is_ok());
+        eventually("the local endpoint answers", || nodes.outside().run(|| ask(way.tcp)).is_ok());
     }
 }
 
-/// PO-3: whoever is on this node is not asked to go elsewhere.
+/// PO-3: for clients on this node the policy does not restrict the endpoints.
 fn the_node_and_its_pods_reach_every_endpoint(nodes: &TwoNodes) {
     let (there, pod) =
         (nodes.backend_there("remote").expect("a pod"), nodes.pod_here("client").expect("a pod"));

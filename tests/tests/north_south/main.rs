@@ -1,6 +1,6 @@
-//! Packets from outside: clients that are no processes of the node, against a real datapath, in a lab of two nodes.
+//! North-south traffic: packets of clients outside the node, through the real datapath, in a lab of two nodes.
 //!
-//! Each scenario runs directly routed and through a VXLAN, each without and with the rules of a CNI, in both families.
+//! Scenarios run with direct routing and with a VXLAN, each without and with a CNI's rules, in both families.
 
 mod affinity;
 mod agent;

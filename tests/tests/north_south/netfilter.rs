@@ -1,4 +1,4 @@
-//! Netfilter holds no Service: not a rule, not a tracked connection.
+//! Netfilter has no trace of a Service: neither a rule nor a conntrack entry.
 
 use std::process::Command;
 
@@ -10,9 +10,9 @@ use sidestep_tests::{
 
 use crate::serve;
 
-in_every_variant!(netfilter_knows_no_service);
+in_every_variant!(netfilter_has_no_trace_of_a_service);
 
-/// What would name the Service: its addresses, its NodePorts.
+/// Text that identifies the Service: its addresses and NodePorts.
 const SERVICE: [&str; 9] = [
     "10.96.0.",
     "fd00:10:96:",
@@ -25,8 +25,8 @@ const SERVICE: [&str; 9] = [
     "dnat",
 ];
 
-/// While connections are open; without a CNI nothing is even tracked.
-fn netfilter_knows_no_service(nodes: &TwoNodes) {
+/// Holds while connections are open; without a CNI the kernel tracks no connection at all.
+fn netfilter_has_no_trace_of_a_service(nodes: &TwoNodes) {
     let servers = [nodes.backend_here("here").expect("a pod"), nodes.backend_there("there").expect("a pod")];
     for server in &servers {
         let _agent = serve(nodes, &[server]);

@@ -1,4 +1,4 @@
-//! What nobody serves, asked from outside: refused at once, but not without end.
+//! North-south clients of a Service without endpoints: refused at once, at a limited rate.
 
 use std::{
     net::{SocketAddr, UdpSocket},
@@ -21,10 +21,10 @@ in_every_variant!(
     refusals_are_limited,
 );
 
-/// A refusal is an answer: it comes before a first retry would.
+/// A refusal arrives before the client's first retry.
 const AT_ONCE: Duration = Duration::from_millis(500);
 
-/// ICMP errors that say "unreachable".
+/// The counter of received ICMP "unreachable" errors.
 const ERRORS: &str = "Icmp.InDestUnreachs";
 
 fn assert_refused(place: &Place, way: WayIn) {
@@ -40,7 +40,7 @@ fn assert_refused(place: &Place, way: WayIn) {
     });
 }
 
-/// PO-1: TCP by a reset, UDP by an ICMP error; and served as soon as there is an endpoint.
+/// PO-1: TCP gets a reset, UDP an ICMP error; a new endpoint is used at once.
 fn a_service_without_endpoints_refuses_at_once(nodes: &TwoNodes) {
     let _agent = serve(nodes, &[]);
     for way in ways_in() {
@@ -53,7 +53,7 @@ fn a_service_without_endpoints_refuses_at_once(nodes: &TwoNodes) {
     let server = nodes.backend_there("remote").expect("a pod");
     nodes.publish("web", &sidestep_tests::two_nodes::web(), &[&server]).expect("manifests");
     for way in ways_in() {
-        eventually("the endpoint", || nodes.outside().run(|| ask(way.tcp)).is_ok());
+        eventually("the new endpoint answers", || nodes.outside().run(|| ask(way.tcp)).is_ok());
         nodes.outside().run(|| Asker::for_address(way.udp)?.ask(way.udp)).expect("an answer");
     }
 }
@@ -68,7 +68,7 @@ fn other_ports_of_a_cluster_ip_refuse(nodes: &TwoNodes) {
     }
 }
 
-/// PO-12: the address may be the node's own, and then its processes are reached.
+/// PO-12: if the address is also the node's own, its other ports reach the node's processes.
 fn other_ports_of_a_load_balancer_ip_pass(nodes: &TwoNodes) {
     let server = nodes.backend_here("local").expect("a pod");
     let _agent = serve(nodes, &[&server]);
@@ -82,7 +82,7 @@ fn other_ports_of_a_load_balancer_ip_pass(nodes: &TwoNodes) {
     }
 }
 
-/// PO-1: a flood is not answered with a flood: no more than 1,000 refusals in a second.
+/// PO-1: at most 1,000 refusals in a second, so that a flood does not cause another one.
 fn refusals_are_limited(nodes: &TwoNodes) {
     const ASKED: usize = 20_000;
     let _agent = serve(nodes, &[]);
@@ -95,7 +95,7 @@ fn refusals_are_limited(nodes: &TwoNodes) {
             socket.send_to(b"who", v4.udp).expect("sent");
         }
     });
-    // One second's worth, and one for each that has begun since.
+    // The allowance of one second, and of each second begun since.
     std::thread::sleep(Duration::from_millis(50));
     let seconds = start.elapsed().as_secs() + 2;
     let refused = counter(nodes.outside(), ERRORS).expect("a counter") - before;

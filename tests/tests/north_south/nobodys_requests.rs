@@ -1,6 +1,5 @@
-//! Packets that look like requests and are none: what comes to a node's address and the number of a NodePort, and belongs
-//! to an exchange that the node itself, or a masqueraded pod, began *from* that number; and TCP segments that begin
-//! nothing.
+//! Packets to a NodePort that are not requests to its Service: answers to connections and exchanges that the node
+//! itself, or a masqueraded pod, began *from* that port number, and TCP segments that begin no connection.
 
 use std::{
     collections::BTreeSet,
@@ -26,15 +25,15 @@ use sidestep_tests::{
 use crate::serve;
 
 in_every_variant!(
-    what_the_node_asks_from_a_node_ports_number_is_answered,
-    what_the_node_asks_itself_from_a_node_ports_number_is_answered,
-    what_was_there_before_the_node_port_goes_on,
-    what_pods_ask_masqueraded_as_node_ports_is_answered,
-    a_segment_that_is_no_syn_begins_nothing,
-    the_numbers_of_node_ports_are_kept_from_the_nodes_sockets,
+    connections_of_the_node_from_a_node_ports_number_are_answered,
+    the_nodes_exchanges_with_itself_from_a_node_ports_number_are_answered,
+    connections_from_the_number_of_a_new_node_port_go_on,
+    pods_masqueraded_as_node_ports_get_their_answers,
+    a_segment_that_is_not_a_syn_makes_no_record,
+    node_ports_in_use_are_reserved,
 );
 
-/// How often each exchange is asked.
+/// Requests in each exchange.
 const QUESTIONS: usize = 3;
 
 /// A backend's address of the family of `like`.
@@ -43,9 +42,9 @@ fn address(place: &Place, like: SocketAddr, port: u16) -> SocketAddr {
     SocketAddr::new(ip, port)
 }
 
-/// PO-23: a TCP connection and a UDP exchange of the node's with the host outside and with pods, from the very numbers
-/// over which a Service is asked.
-fn what_the_node_asks_from_a_node_ports_number_is_answered(nodes: &TwoNodes) {
+/// PO-23: the node's TCP connections and UDP exchanges with the host outside and with pods, from the port numbers of
+/// NodePorts.
+fn connections_of_the_node_from_a_node_ports_number_are_answered(nodes: &TwoNodes) {
     let servers = [nodes.backend_here("here").expect("a pod"), nodes.backend_there("there").expect("a pod")];
     let peers = [
         Backend::start(nodes.outside().clone()).expect("servers"),
@@ -84,9 +83,9 @@ fn what_the_node_asks_from_a_node_ports_number_is_answered(nodes: &TwoNodes) {
     assert!(failures.is_empty(), "{failures:#?}");
 }
 
-/// PO-23: two sockets of the node, of which one has the number of a NodePort: what the other one answers is no request
-/// to the Service.
-fn what_the_node_asks_itself_from_a_node_ports_number_is_answered(nodes: &TwoNodes) {
+/// PO-23: an exchange between two sockets of the node, one of which has the number of a NodePort: the other one's
+/// answers are not requests to the Service.
+fn the_nodes_exchanges_with_itself_from_a_node_ports_number_are_answered(nodes: &TwoNodes) {
     let server = nodes.backend_here("here").expect("a pod");
     let _agent = serve(nodes, &[&server]);
     let numbers = node_ports().into_iter().map(|way| way.udp);
@@ -110,11 +109,12 @@ fn what_the_node_asks_itself_from_a_node_ports_number_is_answered(nodes: &TwoNod
     }
 }
 
-/// The numbers that become NodePorts: the node talks from the first one, a pod is masqueraded as the second one.
+/// Numbers that become NodePorts later: the node uses the first one as its source, a pod is masqueraded as the second
+/// one.
 const LATE: [u16; 2] = [31_999, 31_998];
 
-/// PO-23: a NodePort is created with the number of connections and exchanges that live.
-fn what_was_there_before_the_node_port_goes_on(nodes: &TwoNodes) {
+/// PO-23: a new NodePort has the source port number of live connections and exchanges.
+fn connections_from_the_number_of_a_new_node_port_go_on(nodes: &TwoNodes) {
     let server = nodes.backend_here("here").expect("a pod");
     let stranger = Backend::start(nodes.outside().clone()).expect("servers");
     let pod = nodes.pod_here("pod").expect("a pod");
@@ -131,7 +131,10 @@ fn what_was_there_before_the_node_port_goes_on(nodes: &TwoNodes) {
                 let asker = Asker::bound_to(local).expect("a socket");
                 asker.connect(udp).expect("connect");
                 for answer in [talk.ask().expect("an answer"), asker.ask_peer().expect("an answer").0] {
-                    assert!(LATE.contains(&answer.client.port()), "not from a number to come: {answer:?}");
+                    assert!(
+                        LATE.contains(&answer.client.port()),
+                        "the source is not one of the later NodePorts: {answer:?}"
+                    );
                 }
                 talks.push((format!("{} of {}", way.tcp.ip(), place.name()), talk, asker));
             });
@@ -162,15 +165,15 @@ fn what_was_there_before_the_node_port_goes_on(nodes: &TwoNodes) {
     assert!(failures.is_empty(), "{failures:#?}");
 }
 
-/// The numbers of NodePorts that pods are masqueraded as.
+/// NodePort numbers as which pods are masqueraded.
 const TAKEN: std::ops::Range<u16> = 30_100..30_116;
-/// Connections, and exchanges, that are open at a time; fewer than the numbers.
+/// Connections, and exchanges, open at a time; fewer than the numbers.
 const OPEN: usize = 12;
-/// After so many failures of a kind the picture is clear, and each one costs seconds.
+/// Stop after this many failures of a kind, as each one costs seconds.
 const ENOUGH: usize = 3;
 
-/// PO-23: a CNI masquerades what pods send to the outside, and may take any number; here all of them are NodePorts.
-fn what_pods_ask_masqueraded_as_node_ports_is_answered(nodes: &TwoNodes) {
+/// PO-23: a CNI masquerades pods' packets out of the cluster, and may choose any port; here all of them are NodePorts.
+fn pods_masqueraded_as_node_ports_get_their_answers(nodes: &TwoNodes) {
     let server = nodes.backend_here("here").expect("a pod");
     let stranger = Backend::start(nodes.outside().clone()).expect("servers");
     let pod = nodes.pod_here("pod").expect("a pod");
@@ -219,12 +222,12 @@ fn what_pods_ask_masqueraded_as_node_ports_is_answered(nodes: &TwoNodes) {
     assert!(failures.is_empty(), "{failures:#?}");
 }
 
-/// What a segment may look like that begins nothing.
+/// Control bits and payload of segments that begin no connection.
 const CONTROLS: [(u8, &[u8]); 6] =
     [(ACK, b""), (ACK, b"who\n"), (SYN | ACK, b""), (FIN | ACK, b""), (RST, b""), (RST | ACK, b"")];
 
-/// PO-23: it makes no record, and the node's own stack has it, which answers with a reset what is not one itself.
-fn a_segment_that_is_no_syn_begins_nothing(nodes: &TwoNodes) {
+/// PO-23: it makes no record and goes to the node's stack, which answers with a reset unless the segment is one.
+fn a_segment_that_is_not_a_syn_makes_no_record(nodes: &TwoNodes) {
     let servers = [nodes.backend_here("here").expect("a pod"), nodes.backend_there("there").expect("a pod")];
     let mut frames = FrameSender::new(nodes).expect("a packet socket");
     for server in &servers {
@@ -245,17 +248,17 @@ fn a_segment_that_is_no_syn_begins_nothing(nodes: &TwoNodes) {
                 let known = flows(nodes, client);
                 assert!(known.is_empty(), "{way:?}, control {control}: {known:?}");
             }
-            // A segment that does begin something, sent in the same way.
+            // A SYN, sent in the same way, begins a connection.
             let client = SocketAddr::new(source, 45_100);
             frames.syn(client, way.tcp, 1).expect("sent");
-            eventually("a record of what a SYN began", || flows(nodes, client).len() == 1);
+            eventually("a SYN makes a record", || flows(nodes, client).len() == 1);
         }
         assert_eq!(server.tcp.connections(), 0, "{}", server.place.name());
     }
 }
 
-/// PO-23: as long as they are in use, and not beyond.
-fn the_numbers_of_node_ports_are_kept_from_the_nodes_sockets(nodes: &TwoNodes) {
+/// PO-23: reserved while a Service uses them, and no longer.
+fn node_ports_in_use_are_reserved(nodes: &TwoNodes) {
     let server = nodes.backend_here("here").expect("a pod");
     let _agent = serve(nodes, &[&server]);
     let are_reserved = || {
@@ -282,7 +285,7 @@ fn pod_ip(pod: &Place, like: SocketAddr) -> IpAddr {
     address(pod, like, 0).ip()
 }
 
-/// Masquerades what a pod sends out at the node's uplink with one of these ports, before any rules of a CNI could.
+/// Masquerades a pod's packets at the node's uplink with one of these ports, before any rules of a CNI.
 fn masquerade(nodes: &TwoNodes, pod: &Place, ports: &str) {
     let rules = format!(
         "table inet outgoing {{
@@ -314,7 +317,7 @@ fn publish_numbers(nodes: &TwoNodes, name: &str, numbers: impl IntoIterator<Item
     nodes.lab().manifests().write(&format!("{name}.yaml"), &[&service, &v4, &v6]).expect("manifests");
 }
 
-/// What `sidestep flows` has of a client.
+/// The flows of a client that `sidestep flows` lists.
 fn flows(nodes: &TwoNodes, client: SocketAddr) -> Vec<Value> {
     let output = nodes.lab().sidestep(&["flows", "-o", "json", &client.to_string()]).expect("it runs");
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {

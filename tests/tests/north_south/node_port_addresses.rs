@@ -1,4 +1,4 @@
-//! At which of the node's addresses a NodePort is served from outside; never at loopback.
+//! At which of the node's addresses a NodePort serves north-south clients; never at loopback.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -15,13 +15,13 @@ use sidestep_tests::{
 
 in_every_variant!(
     node_ports_answer_at_the_addresses_that_the_configuration_names,
-    loopback_is_nobodys_address_on_a_wire,
+    packets_from_a_device_to_loopback_are_not_translated,
 );
 
-/// Addresses that the node has beside the Node's own, one of each family.
+/// Addresses of the node beside the Node's internal ones, one of each family.
 const OTHERS: [&str; 2] = ["192.0.2.55", "2001:db8:192::55"];
 
-/// An agent whose configuration has this line.
+/// An agent with this line in its configuration.
 fn configured(nodes: &TwoNodes, line: &str) -> Agent {
     let file = nodes.lab().run_directory().join("kube-proxy.conf");
     let text =
@@ -30,7 +30,8 @@ fn configured(nodes: &TwoNodes, line: &str) -> Agent {
     Agent::reading(nodes.lab()).arguments(["--config".into(), file]).started(nodes.lab()).expect("an agent")
 }
 
-/// PO-10, CF-8: the Node's addresses; or those of ranges; or all. Elsewhere the node itself refuses.
+/// PO-10, CF-8: a NodePort answers at the Node's addresses, at those within configured ranges, or at all. At others the
+/// node itself refuses.
 fn node_ports_answer_at_the_addresses_that_the_configuration_names(nodes: &TwoNodes) {
     let server = nodes.backend_there("there").expect("a pod");
     nodes.publish("web", &web(), &[&server]).expect("manifests");
@@ -54,8 +55,8 @@ fn node_ports_answer_at_the_addresses_that_the_configuration_names(nodes: &TwoNo
     }
 }
 
-/// PO-11: a packet to loopback that comes from a wire is dropped by the kernel, and not turned into one to a pod before.
-fn loopback_is_nobodys_address_on_a_wire(nodes: &TwoNodes) {
+/// PO-11: a packet to loopback that arrives at a device is not translated, and the kernel drops it.
+fn packets_from_a_device_to_loopback_are_not_translated(nodes: &TwoNodes) {
     let server = nodes.backend_here("here").expect("a pod");
     nodes.publish("web", &web(), &[&server]).expect("manifests");
     let _agent = configured(nodes, "nodePortAddresses: [all]");
@@ -73,10 +74,12 @@ fn loopback_is_nobodys_address_on_a_wire(nodes: &TwoNodes) {
     }
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!((server.tcp.connections(), server.udp.requests()), (0, 0));
-    // The same frames to the node's own addresses are served: they were sound.
+    // The same frames to the node's own addresses are served, so the frames are valid.
     for (number, way) in (10..).zip(node_ports()) {
         send(way.udp.ip(), number);
     }
-    sidestep_tests::eventually("the frames that are for the node", || server.udp.requests() == 2);
+    sidestep_tests::eventually("the server gets the frames to the node's addresses", || {
+        server.udp.requests() == 2
+    });
     nodes.outside().run(|| ask(node_ports()[0].tcp)).expect("an answer");
 }

@@ -1,4 +1,4 @@
-//! Headers that are longer than usual: IPv4 options, IPv6 extension headers.
+//! Longer headers: IPv4 options and IPv6 extension headers.
 
 use std::{
     io,
@@ -18,9 +18,9 @@ use crate::serve;
 
 in_every_variant!(packets_with_options_and_extension_headers_are_served);
 
-/// An option that does nothing four times; a record of the route with room for one address.
+/// Four no-operation options; a record-route option with room for one address.
 const V4: [&[u8]; 2] = [&[1, 1, 1, 1], &[7, 7, 4, 0, 0, 0, 0, 0]];
-/// A header of four bytes of padding.
+/// An extension header with four bytes of padding.
 const V6: &[u8] = &[0, 0, 1, 4, 0, 0, 0, 0];
 
 /// The options to try, each as level, name and value, for sockets of the family of `address`.
@@ -65,10 +65,10 @@ fn ask_tcp(address: SocketAddr, level: i32, name: i32, value: &[u8]) -> io::Resu
     Ok(Conversation::over(socket.into())?.ask()?.server)
 }
 
-/// Fragments carry the headers too.
+/// Fragments have these headers, too.
 fn large(socket: &UdpSocket, address: SocketAddr) -> io::Result<()> {
     let mut buffer = [0; 8000];
-    // The first ones may be lost: they find out how large a fragment may be.
+    // The first datagrams may be lost, until the sender knows the path MTU.
     for attempt in 0..3 {
         socket.send_to(&[b'x'; 4000], address)?;
         match socket.recv(&mut buffer) {

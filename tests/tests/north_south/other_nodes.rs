@@ -1,4 +1,4 @@
-//! The other node and its pods as clients, and NodePorts that are the other node's.
+//! The other node and its pods as clients, and NodePorts of the other node.
 
 use sidestep_tests::{
     TwoNodes, in_every_variant,
@@ -14,7 +14,7 @@ in_every_variant!(
     the_other_nodes_node_port_is_its_own,
 );
 
-/// PO-9: whoever asks this node is served by this node; the way back may be another one than the way here.
+/// PO-9: this node serves clients on the other node, even if answers return by another way.
 fn the_other_node_and_its_pods_are_clients_like_others(nodes: &TwoNodes) {
     let client = nodes.pod_there("client").expect("a pod");
     for server in [nodes.backend_here("here").expect("a pod"), nodes.backend_there("there").expect("a pod")] {
@@ -34,7 +34,7 @@ fn the_other_node_and_its_pods_are_clients_like_others(nodes: &TwoNodes) {
     }
 }
 
-/// PO-22: by a source that is not its own, or it would drop the packet.
+/// PO-22: hairpin through this node: the packet is masqueraded, because a pod drops packets from its own address.
 fn a_pod_of_the_other_node_reaches_itself(nodes: &TwoNodes) {
     let server = nodes.backend_there("there").expect("a pod");
     let _agent = serve(nodes, &[&server]);
@@ -51,7 +51,7 @@ fn a_pod_of_the_other_node_reaches_itself(nodes: &TwoNodes) {
     }
 }
 
-/// PO-9: also when the packet to the other node comes by here, from outside or from a pod.
+/// PO-9: this node forwards packets to the other node's NodePort untouched, from outside or from a pod.
 fn the_other_nodes_node_port_is_its_own(nodes: &TwoNodes) {
     let server = nodes.backend_here("here").expect("a pod");
     let pod = nodes.pod_here("pod").expect("a pod");

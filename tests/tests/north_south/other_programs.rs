@@ -1,4 +1,4 @@
-//! Programs of others at the devices, which end the chain of programs there: packets from outside are served all the same.
+//! Foreign programs at the devices that end the chain of programs: north-south clients are served nevertheless.
 
 use sidestep_tests::{
     TwoNodes, eventually,
@@ -10,9 +10,9 @@ use sidestep_tests::{
 
 use crate::serve;
 
-in_every_variant!(whoever_ends_the_chain_keeps_no_packet_from_ours);
+in_every_variant!(programs_that_end_the_chain_keep_no_packet_from_ours);
 
-fn whoever_ends_the_chain_keeps_no_packet_from_ours(nodes: &TwoNodes) {
+fn programs_that_end_the_chain_keep_no_packet_from_ours(nodes: &TwoNodes) {
     if !nodes.node().run(proxy_agent::dataplane::has_tcx) {
         skip!("this kernel has no TCX (6.6)");
     }
@@ -31,17 +31,17 @@ fn whoever_ends_the_chain_keeps_no_packet_from_ours(nodes: &TwoNodes) {
             .flat_map(|device| sides.into_iter().flatten().map(move |side| (device, side)))
             .map(|(device, (side, order))| nodes.node().run(|| attach(device, side, order)))
             .collect();
-        // Any news of the network makes the agent look.
+        // Any change of the network makes the agent check its devices.
         let news = format!("addr add 198.51.100.{round}/32 dev pods\n");
         nodes.node().namespace().ip_batch(&news).expect("an address");
-        eventually("packets are served", || is_served(nodes));
+        eventually("clients are served", || is_served(nodes));
         assert_served(nodes);
         let problems = agent.report().expect("a report").problems;
         assert!(problems.is_empty(), "{problems:?}");
         for program in foreign {
             nodes.node().run(|| program.detach()).expect("detached");
         }
-        // A new one does not remember who stood before ours lately.
+        // A new agent does not remember which programs were ahead of ours.
         agent.stop().expect("it stops");
         agent.restart(nodes.lab()).expect("restart");
     }
@@ -52,7 +52,8 @@ fn attach(device: &str, side: Tcx, order: Order) -> AtDevice {
     AtDevice::attach(index, side, Packet::Pass, order).expect("attaching")
 }
 
-/// By every way in, in both families and protocols, at endpoints on both nodes (in four times each, most likely).
+/// Connects to every frontend, in both families and protocols; four times each, which most likely reaches endpoints on
+/// both nodes.
 fn assert_served(nodes: &TwoNodes) {
     for way in ways_in().into_iter().flat_map(|way| [way; 4]) {
         nodes.outside().run(|| ask(way.tcp)).expect("an answer");

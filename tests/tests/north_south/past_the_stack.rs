@@ -1,5 +1,5 @@
-//! Packets to and from an endpoint elsewhere that are sent on past the stack: all but the first ones of a flow, and as
-//! long as the stack would do the same.
+//! The fast path: it forwards all but the first packets of a flow with an endpoint on another node, as long as the
+//! stack would forward them in the same way.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -14,15 +14,15 @@ use sidestep_tests::{
 };
 
 in_every_variant!(
-    what_follows_the_first_packets_passes_the_stack_by,
-    with_through_stack_the_stack_has_every_packet,
-    the_way_past_the_stack_is_a_hop_like_the_other,
-    the_routes_are_asked_all_the_time,
+    all_but_the_first_packets_take_the_fast_path,
+    with_through_stack_the_stack_forwards_every_packet,
+    the_fast_path_decrements_the_hop_limit,
+    the_fast_path_follows_routes,
 );
 
 const QUESTIONS: u64 = 200;
 
-/// Packets that the node's stack has forwarded, of the family.
+/// The number of packets of this family that the node's stack has forwarded.
 fn forwarded(node: &Place, address: SocketAddr) -> u64 {
     let name = if address.is_ipv4() { "Ip.ForwDatagrams" } else { "Ip6OutForwDatagrams" };
     counter(node, name).expect("a counter")
@@ -35,7 +35,7 @@ fn serve(nodes: &TwoNodes, arguments: &[&str]) -> (Backend, Agent) {
     (there, agent)
 }
 
-/// Asks over one connection and one socket, and says how many packets the node's stack forwarded for that.
+/// Sends requests over one connection and one socket, and returns how many of their packets the node's stack forwarded.
 fn ask(nodes: &TwoNodes) -> Vec<(SocketAddr, u64)> {
     let node_ports = node_ports().into_iter();
     let each = node_ports.flat_map(|way| {
@@ -60,26 +60,26 @@ fn ask(nodes: &TwoNodes) -> Vec<(SocketAddr, u64)> {
     each.collect()
 }
 
-/// Where a CNI masquerades what comes from outside, the stack has to see every packet.
-fn what_follows_the_first_packets_passes_the_stack_by(nodes: &TwoNodes) {
+/// Where a CNI masquerades north-south packets, the stack has to see every packet.
+fn all_but_the_first_packets_take_the_fast_path(nodes: &TwoNodes) {
     let (_there, _agent) = serve(nodes, &[]);
     for (way, forwarded) in ask(nodes) {
         match nodes.variant().rules {
-            // A handshake, what is sent before it is confirmed, and the end.
+            // The handshake, packets before the connection is confirmed, and its end.
             Rules::None => assert!((2..20).contains(&forwarded), "{way}: {forwarded} packets"),
             Rules::Flannel => assert!(forwarded >= 2 * QUESTIONS, "{way}: {forwarded} packets"),
         }
     }
 }
 
-fn with_through_stack_the_stack_has_every_packet(nodes: &TwoNodes) {
+fn with_through_stack_the_stack_forwards_every_packet(nodes: &TwoNodes) {
     let (_there, _agent) = serve(nodes, &["--through-stack"]);
     for (way, forwarded) in ask(nodes) {
         assert!(forwarded >= 2 * QUESTIONS, "{way}: {forwarded} packets");
     }
 }
 
-/// A client outside whose flow is sent on past the stack by now.
+/// A north-south client whose flow already uses the fast path.
 fn in_conversation(nodes: &TwoNodes, address: SocketAddr) -> Asker {
     let asker = nodes.outside().run(|| Asker::for_address(address)).expect("a socket");
     asker.connect(address).expect("connect");
@@ -98,8 +98,8 @@ fn let_live(asker: &Asker, way: SocketAddr, hops: i32) {
     set_option(asker.socket(), level, option, hops).expect("an option");
 }
 
-/// A packet that may go two hops reaches the other node and no further, one with three the pod.
-fn the_way_past_the_stack_is_a_hop_like_the_other(nodes: &TwoNodes) {
+/// A packet with a hop limit of two gets as far as the other node, one with three reaches the pod.
+fn the_fast_path_decrements_the_hop_limit(nodes: &TwoNodes) {
     let (there, _agent) = serve(nodes, &[]);
     for way in node_ports() {
         let asker = in_conversation(nodes, way.udp);
@@ -112,8 +112,8 @@ fn the_way_past_the_stack_is_a_hop_like_the_other(nodes: &TwoNodes) {
     }
 }
 
-/// A flow that is sent on past the stack is not when the route goes, and is again when it is back.
-fn the_routes_are_asked_all_the_time(nodes: &TwoNodes) {
+/// The fast path stops when the route is removed, and resumes when it is back.
+fn the_fast_path_follows_routes(nodes: &TwoNodes) {
     let (there, _agent) = serve(nodes, &[]);
     for way in node_ports() {
         let asker = in_conversation(nodes, way.udp);
@@ -121,7 +121,7 @@ fn the_routes_are_asked_all_the_time(nodes: &TwoNodes) {
         let pod = pod.expect("an address");
         let (length, before) = (if pod.is_ipv4() { 32 } else { 128 }, there.udp.requests());
         nodes.node().namespace().ip_batch(&format!("route add blackhole {pod}/{length}\n")).expect("a route");
-        // Next hops are kept for a tick of the kernel's clock, which is 10 ms at most.
+        // The programs cache next hops for a tick of the kernel's clock, 10 ms at most.
         std::thread::sleep(Duration::from_millis(20));
         assert!(asker.ask_peer().is_err(), "{way:?}");
         assert_eq!(there.udp.requests(), before, "{way:?}");

@@ -1,7 +1,7 @@
-//! Path-MTU discovery: TCP finds out what a way carries that is narrower than its ends, in both directions.
+//! Path MTU discovery: TCP learns of an MTU on the path that is smaller than at its ends, in both directions.
 //!
-//! The narrow place is a route with an MTU: whoever is to forward a larger packet there says so in an ICMP error, which
-//! has to reach the sender and to speak of the packet as the sender knows it.
+//! The small MTU is a route's. The host that cannot forward a larger packet there sends an ICMP error, which has to
+//! reach the sender and to quote the packet as the sender sent it.
 
 use std::net::IpAddr;
 
@@ -15,27 +15,27 @@ use sidestep_tests::{
 };
 
 in_every_variant!(
-    a_narrow_way_from_this_node_to_an_endpoint_here,
-    a_narrow_way_from_this_node_to_the_other_one,
-    a_narrow_way_from_the_other_node_to_the_endpoint,
-    a_narrow_way_back_to_the_client,
+    a_small_mtu_from_this_node_to_a_local_endpoint,
+    a_small_mtu_from_this_node_to_the_other_one,
+    a_small_mtu_from_the_other_node_to_the_endpoint,
+    a_small_mtu_back_to_the_client,
 );
 
 const NARROW: u32 = 1300;
 const BYTES: usize = 256 << 10;
 
-/// ICMP errors that name an MTU, and others of their kind, by family.
+/// The counter, by family, of received ICMP errors of the type that reports an MTU.
 const TOO_BIG: [&str; 2] = ["Icmp.InDestUnreachs", "Icmp6InPktTooBigs"];
 
-/// This node tells the client.
-fn a_narrow_way_from_this_node_to_an_endpoint_here(nodes: &TwoNodes) {
+/// This node sends the error to the client.
+fn a_small_mtu_from_this_node_to_a_local_endpoint(nodes: &TwoNodes) {
     let here = nodes.pod_here("here").expect("a pod");
     narrow(nodes.node(), here.addresses(), "dev pods");
     discovered(nodes, &here, nodes.outside());
 }
 
-/// This node tells the client.
-fn a_narrow_way_from_this_node_to_the_other_one(nodes: &TwoNodes) {
+/// This node sends the error to the client.
+fn a_small_mtu_from_this_node_to_the_other_one(nodes: &TwoNodes) {
     let there = nodes.pod_there("narrow-here").expect("a pod");
     for (address, via) in there.addresses().into_iter().zip(ways_there(nodes)) {
         narrow(nodes.node(), [address], &via);
@@ -43,10 +43,10 @@ fn a_narrow_way_from_this_node_to_the_other_one(nodes: &TwoNodes) {
     discovered(nodes, &there, nodes.outside());
 }
 
-/// The other node tells this node, which passes it on to the client.
-fn a_narrow_way_from_the_other_node_to_the_endpoint(nodes: &TwoNodes) {
+/// The other node sends the error to this node, which forwards it to the client.
+fn a_small_mtu_from_the_other_node_to_the_endpoint(nodes: &TwoNodes) {
     if nodes.variant().rules == Rules::Flannel && nodes.variant().routing == Routing::Direct {
-        // Such rules forward only what comes from a pod's address: the other node's error is not among that.
+        // A CNI's rules forward only packets from pods, and so not the other node's ICMP error.
         return;
     }
     let there = nodes.pod_there("there").expect("a pod");
@@ -54,8 +54,8 @@ fn a_narrow_way_from_the_other_node_to_the_endpoint(nodes: &TwoNodes) {
     discovered(nodes, &there, nodes.outside());
 }
 
-/// This node tells the pod, wherever it is.
-fn a_narrow_way_back_to_the_client(nodes: &TwoNodes) {
+/// This node sends the error to the pod, on either node.
+fn a_small_mtu_back_to_the_client(nodes: &TwoNodes) {
     narrow(nodes.node(), nodes.outside().addresses(), "dev uplink");
     for pod in [nodes.pod_here("here").expect("a pod"), nodes.pod_there("there").expect("a pod")] {
         discovered(nodes, &pod, &pod);
@@ -80,7 +80,7 @@ fn narrow<const N: usize>(place: &Place, addresses: [IpAddr; N], way: &str) {
     }
 }
 
-/// Large amounts pass, and `sender` was told.
+/// Asserts that large amounts of data pass, and that `sender` received an error.
 fn discovered(nodes: &TwoNodes, pod: &Place, sender: &Place) {
     let _server = EchoServer::start(pod, HTTP_PORT).expect("a server");
     nodes.publish_places("web", &web(), &[pod]).expect("manifests");
@@ -93,11 +93,11 @@ fn discovered(nodes: &TwoNodes, pod: &Place, sender: &Place) {
         let echoed = nodes.outside().run(|| echo_through(way.tcp, BYTES));
         echoed.unwrap_or_else(|error| panic!("{way:?} to {}: {error}", pod.name()));
         let after = counter(sender, too_big).expect("a counter");
-        assert!(after > before, "{way:?} to {}: the way was not narrow", pod.name());
+        assert!(after > before, "{way:?} to {}: no ICMP error reported the MTU", pod.name());
     }
 }
 
-/// Where a CNI masquerades towards a VXLAN, this kernel itself sends no such error in IPv6, with or without us (6.18).
+/// Where a CNI masquerades towards a VXLAN, Linux 6.18 sends no such error in IPv6, with or without Sidestep.
 fn is_silent_itself(nodes: &TwoNodes, pod: &Place, sender: &Place) -> bool {
     nodes.variant() == Variant::VXLAN_WITH_CNI_RULES
         && pod.name() == "narrow-here"

@@ -1,5 +1,5 @@
-//! The ports of masqueraded packets, and NodePorts in use, are reserved beside what others reserve, over restarts and from within a container,
-//! and exactly those are given back.
+//! The agent reserves the ports of masqueraded packets and NodePorts in use beside others' reservations, across
+//! restarts and from within a container, and releases exactly those.
 
 use std::fs;
 
@@ -28,27 +28,27 @@ fn cleanup(lab: &Lab) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// ST-7: what others reserved, before or meanwhile, stays reserved, whatever we add and take away.
+/// ST-7: ports that others reserved, before or meanwhile, stay reserved, whatever the agent adds and removes.
 #[test]
 fn what_others_reserved_stays_reserved() {
     let lab = lab!();
     reserve(&lab, "8080,50005,50100");
     let mut first = agent(&lab, "50000-50009");
     assert_eq!(reserved(&lab), "8080,50000-50009,50100");
-    // A crash, and another range.
+    // A crash, then an agent with another range.
     first.kill().expect("killed");
     let mut second = agent(&lab, "50008-50011");
     assert_eq!(reserved(&lab), "8080,50005,50008-50011,50100");
     reserve(&lab, "8080,50005,50008-50011,50100,9000");
     second.stop().expect("it stops");
-    assert_eq!(reserved(&lab), "8080,9000,50005,50008-50011,50100", "the programs go on");
+    assert_eq!(reserved(&lab), "8080,9000,50005,50008-50011,50100", "without an agent");
     cleanup(&lab);
     assert_eq!(reserved(&lab), "8080,9000,50005,50100");
     cleanup(&lab);
-    assert_eq!(reserved(&lab), "8080,9000,50005,50100", "there is nothing more to give back");
+    assert_eq!(reserved(&lab), "8080,9000,50005,50100", "after a second cleanup");
 }
 
-/// ST-7: a range that would leave the node's own connections without ports is not reserved, and named.
+/// ST-7: a range that would leave too few ports for the node's own connections is reported and not reserved.
 #[test]
 fn the_nodes_own_connections_keep_their_ports() {
     let lab = lab!();
@@ -69,7 +69,7 @@ fn with_node_ports(numbers: &[(u16, Protocol)]) -> Service {
     })
 }
 
-/// ST-7: NodePorts are reserved while a Service has them, whatever others reserve, over restarts.
+/// ST-7: NodePorts are reserved while a Service has them, beside others' reservations, across restarts.
 #[test]
 fn node_ports_are_reserved_as_long_as_they_are_in_use() {
     use Protocol::{Tcp, Udp};
@@ -82,13 +82,13 @@ fn node_ports_are_reserved_as_long_as_they_are_in_use() {
     let mut first = agent(&lab, "50000-50009");
     assert_eq!(reserved(&lab), "30053,30080,50000-50009");
     serve(&[(30080, Tcp), (30053, Udp), (30081, Tcp), (31000, Udp)]);
-    eventually("new ones are reserved", || reserved(&lab) == "30053,30080-30081,31000,50000-50009");
+    eventually("new NodePorts are reserved", || reserved(&lab) == "30053,30080-30081,31000,50000-50009");
     serve(&[(30081, Tcp)]);
-    eventually("and others given back", || reserved(&lab) == "30053,30081,50000-50009");
-    // They go while nobody looks.
+    eventually("unused NodePorts are released", || reserved(&lab) == "30053,30081,50000-50009");
+    // NodePorts disappear while no agent runs.
     first.kill().expect("killed");
     serve(&[(30082, Tcp)]);
-    assert_eq!(reserved(&lab), "30053,30081,50000-50009", "the programs go on");
+    assert_eq!(reserved(&lab), "30053,30081,50000-50009", "without an agent");
     let mut second = agent(&lab, "50000-50009");
     assert_eq!(reserved(&lab), "30053,30082,50000-50009");
     second.stop().expect("it stops");
@@ -96,7 +96,8 @@ fn node_ports_are_reserved_as_long_as_they_are_in_use() {
     assert_eq!(reserved(&lab), "30053");
 }
 
-/// ST-7: NodePorts that would leave the node's own connections without ports are not reserved, and named; the range is.
+/// ST-7: NodePorts that would leave too few ports for the node's own connections are reported and not reserved; the
+/// range is reserved.
 #[test]
 fn the_nodes_own_connections_keep_their_ports_from_node_ports() {
     let lab = lab!();
@@ -111,9 +112,9 @@ fn the_nodes_own_connections_keep_their_ports_from_node_ports() {
     assert!(report.names("NodePorts 30080", "keep only 1023 ports"), "{report:?}");
 }
 
-/// ST-7: a range that is none is refused with the reason.
+/// ST-7: the command line rejects an invalid range with the reason.
 #[test]
-fn a_range_that_is_none_is_refused() {
+fn an_invalid_range_is_refused() {
     let lab = lab!();
     for (range, part) in [("1000-2000", "below 1024"), ("5000-4000", "is empty"), ("x", "49152-65535")] {
         let run = ["run", "--manifests", "/nowhere", "--source-port-range", range];
@@ -123,9 +124,9 @@ fn a_range_that_is_none_is_refused() {
     }
 }
 
-/// As a container runtime starts it: `/proc/sys` cannot be written. `mounts` runs before.
+/// An agent as a container runtime starts it, with a read-only `/proc/sys`; the shell commands `mounts` run before.
 fn contained(lab: &Lab, mounts: &str) -> Agent {
-    // CAP_SYS_ADMIN and other capabilities that are not in the DaemonSet's list are for the mounts.
+    // The mounts need CAP_SYS_ADMIN and other capabilities that the DaemonSet does not have.
     let script = format!(
         "{mounts} mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys; \
          exec setpriv --bounding-set=-all,{} \"$0\" \"$@\"",
@@ -146,8 +147,8 @@ fn daemon_sets_capabilities() -> String {
     names.join(",")
 }
 
-/// ST-7: in a container whose `/proc/sys` cannot be written, a file of the node's that was mounted into it is used; without
-/// one that is a problem, with what to do, and Services work all the same.
+/// ST-7: in a container with a read-only `/proc/sys`, the agent writes the node's file that is mounted into the
+/// container. Without that file it reports a problem and the remedy, and Services work nevertheless.
 #[test]
 fn in_a_container_the_nodes_file_is_used() {
     let cluster = cluster!(1);
@@ -175,7 +176,7 @@ fn in_a_container_the_nodes_file_is_used() {
     cleanup(lab);
     assert_eq!(reserved(lab), "");
 
-    // What an operator has reserved needs no file.
+    // Ports that an operator has reserved need no file.
     reserve(lab, "50000-50009");
     let by_operator = contained(lab, "").started(lab).expect("an agent");
     assert!(!by_operator.report().expect("a report").names("source ports", ""));

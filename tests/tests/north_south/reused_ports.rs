@@ -1,4 +1,4 @@
-//! Clients that come back with source ports that they have used before, after others have filled the table of records.
+//! Clients that reuse source ports after other clients have filled FLOWS.
 
 use std::{
     fs, io,
@@ -21,22 +21,22 @@ in_every_variant!(
     a_datagram_from_a_port_that_was_used_before_begins_anew,
 );
 
-/// Room for records.
+/// The capacity of FLOWS.
 const ROOM: u32 = 1024;
 /// The ports from which a client connects again and again.
 const TCP_PORTS: Range<u16> = 33_000..33_150;
-/// The ports from which a client asks again and again in UDP. A record whose client has spoken again after an answer is not
-/// pushed out, so they are few for the table.
+/// The ports from which a client sends UDP requests again and again. A confirmed record is not evicted, so they are few
+/// in proportion to the table.
 const UDP_PORTS: Range<u16> = 33_000..33_060;
-/// How many connections others make in between, each from a port that it alone has, at an address of their own: too few to
-/// fill the table, whatever one takes of it, and enough to fill it once or more than once.
+/// How many connections other clients make in between, each from a port of its own and from another address: from too
+/// few to fill the table up to enough to fill it more than once.
 const OTHERS: [u16; 6] = [150, 280, 280, 550, 1100, 0];
-/// After so many failures the picture is clear, and each one costs seconds.
+/// Stop after this many failures, as each one costs seconds.
 const ENOUGH: usize = 5;
 
 type Visit = fn(SocketAddr, &WayIn) -> io::Result<Answer>;
 
-/// ST-13: it does not hang, and what the endpoint sees is the node.
+/// ST-13: the connection does not hang, and the endpoint sees the node's address.
 fn a_connection_from_a_port_that_was_used_before_begins_anew(nodes: &TwoNodes) {
     come_back(nodes, TCP_PORTS, |source, way| {
         let mut talk = Conversation::over(connect_bound(source, way.tcp)?)?;
@@ -50,7 +50,7 @@ fn a_connection_from_a_port_that_was_used_before_begins_anew(nodes: &TwoNodes) {
     });
 }
 
-/// ST-13, in UDP.
+/// ST-13, over UDP.
 fn a_datagram_from_a_port_that_was_used_before_begins_anew(nodes: &TwoNodes) {
     come_back(nodes, UDP_PORTS, |source, way| {
         let (answer, from) = Asker::bound_to(source)?.ask(way.udp)?;
@@ -65,7 +65,7 @@ fn come_back(nodes: &TwoNodes, again: Range<u16>, visit: Visit) {
     let _agent = agent.started(nodes.lab()).expect("an agent");
     let more = "addr add 192.0.2.101/24 dev uplink\naddr add 2001:db8:192::101/64 dev uplink nodad\n";
     nodes.outside().namespace().ip_batch(more).expect("addresses");
-    // Whose last connection from a port ended a second ago may use it for another one to the same place.
+    // Allow a client to reuse a port in TIME-WAIT after a second.
     let reuse = "/proc/sys/net/ipv4/tcp_tw_reuse";
     nodes.outside().run(|| fs::write(reuse, "1")).expect("a sysctl");
     let others: [IpAddr; 2] =
@@ -97,7 +97,7 @@ fn come_back(nodes: &TwoNodes, again: Range<u16>, visit: Visit) {
     assert!(failures.is_empty(), "{failures:#?}");
 }
 
-/// Packets at the endpoint that come from clients as they are.
+/// Packets that reached the endpoint with a client's address, not masqueraded.
 fn strays(wire: &Wiretap, server: &Backend, clients: &[IpAddr]) -> Vec<String> {
     let here = server.place.addresses();
     let mut strays = Vec::new();

@@ -1,4 +1,4 @@
-//! The ports of masqueraded flows: few of them, all in use.
+//! The source ports of masqueraded flows: a range so small that all are in use.
 
 use std::net::TcpStream;
 
@@ -12,7 +12,7 @@ use sidestep_tests::{
 
 in_every_variant!(when_ports_run_out_new_flows_are_dropped_and_old_ones_go_on);
 
-/// Sixteen.
+/// The size of the range.
 const RANGE: &str = "61000-61015";
 const PORTS: usize = 16;
 
@@ -23,11 +23,11 @@ fn agent(nodes: &TwoNodes) -> Agent {
         .expect("an agent")
 }
 
-/// Never a wrong packet: no two flows get the same port towards one endpoint, an endpoint more is so many ports more,
-/// and a port that is free again is used again.
+/// No two flows get the same port towards one endpoint, each further endpoint adds as many ports, and released ports
+/// are used again.
 fn when_ports_run_out_new_flows_are_dropped_and_old_ones_go_on(nodes: &TwoNodes) {
     if nodes.variant().rules == Rules::Flannel {
-        // The CNI's rules masquerade, with ports of their own.
+        // The CNI's rules masquerade instead, with ports of their own.
         return;
     }
     let (one, another) =
@@ -41,7 +41,7 @@ fn when_ports_run_out_new_flows_are_dropped_and_old_ones_go_on(nodes: &TwoNodes)
         assert!(status.contains("source-ports-exhausted"), "{status}");
 
         nodes.publish("web", &web(), &[&another]).expect("manifests");
-        eventually("the other endpoint", || {
+        eventually("the other endpoint answers", || {
             nodes.outside().run(|| ask(way.tcp)).is_ok_and(|answer| answer.server == "another")
         });
         let more = fill(nodes, way, &another);
@@ -51,13 +51,13 @@ fn when_ports_run_out_new_flows_are_dropped_and_old_ones_go_on(nodes: &TwoNodes)
         drop(more);
         drop(flows);
         nodes.publish("web", &web(), &[&one]).expect("manifests");
-        eventually("a port that is free again", || {
+        eventually("a released port is used again", || {
             nodes.outside().run(|| ask(way.tcp)).is_ok_and(|answer| answer.server == "one")
         });
     }
 }
 
-/// Opens connections until there are no ports left; every one of them works.
+/// Opens connections until no port is left; every one of them works.
 fn fill(nodes: &TwoNodes, way: WayIn, server: &Backend) -> Vec<Conversation> {
     let mut flows = Vec::new();
     let mut ports = std::collections::BTreeSet::new();
@@ -68,7 +68,7 @@ fn fill(nodes: &TwoNodes, way: WayIn, server: &Backend) -> Vec<Conversation> {
     }) {
         let answer = flow.ask().expect("an answer");
         assert_eq!(answer.server, server.place.name());
-        assert!(ports.insert(answer.client.port()), "{answer:?} is used twice");
+        assert!(ports.insert(answer.client.port()), "two flows have the source of {answer:?}");
         flows.push(flow);
         assert!(flows.len() <= PORTS, "more flows than ports");
     }

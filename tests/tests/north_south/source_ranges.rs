@@ -1,4 +1,4 @@
-//! `loadBalancerSourceRanges`, for clients outside and for the other node's pods.
+//! `loadBalancerSourceRanges` for north-south clients and for the other node's pods.
 
 use sidestep_tests::{
     Place, TwoNodes, eventually, in_every_variant,
@@ -7,9 +7,9 @@ use sidestep_tests::{
 };
 
 in_every_variant!(
-    only_clients_in_a_range_are_let_in_from_outside,
-    pods_of_the_other_node_are_judged_by_their_address,
-    connections_outlive_the_range_that_let_them_in,
+    only_north_south_clients_in_a_range_are_admitted,
+    pods_of_the_other_node_are_admitted_by_their_address,
+    connections_outlive_the_range_that_admitted_them,
 );
 
 const OUTSIDE: [&str; 2] = ["192.0.2.100/32", "2001:db8:192::100/128"];
@@ -33,8 +33,9 @@ fn assert_dropped(place: &Place) {
     }
 }
 
-/// ST-1: who is in none is dropped and counted, not refused; the Service's other addresses are for everyone.
-fn only_clients_in_a_range_are_let_in_from_outside(nodes: &TwoNodes) {
+/// ST-1: packets of clients outside the ranges are dropped and counted, not refused; the Service's other addresses
+/// admit all clients.
+fn only_north_south_clients_in_a_range_are_admitted(nodes: &TwoNodes) {
     let servers = [nodes.backend_here("here").expect("a pod"), nodes.backend_there("there").expect("a pod")];
     for server in &servers {
         nodes.publish("web", &web().source_ranges(&OUTSIDE), &[server]).expect("manifests");
@@ -43,7 +44,7 @@ fn only_clients_in_a_range_are_let_in_from_outside(nodes: &TwoNodes) {
         assert_dropped(nodes.other_node());
         nodes.publish("web", &web().source_ranges(&NOBODY), &[server]).expect("manifests");
         let [v4, _] = load_balancer_ips();
-        eventually("the other ranges", || nodes.outside().run(|| ask(v4.tcp)).is_err());
+        eventually("the other ranges are installed", || nodes.outside().run(|| ask(v4.tcp)).is_err());
         assert_dropped(nodes.outside());
         for way in ways_in().into_iter().filter(|way| way.kind != "LoadBalancer IP") {
             nodes.outside().run(|| ask(way.tcp)).unwrap_or_else(|error| panic!("{way:?}: {error}"));
@@ -54,8 +55,8 @@ fn only_clients_in_a_range_are_let_in_from_outside(nodes: &TwoNodes) {
     assert!(status.contains("source-not-in-ranges"), "{status}");
 }
 
-/// ST-1: their packets carry it, unless a CNI has masqueraded them: then it is their node's.
-fn pods_of_the_other_node_are_judged_by_their_address(nodes: &TwoNodes) {
+/// ST-1: a pod's packets have its own source, or its node's if a CNI has masqueraded them.
+fn pods_of_the_other_node_are_admitted_by_their_address(nodes: &TwoNodes) {
     let [one, another] = ["first", "second"].map(|name| nodes.pod_there(name).expect("a pod"));
     let [v4, v6] = LOAD_BALANCER_IPS;
     let routes = format!("route add {v4} via 192.0.2.10\nroute add {v6} via 2001:db8:192::10\n");
@@ -74,8 +75,8 @@ fn pods_of_the_other_node_are_judged_by_their_address(nodes: &TwoNodes) {
     assert_dropped(nodes.outside());
 }
 
-/// ST-1, ST-4.
-fn connections_outlive_the_range_that_let_them_in(nodes: &TwoNodes) {
+/// ST-1, ST-4: a change of ranges does not break an established connection.
+fn connections_outlive_the_range_that_admitted_them(nodes: &TwoNodes) {
     let servers = [nodes.backend_here("here").expect("a pod"), nodes.backend_there("there").expect("a pod")];
     for server in &servers {
         nodes.publish("web", &web().source_ranges(&OUTSIDE), &[server]).expect("manifests");
@@ -87,7 +88,7 @@ fn connections_outlive_the_range_that_let_them_in(nodes: &TwoNodes) {
         });
         nodes.publish("web", &web().source_ranges(&NOBODY), &[server]).expect("manifests");
         for way in load_balancer_ips() {
-            eventually("the other ranges", || nodes.outside().run(|| ask(way.tcp)).is_err());
+            eventually("the other ranges are installed", || nodes.outside().run(|| ask(way.tcp)).is_err());
         }
         for (flow, answer) in &mut flows {
             assert_eq!(flow.ask().expect("an answer"), *answer);

@@ -1,5 +1,4 @@
-//! Ten thousand connections through a NodePort outlive everything that is done to their Service and to the agent, and a
-//! flood beside them.
+//! Ten thousand connections through a NodePort survive changes of their Service, restarts of the agent, and a flood.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -21,23 +20,23 @@ use sidestep_tests::{
 
 /// Connections to each NodePort address: five thousand in each family.
 const EACH: usize = 5_000;
-/// Room in FLOWS, a record for each connection: five times what the test keeps open.
+/// The capacity of FLOWS: five times the connections that the test keeps open.
 const FLOWS: u32 = 50_000;
-/// SYNs of the flood: ten times as many flows as FLOWS has room for.
+/// SYNs of the flood: ten times the capacity of FLOWS.
 const FLOOD: u32 = 10 * FLOWS;
 /// Changes of the Service's endpoints.
 const CHANGES: usize = 100;
 
 /// The server of the connections, in a process of its own.
 #[test]
-#[ignore = "is no test, but a server that one starts"]
+#[ignore = "not a test, but a server that a test starts"]
 fn a_server_of_many() {
     serve_if_asked().expect("it serves");
 }
 
-/// Promise 1, ST-4: other endpoints are deleted, the agent restarts and is killed, endpoints change a hundred times, and
-/// ten times as many SYNs come as there is room for flows. Nothing is confirmed by a SYN and its answer, so the flood only
-/// pushes out itself.
+/// ST-4: other endpoints are deleted, the agent restarts and is killed, endpoints change a hundred times, and ten times
+/// as many SYNs arrive as FLOWS has room for. A SYN and its answer confirm no connection, so the flood evicts only its
+/// own records.
 #[test]
 fn ten_thousand_connections_through_a_node_port_survive() {
     let nodes = two_nodes!(Variant::DIRECT);
@@ -63,7 +62,7 @@ fn ten_thousand_connections_through_a_node_port_survive() {
         panic!("{error:#}\n{}", String::from_utf8_lossy(&status.stdout));
     });
     assert_eq!(crowd.len(), 2 * EACH);
-    assert!(crowd.shares()[1..=4].iter().all(|share| *share > EACH / 4), "each server has its share");
+    assert!(crowd.shares()[1..=4].iter().all(|share| *share > EACH / 4), "a server has too few connections");
     said("gathered");
 
     nodes.publish_places("web", &web(), &pods[..1]).expect("manifests");
@@ -107,25 +106,28 @@ fn ten_thousand_connections_through_a_node_port_survive() {
     let status = String::from_utf8_lossy(&status.stdout).into_owned();
     let line = status.lines().find(|line| line.contains("default/web:http/TCP ")).expect("the Service");
     let counted = line.split_whitespace().filter_map(|word| word.parse::<u32>().ok());
-    assert!(counted.max().is_some_and(|connections| connections >= FLOOD), "every SYN began a flow: {line}");
+    assert!(
+        counted.max().is_some_and(|connections| connections >= FLOOD),
+        "not every SYN began a flow: {line}"
+    );
     crowd.check().expect("after the flood");
     settle(&nodes);
     said("done");
 }
 
-/// Waits until new connections find their way, in both families.
+/// Waits until new connections work, in both families.
 fn settle(nodes: &TwoNodes) {
     for way in node_ports() {
         eventually("new connections", || nodes.outside().run(|| connect(way.tcp)).is_ok());
     }
 }
 
-/// SYNs from addresses that nobody has, as fast as they can be sent.
+/// Sends SYNs from addresses that no host has, as fast as possible.
 fn flood(nodes: &TwoNodes) {
     let [v4, _] = node_ports();
     let mut sender = FrameSender::new(nodes).expect("a packet socket");
     for number in 0..FLOOD {
-        // A step that no power of two divides meets every address of 100.64.0.0/10 once, in no order.
+        // An odd step visits every address of 100.64.0.0/10 once, in no particular order.
         let address = Ipv4Addr::from_bits(0x6440_0000 | number.wrapping_mul(2_654_435) & 0x003f_ffff);
         let port = 1024 + u16::try_from(number % 60_000).expect("a port");
         sender.syn(SocketAddr::new(IpAddr::V4(address), port), v4.tcp, number).expect("sent");

@@ -1,5 +1,5 @@
-//! The agent starts beside rules of kube-proxy, with connections that these translate: they stay whose they are, and new
-//! ones are Sidestep's.
+//! The agent starts beside kube-proxy's rules and connections: kube-proxy's rules keep translating their own
+//! connections, and Sidestep translates new ones.
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
@@ -18,13 +18,13 @@ in_every_variant!(
     connections_of_kube_proxys_iptables_outlive_the_takeover,
 );
 
-/// Connections by each NodePort and family: two hundred in all.
+/// Connections to each NodePort in each family: two hundred in all.
 const EACH: usize = 50;
-/// The NodePorts of the endpoint here and of the one on the other node.
+/// The NodePorts of the local endpoint and of the one on the other node.
 const NUMBERS: [u16; 2] = [30_080, 30_081];
-/// How often each connection is asked after the takeover.
+/// Requests on each connection after the takeover.
 const QUESTIONS: usize = 5;
-/// New connections by each NodePort and family.
+/// New connections to each NodePort in each family.
 const NEW: usize = 5;
 
 /// ST-11, PO-23.
@@ -58,7 +58,7 @@ impl Talk {
         (self.client, self.frontend)
     }
 
-    /// Asks so often; what went wrong, if anything did.
+    /// Sends `questions` requests; returns the first failure, if any.
     fn go_on(&mut self, questions: usize) -> Option<String> {
         (0..questions).find_map(|number| match self.conversation.ask() {
             Ok(answer) if answer == self.answer => None,
@@ -88,19 +88,23 @@ fn take_over(nodes: &TwoNodes, flavour: Flavour) {
     let _agent = nodes.lab().agent().expect("an agent");
     let broken: Vec<String> = old.iter_mut().filter_map(|talk| talk.go_on(QUESTIONS)).collect();
     let first = &broken[..broken.len().min(5)];
-    assert!(broken.is_empty(), "{} of {} are broken: {first:#?}", broken.len(), old.len());
+    assert!(broken.is_empty(), "{} of {} connections are broken: {first:#?}", broken.len(), old.len());
 
     let mut new = begin(nodes, frontends, NEW);
     let records = records(nodes);
     for talk in &new {
-        assert!(records.contains(&talk.ends()), "a new connection: {:?}", talk.ends());
+        assert!(records.contains(&talk.ends()), "a new connection has no record: {:?}", talk.ends());
     }
     for talk in &old {
-        assert!(!records.contains(&talk.ends()), "a connection of kube-proxy's: {:?}", talk.ends());
+        assert!(
+            !records.contains(&talk.ends()),
+            "a connection of kube-proxy's has a record: {:?}",
+            talk.ends()
+        );
     }
     let broken: Vec<String> =
         old.iter_mut().chain(&mut new).filter_map(|talk| talk.go_on(QUESTIONS)).collect();
-    assert!(broken.is_empty(), "old and new ones: {broken:#?}");
+    assert!(broken.is_empty(), "old and new connections: {broken:#?}");
     for server in &servers {
         let counted = connections(nodes, server.place.name());
         assert_eq!(counted, 2 * NEW as u64, "connections of {}", server.place.name());
@@ -115,7 +119,7 @@ fn begin(nodes: &TwoNodes, frontends: &[SocketAddr], each: usize) -> Vec<Talk> {
     })
 }
 
-/// Client and frontend of each connection that `sidestep flows` tells of.
+/// Client and frontend of each connection that `sidestep flows` lists.
 fn records(nodes: &TwoNodes) -> BTreeSet<(SocketAddr, SocketAddr)> {
     let flows = told(nodes, &["flows", "-o", "json"]);
     let address = |value: &Value| value.as_str().and_then(|text| text.parse().ok()).expect("an address");

@@ -1,4 +1,4 @@
-//! Frames with the tag of a VLAN: they are for the VLAN's own device, which is another one.
+//! Frames with a VLAN tag: they are for the VLAN's own device.
 
 use std::time::Duration;
 
@@ -6,19 +6,19 @@ use sidestep_tests::{TwoNodes, eventually, frames::FrameSender, in_every_variant
 
 use crate::serve;
 
-in_every_variant!(a_tag_of_a_vlan_is_left_alone, a_tag_of_priority_is_none);
+in_every_variant!(frames_of_another_vlan_are_left_alone, priority_tagged_frames_are_served);
 
-/// The node has no such VLAN: nobody is to get the frame, and the wire's own traffic is served all the same.
-fn a_tag_of_a_vlan_is_left_alone(nodes: &TwoNodes) {
+/// The node has no such VLAN, so no server gets the frame; untagged frames are served.
+fn frames_of_another_vlan_are_left_alone(nodes: &TwoNodes) {
     assert_eq!(sent(nodes, 5), 0);
 }
 
-/// Some switches and adapters tag every frame with VLAN 0, which means no VLAN.
-fn a_tag_of_priority_is_none(nodes: &TwoNodes) {
+/// Some switches and adapters tag every frame with VLAN 0, which means no VLAN, only a priority.
+fn priority_tagged_frames_are_served(nodes: &TwoNodes) {
     assert_eq!(sent(nodes, 0), 2);
 }
 
-/// Sends a tagged datagram to each NodePort, and then one without; returns how many of the tagged ones came to the
+/// Sends a tagged and then an untagged datagram to each NodePort; returns how many of the tagged ones reached the
 /// endpoint.
 fn sent(nodes: &TwoNodes, tag: u16) -> u64 {
     let server = nodes.backend_here("here").expect("a pod");
@@ -33,6 +33,6 @@ fn sent(nodes: &TwoNodes, tag: u16) -> u64 {
     for (source, way) in outside.into_iter().zip(node_ports()) {
         frames.datagram((source, 40_001).into(), way.udp, b"plain").expect("sent");
     }
-    eventually("frames without a tag", || server.udp.requests() == tagged + 2);
+    eventually("the endpoint gets the untagged frames", || server.udp.requests() == tagged + 2);
     tagged
 }

@@ -1,5 +1,5 @@
-//! Answers leave the node by the device that their connection came in by; and an endpoint whose answers would not pass the
-//! node is masqueraded, as every endpoint is where the configuration asks for that.
+//! Answers leave the node by the device on which their connection arrived. Connections to an endpoint whose answers
+//! would bypass the node are masqueraded, and with `masqueradeAll` all connections.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,20 +17,20 @@ use sidestep_tests::{
 use crate::serve;
 
 in_every_variant!(
-    answers_leave_by_the_device_that_the_client_came_in_by,
-    all_are_masqueraded_where_that_is_asked_for
+    answers_leave_by_the_device_on_which_the_connection_arrived,
+    with_masquerade_all_every_connection_is_masqueraded
 );
 
-/// Where nodes are routed directly, without rules that would forward for nothing but pods' own ranges.
-mod an_endpoint_on_the_uplinks_own_wire_is_masqueraded {
-    super::in_variant!(an_endpoint_on_the_uplinks_own_wire_is_masqueraded, direct, DIRECT);
+/// Only with direct routing, and without rules that forward for the pods' ranges alone.
+mod an_endpoint_on_the_uplinks_own_link_is_masqueraded {
+    super::in_variant!(an_endpoint_on_the_uplinks_own_link_is_masqueraded, direct, DIRECT);
 }
 
-/// The addresses of a client behind outside: the node knows it by its default route only.
+/// The addresses of a client behind `outside`: the node has only its default route to it.
 const FAR: [&str; 2] = ["100.64.0.1", "2001:db8:64::1"];
 
-/// PO-28: whatever the rules of the endpoint's own address say (`ip rule from POD`).
-fn answers_leave_by_the_device_that_the_client_came_in_by(nodes: &TwoNodes) {
+/// PO-28: the endpoint's own routing rules (`ip rule from POD`) do not divert answers.
+fn answers_leave_by_the_device_on_which_the_connection_arrived(nodes: &TwoNodes) {
     let server = nodes.backend_here("here").expect("a pod");
     let router = nodes.second_uplink().expect("a second uplink");
     nodes.lead_out_by(&router, &server.place).expect("rules");
@@ -48,7 +48,7 @@ fn answers_leave_by_the_device_that_the_client_came_in_by(nodes: &TwoNodes) {
                 let who = format!("{source} at {way:?}, policy Local: {local}");
                 let asked = nodes.outside().run(|| ask_from(source, way.tcp, way.udp));
                 let astray = answers(&second);
-                assert!(astray.is_empty(), "{who}: {asked:?}; by the other device: {astray:?}");
+                assert!(astray.is_empty(), "{who}: {asked:?}; answers left by the other device: {astray:?}");
                 for answer in asked.unwrap_or_else(|error| panic!("{who}: {error}")) {
                     assert_eq!(answer.server, "here", "{who}");
                     assert_eq!(answer.client.ip(), source, "{who}");
@@ -66,7 +66,7 @@ fn wiretap(place: &Place) -> Wiretap {
     Wiretap::on(place, "uplink").expect("a wiretap")
 }
 
-/// Packets that have come from a NodePort, or from a pod's own ports, untranslated.
+/// Packets from a NodePort, or, untranslated, from a pod's own ports.
 fn answers(wire: &Wiretap) -> Vec<Seen> {
     let ports = [HTTP_NODE_PORT, DNS_NODE_PORT, HTTP_PORT, DNS_PORT];
     let mut seen = wire.seen().expect("packets");
@@ -74,22 +74,22 @@ fn answers(wire: &Wiretap) -> Vec<Seen> {
     seen
 }
 
-/// Asks twice in TCP and twice in UDP.
+/// Sends two requests over TCP and two over UDP.
 fn ask_from(source: IpAddr, tcp: SocketAddr, udp: SocketAddr) -> std::io::Result<[Answer; 4]> {
     let mut talk = Conversation::over(connect_from(source, tcp)?)?;
     let asker = Asker::bound_to(SocketAddr::new(source, 0))?;
     Ok([talk.ask()?, talk.ask()?, asker.ask(udp)?.0, asker.ask(udp)?.0])
 }
 
-/// PO-28: the uplink is a port of a bridge, and the pod is on that bridge. Its answers to a client on the same wire would
-/// go there straight.
-fn an_endpoint_on_the_uplinks_own_wire_is_masqueraded(nodes: &TwoNodes) {
+/// PO-28: the uplink is a port of a bridge, and the pod is on that bridge: its answers to a client on the same link
+/// would bypass the node.
+fn an_endpoint_on_the_uplinks_own_link_is_masqueraded(nodes: &TwoNodes) {
     let server = Backend::start(nodes.pod_on_the_lan("on-the-lan").expect("a pod")).expect("servers");
     for address in server.place.addresses() {
         nodes
             .outside()
             .run(|| ask((address, HTTP_PORT).into()))
-            .expect("the pod and the client are neighbours");
+            .expect("the pod reaches the client directly");
     }
     let [v4, v6] = server.place.addresses().map(|address| slice("web").on_node(NODE_NAME).ready(address));
     nodes.lab().manifests().write("web.yaml", &[&web(), &v4, &v6]).expect("manifests");
@@ -109,8 +109,8 @@ fn an_endpoint_on_the_uplinks_own_wire_is_masqueraded(nodes: &TwoNodes) {
     }
 }
 
-/// CF-10: `masqueradeAll`, whichever mode it is said for; an endpoint here sees the node, and one elsewhere does anyway.
-fn all_are_masqueraded_where_that_is_asked_for(nodes: &TwoNodes) {
+/// CF-10: `masqueradeAll` of either mode: local endpoints see the node's address, too, as remote ones always do.
+fn with_masquerade_all_every_connection_is_masqueraded(nodes: &TwoNodes) {
     let servers = [nodes.backend_here("here").expect("a pod"), nodes.backend_there("there").expect("a pod")];
     let own: Vec<IpAddr> = nodes
         .node()
@@ -132,7 +132,7 @@ fn all_are_masqueraded_where_that_is_asked_for(nodes: &TwoNodes) {
             }
         }
     }
-    // And as soon as it is not asked for, the client is seen again.
+    // Without it, the endpoint sees the client's address again.
     let _agent = serve(nodes, &[&servers[0]]);
     for (source, way) in nodes.outside().addresses().into_iter().zip(node_ports()) {
         let asked = nodes.outside().run(|| ask_from(source, way.tcp, way.udp)).expect("answers");
@@ -140,7 +140,7 @@ fn all_are_masqueraded_where_that_is_asked_for(nodes: &TwoNodes) {
     }
 }
 
-/// An agent whose configuration has these lines.
+/// An agent with these lines in its configuration.
 fn configured(nodes: &TwoNodes, lines: &str) -> Agent {
     let file = nodes.lab().run_directory().join("kube-proxy.conf");
     let text =

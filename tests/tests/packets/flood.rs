@@ -1,5 +1,5 @@
-//! A million packets: valid, mutated and random ones. For each that leaves: no checksum is worse than before, it goes to
-//! an endpoint of its Service, and what was for no Service is as it was.
+//! A million packets: valid, mutated and random ones. No program may corrupt a checksum, a translated packet goes to an
+//! endpoint of its Service, and a packet for no Service is unchanged.
 //!
 //! `SIDESTEP_SEED` repeats a run; without it each run has another seed, which is printed.
 
@@ -22,7 +22,7 @@ use crate::{
 
 /// How many packets.
 const PACKETS: u32 = 1_000_000;
-/// How many valid ones are made, of which all others are mutations.
+/// How many valid packets are made; all others are mutations of these.
 const SAMPLES: usize = 4096;
 
 /// An address of a family, and a port.
@@ -36,7 +36,7 @@ fn anyone(random: &mut Random, v6: bool) -> SocketAddr {
     SocketAddr::new(ip, 1024 + random.below(64_u16))
 }
 
-/// A frontend, mostly.
+/// The address and port of a frontend, with exceptions.
 fn destination(random: &mut Random, node: IpAddr) -> SocketAddr {
     let frontend = random.one_of(&random.clone().one_of(&KINDS).frontends(node));
     match random.below(10_u8) {
@@ -78,7 +78,7 @@ fn datagram(random: &mut Random, node: IpAddr) -> Datagram {
     datagram
 }
 
-/// A packet of any kind that is right.
+/// A valid packet of any kind.
 fn valid(random: &mut Random, node: &Node) -> Vec<u8> {
     let address = random.one_of(&node.addresses);
     let datagram = datagram(random, address);
@@ -89,7 +89,7 @@ fn valid(random: &mut Random, node: &Node) -> Vec<u8> {
             random.one_of(&datagram.fragments(cut))
         }
         1 => {
-            // Of a reply that went out to somebody who knows the frontend.
+            // It quotes a reply to a client, with the frontend as its source.
             let reply = datagram.from(datagram.destination).to(datagram.source);
             let mut quoted = reply.packet();
             let length = reply.network_length() + 4 + random.index(40);
@@ -103,7 +103,7 @@ fn valid(random: &mut Random, node: &Node) -> Vec<u8> {
     }
 }
 
-/// Changes a frame here and there, or not.
+/// Mutates a frame in a few places, or leaves it unchanged.
 fn mutate(random: &mut Random, frame: &mut Vec<u8>) {
     match random.below(8_u8) {
         0 => {
@@ -113,7 +113,7 @@ fn mutate(random: &mut Random, frame: &mut Vec<u8>) {
         1 => frame.truncate(ETHERNET + random.index(frame.len() - ETHERNET)),
         2..5 => {
             for _ in 0..=random.index(3) {
-                // Headers above all.
+                // Mostly in the headers.
                 let reach = frame.len().min(80) - 12;
                 let place = 12 + random.index(reach);
                 frame[place] = match random.below(4_u8) {
@@ -128,7 +128,7 @@ fn mutate(random: &mut Random, frame: &mut Vec<u8>) {
     }
 }
 
-/// A case that failed, for people.
+/// Panics with a description of a failed case.
 fn fail(seed: u64, number: u32, frames: [&[u8]; 2], why: &str) -> ! {
     let file = std::env::temp_dir().join(format!("sidestep-packets-{seed}-{number}.pcap"));
     let kept =
@@ -141,7 +141,7 @@ fn fail(seed: u64, number: u32, frames: [&[u8]; 2], why: &str) -> ! {
 }
 
 #[test]
-fn a_million_packets_are_translated_or_left_alone_and_never_spoilt() {
+fn a_million_packets_are_translated_or_left_alone_and_never_corrupted() {
     let lab = lab!();
     lab.node().run(|| {
         let seed = std::env::var("SIDESTEP_SEED").map_or_else(
@@ -150,7 +150,7 @@ fn a_million_packets_are_translated_or_left_alone_and_never_spoilt() {
         );
         println!("SIDESTEP_SEED={seed}");
         let mut random = Random::new(seed);
-        // Room for all flows that are confirmed, so that none is refused for want of it; the others push each other out.
+        // Room for all confirmed flows, so that none is refused; the others evict each other.
         let node = Node::new(&lab, 1 << 17);
         let mut ingress = Runner::new(&node.programs, "ingress", node.uplink);
         let mut egress = Runner::new(&node.programs, "egress", node.uplink);
@@ -171,14 +171,14 @@ fn a_million_packets_are_translated_or_left_alone_and_never_spoilt() {
             }
             let changed = outcome.frame != frame;
             translated += u32::from(changed);
-            // Some go on to the other hook, which changes sources only.
+            // Some packets go on to egress, which changes only sources.
             if !changed && !random.once_in(8) {
                 continue;
             }
             let left = egress.run(&outcome.frame);
             let why = match (see(&outcome.frame), see(&left.frame)) {
                 _ if left.action == DROP && changed => continue,
-                _ if left.action != PASS => Err(format!("egress says {}", left.action)),
+                _ if left.action != PASS => Err(format!("egress returned {}", left.action)),
                 (Some(before), Some(after)) if left.frame != outcome.frame && !matches!(before.protocol, 1 | 58) => {
                     masqueraded += 1;
                     let node_address = node.addresses[usize::from(before.source.is_ipv6())];
@@ -205,7 +205,7 @@ fn a_million_packets_are_translated_or_left_alone_and_never_spoilt() {
                 6 => Transport::Tcp { sequence: 1, acknowledgement: 2, control: SYN | ACK, options: Vec::new() },
                 _ => Transport::Udp { checksum: true },
             };
-            // A flow that has ended lets nothing begin.
+            // Of TCP, only a SYN gets an answer: a flow that has ended accepts no SYN-ACK.
             if control & 0x17 != SYN && seen.protocol == 6 || !random.once_in(2) {
                 continue;
             }
@@ -217,7 +217,7 @@ fn a_million_packets_are_translated_or_left_alone_and_never_spoilt() {
             if back.frame == expected {
                 continue;
             }
-            // Many flows in a small table push each other out: then an answer gets no further, but never to another client.
+            // Many flows in a small table evict each other: an answer may then be lost, but never reach another client.
             lost += 1;
             let ends = see(&back.frame).map(|seen| (seen.source, seen.destination));
             let may = [
@@ -237,7 +237,7 @@ fn a_million_packets_are_translated_or_left_alone_and_never_spoilt() {
             counts[3],
             counts[8]
         );
-        // Else the test says nothing.
+        // Otherwise the test proves nothing.
         assert!(translated > PACKETS / 10 && masqueraded > PACKETS / 100 && answered > PACKETS / 100);
         assert!(lost <= answered / 1000, "{lost} of {answered} answers were lost");
     });

@@ -1,4 +1,4 @@
-//! What may become of a packet at ingress, told from its bytes alone.
+//! Decides from a packet's bytes alone which outcomes are allowed at ingress.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,23 +12,23 @@ use crate::{
 /// Bytes of an Ethernet header.
 pub(crate) const ETHERNET: usize = 14;
 
-/// A packet's addresses and where they stand, as far as it has any.
+/// A packet's addresses and their offsets.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen {
     pub(crate) source: SocketAddr,
     pub(crate) destination: SocketAddr,
     pub(crate) protocol: u8,
-    /// Where the destination address stands in the frame.
+    /// The offset of the destination address in the frame.
     address: usize,
-    /// Where the transport header begins.
+    /// The offset of the transport header.
     pub(crate) transport: usize,
     /// A later fragment, which has no ports.
     pub(crate) later: bool,
-    /// The whole of a datagram, with nothing between its network and transport headers.
+    /// A whole datagram, without options or extension headers.
     pub(crate) plain: bool,
 }
 
-/// Reads a frame. Nothing for what no program of ours takes for a packet.
+/// Reads a frame. Nothing for a frame that our programs do not parse.
 pub(crate) fn see(frame: &[u8]) -> Option<Seen> {
     let packet = frame.get(ETHERNET..)?;
     let (source, destination, protocol, address, transport, later, plain);
@@ -83,35 +83,35 @@ pub(crate) fn see(frame: &[u8]) -> Option<Seen> {
     })
 }
 
-/// Whether this may become of a frame at ingress; says what is wrong otherwise.
+/// Checks the outcome of a frame at ingress; an error says what is wrong.
 pub(crate) fn judge(node: &Node, frame: &[u8], outcome: &Outcome) -> Result<(), String> {
     let Some(seen) = see(frame) else {
         return if outcome.action == PASS && outcome.frame == frame {
             Ok(())
         } else {
-            Err("it is no packet of ours, and was not left alone".to_owned())
+            Err("our programs do not parse the frame, but it was not left alone".to_owned())
         };
     };
     let is_control = matches!(seen.protocol, 1 | 58);
     match outcome.action {
         PASS if outcome.frame == frame => {
             let served = node.service(seen.destination).filter(|_| !seen.later && is_served(seen.protocol));
-            // PO-23: of TCP only a SYN begins something.
+            // PO-23: in TCP only a SYN begins a connection.
             let known =
                 seen.protocol != 6 || frame.get(seen.transport + 13).is_none_or(|bits| bits & 0x17 != 2);
             match served {
-                Some((kind, _)) if !known => Err(format!("it is for {kind:?}, and was left alone")),
+                Some((kind, _)) if !known => Err(format!("it is for {kind:?}, but was left alone")),
                 _ => Ok(()),
             }
         }
         PASS if is_control => changed_only(frame, &outcome.frame, |_| true),
         PASS => translated(node, frame, &outcome.frame, seen),
         DROP if node.is_ours(seen.destination.ip()) || is_control => Ok(()),
-        DROP => Err("it is for nobody of ours, and was dropped".to_owned()),
-        // PO-29: it is held, and comes again.
+        DROP => Err("it is for no Service, but was dropped".to_owned()),
+        // PO-29: the program holds it, and it arrives again.
         REDIRECT if seen.later && outcome.frame == frame => Ok(()),
         REDIRECT => answered(node, frame, &outcome.frame, seen),
-        other => Err(format!("what is {other}?")),
+        other => Err(format!("unknown action {other}")),
     }
 }
 
@@ -119,18 +119,18 @@ const fn is_served(protocol: u8) -> bool {
     matches!(protocol, 6 | 17)
 }
 
-/// A packet to a frontend has become one to an endpoint of its Service.
+/// Checks that a packet to a frontend became one to an endpoint of its Service.
 fn translated(node: &Node, before: &[u8], after: &[u8], seen: Seen) -> Result<(), String> {
-    let Some(new) = see(after) else { return Err("it is no packet any more".to_owned()) };
+    let Some(new) = see(after) else { return Err("it became an invalid packet".to_owned()) };
     if seen.later {
-        // Its ports were those of the first fragment; what they were, only the address tells.
+        // The first fragment had the ports; only the address can be checked.
         if !node.is_ours(seen.destination.ip()) {
             return Err(format!("a fragment for {} was changed", seen.destination));
         }
     } else {
         let Some((kind, load_balancer)) = node.service(seen.destination) else {
             return Err(format!(
-                "no Service is at {}, and yet it goes to {}",
+                "no Service is at {}, but it was sent to {}",
                 seen.destination, new.destination
             ));
         };
@@ -154,24 +154,25 @@ fn translated(node: &Node, before: &[u8], after: &[u8], seen: Seen) -> Result<()
     })
 }
 
-/// Nothing but these bytes has changed, and checksums are as right or wrong as they were.
+/// Checks that only bytes for which `may` holds changed, and that checksums are as right or wrong as before.
 pub(crate) fn changed_only(before: &[u8], after: &[u8], may: impl Fn(usize) -> bool) -> Result<(), String> {
     if before.len() != after.len() {
         return Err(format!("{} bytes became {}", before.len(), after.len()));
     }
     if let Some(place) = (0..before.len()).find(|place| before[*place] != after[*place] && !may(*place)) {
-        return Err(format!("byte {place} has changed"));
+        return Err(format!("byte {place} must not change"));
     }
     let sums = [before, after].map(|frame| residues(&frame[ETHERNET..]));
     if sums[0] != sums[1] {
-        return Err(format!("the checksums left {:?} and leave {:?}", sums[0], sums[1]));
+        return Err(format!("the checksums' residues were {:?} and are {:?}", sums[0], sums[1]));
     }
     Ok(())
 }
 
-/// A packet that is refused has become an answer to its sender.
+/// Checks that a refused packet became an answer to its sender.
 fn answered(node: &Node, before: &[u8], after: &[u8], seen: Seen) -> Result<(), String> {
-    // Also where there are endpoints: the client may have the same port through another frontend to the one that it got.
+    // A Service with endpoints may refuse, too: the client's port may already have a flow to the chosen endpoint
+    // through another frontend.
     let refused = match node.service(seen.destination) {
         Some((kind, load_balancer)) => {
             kind != Kind::NoneHere && (!load_balancer || kind.admits(seen.source.ip()))
@@ -179,21 +180,21 @@ fn answered(node: &Node, before: &[u8], after: &[u8], seen: Seen) -> Result<(), 
         None => is_cluster_ip(seen.destination.ip()),
     };
     if !refused || !seen.plain {
-        return Err(format!("{seen:?} was answered"));
+        return Err(format!("{seen:?} must not be refused with an answer"));
     }
     if after[..6] != before[6..12] || after[6..12] != before[..6] {
-        return Err("it does not go back to where it came from".to_owned());
+        return Err("the answer does not leave by the device on which the packet arrived".to_owned());
     }
-    let Some(answer) = see(after) else { return Err("the answer is no packet".to_owned()) };
+    let Some(answer) = see(after) else { return Err("the answer is not a valid packet".to_owned()) };
     if (answer.source.ip(), answer.destination.ip()) != (seen.destination.ip(), seen.source.ip()) {
         return Err(format!("{seen:?} was answered by {answer:?}"));
     }
     if seen.protocol == 6 && (answer.source, answer.destination) != (seen.destination, seen.source) {
         return Err(format!("{seen:?} was answered by {answer:?}"));
     }
-    // What it quotes is as right as it came.
+    // The quoted packet's checksums are as right or wrong as before.
     let (came, sums) = (residues(&before[ETHERNET..]), residues(&after[ETHERNET..]));
     let is_right = [sums.header, sums.transport].into_iter().flatten().all(|residue| residue == 0)
         && sums.quoted_header.is_none_or(|quoted| Some(quoted) == came.header);
-    if is_right { Ok(()) } else { Err(format!("the answer's checksums leave {sums:?}")) }
+    if is_right { Ok(()) } else { Err(format!("the answer's checksums have the residues {sums:?}")) }
 }

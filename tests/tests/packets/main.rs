@@ -1,14 +1,14 @@
-//! The kernel programs of packets, run on packets of the tests' own (`BPF_PROG_TEST_RUN`), byte by byte: every shape of
-//! header, and a flood of packets of little sense.
+//! The packet programs, run on the tests' own packets (`BPF_PROG_TEST_RUN`) and checked byte by byte: every shape of
+//! header, and a flood of mutated packets.
 //!
 //! | file | concept |
 //! |---|---|
-//! | `node` | Services in real tables, and the real programs on them |
+//! | `node` | Services in real tables, with the real programs |
 //! | `test_run` | one run of a program on one packet |
 //! | `shapes` | every shape of header, there and back, with exactly the bytes that are expected |
-//! | `refusals` | what is refused, and what its sender is told |
+//! | `refusals` | refused packets, and the answers to their senders |
 //! | `flood` | a million packets: valid, mutated and random ones |
-//! | `judge` | what may become of a packet |
+//! | `judge` | the allowed outcomes of a packet |
 
 mod flood;
 mod judge;

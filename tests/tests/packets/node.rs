@@ -1,4 +1,4 @@
-//! Services in real tables, and the real programs on them: a node as packets meet it.
+//! A node for packets: Services in real tables, with the real programs.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,9 +11,9 @@ use proxy_agent::{
 use proxy_common::{AddressBits, FrontendKey, FrontendKind, Port, Protocol, Reason, SourceRange};
 use sidestep_tests::{Lab, packets::HARDWARE_ADDRESS, topology::PodRange};
 
-/// Every Service has these.
+/// The protocols; every Service has both.
 pub(crate) const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
-/// The port of every address but the node's.
+/// The port of every frontend but NodePorts.
 pub(crate) const PORT: u16 = 80;
 /// The port of every endpoint.
 const ENDPOINT_PORT: u16 = 8080;
@@ -21,19 +21,19 @@ const ENDPOINT_PORT: u16 = 8080;
 /// A Service; the number is the last part of its addresses, and of its NodePort 300xx.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
-    /// Endpoints here and elsewhere.
+    /// Local and remote endpoints.
     Cluster = 10,
     /// The same with externalTrafficPolicy Local.
     Local = 11,
-    /// Local, with no endpoint here.
+    /// Local, without a local endpoint.
     NoneHere = 12,
     /// No endpoints.
     None = 13,
     /// LoadBalancer IPs for some clients only.
     Ranges = 14,
-    /// One endpoint, which is elsewhere.
+    /// One remote endpoint.
     Remote = 15,
-    /// One endpoint, which is here.
+    /// One local endpoint.
     Here = 16,
 }
 
@@ -41,7 +41,7 @@ pub(crate) const KINDS: [Kind; 7] =
     [Kind::Cluster, Kind::Local, Kind::NoneHere, Kind::None, Kind::Ranges, Kind::Remote, Kind::Here];
 
 impl Kind {
-    /// What clients outside may be led to: `(here, elsewhere)`.
+    /// The endpoints for north-south clients: `(local, remote)`.
     const fn endpoints(self) -> (u8, u8) {
         match self {
             Self::Cluster | Self::Ranges => (2, 2),
@@ -52,7 +52,7 @@ impl Kind {
         }
     }
 
-    /// The addresses that clients outside may be led to.
+    /// The addresses of the endpoints for north-south clients.
     pub(crate) fn targets(self, v6: bool) -> Vec<SocketAddr> {
         let (here, elsewhere) = self.endpoints();
         let ours = (0..here).map(|number| (1, number));
@@ -146,7 +146,7 @@ fn pod(v6: bool, node: u8, number: u8) -> IpAddr {
     }
 }
 
-/// Whether a pod is one of this node.
+/// Whether a pod is on this node.
 pub(crate) fn is_here(pod: IpAddr) -> bool {
     match pod {
         IpAddr::V4(pod) => pod.octets()[2] == 1,
@@ -165,7 +165,7 @@ fn vip(v6: bool, network: u8, number: u8) -> IpAddr {
 /// The node. Namespace and maps go with the lab.
 pub(crate) struct Node {
     pub(crate) programs: Ebpf,
-    /// Its addresses, which it also masquerades with.
+    /// Its addresses, with which it also masquerades.
     pub(crate) addresses: [IpAddr; 2],
     /// The device towards the other node.
     pub(crate) uplink: u32,
@@ -175,13 +175,13 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Loads the programs, and installs the Services. For the lab's node, which the caller must be on.
+    /// Loads the programs and installs the Services; the caller must be on the lab's node.
     pub(crate) fn new(lab: &Lab, flows: u32) -> Self {
         let (here, other) = (lab.node(), lab.other_node());
         let [v4, v6] = PodRange::THERE.cidrs();
         let routes = format!("route add {v4} via {}\nroute add {v6} via {}\n", other.v4, other.v6);
         here.namespace().ip_batch(&routes).expect("routes to the other node's pods");
-        // What is not for the device is left alone.
+        // The programs leave frames for other hardware addresses alone.
         let hardware = HARDWARE_ADDRESS.map(|byte| format!("{byte:02x}")).join(":");
         here.namespace()
             .ip_batch(&format!("link set uplink address {hardware}\n"))
@@ -224,7 +224,7 @@ impl Node {
         }
     }
 
-    /// The Service that clients reach at this address, and whether it is by a LoadBalancer IP.
+    /// The Service with this frontend, and whether the frontend is a LoadBalancer IP.
     pub(crate) fn service(&self, address: SocketAddr) -> Option<(Kind, bool)> {
         let node = self.addresses[usize::from(address.is_ipv6())];
         KINDS.into_iter().find_map(|kind| {
@@ -233,7 +233,7 @@ impl Node {
         })
     }
 
-    /// Counters of the node, for messages.
+    /// The node's counters, for failure messages.
     pub(crate) fn totals(&self) -> Vec<(u32, u64)> {
         let totals = &self.dataplane.tables().totals;
         (0..totals.len())
@@ -242,7 +242,7 @@ impl Node {
             .collect()
     }
 
-    /// Whether an address is one of ours, of whatever port.
+    /// Whether an address is a frontend's, at whatever port.
     pub(crate) fn is_ours(&self, address: IpAddr) -> bool {
         let node = self.addresses[usize::from(address.is_ipv6())];
         KINDS.into_iter().any(|kind| kind.frontends(node).iter().any(|frontend| frontend.ip() == address))

@@ -1,4 +1,4 @@
-//! What is refused, and what its sender is told. PO-1, PO-13: an answer; PO-3, ST-1: silence.
+//! Refused packets and the answers to their senders. PO-1, PO-13: an answer; PO-3, ST-1: silence.
 
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ use crate::{
 };
 
 #[test]
-fn who_is_refused_is_told_unless_silence_is_better() {
+fn refused_packets_are_answered_unless_they_must_be_dropped() {
     let lab = lab!();
     lab.node().run(|| {
         let node = Node::new(&lab, 1 << 12);
@@ -42,13 +42,13 @@ fn who_is_refused_is_told_unless_silence_is_better() {
                 ] {
                     let frame = ethernet(&sent.packet());
                     let outcome = ingress.run(&frame);
-                    // PO-23: what begins nothing is the stack's, which refuses it.
+                    // PO-23: a segment that begins no connection goes to the stack, which refuses it.
                     if matches!(sent.transport, Transport::Tcp { control, .. } if control != SYN) {
                         assert_eq!(outcome, Outcome { action: PASS, frame }, "{sent:?}");
                         continue;
                     }
                     assert_eq!(outcome.action, expected, "{sent:?}");
-                    // One that a switch has flooded is another host's affair.
+                    // A frame that a switch has flooded is for another host.
                     let mut flooded = frame.clone();
                     flooded[5] ^= 0xff;
                     let left_alone = Outcome { action: PASS, frame: flooded.clone() };
@@ -69,7 +69,7 @@ fn who_is_refused_is_told_unless_silence_is_better() {
                             (_, true) => 96,
                         };
                         assert_eq!(outcome.frame.len(), 14 + length, "{sent:?}");
-                        // Where the length changes, the kernel gives the device's sum up, and the run does not know.
+                        // If the length changes, the kernel drops the device's sum, and the test run cannot check it.
                         if frame.len() == outcome.frame.len()
                             && let Some(summed) = ingress.run_summed(&frame)
                         {

@@ -1,5 +1,5 @@
-//! Every shape of header, there and back, with exactly the bytes that are expected: a packet as if it had been sent with
-//! the other addresses from the start. PO-4 (clients keep their address where the endpoint is here), FE-1.
+//! Every shape of header, in both directions, compared byte by byte with a packet made with the translated addresses.
+//! PO-4 (clients keep their address if the endpoint is local), FE-1.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -33,8 +33,8 @@ impl<'a> Hooks<'a> {
         Self { node, ingress: runner("ingress"), egress: runner("egress") }
     }
 
-    /// Runs a hook on a packet; also as from a device that adds up the bytes, where the kernel can say that the sum is
-    /// right. (Not for a datagram without a checksum: its sum is left as it is, and nobody looks at it.)
+    /// Runs a hook on a packet; also as from a device that sums the bytes (`CHECKSUM_COMPLETE`), where the kernel can
+    /// verify the sum afterwards. (Not for a datagram without a checksum, whose sum the programs leave alone.)
     fn run(&mut self, hook: Hook, packet: &[u8]) -> Outcome {
         let runner = if hook == Hook::Ingress { &mut self.ingress } else { &mut self.egress };
         let outcome = runner.run(&ethernet(packet));
@@ -49,7 +49,7 @@ impl<'a> Hooks<'a> {
         outcome
     }
 
-    /// A packet that must become this one.
+    /// Asserts that a hook turns `packet` into `expected`.
     fn expect(&mut self, what: &str, hook: Hook, packet: &[u8], expected: &[u8]) {
         let Outcome { action, frame } = self.run(hook, packet);
         assert!(
@@ -61,7 +61,7 @@ impl<'a> Hooks<'a> {
         );
     }
 
-    /// Sends a packet through the node to its endpoint. Returns what leaves and what the endpoint gets to see.
+    /// Sends a packet through the node to its endpoint. Returns the packet that the endpoint sees.
     fn forward(&mut self, what: &str, kind: Kind, sent: &Datagram) -> Datagram {
         let v6 = sent.source.is_ipv6();
         let outcome = self.run(Hook::Ingress, &sent.packet());
@@ -82,7 +82,7 @@ impl<'a> Hooks<'a> {
         outside
     }
 
-    /// Sends an answer of the endpoint back. `arrived` is what the endpoint saw, `sent` what the client sent.
+    /// Sends the endpoint's answer back. `arrived` is the packet that the endpoint saw, `sent` the client's packet.
     fn back(&mut self, what: &str, sent: &Datagram, arrived: &Datagram, answer: &Datagram) {
         let at_client = answer.from(sent.destination).to(sent.source);
         let inside = answer.from(arrived.destination).to(sent.source);
@@ -94,13 +94,13 @@ impl<'a> Hooks<'a> {
     }
 }
 
-/// Where a client comes from; another port each time.
+/// A client's address, with this port.
 fn client(v6: bool, port: u16) -> SocketAddr {
     let ip: IpAddr = if v6 { "fd00:c1::1".parse().expect("an address") } else { [192, 0, 2, 100].into() };
     SocketAddr::new(ip, port)
 }
 
-/// Headers of every shape; the first packet of a flow each.
+/// Headers of every shape, each in the first packet of a flow.
 fn shapes(v6: bool, to: SocketAddr, first_port: u16) -> Vec<(String, Datagram)> {
     let mut shapes = Vec::new();
     let mut port = first_port;
@@ -149,7 +149,7 @@ fn shapes(v6: bool, to: SocketAddr, first_port: u16) -> Vec<(String, Datagram)> 
     shapes
 }
 
-/// Headers of an answer: the other way round, of the same shape.
+/// The answer to a packet, with headers of the same shape.
 fn answer_to(sent: &Datagram) -> Datagram {
     let transport = match &sent.transport {
         Transport::Tcp { options, .. } => Transport::Tcp {
@@ -176,7 +176,7 @@ fn every_shape_of_header_is_translated_there_and_back() {
         for (address, kind) in
             node.addresses.into_iter().flat_map(|node| [Kind::Here, Kind::Remote].map(|kind| (node, kind)))
         {
-            // The same port through two frontends to one endpoint would be one flow.
+            // One client port through two frontends to one endpoint would be a conflict.
             for (first_port, frontend) in (10_000..).step_by(1000).zip(kind.frontends(address)) {
                 for (what, sent) in shapes(address.is_ipv6(), frontend, first_port) {
                     let arrived = hooks.forward(&what, kind, &sent);
@@ -198,12 +198,12 @@ fn fragments_of_a_datagram_go_where_the_first_one_went() {
                 let payload: Vec<u8> = (0..64).collect();
                 let sent = Datagram::udp(client(v6, 50_000), frontend, payload);
                 let sent = Datagram { identification: Some(77), ..sent };
-                // One that is whole begins the flow; then nothing of the fragments has to be guessed.
+                // A whole packet begins the flow, so that the expected fragments are known.
                 let whole = Datagram { identification: None, ..sent.clone() };
                 let arrived = hooks.forward("whole", kind, &whole);
                 let inside = sent.to(arrived.destination);
                 let late = Datagram { identification: Some(78), ..sent.clone() }.fragments(24)[1].clone();
-                // It is held: it comes again, by the device's own queue.
+                // The program holds it, and it arrives again by the device's own queue.
                 let held = Outcome { action: REDIRECT, frame: ethernet(&late) };
                 assert_eq!(hooks.ingress.run(&ethernet(&late)), held, "a late fragment");
                 for ((part, inside), outside) in sent
@@ -220,7 +220,7 @@ fn fragments_of_a_datagram_go_where_the_first_one_went() {
     });
 }
 
-/// Path-MTU discovery and its like: whoever gets one knows the packet that it quotes.
+/// ICMP errors, such as those of path MTU discovery, quote the packet as its sender knows it.
 #[test]
 fn errors_are_translated_with_the_packets_that_they_quote() {
     on_a_node(|node| {
@@ -249,7 +249,7 @@ fn errors_are_translated_with_the_packets_that_they_quote() {
                         Control { source, destination, kind, code, rest: 1400, quoted }.packet()
                     };
                     let what = format!("an error that quotes {length} bytes of {sent:?}");
-                    // On the way to the endpoint somebody's wire is too short: the client hears of it, from the frontend.
+                    // An MTU on the way to the endpoint is too small: the client gets the error, from the frontend.
                     let there = error(router, inside.source.ip(), &inside);
                     let at_client = error(frontend.ip(), sent.source.ip(), &sent);
                     if arrived.source != sent.source {
@@ -257,7 +257,7 @@ fn errors_are_translated_with_the_packets_that_they_quote() {
                         hooks.expect(&what, Hook::Ingress, &outside, &there);
                     }
                     hooks.expect(&what, Hook::Egress, &there, &at_client);
-                    // On the way to the client: the endpoint hears of it.
+                    // An MTU on the way to the client is too small: the endpoint gets the error.
                     let back = error(router, frontend.ip(), &reply);
                     hooks.expect(
                         &what,
@@ -271,9 +271,9 @@ fn errors_are_translated_with_the_packets_that_they_quote() {
     });
 }
 
-/// Packets with a tag are for the VLAN's own device; of other protocols, addresses and lengths nobody knows anything.
+/// The programs ignore frames with a VLAN tag, and packets of other protocols, for other addresses, or cut short.
 #[test]
-fn what_is_for_nobody_of_ours_is_left_alone() {
+fn packets_for_no_service_are_left_alone() {
     on_a_node(|node| {
         let mut hooks = Hooks::new(node);
         for address in node.addresses {
@@ -290,7 +290,7 @@ fn what_is_for_nobody_of_ours_is_left_alone() {
             frames.extend([other_port, other_address].map(|to| ethernet(&sent.to(to).packet())));
             let sctp = Datagram { transport: Transport::Sctp, ..sent.clone() };
             frames.push(ethernet(&sctp.packet()));
-            // A client that speaks of nothing that is known, and a reset.
+            // A reset from a client without a record.
             frames.push(ethernet(&Datagram::tcp(client(v6, 44_445), frontend, 4, Vec::new()).packet()));
             let whole = ethernet(&sent.packet());
             let headers = ETHERNET + sent.network_length() + 14;

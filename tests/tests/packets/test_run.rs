@@ -9,19 +9,19 @@ use aya::{Ebpf, programs::SchedClassifier};
 
 /// The packet goes on (`TC_ACT_UNSPEC`).
 pub(crate) const PASS: i32 = -1;
-/// It goes no further (`TC_ACT_SHOT`).
+/// The packet is dropped (`TC_ACT_SHOT`).
 pub(crate) const DROP: i32 = 2;
-/// It goes back to where it came from (`TC_ACT_REDIRECT`).
+/// The packet leaves by the device on which it arrived (`TC_ACT_REDIRECT`).
 pub(crate) const REDIRECT: i32 = 7;
 
-/// Frames of so many bytes have whole network headers.
+/// Frames of at least this many bytes have whole network headers.
 const SHORT: usize = 14 + 40;
-/// The longest packet that a run may leave.
+/// The longest packet that a run may return.
 const LONGEST: usize = 4096;
 /// `BPF_PROG_TEST_RUN`.
 const COMMAND: libc::c_long = 10;
-/// `BPF_F_TEST_SKB_CHECKSUM_COMPLETE` (6.17): the packet comes from a device that has added up its bytes; the run fails
-/// with EBADMSG if the sum is wrong afterwards.
+/// `BPF_F_TEST_SKB_CHECKSUM_COMPLETE` (6.17): the packet arrives with the sum of its bytes, as from a device; the run
+/// fails with EBADMSG if the sum is wrong afterwards.
 const CHECKSUM_COMPLETE: u32 = 1 << 2;
 
 /// The part of `union bpf_attr` for test runs.
@@ -46,20 +46,20 @@ struct Attributes {
     padding: u32,
 }
 
-/// What a run left.
+/// The result of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
-    /// What the program returned.
+    /// The program's return value.
     pub(crate) action: i32,
     /// The frame.
     pub(crate) frame: Vec<u8>,
 }
 
-/// A loaded program, and the device that its packets are said to be at.
+/// A loaded program, and the device in its packets' context.
 #[derive(Debug)]
 pub(crate) struct Runner<'a> {
     program: BorrowedFd<'a>,
-    /// `struct __sk_buff`, of which little may be said beforehand.
+    /// `struct __sk_buff`; a test run accepts only a few of its fields.
     context: [u32; 48],
     buffer: Vec<u8>,
 }
@@ -73,8 +73,8 @@ impl<'a> Runner<'a> {
         Self { program: program.fd().expect("it is loaded").as_fd(), context, buffer: vec![0; LONGEST] }
     }
 
-    /// Runs on a frame. The kernel takes none whose network header is cut off at once, and none at all without one byte
-    /// after the link header: nothing becomes of these.
+    /// Runs the program on a frame. The kernel rejects a frame with a truncated network header, or without a byte after
+    /// the link header; such a frame counts as passed on unchanged.
     pub(crate) fn run(&mut self, frame: &[u8]) -> Outcome {
         match self.try_run(frame, 0) {
             Err(error) if frame.len() < SHORT && error.raw_os_error() == Some(libc::EINVAL) => {
@@ -84,8 +84,8 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// The same as from a device that has added up the bytes. An error if the sum is wrong afterwards; nothing on a
-    /// kernel that cannot say.
+    /// The same, as from a device that has summed the bytes. An error if the sum is wrong afterwards; nothing on a
+    /// kernel that cannot verify it.
     pub(crate) fn run_summed(&mut self, frame: &[u8]) -> Option<io::Result<Outcome>> {
         match self.try_run(frame, CHECKSUM_COMPLETE) {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => None,

@@ -1,4 +1,4 @@
-//! `sessionAffinity: ClientIP`: one client, one endpoint, for a while.
+//! `sessionAffinity: ClientIP`: a client keeps its endpoint until the timeout.
 
 use std::{
     thread::sleep,
@@ -20,7 +20,7 @@ fn who(place: &Place) -> String {
     place.run(|| ask(at(VIP))).expect("an answer").server
 }
 
-/// ST-2: every connection of a pod goes to the same endpoint, TCP and UDP each for itself.
+/// ST-2: every connection of a pod goes to the same endpoint, separately for TCP and UDP.
 #[test]
 fn a_client_stays_with_its_endpoint() {
     let cluster = cluster!(3);
@@ -34,7 +34,7 @@ fn a_client_stays_with_its_endpoint() {
         }
         let vip = at("10.96.0.20:53");
         let answers = spread(40, || Asker::v4()?.ask(vip).map(|(answer, _)| answer.server));
-        assert_eq!(answers.len(), 1, "every socket of the client: {answers:?}");
+        assert_eq!(answers.len(), 1, "the client's sockets reached several endpoints: {answers:?}");
     });
 }
 
@@ -48,7 +48,7 @@ fn each_pod_has_its_own_endpoint() {
     eventually("two clients have different endpoints", || {
         let different = who(&cluster.client) != who(cluster.lab.node());
         if !different {
-            sleep(Duration::from_millis(1100)); // both forget, and draw anew
+            sleep(Duration::from_millis(1100)); // the affinity of both expires
         }
         different
     });
@@ -68,7 +68,7 @@ fn affinity_ends_when_a_client_stays_away() {
     while start.elapsed() < Duration::from_secs(4) {
         sleep(Duration::from_millis(200));
         let again = who(&cluster.client);
-        // A machine that was too busy to ask in time proves nothing.
+        // Inconclusive if the machine was too busy to connect in time.
         assert!(again == first || last.elapsed() > Duration::from_millis(1900), "{again} after {first}");
         last = Instant::now();
     }
@@ -80,7 +80,7 @@ fn affinity_ends_when_a_client_stays_away() {
     }
 }
 
-/// ST-2, PO-15: an endpoint that may get no new connections loses its clients, and those of others stay.
+/// ST-2, PO-15: an endpoint that may get no new connections loses its clients; clients of others stay.
 #[test]
 fn a_client_moves_on_when_its_endpoint_leaves() {
     let cluster = cluster!(3);
@@ -98,7 +98,7 @@ fn a_client_moves_on_when_its_endpoint_leaves() {
     eventually("the client has another endpoint", || who(&cluster.client) != first);
     let second = who(&cluster.client);
 
-    // The first one comes back: nobody moves for that.
+    // The first endpoint comes back, and the client stays where it is.
     cluster.endpoints("sticky", &cluster.slice_v4("sticky", 0..3)).expect("manifests");
     sleep(Duration::from_millis(300));
     let answers = cluster.client.run(|| spread(20, || ask(at(VIP)).map(|answer| answer.server)));

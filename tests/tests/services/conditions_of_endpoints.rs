@@ -1,4 +1,4 @@
-//! What the conditions of endpoints say, and what they mean when they say nothing, on live sockets.
+//! The conditions of endpoints, set and unset, as sockets see them.
 
 use std::fmt::{self, Display};
 
@@ -14,7 +14,7 @@ const VIP: &str = "10.96.0.10:80";
 const READY: &str = "{ready: true, serving: true, terminating: false}";
 const DRAINING: &str = "{ready: false, serving: true, terminating: true}";
 
-/// A slice of the Service `web`, with the conditions as they are written.
+/// A slice of the Service `web`, with literal conditions.
 struct Slice<'a> {
     name: &'a str,
     /// Backends, each with its conditions.
@@ -42,12 +42,12 @@ impl Display for Slice<'_> {
     }
 }
 
-/// Who answers the client, in order.
+/// The endpoints that answer the client, sorted.
 fn who(cluster: &Cluster) -> Vec<String> {
     cluster.client.run(|| spread(40, || ask(at(VIP)).map(|answer| answer.server))).into_keys().collect()
 }
 
-/// EP-4: what is not set counts as ready, as serving, and as not terminating.
+/// EP-4: unset conditions count as ready, as serving, and as not terminating.
 #[test]
 fn conditions_that_are_not_set_have_a_meaning() {
     let cluster = cluster!(3);
@@ -56,20 +56,22 @@ fn conditions_that_are_not_set_have_a_meaning() {
         cluster.lab.manifests().write("web-endpoints.yaml", &[&slice])
     };
     cluster.lab.manifests().write("web.yaml", &[&service("web", &["10.96.0.10"])]).expect("manifests");
-    // Serving and not terminating, but not ready: of no use. Terminating, but serving: a last resort.
+    // Serving and not terminating, but not ready: never used. Terminating, but serving: a last resort.
     let (useless, last) = ((1, "{ready: false}"), (2, "{ready: false, terminating: true}"));
     write(&[(0, "{}"), useless, last]).expect("manifests");
     let _agent = cluster.lab.agent().expect("an agent");
-    assert_eq!(who(&cluster), ["pod-0"], "without conditions it is ready");
+    assert_eq!(who(&cluster), ["pod-0"], "an endpoint without conditions is not ready");
 
     write(&[useless, last]).expect("manifests");
     eventually("the last resort serves", || who(&cluster) == ["pod-2"]);
     write(&[useless]).expect("manifests");
-    eventually("and is the last", || is_refused(&cluster.client.run(|| connect(at(VIP)))));
+    eventually("without the last resort the Service refuses", || {
+        is_refused(&cluster.client.run(|| connect(at(VIP))))
+    });
 }
 
-/// EP-6: an address that is used again while its former pod terminates is an endpoint like any other, whichever
-/// slice comes first.
+/// EP-6: an address that a new pod reuses while the former one terminates is an ordinary endpoint, whichever slice
+/// comes first.
 #[test]
 fn an_address_that_is_used_again_serves_while_its_former_pod_terminates() {
     let cluster = cluster!(2);
@@ -86,11 +88,11 @@ fn an_address_that_is_used_again_serves_while_its_former_pod_terminates() {
     write(DRAINING, DRAINING).expect("manifests");
     eventually("both entries terminate", || who(&cluster) == ["pod-1"]);
     write(READY, DRAINING).expect("manifests");
-    eventually("the first one is of the new pod", || who(&cluster) == ["pod-0", "pod-1"]);
+    eventually("the first entry is the new pod's", || who(&cluster) == ["pod-0", "pod-1"]);
 }
 
-/// EP-9: with the policy Local a terminating endpoint of this node comes before ready ones elsewhere; and when
-/// it is gone, who talks to it goes on (ST-4) and new ones are refused (PO-19).
+/// EP-9: with policy Local a terminating local endpoint precedes ready remote ones; when it is gone, its connections go
+/// on (ST-4) and new ones are refused (PO-19).
 #[test]
 fn the_last_local_endpoint_serves_while_it_terminates() {
     let cluster = cluster!(2);
@@ -105,11 +107,11 @@ fn the_last_local_endpoint_serves_while_it_terminates() {
     let leaving = |conditions| slice("web").endpoint(here, conditions).on_node("another-node").ready(there);
 
     write(leaving(Conditions::DRAINING));
-    eventually("only the one that terminates is left here", || who(&cluster) == ["pod-0"]);
+    eventually("only the terminating endpoint is local", || who(&cluster) == ["pod-0"]);
     let mut conversation = connection();
     assert_eq!(conversation.ask().expect("an answer").server, "pod-0");
 
     write(leaving(Conditions::GONE));
-    eventually("none is local", || is_refused(&cluster.client.run(|| connect(at(VIP)))));
-    assert_eq!(conversation.ask().expect("ST-4: it goes on").server, "pod-0");
+    eventually("no endpoint is local", || is_refused(&cluster.client.run(|| connect(at(VIP)))));
+    assert_eq!(conversation.ask().expect("ST-4: the connection goes on").server, "pod-0");
 }

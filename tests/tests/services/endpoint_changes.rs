@@ -1,4 +1,4 @@
-//! Promise 2: changes are followed within milliseconds, and traffic meanwhile fails for nobody.
+//! The agent installs changes within milliseconds, and no request fails meanwhile.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use sidestep_tests::{
     traffic::{ask, connect, is_refused},
 };
 
-/// A rolling update: each endpoint drains, goes, and comes back, and no request fails.
+/// A rolling update: each endpoint drains, is removed and comes back, and no request fails.
 #[test]
 fn a_rolling_update_fails_no_request() {
     let cluster = cluster!(3);
@@ -40,7 +40,7 @@ fn a_rolling_update_fails_no_request() {
     pressure.stop().assert_flawless();
 }
 
-/// IN-8: Services appear, change their ports and go as their manifests do, without waiting for a next sync.
+/// IN-8: Services appear, change and disappear with their manifests, without waiting for a periodic sync.
 #[test]
 fn services_come_and_go() {
     let cluster = cluster!(1);
@@ -49,26 +49,26 @@ fn services_come_and_go() {
     let mut waits = Vec::new();
     for _ in 0..5 {
         cluster.serve("web", &service("web", &["10.96.0.10"])).expect("manifests");
-        waits.push(eventually("the Service is there", || reaches("10.96.0.10:80")));
-        // Another address: the old one goes.
+        waits.push(eventually("the Service works", || reaches("10.96.0.10:80")));
+        // The new address replaces the old one.
         cluster.serve("web", &service("web", &["10.96.0.11"])).expect("manifests");
-        waits.push(eventually("the new address is there", || reaches("10.96.0.11:80")));
-        assert!(!reaches("10.96.0.10:80"), "one change took away the old address");
+        waits.push(eventually("the new address works", || reaches("10.96.0.11:80")));
+        assert!(!reaches("10.96.0.10:80"), "the old address still works");
         cluster.lab.manifests().remove("web.yaml").expect("removal");
         waits.push(eventually("the Service is gone", || !reaches("10.96.0.11:80")));
     }
     waits.sort();
     println!(
-        "a change took {:?} in the middle, {:?} at most",
+        "a change took {:?} in the median, {:?} at most",
         waits[waits.len() / 2],
         waits[waits.len() - 1]
     );
     assert!(waits[waits.len() / 2] < Duration::from_secs(1), "{waits:?}");
 }
 
-/// A Service that loses its last endpoint refuses; a connection that it had goes on.
+/// A Service without its last endpoint refuses new connections; established ones go on.
 #[test]
-fn losing_the_last_endpoint_cuts_nobody_off() {
+fn losing_the_last_endpoint_breaks_no_connection() {
     let cluster = cluster!(1);
     cluster.lab.manifests().write("web.yaml", &[&service("web", &["10.96.0.10"])]).expect("manifests");
     cluster.endpoints("web", &cluster.slice_v4("web", [0])).expect("manifests");
@@ -82,6 +82,6 @@ fn losing_the_last_endpoint_cuts_nobody_off() {
     conversation.ask().expect("ST-4: the old connection goes on");
     cluster.lab.manifests().remove("web.yaml").expect("removal");
     eventually("the Service is gone", || !is_refused(&cluster.client.run(|| connect(vip))));
-    conversation.ask().expect("ST-4: and survives the Service");
+    conversation.ask().expect("ST-4: the connection survives the Service");
     assert_eq!(conversation.peer().expect("a peer"), vip);
 }

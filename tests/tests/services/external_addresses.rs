@@ -1,4 +1,4 @@
-//! External IPs and the addresses of load balancers, from inside the cluster.
+//! External IPs and LoadBalancer IPs, for clients on the node.
 
 use sidestep_tests::{
     cluster,
@@ -31,7 +31,7 @@ fn external_and_load_balancer_ips_are_translated() {
     }
 }
 
-/// FE-5: with `ipMode: Proxy` the load balancer wants to see the traffic itself.
+/// FE-5: with `ipMode: Proxy` traffic goes to the load balancer itself.
 #[test]
 fn a_load_balancer_that_is_a_proxy_gets_its_traffic() {
     let cluster = cluster!(1);
@@ -59,13 +59,13 @@ fn other_ports_of_an_external_ip_that_is_the_nodes_address_stay_reachable() {
             assert_eq!(answer.server, "kubelet", "from {}", place.name());
         }
         let answer = cluster.client.run(|| ask((address, 80).into())).expect("an answer");
-        assert_eq!(answer.server, "pod-0", "the Service itself works");
-        // Nobody listens there: the node says so itself, which is no doing of ours.
+        assert_eq!(answer.server, "pod-0", "the Service's own port");
+        // No server listens there: the node itself refuses, not Sidestep.
         assert!(is_refused(&cluster.client.run(|| connect((address, 81).into()))));
     }
 }
 
-/// PO-12: the same for a load balancer's address that belongs to somebody else.
+/// PO-12: the same for a LoadBalancer IP that is another host's address.
 #[test]
 fn other_ports_of_a_load_balancers_address_pass_through() {
     let cluster = cluster!(1);

@@ -1,4 +1,4 @@
-//! What a Service's fields and its endpoints ask for, as sockets within the cluster see it.
+//! Fields of Services and endpoints, as east-west clients see their effect.
 
 mod affinity_of_a_live_service;
 mod client_ip_affinity;

@@ -1,4 +1,4 @@
-//! Nobody to talk to: refused, and at once.
+//! Services without endpoints refuse at once.
 
 use std::{
     io,
@@ -12,7 +12,7 @@ use sidestep_tests::{
     traffic::{Asker, ask, connect, is_refused},
 };
 
-/// Refused, and faster than any packet could have been.
+/// Asserts a refusal that is faster than any packet.
 fn refused_at_once<T: std::fmt::Debug>(what: &str, call: impl FnOnce() -> io::Result<T>) {
     let start = Instant::now();
     let result = call();
@@ -40,18 +40,18 @@ fn a_service_without_endpoints_refuses_at_once() {
     cluster.client.run(|| every_request_is_refused(80, 53));
 }
 
-/// PO-13: the address is a ClusterIP, so nothing else can be behind it.
+/// PO-13: a ClusterIP belongs to its Service alone, so an unknown port is refused.
 #[test]
 fn an_unknown_port_of_a_cluster_ip_refuses_at_once() {
     let cluster = cluster!(1);
     cluster.serve("web", &service("web", &["10.96.0.9", "fd00:10:96::9"])).expect("manifests");
     let _agent = cluster.lab.agent().expect("an agent");
     cluster.client.run(|| every_request_is_refused(81, 54));
-    // A port of TCP is not one of UDP.
+    // TCP and UDP ports are separate.
     cluster.client.run(|| every_request_is_refused(53, 80));
 }
 
-/// ST-6: a socket that was refused while there was no endpoint is not spoilt for good.
+/// ST-6: a socket that was refused without endpoints works once there is one.
 #[test]
 fn a_socket_that_was_refused_works_once_there_are_endpoints() {
     let cluster = cluster!(1);
@@ -66,8 +66,8 @@ fn a_socket_that_was_refused_works_once_there_are_endpoints() {
         eventually("the same socket gets an answer", || {
             asker.ask(vip).is_ok_and(|(_, source)| source == vip)
         });
-        ask(at("10.96.0.9:80")).expect("and so does TCP");
+        ask(at("10.96.0.9:80")).expect("TCP gets an answer, too");
         cluster.lab.manifests().remove("dns-endpoints.yaml").expect("removal");
-        eventually("and is refused again", || is_refused(&asker.ask(vip)));
+        eventually("the socket is refused again", || is_refused(&asker.ask(vip)));
     });
 }

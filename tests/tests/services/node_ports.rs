@@ -1,4 +1,4 @@
-//! NodePorts, from inside: on this node's own addresses, and on no other node's.
+//! NodePorts for clients on the node: at this node's own addresses, and not at other nodes'.
 
 use sidestep_tests::{
     Agent, cluster as new_cluster,
@@ -39,12 +39,12 @@ fn a_node_port_answers_at_this_nodes_addresses() {
             });
         }
     }
-    // PO-10: the node's other addresses are not the Node's; the same number in the other protocol is nobody's.
+    // PO-10: not at addresses that the Node does not list; nor is the number a NodePort in the other protocol.
     assert!(is_refused(&cluster.client.run(|| connect((GATEWAY_V4, 30080).into()))));
     assert!(is_refused(&cluster.client.run(|| connect((NODE_V4, 30053).into()))));
 }
 
-/// PO-9: what another node answers is its own affair; it may have no endpoint, or a policy of its own.
+/// PO-9: the other node answers for itself, by its own endpoints and policy.
 #[test]
 fn a_node_port_at_another_nodes_address_is_left_alone() {
     let cluster = new_cluster!(2);
@@ -76,7 +76,7 @@ fn a_node_port_answers_at_the_nodes_loopback() {
     });
 }
 
-/// PO-11, CF-8, CF-11: loopback is silent where the configuration leaves it out, and answers again when it does not.
+/// PO-11, CF-8, CF-11: NodePorts answer at loopback only if the configuration includes it.
 #[test]
 fn a_node_port_is_silent_at_loopback_where_the_configuration_says_so() {
     let cluster = new_cluster!(2);
@@ -106,7 +106,7 @@ fn a_node_port_is_silent_at_loopback_where_the_configuration_says_so() {
     }
 }
 
-/// PO-21: a pod's loopback is the pod's own.
+/// PO-21: NodePorts do not answer at a pod's loopback.
 #[test]
 fn a_pods_loopback_is_its_own() {
     let cluster = new_cluster!(2);
@@ -120,7 +120,7 @@ fn a_pods_loopback_is_its_own() {
     }
 }
 
-/// An "any" address as a destination means loopback, and is not mistaken for the NodePort's entry in the tables.
+/// The "any" address as a destination means loopback, and does not match the NodePort's entry in FRONTENDS.
 #[test]
 fn connecting_to_the_any_address_meets_no_node_port_in_a_pod() {
     let cluster = new_cluster!(2);
@@ -130,9 +130,9 @@ fn connecting_to_the_any_address_meets_no_node_port_in_a_pod() {
     }
 }
 
-/// A NodePort that goes is gone at once, and other ports of the node never were ours.
+/// A deleted NodePort closes at once, and Sidestep never touches other ports of the node.
 #[test]
-fn ports_of_the_node_that_are_no_node_ports_are_left_alone() {
+fn other_ports_of_the_node_are_left_alone() {
     let cluster = new_cluster!(1);
     let _agent = start(&cluster);
     let _kubelet = TcpServer::start(cluster.lab.node(), "kubelet", 10250).expect("a server");

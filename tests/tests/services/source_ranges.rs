@@ -1,4 +1,4 @@
-//! `loadBalancerSourceRanges`: a LoadBalancer IP that is for some clients only, from inside the cluster.
+//! `loadBalancerSourceRanges`: a LoadBalancer IP restricted to some clients, for clients on the node.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -19,7 +19,7 @@ use socket2::{Domain, Socket, Type};
 const VIPS: [&str; 3] = ["203.0.113.7", "[2001:db8:203::7]", "[::ffff:203.0.113.7]"];
 const OPEN: [&str; 4] = ["10.96.0.10", "[fd00:10:96::10]", "198.51.100.7", "[2001:db8:198::7]"];
 
-/// The ranges that hold exactly the lab's first pod, the client.
+/// Ranges that contain exactly the lab's first pod, the client.
 const CLIENT: [&str; 2] = ["10.244.1.10/32", "fd00:10:244:1::10/128"];
 /// Every pod.
 const PODS: [&str; 2] = ["10.244.1.0/24", "fd00:10:244:1::/64"];
@@ -54,7 +54,7 @@ fn udp(ip: &str) -> SocketAddr {
     at(&format!("{ip}:53"))
 }
 
-/// Every kind of socket at `place` gets answers from these addresses.
+/// Asserts that every kind of socket at `place` gets answers from these addresses.
 fn assert_served(place: &Place, ips: &[&str]) {
     for ip in ips {
         place.run(|| {
@@ -68,7 +68,7 @@ fn assert_served(place: &Place, ips: &[&str]) {
     }
 }
 
-/// Every kind of socket at `place` is refused by these addresses.
+/// Asserts that these addresses refuse every kind of socket at `place`.
 fn assert_refused(place: &Place, ips: &[&str]) {
     for ip in ips {
         place.run(|| {
@@ -85,8 +85,8 @@ fn is_served(place: &Place, ip: &str) -> bool {
     place.run(|| ask(tcp(ip)).is_ok())
 }
 
-/// ST-1: TCP and UDP, IPv4, IPv6 and IPv4 in IPv6 clothes; pods and processes of the node. ClusterIP, external
-/// IP and NodePort of the same Service are for everyone.
+/// ST-1: TCP and UDP, IPv4, IPv6 and v4-mapped; pods and processes of the node. ClusterIP, external IP and NodePort of
+/// the same Service admit all clients.
 #[test]
 fn only_clients_in_a_range_reach_a_load_balancer_ip() {
     let cluster = new_cluster!(2);
@@ -102,29 +102,29 @@ fn only_clients_in_a_range_reach_a_load_balancer_ip() {
     let status = String::from_utf8_lossy(&status.stdout).into_owned();
     assert!(status.contains("LoadBalancer only from 10.244.1.10/32"), "{status}");
     assert!(status.contains("source-not-in-ranges"), "{status}");
-    assert!(!status.contains("client-unknown"), "everyone was known before the first refusal: {status}");
+    assert!(!status.contains("client-unknown"), "a client was unknown: {status}");
     assert!(agent.report().expect("a report").problems.is_empty());
 }
 
-/// ST-1: ranges of one family say nothing about the other; a typo opens nothing, and is named.
+/// ST-1: ranges of one family do not restrict the other; a malformed range admits no client, and is reported.
 #[test]
-fn families_are_restricted_one_by_one() {
+fn families_are_restricted_separately() {
     let cluster = new_cluster!(1);
     let agent = start(&cluster, &["192.0.2.99/32"]);
     assert_refused(&cluster.client, &[VIPS[0], VIPS[2]]);
     assert_served(&cluster.client, &[VIPS[1]]);
     restrict(&cluster, &["10.244.1.0/24", "10.244.1.0/42"]);
-    eventually("the new ranges", || is_served(&cluster.client, VIPS[0]));
+    eventually("the new ranges are installed", || is_served(&cluster.client, VIPS[0]));
     assert_refused(&cluster.client, &[VIPS[1]]);
     eventually("the report", || {
         agent.report().is_ok_and(|report| report.names("default/web", "spec.loadBalancerSourceRanges[1]"))
     });
 }
 
-/// ST-1, ST-8: the node's processes are judged by the node's address, those that bound another by that one. A
-/// LoadBalancer IP that is bound on the node is as good as the node's address.
+/// ST-1, ST-8: a process of the node counts by the node's address, or by the address that its socket is bound to. A
+/// LoadBalancer IP that is an address of the node counts like the node's address.
 #[test]
-fn processes_of_the_node_are_judged_by_the_nodes_address() {
+fn processes_of_the_node_are_admitted_by_the_nodes_address() {
     let cluster = new_cluster!(1);
     let node = cluster.lab.node();
     let _agent = start(&cluster, &["192.0.2.10/32", "2001:db8:192::10/128"]);
@@ -138,21 +138,21 @@ fn processes_of_the_node_are_judged_by_the_nodes_address() {
         })
     };
     bound(NODE_V4.into()).expect("a connection");
-    assert!(is_refused(&bound(GATEWAY_V4.into())), "an address of the node's in no range");
+    assert!(is_refused(&bound(GATEWAY_V4.into())), "an address of the node outside the ranges is admitted");
 
     node.namespace().ip_batch("addr add 203.0.113.7/32 dev uplink\n").expect("an address");
     bound([203, 0, 113, 7].into()).expect("a connection");
     assert_served(node, &[VIPS[0]]);
-    // Whoever else has the VIP as its own is not let in by that.
+    // Having the LoadBalancer IP as an address does not admit other clients.
     restrict(&cluster, &["10.244.1.0/24"]);
-    eventually("the new ranges", || is_served(&cluster.client, VIPS[0]));
+    eventually("the new ranges are installed", || is_served(&cluster.client, VIPS[0]));
     assert!(is_refused(&bound([203, 0, 113, 7].into())));
 }
 
-/// ST-1, promise 2: while ranges change under traffic, nobody fails whom both the old and the new ones admit, and
-/// nobody gets in whom neither admits. Connections that are there stay.
+/// ST-1: while ranges change under traffic, clients that both the old and the new ranges admit never fail, and clients
+/// that neither admits are always refused. Established connections go on.
 #[test]
-fn a_change_of_ranges_shuts_out_and_lets_in_nobody_by_mistake() {
+fn a_change_of_ranges_rejects_and_admits_no_client_by_mistake() {
     let cluster = new_cluster!(2);
     let sometimes = cluster.lab.pod("sometimes").expect("a pod");
     let _agent = start(&cluster, &PODS);
@@ -163,7 +163,7 @@ fn a_change_of_ranges_shuts_out_and_lets_in_nobody_by_mistake() {
         scope.spawn(|| {
             cluster.client.run(|| {
                 while !over.load(Ordering::Relaxed) {
-                    ask(tcp(VIPS[0])).expect("both admit the client");
+                    ask(tcp(VIPS[0])).expect("both ranges admit the client");
                     always.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -171,7 +171,10 @@ fn a_change_of_ranges_shuts_out_and_lets_in_nobody_by_mistake() {
         scope.spawn(|| {
             cluster.lab.node().run(|| {
                 while !over.load(Ordering::Relaxed) {
-                    assert!(is_refused(&connect(tcp(VIPS[0]))), "neither admits the node");
+                    assert!(
+                        is_refused(&connect(tcp(VIPS[0]))),
+                        "the node, which neither range admits, was served"
+                    );
                     never.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -179,26 +182,26 @@ fn a_change_of_ranges_shuts_out_and_lets_in_nobody_by_mistake() {
         for round in 0..10 {
             let (ranges, open) = if round % 2 == 0 { (&CLIENT, false) } else { (&PODS, true) };
             restrict(&cluster, ranges);
-            eventually("the new ranges", || is_served(&sometimes, VIPS[0]) == open);
+            eventually("the new ranges are installed", || is_served(&sometimes, VIPS[0]) == open);
         }
         over.store(true, Ordering::Relaxed);
     });
     println!("{always:?} connections that are always allowed, {never:?} that never are");
     restrict(&cluster, &CLIENT);
-    eventually("the new ranges", || !is_served(&sometimes, VIPS[0]));
+    eventually("the new ranges are installed", || !is_served(&sometimes, VIPS[0]));
     conversation.ask().expect("an established connection goes on");
 
     restrict(&cluster, &[]);
-    eventually("no ranges", || is_served(cluster.lab.node(), VIPS[0]));
+    eventually("the ranges are removed", || is_served(cluster.lab.node(), VIPS[0]));
     for place in [&sometimes, &cluster.client, cluster.lab.node()] {
         assert_served(place, &VIPS);
     }
     let pins = cluster.lab.pin_directory().join("v1");
     let dump = |map: &str| bpftool::json(&["map", "dump", "pinned", pins.join(map).to_str().expect("UTF-8")]);
-    eventually("nobody is kept any more", || dump("CLIENTS").is_ok_and(|all| all == serde_json::json!([])));
+    eventually("CLIENTS is empty", || dump("CLIENTS").is_ok_and(|all| all == serde_json::json!([])));
 }
 
-/// Promise 1: ranges hold without an agent; a new one finds them, changes only what differs, and leaves nothing.
+/// Ranges stay in force without an agent; a new agent adopts them, writes only differences, and removes unused sets.
 #[test]
 fn a_restarted_agent_keeps_the_ranges() {
     let cluster = new_cluster!(1);
@@ -214,7 +217,7 @@ fn a_restarted_agent_keeps_the_ranges() {
     let key = &ranges[0]["formatted"]["key"];
     assert!(
         key["prefix_len"].is_number() && key["data"]["address"]["bytes"].is_array(),
-        "fields have names: {key}"
+        "bpftool shows no field names: {key}"
     );
 
     agent.kill().expect("kill -9");
@@ -223,7 +226,7 @@ fn a_restarted_agent_keeps_the_ranges() {
     agent.restart(&cluster.lab).expect("restart");
     assert_served(&cluster.client, &VIPS);
     assert_refused(&other, &VIPS);
-    assert_eq!(dump("SOURCE_RANGES"), ranges, "nothing was written again");
+    assert_eq!(dump("SOURCE_RANGES"), ranges, "the new agent wrote unchanged ranges again");
 
     agent.kill().expect("kill -9");
     restrict(&cluster, &["10.244.1.12/32"]);
@@ -235,10 +238,10 @@ fn a_restarted_agent_keeps_the_ranges() {
     agent.kill().expect("kill -9");
     agent.restart(&cluster.lab).expect("restart");
     let left = dump("SOURCE_RANGES");
-    assert_eq!(left.as_array().map(Vec::len), Some(2), "sets that were in use before are gone: {left}");
+    assert_eq!(left.as_array().map(Vec::len), Some(2), "unused sets are left: {left}");
 }
 
-/// ST-8: a pod that is created while the agent runs is known soon, and no refusal of an unknown one is final.
+/// ST-8: the agent soon knows a new pod; until then the pod is refused, and it can try again.
 #[test]
 fn a_new_pod_is_admitted_within_a_moment() {
     let cluster = new_cluster!(1);
@@ -261,7 +264,7 @@ fn a_new_pod_is_admitted_within_a_moment() {
     }
 }
 
-/// ST-1, ST-8: `explain` says who is asking, and which of both reasons it was.
+/// ST-1, ST-8: `explain` shows the client's address, and which of the two reasons applies.
 #[test]
 fn explain_tells_why_a_client_is_refused() {
     let cluster = new_cluster!(1);

@@ -1,4 +1,4 @@
-//! Which endpoints a client gets: readiness, termination, and traffic that stays on the node.
+//! Which endpoints a client gets, by readiness, termination and `internalTrafficPolicy`.
 
 use std::net::Ipv4Addr;
 
@@ -10,7 +10,7 @@ use sidestep_tests::{
     traffic::{Asker, ask, connect, is_refused},
 };
 
-/// EP-5, EP-9: with `internalTrafficPolicy: Local` only endpoints on this node count.
+/// EP-5, EP-9: with `internalTrafficPolicy: Local` only local endpoints serve.
 #[test]
 fn internal_traffic_that_is_local_stays_on_the_node() {
     let cluster = cluster!(3);
@@ -23,7 +23,7 @@ fn internal_traffic_that_is_local_stays_on_the_node() {
     let answers = cluster.client.run(|| spread(40, || ask(at("10.96.0.10:80")).map(|answer| answer.server)));
     assert_eq!(answers.keys().collect::<Vec<_>>(), ["pod-0", "pod-1"]);
 
-    // PO-19: none is local, so the connection is refused, at once.
+    // PO-19: without a local endpoint, connections are refused at once.
     cluster.endpoints("web", &slice("web").on_node("another-node").ready(c)).expect("manifests");
     cluster.client.run(|| {
         eventually("TCP is refused", || is_refused(&connect(at("10.96.0.10:80"))));
@@ -31,7 +31,7 @@ fn internal_traffic_that_is_local_stays_on_the_node() {
     });
 }
 
-/// EP-8: an endpoint that is terminating serves only when nobody else does.
+/// EP-8: a terminating endpoint serves only if no other endpoint does.
 #[test]
 fn a_terminating_endpoint_serves_when_nobody_else_does() {
     let cluster = cluster!(2);
@@ -49,7 +49,7 @@ fn a_terminating_endpoint_serves_when_nobody_else_does() {
     assert_eq!(spread(30, who).keys().collect::<Vec<_>>(), ["pod-0"]);
 }
 
-/// EP-4, EP-6: an endpoint that is not ready gets nothing, and one that stands in two places counts once.
+/// EP-4, EP-6: an endpoint that is not ready gets no connections, and a duplicate endpoint counts once.
 #[test]
 fn endpoints_that_are_not_ready_get_nothing() {
     let cluster = cluster!(1);

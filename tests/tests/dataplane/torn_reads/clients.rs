@@ -1,5 +1,5 @@
-//! Clients that connect without pause, and look whose endpoint they got: half of them over TCP, as real clients do,
-//! half with UDP sockets that only connect, which is many times faster and so meets more of the writer's moments.
+//! Clients that connect without pause and check to which Service their endpoint belongs: half of them over TCP, as real
+//! clients do, half with UDP sockets that only connect, which is many times faster and hits more of the writer's steps.
 
 use std::{
     io::{self, Read},
@@ -19,25 +19,25 @@ use super::endpoints::{FLEETING, STEADY, Vip};
 
 /// How many clients connect at a time.
 pub(crate) const THREADS: u64 = 4;
-/// How many things that went wrong are kept word by word.
+/// How many faults are kept as text.
 const KEPT: usize = 20;
 
-/// What the clients saw.
+/// The clients' results.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outcome {
-    /// Connections that led somewhere.
+    /// Connections to a right endpoint.
     pub(crate) connections: u64,
-    /// Connections that led to another Service's endpoint, or to one that was not allowed.
+    /// Connections to another Service's endpoint, or to a Service that the client may not use.
     pub(crate) misled: u64,
-    /// Connections that failed although the Service was there.
+    /// Connections that failed although the Service was installed.
     pub(crate) failed: u64,
-    /// Connections that were refused because no source range holds the clients, as it should be.
+    /// Connections refused because no source range contains the client, as expected.
     pub(crate) refused: u64,
-    /// Connections that failed because the Service was not there at the moment, as it may be.
+    /// Connections that failed because the Service was not installed at that moment, as allowed.
     pub(crate) absent: u64,
-    /// Sockets that the agent closed before they were looked at, because their endpoint was gone.
+    /// Sockets that the agent closed before the check, because their endpoint was gone.
     pub(crate) closed: u64,
-    /// The first few wrongs.
+    /// The first few faults.
     pub(crate) words: Vec<String>,
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct Clients {
 }
 
 impl Clients {
-    /// Starts them in a pod.
+    /// Starts the clients in a pod.
     pub(crate) fn start(pod: &Place) -> Self {
         let (stop, outcome) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::<Outcome>::default()));
         let threads = (0..THREADS)
@@ -72,7 +72,7 @@ impl Clients {
         Self { stop, outcome, threads }
     }
 
-    /// Stops them and tells what they saw.
+    /// Stops the clients and returns their results.
     pub(crate) fn stop(self) -> Outcome {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads {
@@ -95,7 +95,7 @@ impl Outcome {
 
     fn note(&mut self, vip: Vip, result: io::Result<Ipv4Addr>) {
         let words = match result {
-            // The endpoint went between connecting and looking, and the agent closed the socket (ST-5).
+            // The endpoint was removed between connect and the check, and the agent closed the socket (ST-5).
             Ok(seen) if seen.is_unspecified() => {
                 self.connections += 1;
                 self.closed += 1;
@@ -134,33 +134,33 @@ fn draw(random: &mut Random) -> Vip {
         0 => Vip::Moving,
         1 => Vip::Closed,
         2..4 => Vip::Fleeting(random.below(FLEETING)),
-        // Half of the connections go to few Services, so that these are read while they are written.
+        // Half of the connections go to a few Services, so that clients read these while the writer changes them.
         4..8 => Vip::Steady(random.below(4)),
         _ => Vip::Steady(random.below(STEADY)),
     }
 }
 
-/// Connects, and returns the address at which the server saw the connection.
+/// Connects, and returns the server's local address of the connection.
 fn visit(vip: Vip) -> io::Result<Ipv4Addr> {
     let address = SocketAddr::from((vip.address(), 80));
     let mut stream = connect(address)?;
     let peer = stream.peer_addr()?;
     if peer != address {
-        return Err(io::Error::other(format!("getpeername says {peer}")));
+        return Err(io::Error::other(format!("getpeername returns {peer}")));
     }
     let mut octets = [0; 4];
     stream.read_exact(&mut octets)?;
-    // No TIME-WAIT, or ports run out.
+    // Avoids TIME-WAIT, or ports run out.
     SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
     Ok(octets.into())
 }
 
-/// Connects a UDP socket, and returns the own address that it got for that.
+/// Connects a UDP socket, and returns its local address.
 fn look(vip: Vip) -> io::Result<Ipv4Addr> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     socket.connect((vip.address(), 80))?;
     match socket.local_addr()?.ip() {
         IpAddr::V4(own) => Ok(own),
-        IpAddr::V6(own) => Err(io::Error::other(format!("the own address is {own}"))),
+        IpAddr::V6(own) => Err(io::Error::other(format!("the local address is {own}"))),
     }
 }

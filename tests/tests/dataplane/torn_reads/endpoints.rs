@@ -1,9 +1,9 @@
-//! Endpoints whose addresses tell whose they are, and one server behind all of them.
+//! Endpoints whose addresses identify their Service, and one server behind all of them.
 //!
-//! The Service with number `s` owns 10.250.`s`.0/24 and nothing else. All of that is local to one pod, in which the
-//! clients are too; the server answers each TCP connection with the address that it came in at. Of a UDP socket the
-//! routing table tells: whoever connects to a Service's endpoints gets 10.251.`s`.1 as its own address, and no packet
-//! has to be sent to find out.
+//! The Service with number `s` owns 10.250.`s`.0/24 and nothing else. All of these addresses are local to one pod, in
+//! which the clients run, too; the server answers each TCP connection with its local address. For a UDP socket the
+//! routing table identifies the Service: connecting to an endpoint of it selects 10.251.`s`.1 as the source address,
+//! and no packet has to be sent.
 
 use std::{
     fmt::Write as _,
@@ -23,25 +23,25 @@ use socket2::SockRef;
 
 /// The port of every endpoint.
 pub(crate) const PORT: u16 = 8080;
-/// Services that are there all the time, `10.97.0.<number>`.
+/// Permanent Services, `10.97.0.<number>`.
 pub(crate) const STEADY: u8 = 64;
 /// Services that come and go, `10.98.0.<number>`.
 pub(crate) const FLEETING: u8 = 16;
-/// An address that moves between two Services and belongs to one of them at any time, `10.99.0.1`.
+/// An address that moves between two Services and always belongs to one of them, `10.99.0.1`.
 pub(crate) const MOVING: [u8; 2] = [200, 201];
-/// A Service whose source ranges change without ever holding the clients, `10.100.0.1`.
+/// A Service whose source ranges change and never contain the clients, `10.100.0.1`.
 pub(crate) const CLOSED: u8 = 202;
 
 /// The addresses that clients use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Vip {
-    /// Of a Service that is there all the time.
+    /// Of a permanent Service.
     Steady(u8),
     /// Of a Service that comes and goes.
     Fleeting(u8),
-    /// That moves.
+    /// The address that moves.
     Moving,
-    /// That the clients may not use.
+    /// An address that the clients may not use.
     Closed,
 }
 
@@ -72,7 +72,7 @@ pub(crate) const fn endpoint(service: u8, number: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 250, service, number)
 }
 
-/// The own address of a UDP socket that is connected to an endpoint of this Service.
+/// The local address of a UDP socket that is connected to an endpoint of this Service.
 pub(crate) const fn source(service: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 251, service, 1)
 }
@@ -100,7 +100,7 @@ impl Server {
             while !stopped.load(Ordering::Relaxed) {
                 let Ok((mut stream, _)) = listener.accept() else { continue };
                 if let Ok(SocketAddr::V4(local)) = stream.local_addr() {
-                    // A client that is gone already counts its own failure.
+                    // A client that closed early counts its own failure.
                     let _ = stream.write_all(&local.ip().octets());
                 }
             }

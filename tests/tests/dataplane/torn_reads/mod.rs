@@ -1,9 +1,9 @@
-//! The stress: endpoint sets are replaced as fast as the dataplane can, Services come, go and change their addresses,
-//! and clients connect the whole time. Nobody may ever see half an update.
+//! The stress test: a writer replaces endpoint sets as fast as the dataplane can, Services come, go and change their
+//! addresses, and clients connect the whole time. No client may ever see half an update.
 //!
-//! Every endpoint's address tells whose it is (`endpoints`), so a client knows at once when it was led astray. Tables
-//! are written by the agent's own library, because no directory of manifests changes a thousand times a second.
-//! `SIDESTEP_STRESS_SECONDS` says for how long; CI takes a few seconds.
+//! Every endpoint's address identifies its Service (`endpoints`), so a client detects a wrong endpoint at once. The
+//! test writes the tables with the agent's own library, because no directory of manifests changes a thousand times a
+//! second. `SIDESTEP_STRESS_SECONDS` sets the duration; CI uses a few seconds.
 
 mod clients;
 mod endpoints;
@@ -18,10 +18,10 @@ use clients::Clients;
 use endpoints::Server;
 use writer::Writer;
 
-/// How many replacements a second it takes for the stress to prove anything.
+/// Replacements a second below which the test proves nothing.
 const REPLACEMENTS: u64 = 1000;
 
-/// Promise 2: nobody ever sees half an update.
+/// No reader ever sees half an update.
 #[test]
 fn no_client_is_misled_while_the_tables_are_rewritten() {
     let lab = lab!();
@@ -31,7 +31,7 @@ fn no_client_is_misled_while_the_tables_are_rewritten() {
     let options = Options {
         pin_dir: lab.pin_directory().to_owned(),
         cgroup_root: lab.root().path().to_owned(),
-        // Small, so that slots, ids and indexes are used again and again.
+        // Small tables, so that slots, ids and indexes are reused often.
         capacity: Capacity { services: 256, frontends: 512, endpoints: 1 << 14, flows: 256 },
         program_log: false,
         flows: FlowOptions::default(),
@@ -65,7 +65,7 @@ fn no_client_is_misled_while_the_tables_are_rewritten() {
         outcome.closed,
     );
     assert_eq!((outcome.misled, outcome.failed), (0, 0), "{:#?}", outcome.words);
-    assert!(outcome.refused > 100 * seconds, "the clients hardly got to be refused");
-    assert!(outcome.connections > 100 * seconds, "the clients hardly got to connect");
+    assert!(outcome.refused > 100 * seconds, "only {} connections were refused", outcome.refused);
+    assert!(outcome.connections > 100 * seconds, "only {} connections", outcome.connections);
     assert!(rate >= REPLACEMENTS, "only {rate} replacements a second");
 }

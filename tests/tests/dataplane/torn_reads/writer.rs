@@ -13,10 +13,10 @@ use sidestep_tests::random::Random;
 
 use super::endpoints::{CLOSED, FLEETING, MOVING, PORT, STEADY, Vip, endpoint};
 
-/// Every so many replacements a Service comes or goes, and an address moves.
+/// After this many replacements a Service comes or goes, and an address moves.
 const LIFECYCLE: u64 = 8;
 
-/// Every Service has a port of each.
+/// The protocols; every Service has a port of each.
 const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
 
 /// The only writer.
@@ -24,9 +24,9 @@ const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
 pub(crate) struct Writer {
     dataplane: Dataplane,
     random: Random,
-    /// Which of the Services that come and go are there.
+    /// Which of the Services that come and go are installed.
     present: [bool; FLEETING as usize],
-    /// Which of the two has the address that moves.
+    /// Which of the two Services has the address that moves.
     owner: usize,
     replacements: u64,
     created: u64,
@@ -69,7 +69,7 @@ impl Writer {
         self.moved
     }
 
-    /// Installs the Services that are there all the time.
+    /// Installs the permanent Services.
     pub(crate) fn create(&mut self) {
         let steady = (0..STEADY).map(|number| (number, Vip::Steady(number)));
         let install = steady
@@ -131,7 +131,7 @@ impl Writer {
         PROTOCOLS.map(|protocol| self.plan(number, protocol, vip))
     }
 
-    /// A plan for this Service with endpoints drawn anew.
+    /// A plan for this Service with a new random choice of endpoints.
     fn plan(&mut self, number: u8, protocol: Protocol, vip: Vip) -> ServicePlan {
         let first = 1 + self.random.below(200);
         let count = 1 + self.random.below(12_u8);
@@ -164,7 +164,7 @@ impl Writer {
         }
     }
 
-    /// Source ranges drawn anew: all that can be drawn hold the clients, for [`Vip::Closed`] none.
+    /// A new random choice of source ranges: all candidates contain the clients, for [`Vip::Closed`] none does.
     fn allowed_clients(&mut self, vip: Vip) -> AllowedClients {
         let range = |address: [u8; 4], length| {
             SourceRange::new(Address::from_v4(address), length).expect("a length of IPv4")

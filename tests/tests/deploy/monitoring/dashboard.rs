@@ -1,13 +1,13 @@
-//! `deploy/monitoring/dashboard.json`, as far as Grafana's model matters to who reads it.
+//! `deploy/monitoring/dashboard.json`: the parts of Grafana's model that a dashboard needs to be readable.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-/// What Grafana puts in place of its variables, for a lab.
+/// Values of Grafana's variables for a lab.
 const VARIABLES: [(&str, &str); 4] =
     [("$__rate_interval", "10s"), ("$instance", ".*"), ("$namespace", ".*"), ("$service", ".*")];
-/// How many columns a dashboard has.
+/// The width of a dashboard in columns.
 const WIDTH: u64 = 24;
 
 pub(super) struct Dashboard(Value);
@@ -32,7 +32,7 @@ impl Dashboard {
         })
     }
 
-    /// The selector and the label from which each variable has its values.
+    /// The selector and label that give each variable its values.
     pub(super) fn variables(&self) -> impl Iterator<Item = (String, String)> {
         let list = self.0["templating"]["list"].as_array().expect("variables");
         list.iter().filter(|variable| variable["type"] == "query").map(|variable| {
@@ -43,7 +43,7 @@ impl Dashboard {
         })
     }
 
-    /// Panics with what is missing.
+    /// Panics if a part is missing, and names it.
     pub(super) fn inspect(&self) {
         let variables = self.0["templating"]["list"].as_array().expect("variables");
         let datasource =
@@ -57,7 +57,7 @@ impl Dashboard {
                 ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_u64().expect("a number"));
             assert!(x + w <= WIDTH, "{title}");
             for cell in (x..x + w).flat_map(|column| (y..y + h).map(move |line| (column, line))) {
-                assert!(cells.insert(cell), "{title} lies on another panel");
+                assert!(cells.insert(cell), "{title} overlaps another panel");
             }
             if panel["type"] == "row" {
                 continue;

@@ -1,5 +1,5 @@
-//! Whether an expression can find something: every metric, label and value that it names is in a scrape, and both sides
-//! of an operator have labels by which they match.
+//! Checks that an expression can match: every metric, label and value that it names is in a scrape, and the labels of
+//! both sides of an operator match.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use super::scrape::{ADDED, Scrape};
 
 pub(super) type Labels = BTreeSet<String>;
 
-/// The labels of what the expression finds, or what is wrong with it.
+/// The labels of the expression's result, or what is wrong with the expression.
 pub(super) fn check(text: &str, scrape: &Scrape) -> Result<Labels, String> {
     let expr = promql_parser::parser::parse(text)?;
     labels(&expr, scrape)
@@ -54,7 +54,7 @@ fn selected(vector: &VectorSelector, scrape: &Scrape) -> Result<Labels, String> 
     Ok(known.keys().cloned().chain(ADDED.map(str::to_owned)).collect())
 }
 
-/// The values that a matcher names in full.
+/// The literal values of a matcher.
 fn named(matcher: &Matcher) -> Vec<&str> {
     match matcher.op {
         MatchOp::Equal | MatchOp::NotEqual => vec![&matcher.value],
@@ -73,7 +73,7 @@ fn aggregated(aggregate: &AggregateExpr, scrape: &Scrape) -> Result<Labels, Stri
         Some(LabelModifier::Include(by)) => {
             let by: Labels = by.labels.iter().cloned().collect();
             match by.difference(&inner).next() {
-                Some(lacking) => Err(format!("{aggregate}: by {lacking}, which is not there")),
+                Some(lacking) => Err(format!("{aggregate}: by {lacking}, a label that its operand lacks")),
                 None => Ok(by),
             }
         }
@@ -95,15 +95,15 @@ fn matched(binary: &BinaryExpr, scrape: &Scrape) -> Result<Labels, String> {
     let on = match &binary.modifier {
         Some(BinModifier { matching: Some(LabelModifier::Include(on)), .. }) => on.labels.clone(),
         Some(BinModifier { matching: Some(LabelModifier::Exclude(_)), .. }) => {
-            return Err(format!("{binary}: say what it matches on, not what it ignores"));
+            return Err(format!("{binary}: use `on`, not `ignoring`"));
         }
-        // Either side by itself.
+        // `or` returns the series of either side.
         _ if is(token::T_LOR) => return Ok(&left | &right),
         _ if left == right => return Ok(left),
         _ => return Err(format!("{binary}: {left:?} never matches {right:?}")),
     };
     if let Some(lacking) = on.iter().find(|label| !left.contains(*label) || !right.contains(*label)) {
-        return Err(format!("{binary}: on {lacking}, which is not on both sides"));
+        return Err(format!("{binary}: on {lacking}, a label that one side lacks"));
     }
     let card = binary.modifier.as_ref().map(|modifier| &modifier.card);
     Ok(match card {
@@ -131,7 +131,7 @@ fn returned(call: &Call, scrape: &Scrape) -> Result<Labels, String> {
     }
 }
 
-/// The judge is to be trusted with what is right and with what is wrong.
+/// The check accepts valid expressions, and names the fault of invalid ones.
 #[test]
 fn expressions_that_cannot_find_anything_are_named() {
     let scrape = Scrape::read(

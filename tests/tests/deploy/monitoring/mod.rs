@@ -1,4 +1,4 @@
-//! The rules, the dashboard and their page: they name what the agent shows, and Prometheus takes them.
+//! The rules, the dashboard and their page: they use metrics that the agent exports, and Prometheus accepts them.
 
 mod dashboard;
 mod expression;
@@ -35,7 +35,7 @@ fn named_labels<'a>(template: &'a str, prefix: &str) -> BTreeSet<&'a str> {
     template.split(prefix).skip(1).filter_map(|rest| rest.split(ends).next()).collect()
 }
 
-/// HE-4: what alerts and panels ask for is what an agent shows, label by label and value by value.
+/// HE-4: the agent exports every metric, label and value that alerts and panels use.
 #[test]
 fn every_metric_and_label_that_is_asked_for_is_in_a_scrape() {
     let nodes = two_nodes!(Variant::DIRECT);
@@ -72,7 +72,7 @@ fn every_metric_and_label_that_is_asked_for_is_in_a_scrape() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    // The page of all metrics names each, and no other.
+    // The page lists every metric and no other.
     let page = text("docs/monitoring.md");
     let ours =
         |name: &&str| ["sidestep_", "kubeproxy_", "process_"].iter().any(|prefix| name.starts_with(prefix));
@@ -87,14 +87,14 @@ fn family(series: &str) -> &str {
     ["_bucket", "_sum", "_count"].iter().find_map(|suffix| series.strip_suffix(suffix)).unwrap_or(series)
 }
 
-/// What each alert needs to fire is written down as a test for promtool, and in words for who is woken by it.
+/// Each alert has a promtool test that fires it, and a paragraph for the person on call.
 #[test]
 fn every_alert_has_a_case_that_fires_it_and_a_paragraph() {
     let (cases, page) = (text("deploy/monitoring/rules_test.yaml"), text("docs/monitoring.md"));
     let mut names = BTreeSet::new();
     for alert in alerts() {
         let name = &alert.name;
-        assert!(names.insert(name.clone()), "{name} is there twice");
+        assert!(names.insert(name.clone()), "two alerts are called {name}");
         assert!(["critical", "warning"].contains(&alert.severity.as_str()), "{name}: {}", alert.severity);
         assert!(cases.contains(&format!("alertname=\"{name}\"")), "{name} has no case in rules_test.yaml");
         assert!(page.contains(&format!("`{name}`")), "{name} is not in docs/monitoring.md");
@@ -117,13 +117,13 @@ fn promtool_takes_the_rules_and_each_alert_fires_when_it_should() {
     }
 }
 
-/// Panels have a title, a unit and a sentence, lie side by side, and ask the data source that the reader chose.
+/// Panels have a title, a unit and a description, do not overlap, and query the chosen data source.
 #[test]
 fn the_dashboard_is_complete() {
     Dashboard::read().inspect();
 }
 
-/// The real thing: Prometheus scrapes an agent, every rule evaluates, and every panel has something to show.
+/// Prometheus scrapes an agent, evaluates every rule, and has data for every panel.
 #[test]
 fn prometheus_answers_every_panel_and_evaluates_every_rule() {
     let nodes = two_nodes!(Variant::DIRECT);
@@ -139,7 +139,7 @@ fn prometheus_answers_every_panel_and_evaluates_every_rule() {
         .map(|(title, expr, legend)| (title.to_owned(), expr, legend.to_owned()))
         .collect();
     assert!(!empty.is_empty());
-    let filled = wait_for(Duration::from_secs(40), "every panel has something to show", || {
+    let filled = wait_for(Duration::from_secs(40), "every panel has data", || {
         scenario.ask();
         empty.retain(|(title, expr, _)| {
             let Some(answer) = prometheus.api("query", &[("query", expr)]) else { return true };
@@ -150,17 +150,15 @@ fn prometheus_answers_every_panel_and_evaluates_every_rule() {
     });
     filled.unwrap_or_else(|error| panic!("{error}: {empty:#?}"));
 
-    // Clients ask for a Service that has no endpoint; otherwise the agent is in order.
+    // Only the alert for a Service without endpoints that clients use may be pending or firing.
     let mut evaluated = Vec::new();
-    let pending =
-        wait_for(Duration::from_secs(20), "the alert for what is asked and has no endpoint", || {
-            scenario.ask();
-            evaluated = prometheus.rules();
-            evaluated.iter().any(|rule| {
-                (&rule["name"], &rule["state"])
-                    == (&"SidestepServiceWithoutEndpoints".into(), &"pending".into())
-            })
-        });
+    let pending = wait_for(Duration::from_secs(20), "the alert for a used Service without endpoints", || {
+        scenario.ask();
+        evaluated = prometheus.rules();
+        evaluated.iter().any(|rule| {
+            (&rule["name"], &rule["state"]) == (&"SidestepServiceWithoutEndpoints".into(), &"pending".into())
+        })
+    });
     pending.unwrap_or_else(|error| panic!("{error}: {evaluated:#?}"));
     assert_eq!(evaluated.len(), alerts().len());
     for rule in &evaluated {

@@ -1,4 +1,4 @@
-//! Prometheus itself, scraping an agent in a lab with the rules that are deployed.
+//! A real Prometheus that scrapes an agent in a lab, with the rules of `deploy/`.
 
 use std::{
     fs,
@@ -13,12 +13,12 @@ use serde_json::Value;
 use sidestep_tests::Place;
 use tempfile::TempDir;
 
-/// Names the folder of promtool and Prometheus; `cargo xtask test` sets it.
+/// The variable with the folder of promtool and Prometheus; `cargo xtask test` sets it.
 const PROGRAMS: &str = "SIDESTEP_PROMETHEUS";
 /// Where it listens in its namespace.
 const ADDRESS: ([u8; 4], u16) = ([127, 0, 0, 1], 9090);
 
-/// One of the programs, or why it cannot be had.
+/// One of the programs, or why it is missing.
 pub(super) fn program(name: &str) -> Result<PathBuf, String> {
     let folder = std::env::var_os(PROGRAMS).map(PathBuf::from);
     let program = folder.map_or_else(|| name.into(), |folder| folder.join(name));
@@ -26,11 +26,11 @@ pub(super) fn program(name: &str) -> Result<PathBuf, String> {
     output.map(|_| program.clone()).map_err(|error| format!("{}: {error}", program.display()))
 }
 
-/// A GET; the body of the answer, or nothing if nobody listens.
+/// A GET request; returns the body of the response, or nothing if no server listens.
 pub(super) fn get(address: impl Into<SocketAddr>, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address.into()).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
-    // The older version has no chunks.
+    // HTTP/1.0 responses are not chunked.
     write!(stream, "GET {path} HTTP/1.0\r\nHost: node\r\n\r\n").ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
@@ -45,7 +45,7 @@ pub(super) struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts it in `place`, to scrape the agent there each second and to follow `rules`.
+    /// Starts it in `place`; it scrapes the agent there each second and evaluates `rules`.
     pub(super) fn start(program: &Path, place: &Place, rules: &Path) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let configuration = format!(
@@ -65,14 +65,14 @@ impl Prometheus {
         Self { process, place: place.clone(), _folder: folder }
     }
 
-    /// What the API says at `path`; nothing until it serves.
+    /// The API's answer at `path`; nothing until it serves.
     pub(super) fn api(&self, path: &str, query: &[(&str, &str)]) -> Option<Value> {
         let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
         let body = self.place.run(|| get(ADDRESS, &format!("/api/v1/{path}?{query}")))?;
         serde_json::from_str(&body).ok()
     }
 
-    /// The rules with what has become of them.
+    /// The rules with their state.
     pub(super) fn rules(&self) -> Vec<Value> {
         let answer = self.api("rules", &[]).unwrap_or_default();
         let groups = answer["data"]["groups"].as_array().into_iter().flatten();

@@ -49,7 +49,7 @@ pub(super) struct Alert {
 }
 
 impl Alert {
-    /// Its texts, in which Prometheus puts values of labels.
+    /// Its texts, which are templates with values of labels.
     pub(super) fn templates(&self) -> impl Iterator<Item = &str> {
         [&*self.annotations.summary, &*self.annotations.description].into_iter()
     }

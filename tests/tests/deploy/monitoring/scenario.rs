@@ -1,4 +1,4 @@
-//! An agent to which everything has happened that metrics tell of only when it has happened.
+//! An agent that has met every event whose metric appears only after the event.
 
 use std::{net::UdpSocket, time::Duration};
 
@@ -12,7 +12,8 @@ use sidestep_tests::{
 
 use super::prometheus::get;
 
-/// A Service that serves, one whose endpoint is silent, one without endpoints, and one whose endpoints do not count here.
+/// A Service that serves, one whose endpoint is silent, one without endpoints, and one with only remote endpoints and
+/// policy Local.
 pub(super) struct Scenario<'a> {
     nodes: &'a TwoNodes,
     _agent: Agent,
@@ -22,7 +23,7 @@ pub(super) struct Scenario<'a> {
 }
 
 impl<'a> Scenario<'a> {
-    /// Makes it, and waits until the metrics tell of it.
+    /// Sets the scenario up, and waits until the metrics show it.
     pub(super) fn start(nodes: &'a TwoNodes) -> Self {
         let service = |name: &str, ip: &str| Service::new(name, &[ip]).port(HTTP, Protocol::Tcp, 80);
         let web = nodes.backend_here("web").expect("a pod");
@@ -33,14 +34,14 @@ impl<'a> Scenario<'a> {
         let local = service("elsewhere", "10.96.0.12").internal_traffic_local();
         nodes.publish_places("elsewhere", &local, &[&there]).expect("manifests");
         let agent = nodes.lab().agent().expect("an agent");
-        // After the complete list: a single change.
+        // A single change, after the complete list.
         let silent = nodes.pod_here("silent").expect("a pod");
         let dns = Service::new("silent", &["10.96.0.13"]).port(DNS, Protocol::Udp, 53).node_port(30053);
         nodes.publish_places("silent", &dns, &[&silent]).expect("manifests");
         let socket = silent.run(|| UdpSocket::bind(("0.0.0.0", DNS_PORT))).expect("a socket");
         let client = nodes.pod_here("client").expect("a pod");
         let scenario = Self { nodes, _agent: agent, client, _web: web, _silent: socket };
-        let told = wait_for(Duration::from_secs(20), "everything is told", || {
+        let told = wait_for(Duration::from_secs(20), "the metrics show every event", || {
             scenario.ask();
             let metrics = scenario.metrics();
             let told = ["sidestep_service_unanswered{", "sync_partial_proxy_rules_duration_seconds_count{"];
@@ -50,7 +51,7 @@ impl<'a> Scenario<'a> {
         scenario
     }
 
-    /// Has every Service asked once.
+    /// Has a client use every Service once.
     pub(super) fn ask(&self) {
         self.client.run(|| {
             ask(at("10.96.0.10:80")).expect("an answer");
@@ -68,7 +69,7 @@ impl<'a> Scenario<'a> {
         }
     }
 
-    /// What a scraper on the node gets.
+    /// The response to a scrape on the node.
     pub(super) fn metrics(&self) -> String {
         self.node_gets(10249, "/metrics")
     }

@@ -1,4 +1,4 @@
-//! Which metrics the agent shows, with which labels, and which values these have.
+//! The metrics of a scrape, with their labels and the values of these.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,16 +7,16 @@ use promql_parser::parser::{Expr, VectorSelector};
 /// The values of each label of a metric.
 pub(super) type Values = BTreeMap<String, BTreeSet<String>>;
 
-/// What Prometheus adds to everything that it scrapes.
+/// The labels that Prometheus adds to every series.
 pub(super) const ADDED: [&str; 2] = ["instance", "job"];
 
 /// A scrape.
 pub(super) struct Scrape(BTreeMap<String, Values>);
 
 impl Scrape {
-    /// Reads the text of `/metrics`. A sample is written as the selector that finds it, then its value.
+    /// Reads the text of `/metrics`. A sample's line is a valid selector for it, then its value.
     pub(super) fn read(text: &str) -> Self {
-        // Prometheus says this one of every target.
+        // Prometheus itself adds this metric for every target.
         let mut metrics = BTreeMap::from([("up".to_owned(), Values::new())]);
         for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
             let (selector, _) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line}"));
@@ -33,7 +33,7 @@ impl Scrape {
         Self(metrics)
     }
 
-    /// The labels of a metric with the values that it shows; nothing if the agent does not show it.
+    /// The labels of a metric with their values; nothing if the agent does not export it.
     pub(super) fn labels(&self, metric: &str) -> Option<&Values> {
         self.0.get(metric)
     }
