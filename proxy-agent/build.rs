@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 fn main() {
     println!("cargo:rerun-if-env-changed=SIDESTEP_EBPF_OBJECT");
-    // At run time: a checkout may have been copied with what was built in it.
+    // Read at run time: a checkout may have been copied together with its target folder.
     let here = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it");
     let default = || Path::new(&here).join("../target/ebpf/sidestep.bpf.o");
     let object = std::env::var_os("SIDESTEP_EBPF_OBJECT").map_or_else(default, PathBuf::from);

@@ -25,7 +25,7 @@ type Frontends = [(FrontendKey, FrontendKind)];
 #[derive(Debug)]
 pub(super) struct ChangeLog(HashMap<ServicePortId, Before>);
 
-/// One of them.
+/// One of these Services.
 #[derive(Default, Debug)]
 struct Before {
     frontends: Box<Frontends>,
@@ -45,7 +45,7 @@ impl ChangeLog {
         Some(Self(before))
     }
 
-    /// The change has been made.
+    /// Logs the change after it was made.
     pub(super) fn tell(&self, changes: &Changes) {
         for plan in changes.install.iter().take(SERVICES) {
             let id = &plan.id;
@@ -89,7 +89,7 @@ impl Before {
     }
 }
 
-/// What a Service has now that it had not, and the other way round.
+/// What a Service gained and lost.
 #[derive(PartialEq, Eq, Default, Debug)]
 struct Difference {
     new_frontends: Vec<(FrontendKey, FrontendKind)>,
@@ -160,7 +160,7 @@ fn refuses(plan: &ServicePlan) -> Option<&'static str> {
     }
 }
 
-/// Who may use the LoadBalancer IPs, where not everyone may.
+/// The clients that may use the LoadBalancer IPs, if restricted.
 fn allowed_clients(plan: &ServicePlan) -> Option<List<'_, SourceRange>> {
     match &plan.allowed_clients {
         AllowedClients::Everyone => None,
@@ -179,7 +179,7 @@ fn some<T>(list: &[T]) -> Option<List<'_, T>> {
 /// The first few by name, and how many more.
 struct List<'a, T>(&'a [T]);
 
-/// How one of a list is written.
+/// Formats an element of a list.
 trait Named {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
 }
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_that_came_went_and_drain_are_told_apart() {
+    fn added_removed_and_draining_endpoints_are_distinguished() {
         let former = before(&plan(&[2, 3, 4], 3, &[80]));
         // 3 drains, 4 is gone, 5 is new; and 205 was never usable.
         let found = Difference::between(&former, &plan(&[2, 5, 3, 205], 2, &[80]));
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn frontends_that_came_and_went_are_told() {
+    fn added_and_removed_frontends_are_listed() {
         let found = Difference::between(&before(&plan(&[], 0, &[80, 81])), &plan(&[], 0, &[81, 82]));
         assert_eq!(List(&found.new_frontends).to_string(), "[10.0.0.1:82/TCP ClusterIP]");
         assert_eq!(List(&found.gone_frontends).to_string(), "[10.0.0.1:80/TCP ClusterIP]");

@@ -26,18 +26,18 @@ use crate::{
     source::{self, Batch, kube::MarkSocket},
 };
 
-/// How often the node's own addresses are looked at.
+/// How often the agent checks the node's own addresses.
 const ADDRESSES: Duration = Duration::from_secs(5);
 /// How many batches of events may wait.
 const QUEUE: usize = 256;
 
 /// Runs the agent until a signal ends it or the configuration file changes; the datapath stays in place.
 pub async fn run(start: Start, settings: Settings) -> anyhow::Result<()> {
-    // Before anything else, so that no signal finds the agent half started.
+    // First, so that no signal arrives at a half-started agent.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (announcer, announcements) = Announcer::new();
-    // Before anything is looked at.
+    // Before the first read, so that no change is missed.
     let mut network = NetworkChanges::listen()?;
     let mut agent = Agent::start(&start, &settings, announcer)?;
 
@@ -54,7 +54,7 @@ pub async fn run(start: Start, settings: Settings) -> anyhow::Result<()> {
     let mut waiting = Vec::new();
     loop {
         tokio::select! {
-            // Address changes first: a NodePort must not miss the address that a Service came with.
+            // Address changes first, so that a NodePort includes addresses added together with its Service.
             biased;
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,

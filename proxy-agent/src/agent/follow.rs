@@ -31,9 +31,9 @@ pub(super) struct Agent {
     pub(super) options: Options,
     pub(super) run_dir: RunDir,
     pub(super) report: Report,
-    /// What the tables would not take.
+    /// What the tables had no room for.
     pub(super) not_installed: Vec<NotInstalled>,
-    /// What of the configuration could not be used.
+    /// Problems of the configuration.
     pub(super) misconfigured: Vec<Problem>,
     pub(super) reserved_ports: ReservedPorts,
     pub(super) no_node: NoNode,
@@ -47,7 +47,7 @@ impl Agent {
         &self.report.node
     }
 
-    /// Follows what the source has said, and leaves nothing of it.
+    /// Takes all waiting events and follows them.
     pub(super) fn take(&mut self, batches: &mut Vec<Batch>) -> anyhow::Result<()> {
         self.serve.queued(batches.iter().flatten());
         let changes = self.planner.apply(batches.drain(..).flatten());
@@ -86,15 +86,15 @@ impl Agent {
         Ok(())
     }
 
-    /// Tells the node's side what clients outside can ask for now.
+    /// Passes the north-south frontends on to the node's side.
     fn expose(&mut self) {
         let exposed = self.dataplane.exposed();
         self.reserved_ports.set_node_ports(exposed.node_ports(), Instant::now());
         self.interfaces.set_served(exposed.families());
     }
 
-    /// Everything is installed for the first time. Not before are programs attached: a Service that is not installed yet
-    /// would not be a Service.
+    /// Attaches the programs once everything is installed for the first time; before that they would treat Services as
+    /// ordinary addresses.
     fn begin_to_serve(&mut self) -> anyhow::Result<()> {
         dataplane::attach(&mut self.ebpf, &self.options)?;
         self.report.synced = true;
@@ -144,7 +144,7 @@ impl Agent {
         Ok(())
     }
 
-    /// Looks again at devices if something is wrong with one.
+    /// Checks devices again if one has a problem.
     fn try_interfaces_again(&mut self) {
         if self.report.synced && !self.interfaces.problems().is_empty() {
             self.interfaces.look(&mut self.ebpf);

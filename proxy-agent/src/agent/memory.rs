@@ -4,7 +4,7 @@
 /// the agent for ever.
 pub(super) fn give_back() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: takes no pointer, and only looks at memory that nobody uses.
+    // SAFETY: takes no pointer, and touches only free memory.
     unsafe {
         libc::malloc_trim(0);
     }

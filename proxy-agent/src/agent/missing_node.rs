@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::model::{Problem, Subject};
 
-/// How long a Node may come after the Services: as long as kube-proxy waits for it.
+/// How long to wait for the Node after the Services, as kube-proxy does.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits for the Node since everything else was known.
@@ -37,7 +37,7 @@ impl NoNode {
 mod tests {
     use super::*;
 
-    /// IN-5: a name that is nobody's is a problem after 30 seconds, until the Node comes.
+    /// IN-5: a name without a Node is a problem after 30 seconds, until the Node exists.
     #[test]
     fn a_name_that_no_node_has_is_a_problem_until_one_has_it() {
         let (mut no_node, start) = (NoNode::default(), Instant::now());

@@ -8,11 +8,11 @@
 //! | `start` | what the agent is started with, and the order in which it starts |
 //! | `event_loop` | what wakes it: sources, the network, time, signals |
 //! | `follow` | the stages after the source, one after the other |
-//! | `problems` | what is wrong now, told once; `not_installed`: what the tables lack, in an operator's words |
-//! | `report` | what it tells the other commands: one small file, and the lock that makes it the only writer |
-//! | `change_log` | a line in the log for each Service that came, changed or went |
+//! | `problems` | the current problems, each logged once; `not_installed`: full tables as problems with a remedy |
+//! | `report` | the report to the other commands: one small file, and the lock that makes the agent its only writer |
+//! | `change_log` | a log line for each added, changed or removed Service |
 //! | `missing_node` | a node name that no Node object has |
-//! | `memory` | giving back what a first sync took |
+//! | `memory` | returning the memory of a first sync |
 
 mod change_log;
 mod event_loop;

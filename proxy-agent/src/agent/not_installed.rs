@@ -5,7 +5,7 @@ use crate::{
     model::{Problem, Subject},
 };
 
-/// The problem that `missing` is to an operator.
+/// The problem that reports `missing` to the operator.
 pub(super) fn problem(missing: &NotInstalled) -> Problem {
     match missing {
         NotInstalled::ServicePort { id, full } => {
@@ -71,7 +71,7 @@ mod tests {
     };
 
     #[test]
-    fn a_full_table_is_told_with_the_flag_that_makes_it_larger() {
+    fn a_full_table_is_reported_with_the_flag_that_enlarges_it() {
         let id = ServicePortId {
             service: ObjectName::new("demo", "web"),
             port: "http".into(),

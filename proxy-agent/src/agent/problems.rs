@@ -28,7 +28,7 @@ impl Agent {
         problems.extend(self.not_installed.iter().map(not_installed::problem));
         problems.extend(self.misconfigured.iter().cloned());
         let node = &self.report.node;
-        // What the source says of the Node, that it cannot be listed, is nearer to the cause.
+        // A source that cannot list Nodes is closer to the cause.
         let told = problems.iter().any(|problem| problem.subject == Subject::node(node));
         let (synced, known) = (self.report.synced, told || self.planner.knows_node());
         problems.extend(self.no_node.problem(node, synced, known, Instant::now()));

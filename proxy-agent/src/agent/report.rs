@@ -51,8 +51,8 @@ const LOCK: &str = "agent.lock";
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl RunDir {
-    /// Creates and locks the directory; `WouldBlock` when another agent has it, and keeps it for longer than one that was
-    /// killed a moment ago.
+    /// Creates and locks the directory. Waits a moment for an agent that was just killed; then `WouldBlock` if another
+    /// agent has the lock.
     pub fn lock(path: &Path) -> io::Result<Self> {
         fs::create_dir_all(path)?;
         let mut file = File::create(path.join(LOCK))?;

@@ -34,7 +34,7 @@ pub struct Start {
     pub cgroup_root: PathBuf,
     /// Where Services are read from.
     pub objects: Objects,
-    /// Sizes for tables that are made new.
+    /// Sizes of new tables.
     pub capacity: Capacity,
     /// The devices to attach the packet programs to.
     pub devices: Wanted,
@@ -82,7 +82,7 @@ impl Start {
 }
 
 impl Agent {
-    /// Takes the locks, loads the programs on the maps, and adopts the installed Services.
+    /// Takes the locks, loads the programs, and adopts the Services installed in the maps.
     pub(super) fn start(start: &Start, settings: &Settings, announcer: Announcer) -> anyhow::Result<Self> {
         let run_dir = RunDir::lock(&start.run_dir).with_context(|| {
             format!("another agent may be running: cannot lock {}", start.run_dir.display())
@@ -171,7 +171,7 @@ fn planner(node: &str, settings: &Settings, dataplane: &Dataplane) -> anyhow::Re
     let mut planner = Planner::new(node);
     planner.set_node_port_addresses(settings.node_port_addresses.clone());
     planner.set_cannot_restrict(dataplane::cannot_restrict()?);
-    // The way to the API server outlives its list of endpoints; the planner takes no other plan.
+    // The planner keeps only the plan of `default/kubernetes`: it must not lose the API server's last endpoints.
     for plan in dataplane.recall(|id| is_api_server(&id.service)) {
         planner.recall(plan);
     }
@@ -180,7 +180,7 @@ fn planner(node: &str, settings: &Settings, dataplane: &Dataplane) -> anyhow::Re
 
 /// Reads the programs' log as long as the agent runs.
 fn follow_program_log(ebpf: &mut aya::Ebpf) -> anyhow::Result<()> {
-    let logger = aya_log::EbpfLogger::init(ebpf).context("reading the programs' log")?;
+    let logger = aya_log::EbpfLogger::init(ebpf).context("cannot read the programs' log")?;
     // SAFETY: the logger owns its descriptor and names the same one as long as it lives.
     let mut logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }?;
     tokio::spawn(async move {

@@ -72,7 +72,7 @@ async fn persist(client: &Client, node: &str, announcement: &Announcement) -> Re
 async fn write(client: &Client, node: &str, announcement: &Announcement) -> Result<(), kube::Error> {
     let Announcement { regarding, warning, reason, action, note } = announcement;
     let Some(reference) = reference(client, node, regarding).await? else {
-        // A Service that is no more needs no event.
+        // A deleted Service needs no event.
         return Ok(());
     };
     let event = Event {
@@ -84,8 +84,8 @@ async fn write(client: &Client, node: &str, announcement: &Announcement) -> Resu
     };
     let instance = node[..node.floor_char_boundary(INSTANCE)].to_owned();
     let reporter = Reporter { controller: CONTROLLER.to_owned(), instance: Some(instance) };
-    // A new one each time: what it remembers would turn another note for the same object into one more of the
-    // first; that the same is not told twice is seen to already.
+    // A new recorder each time: its cache would merge another note on the same object into the first event.
+    // `restraint` already suppresses repetitions.
     Recorder::new(client.clone(), reporter).publish(&event, &reference).await
 }
 

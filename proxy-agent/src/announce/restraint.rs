@@ -39,7 +39,7 @@ impl<T: Clone + Eq + Hash> Restraint<T> {
             self.told.retain(|_, told| fresh(*told));
         }
         if self.told.len() >= MEMORY {
-            // Rather twice than without bound.
+            // Announcing an event twice is better than remembering without bound.
             self.told.clear();
         }
         self.told.insert(what.clone(), now);
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_same_is_told_once_an_hour() {
+    async fn an_event_is_announced_once_an_hour() {
         let start = Instant::now();
         let mut restraint = Restraint::new(start);
         let minutes = |minutes| start + Duration::from_mins(minutes);

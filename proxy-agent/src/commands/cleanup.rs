@@ -30,19 +30,19 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         );
     }
     if dataplane::abi_dir(pin_dir).exists() {
-        // Whichever run directory its agent has.
+        // The lock of the tables, as the agent may have another run directory.
         drop(dataplane::lock(pin_dir)?);
     }
     let removed = dataplane::cleanup(pin_dir)?;
     for path in &removed {
         println!("removed {}", path.display());
     }
-    // After the programs that use them.
+    // After the programs that use these ports are gone.
     let ports = dataplane::release_ports(run_dir)?;
     if let Some(ports) = &ports {
         println!("released the reserved ports {ports}");
     }
-    report::remove(run_dir).with_context(|| format!("removing {}", run_dir.display()))?;
+    report::remove(run_dir).with_context(|| format!("cannot remove {}", run_dir.display()))?;
     if removed.is_empty() && ports.is_none() {
         println!("nothing to remove under {}", pin_dir.display());
     }

@@ -34,7 +34,7 @@ pub(super) fn man(arguments: &Man) -> anyhow::Result<ExitCode> {
     let directory = &arguments.directory;
     std::fs::create_dir_all(directory)
         .and_then(|()| clap_mangen::generate_to(Cli::command(), directory))
-        .with_context(|| format!("writing man pages to {}", directory.display()))?;
+        .with_context(|| format!("cannot write man pages to {}", directory.display()))?;
     println!("man pages written to {}", directory.display());
     Ok(ExitCode::SUCCESS)
 }

@@ -70,7 +70,7 @@ impl Paths {
         self.cgroup_root.clone().map_or_else(dataplane::node_cgroup, Ok)
     }
 
-    /// Refuses a BPF file system that goes with this container. Who names a cgroup knows what they do.
+    /// Refuses a BPF file system that ends with this container, unless a cgroup is named explicitly.
     fn check_bpffs(&self) -> Result<(), dataplane::Error> {
         if self.cgroup_root.is_some() { Ok(()) } else { dataplane::check_bpffs(&self.pin_dir) }
     }

@@ -1,4 +1,4 @@
-//! `sidestep run`: starts the agent as the command line asks.
+//! `sidestep run`: starts the agent.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -26,8 +26,8 @@ pub(super) struct Arguments {
     manifests: Option<PathBuf>,
     /// Connect to this API server directly, such as `https://10.0.0.1:6443`
     ///
-    /// Without kube-proxy the `kubernetes` Service of a fresh node works only after Sidestep has installed it, and Sidestep needs
-    /// an API server to install anything. Name an address here that leads there without a Service.
+    /// Without kube-proxy the `kubernetes` Service of a fresh node works only after Sidestep has installed it, and
+    /// Sidestep needs an API server to install anything. Name an address here that leads there without a Service.
     #[arg(long, value_name = "URL", alias = "master", conflicts_with = "manifests", env = "SIDESTEP_SERVER")]
     server: Option<String>,
     #[command(flatten)]
@@ -52,8 +52,9 @@ pub(super) struct Arguments {
     max_endpoints: u32,
     /// Capacity for north-south connections and UDP flows
     ///
-    /// When the table is full, new connections evict unconfirmed ones, so a SYN flood cannot displace established connections. If all
-    /// are confirmed, clients are refused with the reason `flow-table-full`. Existing maps keep their size, as with
+    /// When the table is full, new connections evict unconfirmed ones, so a SYN flood cannot displace established
+    /// connections. If all are confirmed, clients are refused with the reason `flow-table-full`. Existing maps keep
+    /// their size, as with
     /// --max-services.
     #[arg(long, default_value_t = Capacity::default().flows, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
     max_flows: u32,
@@ -70,8 +71,8 @@ pub(super) struct Arguments {
     interface: Vec<glob::Pattern>,
     /// Send all packets through the node's network stack instead of the fast path
     ///
-    /// By default the packets of an established connection to an endpoint on another node are forwarded at
-    /// ingress, past the stack. Use this where netfilter rules must see every such packet, for instance because they mark
+    /// By default the packets of an established connection to an endpoint on another node are forwarded at ingress,
+    /// past the stack. Use this where netfilter rules must see every such packet, for instance because they mark
     /// packets or drop those in state INVALID. It applies to new connections.
     #[arg(long)]
     through_stack: bool,

@@ -30,8 +30,8 @@ pub(super) struct Arguments {
     output: Output,
     /// Show only Services whose name contains this text
     ///
-    /// Matches `NAMESPACE/NAME:PORT` as the table prints it, such as `kube-system/` or `web`. Fails if neither a Service nor a
-    /// problem matches.
+    /// Matches `NAMESPACE/NAME:PORT` as the table prints it, such as `kube-system/` or `web`. Fails if neither a
+    /// Service nor a problem matches.
     filter: Option<String>,
 }
 
@@ -52,7 +52,7 @@ struct Status {
     unanswered: Vec<NeverAnswered>,
     /// Connections and datagrams that were refused on this node, by reason.
     refusals: BTreeMap<&'static str, u64>,
-    /// What else happened to sockets and packets.
+    /// Other events of sockets and packets.
     events: BTreeMap<&'static str, u64>,
     capacity: Vec<Fill>,
 }
@@ -104,12 +104,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             used: services.iter().map(|service| service.endpoints.len()).sum(),
             room: tables.endpoints.len(),
         },
-        // Of those that are confirmed: the others make way.
+        // Counts confirmed records only: unconfirmed ones can be evicted.
         Fill { table: "FLOWS", used: tables.flows.count().1, room: tables.flows.room() },
     ];
     if let Some(filter) = &arguments.filter {
         services.retain(|service| service.service.contains(filter.as_str()));
-        // One that could not be installed is told among the problems.
+        // The problems name a Service that could not be installed.
         let problems = agent.iter().flat_map(|report| &report.problems);
         if services.is_empty()
             && !problems.into_iter().any(|problem| problem.subject.to_string().contains(filter.as_str()))
@@ -272,7 +272,7 @@ fn describe(device: &AtDevice) -> String {
     line
 }
 
-/// How often each thing happened that did; nothing if none did.
+/// The nonzero counts of events; nothing if all are 0.
 fn counts(counts: &BTreeMap<&'static str, u64>, separator: &str) -> Option<String> {
     let happened = counts.iter().filter(|(_, count)| **count > 0);
     let happened: Vec<String> = happened.map(|(what, count)| format!("{count} {what}")).collect();

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use tokio::time::sleep;
 
-/// How often the file is looked at. A ConfigMap's file changes by links that turn, which watches miss easily.
+/// How often the file is read. A ConfigMap's file changes by a swap of symbolic links, which watches easily miss.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// Waits until the file says something other than `text`. A file that is missing for a while does not count as

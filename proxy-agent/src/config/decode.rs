@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::KubeProxyConfiguration;
 
-/// What a file says.
+/// The content of a file.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub struct Decoded {
     /// The fields that are known.
@@ -22,10 +22,10 @@ pub enum Error {
     /// It is not YAML, or a known field has a value of another type.
     #[error("{0}")]
     Text(String),
-    /// It is about something else.
+    /// It is another kind of object.
     #[error("expected kubeproxy.config.k8s.io/v1alpha1 KubeProxyConfiguration, found `{found}`")]
     Kind {
-        /// What it says that it is.
+        /// Its `apiVersion` and `kind`.
         found: String,
     },
 }
@@ -99,16 +99,16 @@ mod tests {
         assert_eq!(decoded.configuration.hostname_override.as_deref(), Some("n1"));
     }
 
-    /// Of a field that is written twice the last one counts, and it is said.
+    /// If a field is given twice, the last value counts, and a problem says so.
     #[test]
-    fn the_last_of_two_counts() {
+    fn the_last_of_two_values_counts() {
         let decoded = decode(&format!("{HEADER}hostnameOverride: n1\nhostnameOverride: n2\n")).expect("read");
         assert_eq!(decoded.configuration.hostname_override.as_deref(), Some("n2"));
         assert_eq!(decoded.passed_over.len(), 1, "{:?}", decoded.passed_over);
     }
 
     #[test]
-    fn what_is_something_else_is_refused_by_name() {
+    fn a_file_of_another_kind_is_rejected_by_name() {
         for (text, part) in [
             ("apiVersion: v1\nkind: ConfigMap\n", "v1 ConfigMap"),
             ("hello", ""),

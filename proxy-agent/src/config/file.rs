@@ -32,7 +32,7 @@ pub struct KubeProxyConfiguration {
     pub mode: Option<String>,
     /// Where NodePorts are answered (CF-8).
     pub node_port_addresses: Option<Vec<String>>,
-    /// How much the kernel wants to kill the agent when memory is short (CF-15).
+    /// The agent's OOM score adjustment (CF-15).
     pub oom_score_adj: Option<i32>,
     /// Source ports of masqueraded packets (CF-16).
     pub port_range: Option<String>,

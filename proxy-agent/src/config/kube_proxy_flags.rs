@@ -15,7 +15,7 @@ use super::KubeProxyConfiguration;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Takes {
     Text,
-    /// Text, if it is none.
+    /// A text.
     Number,
     /// Nothing, or `=true` or `=false`.
     Switch,
@@ -25,7 +25,7 @@ enum Takes {
     Gates,
 }
 
-/// Flag, field, and what it takes. Of a setting that several back ends have, the field is that of iptables.
+/// Flag, field, and type of value. For a setting of several back ends, the field is that of iptables.
 const FLAGS: [(&str, &str, Takes); 43] = [
     ("bind-address", "bindAddress", Takes::Text),
     ("cluster-cidr", "clusterCIDR", Takes::Text),
@@ -72,12 +72,12 @@ const FLAGS: [(&str, &str, Takes); 43] = [
     ("windows-service", "windowsRunAsService", Takes::Switch),
 ];
 
-/// Those that were given: the fields that they stand for, and what they say.
+/// The given flags: their fields and values.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub struct KubeProxyFlags(Vec<(&'static str, Value)>);
 
 impl KubeProxyFlags {
-    /// The configuration with what the flags say.
+    /// The configuration, overridden by the flags.
     pub(super) fn over(&self, file: KubeProxyConfiguration) -> serde_json::Result<KubeProxyConfiguration> {
         if self.0.is_empty() {
             return Ok(file);
@@ -105,7 +105,7 @@ impl Takes {
         }
     }
 
-    /// What the flag of this name says, if it was given.
+    /// The value of the flag with this name, if given.
     fn said(self, flag: &str, matches: &ArgMatches) -> Option<Value> {
         if self == Self::Switch {
             return matches.get_one(flag).copied().map(Value::Bool);
@@ -207,7 +207,7 @@ mod tests {
 
     /// CF-6, CF-7, CF-9, CF-10, CF-12, CF-17: as a `DaemonSet` may start kube-proxy.
     #[test]
-    fn what_a_daemon_set_says_is_followed_or_named() {
+    fn flags_of_a_daemon_set_are_followed_or_named() {
         let written = configured(
             &[
                 "--proxy-mode=ipvs",
@@ -241,7 +241,7 @@ mod tests {
 
     /// CF-17: no flag leaves the file as it is.
     #[test]
-    fn nothing_said_changes_nothing() {
+    fn without_flags_the_file_is_unchanged() {
         let everything = include_str!("testdata/everything.yaml");
         assert_eq!(configured(&[], everything), decode(everything).expect("a configuration").configuration);
         assert_eq!(read(&[]), KubeProxyFlags::default());

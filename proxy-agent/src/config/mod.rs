@@ -3,14 +3,14 @@
 //! | file | concept |
 //! |---|---|
 //! | `file` | the fields of the file, as they are written |
-//! | `decode` | its text: what is unknown is named, and passed over (as kube-proxy does for v1alpha1) |
+//! | `decode` | its text: unknown fields are named and ignored (as kube-proxy does for v1alpha1) |
 //! | `flags` | the flags that stand for fields |
-//! | `kube_proxy_flags` | kube-proxy's flags that are not among those, each of which stands for a field too |
-//! | `settings` | what both together mean |
-//! | `ignored` | which fields say something that has no effect here, and why |
+//! | `kube_proxy_flags` | kube-proxy's other flags, each of which also stands for a field |
+//! | `settings` | the result of both |
+//! | `ignored` | which set fields have no effect here, and why |
 //! | `addresses` | where to listen |
 //! | `duration` | durations as Go writes them |
-//! | `change` | noticing that the file is another one |
+//! | `change` | noticing a changed file |
 //!
 //! A field that cannot be used never ends the agent: it becomes a problem, and the default applies.
 

@@ -128,7 +128,7 @@ impl Settings {
                       name: &str,
                       notes: &mut Notes| {
             let chosen = match field.as_deref() {
-                // Of a flag nothing means nowhere; of a field, that nothing was written.
+                // An empty flag means not to listen; an empty field means that it is not set.
                 Some("") if flag.is_some() => Ok(None),
                 None | Some("") => Ok(Some(purpose.default_address(v6))),
                 Some(text) => addresses::read(text, purpose),
@@ -206,7 +206,7 @@ fn override_by(mut file: KubeProxyConfiguration, flags: &Flags) -> KubeProxyConf
         }
     };
     over(&mut file.hostname_override, &flags.node_name);
-    // As kube-proxy does it: node names are lower case.
+    // Node names are lower case, as in kube-proxy.
     file.hostname_override = file.hostname_override.map(|name| name.to_lowercase());
     over(&mut file.healthz_bind_address, &flags.healthz_bind_address);
     over(&mut file.metrics_bind_address, &flags.metrics_bind_address);

@@ -78,7 +78,7 @@ fn what_cannot_be_used_is_named() {
     assert_eq!((read.healthz, read.patience), (at("0.0.0.0:10256"), Duration::from_mins(1)));
 }
 
-/// CF-10: `masqueradeAll` counts, whichever mode it is said for.
+/// CF-10: `masqueradeAll` counts in the section of every mode.
 #[test]
 fn masquerade_all_counts_in_every_mode() {
     for back_end in ["iptables", "ipvs", "nftables"] {
@@ -89,10 +89,10 @@ fn masquerade_all_counts_in_every_mode() {
     assert!(!settings("", &Flags::default()).masquerade_all);
 }
 
-/// CF-6, CF-7, CF-9, CF-12, CF-13, CF-14: what means nothing here is known, changes nothing, is named
-/// for the log, and is still told by `/configz`.
+/// CF-6, CF-7, CF-9, CF-12, CF-13, CF-14: fields without effect are known, change nothing, are logged by name, and
+/// appear in `/configz`.
 #[test]
-fn what_means_nothing_here_is_named_and_changes_nothing() {
+fn fields_without_effect_are_named_and_change_nothing() {
     let written = [
         "featureGates: {SomeGate: true}",
         "logging: {format: json}",
@@ -158,8 +158,8 @@ fn conntracks_timeouts_are_those_of_flows() {
     assert_eq!(fields, ["conntrack.udpStreamTimeout"]);
 }
 
-/// CF-16: `portRange` is where masqueraded packets have their source ports from; the flag goes first, and what cannot be
-/// used is named.
+/// CF-16: `portRange` is where masqueraded packets have their source ports from; the flag goes first, and what cannot
+/// be used is named.
 #[test]
 fn the_port_range_is_that_of_source_ports() {
     let flags = Flags { source_port_range: Some("2000-2001".parse().expect("a range")), ..Flags::default() };

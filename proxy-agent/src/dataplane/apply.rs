@@ -21,7 +21,7 @@ pub struct Dataplane {
 }
 
 impl Dataplane {
-    /// Opens the tables that [`super::load`] made or found, takes over what they hold, and starts what follows them.
+    /// Opens the tables that [`super::load`] made or found, adopts their content, and starts the followers.
     pub fn open(options: &Options) -> Result<Self, Error> {
         Ok(Self {
             writer: Writer::open(&options.pin_dir)?,
@@ -65,7 +65,7 @@ impl Dataplane {
         self.writer.installed()
     }
 
-    /// What of it clients outside can ask for.
+    /// The north-south frontends among them.
     pub fn exposed(&self) -> &Exposed {
         self.writer.exposed()
     }

@@ -102,7 +102,7 @@ fn open_pin(pin: &Path) -> Result<OwnedFd, Error> {
     let mut attr = ObjGet { pathname: path.as_ptr() as u64, ..Default::default() };
     // SAFETY: `path` outlives the call.
     let fd = unsafe { bpf(bpf_cmd::BPF_OBJ_GET, &mut attr) }.map_err(Error::system("BPF_OBJ_GET", pin))?;
-    // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
+    // SAFETY: the kernel has just returned this descriptor, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -148,7 +148,7 @@ unsafe fn link_info<T>(link: &Path, info: &mut T) -> Result<(), Error> {
     Ok(())
 }
 
-/// Puts another program behind a pinned link to a cgroup, without a moment in which neither is attached (5.7).
+/// Atomically replaces the program behind a pinned link to a cgroup (5.7).
 pub(crate) fn replace_program(link: &Path, program: &Program) -> Result<(), Error> {
     let link_fd = open_pin(link)?;
     let program_fd = program

@@ -12,11 +12,11 @@ use super::{
     tables::maps::{MAPS, abi_dir},
 };
 
-/// Detaches and unpins everything of ours below `pin_dir`, and says what went. Nothing else is touched.
+/// Detaches and unpins everything of ours below `pin_dir`, and returns what it removed. Touches nothing else.
 pub fn cleanup(pin_dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let dir = abi_dir(pin_dir);
     let links = dir.join("links");
-    // What makes translations of packets goes before what keeps them.
+    // Packet programs before the maps that they use.
     let mut removed = interfaces::cleanup(pin_dir)?;
     // In the opposite order of attaching: connect first.
     let pins =
@@ -31,7 +31,7 @@ pub fn cleanup(pin_dir: &Path) -> Result<Vec<PathBuf>, Error> {
     for directory in [links.join("tc").as_path(), links.as_path(), dir.as_path(), pin_dir] {
         match fs::remove_dir(directory) {
             Ok(()) => removed.push(directory.to_owned()),
-            // Not there, or something of somebody else's is in it.
+            // The directory does not exist, or has foreign files in it.
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {}
             Err(error) => return Err(Error::system("rmdir", directory)(error)),

@@ -8,7 +8,7 @@ pub enum Error {
     System {
         /// The call.
         call: &'static str,
-        /// What it was about.
+        /// The object of the call.
         path: String,
         /// The kernel's answer. Not a `source`, since the message includes it.
         error: std::io::Error,
@@ -30,7 +30,7 @@ pub enum Error {
     #[error("no maps under {0}: `sidestep run` has not run on this node, or with another --pin-dir")]
     NoTables(String),
     /// Loading the object failed.
-    #[error("loading the kernel programs: {0}")]
+    #[error("cannot load the kernel programs: {0}")]
     Load(#[from] aya::EbpfError),
     /// Loading or attaching one program failed.
     #[error("{action} program {program}: {source}")]

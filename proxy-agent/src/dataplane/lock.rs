@@ -9,7 +9,8 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::{Error, node::host::ensure_bpffs, tables::maps::abi_dir};
 
-/// Locks the tables below `pin_dir` for one writer, until the lock is dropped: two would give out the same slots.
+/// Locks the tables below `pin_dir` for one writer, until the lock is dropped: two writers would allocate the same
+/// slots.
 pub fn lock(pin_dir: &Path) -> Result<Flock<File>, Error> {
     ensure_bpffs(pin_dir)?;
     let dir = abi_dir(pin_dir);

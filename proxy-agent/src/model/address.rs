@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn nobodys_addresses_are_refused_with_words() {
+    fn addresses_that_are_not_unicast_are_refused_with_a_reason() {
         for text in ["0.0.0.0", "::", "224.0.0.1", "ff02::1", "nonsense", "300.1.1.1"] {
             let error = parse_unicast(text).expect_err(text);
             assert!(error.contains(text), "{error}");

@@ -65,7 +65,7 @@ pub struct Conditions {
     pub ready: bool,
     /// It answers.
     pub serving: bool,
-    /// It is about to go.
+    /// It is terminating.
     pub terminating: bool,
 }
 
@@ -82,8 +82,8 @@ impl EndpointSlice {
     /// The most endpoints of one slice, as the API has it.
     pub const LIMIT: usize = 1000;
 
-    /// Checks and keeps what matters. Nothing for a slice that is none of a node's business: of a headless
-    /// Service or of none (IN-3), or of host names (EP-1).
+    /// Checks the fields and keeps the relevant ones. Nothing for a slice that a node ignores: of a headless Service or
+    /// of no Service (IN-3), or of host names (EP-1).
     pub fn read(wire: wire::EndpointSlice) -> Option<Self> {
         let wire::EndpointSlice { metadata, address_type, endpoints, ports } = wire;
         let mut labels = metadata.labels.unwrap_or_default();

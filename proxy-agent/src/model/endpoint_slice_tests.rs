@@ -19,7 +19,7 @@ fn slice(endpoints: Value) -> EndpointSlice {
     .expect("kept")
 }
 
-/// IN-3: slices of no Service and of headless Services are nobody's.
+/// IN-3: slices without a Service and of headless Services are ignored.
 #[test]
 fn slices_are_kept_when_they_belong_to_a_service_with_addresses() {
     for (labels, kept) in [

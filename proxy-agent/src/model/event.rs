@@ -40,12 +40,12 @@ pub enum Event {
     Upsert(Object),
     /// The object was deleted, or no longer concerns this node.
     Delete(ObjectKey),
-    /// What is wrong with `subject` now (a file's document, a watch); replaces what was said of it before,
-    /// and an empty list takes it back.
+    /// The current problems of `subject` (a file's document, a watch). Replaces its earlier ones; an empty list clears
+    /// them.
     Found {
-        /// What it is about.
+        /// The subject.
         subject: Subject,
-        /// What.
+        /// The problems.
         flaws: Vec<Flaw>,
     },
     /// Everything that exists has been reported once. Comes once, after the first complete pass.

@@ -16,7 +16,7 @@ pub struct Node {
     pub zone: Option<Box<str>>,
     /// `status.addresses` of the types `InternalIP` and `ExternalIP`, in that order.
     pub addresses: Box<[Address]>,
-    /// It is about to go: load balancers should send nothing new (HE-1).
+    /// Whether it is about to be removed, so that load balancers should send it no new connections (HE-1).
     pub leaving: bool,
     /// Fields that could not be used.
     pub flaws: Box<[Flaw]>,

@@ -42,8 +42,8 @@ pub struct Service {
 }
 
 impl Service {
-    /// Checks and keeps what matters. Nothing for a Service that is none of a node's business: one that
-    /// another proxy serves (IN-1), a headless one, and an `ExternalName` (IN-2).
+    /// Checks the fields and keeps the relevant ones. Nothing for a Service that a node ignores: one of another proxy
+    /// (IN-1), a headless one, or an `ExternalName` (IN-2).
     pub fn read(wire: wire::Service) -> Option<Self> {
         let wire::Service { metadata, spec, status } = wire;
         let spec = spec.unwrap_or_default();

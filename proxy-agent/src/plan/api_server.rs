@@ -6,7 +6,7 @@
 use super::{ServicePlan, Target};
 use crate::model::{Flaw, ObjectName};
 
-/// Whether this is the API server's own Service.
+/// Whether this is the API server's Service, `default/kubernetes`.
 pub fn is_api_server(service: &ObjectName) -> bool {
     service.namespace() == "default" && service.name() == "kubernetes"
 }

@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn asking_for_the_same_again_concerns_nobody() {
+    fn a_repeated_claim_concerns_no_other_service() {
         let mut claims = Claims::default();
         for service in ["a", "b"] {
             claims.replace(&name(service), &[], &[(KEY, claimant(service, 0, 0))]);

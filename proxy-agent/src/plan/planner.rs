@@ -45,7 +45,7 @@ pub struct Planner {
     problems: Problems,
     /// Plans of `default/kubernetes` from before the agent was started.
     recalled: HashMap<ServicePortId, ServicePlan>,
-    /// Why LoadBalancer IPs that are not for everyone cannot be served, if they cannot (ST-8).
+    /// Why restricted LoadBalancer IPs cannot be served, if they cannot (ST-8).
     cannot_restrict: Option<&'static str>,
     /// What load balancers ask about, by Service (HE-3).
     health_checks: BTreeMap<ObjectName, Vec<HealthCheckCount>>,
@@ -55,7 +55,8 @@ pub struct Planner {
     synced: bool,
 }
 
-/// How many Services a part of the first plan has: few enough that the agent never holds a second copy of a large cluster.
+/// How many Services a part of the first plan has: few enough that the agent never holds a second copy of a large
+/// cluster.
 const PART: usize = 1024;
 
 /// What changes concern, all together.
@@ -96,13 +97,13 @@ impl Planner {
         }
     }
 
-    /// Tells which of its addresses the node answers NodePorts on (CF-8, CF-11). Before anything else, and once.
+    /// Sets the addresses at which the node answers NodePorts (CF-8, CF-11). Call it once, first.
     pub fn set_node_port_addresses(&mut self, chosen: NodePortAddresses) {
         self.node_addresses.choose(chosen, &mut self.addresses);
     }
 
-    /// Tells why clients cannot be told from each other here, if they cannot: LoadBalancer IPs that are not for
-    /// everyone are then left to the load balancer (ST-8). Before anything else.
+    /// Sets the reason why clients cannot be identified here, if they cannot: restricted LoadBalancer IPs are then left
+    /// to the load balancer (ST-8). Call it first.
     pub fn set_cannot_restrict(&mut self, why: Option<&'static str>) {
         self.cannot_restrict = why;
     }
@@ -142,8 +143,8 @@ impl Planner {
         }
     }
 
-    /// Takes in what sources say. Nothing comes out before [`Event::Synced`], which gives the whole plan, or the first part of
-    /// it: as long as there are more, [`Planner::next_part`] has to be called before anything else.
+    /// Takes in what sources say. Nothing comes out before [`Event::Synced`], which gives the whole plan, or the first
+    /// part of it: as long as there are more, [`Planner::next_part`] has to be called before anything else.
     pub fn apply(&mut self, events: impl IntoIterator<Item = Event>) -> Changes {
         let mut touched = Concerned::default();
         let mut complete = false;
@@ -193,7 +194,7 @@ impl Planner {
         touched
     }
 
-    /// Tells the addresses of the node's interfaces (without those of `kube-ipvs0`, which stand for
+    /// Sets the addresses of the node's interfaces (without those of `kube-ipvs0`, which stand for
     /// Services). They are the node's own for PO-18; and NodePorts are answered on them if there is no Node
     /// object that says where.
     pub fn set_local_addresses(&mut self, addresses: Vec<IpAddr>) -> Changes {
@@ -349,7 +350,7 @@ impl Planner {
         }
     }
 
-    /// The way to the API server outlives its list of endpoints.
+    /// Keeps the last endpoints of `default/kubernetes`.
     fn keep_api_server_open(
         &self,
         plans: &mut Vec<ServicePlan>,

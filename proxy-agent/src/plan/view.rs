@@ -17,7 +17,7 @@ pub(super) struct View<'a> {
     pub(super) own_addresses: &'a HashSet<Address>,
     /// Its addresses, the most important one first.
     pub(super) addresses: &'a [Address],
-    /// Why LoadBalancer IPs that are not for everyone cannot be served here, if they cannot (ST-8).
+    /// Why restricted LoadBalancer IPs cannot be served here, if they cannot (ST-8).
     pub(super) cannot_restrict: Option<&'a str>,
 }
 

@@ -28,13 +28,13 @@ const CLIENTS: usize = 64;
 /// How long a client may take for its question.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What is to be found at one listener.
+/// The site at one listener.
 pub(super) trait Site: Send + Sync + 'static {
     /// The answer to a GET of this path.
     fn answer(&self, path: &str) -> impl Future<Output = Answer> + Send;
 }
 
-/// Answers until it is dropped, and then no more: connections go with it.
+/// Answers requests until it is dropped, which closes its connections.
 pub(super) async fn serve<S: Site>(listener: TcpListener, site: Arc<S>) {
     let mut clients = JoinSet::new();
     loop {

@@ -6,7 +6,7 @@
 //! | `healthz` | `/healthz` and `/livez` (HE-1, HE-2) |
 //! | `health_checks` | one listener for each health check node port (HE-3) |
 //! | `inspect` | `/metrics`, `/proxyMode`, `/configz` (HE-4) |
-//! | `metrics` | what is counted, and what is read from the tables when somebody asks |
+//! | `metrics` | the agent's own counts, and those read from the tables at each scrape |
 //! | `http`, `listen` | answering requests; listening, and trying again |
 //!
 //! Handlers read snapshots and never wait for the agent; the agent never waits for a client. Long work (a scrape of
@@ -44,12 +44,12 @@ use crate::{
     plan::{Changes, Family, HealthCheck, Tally},
 };
 
-/// What all listeners know.
+/// The state that all listeners share.
 #[derive(Debug)]
 struct Shared {
     health: Mutex<Health>,
     metrics: Metrics,
-    /// What cannot be listened on, by who wants to.
+    /// Addresses that cannot be bound, by listener.
     problems: Mutex<BTreeMap<(Subject, SocketAddr), Problem>>,
 }
 
@@ -68,7 +68,7 @@ impl Drop for Task {
     }
 }
 
-/// What was done about changes.
+/// The result of applying changes.
 #[derive(Debug)]
 pub struct Applied<'a> {
     /// The changes; of the whole plan its last part.
@@ -154,7 +154,7 @@ impl Serve {
         self.health_checks.set(applied.health_checks);
     }
 
-    /// What cannot be listened on.
+    /// Problems with addresses that cannot be bound.
     pub fn problems(&self) -> Vec<Problem> {
         lock(&self.shared.problems).values().cloned().collect()
     }

@@ -54,7 +54,7 @@ pub enum Error {
 
 /// A client from the kubeconfig (that of `path`, or in the usual places) or the pod's service account. `server`
 /// goes straight to an API server instead of the address found there (CF-1: without a service proxy the
-/// in-cluster address does not work). With `mark`, connections go past the tables ([`super::dial`]).
+/// in-cluster address does not work). With `mark`, connections bypass the tables ([`super::dial`]).
 pub async fn connect(
     server: Option<&str>,
     path: Option<&Path>,
@@ -96,7 +96,7 @@ async fn from_file(path: &Path) -> Result<Config, Error> {
     Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(described)
 }
 
-/// What kube makes of a configuration, on connections of our own.
+/// A kube client for this configuration, on connections of our own.
 fn client(config: &Config, mark: Option<&Arc<MarkSocket>>) -> Result<Client, ::kube::Error> {
     let service_account = std::env::var(SERVICE_ACCOUNT_HOST).ok();
     let mut connectors = Vec::new();

@@ -73,7 +73,7 @@ impl Course {
         Self { next, newest: None, stale_since: None, limit: PAGE, in_vain: 0, listed_again: false, backoff }
     }
 
-    /// What to ask.
+    /// The next request.
     pub(super) const fn next(&self) -> &Next {
         &self.next
     }
@@ -140,7 +140,7 @@ impl Course {
         self.backoff.reset();
     }
 
-    /// Something went wrong. What comes next is decided, and this is how long to wait before it.
+    /// Handles a failure: decides on the next request, and returns the wait before it.
     pub(super) fn failed(&mut self, failure: &Failure, random: impl FnOnce(u64) -> u64) -> Duration {
         if matches!(failure, Failure::Late { request: Request::Page, .. }) {
             self.limit = (self.limit / 2).max(SMALLEST_PAGE);

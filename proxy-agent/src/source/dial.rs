@@ -1,10 +1,10 @@
-//! Connects to the API server, past the installed Services or through them.
+//! Connects to the API server, bypassing the installed Services or through them.
 //!
 //! A service proxy whose own connection went through its maps could not repair them once they are wrong. So the agent
 //! marks its sockets ([`MarkSocket`]) and the socket programs leave them alone: a configured address (`--server`, a
-//! kubeconfig) is always reached past the installed Services. The pod's service account names the one address that
-//! needs a service proxy (`KUBERNETES_SERVICE_HOST`, a ClusterIP): the agent tries it through the installed Services
-//! first, and past them if no TLS connection results, since another service proxy may still serve it.
+//! kubeconfig) always bypasses the installed Services. The pod's service account names the one address that needs a
+//! service proxy (`KUBERNETES_SERVICE_HOST`, a ClusterIP): the agent tries it through the installed Services first, and
+//! bypasses them if no TLS connection results, since another service proxy may still serve it.
 
 use std::{
     fmt, io,
@@ -38,7 +38,7 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// A way to an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Way {
-    /// As every process goes.
+    /// Through the installed Services, like every process.
     Through,
     /// With sockets that the socket programs leave alone.
     Past,
@@ -48,7 +48,7 @@ impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Through => "through the installed Services",
-            Self::Past => "past the installed Services",
+            Self::Past => "bypassing the installed Services",
         })
     }
 }

@@ -51,7 +51,7 @@ async fn try_both(first: Outcome, second: Outcome) -> (Result<&'static str, Stri
     (came, tried)
 }
 
-/// Design promise 4: a way that leads astray, or nowhere, is not the last one.
+/// If one way fails or leads to a wrong server, the other one is tried.
 #[tokio::test(start_paused = true)]
 async fn the_second_way_is_tried_when_the_first_one_fails() {
     use Outcome::{Connects, Fails, Hangs};

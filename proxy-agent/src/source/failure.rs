@@ -46,8 +46,8 @@ pub(super) enum Failure {
     /// The connection broke.
     #[error("the watch broke: {}", Causes(.0))]
     Broken(io::Error),
-    /// The server ended the watch before its time.
-    #[error("the server ended the watch before its time")]
+    /// The server ended the watch early.
+    #[error("the server ended the watch early")]
     EndedEarly,
     /// The server says in a watch that it cannot go on.
     #[error("the server ended the watch with an error: {} ({})", .0.message, .0.code)]

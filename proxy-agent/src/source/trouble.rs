@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn trouble_is_said_once_and_taken_back() {
+    fn a_problem_is_reported_once_and_cleared() {
         let mut trouble = Trouble::new(Kind::Service);
         assert_eq!(trouble.passed(), None);
         let Some(Event::Found { subject, flaws }) = trouble.came(&Failure::EndedEarly) else {

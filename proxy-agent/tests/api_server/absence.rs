@@ -8,7 +8,7 @@ const BACK_OFF: Duration = Duration::from_secs(35);
 
 /// Two hours without an API server, while the cluster goes on.
 #[tokio::test(start_paused = true)]
-async fn two_hours_of_absence_lose_nothing_and_are_made_up_for_within_half_a_minute() {
+async fn two_hours_without_a_server_lose_nothing_and_the_agent_catches_up_within_half_a_minute() {
     for forgets in [false, true] {
         let mut world = World::new().await;
         world.objects.vanish();
@@ -36,7 +36,7 @@ async fn two_hours_of_absence_lose_nothing_and_are_made_up_for_within_half_a_min
     }
 }
 
-/// The same for an agent that is started into it: nothing is known, so nothing is planned, and no half.
+/// An agent that starts without a server knows nothing, and so plans nothing.
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_starts_without_a_server_waits_for_it() {
     let mut world = World::empty();

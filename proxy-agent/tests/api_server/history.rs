@@ -1,4 +1,4 @@
-//! Servers that are behind, or were put back.
+//! Servers that lag behind, or were restored from a backup.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::world::World;
 const SECOND: Duration = Duration::from_secs(1);
 const BACK_OFF: Duration = Duration::from_secs(35);
 
-/// A load balancer leads to a server that does not know yet what another one has said.
+/// A load balancer leads to a server that lags behind another one.
 #[tokio::test(start_paused = true)]
 async fn a_list_from_a_server_that_lags_behind_takes_nothing_away() {
     let mut world = World::new().await;

@@ -1,4 +1,4 @@
-//! Lists that do not come, or not whole.
+//! Lists that do not arrive, or are incomplete.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
-//! The source and the planner against an API server's double that goes wrong, on a clock that jumps: hours take
+//! The source and the planner against a faulty test double of an API server, with a simulated clock: hours take
 //! milliseconds.
 //!
-//! Whatever happens: as long as it happens, no endpoint leaves the plan that exists at the server; and when it is
-//! over, the plan is soon the one that a fresh start computes. [`world`] watches over the first, step by step.
+//! During any fault, no endpoint that exists at the server leaves the plan; after it, the plan is soon the one that a
+//! fresh start computes. [`world`] checks the former at every step.
 
 mod absence;
 mod history;

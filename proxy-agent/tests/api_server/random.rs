@@ -1,4 +1,4 @@
-//! Anything, at any time.
+//! Random faults at random times.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A cluster that changes, a server that tells of it, and what a node has made of it.
+//! A cluster that changes, its API server, and the plan of a node.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -40,8 +40,8 @@ pub(super) fn check(paths: &Paths) -> Vec<Check> {
 }
 
 fn test(paths: &Paths) -> anyhow::Result<Vec<Check>> {
-    unshare(CloneFlags::CLONE_NEWNET).context("making a network namespace")?;
-    loopback_up().context("setting loopback up")?;
+    unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")?;
+    loopback_up().context("cannot bring the loopback device up")?;
     let scratch = Scratch::new(paths)?;
     let options = Options {
         pin_dir: scratch.pin_dir.clone(),
@@ -59,7 +59,7 @@ fn test(paths: &Paths) -> anyhow::Result<Vec<Check>> {
     }));
     let servers = serve()?;
     let problems = Dataplane::open(&options)?.apply(&plan(servers));
-    anyhow::ensure!(problems.is_empty(), "installing the test's Services: {problems:?}");
+    anyhow::ensure!(problems.is_empty(), "cannot install the test's Services: {problems:?}");
     attach(&mut ebpf, &options)?;
     checks.push(Check::new("programs attach", Outcome::Ok, scratch.cgroup.display().to_string()));
     checks.push(packets(&mut ebpf, &options)?);
@@ -69,7 +69,7 @@ fn test(paths: &Paths) -> anyhow::Result<Vec<Check>> {
     let procs = scratch.cgroup.join("cgroup.procs");
     // SAFETY: between fork and exec the child only opens, writes and closes one file.
     unsafe { client.pre_exec(move || fs::write(&procs, "0")) };
-    let output = client.output().context("starting the self-test's client")?;
+    let output = client.output().context("cannot start the self-test's client")?;
     let answers: Vec<Check> = serde_json::from_slice(&output.stdout)
         .with_context(|| format!("the self-test's client: {}", String::from_utf8_lossy(&output.stderr)))?;
     checks.extend(answers);
@@ -100,7 +100,7 @@ fn packets(ebpf: &mut Ebpf, options: &Options) -> anyhow::Result<Check> {
     })
 }
 
-/// A cgroup and a pin directory that go when this does.
+/// A cgroup and a pin directory, removed on drop.
 struct Scratch {
     cgroup: PathBuf,
     pin_dir: PathBuf,
@@ -112,7 +112,8 @@ impl Scratch {
         let parent = paths.pin_dir.parent().unwrap_or(Path::new("/sys/fs/bpf"));
         let scratch = Self { cgroup: paths.cgroup_root()?.join(&name), pin_dir: parent.join(&name) };
         ensure_bpffs(&scratch.pin_dir)?;
-        fs::create_dir(&scratch.cgroup).with_context(|| format!("mkdir {}", scratch.cgroup.display()))?;
+        fs::create_dir(&scratch.cgroup)
+            .with_context(|| format!("cannot create {}", scratch.cgroup.display()))?;
         Ok(scratch)
     }
 }
@@ -120,10 +121,10 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if let Err(error) = cleanup(&self.pin_dir) {
-            eprintln!("doctor: cleaning up: {error}");
+            eprintln!("doctor: cannot remove the scratch programs: {error}");
         }
         if let Err(error) = fs::remove_dir(&self.cgroup) {
-            eprintln!("doctor: rmdir {}: {error}", self.cgroup.display());
+            eprintln!("doctor: cannot remove {}: {error}", self.cgroup.display());
         }
     }
 }
@@ -152,9 +153,9 @@ fn serve() -> anyhow::Result<Servers> {
         [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].into_iter().enumerate()
     {
         let tcp = TcpListener::bind(SocketAddr::new(address, 0))
-            .with_context(|| format!("listening on {address}"))?;
+            .with_context(|| format!("cannot listen on {address}"))?;
         let udp =
-            UdpSocket::bind(SocketAddr::new(address, 0)).with_context(|| format!("binding {address}"))?;
+            UdpSocket::bind(SocketAddr::new(address, 0)).with_context(|| format!("cannot bind {address}"))?;
         ports[2 * place] = tcp.local_addr()?.port();
         ports[2 * place + 1] = udp.local_addr()?.port();
         std::thread::spawn(move || {

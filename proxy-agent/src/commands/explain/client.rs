@@ -1,4 +1,4 @@
-//! The client of the question, as a person names it and as far as it is known.
+//! The client in the command's arguments, and what is known of it.
 
 use std::{net::IpAddr, path::PathBuf, str::FromStr};
 
@@ -7,7 +7,7 @@ use proxy_common::{Address, Scope};
 
 use crate::dataplane::{netns_cookie, netns_cookie_of};
 
-/// A client as a person names it.
+/// A client as named on the command line.
 #[derive(Clone, Debug)]
 pub(super) enum ClientName {
     Node,
@@ -43,7 +43,7 @@ impl FromStr for ClientName {
     }
 }
 
-/// The client, as far as it is known.
+/// What is known of the client.
 pub(super) struct Client {
     cookie: u64,
     is_node: bool,
@@ -65,7 +65,8 @@ impl Client {
                 Self { scope: Scope::Outside, address: address.map(Address::from), ..in_namespace(0, false) }
             }
             ClientName::NetworkNamespace(path) => {
-                let cookie = netns_cookie_of(path).with_context(|| format!("entering {}", path.display()))?;
+                let cookie =
+                    netns_cookie_of(path).with_context(|| format!("cannot enter {}", path.display()))?;
                 in_namespace(cookie, cookie == own)
             }
             ClientName::Pod(address) if address.is_loopback() => {

@@ -4,8 +4,8 @@
 //!
 //! | file | concept |
 //! |---|---|
-//! | `client` | who asks |
-//! | `recorder` | the tables, with a note of every lookup |
+//! | `client` | the client |
+//! | `recorder` | the tables, recording every lookup |
 
 mod client;
 mod recorder;
@@ -30,8 +30,8 @@ pub(super) struct Arguments {
     paths: Paths,
     /// The client: node, outside:ADDRESS, outside, pid:N, netns:PATH, or a pod's address
     ///
-    /// `node` is a process in the node's network namespace, `outside:ADDRESS` a client whose packets reach the node at an
-    /// uplink. `pid:N` and `netns:PATH` (or `netns:NAME`, below /run/netns) name a pod's network namespace, by which
+    /// `node` is a process in the node's network namespace, `outside:ADDRESS` a client whose packets reach the node at
+    /// an uplink. `pid:N` and `netns:PATH` (or `netns:NAME`, below /run/netns) name a pod's network namespace, by which
     /// ClientIP affinity knows east-west clients; for a pod's address alone the affinity stays unknown.
     client: ClientName,
     /// The destination, such as `10.96.0.10:53/udp` or `[fd00::1]:80`

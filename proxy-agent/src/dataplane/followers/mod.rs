@@ -1,10 +1,10 @@
-//! What goes on beside the tables, each in a thread of its own: it follows what changes, and does not hold it up.
+//! Background work beside the tables, each kind in a thread of its own: it follows changes without delaying them.
 //!
 //! | folder | concept |
 //! |---|---|
 //! | `stale` | moving the connected UDP sockets of endpoints that are gone |
-//! | `clients` | by which addresses the sockets of a network namespace are judged |
-//! | `flows` | how long flows of packets stay, and taking away those that are idle |
+//! | `clients` | the addresses of each network namespace, for source ranges |
+//! | `flows` | releasing idle north-south flows |
 
 pub(super) mod clients;
 pub(super) mod flows;
@@ -35,13 +35,13 @@ impl Followers {
         })
     }
 
-    /// To be called before `changes` are installed.
+    /// Call it before `changes` are installed.
     pub(super) fn expect(&mut self, changes: &Changes, nodes: &BTreeSet<Address>) {
         self.clients.expect(changes, nodes);
     }
 
-    /// To be called when changes are installed: the endpoints that went with them, the LoadBalancer IPs that are not for
-    /// everyone now, whether the whole plan is there for the first time, and whether UDP Services are among the changes.
+    /// Call it after changes are installed, with the removed endpoints, the restricted LoadBalancer IPs, whether
+    /// the whole plan is installed for the first time, and whether UDP Services are among the changes.
     pub(super) fn follow(
         &mut self,
         gone: Vec<(Protocol, Address, Port)>,
@@ -62,7 +62,7 @@ impl Followers {
         self.stale.problem()
     }
 
-    /// What keeps clients from being found.
+    /// Why clients cannot be found, if they cannot.
     pub(super) fn clients_problem(&self) -> Option<String> {
         self.clients.problem()
     }

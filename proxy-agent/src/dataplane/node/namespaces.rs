@@ -28,7 +28,7 @@ pub(crate) struct Walk<V> {
 }
 
 impl<V: FnMut(&File, &Path) -> ControlFlow<()>> Walk<V> {
-    /// Visits each namespace once, until `visit` has seen enough. Whether nothing was closed to us.
+    /// Visits each namespace once, until `visit` stops it. Returns whether all of them could be opened.
     pub(crate) fn through(visit: V) -> Result<bool, Error> {
         let mut walk = Self { visit, seen: HashSet::new(), whole: true };
         walk.everywhere()?;
@@ -83,7 +83,7 @@ impl<V: FnMut(&File, &Path) -> ControlFlow<()>> Walk<V> {
         }
     }
 
-    /// What ended meanwhile is no matter; what is closed to us is.
+    /// Ignores processes that have ended; denied access counts.
     fn failed(&mut self, error: &io::Error) -> ControlFlow<()> {
         self.whole &= error.kind() != io::ErrorKind::PermissionDenied;
         ControlFlow::Continue(())

@@ -43,8 +43,7 @@ pub(crate) fn netns_cookie_of_socket(socket: &impl AsRawFd) -> Result<u64, Error
     }
 }
 
-/// Why clients cannot be told from each other here, and so LoadBalancer IPs that are not for everyone cannot be
-/// served (ST-8); nothing where they can.
+/// Why clients cannot be identified here, so that restricted LoadBalancer IPs cannot be served (ST-8), if so.
 pub fn cannot_restrict() -> Result<Option<&'static str>, Error> {
     Ok(if netns_cookie()? == 0 {
         Some("this kernel has no network namespace cookies; upgrade it to 5.14 or later")
@@ -69,8 +68,8 @@ pub fn has_set_retval() -> bool {
     is_helper_supported(ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval).unwrap_or(false)
 }
 
-/// Whether a program can ask the routes for a source address: `BPF_FIB_LOOKUP_SRC` (6.7, dab4e1f06cab). Only a program
-/// with a packet could try it out.
+/// Whether the FIB lookup returns a source address: `BPF_FIB_LOOKUP_SRC` (6.7, dab4e1f06cab), by the kernel's version,
+/// as only a packet program could probe it.
 pub fn has_fib_source() -> bool {
     KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 7, 0))
 }

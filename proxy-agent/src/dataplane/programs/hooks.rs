@@ -11,8 +11,8 @@ pub struct Hook {
     pub attach_type: bpf_attach_type,
 }
 
-/// The hooks in the order in which they are attached: what undoes a translation stands before what makes
-/// one, so that no program ever sees a peer that it did not ask for.
+/// The hooks in the order of attaching: those that undo a translation before those that make one, so that no process
+/// ever sees an endpoint as its peer.
 pub const HOOKS: [Hook; 9] = [
     Hook { name: "release", attach_type: bpf_attach_type::BPF_CGROUP_INET_SOCK_RELEASE },
     Hook { name: "recvmsg4", attach_type: bpf_attach_type::BPF_CGROUP_UDP4_RECVMSG },

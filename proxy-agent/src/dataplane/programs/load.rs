@@ -37,8 +37,8 @@ mod stack;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SIDESTEP_EBPF_OBJECT"));
 
-/// Loads the programs of sockets on pinned maps, made new where they are missing. Attaches nothing. Those of packets are
-/// loaded when a device needs them (`interfaces`).
+/// Loads the socket programs on the pinned maps, and makes missing maps. Attaches nothing. Packet programs are loaded
+/// when a device needs them (`interfaces`).
 pub fn load(options: &Options) -> Result<Ebpf, Error> {
     ensure_bpffs(&options.pin_dir)?;
     let dir = abi_dir(&options.pin_dir);
@@ -94,7 +94,7 @@ pub fn load(options: &Options) -> Result<Ebpf, Error> {
     Ok(ebpf)
 }
 
-/// The same with the programs of packets, for those who do not ask which devices there are.
+/// The same with all packet programs, whatever the devices.
 pub fn load_all(options: &Options) -> Result<Ebpf, Error> {
     let mut ebpf = load(options)?;
     load_packet_programs(&mut ebpf)?;
@@ -113,7 +113,7 @@ fn all_loaded(ebpf: &mut Ebpf, names: impl IntoIterator<Item = &'static str>) ->
     }
 }
 
-/// Loads programs side by side, as far as they are not loaded; returns those that cannot be, and why.
+/// Loads the missing programs in parallel; returns those that failed, and why.
 pub(crate) fn load_programs(
     ebpf: &mut Ebpf,
     names: impl IntoIterator<Item = &'static str>,
@@ -140,7 +140,7 @@ pub(crate) fn load_programs(
     failed
 }
 
-/// The sizes of tables that are pinned already, else those that are wanted.
+/// The sizes of the pinned tables, else the wanted ones.
 fn existing_capacity(dir: &Path, wanted: Capacity) -> Result<Capacity, Error> {
     let length = |name: &'static str| -> Result<Option<u32>, Error> {
         let path = dir.join(name);
@@ -159,7 +159,7 @@ fn existing_capacity(dir: &Path, wanted: Capacity) -> Result<Capacity, Error> {
     })
 }
 
-/// What decides where in FLOWS a flow is; drawn once, and the same as long as the table is.
+/// The seed of the hash in FLOWS; drawn once, and kept as long as the table.
 fn flow_seed(dir: &Path) -> Result<u64, Error> {
     let known = if dir.join("FLOW_SEED").exists() {
         mapped::<u64>(dir, "FLOW_SEED")?.load(0).filter(|seed| *seed != 0)
@@ -191,7 +191,7 @@ fn load_program(program: &mut Program) -> Result<(), ProgramError> {
     }
 }
 
-/// How many instructions the verifier walked for each loaded program (5.16), by the program's name.
+/// How many instructions the verifier processed for each loaded program (5.16), by the program's name.
 pub fn verified_instructions(ebpf: &mut Ebpf) -> Result<Vec<(&'static str, u32)>, Error> {
     let mut counts = Vec::new();
     for name in hooks::names() {

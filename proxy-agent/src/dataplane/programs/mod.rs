@@ -2,8 +2,8 @@
 //!
 //! | file | concept |
 //! |---|---|
-//! | `options` | where a datapath lives, how much it holds, what its programs are told |
-//! | `hooks` | the programs by name, and where those of sockets are attached |
+//! | `options` | a datapath's paths, capacity, and constants of its programs |
+//! | `hooks` | the programs by name, and the hooks of the socket programs |
 //! | `load` | creating maps, loading programs |
 //! | `attach` | attaching to a cgroup, replacing programs behind their links |
 

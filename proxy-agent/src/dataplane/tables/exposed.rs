@@ -78,14 +78,14 @@ impl Exposed {
         &self.node_ports
     }
 
-    /// The families that clients outside can ask for something in.
+    /// The families with north-south frontends.
     pub fn families(&self) -> Families {
         let [v4, v6] = self.families.map(|count| count > 0);
         Families { v4, v6 }
     }
 }
 
-/// The endpoints of Services that clients outside can ask for, as the pinned tables have them.
+/// The endpoints of Services with north-south frontends, in the pinned tables.
 pub fn exposed_endpoints(tables: &Tables) -> BTreeSet<IpAddr> {
     let services: BTreeSet<u32> = tables
         .frontends
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_clients_outside_cannot_ask_for_does_not_count() {
+    fn frontends_that_are_not_north_south_do_not_count() {
         let mut exposed = Exposed::default();
         let address = IpAddr::from([10, 96, 0, 10]).into();
         let key = FrontendKey::new(address, Port::new(80), Protocol::Tcp as u8);

@@ -25,7 +25,7 @@ pub struct FlowTable {
     seed: u64,
 }
 
-/// A record, and whether anything may push it out.
+/// A record, and whether it is kept from eviction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Found {
     /// Its id.
@@ -78,7 +78,7 @@ impl FlowTable {
         (0..REACH).flat_map(move |turn| self.in_bucket(home.bucket(turn))).filter(is_its)
     }
 
-    /// How many records there are, and how many of them nothing may push out.
+    /// The number of records, and of confirmed ones among them.
     pub fn count(&self) -> (usize, usize) {
         let (mut records, mut kept) = (0, 0);
         self.visit(|found| {
@@ -88,7 +88,7 @@ impl FlowTable {
         (records, kept)
     }
 
-    /// Gives a slot back, if its record is still as it was found.
+    /// Makes a slot evictable, if its record has not changed since it was read.
     pub(crate) fn release(&self, found: &Found) -> bool {
         let Found { id, record, .. } = found;
         let (bucket, shift) = (id.bucket(), 8 * id.slot());

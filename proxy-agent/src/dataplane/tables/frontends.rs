@@ -1,4 +1,4 @@
-//! Steps 4 and 5 of `install` for frontends: who leads to a Service, and who does not any more.
+//! Steps 4 and 5 of `install` for frontends: inserting a Service's frontends, and deleting those that it lost.
 
 use proxy_common::{Frontend, FrontendKey};
 

@@ -5,14 +5,14 @@
 //! | `writer` | the one writer: the maps, what is installed in them, and what of them is free |
 //! | `install` | applies [`crate::plan::Changes`]; the order of writes and why it is safe |
 //! | `publish` | its first steps: endpoints, and the one store that publishes them |
-//! | `frontends`, `addresses` | its other steps: what leads there |
+//! | `frontends`, `addresses` | its other steps: entries of FRONTENDS and ADDRESSES |
 //! | `adopt` | what a restarted agent finds in the tables |
 //! | `recall` | the tables read back as a plan |
 //! | `refused`, `not_installed` | what there was no room for |
 //! | `slab`, `ids` | which slots, indexes and endpoint ids are free |
-//! | `exposed` | what of it clients outside can ask for |
+//! | `exposed` | the north-south frontends |
 //! | `grace`, `retired` | giving things back only when no program can still be reading them |
-//! | `ranges` | who may use LoadBalancer IPs that are not for everyone |
+//! | `ranges` | the clients of restricted LoadBalancer IPs |
 //! | `maps` | which maps are pinned, what they look like, and opening one |
 //! | `pinned` | the pinned maps, typed; `mapped`: those that are memory; `bitmaps`: those that are bits |
 //! | `flow_table` | FLOWS, in memory that the programs write at any moment |

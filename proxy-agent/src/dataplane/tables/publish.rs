@@ -147,8 +147,8 @@ impl Writer {
         take(self).ok_or(table)
     }
 
-    /// Takes away the LoadBalancer IPs that a restricted Service loses together with its ranges, and waits until
-    /// no program is on its way from one of them to the Service's record: it would be judged by the new ranges.
+    /// Deletes the LoadBalancer IPs that a restricted Service loses together with its ranges, and waits until no
+    /// program can be between such a frontend and the Service's record, where it would apply the new ranges.
     fn withdraw_restricted_vips(&mut self, plan: &ServicePlan, index: u32) {
         if !self.ranges.change(plan, index) {
             return;

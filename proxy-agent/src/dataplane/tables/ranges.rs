@@ -71,8 +71,8 @@ impl Ranges {
         Self { installed, ..Self::default() }
     }
 
-    /// A number for another set of the Service at `index`: not its present one, and none that is still in the table, where
-    /// the former ranges would be in the new set too.
+    /// A number for another set of the Service at `index`: not its present one, and none that is still in the table,
+    /// where the former ranges would be in the new set too.
     fn next(&mut self, index: u32) -> u16 {
         let present = self.installed.get(&index).map(|known| known.set);
         loop {
@@ -121,7 +121,7 @@ impl Ranges {
         set
     }
 
-    /// The Service at this index is for everyone from now on, or gone.
+    /// The Service at this index is unrestricted from now on, or gone.
     pub(crate) fn retire(&mut self, index: u32, retired: &mut Retired) {
         if let Some(Restriction { set, ranges, .. }) = self.installed.remove(&index) {
             self.leaving.insert((index, set));
@@ -145,7 +145,7 @@ impl Ranges {
             .is_some_and(|before| !matches!(&plan.allowed_clients, AllowedClients::Only(ranges) if *ranges == before.ranges))
     }
 
-    /// A LoadBalancer IP of each family that is not for everyone, if there is one.
+    /// A restricted LoadBalancer IP of each family, if there is one.
     pub(crate) fn vips(&self) -> [Option<Address>; 2] {
         let vips = || self.installed.values().filter_map(|restriction| restriction.vip);
         [vips().filter(Address::is_v4).min(), vips().filter(|vip| !vip.is_v4()).min()]

@@ -1,6 +1,7 @@
 //! The one writer of the maps: the maps, what is installed in them, and what is free.
 //!
-//! How a change gets there is `install` and the files that it is put together from, which add their steps to [`Writer`].
+//! How a change gets there is `install` and the files that it is put together from, which add their steps to
+//! [`Writer`].
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -112,7 +113,7 @@ impl Writer {
         &self.installed
     }
 
-    /// What of it clients outside can ask for.
+    /// The north-south frontends among them.
     pub(crate) fn exposed(&self) -> &Exposed {
         &self.exposed
     }
@@ -122,7 +123,7 @@ impl Writer {
         &self.node_addresses
     }
 
-    /// A LoadBalancer IP of each family that is not for everyone, if there is one.
+    /// A restricted LoadBalancer IP of each family, if there is one.
     pub(crate) fn restricted_vips(&self) -> [Option<Address>; 2] {
         self.ranges.vips()
     }

@@ -81,7 +81,7 @@ pub(super) enum Target {
     SetMark,
     /// Counted, logged and the like.
     Continue,
-    /// Something that may end its way.
+    /// A target of unknown effect, which may end the packet's path.
     Unknown,
 }
 
@@ -112,7 +112,7 @@ impl Prefix {
         width == other_width && (self.length == 0 || differ >> (128 - u32::from(self.length)) == 0)
     }
 
-    /// So wide that it holds other networks than pods', such as 10.0.0.0/8.
+    /// Whether it is so wide that it contains other networks than the pods', such as 10.0.0.0/8.
     fn is_wide(self) -> bool {
         self.length < if self.address.is_ipv4() { 12 } else { 16 }
     }
@@ -168,7 +168,7 @@ enum End {
     Accepted,
     /// By this rule of this chain.
     Dropped(String, String),
-    /// Back to who called the chain, or to the policy.
+    /// Back to the calling chain, or to the policy.
     Fell,
     /// It depends.
     Unknown,
@@ -182,7 +182,7 @@ enum Answer {
     Yes,
 }
 
-/// Chains call each other so deep at most (`NFT_JUMP_STACK_SIZE`).
+/// The greatest depth of chain calls (`NFT_JUMP_STACK_SIZE`).
 const DEEPEST: usize = 16;
 
 struct Walk<'a> {
@@ -265,7 +265,7 @@ impl Walk<'_> {
                 .filter(|range| range.address.is_ipv6() == *v6)
                 .map(|range| match to {
                     _ if range.length == 0 => Answer::Yes,
-                    // The pods' own, and the client is none.
+                    // The range of the pods, to which the client does not belong.
                     Some(to) if range.holds(*to) && !range.is_wide() => Answer::No,
                     _ if range.address.is_loopback() => Answer::No,
                     _ => Answer::Maybe,

@@ -90,7 +90,7 @@ fn flannel_accepts_the_pods_of_its_network() {
 }
 
 #[test]
-fn what_may_or_may_not_be_meant_is_not_reported() {
+fn a_drop_that_is_uncertain_is_not_reported() {
     for packet in [here(), there(), unknown(), packet("fd00:10:244:1::11", "cni0")] {
         assert_eq!(dropped(&nft(KUBE_PROXY), &packet), [""; 0], "{packet:?}");
     }
@@ -128,7 +128,7 @@ const DOCKER: &str = r"
 -A DOCKER-USER -j RETURN";
 
 #[test]
-fn dockers_policy_drops_what_nobody_accepts() {
+fn dockers_policy_drops_packets_that_no_rule_accepts() {
     let rules = save(DOCKER);
     for packet in [here(), there()] {
         assert_eq!(dropped(&rules, &packet), ["FORWARD: policy drop"], "{packet:?}");
@@ -164,7 +164,7 @@ fn dockers_policy_drops_what_nobody_accepts() {
 }
 
 #[test]
-fn ufw_rejects_what_it_was_not_told_to_route() {
+fn ufw_rejects_packets_without_a_route_rule() {
     let ufw = r#"
 :INPUT DROP [0:0]
 :FORWARD DROP [0:0]
@@ -236,7 +236,7 @@ fn a_policy_with_an_accept_for_answers_is_found() {
     }
     let six = packet("fd00:10:244:1::11", "cni0");
     assert_eq!(dropped(&rules, &six), [""; 0], "IPv6 has a table of its own");
-    // Who is let through by source may be the client; pods' own range is none of its.
+    // A rule that accepts by source may match the client, unless it is the pods' range.
     let with = |rule: &str| save(&format!(":FORWARD DROP [0:0]\n-A FORWARD {rule} -j ACCEPT"));
     assert_eq!(dropped(&with("-s 192.168.0.0/16"), &here()), [""; 0]);
     assert_eq!(dropped(&with("-s 10.244.0.0/16"), &here()), ["FORWARD: policy drop"]);

@@ -27,7 +27,7 @@ pub(super) fn here(sought: &Sought) -> Result<(u64, ClientAddresses), Error> {
     Ok((cookie, ClientAddresses::new(cookie, v4, v6)))
 }
 
-/// The first of a family that means the same everywhere.
+/// The first global address of a family.
 fn first(addresses: &[IpAddr], v4: bool, nodes: &[Address]) -> Option<Address> {
     let global = |ip: &&IpAddr| match ip {
         IpAddr::V4(ip) => v4 && !ip.is_loopback() && !ip.is_unspecified(),

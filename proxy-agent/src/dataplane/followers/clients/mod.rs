@@ -40,13 +40,13 @@ use crate::{
     plan::{AllowedClients, Changes, ServicePlan},
 };
 
-/// Longest wait for the first look, before the first restricted LoadBalancer IP is installed.
+/// Longest wait for the first search, before the first restricted LoadBalancer IP is installed.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
 
 /// A restricted LoadBalancer IP of each family, IPv4 first; `None` where there is none.
 type Vips = [Option<Address>; 2];
 
-/// What decides which address of several counts.
+/// What selects one of a namespace's addresses.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 struct Sought {
     vips: Vips,
@@ -57,9 +57,9 @@ struct Sought {
 /// A message to the thread.
 #[derive(Debug)]
 struct Order {
-    /// Nothing where every LoadBalancer IP is for everyone.
+    /// Nothing while no LoadBalancer IP is restricted.
     sought: Option<Sought>,
-    /// Wants to know when the clients have been looked for.
+    /// To be notified after the search.
     done: Option<Sender<()>>,
 }
 
@@ -87,8 +87,8 @@ impl Clients {
         Ok(Self { orders: Some(orders), told: None, began: false, problem, thread: Some(thread) })
     }
 
-    /// To be called before `changes` are installed. If the first restricted LoadBalancer IP is among them, the
-    /// clients are looked for before anyone can be refused as unknown.
+    /// Call it before `changes` are installed. If they contain the first restricted LoadBalancer IP, it waits for a
+    /// search, so that no client is refused as unknown.
     pub(super) fn expect(&mut self, changes: &Changes, nodes: &BTreeSet<Address>) {
         if self.told.is_some() {
             return;
@@ -106,7 +106,7 @@ impl Clients {
         let (done, looked) = channel();
         let vips = [first(true), first(false)];
         self.tell(Some(Sought { vips, nodes: nodes.into_iter().collect() }), Some(done));
-        // In vain on a machine that is very busy: whom the hook does not know is looked for again.
+        // May time out on a very busy machine; the refusal of an unknown client then starts another search.
         let _ = looked.recv_timeout(FIRST_LOOK);
     }
 
@@ -138,7 +138,7 @@ impl Drop for Clients {
     fn drop(&mut self) {
         self.orders = None;
         if let Some(thread) = self.thread.take() {
-            // It ends within a look.
+            // The thread ends within one search.
             let _ = thread.join();
         }
     }

@@ -2,35 +2,35 @@
 
 use std::time::{Duration, Instant};
 
-/// Looks for news take at most one part in so many of the time.
+/// Searches with a reason take at most this fraction (one part in so many) of the time.
 const SHARE: u32 = 10;
-/// So long after a look there is another one, whatever happens; addresses may change without any sign.
+/// The longest time between searches, as addresses may change without a notification.
 const PERIOD: Duration = Duration::from_secs(5);
-/// Looks without any news take at most one part in so many of the time.
+/// Searches without a reason take at most this fraction (one part in so many) of the time.
 const IDLE_SHARE: u32 = 100;
-/// A namespace is mounted before it has addresses: so long after a mount there is another look.
+/// The delay of another search after a mount, as a namespace is mounted before it has addresses.
 const SETTLED: Duration = Duration::from_secs(1);
 
-/// What the next look depends on.
+/// The state that decides when to search next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Schedule {
-    /// When the last look ended, and how long it took.
+    /// When the last search ended, and how long it took.
     ended: Instant,
     took: Duration,
-    /// How many refusals had been counted when it began.
+    /// The count of refusals when it began.
     refusals: u64,
-    /// When something was last mounted, if a look is still to follow.
+    /// The time of the last mount, if a search is still due after it.
     mounted: Option<Instant>,
     news: bool,
 }
 
 impl Schedule {
-    /// After a look that began at `began`, when so many refusals of unknown clients had been counted.
+    /// After a search that began at `began` with this count of refused unknown clients.
     pub(super) fn looked(self, began: Instant, ended: Instant, refusals: u64) -> Self {
         Self { ended, took: ended.saturating_duration_since(began), refusals, news: false, ..self }
     }
 
-    /// Nothing has been looked at yet.
+    /// Before the first search.
     pub(super) const fn new(now: Instant) -> Self {
         Self { ended: now, took: Duration::ZERO, refusals: 0, mounted: None, news: false }
     }

@@ -19,13 +19,13 @@ use proxy_common::{ClientAddresses, Reason};
 use super::{Order, Sought, addresses, mounts::Mounts, schedule::Schedule};
 use crate::dataplane::{Error, Tables, node::namespaces::Walk};
 
-/// How often news are looked for: two loads and a system call.
+/// How often to check for a reason to search: two loads and a system call.
 const GLANCE: Duration = Duration::from_millis(100);
 
-/// After so many looks in vain it is not only that a new pod has no address yet.
+/// After this many fruitless searches the cause is not only a new pod without an address.
 const FRUITLESS: u32 = 3;
 
-/// Everything that a look needs.
+/// The state of the thread.
 pub(super) struct Watch {
     tables: Tables,
     /// What CLIENTS holds.
@@ -107,7 +107,7 @@ impl Watch {
             }
             ControlFlow::Continue(())
         });
-        // A thread that stays keeps the namespace of a pod that is gone.
+        // A thread that stayed in a namespace would keep it alive after its pod is gone.
         if let Err(errno) = setns(&self.home, CloneFlags::CLONE_NEWNET) {
             failure = Some(Error::system("setns", "/proc/thread-self/ns/net")(errno.into()).to_string());
         }

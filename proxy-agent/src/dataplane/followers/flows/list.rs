@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::dataplane::Tables;
 
-/// How far a connection is.
+/// The state of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FlowState {
@@ -65,17 +65,17 @@ pub struct ListedFlow {
     pub source: Option<SocketAddr>,
     /// Index of its Service, if the endpoint is still one of it.
     pub service: Option<u32>,
-    /// How far it is.
+    /// Its state.
     pub state: FlowState,
     /// Whether the endpoint has ever answered.
     pub answered: bool,
     /// Whether it is on the fast path.
     pub fast: bool,
-    /// Whether nothing can push it out.
+    /// Whether it is confirmed, so that nothing can evict it.
     pub confirmed: bool,
     /// When it began, in seconds since boot.
     pub began: u32,
-    /// When the last packet came by in either direction, in seconds since boot.
+    /// When the last packet passed in either direction, in seconds since boot.
     pub used: u32,
 }
 
@@ -102,7 +102,7 @@ pub fn list(tables: &Tables) -> Vec<ListedFlow> {
     listed
 }
 
-/// Datagrams decide that one by one: they take it once one has left by the stack.
+/// UDP flows take the fast path once a datagram has left through the stack.
 fn is_fast(ends: &Ends) -> bool {
     let Ends { seen, protocol, .. } = ends;
     if *protocol == Protocol::Tcp as u8 {
@@ -112,7 +112,7 @@ fn is_fast(ends: &Ends) -> bool {
     }
 }
 
-/// The Service of an endpoint, as long as neither has gone: indexes and ids get other owners.
+/// The Service of an endpoint, unless either is gone and its index or id reused.
 fn owner(tables: &Tables, origin: &Origin) -> Option<u32> {
     let Origin { endpoint, generation, service, .. } = *origin;
     let state =

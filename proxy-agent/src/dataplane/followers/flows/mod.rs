@@ -81,7 +81,7 @@ impl Drop for Flows {
     fn drop(&mut self) {
         self.stop = None;
         if let Some(thread) = self.thread.take() {
-            // It ends within a sweep. What it did not come to, the next agent finds.
+            // The thread ends within one sweep; the next agent continues.
             let _ = thread.join();
         }
     }

@@ -6,27 +6,27 @@ use std::time::Duration;
 use super::verdict::least;
 use crate::timeouts::Timeouts;
 
-/// Sweeps are at least so far apart, unless timeouts are shorter.
+/// The least time between sweeps, unless timeouts are shorter.
 const PERIOD: Duration = Duration::from_secs(10);
-/// They take at most one part in so many of the time of one processor.
+/// Sweeps take at most this fraction (one part in so many) of a processor's time.
 const SHARE: u32 = 100;
 
 /// How long to wait for the next sweep.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Schedule {
-    /// A flow that comes after a sweep is not idle for long enough before this has passed.
+    /// A new flow cannot exceed its timeout before this has passed.
     least: Duration,
     wait: Duration,
 }
 
 impl Schedule {
-    /// Nothing has been looked at: an agent that ended may have left idle flows.
+    /// Before the first sweep, which is due at once: an earlier agent may have left idle flows.
     pub(super) fn new(timeouts: &Timeouts) -> Self {
         let least = least(timeouts).max(Duration::from_secs(1));
         Self { least, wait: PERIOD.min(least) }
     }
 
-    /// After a sweep that took so long and found that none but new flows can become idle before `earliest` seconds, if any.
+    /// After a sweep that took this long and found that no existing flow can time out within `earliest` seconds.
     pub(super) fn swept(self, took: Duration, earliest: Option<u64>) -> Self {
         let earliest = earliest.map_or(self.least, Duration::from_secs).min(self.least);
         Self { wait: earliest.max(PERIOD.min(self.least)).max(took * (SHARE - 1)), ..self }

@@ -13,7 +13,7 @@ use crate::dataplane::{
     tables::{flow_table::FlowTable, maps},
 };
 
-/// How often is looked.
+/// How often to check.
 pub(super) const PERIOD: Duration = Duration::from_secs(10);
 /// How many seconds an unconfirmed connection counts as alive.
 const HANDSHAKE: u32 = 120;
@@ -28,7 +28,7 @@ pub(super) struct Strays {
 impl Strays {
     pub(super) fn open(pin_dir: &Path) -> Result<Self, Error> {
         let table = maps::hash(&maps::abi_dir(pin_dir), "STRAYS")?;
-        // Without netfilter there is nothing to take away.
+        // Without netfilter there are no entries to delete.
         Ok(Self { table, conntrack: Conntrack::new().ok() })
     }
 

@@ -11,9 +11,9 @@ use crate::{dataplane::tables::flow_table::FlowTable, timeouts::Timeouts};
 pub(super) struct Swept {
     /// How many confirmed connections there were.
     pub(super) confirmed: usize,
-    /// How many of them went.
+    /// How many of them were released.
     pub(super) released: usize,
-    /// In how many seconds the first of the others can go.
+    /// After how many seconds the first of the others can time out.
     pub(super) earliest: Option<u64>,
 }
 

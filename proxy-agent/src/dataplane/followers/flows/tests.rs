@@ -83,10 +83,10 @@ impl Fixture {
     }
 }
 
-/// CF-14: what is idle goes, the rest stays, whatever became of its Service (ST-4: no Service and no endpoint of these
-/// connections exists).
+/// CF-14: idle connections are released and others stay, even without their Service and endpoint, neither of which
+/// exists here (ST-4).
 #[test]
-fn idle_connections_are_kept_no_longer_and_nothing_else() {
+fn idle_connections_are_released_and_no_others() {
     if let Some(reason) = skip::missing() {
         skip!("{reason}");
     }
@@ -106,7 +106,7 @@ fn idle_connections_are_kept_no_longer_and_nothing_else() {
     assert_eq!(node.sweep(), Swept { confirmed: 3, released: 0, earliest: Some(1) });
 }
 
-/// One that is used between the look at the table and its release stays.
+/// A connection that is used between the verdict and the release stays.
 #[test]
 fn a_connection_that_is_used_meanwhile_stays() {
     if let Some(reason) = skip::missing() {

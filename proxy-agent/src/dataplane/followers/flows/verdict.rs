@@ -1,4 +1,4 @@
-//! Whether the time of a connection is over. Pure: time comes in, in seconds since boot.
+//! Whether a connection has timed out. Pure: the time is an argument, in seconds since boot.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use proxy_common::{Protocol, Record, connection::Seen};
 
 use crate::timeouts::Timeouts;
 
-/// How long a connection stays confirmed that has ended. Programs see to that; this is for what they could not see.
+/// How long an ended connection stays confirmed. The programs release it earlier if they saw it end.
 const ENDED: Duration = Duration::from_mins(2);
 
 /// The verdict on a confirmed connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Verdict {
     Release,
-    /// Not before so many seconds have passed.
+    /// Not within this many seconds.
     Keep(u64),
 }
 

@@ -87,8 +87,8 @@ pub(super) struct Chosen {
     pub(super) why: Why,
 }
 
-/// Chooses devices, in the kernel's order. `node` holds the addresses of the Node object, `hooked` the devices chosen
-/// before.
+/// Chooses devices, in the kernel's order. `node` holds the addresses of the Node object, `hooked` the devices with
+/// programs attached.
 pub(super) fn choose(
     network: &Network,
     wanted: &Wanted,
@@ -157,7 +157,7 @@ fn leads_somewhere(route: &Route) -> bool {
     }
 }
 
-/// Leads to other machines by itself, and not to a pod.
+/// Whether it is a tunnel to other machines, not a device of a pod.
 fn is_tunnel(link: &Link) -> bool {
     use Kind::{
         BareUdp, ErSpan, Geneve, GreTap, GreTap6, GreTun, GreTun6, Ip6ErSpan, Ip6Tnl, IpIp, SitTun, Tun, Vti,
@@ -174,7 +174,7 @@ fn is_tunnel(link: &Link) -> bool {
     }
 }
 
-/// Leads to a wire: hardware, or what stands on it.
+/// Whether it is hardware, or stacked on hardware.
 fn is_card(link: &Link) -> bool {
     use Kind::{Bond, IpVlan, MacVlan, Team, Vlan};
     matches!(link.kind, None | Some(Bond | IpVlan | MacVlan | Team | Vlan))

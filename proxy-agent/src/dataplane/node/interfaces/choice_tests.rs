@@ -96,7 +96,7 @@ fn named(lines: &[&str], names: &[&str], hooked: &[u32]) -> Vec<String> {
 type Case<'a> = (&'a str, &'a [&'a str], &'a [(&'a str, Why)]);
 
 #[test]
-fn what_leads_out_is_chosen_and_what_leads_to_pods_is_not() {
+fn uplinks_are_chosen_and_devices_of_pods_are_not() {
     const LO: &str = "lo lo addr 127.0.0.1";
     const ETH0: &str = "eth0 card addr 192.0.2.10 to 192.0.2.0/24 to 0.0.0.0/0 via 192.0.2.1";
     use Why::{Card, DefaultRoute, Gateway, NodeAddress, Tunnel};

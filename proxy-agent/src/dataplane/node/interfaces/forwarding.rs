@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_family_that_nobody_asks_for_is_not_named() {
+    fn a_family_without_north_south_frontends_is_not_named() {
         let off = ["ipv4/ip_forward", "ipv4/conf/eth0/forwarding", "ipv6/conf/all/forwarding"];
         assert_eq!(named(&["eth0"], Families::default(), &off, &[]), [""; 0]);
         assert_eq!(

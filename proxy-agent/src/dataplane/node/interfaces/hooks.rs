@@ -37,7 +37,7 @@ use crate::dataplane::{
     tables::maps::abi_dir,
 };
 
-/// In this order what undoes a translation is there before what makes one.
+/// The order of attaching: programs that undo translations before those that make them.
 pub(super) const DIRECTIONS: [Direction; 2] = [Direction::Egress, Direction::Ingress];
 
 /// The program for packets that begin like this, if there is one.
@@ -67,8 +67,9 @@ impl Hooks {
         Ok(Self { directory, filters: Filters::new()? })
     }
 
-    /// Puts the program of one direction at the device: behind what is there of ours, or new. What is there of ours in
-    /// the other way goes afterwards: a packet may see both for a moment, and the second changes nothing.
+    /// Attaches the program of one direction to the device, or replaces ours there. A program of ours that is attached
+    /// in the other way (TCX or filter) is removed afterwards: for a moment a packet may pass both, and the second
+    /// changes nothing.
     pub(super) fn attach(
         &self,
         ebpf: &mut Ebpf,
@@ -102,7 +103,7 @@ impl Hooks {
         }
     }
 
-    /// Removes our programs from a device, which may be gone.
+    /// Detaches our programs from a device, which may be gone.
     pub(super) fn detach(&self, device: u32) -> Result<Vec<PathBuf>, Error> {
         let mut removed = Vec::new();
         for direction in DIRECTIONS.into_iter().rev() {
@@ -128,7 +129,7 @@ impl Hooks {
         Ok(removed)
     }
 
-    /// The devices at which something of ours is, or was when they were there.
+    /// The devices with pins of ours, including deleted devices.
     pub(super) fn devices(&self) -> Result<BTreeSet<u32>, Error> {
         devices(&self.directory)
     }
@@ -150,7 +151,7 @@ impl Hooks {
         let classifier: &mut SchedClassifier = program.try_into().map_err(attaching(name))?;
         let loaded = classifier.info().map_err(attaching(name))?.id();
         if bpf::tcx_link(&self.pin(device.index, direction))?.program == loaded {
-            // Links keep what they have; the same instructions are loaded once more.
+            // A chain takes each program once, so load the same instructions again.
             classifier.unload().and_then(|()| classifier.load()).map_err(|source| Error::Program {
                 action: "load",
                 program: name,
@@ -178,7 +179,7 @@ impl Hooks {
         self.link_first(program.try_into().map_err(attaching(name))?, name, device, direction)
     }
 
-    /// Attaches a program that is not at the device yet before all others, in place of what is there of ours.
+    /// Attaches a newly loaded program before all others, and replaces the link of ours that is there.
     fn link_first(
         &self,
         program: &mut SchedClassifier,
@@ -204,7 +205,7 @@ impl Hooks {
             path: new.display().to_string(),
             error: io::Error::other(error),
         })?;
-        // It was attached by name, which may have become another device's meanwhile.
+        // aya attaches by name, which may belong to another device by now.
         if bpf::tcx_link(&new)?.device != device.index {
             unlink(&new)?;
             return Err(Error::Missing("the device was renamed in the meantime".to_owned()));
@@ -324,7 +325,7 @@ pub fn has_tcx() -> bool {
     SchedClassifier::query_tcx("lo", TcAttachType::Ingress).is_ok()
 }
 
-/// Puts a program behind a pinned link, without a moment in which neither is attached.
+/// Atomically replaces the program behind a pinned link.
 fn replace(program: &mut SchedClassifier, name: &'static str, pin: &Path) -> Result<(), Error> {
     let link = PinnedLink::from_pin(pin).map(FdLink::from).and_then(TryInto::try_into);
     let link = link.map_err(|error| Error::System {

@@ -167,7 +167,7 @@ impl Interfaces {
         let known = self.hooked.keys().copied().collect();
         let chosen = choose(&network, &self.wanted, &self.node, &known);
         self.programs.load_for(ebpf, &chosen);
-        // Who takes over goes first: a packet that passes two of ours is translated by one.
+        // The new agent's programs go first: if a packet passes two of ours, the first one translates it.
         let failed = self.attach(ebpf, &chosen, &mut problems);
         self.detach_others(&chosen, &mut problems);
         for device in chosen.iter().filter(|device| !failed.contains(&device.index)) {
@@ -256,7 +256,7 @@ impl Interfaces {
         let ask = |address| self.routes.source_towards(address, Some(index));
         let mut interface = masquerade::interface(network, index, ask);
         if header != Header::Ethernet {
-            // Such devices want a route with each packet: the stack's.
+            // Such devices need a route with each packet, which only the stack provides.
             interface.longest = 0;
         }
         if self.table.get(&index, 0).ok() != Some(interface)
@@ -285,7 +285,7 @@ impl Interfaces {
         self.hooked.insert(index, device);
     }
 
-    /// Looks whether ours are the first at a device, and makes them so again (`order`).
+    /// Checks whether our programs are the first at a device, and moves them to the front (`order`).
     fn keep_order(&mut self, ebpf: &mut Ebpf, device: &Chosen, now: Instant, problems: &mut Vec<Problem>) {
         if self.way != Way::Tcx {
             return;
@@ -353,8 +353,8 @@ pub fn would_choose() -> Result<Vec<String>, Error> {
     Ok(chosen.into_iter().map(|device| device.name).collect())
 }
 
-/// By which devices packets to these addresses leave the node, by its most special routes; nothing for addresses of its
-/// own. Rules of policy routing are not looked at.
+/// The devices by which packets to these addresses leave the node, by the longest matching route; nothing for its own
+/// addresses. Ignores policy routing.
 pub fn leaves_by(addresses: &BTreeSet<IpAddr>) -> Result<BTreeMap<IpAddr, String>, Error> {
     let network = Network::here()?;
     let is_own = |address: &IpAddr| network.addresses.iter().any(|own| own.address == *address);
@@ -372,24 +372,24 @@ pub fn leaves_by(addresses: &BTreeSet<IpAddr>) -> Result<BTreeMap<IpAddr, String
 pub struct Changes(Notifications);
 
 impl Changes {
-    /// Begins to listen. To be called within a runtime, before the first look.
+    /// Begins to listen. Call it within a runtime, before the first pass.
     pub fn listen() -> Result<Self, Error> {
         Notifications::listen().map(Self)
     }
 
-    /// Waits until it is time to look again. May be dropped at any time, and called again.
+    /// Waits until the next pass is due. Cancel safe.
     pub async fn next(&mut self) {
         self.0.changed().await;
     }
 
-    /// A look is over, which began at this time.
+    /// Records the end of a pass that began at this time.
     pub fn looked(&mut self, began: Instant) {
         let took: Duration = began.elapsed();
         self.0.looked(took);
     }
 }
 
-/// Takes away everything of ours at devices, and says what went.
+/// Detaches all our programs from devices, and returns what it removed.
 pub(crate) fn cleanup(pin_dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let directory = hooks::directory(pin_dir);
     if !directory.is_dir() {

@@ -102,7 +102,7 @@ impl Contests {
             }
             return Step::Keep;
         }
-        // Whoever stays is left there for good.
+        // A program that moved ahead again stays there.
         self.0.insert((device, direction), now);
         if lately { Step::Yield } else { Step::GoFirst }
     }
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ours_goes_first_once_and_leaves_whoever_insists() {
+    fn ours_moves_to_the_front_once_and_then_yields() {
         let (mut contests, start) = (Contests::default(), Instant::now());
         let mut step =
             |seconds, first| contests.step(2, Direction::Egress, first, start + Duration::from_secs(seconds));
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_takes_turns_with_ours_does_so_rarely() {
+    fn taking_turns_at_the_front_is_rare() {
         let (mut contests, start) = (Contests::default(), Instant::now());
         let mut went = 0;
         for look in 0..240 {

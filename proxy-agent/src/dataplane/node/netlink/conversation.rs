@@ -26,7 +26,7 @@ use crate::dataplane::Error;
 
 /// The kernel sends at most 32 KiB at once.
 const BUFFER: usize = 1 << 16;
-/// The kernel answers at once; this is for the day when it does not.
+/// The timeout, in case the kernel does not answer at once.
 const PATIENCE: TimeVal = TimeVal::new(2, 0);
 /// How often to repeat a list that changed while it was read.
 const ATTEMPTS: usize = 4;
@@ -62,7 +62,7 @@ impl<A: NetlinkDeserializable + Debug> Conversation<A> {
         Ok(Self { socket, sequence: Cell::new(0), answers: PhantomData })
     }
 
-    /// Asks, and passes on each answer until the last one. `what` is for errors: the call, and what it is about.
+    /// Sends a request, and passes on each answer until the last one. `what` names the call and its object in errors.
     ///
     /// With `flags` either `NLM_F_DUMP` or `NLM_F_ACK`, so that there is a last one. What cannot be read is left out.
     pub(super) fn ask<Q>(
@@ -79,7 +79,7 @@ impl<A: NetlinkDeserializable + Debug> Conversation<A> {
         self.exchange(what, question, flags, &mut each).map(drop)
     }
 
-    /// Everything of a kind. Asks again if it changed meanwhile.
+    /// Lists all objects of a kind; repeats the request if they changed meanwhile.
     pub(super) fn list<Q>(
         &self,
         what: (&'static str, &str),
@@ -140,7 +140,7 @@ impl<A: NetlinkDeserializable + Debug> Conversation<A> {
                         continue;
                     }
                 };
-                // What is left of an answer that came too late.
+                // The rest of an answer to an earlier request that timed out.
                 if message.header.sequence_number != sequence {
                     continue;
                 }

@@ -84,7 +84,7 @@ impl Filters {
         Ok(answers.into_iter().filter_map(device).collect())
     }
 
-    /// Makes sure that the device has a `clsact` qdisc, and says whether it had none.
+    /// Makes sure that the device has a `clsact` qdisc; returns whether it had none.
     pub(crate) fn make_qdisc(&self, device: u32) -> Result<bool, Error> {
         let question = RouteNetlinkMessage::NewQueueDiscipline(qdisc(device));
         let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
@@ -114,7 +114,7 @@ impl Filters {
         gone(self.conversation.ask(("RTM_DELQDISC", &about(device)), question, NLM_F_ACK, drop))
     }
 
-    /// Puts a program into our filter, made new where it is missing.
+    /// Sets the program of our filter, and makes the filter if it is missing.
     pub(crate) fn put(&self, device: u32, direction: Direction, program: &ProgramFd) -> Result<(), Error> {
         let there = self.all(device, direction)?;
         let priority = free_priority(&there).ok_or_else(|| {
@@ -248,7 +248,7 @@ fn is(error: &io::Error, code: i32) -> bool {
     error.raw_os_error() == Some(code)
 }
 
-/// What was to go and is gone already is as well.
+/// Treats an object that is already gone as removed.
 fn gone(result: Result<(), Error>) -> Result<bool, Error> {
     match result {
         Ok(()) => Ok(true),

@@ -5,13 +5,13 @@
 //!
 //! | file | concept |
 //! |---|---|
-//! | `conversation` | a question and its answers, to the end or an error |
-//! | `network` | which devices, addresses and routes there are |
-//! | `routes` | which source address a route has |
-//! | `notifications` | that something of this has changed |
+//! | `conversation` | a request and its answers, to the end or an error |
+//! | `network` | devices, addresses and routes |
+//! | `routes` | the source address of a route |
+//! | `notifications` | changes of devices, addresses and routes |
 //! | `filters` | TC filters of a device, for kernels without TCX |
-//! | `conntrack` | taking an entry away from connection tracking |
-//! | `sockets` | which connected UDP sockets there are, and destroying one |
+//! | `conntrack` | deleting a conntrack entry |
+//! | `sockets` | connected UDP sockets, and destroying one |
 
 mod conntrack;
 mod conversation;

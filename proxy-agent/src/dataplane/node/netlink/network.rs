@@ -166,7 +166,8 @@ fn link(message: LinkMessage) -> Option<Link> {
 
 fn assigned(message: &AddressMessage) -> Option<Assigned> {
     let AddressMessage { header, attributes, .. } = message;
-    // In IPv4 IFA_LOCAL is ours, and IFA_ADDRESS the other end of a point-to-point link; IPv6 mostly has the latter only.
+    // In IPv4 IFA_LOCAL is ours, and IFA_ADDRESS the other end of a point-to-point link; IPv6 mostly has the latter
+    // only.
     let local = attributes.iter().find_map(|attribute| match attribute {
         AddressAttribute::Local(ip) => Some(*ip),
         _ => None,
@@ -193,7 +194,7 @@ fn assigned(message: &AddressMessage) -> Option<Assigned> {
 /// A route that leads on, one for each next hop.
 fn routes(message: &RouteMessage) -> Vec<Route> {
     let RouteMessage { header, attributes, .. } = message;
-    // What the kernel learned for one destination (redirects, path MTUs) is no route of anybody's.
+    // Skips exceptions that the kernel learned for single destinations (redirects, path MTUs).
     if header.kind != RouteType::Unicast || header.flags.contains(RouteFlags::Cloned) {
         return Vec::new();
     }

@@ -16,20 +16,20 @@ use crate::dataplane::Error;
 const GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
 /// Changes come together: a device that is set up, a router that announces all that it knows.
 const BURST: Duration = Duration::from_millis(50);
-/// Looks take at most this part of the time, however much changes.
+/// Passes take at most this part of the time, however much changes.
 const SHARE: u32 = 10;
-/// When nothing is heard.
+/// The interval of passes without a notification.
 const IDLE: Duration = Duration::from_secs(30);
 
 /// Listens to the kernel.
 #[derive(Debug)]
 pub(crate) struct Notifications {
     socket: AsyncFd<Listener>,
-    /// When to look next.
+    /// When the next pass is due.
     due: Instant,
-    /// Whether something was heard since the last look.
+    /// Whether a notification has arrived since the last pass.
     heard: bool,
-    /// Not to look before, whatever is heard.
+    /// The earliest time of the next pass.
     earliest: Instant,
 }
 
@@ -49,7 +49,7 @@ impl AsRawFd for Listener {
 }
 
 impl Notifications {
-    /// Listens in the namespace of the calling thread. What changes from now on is heard.
+    /// Listens in the calling thread's namespace for changes from now on.
     pub(crate) fn listen() -> Result<Self, Error> {
         let make = || {
             let mut socket = Socket::new(NETLINK_ROUTE)?;
@@ -66,7 +66,7 @@ impl Notifications {
         Ok(Self { socket, due: now + IDLE, heard: false, earliest: now })
     }
 
-    /// Waits until it is time to look. May be dropped at any time, and called again.
+    /// Waits until a pass is due. Cancel safe.
     pub(crate) async fn changed(&mut self) {
         loop {
             tokio::select! {
@@ -84,7 +84,7 @@ impl Notifications {
         }
     }
 
-    /// A look is over that took so long.
+    /// Records the end of a pass that took this long.
     pub(crate) fn looked(&mut self, took: Duration) {
         let now = Instant::now();
         self.heard = false;

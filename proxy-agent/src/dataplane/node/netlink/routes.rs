@@ -35,8 +35,8 @@ impl Routes {
         Ok(Self { conversation: Conversation::new(NETLINK_ROUTE)? })
     }
 
-    /// The address that a packet from here to `destination` has, on its way through `device` if one is named; nothing
-    /// where no route leads there, or one that leads back.
+    /// The source address of a packet from here to `destination`, through `device` if one is named; nothing without a
+    /// route, or for a local destination.
     pub(crate) fn source_towards(&self, destination: Address, device: Option<u32>) -> Option<Address> {
         let question = RouteNetlinkMessage::GetRoute(question(destination.into(), device));
         let mut source = None;
@@ -68,7 +68,7 @@ fn preferred_source(route: &RouteMessage) -> Option<Address> {
     }
     route.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::PrefSource(RouteAddress::Inet(v4)) => Some(IpAddr::V4(*v4).into()),
-        // Nobody's ranges hold a link-local address: it means something else on every link.
+        // Source ranges contain no link-local addresses, which mean something else on every link.
         RouteAttribute::PrefSource(RouteAddress::Inet6(v6)) if !v6.is_unicast_link_local() => {
             Some(IpAddr::V6(*v6).into())
         }

@@ -32,11 +32,11 @@ use crate::{
     ports::{PortRange, PortSet},
 };
 
-/// How often the reservation is looked at: `sysctl --system`, run by anybody, takes it away.
+/// How often to check the reservation: `sysctl --system` removes it.
 const PERIOD: Duration = Duration::from_mins(1);
-/// The least time between two looks, however often Services change.
+/// The least time between two checks, however often Services change.
 const PAUSE: Duration = Duration::from_secs(1);
-/// So many ports must be left to connections of the node's own.
+/// The least number of ports left for the node's own connections.
 const LEFT: usize = 1024;
 /// The file in the run directory.
 const RECORD: &str = "reserved-ports";
@@ -55,8 +55,7 @@ pub struct ReservedPorts {
 }
 
 impl ReservedPorts {
-    /// Reserves `range`, or nothing, and takes away what an agent with another range reserved as soon as NodePorts are
-    /// known.
+    /// Reserves `range`, or nothing, and releases what an agent with another range reserved once NodePorts are known.
     pub fn reserve(range: Option<PortRange>, run_dir: &Path) -> Self {
         let now = Instant::now();
         let record = run_dir.join(RECORD);
@@ -80,8 +79,7 @@ impl ReservedPorts {
         self.due
     }
 
-    /// Reserves what is to be reserved now, if it is time: NodePorts that came and went, and what somebody has taken away
-    /// meanwhile, which is looked for once in a minute.
+    /// Updates the reservation if due: for changed NodePorts, and once a minute to restore ports that others removed.
     pub fn keep(&mut self, now: Instant) {
         if now < self.due {
             return;
@@ -142,7 +140,7 @@ fn node_ports(ports: &(impl ToString + ?Sized)) -> Subject {
     Subject::NodePorts { ports: ports.to_string() }
 }
 
-/// Makes the kernel's reservation what it should be.
+/// Updates the kernel's reservation.
 fn hold(range: PortRange, node_ports: Option<&PortSet>, record: &Path) -> Result<(), NotHeld> {
     let whole = |message: String| NotHeld { ports: source_ports(&range), message };
     let told = |error: Error| whole(error.to_string());
@@ -266,7 +264,7 @@ mod tests {
         }
     }
 
-    /// However often Services change, the kernel is asked at most once a second, and not at all for no change.
+    /// However often Services change, the agent writes at most once a second, and never without a change.
     #[test]
     fn changes_of_node_ports_come_together() {
         let folder = tempfile::tempdir().expect("a folder");
