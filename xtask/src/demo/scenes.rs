@@ -42,12 +42,12 @@ pub(super) fn node_port_on_loopback(lab: &Lab) -> Row {
 
 /// The same NodePort from a north-south client, translated at TC.
 pub(super) fn node_port_from_outside(cast: &Cast) -> Row {
-    requests::http("web: NodePort, from outside", &cast.outside, "192.0.2.10:30080", 3)
+    requests::http("web: NodePort, north-south", &cast.outside, "192.0.2.10:30080", 3)
 }
 
 /// A north-south connection to a NodePort whose pod is on another node.
 pub(super) fn node_port_of_a_pod_elsewhere(cast: &Cast) -> Row {
-    requests::http("far: NodePort, pod elsewhere", &cast.outside, "192.0.2.10:30081", 1)
+    requests::http("far: NodePort, remote pod", &cast.outside, "192.0.2.10:30081", 1)
 }
 
 /// UDP, a new socket for each query.
