@@ -1,5 +1,5 @@
-//! Alternative programs on the same maps: each remembers the connected peer in another way (`proxy-ebpf`, feature
-//! `bench`), or not at all, in a cgroup of its own.
+//! Alternative programs on the same maps, each in a cgroup of its own: they store the connected peer in other ways
+//! (`proxy-ebpf`, feature `bench`), or not at all.
 
 use std::{fs::File, path::Path};
 
@@ -16,25 +16,25 @@ use crate::{
     programs::{self, Figures},
 };
 
-/// A program, what ends with the socket, and what it is called in tables.
+/// A connect program, its counterpart at the socket's end, and its title in tables.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Comparison {
     /// The connect program.
     pub(crate) connect: &'static str,
     /// The program at the socket's end, if there is one.
     pub(crate) release: Option<&'static str>,
-    /// For people.
+    /// The title.
     pub(crate) title: &'static str,
 }
 
 impl Comparison {
-    /// Whether connections to a VIP arrive.
+    /// Whether it translates connections to a VIP.
     pub(crate) fn translates(&self) -> bool {
         self.connect != EMPTY
     }
 }
 
-/// The program that shows what measuring costs.
+/// The program that shows the cost of measuring.
 const EMPTY: &str = "empty4";
 
 /// All of them.
@@ -85,12 +85,12 @@ impl Comparisons {
         Ok(Self { ebpf, cgroups })
     }
 
-    /// Each with its cgroup.
+    /// The programs, each with its cgroup.
     pub(crate) fn cgroups(&self) -> &[(Comparison, Cgroup)] {
         &self.cgroups
     }
 
-    /// What the kernel counted for a program until now.
+    /// The kernel's statistics of a program.
     pub(crate) fn figures(&mut self, program: &str) -> Result<Figures> {
         programs::figures(&mut self.ebpf, program)
     }

@@ -25,7 +25,7 @@ pub(crate) const WITH_UDP: u32 = 1_000;
 pub(crate) struct Datapath {
     /// How many Services are installed.
     pub(crate) services: u32,
-    /// Whose processes are served.
+    /// The cgroup whose processes the programs serve.
     pub(crate) cgroup: Cgroup,
     ebpf: Ebpf,
     options: Options,
@@ -46,7 +46,7 @@ impl Datapath {
         };
         let ebpf = dataplane::load(&options)?;
         let problems = Dataplane::open(&options)?.apply(&plan(services));
-        ensure!(problems.is_empty(), "installing {services} Services: {:?}", problems[0]);
+        ensure!(problems.is_empty(), "cannot install {services} Services: {:?}", problems[0]);
         let mut datapath = Self { services, cgroup, ebpf, options, _pins: pins };
         datapath.attach()?;
         Ok(datapath)
@@ -61,7 +61,7 @@ impl Datapath {
     pub(crate) fn detach(&self) -> Result<()> {
         for hook in HOOKS.iter().rev() {
             let pin = self.table("links").join(hook.name);
-            fs::remove_file(&pin).with_context(|| format!("unpinning {}", pin.display()))?;
+            fs::remove_file(&pin).with_context(|| format!("cannot unpin {}", pin.display()))?;
         }
         Ok(())
     }
@@ -76,7 +76,7 @@ impl Datapath {
         MAPS.iter().map(|map| (map.name, self.table(map.name)))
     }
 
-    /// What the kernel counted for a program until now.
+    /// The kernel's statistics of a program.
     pub(crate) fn figures(&mut self, program: &str) -> Result<Figures> {
         programs::figures(&mut self.ebpf, program)
     }

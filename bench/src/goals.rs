@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::statistics::Summary;
 
-/// Which side of the limit is the good one.
+/// The direction of a limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Sense {
@@ -14,20 +14,20 @@ pub(crate) enum Sense {
     AtLeast,
 }
 
-/// A goal and what was measured. The median decides; the interval says how sure that is.
+/// A goal and its measurement. The median decides; the interval shows the uncertainty.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Goal {
-    /// What was measured.
+    /// The measured quantity.
     pub(crate) name: String,
     /// The median, with its confidence interval.
     pub(crate) value: Summary,
     /// At most or at least.
     pub(crate) sense: Sense,
-    /// What.
+    /// The limit.
     pub(crate) limit: f64,
-    /// Whether the median is on the good side, or that of the alternative is.
+    /// Whether the median, or that of the alternative, is within the limit.
     pub(crate) met: bool,
-    /// Another goal that is good enough.
+    /// An alternative goal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) alternative: Option<Box<Goal>>,
 }
@@ -48,7 +48,7 @@ impl Goal {
         Self { met: goal.is_reached(), ..goal }
     }
 
-    /// This goal, or another one.
+    /// Adds an alternative goal.
     pub(crate) fn or(self, other: Self) -> Self {
         Self { met: self.met || other.met, alternative: Some(Box::new(other)), ..self }
     }
@@ -58,7 +58,7 @@ impl Goal {
         std::iter::once(self).chain(self.alternative.as_deref())
     }
 
-    /// Whether the verdict could be another one within the confidence intervals.
+    /// Whether the verdict could change within the confidence intervals.
     pub(crate) fn is_close(&self) -> bool {
         if self.met {
             self.each().all(|goal| !goal.is_reached() || goal.is_at_the_limit())
@@ -67,7 +67,7 @@ impl Goal {
         }
     }
 
-    /// Whether the median alone is on the good side.
+    /// Whether this goal's own median is within the limit.
     fn is_reached(&self) -> bool {
         match self.sense {
             Sense::AtMost => self.value.median <= self.limit,

@@ -1,4 +1,4 @@
-//! Ctrl-C ends a benchmark between two turns, so that it cleans up as after a normal end.
+//! Ctrl-C ends a benchmark between two turns, so that it cleans up as usual.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,7 +11,7 @@ extern "C" fn interrupted(_: libc::c_int) {
     INTERRUPTED.store(true, Ordering::Relaxed);
 }
 
-/// From now on SIGINT and SIGTERM only take note; system calls that wait are ended by them.
+/// Makes SIGINT and SIGTERM set a flag; they still interrupt waiting system calls.
 pub(crate) fn catch() -> Result<()> {
     let action = SigAction::new(SigHandler::Handler(interrupted), SaFlags::empty(), SigSet::empty());
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
@@ -24,7 +24,7 @@ pub(crate) fn catch() -> Result<()> {
 /// An error if the benchmark should end.
 pub(crate) fn check() -> Result<()> {
     if INTERRUPTED.load(Ordering::Relaxed) {
-        bail!("interrupted; everything that was made has been removed");
+        bail!("interrupted; the benchmark has removed everything that it made");
     }
     Ok(())
 }

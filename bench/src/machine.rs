@@ -1,4 +1,4 @@
-//! The machine that the figures were measured on.
+//! The machine on which the figures were measured.
 
 use std::fs;
 
@@ -20,7 +20,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Looks it up; what cannot be found is empty.
+    /// Reads it from the system; unknown values are empty.
     pub(crate) fn find() -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let info = read("/proc/cpuinfo");

@@ -18,7 +18,7 @@
 //! | `datapath` | Sidestep's own programs and tables for one number of Services; `comparisons`: other programs |
 //! | `netfilter` | rules in kube-proxy's shape; `tracking`: the kernel's connection tracking |
 //! | `worker`, `server`, `sink` | the processes that generate the traffic, and their sockets; `protocol`: what they agree on |
-//! | `options`, `part` | what is measured, and how it is reported |
+//! | `options`, `part` | what to measure, and how to report it |
 //! | `place` | namespace, cgroup and processor of a process |
 //! | `rounds` | interleaving; `statistics`: medians and confidence; `programs`: the kernel's own statistics |
 //! | `memory` | bytes of maps and sockets |
@@ -76,8 +76,8 @@ struct Cli {
 enum Command {
     /// East-west TCP: connections, requests, time in the programs, memory
     ///
-    /// Compares connections through a Service with direct ones and with iptables and nftables rules in kube-proxy's shape,
-    /// by the number of Services.
+    /// Compares connections through a Service with direct ones and with iptables and nftables rules in kube-proxy's
+    /// shape, by the number of Services.
     Connect(Options),
     /// East-west UDP: datagrams of unconnected sockets
     ///

@@ -45,13 +45,12 @@ impl Tables {
     }
 }
 
-/// Tables of packets' programs that know of no connection: parts of datagrams, devices, the rate of answers to packets
-/// that are refused.
+/// Tables of the packet programs without connections: fragments, devices, and the rate of refusals.
 const WITHOUT_FLOWS: [&str; 3] = ["FRAGMENTS", "INTERFACES", "REFUSED_RATE"];
 /// Megabytes that the tables for flows may have together at their default sizes.
 const FLOW_MEGABYTES: f64 = 10.5;
 
-/// Bytes of the tables for flows: those that packets' programs use and sockets' programs do not, whatever they are called.
+/// Bytes of the tables for flows: those that the packet programs use and the socket programs do not.
 #[derive(Clone, Debug)]
 pub(crate) struct FlowTables(Vec<(&'static str, u64)>);
 
@@ -60,7 +59,8 @@ impl FlowTables {
     pub(crate) fn of(pins: &Path) -> Result<Self> {
         let (mut of_sockets, mut of_packets) = (BTreeSet::new(), BTreeSet::new());
         for program in loaded_programs().filter_map(Result::ok) {
-            let tables = program.map_ids()?.context("the kernel does not say which tables a program uses")?;
+            let tables =
+                program.map_ids()?.context("the kernel does not report which maps a program uses")?;
             let is_sockets = HOOKS.iter().any(|hook| program.name_as_str() == Some(hook.name));
             if is_sockets { &mut of_sockets } else { &mut of_packets }.extend(tables);
         }
@@ -72,11 +72,11 @@ impl FlowTables {
                 tables.push((name, programs::field(MapData::from_pin(&pin)?.fd().as_fd(), "memlock")?));
             }
         }
-        ensure!(!tables.is_empty(), "no program of packets uses a table in {}", pins.display());
+        ensure!(!tables.is_empty(), "no packet program uses a map pinned in {}", pins.display());
         Ok(Self(tables))
     }
 
-    /// What they may have.
+    /// The goal for them.
     pub(crate) fn goal(&self) -> Goal {
         let bytes: u64 = self.0.iter().map(|(_, bytes)| bytes).sum();
         Goal::at_most(

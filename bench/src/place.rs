@@ -40,9 +40,9 @@ impl Processors {
 /// Whether a process has to share its processor with the rest of the machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Urgency {
-    /// As every process.
+    /// Like every process.
     Ordinary,
-    /// Goes before every ordinary process (`SCHED_FIFO`), where that is permitted.
+    /// Preempts every ordinary process (`SCHED_FIFO`), where permitted.
     RealTime,
 }
 
@@ -84,7 +84,7 @@ pub(crate) fn put(
 ) -> Result<()> {
     let namespace = File::open(namespace.path())?;
     let threads = cgroup.path().join("cgroup.threads");
-    ensure!(threads.exists(), "{} is not there", threads.display());
+    ensure!(threads.exists(), "{} does not exist", threads.display());
     // Between fork and exec the child writes a file, and makes some system calls.
     let enter = move || {
         std::fs::write(&threads, "0")?;

@@ -51,9 +51,9 @@ pub(crate) struct Report {
     pub(crate) sections: Vec<Section>,
     /// Bytes of the tables.
     pub(crate) tables: Vec<memory::Tables>,
-    /// What was found besides.
+    /// Remarks.
     pub(crate) notes: Vec<String>,
-    /// What had to be reached.
+    /// The goals.
     pub(crate) goals: Vec<Goal>,
     /// How long it took.
     pub(crate) seconds: f64,

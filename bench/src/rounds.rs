@@ -9,10 +9,10 @@ use crate::{
     worker::{Target, Task, Worker, Workload},
 };
 
-/// One thing that is compared with others: a worker and what it does.
+/// A compared measurement: a worker and its operation.
 #[derive(Clone, Debug)]
 pub(crate) struct Cell {
-    /// What it is called in tables.
+    /// Its name in tables.
     pub(crate) name: String,
     /// Index of its worker.
     pub(crate) worker: usize,
@@ -32,7 +32,7 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// Fewer rounds than this say nothing.
+    /// The least number of rounds.
     const LEAST: usize = 10;
 
     /// Whether there has been enough.

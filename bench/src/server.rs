@@ -39,7 +39,7 @@ impl Server {
         command.args(["server", &processor.to_string()]).args(sinks.iter().map(RawFd::to_string));
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         place::put(&mut command, namespace, cgroup, sinks, urgency)?;
-        let mut server = Self(command.spawn().context("starting a server")?);
+        let mut server = Self(command.spawn().context("cannot start a server")?);
         let mut ready = [0];
         let length = server.0.stdout.as_mut().context("the server's output")?.read(&mut ready)?;
         ensure!(length == 1, "the server ended at once");
@@ -80,7 +80,7 @@ pub(crate) fn main(processor: usize, sinks: &[RawFd]) -> Result<()> {
     Ok(())
 }
 
-/// Gives every byte back until the client is gone, however it went.
+/// Echoes every byte until the client closes or resets the connection.
 fn answer(mut stream: TcpStream) {
     let _ = stream.set_nodelay(true);
     let mut byte = [0];

@@ -32,10 +32,10 @@ impl Sink {
     /// Binds the socket in this namespace.
     pub(crate) fn open(namespace: &Namespace, address: SocketAddrV4) -> Result<Self> {
         let socket = namespace.run(|| UdpSocket::bind(address))?;
-        Ok(Self(socket.with_context(|| format!("binding {address}"))?))
+        Ok(Self(socket.with_context(|| format!("cannot bind {address}"))?))
     }
 
-    /// From now on counts and drops what begins with [`FLOOD`].
+    /// Makes the socket count and drop datagrams that begin with [`FLOOD`].
     pub(crate) fn count_floods(&self) -> Result<()> {
         // The filter sees the datagram from the UDP header on.
         let load_first_byte = SockFilter::new(BPF_LD_B_ABS, 0, 0, 8);
@@ -44,7 +44,7 @@ impl Sink {
         let keep = SockFilter::new(BPF_RET_K, 0, 0, u32::MAX);
         SockRef::from(&self.0)
             .attach_filter(&[load_first_byte, is_flood, drop, keep])
-            .context("attaching a filter to a server's socket")
+            .context("cannot attach a filter to a server's socket")
     }
 
     /// The number by which a child process knows it that inherits it ([`crate::place::put`]).
@@ -54,7 +54,7 @@ impl Sink {
 
     /// The socket that this process has inherited under this number.
     pub(crate) fn inherited(descriptor: RawFd) -> Self {
-        // SAFETY: whoever started this process says on its command line which descriptors are its own.
+        // SAFETY: the command line names the descriptors that the parent passed to this process.
         Self(unsafe { UdpSocket::from_raw_fd(descriptor) })
     }
 

@@ -1,4 +1,4 @@
-//! A client pod, a node that routes, a server pod: three network namespaces and two wires.
+//! A client pod, a node that routes, a server pod: three network namespaces and two links.
 //!
 //! ```text
 //!   client 10.244.1.10 ── 10.244.1.1 node 10.244.2.1 ── 10.244.2.10, .11 server

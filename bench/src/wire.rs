@@ -1,5 +1,5 @@
-//! A wire between two namespaces: a pair of devices with their addresses. Permanent neighbour entries avoid ARP and
-//! neighbour discovery.
+//! A link between two namespaces: a veth pair with its addresses. Permanent neighbour entries avoid ARP and neighbour
+//! discovery.
 
 use std::net::Ipv4Addr;
 

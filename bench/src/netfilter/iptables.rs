@@ -1,14 +1,14 @@
 //! iptables: one chain in which every Service has a rule, a chain for each Service and each endpoint.
 //!
-//! A Service is found by going through the rules until one matches; its chain draws an endpoint with the
-//! `statistic` match; the endpoint's chain marks a pod that talks to itself, and translates.
+//! The rules are tried in order until one matches the Service; its chain chooses an endpoint with the `statistic`
+//! match; the endpoint's chain marks hairpin packets, and translates.
 
 use std::fmt::Write as _;
 
 use super::{Ruled, Service};
 use crate::topology::PODS;
 
-/// The mark of what is masqueraded after routing.
+/// The mark of packets to masquerade after routing.
 const MASQUERADE: &str = "0x4000";
 
 /// The nat and filter tables with these Services.
@@ -92,7 +92,7 @@ mod tests {
     use super::super::tests::{clients_of_pods, node_ports};
 
     #[test]
-    fn the_last_endpoint_takes_what_is_left() {
+    fn the_last_endpoint_takes_the_rest() {
         let rules = super::rules(&clients_of_pods(1));
         assert!(
             rules.contains("-A BP-SVC-0 -m statistic --mode random --probability 0.5000000000 -j BP-SEP-0-0"),
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_to_a_node_port_is_masqueraded() {
+    fn packets_to_a_node_port_are_masqueraded() {
         let rules = super::rules(&node_ports());
         for rule in [
             "-A BP-NODEPORTS -p udp -m udp --dport 30053 -j BP-EXT-0",

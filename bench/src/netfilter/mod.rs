@@ -60,12 +60,12 @@ impl Flavour {
         }
     }
 
-    /// Loads rules into a node; says which program has read them.
+    /// Loads rules into a node; returns the program that read them.
     pub(crate) fn install(self, ruled: &Ruled, node: &Namespace) -> Result<&'static str> {
         self.install_timed(ruled, node).map(|(program, _)| program)
     }
 
-    /// The same; and how long that program took from its start to its end.
+    /// The same, and how long that program ran.
     pub(crate) fn install_timed(self, ruled: &Ruled, node: &Namespace) -> Result<(&'static str, Duration)> {
         let rules = match self {
             Self::Nftables => nftables::rules(ruled),
@@ -86,7 +86,7 @@ impl Flavour {
         bail!("{} Services in {}: {}", ruled.services.len(), self.name(), failures.join("; "))
     }
 
-    /// What reads the rules; the first that works is taken.
+    /// The programs that read rules; the first that works is used.
     const fn programs(self) -> &'static [&'static [&'static str]] {
         match self {
             Self::Nftables => &[&["nft", "-f", "-"]],

@@ -1,14 +1,14 @@
 //! nftables: one verdict map for all Services, a chain for each Service and each endpoint.
 //!
-//! A Service is found by address, protocol and port in one lookup; its chain marks what must be masqueraded and
-//! draws an endpoint; the endpoint's chain marks a pod that talks to itself, and translates.
+//! One lookup finds a Service by address, protocol and port; its chain marks packets to masquerade and chooses an
+//! endpoint; the endpoint's chain marks hairpin packets, and translates.
 
 use std::fmt::Write as _;
 
 use super::{Ruled, Service};
 use crate::topology::PODS;
 
-/// The mark of what is masqueraded after routing.
+/// The mark of packets to masquerade after routing.
 const MASQUERADE: &str = "0x4000";
 
 /// A table with these Services.
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_to_a_node_port_is_masqueraded() {
+    fn packets_to_a_node_port_are_masqueraded() {
         let rules = super::rules(&node_ports());
         assert!(rules.contains("elements = { udp . 30053 : goto external-0 }"), "{rules}");
         let chain = "chain external-0 {\n  jump mark-for-masquerade\n  goto service-0\n}";

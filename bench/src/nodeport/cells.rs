@@ -11,12 +11,12 @@ use crate::{
     statistics::{Summary, means},
 };
 
-/// How the name of a row ends whose Service is drawn at random.
+/// The suffix of rows with a random Service for each operation.
 const AT_RANDOM: &str = ", at random";
-/// How the name of a row ends whose connections go to no Service.
+/// The suffix of rows with connections to no Service.
 const PAST: &str = ": past it, to no Service";
 
-/// The rows of a section. With `at_random` there are rows, too, whose Service is drawn anew for each operation.
+/// The rows of a section. `at_random` adds rows with a random Service for each operation.
 pub(super) fn cells(lab: &Lab, transport: Transport, endpoint: Endpoint, at_random: bool) -> Vec<Cell> {
     let mut cells: Vec<Cell> = [DIRECT, CONTROL]
         .into_iter()
@@ -39,7 +39,7 @@ pub(super) fn cells(lab: &Lab, transport: Transport, endpoint: Endpoint, at_rand
     cells
 }
 
-/// A section of figures that are the better the higher they are, taken in rounds.
+/// A section of figures of which higher is better, measured in rounds.
 pub(super) fn section(title: String, unit: &'static str, cells: &[Cell], figures: &[Vec<f64>]) -> Section {
     let direct = means(&figures[0], &figures[1]);
     let floor = cells.iter().position(|cell| cell.name == FLOOR).map(|index| &figures[index]);
@@ -63,7 +63,8 @@ pub(super) fn section(title: String, unit: &'static str, cells: &[Cell], figures
     Section { title, unit, ratios: vec![DIRECT, FLOOR], rows }
 }
 
-/// Sidestep reaches this share of direct, or of the floor where that is good enough, with each number of Services.
+/// The goal that Sidestep reaches this share of direct, or of the floor as an alternative, with each number of
+/// Services.
 pub(super) fn near(section: &Section, sizes: &[Services], direct: f64, floor: Option<f64>) -> Vec<Goal> {
     let goal = |row: &Row| {
         let to = |what: &str, index: usize, limit: f64| {
@@ -76,7 +77,7 @@ pub(super) fn near(section: &Section, sizes: &[Services], direct: f64, floor: Op
     sizes.iter().filter_map(|&services| row(section, System::Sidestep, services)).map(goal).collect()
 }
 
-/// What goes past Sidestep to no Service reaches this share of direct.
+/// The goal that connections to no Service, on a node with Sidestep, reach this share of direct.
 pub(super) fn past(section: &Section, limit: f64) -> Option<Goal> {
     let ratio = suffixed(section, Services(1), PAST)?.ratios[0]?;
     Some(Goal::at_least(
@@ -86,7 +87,7 @@ pub(super) fn past(section: &Section, limit: f64) -> Option<Goal> {
     ))
 }
 
-/// Services drawn at random reach nearly the same share of direct as always the same one of as many.
+/// The goal that random Services reach nearly the same share of direct as a fixed one of as many.
 pub(super) fn at_random(section: &Section, sizes: &[Services], limit: f64) -> Option<Goal> {
     let many = *sizes.last()?;
     let (same, random) = (row(section, System::Sidestep, many)?, suffixed(section, many, AT_RANDOM)?);
@@ -102,8 +103,8 @@ pub(super) fn at_random(section: &Section, sizes: &[Services], limit: f64) -> Op
     Some(Goal::at_most(name, Summary::of(&lost), limit))
 }
 
-/// Sidestep with many Services is as fast as with one, within noise: as far from 1 as two measurements of one thing
-/// are, and a percent.
+/// The goal that Sidestep with many Services is as fast as with one, within the noise of two equal measurements and a
+/// percent.
 pub(super) fn flat(section: &Section, sizes: &[Services]) -> Option<Goal> {
     let [few, .., many] = sizes else { return None };
     let (few, many) = (row(section, System::Sidestep, *few)?, row(section, System::Sidestep, *many)?);
@@ -114,7 +115,7 @@ pub(super) fn flat(section: &Section, sizes: &[Services]) -> Option<Goal> {
     Some(Goal::at_least(format!("{}: {} to {}", section.title, many.name, few.name), ratio, limit))
 }
 
-/// How much of what rules take Sidestep leaves.
+/// The goal for the part of the rules' cost that Sidestep saves.
 pub(super) fn recovered(section: &Section, system: System, services: Services, limit: f64) -> Option<Goal> {
     let rules = row(section, system, services)?;
     let sidestep = row(section, System::Sidestep, services)?;
@@ -140,7 +141,7 @@ fn row(section: &Section, system: System, services: Services) -> Option<&Row> {
     section.rows.iter().find(|row| row.name == name)
 }
 
-/// Sidestep's row that has this, too, in its name.
+/// Sidestep's row with this suffix.
 fn suffixed<'a>(section: &'a Section, services: Services, suffix: &str) -> Option<&'a Row> {
     let name = format!("{}, {}{suffix}", System::Sidestep.name(), services.name());
     section.rows.iter().find(|row| row.name == name)

@@ -1,4 +1,4 @@
-//! New connections, and requests on connections that stay.
+//! New connections, and requests on persistent connections.
 
 use anyhow::Result;
 
@@ -19,9 +19,9 @@ use crate::{
 struct Wanted {
     /// Of direct, to a Service.
     direct: f64,
-    /// Of the floor, which is as good.
+    /// Of the floor, as an alternative.
     floor: f64,
-    /// Of direct, past the node to no Service.
+    /// Of direct, for connections to no Service.
     past: f64,
 }
 
@@ -33,9 +33,9 @@ const fn wanted(endpoint: Endpoint) -> Wanted {
     }
 }
 
-/// The share of direct that may be lost where each connection goes to another Service.
+/// The share of direct that may be lost with a random Service for each connection.
 const LOST_AT_RANDOM: f64 = 0.03;
-/// The share of direct that requests on connections that stay are to reach.
+/// The share of direct that requests on persistent connections should reach.
 const REQUESTS: f64 = 0.99;
 
 /// Measures a workload.

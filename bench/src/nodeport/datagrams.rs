@@ -21,16 +21,16 @@ use crate::{
     worker::{Task, Worker, Workload},
 };
 
-/// The part of the gap between rules and direct that is to be recovered.
+/// The goal for the part of the gap between rules and direct that Sidestep recovers.
 const RECOVERED: f64 = 0.667;
-/// What may be lost where nothing is said to be lost.
+/// The fraction of lost datagrams that counts as no loss.
 const LOSS: f64 = 0.005;
-/// Halvings of the range in which loss begins.
+/// Bisection steps in the search for the rate at which loss begins.
 const STEPS: usize = 6;
-/// That range, as parts of what arrives at most.
+/// The range of that search, as fractions of the highest rate of arrivals.
 const RANGE: (f64, f64) = (0.5, 1.15);
 
-/// Datagrams a second that arrive when as many are sent as go.
+/// Datagrams a second that arrive when the sender sends as fast as possible.
 pub(super) fn saturate(
     lab: &mut Lab,
     endpoint: Endpoint,
@@ -82,7 +82,7 @@ pub(super) fn until_loss(
     Ok(cells::section(title, "1/s", cells, &rates))
 }
 
-/// The highest rate at which next to nothing was lost.
+/// The highest rate without loss.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is positive and small")]
 fn search(worker: &mut Worker, cell: &Cell, most: f64, offer: &dyn Fn(u32) -> Workload) -> Result<f64> {
     let (mut good, mut bad) = (RANGE.0 * most, RANGE.1 * most);

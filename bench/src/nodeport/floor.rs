@@ -10,26 +10,26 @@ use sidestep_tests::{
 
 use super::site::Site;
 
-/// Attaches them to the node of `site`, wherever programs are at the node of `served`, on which Sidestep runs. They go
-/// with the devices.
+/// Attaches them to the node of `site`, at the devices and directions where Sidestep has its programs on the node of
+/// `served`. They disappear with the devices.
 pub(super) fn attach(site: &Site, served: &Site) -> Result<()> {
     let mut attached = 0;
     for (device, model) in site.devices().into_iter().zip(served.devices()) {
         for side in [Tcx::Egress, Tcx::Ingress] {
             let programs = at(&served.node, model, |device| programs_at(device, side))
-                .with_context(|| format!("the programs at {model}, {side:?}"))?;
+                .with_context(|| format!("cannot query the programs at {model}, {side:?}"))?;
             if !programs.is_empty() {
                 at(&site.node, device, |device| ForeignProgram::at_device(device, side))
-                    .with_context(|| format!("a program at {device}, {side:?}"))?;
+                    .with_context(|| format!("cannot attach a program at {device}, {side:?}"))?;
                 attached += 1;
             }
         }
     }
-    ensure!(attached > 0, "Sidestep is at no device with TCX, which the floor needs (Linux 6.6)");
+    ensure!(attached > 0, "Sidestep has no TCX programs attached, which the floor needs (Linux 6.6)");
     Ok(())
 }
 
-/// Does something with the number of a node's device, in the node's namespace.
+/// Calls a function with the index of a node's device, in the node's namespace.
 fn at<T: Send>(node: &Namespace, device: &str, work: impl FnOnce(u32) -> Result<T> + Send) -> Result<T> {
     node.run(|| work(if_nametoindex(device)?))?
 }

@@ -21,7 +21,7 @@ use crate::{
     worker::{Target, Task, Workload},
 };
 
-/// The programs that packets of devices with an Ethernet header meet.
+/// The programs of devices with an Ethernet header.
 const PROGRAMS: [&str; 2] = ["ingress", "egress"];
 /// A table that both use.
 const TABLE: &str = "FLOWS";
@@ -30,7 +30,7 @@ const OPERATIONS: u32 = 150;
 /// Datagrams a second: fewer than any node loses.
 const RATE: u32 = 300_000;
 
-/// What makes packets.
+/// A workload.
 struct Probe {
     name: String,
     worker: usize,
@@ -50,7 +50,7 @@ struct Samples {
 pub(super) fn measure(lab: &mut Lab, budget: Budget, progress: &mut Progress) -> Result<Section> {
     progress.stage("nanoseconds in the programs");
     let _enabled =
-        enable_stats(Stats::RunTime).context("switching the kernel's statistics of BPF programs on")?;
+        enable_stats(Stats::RunTime).context("cannot enable the kernel's statistics of BPF programs")?;
     let probes = probes(lab, u16::try_from(budget.turn.as_millis())?);
     let mut samples: Vec<[Samples; PROGRAMS.len()]> = probes.iter().map(|_| Default::default()).collect();
     let start = Instant::now();
@@ -64,7 +64,7 @@ pub(super) fn measure(lab: &mut Lab, budget: Budget, progress: &mut Progress) ->
             let figures = || -> Result<Vec<Figures>> {
                 PROGRAMS.iter().map(|program| figures_of_users(table, program)).collect()
             };
-            // Once for the caches: what the other cells put there is no matter of this program.
+            // A warm-up run, as the other cells have filled the caches.
             lab.workers[*worker].run(&task)?;
             let before = figures()?;
             let done = lab.workers[*worker].run(&task)?;

@@ -21,15 +21,15 @@ use crate::{
     worker::{Target, Task, Worker, Workload},
 };
 
-/// What the row called "direct" is; every ratio's denominator.
+/// The name of the row "direct", the denominator of every ratio.
 pub(super) const DIRECT: &str = "direct";
-/// The same again, by another process.
+/// The name of the same measurement by a second process.
 pub(super) const CONTROL: &str = "direct, second process";
 
-/// What the row of the [floor] is called.
+/// The name of the row of the [floor].
 pub(super) const FLOOR: &str = "floor";
 
-/// What is installed on a node.
+/// The system installed on a node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum System {
     /// Nothing.
@@ -53,19 +53,19 @@ impl System {
         }
     }
 
-    /// Whom the pod sees.
+    /// The client address that the pod sees.
     const fn source(self, endpoint: Endpoint) -> Ipv4Addr {
         match (self, endpoint) {
             (Self::Nothing | Self::Floor, _) => OUTSIDE_TO_PODS,
             (Self::Sidestep, Endpoint::Local) => OUTSIDE,
             (_, Endpoint::Remote) => NODE_INSIDE,
-            // kube-proxy masquerades whatever comes from outside, wherever the endpoint is.
+            // kube-proxy masquerades all north-south traffic with policy Cluster, also to local endpoints.
             (Self::Rules(_), Endpoint::Local) => NODE_POD,
         }
     }
 }
 
-/// A site with what is installed there. Dropped in the order of the fields.
+/// A site with its system. Dropped in the order of the fields.
 pub(super) struct Installation {
     /// What.
     pub(super) system: System,
@@ -169,7 +169,7 @@ impl Lab {
         self.installations.iter().find(|installation| installation.system == System::Sidestep)
     }
 
-    /// An error unless every pod sees whom it should, in both protocols, from each installation.
+    /// An error unless every pod sees the expected client address, in both protocols, with each installation.
     pub(super) fn ensure_translated(&mut self) -> Result<()> {
         for endpoint in Endpoint::ALL {
             for worker in self.direct {
@@ -195,7 +195,7 @@ impl Lab {
         Ok(())
     }
 
-    /// An error if a node tracks connections that should not, or does not that should.
+    /// An error if a node tracks connections unexpectedly, or does not track them as expected.
     pub(super) fn ensure_tracking(&self) -> Result<()> {
         self.bare.ensure_untracked().context(DIRECT)?;
         for installation in &self.installations {
@@ -219,7 +219,7 @@ impl Lab {
         FlowTables::of(&sidestep.context("no node with Sidestep")?.tables())
     }
 
-    /// From now on every node receives its uplink's packets on a thread of its own.
+    /// Makes every node receive its uplink's packets on a thread of its own.
     pub(super) fn receive_on_threads(&self) -> Result<()> {
         let sites = self.installations.iter().map(|installation| &installation.site);
         for site in std::iter::once(&self.bare).chain(sites) {

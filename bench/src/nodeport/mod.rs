@@ -2,12 +2,12 @@
 //!
 //! | file | concept |
 //! |---|---|
-//! | `site` | outside host, two nodes, two pods; `receive`: how node A receives when it is to lose something |
+//! | `site` | north-south client, two nodes, two pods; `receive`: how node A receives in measurements of loss |
 //! | `services` | the Services, as manifests and as rules |
 //! | `sidestep` | the agent on a site's node |
 //! | `floor` | programs that do nothing, where the agent has its own |
-//! | `lab` | a site for each system; that each translates as it should |
-//! | `cells` | what is compared with what, and goals |
+//! | `lab` | a site for each system, and checks that each translates properly |
+//! | `cells` | the compared rows, and goals |
 //! | `connections` | TCP connections and requests |
 //! | `datagrams` | UDP until loss |
 //! | `inside` | nanoseconds in the programs |
@@ -35,7 +35,7 @@ use crate::{
 use lab::{Lab, System};
 use services::{Endpoint, Services};
 
-/// How much is done.
+/// The extent of a run.
 struct Scale {
     /// Numbers of Services.
     sizes: &'static [Services],
@@ -78,7 +78,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     let (mut sections, mut goals, mut notes) = (Vec::new(), Vec::new(), Vec::new());
     for (part, workload, title) in [
         (Part::Connections, Workload::Connect, "connect, close"),
-        (Part::Persistent, Workload::Persistent, "one byte there and back on a connection that stays"),
+        (Part::Persistent, Workload::Persistent, "one byte there and back on a persistent connection"),
     ] {
         for endpoint in Endpoint::ALL.into_iter().filter(|_| options.wants(part)) {
             let section =

@@ -22,7 +22,7 @@ use crate::{
 /// Where an endpoint is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Endpoint {
-    /// On the node that is asked.
+    /// On the node to which clients connect.
     Local,
     /// On the other one.
     Remote,
@@ -44,7 +44,7 @@ impl Endpoint {
         self as usize
     }
 
-    /// What "direct" connects to.
+    /// The target of "direct".
     pub(super) const fn direct(self) -> Target {
         Target { address: POD[self.place()], addresses: 1, port: SERVER_PORT, ports: 1 }
     }
@@ -84,10 +84,11 @@ const KINDS: [(Transport, Endpoint); 4] = [
 ];
 /// The first NodePort. The usual range, 30000 to 32767, is too small for 10,000 of them.
 const FIRST_NODE_PORT: u16 = 1_025;
-/// NodePorts that a kind may have: those of all kinds end below the ports that kernels and proxies choose by themselves.
+/// NodePorts that a kind may have: those of all kinds end below the ports that kernels and proxies choose by
+/// themselves.
 const OF_A_KIND: u16 = 5_000;
 
-/// So many Services of each kind.
+/// This many Services of each kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Services(pub(super) u16);
 

@@ -22,7 +22,7 @@ use crate::place::{self, Urgency};
 /// Longest wait for everything to be installed.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A running agent, and what it has installed; all of it goes with it.
+/// A running agent; dropping it removes what it has installed.
 pub(super) struct Sidestep {
     agent: Child,
     directory: PathBuf,
@@ -49,9 +49,9 @@ impl Sidestep {
         command.arg("--run-dir").arg(directory.join("run")).arg("--cgroup-root").arg(cgroup.path());
         command.env_remove("KUBECONFIG").env("HOME", &directory);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        // Beside the cgroup that it attaches to, so that this one can always be removed.
+        // Outside of the cgroup that it attaches to, so that the cgroup can always be removed.
         place::put(&mut command, node, parent, Vec::new(), Urgency::Ordinary)?;
-        let agent = command.spawn().context("starting the agent")?;
+        let agent = command.spawn().context("cannot start the agent")?;
         let mut sidestep = Self { agent, directory, pins, _cgroup: cgroup };
         sidestep.wait_until_synced()?;
         Ok(sidestep)
@@ -87,7 +87,7 @@ impl Sidestep {
 impl Drop for Sidestep {
     fn drop(&mut self) {
         if let Ok(pid) = i32::try_from(self.agent.id()) {
-            // A moment for an end in order; it leaves programs and tables, which go with the pins.
+            // Give it a moment to end properly; programs and tables disappear with the pins.
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }
         let start = Instant::now();

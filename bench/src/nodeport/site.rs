@@ -1,4 +1,4 @@
-//! A host outside, two nodes that route, a pod on each: five network namespaces and four wires.
+//! A north-south client, two nodes that route, a pod on each: five network namespaces and four links.
 //!
 //! ```text
 //!                                        pod 10.244.1.10           pod 10.244.2.10
@@ -25,10 +25,10 @@ use crate::{
     worker::Worker,
 };
 
-/// The host outside, as it speaks to nodes.
+/// The client's address towards nodes.
 pub(super) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
-/// The same host, as it speaks to pods. With one address for both, connections through a NodePort and straight to the
-/// pod would have the same ports now and then, and be the same connection for the pod.
+/// The client's address towards pods. With one address for both, a connection through a NodePort and a direct one could
+/// have the same ports, and be the same connection to the pod.
 pub(super) const OUTSIDE_TO_PODS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 11);
 /// Node A, as it is known in the cluster: where its NodePorts are.
 pub(super) const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -53,7 +53,7 @@ pub(super) struct Site {
     sinks: Vec<Sink>,
     /// The host outside.
     pub(super) outside: Namespace,
-    /// The node that is asked.
+    /// The node to which clients connect.
     pub(super) node: Namespace,
     /// Its device on the way outside.
     pub(super) uplink: String,
@@ -115,7 +115,7 @@ impl Site {
         Worker::start(&self.outside, cgroup, processors.client, &self.sinks, Urgency::RealTime)
     }
 
-    /// The devices of the node that is asked, in the same order at every site.
+    /// The devices of that node, in the same order at every site.
     pub(super) fn devices(&self) -> [&str; 3] {
         [&self.uplink, "inside", "pod"]
     }

@@ -31,12 +31,12 @@ const NAME: &str = "followed";
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 111, 0, 1);
 /// Between two connections of the client.
 const PACE: Duration = Duration::from_micros(50);
-/// A change that nobody sees for so long is lost.
+/// A change that no client has seen for this long is lost.
 const LOST: Duration = Duration::from_secs(10);
 /// Other slices that change in a second of churn.
 const CHURN: u32 = 20;
 
-/// How changes follow one another.
+/// The pattern of changes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pattern {
     Isolated,

@@ -37,7 +37,7 @@ use cluster::Cluster;
 use follow::{Follower, Pattern};
 use usage::{SystemCalls, Usage};
 
-/// How often an agent is started anew on empty tables.
+/// How often to start an agent on empty tables.
 const STARTS: usize = 5;
 /// Longest wait for a first sync.
 const PATIENCE: Duration = Duration::from_mins(2);

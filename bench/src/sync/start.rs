@@ -47,7 +47,7 @@ const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 111, 0, 1);
 const PORT: u16 = 80;
 const NODE_PORT: u16 = 30_080;
 
-/// Starts that are measured; one more is not, which finds files in no cache.
+/// Measured starts; one more before them, with cold file caches, is not measured.
 const STARTS: usize = 20;
 /// The same, if there is little time.
 const QUICK_STARTS: usize = 5;
@@ -70,7 +70,7 @@ struct Start {
     connected: f64,
     /// Processor time of the agent until then.
     connected_processor: f64,
-    /// Until a client outside had the first byte of an answer from a NodePort.
+    /// Until a north-south client had the first byte of an answer from a NodePort.
     answered: f64,
     /// Until the agent's report said that everything is installed.
     installed: f64,

@@ -21,9 +21,9 @@ const FLOWS: usize = 64;
 const BYTES: usize = 18;
 /// Datagrams in one send.
 const BLOCK: usize = 8;
-/// Who is behind by more than this does not hurry to catch up: that would be a burst that nobody asked for.
+/// A sender that is further behind than this does not catch up, as that would be a burst.
 const LATE: Duration = Duration::from_micros(50);
-/// What has not arrived for so long is lost.
+/// A datagram that has not arrived within this time is lost.
 const SETTLED: Duration = Duration::from_millis(1);
 
 /// The sockets that stay, and where their datagrams arrive.

@@ -75,7 +75,7 @@ pub(crate) enum Workload {
     DatagramWho,
 }
 
-/// What a worker is asked to do.
+/// A worker's task.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Task {
     /// The operation.
@@ -86,7 +86,7 @@ pub(crate) struct Task {
     pub(crate) operations: u32,
 }
 
-/// What came of it.
+/// The result of a task.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Done {
     /// Nanoseconds for all operations together.
@@ -130,7 +130,8 @@ impl Draw {
     }
 }
 
-/// The worker's side, on this processor: answers tasks until its standard input ends. What arrives in sinks, it can read.
+/// The worker's side, on this processor: answers tasks until its standard input ends. What arrives in sinks, it can
+/// read.
 pub(crate) fn main(processor: usize, sinks: &[RawFd]) -> Result<()> {
     let mut flood = flood::Client::new(sinks.iter().map(|&sink| Sink::inherited(sink)).collect());
     let mut udp = udp::Client::new(place::allowed()?);

@@ -20,7 +20,7 @@ use crate::{
 /// After so many milliseconds a worker is given up.
 const PATIENCE: u16 = 30_000;
 
-/// A worker; ended and waited for on drop.
+/// A worker; stopped and reaped on drop.
 #[derive(Debug)]
 pub(crate) struct Worker {
     child: Child,
@@ -42,7 +42,7 @@ impl Worker {
         command.args(["worker", &processor.to_string()]).args(sinks.iter().map(RawFd::to_string));
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         place::put(&mut command, namespace, cgroup, sinks, urgency)?;
-        let mut child = command.spawn().context("starting a worker")?;
+        let mut child = command.spawn().context("cannot start a worker")?;
         let tasks = child.stdin.take().context("the worker's input")?;
         let answers = BufReader::new(child.stdout.take().context("the worker's output")?);
         Ok(Self { child, tasks, answers })
