@@ -8,6 +8,7 @@ use crate::{
     lab::Lab,
     manifest::{EndpointSlice, Node, Protocol, Service},
     place::Place,
+    topology::{CLUSTER_IPS, OTHER_V4, OTHER_V6},
     traffic::{TcpServer, UdpServer},
 };
 
@@ -77,6 +78,17 @@ impl Cluster {
         let all = || 0..self.backends.len();
         let (v4, v6) = (self.slice_v4(name, all()), self.slice_v6(name, all()));
         self.lab.manifests().write(&format!("{name}.yaml"), &[service, &v4, &v6])
+    }
+
+    /// Has ClusterIPs follow the default routes of the client and the node, as on most real nodes: what is not
+    /// translated leaves by the uplink, and the other node answers nothing.
+    pub fn route_services_out(&self) -> Result<()> {
+        let node = self.lab.node();
+        for place in [&self.client, node] {
+            place.namespace().ip_batch(&CLUSTER_IPS.map(|range| format!("route del {range}\n")).concat())?;
+        }
+        node.namespace()
+            .ip_batch(&format!("route add default via {OTHER_V4}\nroute add default via {OTHER_V6}\n"))
     }
 
     /// Writes `<name>-endpoints.yaml`: one slice, which a later call replaces.

@@ -36,6 +36,7 @@ fn a_service_without_endpoints_refuses_at_once() {
     let cluster = cluster!(0);
     let empty = service("empty", &["10.96.0.9", "fd00:10:96::9"]);
     cluster.lab.manifests().write("empty.yaml", &[&empty]).expect("manifests");
+    cluster.route_services_out().expect("routes");
     let _agent = cluster.lab.agent().expect("an agent");
     cluster.client.run(|| every_request_is_refused(80, 53));
 }
@@ -45,6 +46,7 @@ fn a_service_without_endpoints_refuses_at_once() {
 fn an_unknown_port_of_a_cluster_ip_refuses_at_once() {
     let cluster = cluster!(1);
     cluster.serve("web", &service("web", &["10.96.0.9", "fd00:10:96::9"])).expect("manifests");
+    cluster.route_services_out().expect("routes");
     let _agent = cluster.lab.agent().expect("an agent");
     cluster.client.run(|| every_request_is_refused(81, 54));
     // TCP and UDP ports are separate.
@@ -57,6 +59,7 @@ fn a_socket_that_was_refused_works_once_there_are_endpoints() {
     let cluster = cluster!(1);
     let service = service("dns", &["10.96.0.9"]);
     cluster.lab.manifests().write("dns.yaml", &[&service]).expect("manifests");
+    cluster.route_services_out().expect("routes");
     let _agent = cluster.lab.agent().expect("an agent");
     let vip = at("10.96.0.9:53");
     cluster.client.run(|| {

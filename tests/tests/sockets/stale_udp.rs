@@ -1,5 +1,5 @@
-//! A connected UDP socket whose endpoint is gone is closed: no hook sees what it sends, so nothing else would
-//! tell its owner. Exactly such sockets, in whatever namespace they are.
+//! A connected UDP socket whose endpoint is gone is connected to a living one: no hook sees what it sends, so the agent
+//! does it. Exactly such sockets, in whatever namespace they are.
 
 use std::{
     io,
@@ -49,19 +49,38 @@ fn connected(place: &Place, address: SocketAddr, server: &str) -> Asker {
     })
 }
 
-/// Waits until a read of the socket ends with ECONNABORTED.
-fn assert_closed(asker: &Asker, since: Instant) {
-    let error = asker.socket().recv(&mut [0; 64]).expect_err("nobody sends");
-    assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted, "{error}");
-    assert!(since.elapsed() < NOTICE, "noticed after {:?}", since.elapsed());
+/// Waits until the socket talks to `server`. Its owner sees no error, the same peer and the same port meanwhile.
+fn assert_moves(asker: &Asker, server: &str, since: Instant) {
+    let names = || (asker.socket().local_addr().ok(), asker.socket().peer_addr().ok());
+    let before = names();
+    loop {
+        let (answer, source) = asker.ask_peer().expect("an answer");
+        assert_eq!((Some(source), names()), (before.1, before));
+        if answer.server == server {
+            println!("moved {:?} after the change", since.elapsed());
+            return;
+        }
+        assert!(since.elapsed() < NOTICE, "still {} after {:?}", answer.server, since.elapsed());
+    }
 }
 
-/// ST-5: a resolver with a connected socket and one without survive the replacement of their endpoint; who
-/// talks to the pod itself, and a TCP connection, notice nothing (ST-4).
+/// Waits until a read of the socket ends with ECONNABORTED.
+fn assert_closed(asker: &Asker, since: Instant) {
+    let error = loop {
+        match asker.socket().recv(&mut [0; 64]) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => break error,
+            _ => assert!(since.elapsed() < SETTLED, "open after {:?}", since.elapsed()),
+        }
+    };
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted, "{error}");
+}
+
+/// ST-5: a resolver with a connected socket and one without notice nothing of the replacement of their endpoint; nor do a
+/// client of the pod itself, and a TCP connection (ST-4), which stay.
 #[test]
 fn clients_survive_the_replacement_of_their_endpoint_within_a_second() {
     let Some(cluster) = dns(2) else { return };
-    let agent = cluster.lab.agent().expect("an agent");
+    let _agent = cluster.lab.agent().expect("an agent");
     let (vip, pod) = (at("10.96.0.53:53"), SocketAddr::from((cluster.backends[0].place.v4, DNS_PORT)));
     let resolver = connected(&cluster.client, vip, "pod-0");
     let direct = connected(&cluster.client, pod, "pod-0");
@@ -73,24 +92,19 @@ fn clients_survive_the_replacement_of_their_endpoint_within_a_second() {
 
     endpoints(&cluster, 1);
     let changed = Instant::now();
-    assert_closed(&resolver, changed);
-    println!("closed {:?} after the change\n{}", changed.elapsed(), agent.log_tail());
-    assert!(resolver.socket().peer_addr().is_err(), "it has no peer any more");
-    cluster.client.run(|| resolver.connect(vip)).expect("and may connect again");
-    assert_eq!(resolver.ask_peer().expect("an answer").0.server, "pod-1");
+    assert_moves(&resolver, "pod-1", changed);
     assert_eq!(unconnected.ask(vip).expect("an answer").0.server, "pod-1");
-    assert!(changed.elapsed() < NOTICE, "survived after {:?}", changed.elapsed());
 
     std::thread::sleep(SETTLED);
     for (asker, server) in [(&direct, "pod-0"), (&resolver, "pod-1")] {
-        assert_eq!(asker.ask_peer().expect("nobody closed it").0.server, server);
+        assert_eq!(asker.ask_peer().expect("it stays").0.server, server);
     }
     assert_eq!(conversation.ask().expect("ST-4: TCP goes on").server, "pod-0");
 }
 
 /// ST-5 in several namespaces at once, the node's among them, in both families and in IPv4's IPv6 clothes.
 #[test]
-fn sockets_are_closed_in_every_namespace_and_family() {
+fn sockets_move_in_every_namespace_and_family() {
     let Some(cluster) = dns(2) else { return };
     let _agent = cluster.lab.agent().expect("an agent");
     let second = cluster.lab.pod("second").expect("a pod");
@@ -101,11 +115,11 @@ fn sockets_are_closed_in_every_namespace_and_family() {
     endpoints(&cluster, 1);
     let changed = Instant::now();
     for socket in &sockets {
-        assert_closed(socket, changed);
+        assert_moves(socket, "pod-1", changed);
     }
 }
 
-/// ST-10: an endpoint that leaves the set but serves keeps its sockets; they go when it stops to serve.
+/// ST-10: an endpoint that leaves the set but serves keeps its sockets; they move when it stops serving.
 #[test]
 fn an_endpoint_that_drains_keeps_its_sockets() {
     let Some(cluster) = dns(2) else { return };
@@ -123,12 +137,13 @@ fn an_endpoint_that_drains_keeps_its_sockets() {
     std::thread::sleep(SETTLED);
     assert_eq!(resolver.ask_peer().expect("nobody closed it").0.server, "pod-0");
     cluster.endpoints("dns", &with_old(Conditions::GONE)).expect("manifests");
-    assert_closed(&resolver, Instant::now());
+    assert_moves(&resolver, "pod-1", Instant::now());
 }
 
-/// ST-5: also when the whole Service goes, and only that one's sockets: another has the same pod behind it.
+/// ST-5: when the whole Service goes and no route leads to its address, its sockets cannot be connected again: they are
+/// closed. Only they: another Service has the same pod behind it.
 #[test]
-fn the_sockets_of_a_service_that_goes_are_closed_and_no_others() {
+fn sockets_that_cannot_be_connected_again_are_closed_and_no_others() {
     let Some(cluster) = dns(1) else { return };
     cluster.serve("other", &service("other", &["10.96.0.54"])).expect("manifests");
     let _agent = cluster.lab.agent().expect("an agent");
@@ -142,7 +157,7 @@ fn the_sockets_of_a_service_that_goes_are_closed_and_no_others() {
 
 /// ST-5: what went while no agent ran is found by the next one.
 #[test]
-fn an_endpoint_that_went_while_no_agent_ran_takes_its_sockets_along() {
+fn sockets_move_whose_endpoint_went_while_no_agent_ran() {
     let Some(cluster) = dns(2) else { return };
     let mut agent = cluster.lab.agent().expect("an agent");
     let vip = at("10.96.0.53:53");
@@ -151,7 +166,7 @@ fn an_endpoint_that_went_while_no_agent_ran_takes_its_sockets_along() {
     endpoints(&cluster, 1);
     assert_eq!(resolver.ask_peer().expect("nobody is there to close it").0.server, "pod-0");
     agent.restart(&cluster.lab).expect("an agent");
-    assert_closed(&resolver, Instant::now());
+    assert_moves(&resolver, "pod-1", Instant::now());
     let kept = connected(&cluster.client, vip, "pod-1");
     agent.stop().expect("the agent ends");
     agent.restart(&cluster.lab).expect("an agent");
@@ -185,15 +200,11 @@ fn a_connect_in_the_middle_of_the_change_is_not_missed() {
             connecting.join().expect("the client")
         });
         std::thread::sleep(SETTLED);
-        let mut open = 0;
         for socket in &sockets {
-            if socket.socket().take_error().expect("SO_ERROR").is_none() {
-                let answer = socket.ask_peer().expect("an answer").0;
-                assert_eq!(answer.server, format!("pod-{backend}"), "a socket was missed");
-                open += 1;
-            }
+            let answer = socket.ask_peer().expect("an answer").0;
+            assert_eq!(answer.server, format!("pod-{backend}"), "a socket was missed");
         }
-        println!("{open} of {} sockets stayed", sockets.len());
-        assert!(open > 0 && open < sockets.len());
+        println!("{} sockets", sockets.len());
+        assert!(sockets.len() > 100);
     }
 }

@@ -121,6 +121,7 @@ fn a_connected_socket_may_name_its_service_again() {
 #[test]
 fn a_connect_to_nothing_and_back_keeps_the_names_of_peers() {
     let cluster = cluster!(1);
+    cluster.route_services_out().expect("routes");
     let _agent = dns(&cluster);
     cluster.lab.manifests().write("empty.yaml", &[&service("empty", &["10.96.0.99"])]).expect("manifests");
     let (vip, empty) = (at("10.96.0.53:53"), at("10.96.0.99:53"));

@@ -182,40 +182,42 @@ impl Search {
 
     fn by_iterators(&mut self, iterators: &mut Iterators, last: bool) -> Result<Moved, Error> {
         let (living, mut moved) = (Living::new(), Moved::new());
-        let mut done = HashSet::new();
+        // By cookie, whether the socket could be connected again.
+        let mut tried = HashMap::new();
         for held in iterators.held()? {
-            let record = &held.translation;
-            if done.contains(&held.cookie) || !self.is_stale(record, &living) {
-                continue;
-            }
-            if let Some(socket) = holders::borrow(&held)
-                && self.connect_again(&socket, record, &mut moved)
+            if !tried.contains_key(&held.cookie)
+                && self.is_stale(&held.translation, &living)
+                && let Some(socket) = holders::borrow(&held)
+                && let Some(success) = self.connect_again(&socket, &held.translation, &mut moved)
             {
-                done.insert(held.cookie);
+                tried.insert(held.cookie, success);
             }
-        }
-        for cookie in &done {
-            self.lost.remove(cookie);
         }
         if last {
-            self.look_for_lost(iterators, &living)?;
+            self.look_for_lost(iterators, &living, &tried)?;
         }
         Ok(moved)
     }
 
-    /// What is stale still is held by no process: by a message in flight, by an io_uring.
-    fn look_for_lost(&mut self, iterators: &mut Iterators, living: &Living) -> Result<(), Error> {
+    /// What is stale still cannot be connected again (no route leads to the frontend), or no process holds it, but a message
+    /// in flight or an io_uring.
+    fn look_for_lost(
+        &mut self,
+        iterators: &mut Iterators,
+        living: &Living,
+        tried: &HashMap<u64, bool>,
+    ) -> Result<(), Error> {
         let mut lost = HashMap::new();
         let mut failure = None;
-        let whole = self.in_namespaces(|search, _| {
+        let whole = self.in_namespaces(|search, diag| {
             for found in iterators.in_namespace()? {
                 if !search.is_stale(&found.translation, living) {
                     continue;
                 }
                 let looks = search.lost.get(&found.cookie).map_or(1, |looks| looks + 1);
-                if looks < LOOKS {
+                if looks < LOOKS && !tried.contains_key(&found.cookie) {
                     lost.insert(found.cookie, looks);
-                } else if let Err(error) = search.destroy(&Diag::new()?, found.cookie) {
+                } else if let Err(error) = search.destroy(diag, found.cookie) {
                     failure = Some(error);
                 }
             }
@@ -233,17 +235,27 @@ impl Search {
             all.extend(diag.connected()?.into_iter().filter(|socket| suspects.include(&socket.peer())));
             Ok(all.len() > before)
         })?;
+        let mut fixed = Vec::new();
         let lost = holders::walk(all, |found, socket| {
             let (address, port) = found.peer();
             // Without a record of this peer, it was not translated.
             if let Some(record) = self.record(socket, &address, port)
                 && self.is_stale(&record, &living)
+                && self.connect_again(socket, &record, &mut moved) == Some(false)
             {
-                self.connect_again(socket, &record, &mut moved);
+                fixed.push(found.cookie());
             }
         });
-        if last && !lost.is_empty() {
+        if !last {
+            return Ok(moved);
+        }
+        if !lost.is_empty() {
             tracing::debug!(sockets = lost.len(), "connected UDP sockets that no visible process holds");
+        }
+        if !fixed.is_empty() {
+            self.in_namespaces(|search, diag| {
+                fixed.iter().try_for_each(|cookie| search.destroy(diag, *cookie)).map(|()| true)
+            })?;
         }
         Ok(moved)
     }
@@ -299,18 +311,18 @@ impl Search {
         Ok(())
     }
 
-    /// Whether the socket has been connected again.
-    fn connect_again(&self, socket: &OwnedFd, record: &Translation, moved: &mut Moved) -> bool {
+    /// Whether the socket could be connected again; nothing for one that is not UDP.
+    fn connect_again(&self, socket: &OwnedFd, record: &Translation, moved: &mut Moved) -> Option<bool> {
         match reconnect::connect_again(socket, record) {
             Ok(true) => {
                 *moved.entry(format!("{}:{}", record.frontend, record.frontend_port)).or_default() += 1;
                 self.count(NodeEvent::MovedSocket);
-                true
+                Some(true)
             }
-            Ok(false) => false,
+            Ok(false) => None,
             Err(error) => {
                 tracing::debug!(%error, frontend = %record.frontend, "a UDP socket cannot be connected again");
-                false
+                Some(false)
             }
         }
     }
@@ -321,7 +333,7 @@ impl Search {
         let Some(socket) = sockets.iter().find(|socket| socket.cookie() == cookie) else { return Ok(()) };
         if diag.destroy(socket)? {
             let (address, port) = socket.peer();
-            tracing::info!(endpoint = %format!("{address}:{port}"), "closed a connected UDP socket whose endpoint is gone: no process holds it");
+            tracing::info!(endpoint = %format!("{address}:{port}"), "closed a connected UDP socket whose endpoint is gone: it could not be connected again");
             self.count(NodeEvent::ClosedSocket);
         }
         Ok(())
