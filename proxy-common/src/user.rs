@@ -3,7 +3,7 @@
 use crate::{
     Address, AddressEntry, Affinity, AffinityKey, Asker, ClientAddresses, Datagrams, Endpoint, EndpointState,
     FlowTags, FlowUses, FragmentKey, FragmentPorts, Frontend, FrontendKey, Interface, OverflowKey,
-    Overflowed, PortOwners, Rate, Record, Service, ServiceCounters, ServiceName, ServiceRefusals,
+    Overflowed, Peer, PortOwners, Rate, Record, Service, ServiceCounters, ServiceName, ServiceRefusals,
     SharedPorts, SourceRangeKey, Translation, Tuple,
 };
 
@@ -37,6 +37,7 @@ pod!(
     Interface,
     OverflowKey,
     Overflowed,
+    Peer,
     PortOwners,
     Rate,
     Record,

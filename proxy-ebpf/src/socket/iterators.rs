@@ -1,10 +1,12 @@
-//! Iterators over the node's sockets, for the agent to find connected UDP sockets whose endpoint is gone. They run when
-//! the agent reads them, and cost nothing otherwise.
+//! Iterators over the node's sockets, for the agent to find connected UDP sockets whose endpoint is gone, and elements of
+//! PEERS whose socket is gone. They run when the agent reads them, and cost nothing otherwise.
 //!
 //! | program | walks |
 //! |---|---|
 //! | `held_sockets` | every descriptor of every process and thread, whatever its network namespace (`task_file`) |
 //! | `udp_sockets` | every UDP socket of one network namespace, held or not (`udp`) |
+//! | `held_peers` | as `held_sockets`, for the cookies of those that own an element of PEERS |
+//! | `tcp_peers` | every TCP socket of one network namespace, for the same (`tcp`) |
 //!
 //! Kernel structures other than the ones that a program's types name are read at offsets that the agent finds in the
 //! kernel's BTF.
@@ -18,10 +20,10 @@ use aya_ebpf::{
         bpf_sk_storage_get, bpf_sock_from_file,
     },
 };
-use proxy_common::{Address, Datagrams, HeldSocket, OverflowKey, Overflowed, Port, Translation};
+use proxy_common::{Address, Datagrams, HeldSocket, OverflowKey, Overflowed, Port, Translation, peer::index};
 
 use super::overflow::is_whole;
-use crate::tables::{DATAGRAMS, OVERFLOW, SOCKETS};
+use crate::tables::{DATAGRAMS, OVERFLOW, PEERS, SOCKETS};
 
 /// Offsets in `struct task_struct`, of `thread_pid` and `group_leader`.
 #[unsafe(no_mangle)]
@@ -50,9 +52,9 @@ pub(crate) struct TaskFile {
     file: *mut c_void,
 }
 
-/// `struct bpf_iter__udp`.
+/// `struct bpf_iter__udp`, and the beginning of `struct bpf_iter__tcp`.
 #[repr(C)]
-pub(crate) struct Udp {
+pub(crate) struct SocketOfNamespace {
     meta: *const Meta,
     socket: *mut c_void,
 }
@@ -90,6 +92,7 @@ const _: () = assert!(core::mem::offset_of!(SockCommon, v6_destination) == 56);
 
 const AF_INET: u16 = 2;
 const TCP_ESTABLISHED: u8 = 1;
+const TCP_TIME_WAIT: u8 = 6;
 
 /// Reports the sockets that processes hold.
 #[unsafe(no_mangle)]
@@ -97,16 +100,9 @@ const TCP_ESTABLISHED: u8 = 1;
 pub(crate) extern "C" fn held_sockets(ctx: *const TaskFile) -> i32 {
     // SAFETY: the verifier knows the fields of the context by their types, and which of them may be null.
     unsafe {
-        let (meta, task, file) = ((*ctx).meta, (*ctx).task, (*ctx).file);
-        if task.is_null() || file.is_null() {
-            return 0;
-        }
-        let socket = bpf_sock_from_file(file.cast()).cast::<Socket>();
-        if socket.is_null() {
-            return 0;
-        }
-        let sock = (&raw const (*socket).sock).read_volatile();
-        if sock.is_null() {
+        let (meta, task) = ((*ctx).meta, (*ctx).task);
+        let sock = sock(ctx);
+        if task.is_null() || sock.is_null() {
             return 0;
         }
         let Some(mut held) = translated(sock) else { return 0 };
@@ -118,10 +114,68 @@ pub(crate) extern "C" fn held_sockets(ctx: *const TaskFile) -> i32 {
     0
 }
 
+/// Reports the cookies of those that own an element of PEERS.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter")]
+pub(crate) extern "C" fn held_peers(ctx: *const TaskFile) -> i32 {
+    // SAFETY: as in `held_sockets`.
+    unsafe {
+        let (meta, sock) = ((*ctx).meta, sock(ctx));
+        if !sock.is_null() {
+            report_owner(meta, sock);
+        }
+    }
+    0
+}
+
+/// Reports the same of the TCP sockets of the network namespace in which the agent opened the iterator.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter")]
+pub(crate) extern "C" fn tcp_peers(ctx: *const SocketOfNamespace) -> i32 {
+    // SAFETY: as in `held_sockets`.
+    unsafe {
+        let (meta, sock) = ((*ctx).meta, (*ctx).socket);
+        // What waits for late packets has the cookie of a socket that is gone.
+        if !sock.is_null() && read::<SockCommon>(sock, 0).state != TCP_TIME_WAIT {
+            report_owner(meta, sock);
+        }
+    }
+    0
+}
+
+/// The socket behind a descriptor; null for other files.
+#[inline(always)]
+unsafe fn sock(ctx: *const TaskFile) -> *mut c_void {
+    // SAFETY: as in `held_sockets`.
+    unsafe {
+        let file = (*ctx).file;
+        if file.is_null() {
+            return ptr::null_mut();
+        }
+        let socket = bpf_sock_from_file(file.cast()).cast::<Socket>();
+        if socket.is_null() {
+            return ptr::null_mut();
+        }
+        (&raw const (*socket).sock).read_volatile()
+    }
+}
+
+#[inline(always)]
+unsafe fn report_owner(meta: *const Meta, sock: *mut c_void) {
+    // SAFETY: the caller's socket is one that the kernel keeps while the program looks at it.
+    unsafe {
+        let cookie = bpf_get_socket_cookie(sock);
+        let Some(peer) = PEERS.get_ptr(index(cookie)) else { return };
+        if (&raw const (*peer).owner).read_volatile() == cookie {
+            write(meta, &cookie);
+        }
+    }
+}
+
 /// Reports the UDP sockets of the network namespace in which the agent opened the iterator.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter")]
-pub(crate) extern "C" fn udp_sockets(ctx: *const Udp) -> i32 {
+pub(crate) extern "C" fn udp_sockets(ctx: *const SocketOfNamespace) -> i32 {
     // SAFETY: as in `held_sockets`.
     unsafe {
         let (meta, socket) = ((*ctx).meta, (*ctx).socket);
@@ -217,10 +271,10 @@ unsafe fn read<T>(from: *const c_void, offset: u32) -> T {
 }
 
 #[inline(always)]
-unsafe fn write(meta: *const Meta, held: &HeldSocket) {
+unsafe fn write<T>(meta: *const Meta, report: &T) {
     // SAFETY: the helper copies the whole record. A full buffer makes the kernel call again for the same socket.
     unsafe {
         let seq = (&raw const (*meta).seq).read_volatile();
-        bpf_seq_write(seq.cast(), ptr::from_ref(held).cast_mut().cast(), size_of::<HeldSocket>() as u32);
+        bpf_seq_write(seq.cast(), ptr::from_ref(report).cast_mut().cast(), size_of::<T>() as u32);
     }
 }

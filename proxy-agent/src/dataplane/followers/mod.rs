@@ -5,16 +5,18 @@
 //! | `stale` | moving the connected UDP sockets of endpoints that are gone |
 //! | `clients` | the addresses of each network namespace, for source ranges |
 //! | `flows` | releasing idle north-south flows |
+//! | `sweep` | giving back old translations of datagrams, and elements of sockets that are gone |
 
 pub(super) mod clients;
 pub(super) mod flows;
 pub(super) mod stale;
+mod sweep;
 
 use std::{collections::BTreeSet, path::Path};
 
 use proxy_common::{Address, Port, Protocol};
 
-use self::{clients::Clients, flows::Flows, stale::Stale};
+use self::{clients::Clients, flows::Flows, stale::Stale, sweep::Sweep};
 use crate::{dataplane::Error, plan::Changes, timeouts::Timeouts};
 
 /// All followers; they end with it.
@@ -23,6 +25,7 @@ pub(super) struct Followers {
     clients: Clients,
     stale: Stale,
     _flows: Flows,
+    _sweep: Sweep,
 }
 
 impl Followers {
@@ -32,6 +35,7 @@ impl Followers {
             clients: Clients::start(pin_dir)?,
             stale: Stale::start(pin_dir)?,
             _flows: Flows::start(pin_dir, timeouts)?,
+            _sweep: Sweep::start(pin_dir)?,
         })
     }
 

@@ -5,8 +5,8 @@ use std::{fmt, path::Path};
 use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, MapData, SkStorage, lpm_trie::Key};
 use proxy_common::{
     Address, AddressBits, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint,
-    EndpointState, Frontend, FrontendKey, Interface, Policy, Service, ServiceCounters, ServiceName,
-    ServiceRefusals, SourceRangeKey, Span, Translation,
+    EndpointState, Frontend, FrontendKey, Interface, OverflowKey, Overflowed, Peer, Policy, Service,
+    ServiceCounters, ServiceName, ServiceRefusals, SourceRangeKey, Span, Translation,
     counters::{SHARDS, shard},
     service::EndpointSet,
 };
@@ -111,6 +111,16 @@ impl Tables {
     /// Opens SOCKETS, whose elements are found by descriptors of sockets.
     pub(crate) fn sockets(pin_dir: &Path) -> Result<SkStorage<MapData, Translation>, Error> {
         pinned(&abi_dir(pin_dir), "SOCKETS")?.try_into().map_err(Error::map("SOCKETS"))
+    }
+
+    /// Opens PEERS, which only the sweep needs.
+    pub(crate) fn peers(pin_dir: &Path) -> Result<Array<MapData, Peer>, Error> {
+        pinned(&abi_dir(pin_dir), "PEERS")?.try_into().map_err(Error::map("PEERS"))
+    }
+
+    /// Opens OVERFLOW, which only the sweep needs.
+    pub(crate) fn overflow(pin_dir: &Path) -> Result<HashMap<MapData, OverflowKey, Overflowed>, Error> {
+        hash(&abi_dir(pin_dir), "OVERFLOW")
     }
 
     /// Opens DATAGRAMS, as SOCKETS.

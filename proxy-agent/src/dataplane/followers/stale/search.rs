@@ -17,7 +17,7 @@ use std::{
 
 use aya::maps::{MapData, SkStorage};
 use nix::sched::{CloneFlags, setns};
-use proxy_common::{Address, Datagrams, NodeEvent, Port, Translation};
+use proxy_common::{Address, Datagrams, HeldSocket, NodeEvent, Port, Translation};
 
 use super::{
     Suspects, holders, reconnect,
@@ -31,7 +31,7 @@ use crate::dataplane::{
         netlink::{Diag, Found},
         system::netns_cookie_of_socket,
     },
-    programs::load::iterators::Iterators,
+    programs::load::iterators::{HELD_SOCKETS, Iterators, UDP_SOCKETS},
     tables::grace::Readers,
 };
 
@@ -99,7 +99,7 @@ impl Search {
 
     /// Searches on each request, and once more [`LAST_LOOK`] later, until the sender is gone.
     pub(super) fn run(mut self, pin_dir: &Path, asked: &Receiver<Suspects>) {
-        match Iterators::load(pin_dir) {
+        match Iterators::load(pin_dir, &[HELD_SOCKETS, UDP_SOCKETS]) {
             Ok(iterators) => self.iterators = Some(iterators),
             Err(error) => tracing::debug!(%error, "no iterators over sockets: searching through /proc"),
         }
@@ -184,7 +184,7 @@ impl Search {
         let (living, mut moved) = (Living::new(), Moved::new());
         // By cookie, whether the socket could be connected again.
         let mut tried = HashMap::new();
-        for held in iterators.held()? {
+        for held in iterators.read::<HeldSocket>(HELD_SOCKETS)? {
             if !tried.contains_key(&held.cookie)
                 && self.is_stale(&held.translation, &living)
                 && let Some(socket) = holders::borrow(&held)
@@ -210,7 +210,7 @@ impl Search {
         let mut lost = HashMap::new();
         let mut failure = None;
         let whole = self.in_namespaces(|search, diag| {
-            for found in iterators.in_namespace()? {
+            for found in iterators.read::<HeldSocket>(UDP_SOCKETS)? {
                 if !search.is_stale(&found.translation, living) {
                     continue;
                 }

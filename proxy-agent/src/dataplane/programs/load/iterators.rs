@@ -3,6 +3,8 @@
 use std::{io::Read as _, path::Path};
 
 use aya::{Btf, Ebpf, EbpfLoader, programs::Iter};
+use bytemuck::Pod;
+#[cfg(doc)]
 use proxy_common::HeldSocket;
 
 use super::{OBJECT, missing};
@@ -18,17 +20,29 @@ pub(crate) struct Iterators {
     ebpf: Ebpf,
 }
 
-/// Each program and what it walks, as the kernel calls it.
-const PROGRAMS: [(&str, &str); 2] = [(HELD, "task_file"), (UDP, "udp")];
-const HELD: &str = "held_sockets";
-const UDP: &str = "udp_sockets";
+/// A program, and what it walks in the kernel's words.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Iterator {
+    program: &'static str,
+    walks: &'static str,
+}
+
+/// The sockets with a translation that any process or thread of the agent's process namespace holds, one for each
+/// descriptor: of [`HeldSocket`].
+pub(crate) const HELD_SOCKETS: Iterator = Iterator { program: "held_sockets", walks: "task_file" };
+/// The UDP sockets with a translation in the network namespace of the calling thread, held or not: of [`HeldSocket`].
+pub(crate) const UDP_SOCKETS: Iterator = Iterator { program: "udp_sockets", walks: "udp" };
+/// The cookies of sockets that own an element of PEERS and that a process or thread holds.
+pub(crate) const HELD_PEERS: Iterator = Iterator { program: "held_peers", walks: "task_file" };
+/// The cookies of TCP sockets that own an element of PEERS, in the network namespace of the calling thread.
+pub(crate) const TCP_PEERS: Iterator = Iterator { program: "tcp_peers", walks: "tcp" };
 
 impl Iterators {
-    /// Loads them on the maps below `pin_dir`.
+    /// Loads these on the maps below `pin_dir`.
     ///
     /// # Errors
     /// On kernels that lack what they need: BTF, socket storage and cookies in iterators (5.12).
-    pub(crate) fn load(pin_dir: &Path) -> Result<Self, Error> {
+    pub(crate) fn load(pin_dir: &Path, iterators: &[Iterator]) -> Result<Self, Error> {
         let [thread_pid, group_leader, level, numbers] = kernel_types::offsets([
             ("task_struct", "thread_pid"),
             ("task_struct", "group_leader"),
@@ -47,25 +61,15 @@ impl Iterators {
             .override_global("PID_NUMBERS", &numbers, true)
             .load(OBJECT)?;
         let btf = Btf::from_sys_fs().map_err(|error| Error::Missing(format!("the kernel's BTF: {error}")))?;
-        for (name, kind) in PROGRAMS {
-            let load = |source| Error::Program { action: "load", program: name, source };
-            iterator(&mut ebpf, name)?.load(kind, &btf).map_err(load)?;
+        for Iterator { program, walks } in iterators {
+            let load = |source| Error::Program { action: "load", program, source };
+            iterator(&mut ebpf, program)?.load(walks, &btf).map_err(load)?;
         }
         Ok(Self { ebpf })
     }
 
-    /// The sockets with a translation that any process or thread of the agent's process namespace holds; one for each
-    /// descriptor.
-    pub(crate) fn held(&mut self) -> Result<Vec<HeldSocket>, Error> {
-        self.read(HELD)
-    }
-
-    /// The UDP sockets with a translation in the network namespace of the calling thread, held or not.
-    pub(crate) fn in_namespace(&mut self) -> Result<Vec<HeldSocket>, Error> {
-        self.read(UDP)
-    }
-
-    fn read(&mut self, program: &'static str) -> Result<Vec<HeldSocket>, Error> {
+    /// Everything that a loaded iterator reports.
+    pub(crate) fn read<T: Pod>(&mut self, Iterator { program, .. }: Iterator) -> Result<Vec<T>, Error> {
         let failed = |source| Error::Program { action: "attach", program, source };
         let iterator = iterator(&mut self.ebpf, program)?;
         let link = iterator.attach().and_then(|id| iterator.take_link(id)).map_err(failed)?;
@@ -73,8 +77,7 @@ impl Iterators {
             link.into_file().map_err(|error| Error::Missing(format!("the iterator {program}: {error}")))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(Error::system("read", program))?;
-        let sockets = bytes.chunks_exact(size_of::<HeldSocket>());
-        Ok(sockets.map(bytemuck::pod_read_unaligned).collect())
+        Ok(bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect())
     }
 }
 
