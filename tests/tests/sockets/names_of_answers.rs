@@ -1,0 +1,116 @@
+//! Whom an answer is from: whoever was asked, whatever became of the socket meanwhile.
+
+use std::{net::SocketAddr, os::fd::AsFd};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use sidestep_tests::{
+    Agent, Place, cluster as new_cluster,
+    cluster::{Cluster, DNS_PORT, at, service},
+    sockets::disconnect,
+    traffic::{Asker, PATIENCE},
+};
+
+/// Two Services with one pod each, of both families.
+fn start(cluster: &Cluster) -> Agent {
+    for (number, name) in ["one", "two"].into_iter().enumerate() {
+        let service =
+            service(name, &[&format!("10.96.0.{}", number + 1), &format!("fd00:10:96::{}", number + 1)]);
+        let (v4, v6) = (cluster.slice_v4(name, [number]), cluster.slice_v6(name, [number]));
+        cluster.lab.manifests().write(&format!("{name}.yaml"), &[&service, &v4, &v6]).expect("manifests");
+    }
+    cluster.lab.agent().expect("an agent")
+}
+
+/// The addresses of the Services and of their pods, for one kind of socket.
+struct Addresses {
+    services: [SocketAddr; 2],
+    pods: [SocketAddr; 2],
+}
+
+fn of_every_kind(cluster: &Cluster) -> [Addresses; 3] {
+    let pods: Vec<&Place> = cluster.backends.iter().map(|backend| &backend.place).collect();
+    let addresses = |services: [&str; 2], pod: &dyn Fn(&Place) -> SocketAddr| Addresses {
+        services: services.map(at),
+        pods: [pod(pods[0]), pod(pods[1])],
+    };
+    [
+        addresses(["10.96.0.1:53", "10.96.0.2:53"], &|pod| (pod.v4, DNS_PORT).into()),
+        addresses(["[fd00:10:96::1]:53", "[fd00:10:96::2]:53"], &|pod| (pod.v6, DNS_PORT).into()),
+        addresses(["[::ffff:10.96.0.1]:53", "[::ffff:10.96.0.2]:53"], &|pod| {
+            (pod.v4.to_ipv6_mapped(), DNS_PORT).into()
+        }),
+    ]
+}
+
+/// Waits until an answer has come, and leaves it where it is: no call that a program of ours sees is made.
+fn wait_for_answer(asker: &Asker) {
+    let mut wanted = [PollFd::new(asker.socket().as_fd(), PollFlags::POLLIN)];
+    let patience = PollTimeout::try_from(PATIENCE).expect("a timeout");
+    assert_eq!(poll(&mut wanted, patience).expect("poll"), 1, "no answer came");
+}
+
+/// Whom the next answer in the queue is from.
+fn source(asker: &Asker) -> SocketAddr {
+    asker.socket().recv_from(&mut [0; 1024]).expect("the answer").1
+}
+
+/// A gossip: it joins through the Service, then talks to the members themselves, from the same socket.
+#[test]
+fn a_pod_that_is_asked_directly_answers_as_itself() {
+    let cluster = new_cluster!(2);
+    let _agent = start(&cluster);
+    for Addresses { services: [vip, _], pods: [pod, other] } in of_every_kind(&cluster) {
+        cluster.client.run(|| {
+            let asker = Asker::for_address(vip).expect("a socket");
+            for address in [vip, pod, vip, other, pod, pod, vip, vip] {
+                assert_eq!(asker.ask(address).expect("an answer").1, address);
+            }
+        });
+    }
+}
+
+/// An answer that waited while the socket was connected to somebody else. Not to the very pod that answered: which of
+/// its answers was asked for through the Service nobody can tell then.
+#[test]
+fn an_answer_that_waited_for_a_connect_is_from_whom_was_asked() {
+    let cluster = new_cluster!(2);
+    let _agent = start(&cluster);
+    for Addresses { services: [vip, next_vip], pods: [_, other_pod] } in of_every_kind(&cluster) {
+        for next in [next_vip, other_pod, vip] {
+            cluster.client.run(|| {
+                let asker = Asker::for_address(vip).expect("a socket");
+                asker.socket().send_to(b"sendto", vip).expect("sendto");
+                wait_for_answer(&asker);
+                asker.connect(next).expect("connect");
+                assert_eq!(source(&asker), vip, "asked with sendto, then connected to {next}");
+
+                let asker = Asker::for_address(vip).expect("a socket");
+                asker.connect(vip).expect("connect");
+                asker.socket().send(b"send").expect("send");
+                wait_for_answer(&asker);
+                asker.connect(next).expect("connect");
+                assert_eq!(source(&asker), vip, "asked with send, then connected to {next}");
+            });
+        }
+    }
+}
+
+/// An answer that waited while the socket was disconnected.
+#[test]
+fn an_answer_that_waited_for_a_disconnect_is_from_whom_was_asked() {
+    let cluster = new_cluster!(2);
+    let _agent = start(&cluster);
+    for Addresses { services: [vip, _], pods: [_, other_pod] } in of_every_kind(&cluster) {
+        cluster.client.run(|| {
+            let asker = Asker::for_address(vip).expect("a socket");
+            asker.connect(vip).expect("connect");
+            asker.socket().send(b"send").expect("send");
+            wait_for_answer(&asker);
+            disconnect(asker.socket()).expect("disconnect");
+            assert_eq!(source(&asker), vip);
+            // And what is asked now is named for itself.
+            assert_eq!(asker.ask(other_pod).expect("an answer").1, other_pod);
+            assert_eq!(asker.ask(vip).expect("an answer").1, vip);
+        });
+    }
+}
