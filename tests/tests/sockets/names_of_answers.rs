@@ -7,7 +7,7 @@ use sidestep_tests::{
     Agent, Place, cluster as new_cluster,
     cluster::{Cluster, DNS_PORT, at, service},
     sockets::disconnect,
-    traffic::{Asker, PATIENCE},
+    traffic::{Asker, PATIENCE, canonical},
 };
 
 /// Two Services with one pod each, of both families.
@@ -108,8 +108,11 @@ fn an_answer_that_waited_for_a_disconnect_is_from_whom_was_asked() {
             wait_for_answer(&asker);
             disconnect(asker.socket()).expect("disconnect");
             assert_eq!(source(&asker), vip);
-            // And what is asked now is named for itself.
-            assert_eq!(asker.ask(other_pod).expect("an answer").1, other_pod);
+            // And what is asked now is named for itself. Not in IPv6, where Linux lets nobody but the former peer through
+            // to a socket that was disconnected (`sk_v6_daddr` stays).
+            if canonical(vip).is_ipv4() {
+                assert_eq!(asker.ask(other_pod).expect("an answer").1, other_pod);
+            }
             assert_eq!(asker.ask(vip).expect("an answer").1, vip);
         });
     }
