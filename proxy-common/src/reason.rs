@@ -129,7 +129,7 @@ reasons! {
     11 OwnAddress "own-address" reject service []
         "the endpoint chosen is the client socket's own address and port: it would be connected to itself";
     12 BoundToLoopback "bound-to-loopback" reject service []
-        "the client is bound to the loopback device, and the NodePort's endpoint is not on this node";
+        "the client is bound to a loopback address or device, from which no packet reaches the NodePort's endpoint";
 }
 
 impl Reason {

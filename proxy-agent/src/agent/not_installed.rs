@@ -55,7 +55,7 @@ pub(super) fn clients(message: String) -> Problem {
 
 /// The problem that stale sockets cannot be found.
 pub(super) fn stale_sockets(message: String) -> Problem {
-    Problem { subject: Subject::ThisNode, field: "UDP sockets".to_owned(), message }
+    Problem { subject: Subject::ThisNode, field: "connected UDP sockets".to_owned(), message }
 }
 
 #[cfg(test)]

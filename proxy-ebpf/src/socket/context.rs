@@ -189,7 +189,7 @@ pub(super) fn local_port(ctx: &SockAddrContext) -> Port {
     }
 }
 
-/// Whether the socket is bound to the loopback device.
+/// Whether the socket is bound to the device `lo`.
 #[inline(always)]
 fn is_bound_to_loopback(ctx: &SockAddrContext) -> bool {
     const LOOPBACK_IFINDEX: u32 = 1;
@@ -218,13 +218,12 @@ pub(super) fn choose_for(ctx: &SockAddrContext, destination: &Address, frontend:
 #[inline(always)]
 fn obstacle(ctx: &SockAddrContext, frontend: Frontend, endpoint: &Endpoint) -> Option<Reason> {
     // A server that is down would be taken for up, and could not come up: its port is in use.
-    if local_port(ctx) == endpoint.port
-        && bound_address(ctx, &endpoint.address).words() == endpoint.address.words()
-    {
+    let bound = bound_address(ctx, &endpoint.address);
+    if local_port(ctx) == endpoint.port && bound.words() == endpoint.address.words() {
         return Some(Reason::OwnAddress);
     }
     if frontend.kind == FrontendKind::NodePort as u8
-        && is_bound_to_loopback(ctx)
+        && (is_bound_to_loopback(ctx) || (bound.is_loopback() && !bound.is_unspecified()))
         && !Maps.address(&endpoint.address).has(AddressBits::NODE)
     {
         return Some(Reason::BoundToLoopback);
@@ -233,7 +232,9 @@ fn obstacle(ctx: &SockAddrContext, frontend: Frontend, endpoint: &Endpoint) -> O
 }
 
 /// The address that a socket is bound to, in the family of `destination`; the "any" address where it is not.
-#[inline(always)]
+///
+/// A function of its own: inlined, the compiler joins its loads into one at an offset that the verifier does not know.
+#[inline(never)]
 fn bound_address(ctx: &SockAddrContext, destination: &Address) -> Address {
     // SAFETY: as in `is_connected`.
     unsafe {

@@ -102,6 +102,18 @@ pub(super) fn share(ctx: &SockAddrContext, translation: &Translation) {
     put_of_port(ctx, translation);
 }
 
+/// The socket asks its endpoint again: other sockets of its port still have to know.
+#[inline(always)]
+pub(super) fn refresh(ctx: &SockAddrContext, translation: &Translation) {
+    if let Some(shared) = OfPort::new(ctx, false)
+        && shared
+            .get(&translation.endpoint_address, translation.endpoint_port, OverflowKey::BY_ENDPOINT)
+            .is_none()
+    {
+        share(ctx, translation);
+    }
+}
+
 /// Whether other sockets may have the same port (SO_REUSEPORT).
 #[inline(always)]
 pub(super) fn has_siblings(ctx: &SockAddrContext) -> bool {

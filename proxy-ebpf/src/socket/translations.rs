@@ -98,9 +98,12 @@ pub(super) fn kept<'a>(ctx: &'a SockAddrContext, destination: &FrontendKey) -> O
     {
         record.mark = 0;
         use_connected(ctx);
+        overflow::refresh(ctx, record);
         return Some(record);
     }
-    datagrams::find(ctx, destination)
+    let found = datagrams::find(ctx, destination)?;
+    overflow::refresh(ctx, found);
+    Some(found)
 }
 
 /// The connected peer's translation, if the process asked for `destination` and got an endpoint.

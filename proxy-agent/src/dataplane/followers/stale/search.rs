@@ -38,9 +38,9 @@ use crate::dataplane::{
 /// A `connect()` that chose its endpoint before the change may have its peer only a while after its program
 /// has ended: so long after each change there is another search.
 const LAST_LOOK: Duration = Duration::from_secs(1);
-/// How often a socket that nobody seems to hold is looked for, [`LAST_LOOK`] apart, before it is destroyed: its descriptor
-/// may be in flight between two processes.
-const LOOKS: u32 = 15;
+/// For how long a socket that nobody seems to hold is looked for, every [`LAST_LOOK`], before it is destroyed: its
+/// descriptor may be in flight between two processes.
+const PATIENCE: Duration = Duration::from_secs(12);
 /// Searches take at most one part in so many of the time, while changes come without end.
 const SHARE: u32 = 10;
 /// Longest pause between a change and its search.
@@ -56,8 +56,8 @@ pub(super) struct Search {
     tracked: Tracked,
     readers: Readers,
     home: File,
-    /// Stale sockets without a holder, by cookie, and in how many searches.
-    lost: HashMap<u64, u32>,
+    /// Stale sockets without a holder, by cookie, and since when.
+    lost: HashMap<u64, Instant>,
     waiting: Waiting,
     problem: Arc<Mutex<Option<String>>>,
     /// The last failure, logged once.
@@ -214,9 +214,9 @@ impl Search {
                 if !search.is_stale(&found.translation, living) {
                     continue;
                 }
-                let looks = search.lost.get(&found.cookie).map_or(1, |looks| looks + 1);
-                if looks < LOOKS && !tried.contains_key(&found.cookie) {
-                    lost.insert(found.cookie, looks);
+                let since = search.lost.get(&found.cookie).copied().unwrap_or_else(Instant::now);
+                if since.elapsed() < PATIENCE && !tried.contains_key(&found.cookie) {
+                    lost.insert(found.cookie, since);
                 } else if let Err(error) = search.destroy(diag, found.cookie) {
                     failure = Some(error);
                 }
@@ -379,8 +379,9 @@ impl Search {
         let lost = self.lost.len();
         let told = (lost > 0).then(|| {
             format!(
-                "{lost} connected UDP sockets have an endpoint that is gone, and no process holds them: their descriptor is \
-                 in flight between processes, or registered with an io_uring; after {LOOKS} searches they are closed"
+                "{lost} stale (their endpoint is gone) and held by no process: a descriptor in flight between processes, or \
+                 registered with an io_uring alone; closed after {} s",
+                PATIENCE.as_secs()
             )
         });
         *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = told;
