@@ -138,17 +138,72 @@ impl Frontend {
         Self { service, kind: kind as u8, fingerprint: [a, b, c] }
     }
 
-    /// The value that was read as `word`, if it is the one for `key`. In shifts, not fields: kernel code
+    /// The value that was read as `word`, if it is the one for `key`; 0 is none. In shifts, not fields: kernel code
     /// would compare an array of three bytes one by one.
     #[inline(always)]
     pub const fn read(word: u64, key: &FrontendKey) -> Option<Self> {
-        if (word >> 40) as u32 != key.fingerprint() {
+        if word == 0 || (word >> 40) as u32 != key.fingerprint() {
             return None;
         }
         Some(must_cast(word))
     }
 }
 
+/// What a lookup gives: the Service, and a guess where its endpoints are. Eight bytes, as packet programs keep it on their
+/// stack.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Found {
+    /// Index into SERVICES.
+    pub service: u32,
+    /// The guess in its upper three bytes, the kind in the lowest.
+    bits: u32,
+}
+
+impl Found {
+    /// No slot: beyond the end of any ENDPOINTS.
+    const NO_GUESS: u32 = 0xff_ffff;
+
+    /// What leads to the Service of `frontend`, whose endpoints perhaps begin at slot `guess`.
+    #[inline(always)]
+    pub const fn new(frontend: &Frontend, guess: u32) -> Self {
+        Self { service: frontend.service, bits: frontend.kind as u32 | guess << 8 }
+    }
+
+    /// In a word, which is not 0: no kind is.
+    #[inline(always)]
+    pub const fn word(&self) -> u64 {
+        self.service as u64 | (self.bits as u64) << 32
+    }
+
+    /// From the word; nothing from 0.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "a half of the word")]
+    pub const fn from_word(word: u64) -> Option<Self> {
+        if word == 0 { None } else { Some(Self { service: word as u32, bits: (word >> 32) as u32 }) }
+    }
+
+    /// A [`FrontendKind`].
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the lowest byte")]
+    pub const fn kind(&self) -> u8 {
+        self.bits as u8
+    }
+
+    /// A slot that may be one of the Service's.
+    #[inline(always)]
+    pub const fn guess(&self) -> u32 {
+        self.bits >> 8
+    }
+}
+
+impl From<Frontend> for Found {
+    #[inline(always)]
+    fn from(frontend: Frontend) -> Self {
+        Self::new(&frontend, Self::NO_GUESS)
+    }
+}
+
+const _: () = assert!(size_of::<Found>() == 8);
 const _: () = assert!(size_of::<FrontendKey>() == 24);
 const _: () = assert!(size_of::<Frontend>() == 8);
 // A word's bytes are counted from the lowest: `Frontend::read` relies on it, and every BPF target is so.

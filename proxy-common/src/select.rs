@@ -14,7 +14,7 @@ use crate::{
     affinity::{Affinity, AffinityKey},
     clients::ClientAddresses,
     endpoint::{Endpoint, EndpointState},
-    frontend::{Frontend, FrontendKey, FrontendKind},
+    frontend::{Found, FrontendKey, FrontendKind},
     reason::Reason,
     scope::Scope,
     service::{EndpointSet, Policy, Service, Span},
@@ -23,8 +23,10 @@ use crate::{
 /// The tables, as the decision reads them. Every method is one lookup, and gives a copy that is whole:
 /// an implementation that can meet a reused element checks the fingerprint and looks again.
 pub trait Tables {
-    /// FRONTENDS.
-    fn frontend(&self, key: &FrontendKey) -> Option<Frontend>;
+    /// FRONTENDS, by way of FRONTEND_LINES.
+    fn frontend(&self, key: &FrontendKey) -> Option<Found>;
+    /// An endpoint of this Service is about to be chosen. Whoever waits for memory may begin to load what that touches.
+    fn expect(&self, _: &Found) {}
     /// ADDRESSES; no bits for an address that is not there.
     fn address(&self, address: &Address) -> AddressBits;
     /// One span of an element of SERVICES.
@@ -92,7 +94,7 @@ pub enum Resolution {
     /// A ClusterIP without such a port.
     UnknownPort,
     /// A Service, through this frontend.
-    Service(Frontend),
+    Service(Found),
 }
 
 /// Decides for a client that wants to reach `destination`.
@@ -152,21 +154,22 @@ fn answers_at_loopback(tables: &impl Tables, address: &Address) -> bool {
 pub fn choose(
     tables: &impl Tables,
     destination: &Address,
-    frontend: Frontend,
+    frontend: Found,
     client: &impl Client,
     clock: impl FnOnce() -> u64,
     random: impl FnOnce() -> u32,
 ) -> Decision {
     let service = frontend.service;
     let refuse = |reason| Decision::Refuse { service: Some(service), reason };
-    let set = Service::set(frontend.kind, client.scope());
+    tables.expect(&frontend);
+    let set = Service::set(frontend.kind(), client.scope());
     let Some(span) = tables.span(service, set) else {
         return refuse(Reason::Inconsistent);
     };
     let Some(Policy { affinity_seconds, generation, source_set }) = tables.policy(service) else {
         return refuse(Reason::Inconsistent);
     };
-    if frontend.kind == FrontendKind::LoadBalancer as u8
+    if frontend.kind() == FrontendKind::LoadBalancer as u8
         && source_set != 0
         && let Err(reason) = admit(tables, service, source_set, destination, client)
     {

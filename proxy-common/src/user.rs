@@ -2,9 +2,9 @@
 
 use crate::{
     Address, AddressEntry, Affinity, AffinityKey, Asker, ClientAddresses, Datagrams, Endpoint, EndpointState,
-    FlowTags, FlowUses, FragmentKey, FragmentPorts, Frontend, FrontendKey, Interface, OverflowKey,
-    Overflowed, Peer, PortOwners, Rate, Record, Service, ServiceCounters, ServiceName, ServiceRefusals,
-    SharedPorts, SourceRangeKey, Translation, Tuple,
+    FlowTags, FlowUses, FragmentKey, FragmentPorts, Frontend, FrontendKey, FrontendLine, Interface,
+    OverflowKey, Overflowed, Peer, PortOwners, Rate, Record, Service, ServiceCounters, ServiceName,
+    ServiceRefusals, SharedPorts, SourceRangeKey, Translation, Tuple,
 };
 
 /// Fails to compile for a type with padding or invalid bit patterns.
@@ -34,6 +34,7 @@ pod!(
     FragmentPorts,
     Frontend,
     FrontendKey,
+    FrontendLine,
     Interface,
     OverflowKey,
     Overflowed,

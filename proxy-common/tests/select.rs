@@ -5,8 +5,8 @@ use std::{cell::RefCell, collections::HashMap, net::IpAddr};
 use proptest::prelude::*;
 use proxy_common::{
     Address, AddressBits, Affinity, AffinityKey, Client, ClientAddresses, Decision, Endpoint, EndpointState,
-    Frontend, FrontendKey, FrontendKind, Policy, Port, Reason, Scope, SourceRange, Span, Tables, select,
-    select::scale, service::EndpointSet,
+    Found, Frontend, FrontendKey, FrontendKind, Policy, Port, Reason, Scope, SourceRange, Span, Tables,
+    select, select::scale, service::EndpointSet,
 };
 
 const TCP: u8 = 6;
@@ -27,8 +27,8 @@ struct Memory {
 }
 
 impl Tables for Memory {
-    fn frontend(&self, key: &FrontendKey) -> Option<Frontend> {
-        self.frontends.get(key).copied()
+    fn frontend(&self, key: &FrontendKey) -> Option<Found> {
+        self.frontends.get(key).copied().map(Found::from)
     }
     fn address(&self, address: &Address) -> AddressBits {
         self.addresses.get(address).copied().unwrap_or_default()

@@ -21,6 +21,15 @@ static HAS_REUSEPORT_OPTION: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
 static SERVICES_LEN: Global<u32> = Global::new(0);
 
+/// Length of FRONTEND_LINES.
+#[unsafe(no_mangle)]
+static FRONTEND_LINES_LEN: Global<u32> = Global::new(0);
+
+#[inline(always)]
+pub(crate) fn frontend_lines() -> u32 {
+    FRONTEND_LINES_LEN.load()
+}
+
 #[inline(always)]
 pub(crate) fn node_netns() -> u64 {
     NODE_NETNS.load()

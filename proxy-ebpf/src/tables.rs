@@ -5,6 +5,8 @@
 //! program reads it: the value is one word with a fingerprint of the key, copied at once; if the fingerprint belongs
 //! to another key, the program repeats the lookup.
 
+use core::arch::asm;
+
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, SkStorage, lpm_trie::Key},
@@ -12,11 +14,14 @@ use aya_ebpf::{
 };
 use proxy_common::{
     Address, AddressBits, AddressEntry, Affinity, AffinityKey, Asker, ClientAddresses, Datagrams, Endpoint,
-    EndpointState, FlowLock, FlowTags, FlowUses, FragmentKey, FragmentPorts, Frontend, FrontendKey,
-    Interface, NodeEvent, OverflowKey, Overflowed, Peer, Policy, Port, PortOwners, Rate, Record, Service,
-    ServiceCounters, ServiceName, ServiceRefusals, SharedPorts, SourceRangeKey, Span, Tables, Translation,
-    Tuple, address, connection::buckets, counters::SHARDS, frontend, peer, service::EndpointSet, translation,
+    EndpointState, FlowLock, FlowTags, FlowUses, Found, FragmentKey, FragmentPorts, Frontend, FrontendKey,
+    FrontendLine, Interface, NodeEvent, OverflowKey, Overflowed, Peer, Policy, Port, PortOwners, Rate,
+    Record, Service, ServiceCounters, ServiceName, ServiceRefusals, SharedPorts, SourceRangeKey, Span,
+    Tables, Translation, Tuple, address, connection::buckets, counters::SHARDS, frontend,
+    frontend_lines::Lined, peer, service::EndpointSet, translation,
 };
+
+use crate::{config, count};
 
 const MMAPABLE: usize = 1 << 10; // BPF_F_MMAPABLE, 5.5
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
@@ -41,6 +46,14 @@ const INTERFACES_LEN: usize = 1 << 10;
 /// Frontends: address, port and protocol to Service. Not preallocated: memory grows with the entries.
 #[btf_map]
 pub(crate) static FRONTENDS: HashMap<FrontendKey, Frontend, FRONTENDS_LEN, NO_PREALLOC> = HashMap::new();
+
+/// The same, two to a cache line.
+#[btf_map]
+pub(crate) static FRONTEND_LINES: Array<
+    FrontendLine,
+    { FrontendLine::lines(FRONTENDS_LEN as u32) as usize },
+    MMAPABLE,
+> = Array::new();
 
 /// Addresses that are a ClusterIP, another VIP, or an address of this node.
 #[btf_map]
@@ -195,6 +208,15 @@ unsafe fn word<T>(pointer: *const T) -> u64 {
     unsafe { pointer.cast::<u64>().read_volatile() }
 }
 
+/// A word that the compiler knows nothing of: else it sees where it comes from, and makes branches of that.
+#[inline(always)]
+pub(crate) fn opaque(word: u64) -> u64 {
+    let mut word = word;
+    // SAFETY: it touches one register.
+    unsafe { asm!("{0} += 0", inout(reg) word, options(nomem, nostack)) };
+    word
+}
+
 impl Maps {
     /// Whether the address may be in ADDRESSES or belong to the node. `false` is certain.
     #[inline(always)]
@@ -215,11 +237,24 @@ impl Maps {
         tags != 0
     }
 
+    /// The word of a frontend that has no place in its line; 0 if there is none.
     #[inline(always)]
-    fn frontend_word(key: &FrontendKey) -> Option<u64> {
-        let pointer = FRONTENDS.get_ptr(key)?;
-        // SAFETY: the value of FRONTENDS is one aligned word.
-        Some(unsafe { word(pointer) })
+    fn unlined(key: &FrontendKey) -> u64 {
+        let first = Self::frontend_word(key);
+        let frontend = match Frontend::read(first, key) {
+            None if first != 0 => Frontend::read(Self::frontend_word(key), key),
+            known => known,
+        };
+        frontend.map_or(0, |frontend| Found::from(frontend).word())
+    }
+
+    #[inline(always)]
+    fn frontend_word(key: &FrontendKey) -> u64 {
+        match FRONTENDS.get_ptr(key) {
+            // SAFETY: the value of FRONTENDS is one aligned word.
+            Some(pointer) => unsafe { word(pointer) },
+            None => 0,
+        }
     }
 
     /// The entry of an address; without bits if there is none, as every entry has bits. (Not an `Option`: LLVM
@@ -254,13 +289,36 @@ struct SourceQuery {
 
 const _: () = assert!(size_of::<SourceQuery>() == size_of::<Key<SourceRangeKey>>());
 
+/// [`Tables::expect`]. A global function, which the verifier walks once, and not before every way that the choice may take.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn expect_choice(service: u32, slot: u32) -> u32 {
+    count::expect(service);
+    if let Some(endpoint) = ENDPOINTS.get_ptr(slot) {
+        // SAFETY: an aligned word of the map's element.
+        unsafe { word(endpoint) };
+    }
+    0
+}
+
 impl Tables for Maps {
     #[inline(always)]
-    fn frontend(&self, key: &FrontendKey) -> Option<Frontend> {
-        match Frontend::read(Self::frontend_word(key)?, key) {
-            Some(frontend) => Some(frontend),
-            None => Frontend::read(Self::frontend_word(key)?, key),
-        }
+    fn frontend(&self, key: &FrontendKey) -> Option<Found> {
+        let line = FRONTEND_LINES.get_ptr(key.line(config::frontend_lines()))?.cast::<u64>();
+        // SAFETY: the line's words, which are aligned.
+        let found = match FrontendLine::find(key, |place| unsafe { word(line.add(place)) }) {
+            Lined::Found(found) => found.word(),
+            Lined::Elsewhere => Self::unlined(key),
+            Lined::Nowhere => 0,
+        };
+        // The ways to an answer meet here: the compiler would repeat what follows for each, and the verifier walk it.
+        Found::from_word(opaque(found))
+    }
+
+    /// Loads that nothing waits for: of memory that the choice touches one after the other.
+    #[inline(always)]
+    fn expect(&self, frontend: &Found) {
+        expect_choice(frontend.service, frontend.guess());
     }
 
     #[inline(always)]

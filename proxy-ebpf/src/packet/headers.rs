@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use bytemuck::must_cast;
 use proxy_common::{
-    Address, Endpoint, FragmentKey, FragmentPorts, Frontend, Network, PacketHook, Port, Protocol, Tuple,
+    Address, Endpoint, Found, FragmentKey, FragmentPorts, Network, PacketHook, Port, Protocol, Tuple,
     connection::{Draft, Ends, Origin, PortOwners},
     packet::{
         self, Fragment, Numbers, Segment, Transport,
@@ -52,7 +52,7 @@ pub(super) struct State {
 /// Working data for a connection that begins, and for ICMP errors.
 pub(super) struct Beginning {
     pub(super) draft: Draft,
-    pub(super) frontend: Frontend,
+    pub(super) frontend: Found,
     pub(super) endpoint: Endpoint,
     /// 1 if affinity chose the endpoint.
     pub(super) remembered: u32,

@@ -295,7 +295,7 @@ fn service(ctx: &TcContext, state: &mut State) -> Choice {
         Resolution::UnknownPort => refuse(None, Reason::UnknownPort),
         Resolution::Service(found) => {
             begin.frontend = found;
-            if found.kind == FrontendKind::NodePort as u8
+            if found.kind() == FrontendKind::NodePort as u8
                 && tuple.protocol == Protocol::Udp as u8
                 && outgoing::is_expected(ctx, tuple, begin.draft.scratch(), clock(seconds).seconds)
             {

@@ -18,7 +18,7 @@ use proxy_common::{
 use super::headers::{self, State};
 use crate::{
     config,
-    tables::{FLOW_LOCKS, FLOW_TAGS, FLOW_USES, FLOWS, Maps, SOURCE_PORTS},
+    tables::{FLOW_LOCKS, FLOW_TAGS, FLOW_USES, FLOWS, Maps, SOURCE_PORTS, opaque},
 };
 
 /// Bounds the number of a slot or lane for the verifier. The compiler, which knows the bound, would remove a plain
@@ -29,16 +29,6 @@ fn within(number: u32) -> usize {
     // SAFETY: the instruction changes one register.
     unsafe { asm!("{0} &= 7", inout(reg) number, options(nomem, nostack)) };
     number as usize
-}
-
-/// Hides a word from the compiler, which would otherwise recognise a comparison in the arithmetic and emit a
-/// branch.
-#[inline(always)]
-fn opaque(word: u64) -> u64 {
-    let mut word = word;
-    // SAFETY: the instruction changes one register.
-    unsafe { asm!("{0} += 0", inout(reg) word, options(nomem, nostack)) };
-    word
 }
 
 const SEEN: usize = offset_of!(Ends, seen);

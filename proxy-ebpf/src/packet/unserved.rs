@@ -46,7 +46,7 @@ extern "C" fn refuse_unserved() -> u32 {
         }
         return SERVED;
     };
-    match Maps.span(frontend.service, Service::set(frontend.kind, Scope::Inside)) {
+    match Maps.span(frontend.service, Service::set(frontend.kind(), Scope::Inside)) {
         Some(span) if span.count == 0 => {
             count_refusal(Some(frontend.service), Reason::from_number(span.base))
         }

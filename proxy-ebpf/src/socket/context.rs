@@ -6,7 +6,7 @@ use aya_ebpf::{
     programs::SockAddrContext,
 };
 use proxy_common::{
-    Address, AddressBits, Client, Decision, Endpoint, Frontend, FrontendKey, FrontendKind, Port, Protocol,
+    Address, AddressBits, Client, Decision, Endpoint, Found, FrontendKey, FrontendKind, Port, Protocol,
     Reason, Scope, Tables, select::choose,
 };
 
@@ -202,7 +202,7 @@ fn is_bound_to_loopback(ctx: &SockAddrContext) -> bool {
 
 /// Chooses an endpoint of the Service behind `frontend` for this socket.
 #[inline(always)]
-pub(super) fn choose_for(ctx: &SockAddrContext, destination: &Address, frontend: Frontend) -> Decision {
+pub(super) fn choose_for(ctx: &SockAddrContext, destination: &Address, frontend: Found) -> Decision {
     // SAFETY: helpers without pointers.
     let (clock, random) = (|| unsafe { bpf_ktime_get_ns() }, || unsafe { bpf_get_prandom_u32() });
     let decision = choose(&Maps, destination, frontend, &SocketClient(ctx), clock, random);
@@ -216,13 +216,13 @@ pub(super) fn choose_for(ctx: &SockAddrContext, destination: &Address, frontend:
 
 /// Why this socket must not get the endpoint that was chosen for it.
 #[inline(always)]
-fn obstacle(ctx: &SockAddrContext, frontend: Frontend, endpoint: &Endpoint) -> Option<Reason> {
+fn obstacle(ctx: &SockAddrContext, frontend: Found, endpoint: &Endpoint) -> Option<Reason> {
     // A server that is down would be taken for up, and could not come up: its port is in use.
     let bound = bound_address(ctx, &endpoint.address);
     if local_port(ctx) == endpoint.port && bound.words() == endpoint.address.words() {
         return Some(Reason::OwnAddress);
     }
-    if frontend.kind == FrontendKind::NodePort as u8
+    if frontend.kind() == FrontendKind::NodePort as u8
         && (is_bound_to_loopback(ctx) || (bound.is_loopback() && !bound.is_unspecified()))
         && !Maps.address(&endpoint.address).has(AddressBits::NODE)
     {

@@ -51,7 +51,7 @@ fn sendmsg(ctx: &SockAddrContext, hook: Hook) -> i32 {
         }
         Resolution::Service(frontend) => frontend,
     };
-    if frontend.kind == FrontendKind::NodePort as u8
+    if frontend.kind() == FrontendKind::NodePort as u8
         && askers::is_answer(ctx, &destination.address, destination.port)
     {
         return ALLOW;

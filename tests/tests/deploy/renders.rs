@@ -12,7 +12,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use proxy_agent::dataplane::{Capacity, MAPS};
-use proxy_common::connection::buckets::SLOTS;
+use proxy_common::{FrontendLine, connection::buckets::SLOTS};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sidestep_tests::skip;
@@ -157,6 +157,7 @@ fn memory() -> u64 {
         let hash = |entries: u32| (16 + (48 + key + value + 8).next_multiple_of(32)) * u64::from(entries);
         match map.name {
             "FRONTENDS" | "ADDRESSES" => hash(frontends),
+            "FRONTEND_LINES" => value * u64::from(FrontendLine::lines(frontends)),
             "NAMES" => (16 + (48 + key + value + 8).next_power_of_two()) * u64::from(services),
             "SERVICES" | "REFUSALS" => value * u64::from(services),
             "COUNTERS" => 4 * value * u64::from(services),

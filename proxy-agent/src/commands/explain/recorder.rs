@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use proxy_common::{
-    Address, AddressBits, Affinity, AffinityKey, ClientAddresses, Endpoint, EndpointState, Frontend,
+    Address, AddressBits, Affinity, AffinityKey, ClientAddresses, Endpoint, EndpointState, Found,
     FrontendKey, FrontendKind, Policy, Span, Tables as _, service::EndpointSet,
 };
 
@@ -47,11 +47,12 @@ impl<'a> Recorder<'a> {
 }
 
 impl proxy_common::Tables for Recorder<'_> {
-    fn frontend(&self, key: &FrontendKey) -> Option<Frontend> {
+    fn frontend(&self, key: &FrontendKey) -> Option<Found> {
         let found = self.tables.frontend(key);
         match found {
-            Some(Frontend { service, kind, .. }) => {
-                let kind = FrontendKind::from_number(kind).map_or("?", FrontendKind::name);
+            Some(found) => {
+                let service = found.service;
+                let kind = FrontendKind::from_number(found.kind()).map_or("?", FrontendKind::name);
                 self.note("FRONTENDS", key, format!("{kind} of service index {service}"));
             }
             None => self.note("FRONTENDS", key, "nothing"),

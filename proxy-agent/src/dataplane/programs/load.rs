@@ -16,7 +16,7 @@ use aya::{
     maps::MapInfo,
     programs::{Program, ProgramError},
 };
-use proxy_common::{connection::buckets::SLOTS, counters::SHARDS};
+use proxy_common::{FrontendLine, connection::buckets::SLOTS, counters::SHARDS};
 
 use super::{
     hooks::{self, HOOKS, PACKET_PROGRAMS},
@@ -55,6 +55,7 @@ pub fn load(options: &Options) -> Result<Ebpf, Error> {
     }
     let capacity = existing_capacity(&dir, options.capacity)?;
     let Capacity { services, frontends, endpoints, flows: _ } = capacity;
+    let lines = FrontendLine::lines(frontends);
     let FlowOptions { source_ports, timeouts, through_stack } = options.flows;
     let seed = flow_seed(&dir)?;
     let node_netns = netns_cookie()?;
@@ -69,6 +70,7 @@ pub fn load(options: &Options) -> Result<Ebpf, Error> {
         .map_max_entries("COUNTERS", services.saturating_mul(SHARDS))
         .map_max_entries("REFUSALS", services)
         .map_max_entries("FRONTENDS", frontends)
+        .map_max_entries("FRONTEND_LINES", lines)
         .map_max_entries("ADDRESSES", frontends)
         .map_max_entries("FLOWS", capacity.buckets() * SLOTS)
         .map_max_entries("FLOW_TAGS", capacity.buckets())
@@ -81,6 +83,7 @@ pub fn load(options: &Options) -> Result<Ebpf, Error> {
         .override_global("HAS_REUSEPORT_OPTION", &reuseport_option, true)
         .override_global("FAST_PATH", &fast_path, true)
         .override_global("SERVICES_LEN", &services, true)
+        .override_global("FRONTEND_LINES_LEN", &lines, true)
         .override_global("FLOW_REGIONS", &capacity.regions(), true)
         .override_global("FLOW_HASH_SEED", &seed, true)
         .override_global("SOURCE_PORT_FIRST", &source_ports.first(), true)

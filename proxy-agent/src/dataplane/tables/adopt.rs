@@ -10,7 +10,7 @@ use std::{
     ops::Range,
 };
 
-use proxy_common::{Address, AddressBits, EndpointState, FrontendKey, FrontendKind, Service};
+use proxy_common::{Address, AddressBits, EndpointState, Frontend, FrontendKey, FrontendKind, Service};
 
 use super::{
     installed::Installed,
@@ -40,8 +40,10 @@ pub(crate) struct Adopted {
 pub(crate) fn adopt(tables: &Tables) -> Result<Adopted, Error> {
     let mut adopted = Adopted::default();
     let mut frontends: HashMap<u32, Vec<(FrontendKey, FrontendKind)>> = HashMap::new();
-    for entry in &tables.frontends {
-        let (key, value) = entry.map_err(Error::map("FRONTENDS"))?;
+    let found: HashMap<FrontendKey, Frontend> =
+        tables.frontends.iter().collect::<Result<_, _>>().map_err(Error::map("FRONTENDS"))?;
+    tables.lines.adopt(&found, &tables.services);
+    for (key, value) in found {
         match FrontendKind::from_number(value.kind) {
             Some(kind) => frontends.entry(value.service).or_default().push((key, kind)),
             None => adopted.orphans.push(key),

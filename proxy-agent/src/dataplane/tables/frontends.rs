@@ -15,16 +15,19 @@ impl Writer {
     ) -> Vec<FrontendKey> {
         let before = self.installed.get(&plan.id).map_or_else(Box::default, |found| found.frontends.clone());
         let known = !self.refused.has(&plan.id);
+        let record = self.tables.services.load(index);
         let mut now = Vec::with_capacity(plan.frontends.len());
         for (key, kind) in &plan.frontends {
             self.node_ports.set(key, true);
+            let value = Frontend::new(key, index, *kind);
             if !(known && before.binary_search(&(*key, *kind)).is_ok())
-                && let Err(error) = self.tables.frontends.insert(key, Frontend::new(key, index, *kind), 0)
+                && let Err(error) = self.tables.frontends.insert(key, value, 0)
             {
                 let (service, error) = (plan.id.service.clone(), error.to_string());
                 missing.push(NotInstalled::Frontend { service, frontend: *key, kind: *kind, error });
                 continue;
             }
+            self.tables.lines.put(key, value, record.as_ref());
             // It leads to this plan's Service from now on.
             self.orphans.remove(key);
             now.push((*key, *kind));
@@ -56,6 +59,7 @@ impl Writer {
         if let Ok(current) = current
             && index.is_none_or(|index| index == current)
         {
+            self.tables.lines.remove(key);
             let _ = self.tables.frontends.remove(key);
             if self.tables.frontends.get(&other_family(key), 0).is_err() {
                 self.node_ports.set(key, false);

@@ -6,8 +6,8 @@ use aya::maps::{HashMap, Map, MapData, MapInfo, lpm_trie::Key};
 use proxy_common::{
     ABI, Address, AddressEntry, Affinity, AffinityKey, Asker, ClientAddresses, Datagrams, Endpoint,
     EndpointState, FlowLock, FlowTags, FlowUses, FragmentKey, FragmentPorts, Frontend, FrontendKey,
-    Interface, OverflowKey, Overflowed, Peer, PortOwners, Rate, Record, Service, ServiceCounters,
-    ServiceName, ServiceRefusals, SharedPorts, SourceRangeKey, Translation, Tuple,
+    FrontendLine, Interface, OverflowKey, Overflowed, Peer, PortOwners, Rate, Record, Service,
+    ServiceCounters, ServiceName, ServiceRefusals, SharedPorts, SourceRangeKey, Translation, Tuple,
 };
 
 use super::mapped::Mapped;
@@ -29,8 +29,9 @@ const fn spec<K, V>(name: &'static str) -> MapSpec {
 }
 
 /// All pinned maps.
-pub const MAPS: [MapSpec; 34] = [
+pub const MAPS: [MapSpec; 35] = [
     spec::<FrontendKey, Frontend>("FRONTENDS"),
+    spec::<u32, FrontendLine>("FRONTEND_LINES"),
     spec::<Address, AddressEntry>("ADDRESSES"),
     spec::<u32, Service>("SERVICES"),
     spec::<u32, Endpoint>("ENDPOINTS"),

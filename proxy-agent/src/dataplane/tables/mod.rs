@@ -6,6 +6,7 @@
 //! | `install` | applies [`crate::plan::Changes`]; the order of writes and why it is safe |
 //! | `publish` | its first steps: endpoints, and the one store that publishes them |
 //! | `frontends`, `addresses` | its other steps: entries of FRONTENDS and ADDRESSES |
+//! | `lines` | FRONTENDS once more, as the programs read it |
 //! | `adopt` | what a restarted agent finds in the tables |
 //! | `recall` | the tables read back as a plan |
 //! | `refused`, `not_installed` | what there was no room for |
@@ -30,6 +31,7 @@ pub(super) mod grace;
 mod ids;
 mod install;
 pub(super) mod installed;
+pub(super) mod lines;
 pub(super) mod mapped;
 pub(super) mod maps;
 pub(super) mod names;

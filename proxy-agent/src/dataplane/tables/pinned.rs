@@ -5,15 +5,17 @@ use std::{fmt, path::Path};
 use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, MapData, SkStorage, lpm_trie::Key};
 use proxy_common::{
     Address, AddressBits, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint,
-    EndpointState, Frontend, FrontendKey, Interface, OverflowKey, Overflowed, Peer, Policy, Service,
+    EndpointState, Found, Frontend, FrontendKey, Interface, OverflowKey, Overflowed, Peer, Policy, Service,
     ServiceCounters, ServiceName, ServiceRefusals, SourceRangeKey, Span, Translation,
     counters::{SHARDS, shard},
+    frontend_lines::Lined,
     service::EndpointSet,
 };
 
 use super::{
     bitmaps::{AddressFilter, NodePorts},
     flow_table::FlowTable,
+    lines::FrontendLines,
     mapped::Mapped,
     maps::{abi_dir, hash, mapped, pinned, room},
 };
@@ -23,6 +25,8 @@ use crate::dataplane::Error;
 pub struct Tables {
     /// FRONTENDS.
     pub frontends: HashMap<MapData, FrontendKey, Frontend>,
+    /// FRONTEND_LINES.
+    pub lines: FrontendLines,
     /// ADDRESSES.
     pub addresses: HashMap<MapData, Address, AddressEntry>,
     /// NAMES.
@@ -66,6 +70,7 @@ impl Tables {
         }
         Ok(Self {
             frontends: hash(&dir, "FRONTENDS")?,
+            lines: FrontendLines(mapped(&dir, "FRONTEND_LINES")?),
             addresses: hash(&dir, "ADDRESSES")?,
             names: hash(&dir, "NAMES")?,
             affinities: hash(&dir, "AFFINITY")?,
@@ -171,8 +176,12 @@ impl Tables {
 
 /// The decision on the pinned tables, as `sidestep explain` makes it: reads only.
 impl proxy_common::Tables for Tables {
-    fn frontend(&self, key: &FrontendKey) -> Option<Frontend> {
-        self.frontends.get(key, 0).ok()
+    fn frontend(&self, key: &FrontendKey) -> Option<Found> {
+        match self.lines.find(key) {
+            Lined::Found(found) => Some(found),
+            Lined::Elsewhere => self.frontends.get(key, 0).ok().map(Found::from),
+            Lined::Nowhere => None,
+        }
     }
 
     fn address(&self, address: &Address) -> AddressBits {

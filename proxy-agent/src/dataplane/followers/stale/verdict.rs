@@ -36,7 +36,7 @@ pub(super) fn has_endpoints(tables: &impl Tables, record: &Translation) -> bool 
     let key = FrontendKey::new(record.frontend, record.frontend_port, Protocol::Udp as u8);
     match resolve(tables, &key, &Anybody) {
         Resolution::Service(frontend) => tables
-            .span(frontend.service, Service::set(frontend.kind, Scope::Inside))
+            .span(frontend.service, Service::set(frontend.kind(), Scope::Inside))
             .is_some_and(|span| span.count != 0),
         Resolution::NotService | Resolution::UnknownPort => false,
     }
@@ -73,8 +73,8 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
     use proxy_common::{
-        AddressBits, Affinity, AffinityKey, ClientAddresses, Endpoint, Frontend, FrontendKind, Policy, Span,
-        service::EndpointSet,
+        AddressBits, Affinity, AffinityKey, ClientAddresses, Endpoint, Found, Frontend, FrontendKind, Policy,
+        Span, service::EndpointSet,
     };
 
     use super::*;
@@ -90,9 +90,9 @@ mod tests {
     }
 
     impl Tables for Fake {
-        fn frontend(&self, key: &FrontendKey) -> Option<Frontend> {
+        fn frontend(&self, key: &FrontendKey) -> Option<Found> {
             let found = *key == FrontendKey::new(vip(), Port::new(53), Protocol::Udp as u8);
-            (self.known && found).then(|| Frontend::new(key, 5, FrontendKind::ClusterIp))
+            (self.known && found).then(|| Frontend::new(key, 5, FrontendKind::ClusterIp).into())
         }
         fn address(&self, _: &Address) -> AddressBits {
             AddressBits::NONE

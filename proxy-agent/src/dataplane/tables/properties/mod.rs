@@ -45,7 +45,7 @@ enum Step {
     Change(Vec<Change>),
     /// The agent ends, things change, and another one starts.
     Restart(Vec<Change>),
-    /// The agent ends, an element of NAMES is lost, and another one starts.
+    /// The agent ends, an element of NAMES is lost, FRONTEND_LINES are shifted, and another one starts.
     LostName(prop::sample::Index),
 }
 
@@ -140,6 +140,7 @@ impl Node {
             Step::LostName(which) => {
                 self.dataplane = None;
                 readback::lose_name(&self.options.pin_dir, |count| which.index(count));
+                readback::shift_lines(&self.options.pin_dir);
                 self.start();
             }
         }

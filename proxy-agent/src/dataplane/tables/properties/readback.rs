@@ -11,8 +11,9 @@ use aya::{
     maps::{Array, HashMap, LpmTrie, Map, MapData},
 };
 use proxy_common::{
-    Address, AddressBits, AddressEntry, Endpoint, EndpointState, Frontend, FrontendKey, FrontendKind, Reason,
-    Service, ServiceName, SourceRange, SourceRangeKey, Span, service::EndpointSet,
+    Address, AddressBits, AddressEntry, Endpoint, EndpointState, Frontend, FrontendKey, FrontendKind,
+    FrontendLine, FrontendPlace, Reason, Service, ServiceName, SourceRange, SourceRangeKey, Span,
+    frontend_lines::Lined, service::EndpointSet,
 };
 
 use crate::dataplane::{abi_dir, tables::names};
@@ -30,6 +31,7 @@ pub(super) struct Found {
 struct Raw {
     names: BTreeMap<u32, ServiceName>,
     frontends: BTreeMap<FrontendKey, Frontend>,
+    lines: Vec<FrontendLine>,
     addresses: BTreeMap<Address, AddressEntry>,
     services: Vec<Service>,
     endpoints: Vec<Endpoint>,
@@ -44,6 +46,7 @@ pub(super) fn read(pin_dir: &Path) -> Found {
     Raw {
         names: hash(&dir, "NAMES"),
         frontends: hash(&dir, "FRONTENDS"),
+        lines: array(&dir, "FRONTEND_LINES"),
         addresses: hash(&dir, "ADDRESSES"),
         services: array(&dir, "SERVICES"),
         endpoints: array(&dir, "ENDPOINTS"),
@@ -63,9 +66,20 @@ pub(super) fn lose_name(pin_dir: &Path, choose: impl FnOnce(usize) -> usize) {
     }
 }
 
+/// Leaves frontends in other lines than theirs, and none in some that have one.
+pub(super) fn shift_lines(pin_dir: &Path) {
+    let mut lines: Array<MapData, FrontendLine> =
+        pinned(&abi_dir(pin_dir), "FRONTEND_LINES").try_into().expect("an array");
+    let shifted: Vec<_> = lines.iter().skip(1).collect::<Result<_, _>>().expect("every line");
+    for (index, line) in (0..).zip(shifted) {
+        lines.set(index, line, 0).expect("a line");
+    }
+}
+
 impl Raw {
     fn interpret(self) -> Found {
         let mut found = Found::default();
+        self.compare_lines(&mut found.faults);
         let mut slots = self.live_slots(&mut found.faults);
         let mut frontends = self.frontends_by_index(&mut found.faults);
         for (index, name) in &self.names {
@@ -107,6 +121,40 @@ impl Raw {
             }
         }
         slots
+    }
+
+    /// The lines hold what FRONTENDS does, and nothing else; what is missing in one it says to be elsewhere.
+    fn compare_lines(&self, faults: &mut Vec<String>) {
+        let lines = u32::try_from(self.lines.len()).expect("a length");
+        for (key, value) in &self.frontends {
+            let words: [u64; 8] = bytemuck::must_cast(self.lines[key.line(lines) as usize]);
+            match FrontendLine::find(key, |word| words[word]) {
+                Lined::Found(found) if (found.service, found.kind()) == (value.service, value.kind) => {}
+                Lined::Elsewhere => {}
+                other => faults.push(format!("FRONTENDS {key}: {value:?}, but its line says {other:?}")),
+            }
+        }
+        let taken = self.lines.iter().flat_map(|line| line.places).filter(|place| place.value.kind != 0);
+        let places: Vec<_> = taken.collect();
+        for FrontendPlace { address, port, protocol, any_address, guess: _, value } in &places {
+            let key = FrontendKey {
+                address: *address,
+                port: *port,
+                protocol: *protocol,
+                any_address: *any_address,
+                padding: 0,
+            };
+            if self.frontends.get(&key) != Some(value) {
+                faults.push(format!("FRONTEND_LINES {key}: {value:?}, and FRONTENDS has it not"));
+            }
+        }
+        if places.len() > self.frontends.len() {
+            faults.push(format!(
+                "{} frontends in lines, {} in FRONTENDS",
+                places.len(),
+                self.frontends.len()
+            ));
+        }
     }
 
     fn frontends_by_index(
