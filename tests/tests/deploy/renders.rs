@@ -12,7 +12,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use proxy_agent::dataplane::{Capacity, MAPS};
-use proxy_common::{FrontendLine, connection::buckets::SLOTS};
+use proxy_common::{FrontendLine, connection::buckets::SLOTS, translation};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sidestep_tests::skip;
@@ -168,12 +168,13 @@ fn memory() -> u64 {
             "FLOW_TAGS" | "FLOW_USES" => value * u64::from(flows.div_ceil(SLOTS)),
             "SOURCE_PORTS" => value << 16,
             "PEERS" => value << 17,
-            "FRAGMENTS" | "OVERFLOW" => (16 + 48 + key + value) << 13,
+            "FRAGMENTS" => (16 + 48 + key + value) << 13,
+            "OVERFLOW" => hash(translation::OVERFLOW as u32),
             "AFFINITY" => (16 + 48 + key + value) << 16,
             // Socket storage is added below; the others take two mebibytes each at most.
             "SOCKETS" | "DATAGRAMS" | "NAMESPACES" | "ADDRESS_FILTER" | "NODE_PORTS" | "OUTGOING"
             | "STRAYS" | "ASKERS" | "FLOW_LOCKS" | "FLOW_SEED" | "INTERFACES" | "REFUSED_RATE"
-            | "HELD_RATE" | "TOTALS" | "GRACE" => 0,
+            | "HELD_RATE" | "TOTALS" | "GRACE" | "SHARED_PORTS" => 0,
             other => panic!("{other}: how much memory does it take? The DaemonSet's comment adds it up"),
         }
     });

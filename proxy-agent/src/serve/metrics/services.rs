@@ -78,6 +78,12 @@ impl Collector for Services {
             &|row, metric| ConstCounter::new(row.counted.remembered).encode(metric),
         )?;
         per_service(
+            "sidestep_service_unrecorded",
+            "UDP translations that OVERFLOW had no room for: their replies carry the endpoint's address",
+            MetricType::Counter,
+            &|row, metric| ConstCounter::new(row.refused.unrecorded).encode(metric),
+        )?;
+        per_service(
             "sidestep_service_endpoints",
             "Usable endpoints for clients of the ClusterIP",
             MetricType::Gauge,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use aya_obj::{Object, generated::bpf_insn};
 
-use super::{OBJECT, PACKET_PROGRAMS};
+use super::{OBJECT, hooks};
 
 /// Bytes that one chain of calls may take.
 const LIMIT: u32 = 512;
@@ -28,9 +28,9 @@ const ADD: u8 = 0x07;
 const WIDE: u8 = 0x18;
 
 #[test]
-fn the_packet_programs_leave_room_on_the_stack() {
+fn the_programs_leave_room_on_the_stack() {
     let object = linked();
-    for name in PACKET_PROGRAMS {
+    for name in hooks::names() {
         let program = &object.programs[name];
         let depth = depth(&object.functions[&program.function_key()].instructions);
         println!("{name}: {depth} of {LIMIT} bytes");
