@@ -18,7 +18,7 @@ use aya_ebpf::{
     macros::{btf_map, cgroup_sock, cgroup_sock_addr},
     programs::{SockAddrContext, SockContext},
 };
-use proxy_common::{Address, FrontendKey, Port, Translation};
+use proxy_common::{Address, Endpoint, FrontendKey, Port, Translation};
 
 use super::{
     connect::{Memory, connect},
@@ -53,15 +53,10 @@ struct Nothing;
 
 impl Memory for Nothing {
     #[inline(always)]
-    fn kept<'a>(_: &'a SockAddrContext, _: &FrontendKey) -> Option<&'a Translation> {
-        None
-    }
+    fn remember(_: &SockAddrContext, _: &FrontendKey, _: &Endpoint) {}
 
     #[inline(always)]
-    fn remember(_: &SockAddrContext, _: u8, _: &Translation) {}
-
-    #[inline(always)]
-    fn forget(_: &SockAddrContext, _: u8, _: &FrontendKey) {}
+    fn forget(_: &SockAddrContext, _: &FrontendKey) {}
 }
 
 /// The decision alone.
@@ -74,12 +69,8 @@ struct Small;
 
 impl Memory for Small {
     #[inline(always)]
-    fn kept<'a>(_: &'a SockAddrContext, _: &FrontendKey) -> Option<&'a Translation> {
-        None
-    }
-
-    #[inline(always)]
-    fn remember(ctx: &SockAddrContext, _: u8, translation: &Translation) {
+    fn remember(ctx: &SockAddrContext, destination: &FrontendKey, endpoint: &Endpoint) {
+        let translation = &Translation::new(destination, endpoint);
         let Translation { frontend: address, frontend_port: port, .. } = *translation;
         let mut small = Frontend { address, port, padding: [0; 3] };
         // SAFETY: the storage is the socket's own, and the kernel holds the socket's lock in these hooks.
@@ -94,7 +85,7 @@ impl Memory for Small {
     }
 
     #[inline(always)]
-    fn forget(ctx: &SockAddrContext, _: u8, _: &FrontendKey) {
+    fn forget(ctx: &SockAddrContext, _: &FrontendKey) {
         // SAFETY: as in `remember`.
         unsafe {
             let record = SMALL.get_ptr_mut(ctx);
@@ -127,17 +118,13 @@ struct Cookie;
 
 impl Memory for Cookie {
     #[inline(always)]
-    fn kept<'a>(_: &'a SockAddrContext, _: &FrontendKey) -> Option<&'a Translation> {
-        None
-    }
-
-    #[inline(always)]
-    fn remember(ctx: &SockAddrContext, _: u8, translation: &Translation) {
+    fn remember(ctx: &SockAddrContext, destination: &FrontendKey, endpoint: &Endpoint) {
+        let translation = &Translation::new(destination, endpoint);
         let _ = COOKIES.insert(&cookie(ctx), translation, 0);
     }
 
     #[inline(always)]
-    fn forget(ctx: &SockAddrContext, _: u8, _: &FrontendKey) {
+    fn forget(ctx: &SockAddrContext, _: &FrontendKey) {
         let _ = COOKIES.remove(&cookie(ctx));
     }
 }
@@ -159,12 +146,8 @@ struct Storage;
 
 impl Memory for Storage {
     #[inline(always)]
-    fn kept<'a>(_: &'a SockAddrContext, _: &FrontendKey) -> Option<&'a Translation> {
-        None
-    }
-
-    #[inline(always)]
-    fn remember(ctx: &SockAddrContext, _: u8, translation: &Translation) {
+    fn remember(ctx: &SockAddrContext, destination: &FrontendKey, endpoint: &Endpoint) {
+        let translation = &Translation::new(destination, endpoint);
         // SAFETY: as in `Small::remember`.
         unsafe {
             if let Some(record) = SOCKETS.get_or_insert_ptr_mut(ctx, Some(&mut { *translation })).as_mut() {
@@ -174,7 +157,7 @@ impl Memory for Storage {
     }
 
     #[inline(always)]
-    fn forget(ctx: &SockAddrContext, _: u8, _: &FrontendKey) {
+    fn forget(ctx: &SockAddrContext, _: &FrontendKey) {
         // SAFETY: as in `Small::remember`.
         unsafe {
             if let Some(record) = SOCKETS.get_ptr_mut(ctx).as_mut() {

@@ -3,7 +3,7 @@
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use aya_log_ebpf::debug;
 use proxy_common::{
-    Decision, Forward, FrontendKey, NodeEvent, Protocol, Reason, Translation,
+    Decision, Endpoint, Forward, FrontendKey, NodeEvent, Protocol, Reason,
     select::{Resolution, is_serving, resolve},
 };
 
@@ -28,12 +28,19 @@ pub(crate) fn connect6(ctx: SockAddrContext) -> i32 {
 /// How a connected socket's translation is remembered, for its peer's name. There is one way; the benchmark compares it with
 /// others, in programs that are the same in everything else.
 pub(super) trait Memory {
-    /// What the UDP socket has for this destination.
-    fn kept<'a>(ctx: &'a SockAddrContext, destination: &FrontendKey) -> Option<&'a Translation>;
-    /// The socket is about to be connected to a Service.
-    fn remember(ctx: &SockAddrContext, protocol: u8, translation: &Translation);
+    /// Gives a UDP socket the endpoint that it has for this destination, if that serves; `false` if it has none.
+    #[inline(always)]
+    fn keep(_: &SockAddrContext, _: Hook, _: &FrontendKey, _: u32) -> bool {
+        false
+    }
+
+    /// The socket is about to be connected to this endpoint.
+    fn remember(ctx: &SockAddrContext, destination: &FrontendKey, endpoint: &Endpoint);
+    /// The UDP socket is about to be connected to a Service without endpoints.
+    #[inline(always)]
+    fn remember_unserved(_: &SockAddrContext, _: &FrontendKey) {}
     /// The socket is about to be connected to something else.
-    fn forget(ctx: &SockAddrContext, protocol: u8, destination: &FrontendKey);
+    fn forget(ctx: &SockAddrContext, destination: &FrontendKey);
 }
 
 /// In PEERS, SOCKETS and DATAGRAMS.
@@ -41,18 +48,29 @@ struct Peers;
 
 impl Memory for Peers {
     #[inline(always)]
-    fn kept<'a>(ctx: &'a SockAddrContext, destination: &FrontendKey) -> Option<&'a Translation> {
-        translations::kept(ctx, destination)
+    fn keep(ctx: &SockAddrContext, hook: Hook, destination: &FrontendKey, service: u32) -> bool {
+        let Some(known) = translations::kept(ctx, destination) else { return false };
+        if known.service != service || !is_serving(&Maps, known.endpoint, known.generation) {
+            return false;
+        }
+        rewrite(ctx, hook, &known.endpoint_address, known.endpoint_port);
+        translations::connect_kept(ctx, known);
+        true
     }
 
     #[inline(always)]
-    fn remember(ctx: &SockAddrContext, protocol: u8, translation: &Translation) {
-        translations::connect(ctx, protocol, translation);
+    fn remember(ctx: &SockAddrContext, destination: &FrontendKey, endpoint: &Endpoint) {
+        translations::connect(ctx, destination, endpoint);
     }
 
     #[inline(always)]
-    fn forget(ctx: &SockAddrContext, protocol: u8, destination: &FrontendKey) {
-        translations::disconnect(ctx, protocol, destination);
+    fn remember_unserved(ctx: &SockAddrContext, destination: &FrontendKey) {
+        translations::connect_unserved(ctx, destination);
+    }
+
+    #[inline(always)]
+    fn forget(ctx: &SockAddrContext, destination: &FrontendKey) {
+        translations::disconnect(ctx, destination);
     }
 }
 
@@ -63,25 +81,18 @@ pub(super) fn connect<M: Memory>(ctx: &SockAddrContext, hook: Hook) -> i32 {
     };
     let destination = destination(ctx, hook, protocol);
     let client = SocketClient(ctx);
-    let is_udp = protocol == Protocol::Udp as u8;
     match resolve(&Maps, &destination, &client) {
         Resolution::NotService => {
             // The socket may have been connected to a Service before (`AF_UNSPEC` runs no hook).
-            M::forget(ctx, protocol, &destination);
+            M::forget(ctx, &destination);
             ALLOW
         }
         // The agent's own way to the API server.
         _ if translations::is_bypassed(ctx, protocol) => ALLOW,
         Resolution::UnknownPort => fail::<M>(ctx, hook, &destination, NO_SERVICE, Reason::UnknownPort),
         Resolution::Service(frontend) => {
-            if is_udp
-                && let Some(known) = M::kept(ctx, &destination)
-                && known.service == frontend.service
-                && is_serving(&Maps, known.endpoint, known.generation)
-            {
-                // As with netfilter, where the socket's port and the frontend name one connection.
-                rewrite(ctx, hook, &known.endpoint_address, known.endpoint_port);
-                M::remember(ctx, protocol, known);
+            // As with netfilter, where the socket's port and the frontend name one connection.
+            if protocol == Protocol::Udp as u8 && M::keep(ctx, hook, &destination, frontend.service) {
                 return ALLOW;
             }
             match choose_for(ctx, &destination.address, frontend) {
@@ -90,7 +101,7 @@ pub(super) fn connect<M: Memory>(ctx: &SockAddrContext, hook: Hook) -> i32 {
                     fail::<M>(ctx, hook, &destination, frontend.service, reason)
                 }
                 Decision::Forward(Forward { endpoint, remembered }) => {
-                    M::remember(ctx, protocol, &Translation::new(&destination, &endpoint));
+                    M::remember(ctx, &destination, &endpoint);
                     rewrite(ctx, hook, &endpoint.address, endpoint.port);
                     count::connection(endpoint.service, remembered);
                     debug!(
@@ -124,11 +135,11 @@ fn fail<M: Memory>(
         // No request yet, often not even meant as one: programs connect to learn their own address, resolvers to sort
         // addresses (RFC 6724). The socket is connected to the frontend itself, until the agent finds an endpoint for it.
         count::event(NodeEvent::UnservedSocket);
-        M::remember(ctx, protocol, &Translation::unserved(destination));
+        M::remember_unserved(ctx, destination);
         return ALLOW;
     }
     if !leaves_connected(protocol) {
-        M::forget(ctx, protocol, destination);
+        M::forget(ctx, destination);
     }
     count::refusal((service != NO_SERVICE).then_some(service), reason);
     debug!(

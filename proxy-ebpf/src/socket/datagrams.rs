@@ -35,10 +35,12 @@ pub(super) fn find<'a>(ctx: &'a SockAddrContext, destination: &FrontendKey) -> O
     // Back among the latest: the answer may come from an endpoint that several Services share. The element of OVERFLOW
     // may be reused, this copy may not.
     let entry = store(ctx, translation)?;
-    overflow::is_whole(entry).then(|| {
-        entry.mark = 0;
-        &*entry
-    })
+    if !overflow::is_whole(entry) {
+        entry.frontend_port = Port::NONE;
+        return None;
+    }
+    entry.mark = 0;
+    Some(entry)
 }
 
 /// What the process asked for, if a datagram from `address` and `port` answers it.

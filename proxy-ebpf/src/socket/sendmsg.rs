@@ -59,7 +59,11 @@ fn sendmsg(ctx: &SockAddrContext, hook: Hook) -> i32 {
     if is_connected(ctx)
         && let Some(known) = translations::connected_peer(ctx, &destination)
     {
-        // The kernel takes answers from the connected peer alone.
+        // The kernel takes answers from the connected peer alone. One without an endpoint is for the agent to connect; the
+        // hook sees it because IPv6 sockets name their IPv4 peer in each datagram.
+        if known.is_unserved() {
+            return ALLOW;
+        }
         rewrite(ctx, hook, &known.endpoint_address, known.endpoint_port);
         return ALLOW;
     }

@@ -6,20 +6,46 @@
 //! connect after the hook. The record that applies is the one that leads to the address in front of the hook.
 
 use aya_ebpf::{EbpfContext as _, helpers::bpf_get_netns_cookie, programs::SockAddrContext};
-use proxy_common::{Address, Datagrams, FrontendKey, NodeEvent, Port, Protocol, Translation};
+use proxy_common::{Address, Datagrams, Endpoint, FrontendKey, NodeEvent, Port, Protocol, Translation};
 
 use super::{connected, context::is_connected, datagrams, overflow, peers};
 
 use crate::{count, tables::NAMESPACES};
 
-/// Records the peer that the socket is about to be connected to.
+/// Records that the socket is about to be connected to this endpoint.
 #[inline(always)]
-pub(super) fn connect(ctx: &SockAddrContext, protocol: u8, translation: &Translation) {
-    if protocol == Protocol::Udp as u8 {
-        connect_udp(ctx, translation);
-    } else if !peers::occupy(ctx, &translation.frontend, translation.frontend_port) {
-        record_connected(ctx, translation);
+pub(super) fn connect(ctx: &SockAddrContext, destination: &FrontendKey, endpoint: &Endpoint) {
+    if destination.protocol != Protocol::Tcp as u8
+        || !peers::occupy(ctx, &destination.address, destination.port)
+    {
+        connect_in_storage(ctx, destination, endpoint);
     }
+}
+
+// Functions of their own, so that the stack holds one translation at a time.
+
+#[inline(never)]
+fn connect_in_storage(ctx: &SockAddrContext, destination: &FrontendKey, endpoint: &Endpoint) {
+    let translation = Translation::new(destination, endpoint);
+    if destination.protocol == Protocol::Udp as u8 {
+        connect_udp(ctx, &translation);
+    } else {
+        record_connected(ctx, &translation);
+    }
+}
+
+/// Records that the UDP socket is about to be connected to a Service without endpoints.
+#[inline(never)]
+pub(super) fn connect_unserved(ctx: &SockAddrContext, destination: &FrontendKey) {
+    connect_udp(ctx, &Translation::unserved(destination));
+}
+
+/// Records that the UDP socket is about to be connected as in `known`, a record of its own.
+#[inline(never)]
+pub(super) fn connect_kept(ctx: &SockAddrContext, known: &Translation) {
+    // A copy: the old peer's record may take its place.
+    let known = *known;
+    connect_udp(ctx, &known);
 }
 
 #[inline(never)]
@@ -36,7 +62,7 @@ fn connect_udp(ctx: &SockAddrContext, translation: &Translation) {
 }
 
 /// Puts the connected peer into SOCKETS, or where the kernel has no memory for that, into OVERFLOW.
-#[inline(always)]
+#[inline(never)]
 fn record_connected(ctx: &SockAddrContext, translation: &Translation) {
     if !connected::write(ctx, translation) {
         count::event(NodeEvent::UnrecordedSocket);
@@ -46,8 +72,8 @@ fn record_connected(ctx: &SockAddrContext, translation: &Translation) {
 
 /// The socket is about to be connected to something that is no Service's.
 #[inline(always)]
-pub(super) fn disconnect(ctx: &SockAddrContext, protocol: u8, destination: &FrontendKey) {
-    if protocol == Protocol::Udp as u8 {
+pub(super) fn disconnect(ctx: &SockAddrContext, destination: &FrontendKey) {
+    if destination.protocol == Protocol::Udp as u8 {
         disconnect_udp(ctx, destination);
     } else {
         peers::vacate(ctx);
@@ -106,14 +132,14 @@ pub(super) fn kept<'a>(ctx: &'a SockAddrContext, destination: &FrontendKey) -> O
     Some(found)
 }
 
-/// The connected peer's translation, if the process asked for `destination` and got an endpoint.
+/// The record of the connected peer, if the process asked for `destination`.
 #[inline(always)]
 pub(super) fn connected_peer<'a>(
     ctx: &'a SockAddrContext,
     destination: &FrontendKey,
 ) -> Option<&'a Translation> {
     let record = connected::record(ctx)?;
-    record.is_served(destination).then_some(record)
+    record.is_from(&destination.address, destination.port).then_some(record)
 }
 
 /// Keeps the record of a peer that the socket is connected to no more.
@@ -185,7 +211,7 @@ pub(super) fn name_of_peer(ctx: &SockAddrContext, address: &Address, port: Port)
 }
 
 /// Records that this socket's namespace has connected UDP sockets that were translated.
-#[inline(always)]
+#[inline(never)]
 fn enter_namespace(ctx: &SockAddrContext) {
     // SAFETY: the helper takes the program's own context.
     let cookie = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
