@@ -1,7 +1,8 @@
 //! A TCP server in a pod.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    fmt,
+    io::{self, BufRead, BufReader, Write},
     net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
@@ -25,19 +26,26 @@ const DRAIN: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(20);
 
 /// A TCP server for both families; stops on drop.
-#[derive(Debug)]
 pub struct TcpServer {
     shared: Arc<Shared>,
     local: SocketAddr,
     accepting: Option<JoinHandle<()>>,
 }
 
-#[derive(Debug)]
+/// Serves one connection. An error ends it.
+type Talk = Box<dyn Fn(&TcpStream) -> io::Result<()> + Send + Sync>;
+
 struct Shared {
-    name: String,
+    talk: Talk,
     stop: AtomicBool,
     connections: AtomicU64,
     open: Mutex<Vec<TcpStream>>,
+}
+
+impl fmt::Debug for TcpServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TcpServer").field("local", &self.local).finish_non_exhaustive()
+    }
 }
 
 impl TcpServer {
@@ -48,12 +56,18 @@ impl TcpServer {
 
     /// Starts a server on one address of a place.
     pub fn start_at(place: &Place, name: &str, address: SocketAddr) -> Result<Self> {
+        let called = name.to_owned();
+        Self::talking(place, name, address, Box::new(move |stream| introduce(&called, stream)))
+    }
+
+    /// Starts a server that serves each connection with `talk`.
+    pub(crate) fn talking(place: &Place, name: &str, address: SocketAddr, talk: Talk) -> Result<Self> {
         let listener = place
             .run(|| listen(address))
             .with_context(|| format!("cannot start the server {name} at {address}"))?;
         let local = listener.local_addr()?;
         let shared = Arc::new(Shared {
-            name: name.to_owned(),
+            talk,
             stop: AtomicBool::new(false),
             connections: AtomicU64::new(0),
             open: Mutex::default(),
@@ -122,30 +136,35 @@ impl Shared {
             open.push(copy);
         }
         // A client that disconnects early is not an error of the server.
-        let _ = self.talk(stream);
+        let _ = self.greet(stream);
         let _ = stream.shutdown(Shutdown::Both);
     }
 
-    fn talk(&self, stream: &TcpStream) -> std::io::Result<()> {
+    fn greet(&self, stream: &TcpStream) -> io::Result<()> {
         // Connections inherit the listener's timeout, but clients may be idle.
         stream.set_read_timeout(None)?;
         stream.set_nodelay(true)?;
-        let peer = canonical(stream.peer_addr()?);
-        let local = canonical(stream.local_addr()?);
-        let answer = format!("{} {peer} {local}\n", self.name);
-        let mut reader = BufReader::new(stream);
-        let mut line = String::new();
-        while reader.read_line(&mut line)? > 0 {
-            if line.starts_with("GET ") {
-                while reader.read_line(&mut line)? > "\r\n".len() {}
-                let length = answer.len();
-                return write!(&mut &*stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{answer}");
-            }
-            (&mut &*stream).write_all(answer.as_bytes())?;
-            line.clear();
-        }
-        Ok(())
+        (self.talk)(stream)
     }
+}
+
+/// Answers lines and HTTP requests with the server's name and the connection's addresses.
+fn introduce(name: &str, stream: &TcpStream) -> io::Result<()> {
+    let peer = canonical(stream.peer_addr()?);
+    let local = canonical(stream.local_addr()?);
+    let answer = format!("{name} {peer} {local}\n");
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    while reader.read_line(&mut line)? > 0 {
+        if line.starts_with("GET ") {
+            while reader.read_line(&mut line)? > "\r\n".len() {}
+            let length = answer.len();
+            return write!(&mut &*stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{answer}");
+        }
+        (&mut &*stream).write_all(answer.as_bytes())?;
+        line.clear();
+    }
+    Ok(())
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener> {

@@ -36,21 +36,36 @@ impl UdpServer {
 
     /// Starts a server on one address of a place.
     pub fn start_at(place: &Place, name: &str, address: SocketAddr) -> Result<Self> {
+        let called = name.to_owned();
+        Self::answering(place, name, address, move |request, client, local| {
+            let mut answer = format!("{called} {} {} ", canonical(client), canonical(local)).into_bytes();
+            answer.extend_from_slice(request);
+            Some(answer)
+        })
+    }
+
+    /// Starts a server with these answers; the arguments are the request, the client and the server's address.
+    pub(crate) fn answering(
+        place: &Place,
+        name: &str,
+        address: SocketAddr,
+        answer: impl Fn(&[u8], SocketAddr, SocketAddr) -> Option<Vec<u8>> + Send + 'static,
+    ) -> Result<Self> {
         let socket = place
             .run(|| bind(address))
             .with_context(|| format!("cannot start the server {name} at {address}"))?;
         let local = socket.local_addr()?;
         let (stop, requests) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (stopped, counted, name) = (Arc::clone(&stop), Arc::clone(&requests), name.to_owned());
-        let thread = thread::Builder::new().name(name.clone()).spawn(move || {
+        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&requests));
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
             let mut request = vec![0; LONGEST];
             while !stopped.load(Ordering::Relaxed) {
                 let Ok((length, client)) = socket.recv_from(&mut request) else { continue };
                 counted.fetch_add(1, Ordering::Relaxed);
-                let mut answer = format!("{name} {} {} ", canonical(client), canonical(local)).into_bytes();
-                answer.extend_from_slice(&request[..length]);
-                // A client that is already gone is not an error of the server.
-                let _ = socket.send_to(&answer, client);
+                if let Some(answer) = answer(&request[..length], client, local) {
+                    // A client that is already gone is not an error of the server.
+                    let _ = socket.send_to(&answer, client);
+                }
             }
         })?;
         Ok(Self { stop, requests, thread: Some(thread) })
