@@ -32,6 +32,7 @@ impl Kept {
         unsafe { command.pre_exec(cut_ties) };
         let (alive, gone) = channel::<()>();
         let (started, start) = channel();
+        let name = command.get_program().to_string_lossy().into_owned();
         let keeper = thread::Builder::new().name("keeper".to_owned()).spawn(move || {
             let child = enter().and_then(|()| Ok(command.spawn()?));
             if started.send(child).is_ok() {
@@ -40,7 +41,7 @@ impl Kept {
             }
         })?;
         let child = start.recv().context("the thread that starts the process panicked")?;
-        let child = child.context("starting sidestep")?;
+        let child = child.with_context(|| format!("cannot start {name}"))?;
         Ok(Self { child, alive: Some(alive), keeper: Some(keeper) })
     }
 }

@@ -100,6 +100,13 @@ impl Lab {
         self.directory.0.join("run")
     }
 
+    /// Creates a folder for files of programs, which is deleted with the lab.
+    pub fn folder(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.directory.0.join("programs").join(name);
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        Ok(folder)
+    }
+
     /// Where the lab's packets are captured.
     pub(crate) fn packet_directory(&self) -> PathBuf {
         self.directory.0.join("packets")
