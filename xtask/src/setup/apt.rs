@@ -1,8 +1,10 @@
-//! Installs packages, or lists exactly which are missing.
+//! Installs packages or lists exactly which are missing, and downloads packages without installing them.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use super::packages::Package;
 use crate::{process, progress, workspace};
@@ -29,6 +31,38 @@ pub(super) fn install(packages: &[Package]) -> Result<()> {
             process::run_logged(&mut apt_install(&names), &log)
         })
     })
+}
+
+/// Downloads `packages` and what they depend on, as far as it is not installed, and returns the files.
+pub(super) fn download(packages: &[Package], cache: &Path) -> Result<Vec<PathBuf>> {
+    let archives = cache.join("archives");
+    fs::create_dir_all(archives.join("partial"))
+        .with_context(|| format!("cannot create {}", archives.display()))?;
+    let log = workspace::target("setup/apt.log");
+    let names: Vec<&str> = packages.iter().map(|package| package.name).collect();
+    let fetch = |names: &[&str]| process::run_logged(&mut apt_download(cache, names), &log);
+    if fetch(&names).is_err() {
+        // Lists are absent or old; without root they stay so. One by one, a package that the distribution does not have
+        // is no obstacle to others.
+        let _ = process::run_logged(apt().arg("update"), &log);
+        let failed: Vec<anyhow::Error> = names.iter().filter_map(|name| fetch(&[name]).err()).collect();
+        if failed.len() == names.len()
+            && let Some(error) = failed.into_iter().next()
+        {
+            return Err(error);
+        }
+    }
+    let files = fs::read_dir(&archives).with_context(|| format!("cannot read {}", archives.display()))?;
+    let files = files.flatten().map(|file| file.path());
+    Ok(files.filter(|file| file.extension().is_some_and(|extension| extension == "deb")).collect())
+}
+
+/// apt with a cache of its own, and without the locks of an installation.
+fn apt_download(cache: &Path, names: &[&str]) -> Command {
+    let mut command = apt_install(names);
+    command.arg("--download-only").arg("-o").arg(format!("Dir::Cache={}", cache.display()));
+    command.args(["-o", "Debug::NoLocking=true", "-o", "APT::Sandbox::User="]);
+    command
 }
 
 fn apt() -> Command {

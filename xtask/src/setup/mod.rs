@@ -13,6 +13,7 @@ mod nextest;
 mod optional;
 mod packages;
 mod probe;
+pub(crate) mod programs;
 pub(crate) mod promtool;
 
 use anyhow::Result;

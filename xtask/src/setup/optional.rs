@@ -49,6 +49,11 @@ impl Optional<'_> {
 pub(super) fn unpack(package: &str, suite: &str, folder: &Path) -> Result<()> {
     let archive = Archive::open(&folder.join("apt"), &[suite])?;
     let deb = archive.download(package, &folder.join("debs"))?;
-    process::output(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(folder.join("root")))?;
+    extract(&deb, &folder.join("root"))?;
     fs::remove_file(&deb).with_context(|| format!("cannot remove {}", deb.display()))
+}
+
+/// Extracts the files of a package below `root`.
+pub(super) fn extract(deb: &Path, root: &Path) -> Result<()> {
+    process::output(Command::new("dpkg-deb").arg("-x").arg(deb).arg(root)).map(drop)
 }

@@ -61,6 +61,16 @@ pub(crate) fn missing(packages: &[Package]) -> Vec<Package> {
     packages.iter().copied().filter(|package| !present(package)).collect()
 }
 
+/// Those of `packages` that are neither installed nor unpacked below `root`; each of them brings a program.
+pub(super) fn missing_below(root: &Path, packages: &[Package]) -> Vec<Package> {
+    let folders = ["usr/bin", "usr/sbin", "bin", "sbin"].map(|folder| root.join(folder));
+    let unpacked = |package: &Package| {
+        let path = std::env::join_paths(&folders).ok();
+        which::which_in(package.brings, path, "/").is_ok()
+    };
+    missing(packages).into_iter().filter(|package| !unpacked(package)).collect()
+}
+
 fn present(package: &Package) -> bool {
     if package.brings.starts_with('/') {
         return Path::new(package.brings).exists();

@@ -99,6 +99,7 @@ fn runner(args: &Args) -> Result<Command> {
         let profile = if args.release { agent::Profile::Release } else { agent::Profile::Dev };
         command.env("SIDESTEP_BIN", agent::build(profile)?).env("SIDESTEP_IMAGE", image::default_path());
         command.env("SIDESTEP_PACKAGE", package::default_path());
+        command.env(sidestep_tests::program::ROOT, setup::programs::find());
         for (variable, found) in [
             ("SIDESTEP_KUBECTL", setup::kubectl::find()),
             ("SIDESTEP_HELM", setup::helm::find()),
