@@ -29,7 +29,8 @@ pub struct Translation {
     /// The generation of the endpoint's id.
     pub generation: u16,
     /// In OVERFLOW, whose elements may be reused while they are read, [`Translation::checksum`]. In SOCKETS and
-    /// DATAGRAMS [`Translation::DIRECT`], or 0.
+    /// DATAGRAMS when the socket used the record last, on [the socket's clock](Datagrams::tick), or
+    /// [`Translation::DIRECT`].
     pub mark: u16,
 }
 
@@ -48,7 +49,10 @@ impl Translation {
 
     /// The mark of a record whose endpoint the socket has since asked by the endpoint's own address: what comes from
     /// there answers that. netfilter tells such answers apart by another source port, which a socket cannot have.
-    pub const DIRECT: u16 = 1;
+    pub const DIRECT: u16 = 0;
+
+    /// The mark of a record from before the socket had a clock.
+    pub const ALONE: u16 = 1;
 
     /// The record of a socket whose TCP connections are left alone: neither translated nor refused. The agent
     /// writes it for its own connections to the API server, before it connects.
@@ -65,7 +69,7 @@ impl Translation {
             endpoint: endpoint.id,
             service: endpoint.service,
             generation: endpoint.generation,
-            mark: 0,
+            mark: Self::ALONE,
         }
     }
 
@@ -141,21 +145,34 @@ impl Translation {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct Datagrams {
-    /// The translations, one for each Service address that the socket talks to.
+    /// The translations. A Service address that got another endpoint has two: answers of the old one may be waiting.
     pub entries: [Translation; Datagrams::LEN],
-    /// How many entries were moved to OVERFLOW; modulo [`Datagrams::LEN`] the entry that is replaced next.
+    /// How many entries were moved to OVERFLOW.
     pub evicted: u32,
-    /// The entry that was used last, or [`Datagrams::CONNECTED`]: the first guess for what an answer belongs to.
-    pub latest: u32,
+    /// The socket's clock, which counts its uses of a record.
+    pub clock: u32,
 }
 
 impl Datagrams {
     /// How many Service addresses a socket remembers by itself. A resolver talks to one or two.
     pub const LEN: usize = 4;
-    /// In `latest`: the record in SOCKETS was used last.
-    pub const CONNECTED: u32 = Self::LEN as u32;
     /// No translation yet.
-    pub const EMPTY: Self = Self { entries: [Translation::UNUSED; Self::LEN], evicted: 0, latest: 0 };
+    pub const EMPTY: Self = Self { entries: [Translation::UNUSED; Self::LEN], evicted: 0, clock: 0 };
+
+    /// The mark of a record that is used now. Never [`Translation::DIRECT`] or [`Translation::ALONE`].
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the clock has sixteen bits")]
+    pub const fn tick(&mut self) -> u16 {
+        let next = self.clock.wrapping_add(1) & 0xffff;
+        self.clock = if next <= Translation::ALONE as u32 { Translation::ALONE as u32 + 1 } else { next };
+        self.clock as u16
+    }
+
+    /// For how many uses of others a record has not been used.
+    #[inline(always)]
+    pub const fn age(&self, record: &Translation) -> u32 {
+        self.clock.wrapping_sub(record.mark as u32) & 0xffff
+    }
 }
 
 /// A key of OVERFLOW. A translation of datagrams stands there twice, by the address asked for and by the one given.

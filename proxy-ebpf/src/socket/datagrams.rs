@@ -13,50 +13,64 @@ pub(super) fn record(ctx: &SockAddrContext) -> Option<&mut Datagrams> {
     unsafe { DATAGRAMS.get_ptr_mut(ctx).as_mut() }
 }
 
-/// The translation that this socket, or another one of its port, has for datagrams to `destination`.
+/// A record of the socket, by the number of its entry, and its age.
+#[derive(Clone, Copy)]
+pub(super) struct Youngest {
+    entry: u32,
+    pub(super) age: u32,
+}
+
+/// The youngest entry of those that are `wanted`.
 #[inline(always)]
-pub(super) fn find<'a>(ctx: &'a SockAddrContext, destination: &FrontendKey) -> Option<&'a Translation> {
-    let mut has_overflowed = false;
-    if let Some(datagrams) = record(ctx) {
-        for (index, entry) in datagrams.entries.iter_mut().enumerate() {
-            if entry.is_from(&destination.address, destination.port) {
-                datagrams.latest = index as u32;
-                entry.mark = 0;
-                return Some(entry);
-            }
+pub(super) fn youngest(datagrams: &Datagrams, wanted: impl Fn(&Translation) -> bool) -> Option<Youngest> {
+    let mut found = Youngest { entry: 0, age: u32::MAX };
+    for (index, entry) in datagrams.entries.iter().enumerate() {
+        let age = datagrams.age(entry);
+        if age < found.age && wanted(entry) {
+            found = Youngest { entry: index as u32, age };
         }
-        has_overflowed = datagrams.evicted != 0;
     }
+    (found.age != u32::MAX).then_some(found)
+}
+
+/// Uses an entry.
+#[inline(always)]
+pub(super) fn take(datagrams: &mut Datagrams, found: Youngest) -> &Translation {
+    let mark = datagrams.tick();
+    let entry = entry_mut(datagrams, found.entry);
+    entry.mark = mark;
+    entry
+}
+
+/// What the process asked for, by an entry.
+#[inline(always)]
+pub(super) fn name(datagrams: &Datagrams, found: Youngest) -> (Address, Port) {
+    let entry = entry(datagrams, found.entry);
+    (entry.frontend, entry.frontend_port)
+}
+
+/// The translation to `destination` that OVERFLOW has for this socket's port; back among the socket's own.
+#[inline(always)]
+pub(super) fn find_in_overflow<'a>(
+    ctx: &'a SockAddrContext,
+    destination: &FrontendKey,
+    has_overflowed: bool,
+) -> Option<&'a Translation> {
     let translation = overflow::OfPort::new(ctx, has_overflowed)?.get(
         &destination.address,
         destination.port,
         OverflowKey::BY_FRONTEND,
     )?;
-    // Back among the latest: the answer may come from an endpoint that several Services share. The element of OVERFLOW
-    // may be reused, this copy may not.
+    // The element of OVERFLOW may be reused, this copy may not.
+    let checksum = translation.mark;
     let entry = store(ctx, translation)?;
-    if !overflow::is_whole(entry) {
+    if checksum != entry.checksum() {
         entry.frontend_port = Port::NONE;
         return None;
     }
-    entry.mark = 0;
+    // A checksum may look like any mark.
+    entry.mark = entry.mark.max(Translation::ALONE);
     Some(entry)
-}
-
-/// What the process asked for, if a datagram from `address` and `port` answers it.
-#[inline(always)]
-pub(super) fn name(datagrams: &Datagrams, address: &Address, port: Port) -> Option<(Address, Port)> {
-    // Two Services may lead to one endpoint: the one that was asked last goes first.
-    let latest = entry(datagrams, datagrams.latest);
-    if latest.names(address, port) {
-        return Some((latest.frontend, latest.frontend_port));
-    }
-    for entry in &datagrams.entries {
-        if entry.names(address, port) {
-            return Some((entry.frontend, entry.frontend_port));
-        }
-    }
-    None
 }
 
 /// Records a translation that was made for this socket; other sockets of its port find it too.
@@ -67,8 +81,8 @@ pub(super) fn remember(ctx: &SockAddrContext, translation: &Translation) {
     }
 }
 
-/// Puts a translation over the old one for the same address, else into a free entry, else in place of the oldest, which
-/// moves to OVERFLOW. Nothing if the kernel has no memory for the record.
+/// Puts a translation over the one with the same ends, else into a free entry, else in place of the oldest, which moves to
+/// OVERFLOW. Nothing if the kernel has no memory for the record.
 #[inline(never)]
 pub(super) fn store<'a>(ctx: &'a SockAddrContext, translation: &Translation) -> Option<&'a mut Translation> {
     // SAFETY: as in `record`; a null initial value asks for zeros, which is `Datagrams::EMPTY`.
@@ -76,27 +90,33 @@ pub(super) fn store<'a>(ctx: &'a SockAddrContext, translation: &Translation) -> 
         count::event(NodeEvent::UnrecordedSocket);
         return None;
     };
-    let mut free = None;
-    for (index, entry) in datagrams.entries.iter().enumerate() {
-        if entry.is_from(&translation.frontend, translation.frontend_port) {
-            free = Some(index as u32);
-            break;
-        }
-        if !entry.is_used() && free.is_none() {
-            free = Some(index as u32);
+    // The oldest, where a free one is older than any, and one with the same ends older still.
+    let (mut index, mut age) = (0, 0);
+    for (number, entry) in datagrams.entries.iter().enumerate() {
+        let is_same = entry.is_to(&translation.endpoint_address, translation.endpoint_port)
+            && entry.is_from(&translation.frontend, translation.frontend_port);
+        let its = match () {
+            () if is_same => SAME,
+            () if !entry.is_used() => FREE,
+            () => datagrams.age(entry) + 1,
+        };
+        if its > age {
+            (index, age) = (number as u32, its);
         }
     }
-    let index = free.unwrap_or_else(|| {
-        let oldest = datagrams.evicted;
-        overflow::evict(ctx, entry(datagrams, oldest));
-        datagrams.evicted = oldest.wrapping_add(1);
-        oldest
-    });
-    datagrams.latest = index & MASK;
+    if age < FREE {
+        overflow::evict(ctx, entry(datagrams, index));
+        datagrams.evicted = 1;
+    }
+    let mark = if translation.mark == Translation::DIRECT { Translation::DIRECT } else { datagrams.tick() };
     let entry = entry_mut(datagrams, index);
     *entry = *translation;
+    entry.mark = mark;
     Some(entry)
 }
+
+const FREE: u32 = 1 << 20;
+const SAME: u32 = 1 << 21;
 
 const _: () = assert!(Datagrams::LEN.is_power_of_two());
 const MASK: u32 = Datagrams::LEN as u32 - 1;

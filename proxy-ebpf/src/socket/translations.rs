@@ -6,9 +6,9 @@
 //! connect after the hook. The record that applies is the one that leads to the address in front of the hook.
 
 use aya_ebpf::{EbpfContext as _, helpers::bpf_get_netns_cookie, programs::SockAddrContext};
-use proxy_common::{Address, Datagrams, Endpoint, FrontendKey, NodeEvent, Port, Protocol, Translation};
+use proxy_common::{Address, Endpoint, FrontendKey, NodeEvent, Port, Protocol, Translation};
 
-use super::{connected, context::is_connected, datagrams, overflow, peers};
+use super::{connected, datagrams, overflow, peers};
 
 use crate::{count, tables::NAMESPACES};
 
@@ -116,20 +116,38 @@ pub(super) fn ask_directly(ctx: &SockAddrContext, destination: &FrontendKey) {
     }
 }
 
-/// The translation that a UDP socket has for `destination`, whether it was connected or sent there.
+/// The translation that a UDP socket has for `destination`, whether it was connected or sent there: the youngest one.
 #[inline(never)]
 pub(super) fn kept<'a>(ctx: &'a SockAddrContext, destination: &FrontendKey) -> Option<&'a Translation> {
-    if let Some(record) = connected::record(ctx)
-        && record.is_served(destination)
-    {
-        record.mark = 0;
-        use_connected(ctx);
-        overflow::refresh(ctx, record);
-        return Some(record);
-    }
-    let found = datagrams::find(ctx, destination)?;
+    let found = find(ctx, destination)?;
     overflow::refresh(ctx, found);
     Some(found)
+}
+
+#[inline(always)]
+fn find<'a>(ctx: &'a SockAddrContext, destination: &FrontendKey) -> Option<&'a Translation> {
+    let record = connected::record(ctx).filter(|record| record.is_served(destination));
+    let Some(datagrams) = datagrams::record(ctx) else {
+        return match record {
+            Some(record) => {
+                record.mark = Translation::ALONE;
+                Some(record)
+            }
+            None => datagrams::find_in_overflow(ctx, destination, false),
+        };
+    };
+    let youngest =
+        datagrams::youngest(datagrams, |entry| entry.is_from(&destination.address, destination.port));
+    if let Some(record) = record
+        && youngest.is_none_or(|youngest| datagrams.age(record) <= youngest.age)
+    {
+        record.mark = datagrams.tick();
+        return Some(record);
+    }
+    match youngest {
+        Some(youngest) => Some(datagrams::take(datagrams, youngest)),
+        None => datagrams::find_in_overflow(ctx, destination, datagrams.evicted != 0),
+    }
 }
 
 /// The record of the connected peer, if the process asked for `destination`.
@@ -153,8 +171,8 @@ fn retire(ctx: &SockAddrContext, record: &Translation) {
 /// The record of the connected peer is the one that was used last.
 #[inline(always)]
 fn use_connected(ctx: &SockAddrContext) {
-    if let Some(datagrams) = datagrams::record(ctx) {
-        datagrams.latest = Datagrams::CONNECTED;
+    if let Some(record) = connected::record(ctx) {
+        record.mark = datagrams::record(ctx).map_or(Translation::ALONE, |datagrams| datagrams.tick());
     }
 }
 
@@ -165,26 +183,19 @@ pub(super) fn name_of_sender(
     address: &Address,
     port: Port,
 ) -> Option<(Address, Port)> {
-    let datagrams = datagrams::record(ctx);
-    let is_connected_last = is_connected(ctx)
-        || datagrams.as_ref().is_none_or(|datagrams| datagrams.latest == Datagrams::CONNECTED);
-    let connected = match connected::record(ctx) {
-        Some(record) if record.names(address, port) => Some((record.frontend, record.frontend_port)),
-        _ => None,
-    };
-    if is_connected_last && connected.is_some() {
-        return connected;
-    }
+    let record = connected::record(ctx).filter(|record| record.names(address, port));
     let mut has_overflowed = false;
-    if let Some(datagrams) = datagrams {
-        let name = datagrams::name(datagrams, address, port);
-        if name.is_some() {
-            return name;
+    if let Some(datagrams) = datagrams::record(ctx) {
+        // Several Services may lead to one endpoint: the one that was asked last goes first.
+        if let Some(youngest) = datagrams::youngest(datagrams, |entry| entry.names(address, port))
+            && record.as_ref().is_none_or(|record| youngest.age < datagrams.age(record))
+        {
+            return Some(datagrams::name(datagrams, youngest));
         }
         has_overflowed = datagrams.evicted != 0;
     }
-    if connected.is_some() {
-        return connected;
+    if let Some(record) = record {
+        return Some((record.frontend, record.frontend_port));
     }
     if let Some(shared) = overflow::OfPort::new(ctx, has_overflowed)
         && let Some(name) = shared.name(address, port)
@@ -203,9 +214,9 @@ pub(super) fn name_of_peer(ctx: &SockAddrContext, address: &Address, port: Port)
         return Some((record.frontend, record.frontend_port));
     }
     if let Some(datagrams) = datagrams::record(ctx)
-        && let Some(name) = datagrams::name(datagrams, address, port)
+        && let Some(youngest) = datagrams::youngest(datagrams, |entry| entry.names(address, port))
     {
-        return Some(name);
+        return Some(datagrams::name(datagrams, youngest));
     }
     overflow::connected(ctx, address, port)
 }

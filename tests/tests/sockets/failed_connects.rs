@@ -150,3 +150,33 @@ fn a_connect_that_fails_leaves_an_unconnected_socket_unconnected() {
         }
     });
 }
+
+/// ST-5, PO-24: with one that was connected while there was no endpoint: it is taken to the one that comes.
+#[test]
+fn a_connect_that_fails_leaves_a_socket_that_waits_for_an_endpoint() {
+    let cluster = new_cluster!(1);
+    cluster.route_services_out().expect("routes");
+    let late = service("late", &["10.96.0.77", "fd00:10:96::77"]);
+    cluster.lab.manifests().write("late.yaml", &[&late]).expect("manifests");
+    let _agent = start(&cluster);
+    let cases =
+        [("[fd00:10:96::77]:53", "[fd00:10:96::99]:53"), ("[::ffff:10.96.0.77]:53", "[fd00:10:96::99]:53")];
+    let sockets = cases.map(|(vip, failing)| {
+        cluster.client.run(|| {
+            let asker = Asker::v6().expect("a socket");
+            asker.connect(at(vip)).expect("connect");
+            asker.connect(at(failing)).expect_err("no way there");
+            assert_eq!(asker.socket().peer_addr().expect("a peer"), at(vip));
+            asker.socket().set_read_timeout(Some(Duration::from_millis(50))).expect("a limit");
+            asker
+        })
+    });
+    let (v4, v6) = (cluster.slice_v4("late", [0]), cluster.slice_v6("late", [0]));
+    cluster.lab.manifests().write("late.yaml", &[&late, &v4, &v6]).expect("manifests");
+    let changed = Instant::now();
+    for (asker, (vip, _)) in sockets.iter().zip(cases) {
+        while !asker.ask_peer().is_ok_and(|(_, source)| source == at(vip)) {
+            assert!(changed.elapsed() < NOTICE, "{vip}: it still waits");
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //! believes of its peer.
 
 mod addresses_of_somebody_else;
+mod any_calls;
 mod connecting_is_no_request;
 mod connecting_keeps_the_endpoint;
 mod connecting_to_oneself;

@@ -6,6 +6,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sidestep_tests::{
     Agent, Place, cluster as new_cluster,
     cluster::{Cluster, DNS_PORT, at, service},
+    eventually,
     sockets::disconnect,
     traffic::{Asker, PATIENCE, canonical},
 };
@@ -114,6 +115,59 @@ fn an_answer_that_waited_for_a_disconnect_is_from_whom_was_asked() {
                 assert_eq!(asker.ask(other_pod).expect("an answer").1, other_pod);
             }
             assert_eq!(asker.ask(vip).expect("an answer").1, vip);
+        });
+    }
+}
+
+/// An answer that waited while the endpoint that gave it was replaced, and the Service was asked again.
+#[test]
+fn an_answer_that_waited_for_a_new_endpoint_is_from_whom_was_asked() {
+    let cluster = new_cluster!(2);
+    let _agent = start(&cluster);
+    let one = service("one", &["10.96.0.1", "fd00:10:96::1"]);
+    for (kind, pod) in of_every_kind(&cluster).into_iter().zip([1, 0, 1]) {
+        let vip = kind.services[0];
+        let asker = cluster.client.run(|| Asker::for_address(vip)).expect("a socket");
+        asker.socket().send_to(b"sendto", vip).expect("sendto");
+        wait_for_answer(&asker);
+        let (v4, v6) = (cluster.slice_v4("one", [pod]), cluster.slice_v6("one", [pod]));
+        cluster.lab.manifests().write("one.yaml", &[&one, &v4, &v6]).expect("manifests");
+        let new = format!("pod-{pod}");
+        eventually("the new endpoint is there", || {
+            let answer = cluster.client.run(|| Asker::for_address(vip).and_then(|asker| asker.ask(vip)));
+            answer.expect("an answer").0.server == new
+        });
+        asker.socket().send_to(b"sendto", vip).expect("sendto");
+        assert_eq!([source(&asker), source(&asker)], [vip, vip]);
+    }
+}
+
+/// Two Services share a pod: its answer is from the one that was asked last, whoever else was asked since.
+#[test]
+fn of_services_that_share_a_pod_the_one_that_was_asked_last_is_named() {
+    let cluster = new_cluster!(2);
+    let third = service("three", &["10.96.0.3", "fd00:10:96::3"]);
+    let (v4, v6) = (cluster.slice_v4("three", [0]), cluster.slice_v6("three", [0]));
+    cluster.lab.manifests().write("three.yaml", &[&third, &v4, &v6]).expect("manifests");
+    let _agent = start(&cluster);
+    for (kind, shared) in of_every_kind(&cluster).into_iter().zip([
+        at("10.96.0.3:53"),
+        at("[fd00:10:96::3]:53"),
+        at("[::ffff:10.96.0.3]:53"),
+    ]) {
+        let [first, other] = kind.services;
+        cluster.client.run(|| {
+            let asker = Asker::for_address(first).expect("a socket");
+            for (before, last) in [(first, shared), (shared, first)] {
+                assert_eq!(asker.ask(before).expect("an answer").1, before);
+                for vip in [last, other] {
+                    asker.socket().send_to(b"sendto", vip).expect("sendto");
+                    wait_for_answer(&asker);
+                }
+                let mut sources = [source(&asker), source(&asker)];
+                sources.sort_by_key(|source| *source == other);
+                assert_eq!(sources, [last, other], "after {before}");
+            }
         });
     }
 }

@@ -1,5 +1,7 @@
 //! What is no Service is none of our business.
 
+use std::{net::SocketAddr, time::Duration};
+
 use sidestep_tests::{
     cluster,
     cluster::{DNS_PORT, HTTP_PORT, at, service},
@@ -64,4 +66,41 @@ fn a_socket_asks_a_service_and_a_pod_by_turns() {
             assert_eq!(asker.ask(address).expect("an answer").1, address);
         }
     });
+}
+
+/// A socket that is connected to a pod itself may ask a Service of which that pod is the endpoint: it is the pod's still,
+/// by name, and when the Service's endpoint goes (ST-5).
+#[test]
+fn asking_a_service_does_not_change_whom_a_socket_is_connected_to() {
+    let cluster = cluster!(2);
+    let dns = service("dns", &["10.96.0.53", "fd00:10:96::53"]);
+    let endpoint = |backend: usize| {
+        let (v4, v6) = (cluster.slice_v4("dns", [backend]), cluster.slice_v6("dns", [backend]));
+        cluster.lab.manifests().write("dns.yaml", &[&dns, &v4, &v6]).expect("manifests");
+    };
+    endpoint(0);
+    let _agent = cluster.lab.agent().expect("an agent");
+    let pod = &cluster.backends[0].place;
+    let cases: [(_, SocketAddr); 3] = [
+        ("10.96.0.53:53", (pod.v4, DNS_PORT).into()),
+        ("[fd00:10:96::53]:53", (pod.v6, DNS_PORT).into()),
+        ("[::ffff:10.96.0.53]:53", (pod.v4.to_ipv6_mapped(), DNS_PORT).into()),
+    ];
+    let sockets = cases.map(|(vip, direct)| {
+        cluster.client.run(|| {
+            let asker = Asker::for_address(direct).expect("a socket");
+            asker.connect(direct).expect("connect");
+            asker.socket().send_to(b"past the connection", at(vip)).expect("sendto");
+            assert_eq!(asker.socket().peer_addr().expect("a peer"), direct);
+            assert_eq!(asker.ask_peer().expect("an answer").0.server, "pod-0");
+            asker
+        })
+    });
+    endpoint(1);
+    // Longer than anything that follows the change.
+    std::thread::sleep(Duration::from_millis(2500));
+    for (asker, (vip, direct)) in sockets.iter().zip(cases) {
+        assert_eq!(asker.ask_peer().expect("an answer").0.server, "pod-0", "after {vip}");
+        assert_eq!(asker.socket().peer_addr().expect("a peer"), direct, "after {vip}");
+    }
 }

@@ -38,7 +38,15 @@ pub(super) const AGENT: &[Stage] = &[
     ),
     stage(
         "dataplane/followers",
-        &["plan", "timeouts", "dataplane/bpf", "dataplane/error", "dataplane/tables", NODE],
+        &[
+            "plan",
+            "timeouts",
+            "dataplane/bpf",
+            "dataplane/error",
+            "dataplane/tables",
+            "dataplane/programs",
+            NODE,
+        ],
     ),
     stage(
         "dataplane",
