@@ -30,7 +30,7 @@ pub struct Translation {
     pub generation: u16,
     /// In OVERFLOW, whose elements may be reused while they are read, [`Translation::checksum`]. In SOCKETS and
     /// DATAGRAMS when the socket used the record last, on [the socket's clock](Datagrams::tick), or
-    /// [`Translation::DIRECT`].
+    /// [`Translation::DIRECT`]; and [`Translation::CONNECTED`].
     pub mark: u16,
 }
 
@@ -53,6 +53,9 @@ impl Translation {
 
     /// The mark of a record from before the socket had a clock.
     pub const ALONE: u16 = 1;
+
+    /// The bit of a mark that says: the socket was connected by this record, or is.
+    pub const CONNECTED: u16 = 1 << 15;
 
     /// The record of a socket whose TCP connections are left alone: neither translated nor refused. The agent
     /// writes it for its own connections to the API server, before it connects.
@@ -86,6 +89,19 @@ impl Translation {
         }
     }
 
+    /// The record of a UDP socket that is connected to an address that is no Service's, and was connected to a Service
+    /// before.
+    #[inline(always)]
+    pub const fn direct(destination: &FrontendKey) -> Self {
+        Self { service: u32::MAX, ..Self::unserved(destination) }
+    }
+
+    /// Whether the record is [of a direct peer](Self::direct).
+    #[inline(always)]
+    pub const fn is_direct(&self) -> bool {
+        self.is_used() && self.service == u32::MAX
+    }
+
     /// Whether the record holds a translation or an unserved frontend.
     #[inline(always)]
     pub const fn is_used(&self) -> bool {
@@ -95,7 +111,7 @@ impl Translation {
     /// Whether the record is [unserved](Self::unserved).
     #[inline(always)]
     pub const fn is_unserved(&self) -> bool {
-        self.is_used() && self.endpoint == 0
+        self.is_used() && self.endpoint == 0 && self.service != u32::MAX
     }
 
     /// Whether this record leads from `destination` to an endpoint.
@@ -121,7 +137,13 @@ impl Translation {
     /// Whether an answer from `address` and `port` is named as the frontend's.
     #[inline(always)]
     pub fn names(&self, address: &Address, port: Port) -> bool {
-        self.mark != Self::DIRECT && self.is_to(address, port)
+        self.mark & !Self::CONNECTED != Self::DIRECT && self.is_to(address, port)
+    }
+
+    /// Whether the socket was connected to `address` and `port` by this record.
+    #[inline(always)]
+    pub fn connected(&self, address: &Address, port: Port) -> bool {
+        self.mark & Self::CONNECTED != 0 && self.is_to(address, port)
     }
 
     /// Whether this is [`Translation::BYPASS`]. Forgetting a peer keeps it so.
@@ -153,6 +175,9 @@ pub struct Datagrams {
     pub clock: u32,
 }
 
+/// Bits of the socket's clock.
+const CLOCK: u32 = Translation::CONNECTED as u32 - 1;
+
 impl Datagrams {
     /// How many Service addresses a socket remembers by itself. A resolver talks to one or two.
     pub const LEN: usize = 4;
@@ -161,9 +186,9 @@ impl Datagrams {
 
     /// The mark of a record that is used now. Never [`Translation::DIRECT`] or [`Translation::ALONE`].
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "the clock has sixteen bits")]
+    #[expect(clippy::cast_possible_truncation, reason = "the clock has fifteen bits")]
     pub const fn tick(&mut self) -> u16 {
-        let next = self.clock.wrapping_add(1) & 0xffff;
+        let next = self.clock.wrapping_add(1) & CLOCK;
         self.clock = if next <= Translation::ALONE as u32 { Translation::ALONE as u32 + 1 } else { next };
         self.clock as u16
     }
@@ -171,7 +196,7 @@ impl Datagrams {
     /// For how many uses of others a record has not been used.
     #[inline(always)]
     pub const fn age(&self, record: &Translation) -> u32 {
-        self.clock.wrapping_sub(record.mark as u32) & 0xffff
+        self.clock.wrapping_sub(record.mark as u32) & CLOCK
     }
 }
 

@@ -23,8 +23,7 @@ pub(super) fn refuse<const LINK: u32>(ctx: &TcContext, state: &State) -> i32 {
             // SAFETY: the helper takes no pointers.
             unsafe { bpf_redirect(Skb(ctx).device(), u64::from(BPF_F_INGRESS)) as i32 }
         }
-        ANSWER => DROP,
-        DROPPED => DROP,
+        ANSWER | DROPPED => DROP,
         _ => PASS,
     }
 }

@@ -53,6 +53,7 @@ impl Memory for Peers {
         if known.service != service || !is_serving(&Maps, known.endpoint, known.generation) {
             return false;
         }
+        translations::touch(ctx, known);
         rewrite(ctx, hook, &known.endpoint_address, known.endpoint_port);
         translations::connect_kept(ctx, known);
         true

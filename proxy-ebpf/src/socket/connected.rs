@@ -9,9 +9,9 @@ use proxy_common::{Port, Translation};
 
 use crate::tables::SOCKETS;
 
-/// The socket's record.
+/// The socket's record, which lives as long as the program runs.
 #[inline(always)]
-pub(super) fn record(ctx: &SockAddrContext) -> Option<&mut Translation> {
+pub(super) fn record(ctx: &SockAddrContext) -> Option<&'static mut Translation> {
     // SAFETY: the storage is the socket's own, and the kernel holds the socket's lock in these hooks.
     unsafe { SOCKETS.get_ptr_mut(ctx).as_mut() }
 }

@@ -6,9 +6,9 @@ use proxy_common::{Address, Datagrams, FrontendKey, NodeEvent, OverflowKey, Port
 use super::overflow;
 use crate::{count, tables::DATAGRAMS};
 
-/// The socket's record.
+/// The socket's record, which lives as long as the program runs.
 #[inline(always)]
-pub(super) fn record(ctx: &SockAddrContext) -> Option<&mut Datagrams> {
+pub(super) fn record(ctx: &SockAddrContext) -> Option<&'static mut Datagrams> {
     // SAFETY: the storage is the socket's own, and the kernel holds the socket's lock in these hooks.
     unsafe { DATAGRAMS.get_ptr_mut(ctx).as_mut() }
 }
@@ -33,13 +33,10 @@ pub(super) fn youngest(datagrams: &Datagrams, wanted: impl Fn(&Translation) -> b
     (found.age != u32::MAX).then_some(found)
 }
 
-/// Uses an entry.
+/// An entry, to be used.
 #[inline(always)]
-pub(super) fn take(datagrams: &mut Datagrams, found: Youngest) -> &Translation {
-    let mark = datagrams.tick();
-    let entry = entry_mut(datagrams, found.entry);
-    entry.mark = mark;
-    entry
+pub(super) fn get(datagrams: &mut Datagrams, found: Youngest) -> &mut Translation {
+    entry_mut(datagrams, found.entry)
 }
 
 /// What the process asked for, by an entry.
@@ -51,11 +48,11 @@ pub(super) fn name(datagrams: &Datagrams, found: Youngest) -> (Address, Port) {
 
 /// The translation to `destination` that OVERFLOW has for this socket's port; back among the socket's own.
 #[inline(always)]
-pub(super) fn find_in_overflow<'a>(
-    ctx: &'a SockAddrContext,
+pub(super) fn find_in_overflow(
+    ctx: &SockAddrContext,
     destination: &FrontendKey,
     has_overflowed: bool,
-) -> Option<&'a Translation> {
+) -> Option<&'static mut Translation> {
     let translation = overflow::OfPort::new(ctx, has_overflowed)?.get(
         &destination.address,
         destination.port,
@@ -68,8 +65,8 @@ pub(super) fn find_in_overflow<'a>(
         entry.frontend_port = Port::NONE;
         return None;
     }
-    // A checksum may look like any mark.
-    entry.mark = entry.mark.max(Translation::ALONE);
+    // A checksum looks like any mark.
+    entry.mark = Translation::ALONE;
     Some(entry)
 }
 
@@ -84,7 +81,7 @@ pub(super) fn remember(ctx: &SockAddrContext, translation: &Translation) {
 /// Puts a translation over the one with the same ends, else into a free entry, else in place of the oldest, which moves to
 /// OVERFLOW. Nothing if the kernel has no memory for the record.
 #[inline(never)]
-pub(super) fn store<'a>(ctx: &'a SockAddrContext, translation: &Translation) -> Option<&'a mut Translation> {
+pub(super) fn store(ctx: &SockAddrContext, translation: &Translation) -> Option<&'static mut Translation> {
     // SAFETY: as in `record`; a null initial value asks for zeros, which is `Datagrams::EMPTY`.
     let Some(datagrams) = (unsafe { DATAGRAMS.get_or_insert_ptr_mut(ctx, None).as_mut() }) else {
         count::event(NodeEvent::UnrecordedSocket);
@@ -108,10 +105,13 @@ pub(super) fn store<'a>(ctx: &'a SockAddrContext, translation: &Translation) -> 
         overflow::evict(ctx, entry(datagrams, index));
         datagrams.evicted = 1;
     }
-    let mark = if translation.mark == Translation::DIRECT { Translation::DIRECT } else { datagrams.tick() };
+    // The record of a peer that the socket was connected to keeps its age.
+    let is_retired = translation.mark & Translation::CONNECTED != 0;
+    let mark = if is_retired { translation.mark } else { datagrams.tick() };
     let entry = entry_mut(datagrams, index);
+    let was_connected = if age == SAME { entry.mark & Translation::CONNECTED } else { 0 };
     *entry = *translation;
-    entry.mark = mark;
+    entry.mark = mark | was_connected;
     Some(entry)
 }
 

@@ -69,7 +69,7 @@ struct Socket {
     sock: *mut c_void,
 }
 
-/// The beginning of `struct sock_common`, as it is with CONFIG_NET_NS and CONFIG_IPV6: `skc_daddr` to `skc_v6_daddr`.
+/// The beginning of `struct sock_common`, as it is with `CONFIG_NET_NS` and `CONFIG_IPV6`: `skc_daddr` to `skc_v6_daddr`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct SockCommon {
@@ -224,9 +224,10 @@ unsafe fn translated(sock: *mut c_void) -> Option<HeldSocket> {
         }
         let others = bpf_sk_storage_get((&raw const DATAGRAMS).cast_mut().cast(), sock, ptr::null_mut(), 0)
             .cast::<Datagrams>();
-        if !others.is_null() {
+        // The last connect has failed: the peer is one from before it.
+        if !record.is_null() && !others.is_null() {
             for entry in &(*others).entries {
-                if entry.is_to(&peer, peer_port) {
+                if entry.connected(&peer, peer_port) {
                     held.translation = *entry;
                     return Some(held);
                 }

@@ -4,7 +4,7 @@
 //! | written | owner in the key |
 //! |---|---|
 //! | when a socket talks to more Services than DATAGRAMS holds | namespace and local port |
-//! | when sockets share a port (SO_REUSEPORT): the kernel hands an answer to any of them | namespace and local port |
+//! | when sockets share a port (`SO_REUSEPORT`): the kernel hands an answer to any of them | namespace and local port |
 //! | when the kernel has no memory for a socket's record (`optmem_max`) | namespace and local port; of a connected peer the socket's cookie |
 //!
 //! The agent removes what nobody has used for a while. A full table refuses new translations, counted for their
@@ -114,7 +114,7 @@ pub(super) fn refresh(ctx: &SockAddrContext, translation: &Translation) {
     }
 }
 
-/// Whether other sockets may have the same port (SO_REUSEPORT).
+/// Whether other sockets may have the same port (`SO_REUSEPORT`).
 #[inline(always)]
 pub(super) fn has_siblings(ctx: &SockAddrContext) -> bool {
     if !config::has_reuseport_option() {
@@ -122,15 +122,8 @@ pub(super) fn has_siblings(ctx: &SockAddrContext) -> bool {
     }
     let mut value = 0_i32;
     // SAFETY: the helper takes the program's own context and writes the four bytes of `value`.
-    let failed = unsafe {
-        bpf_getsockopt(
-            ctx.as_ptr(),
-            SOL_SOCKET,
-            SO_REUSEPORT,
-            (&raw mut value).cast(),
-            size_of::<i32>() as i32,
-        )
-    };
+    let failed =
+        unsafe { bpf_getsockopt(ctx.as_ptr(), SOL_SOCKET, SO_REUSEPORT, (&raw mut value).cast(), 4) };
     failed == 0 && value != 0
 }
 
@@ -214,7 +207,7 @@ fn mark_shared(port: Port) {
     if let Some(element) = SHARED_PORTS.get_ptr_mut(u32::from(port.number) >> 6) {
         // SAFETY: a byte of a map's value.
         unsafe {
-            (&raw mut (*element).ports).cast::<u8>().add(usize::from(port.number & 63)).write_volatile(1)
+            (&raw mut (*element).ports).cast::<u8>().add(usize::from(port.number & 63)).write_volatile(1);
         };
     }
 }

@@ -40,7 +40,8 @@ fn sendmsg(ctx: &SockAddrContext, hook: Hook) -> i32 {
     let destination = destination(ctx, hook, Protocol::Udp as u8);
     let frontend = match resolve(&Maps, &destination, &SocketClient(ctx)) {
         Resolution::NotService => {
-            if !is_connected(ctx) {
+            // IPv6 sockets name their IPv4 peer in each datagram, be it a Service's endpoint.
+            if !is_connected(ctx) || !translations::is_connected_through_service(ctx, &destination) {
                 translations::ask_directly(ctx, &destination);
             }
             return ALLOW;
@@ -71,6 +72,7 @@ fn sendmsg(ctx: &SockAddrContext, hook: Hook) -> i32 {
         && known.service == frontend.service
         && is_serving(&Maps, known.endpoint, known.generation)
     {
+        translations::touch(ctx, known);
         rewrite(ctx, hook, &known.endpoint_address, known.endpoint_port);
         return ALLOW;
     }

@@ -6,9 +6,9 @@
 //! connect after the hook. The record that applies is the one that leads to the address in front of the hook.
 
 use aya_ebpf::{EbpfContext as _, helpers::bpf_get_netns_cookie, programs::SockAddrContext};
-use proxy_common::{Address, Endpoint, FrontendKey, NodeEvent, Port, Protocol, Translation};
+use proxy_common::{Address, Datagrams, Endpoint, FrontendKey, NodeEvent, Port, Protocol, Translation};
 
-use super::{connected, datagrams, overflow, peers};
+use super::{connected, context::is_connected_to, datagrams, overflow, peers};
 
 use crate::{count, tables::NAMESPACES};
 
@@ -83,30 +83,35 @@ pub(super) fn disconnect(ctx: &SockAddrContext, destination: &FrontendKey) {
 
 #[inline(never)]
 fn disconnect_udp(ctx: &SockAddrContext, destination: &FrontendKey) {
-    if let Some(record) = connected::record(ctx) {
+    let record = connected::record(ctx);
+    if let Some(record) = &record {
         retire(ctx, record);
     }
     ask_directly(ctx, destination);
-    connected::clear(ctx);
+    // A socket without a record is not known to have been connected to a Service, and needs none.
+    if let Some(record) = record {
+        *record = Translation::direct(destination);
+        use_connected(ctx);
+    }
 }
 
 /// A datagram of an unconnected socket goes to an address that is no Service's: if it is that of an endpoint which the
 /// socket also asked through a Service, what comes from there answers this datagram.
 ///
-/// io_uring, which sends a datagram again with the address that the hook put in, looks the same.
+/// `io_uring`, which sends a datagram again with the address that the hook put in, looks the same.
 #[inline(never)]
 pub(super) fn ask_directly(ctx: &SockAddrContext, destination: &FrontendKey) {
     let (address, port) = (&destination.address, destination.port);
     if let Some(record) = connected::record(ctx)
         && record.is_to(address, port)
     {
-        record.mark = Translation::DIRECT;
+        record.mark &= Translation::CONNECTED;
     }
     let mut has_overflowed = false;
     if let Some(datagrams) = datagrams::record(ctx) {
         for entry in &mut datagrams.entries {
             if entry.is_to(address, port) {
-                entry.mark = Translation::DIRECT;
+                entry.mark &= Translation::CONNECTED;
             }
         }
         has_overflowed = datagrams.evicted != 0;
@@ -116,23 +121,21 @@ pub(super) fn ask_directly(ctx: &SockAddrContext, destination: &FrontendKey) {
     }
 }
 
-/// The translation that a UDP socket has for `destination`, whether it was connected or sent there: the youngest one.
+/// Whether a connected UDP socket got its peer, at `peer`, through a Service.
 #[inline(never)]
-pub(super) fn kept<'a>(ctx: &'a SockAddrContext, destination: &FrontendKey) -> Option<&'a Translation> {
-    let found = find(ctx, destination)?;
-    overflow::refresh(ctx, found);
-    Some(found)
+pub(super) fn is_connected_through_service(ctx: &SockAddrContext, peer: &FrontendKey) -> bool {
+    name_of_peer(ctx, &peer.address, peer.port)
+        .is_some_and(|(address, port)| port != peer.port || address.words() != peer.address.words())
 }
 
-#[inline(always)]
-fn find<'a>(ctx: &'a SockAddrContext, destination: &FrontendKey) -> Option<&'a Translation> {
+/// The translation that a UDP socket has for `destination`, whether it was connected or sent there: the youngest one.
+/// Whoever uses it [says so](touch).
+#[inline(never)]
+pub(super) fn kept(ctx: &SockAddrContext, destination: &FrontendKey) -> Option<&'static mut Translation> {
     let record = connected::record(ctx).filter(|record| record.is_served(destination));
     let Some(datagrams) = datagrams::record(ctx) else {
         return match record {
-            Some(record) => {
-                record.mark = Translation::ALONE;
-                Some(record)
-            }
+            Some(record) => Some(record),
             None => datagrams::find_in_overflow(ctx, destination, false),
         };
     };
@@ -141,21 +144,28 @@ fn find<'a>(ctx: &'a SockAddrContext, destination: &FrontendKey) -> Option<&'a T
     if let Some(record) = record
         && youngest.is_none_or(|youngest| datagrams.age(record) <= youngest.age)
     {
-        record.mark = datagrams.tick();
         return Some(record);
     }
     match youngest {
-        Some(youngest) => Some(datagrams::take(datagrams, youngest)),
+        Some(youngest) => Some(datagrams::get(datagrams, youngest)),
         None => datagrams::find_in_overflow(ctx, destination, datagrams.evicted != 0),
     }
 }
 
+/// The socket uses a record of its own.
+#[inline(never)]
+pub(super) fn touch(ctx: &SockAddrContext, record: &mut Translation) {
+    let mark = datagrams::record(ctx).map_or(Translation::ALONE, Datagrams::tick);
+    record.mark = mark | record.mark & Translation::CONNECTED;
+    overflow::refresh(ctx, record);
+}
+
 /// The record of the connected peer, if the process asked for `destination`.
 #[inline(always)]
-pub(super) fn connected_peer<'a>(
-    ctx: &'a SockAddrContext,
+pub(super) fn connected_peer(
+    ctx: &SockAddrContext,
     destination: &FrontendKey,
-) -> Option<&'a Translation> {
+) -> Option<&'static Translation> {
     let record = connected::record(ctx)?;
     record.is_from(&destination.address, destination.port).then_some(record)
 }
@@ -163,7 +173,7 @@ pub(super) fn connected_peer<'a>(
 /// Keeps the record of a peer that the socket is connected to no more.
 #[inline(always)]
 fn retire(ctx: &SockAddrContext, record: &Translation) {
-    if record.is_used() && !record.is_unserved() {
+    if record.is_used() {
         datagrams::store(ctx, record);
     }
 }
@@ -172,7 +182,8 @@ fn retire(ctx: &SockAddrContext, record: &Translation) {
 #[inline(always)]
 fn use_connected(ctx: &SockAddrContext) {
     if let Some(record) = connected::record(ctx) {
-        record.mark = datagrams::record(ctx).map_or(Translation::ALONE, |datagrams| datagrams.tick());
+        let mark = datagrams::record(ctx).map_or(Translation::ALONE, Datagrams::tick);
+        record.mark = mark | Translation::CONNECTED;
     }
 }
 
@@ -183,6 +194,10 @@ pub(super) fn name_of_sender(
     address: &Address,
     port: Port,
 ) -> Option<(Address, Port)> {
+    // The kernel takes answers from the connected peer alone; from others are those that were waiting.
+    if is_connected_to(ctx, address, port) {
+        return name_of_peer(ctx, address, port);
+    }
     let record = connected::record(ctx).filter(|record| record.names(address, port));
     let mut has_overflowed = false;
     if let Some(datagrams) = datagrams::record(ctx) {
@@ -208,17 +223,14 @@ pub(super) fn name_of_sender(
 /// What the process asked for, if the socket is connected to `address` and `port` because of it.
 #[inline(always)]
 pub(super) fn name_of_peer(ctx: &SockAddrContext, address: &Address, port: Port) -> Option<(Address, Port)> {
-    if let Some(record) = connected::record(ctx)
-        && record.is_to(address, port)
-    {
+    let Some(record) = connected::record(ctx) else { return overflow::connected(ctx, address, port) };
+    if record.is_to(address, port) {
         return Some((record.frontend, record.frontend_port));
     }
-    if let Some(datagrams) = datagrams::record(ctx)
-        && let Some(youngest) = datagrams::youngest(datagrams, |entry| entry.names(address, port))
-    {
-        return Some(datagrams::name(datagrams, youngest));
-    }
-    overflow::connected(ctx, address, port)
+    // The last connect has failed: the peer is one from before it.
+    let datagrams = datagrams::record(ctx)?;
+    let youngest = datagrams::youngest(datagrams, |entry| entry.connected(address, port))?;
+    Some(datagrams::name(datagrams, youngest))
 }
 
 /// Records that this socket's namespace has connected UDP sockets that were translated.

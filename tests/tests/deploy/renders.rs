@@ -169,7 +169,7 @@ fn memory() -> u64 {
             "SOURCE_PORTS" => value << 16,
             "PEERS" => value << 17,
             "FRAGMENTS" => (16 + 48 + key + value) << 13,
-            "OVERFLOW" => hash(translation::OVERFLOW as u32),
+            "OVERFLOW" => hash(1) * translation::OVERFLOW as u64,
             "AFFINITY" => (16 + 48 + key + value) << 16,
             // Socket storage is added below; the others take two mebibytes each at most.
             "SOCKETS" | "DATAGRAMS" | "NAMESPACES" | "ADDRESS_FILTER" | "NODE_PORTS" | "OUTGOING"

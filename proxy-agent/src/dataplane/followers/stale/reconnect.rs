@@ -13,7 +13,7 @@ use socket2::{Domain, SockRef};
 /// Connects the socket to the frontend of its record. `false` for one that is not UDP.
 pub(super) fn connect_again(socket: &OwnedFd, record: &Translation) -> io::Result<bool> {
     let socket = SockRef::from(socket);
-    if !socket.protocol()?.is_some_and(|protocol| i32::from(protocol) == i32::from(Protocol::Udp as u8)) {
+    if socket.protocol()?.is_none_or(|protocol| i32::from(protocol) != i32::from(Protocol::Udp as u8)) {
         return Ok(false);
     }
     let address = IpAddr::from(record.frontend);

@@ -188,6 +188,8 @@ impl Search {
             if !tried.contains_key(&held.cookie)
                 && self.is_stale(&held.translation, &living)
                 && let Some(socket) = holders::borrow(&held)
+                // Its owner may have connected it elsewhere since.
+                && self.record(&socket, &held.peer, held.peer_port) == Some(held.translation)
                 && let Some(success) = self.connect_again(&socket, &held.translation, &mut moved)
             {
                 tried.insert(held.cookie, success);
@@ -200,7 +202,7 @@ impl Search {
     }
 
     /// What is stale still cannot be connected again (no route leads to the frontend), or no process holds it, but a message
-    /// in flight or an io_uring.
+    /// in flight or an `io_uring`.
     fn look_for_lost(
         &mut self,
         iterators: &mut Iterators,
@@ -262,11 +264,12 @@ impl Search {
 
     /// The record of a socket's peer.
     fn record(&self, socket: &OwnedFd, address: &Address, port: Port) -> Option<Translation> {
-        let connected = self.sockets.get(socket, 0).ok();
-        let others = || self.datagrams.get(socket, 0).ok();
-        connected
-            .filter(|record| record.is_to(address, port))
-            .or_else(|| others()?.entries.into_iter().find(|record| record.is_to(address, port)))
+        let connected = self.sockets.get(socket, 0).ok()?;
+        if connected.is_to(address, port) {
+            return Some(connected);
+        }
+        // The last connect has failed: the peer is one from before it.
+        self.datagrams.get(socket, 0).ok()?.entries.into_iter().find(|record| record.connected(address, port))
     }
 
     /// Enters every namespace that may have translated UDP sockets. `visit` says whether it has.
@@ -344,6 +347,9 @@ impl Search {
     }
 
     fn is_stale(&mut self, record: &Translation, living: &Living) -> bool {
+        if record.is_direct() {
+            return false;
+        }
         if record.is_unserved() {
             let is_served = verdict::has_endpoints(&self.tables, record);
             self.waiting.met |= !is_served;

@@ -9,7 +9,7 @@ mod overflow;
 mod peers;
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -54,7 +54,7 @@ impl Drop for Sweep {
     }
 }
 
-fn run(mut overflow: Overflow, pin_dir: &PathBuf, end: &Receiver<()>) {
+fn run(mut overflow: Overflow, pin_dir: &Path, end: &Receiver<()>) {
     let mut last = None;
     while end.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
         if let Err(error) = overflow.sweep() {
@@ -64,10 +64,10 @@ fn run(mut overflow: Overflow, pin_dir: &PathBuf, end: &Receiver<()>) {
             match peers::sweep(pin_dir, if last.is_none() { 1 } else { peers::FEW }) {
                 Ok(0) => tracing::debug!("no element of PEERS to free"),
                 Ok(freed) => {
-                    tracing::info!(elements = freed, "freed elements of PEERS whose sockets are gone")
+                    tracing::info!(elements = freed, "freed elements of PEERS whose sockets are gone");
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "cannot look for elements of PEERS whose sockets are gone")
+                    tracing::debug!(%error, "cannot look for elements of PEERS whose sockets are gone");
                 }
             }
             last = Some(Instant::now());

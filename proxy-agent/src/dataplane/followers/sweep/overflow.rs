@@ -26,7 +26,7 @@ impl Overflow {
     pub(super) fn sweep(&mut self) -> Result<(), Error> {
         let now = u64::from(uptime());
         let mut entries = Vec::new();
-        for entry in self.0.iter() {
+        for entry in &self.0 {
             let (key, value) = entry.map_err(Error::map("OVERFLOW"))?;
             entries.push((key, value.seconds));
         }

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashSet};
 
 use aya_obj::{Object, generated::bpf_insn};
 
-use super::{OBJECT, hooks};
+use super::{OBJECT, PACKET_PROGRAMS, hooks};
 
 /// Bytes that one chain of calls may take.
 const LIMIT: u32 = 512;
-/// Bytes that the next change of a packet program finds free.
-const SPARE: u32 = 0;
+/// Bytes that the next change of a packet program finds free. The socket programs have used them.
+const SPARE: u32 = 64;
 /// What a function touches is rounded up to a multiple of this.
 const UNIT: u32 = 32;
 
@@ -35,7 +35,8 @@ fn the_programs_leave_room_on_the_stack() {
         let depth = depth(&object.functions[&program.function_key()].instructions);
         println!("{name}: {depth} of {LIMIT} bytes");
         assert!(depth > 0, "{name} was not understood");
-        assert!(depth + SPARE <= LIMIT, "{name} takes {depth} bytes; {SPARE} of {LIMIT} are to be left");
+        let spare = if PACKET_PROGRAMS.contains(&name) { SPARE } else { 0 };
+        assert!(depth + spare <= LIMIT, "{name} takes {depth} bytes; {spare} of {LIMIT} are to be left");
     }
 }
 
