@@ -90,7 +90,10 @@ pub(super) fn connect<M: Memory>(ctx: &SockAddrContext, hook: Hook) -> i32 {
         }
         // The agent's own way to the API server.
         _ if translations::is_bypassed(ctx, protocol) => ALLOW,
-        Resolution::UnknownPort => fail::<M>(ctx, hook, &destination, NO_SERVICE, Reason::UnknownPort),
+        Resolution::UnknownPort => {
+            let is_refused = fails::<M>(ctx, &destination, NO_SERVICE, Reason::UnknownPort);
+            answer(ctx, hook, is_refused)
+        }
         Resolution::Service(frontend) => {
             // As with netfilter, where the socket's port and the frontend name one connection.
             if protocol == Protocol::Udp as u8 && M::keep(ctx, hook, &destination, frontend.service) {
@@ -99,7 +102,8 @@ pub(super) fn connect<M: Memory>(ctx: &SockAddrContext, hook: Hook) -> i32 {
             match choose_for(ctx, &destination.address, frontend) {
                 Decision::NotService => ALLOW,
                 Decision::Refuse { reason, .. } => {
-                    fail::<M>(ctx, hook, &destination, frontend.service, reason)
+                    let is_refused = fails::<M>(ctx, &destination, frontend.service, reason);
+                    answer(ctx, hook, is_refused)
                 }
                 Decision::Forward(Forward { endpoint, remembered }) => {
                     M::remember(ctx, &destination, &endpoint);
@@ -122,22 +126,23 @@ pub(super) fn connect<M: Memory>(ctx: &SockAddrContext, hook: Hook) -> i32 {
 /// In place of an index into SERVICES.
 const NO_SERVICE: u32 = u32::MAX;
 
-/// A connect that gets no endpoint. A function of its own: it is rare, and the verifier walks it apart.
+/// Refuses the connect, or lets it be.
+#[inline(always)]
+fn answer(ctx: &SockAddrContext, hook: Hook, is_refused: bool) -> i32 {
+    if is_refused { refuse_connect(ctx, hook) } else { ALLOW }
+}
+
+/// A connect that gets no endpoint: whether it is refused. A function of its own: it is rare, and the verifier walks it
+/// apart.
 #[inline(never)]
-fn fail<M: Memory>(
-    ctx: &SockAddrContext,
-    hook: Hook,
-    destination: &FrontendKey,
-    service: u32,
-    reason: Reason,
-) -> i32 {
+fn fails<M: Memory>(ctx: &SockAddrContext, destination: &FrontendKey, service: u32, reason: Reason) -> bool {
     let protocol = destination.protocol;
     if protocol == Protocol::Udp as u8 && reason.lets_connect() {
         // No request yet, often not even meant as one: programs connect to learn their own address, resolvers to sort
         // addresses (RFC 6724). The socket is connected to the frontend itself, until the agent finds an endpoint for it.
         count::event(NodeEvent::UnservedSocket);
         M::remember_unserved(ctx, destination);
-        return ALLOW;
+        return false;
     }
     if !leaves_connected(protocol) {
         M::forget(ctx, destination);
@@ -150,7 +155,7 @@ fn fail<M: Memory>(
         destination.port.get(),
         reason as u32
     );
-    refuse_connect(ctx, hook)
+    true
 }
 
 /// Whether a refused connect leaves the socket with the peer that it had: UDP's does where the call fails,
