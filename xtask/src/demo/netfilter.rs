@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Command};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use sidestep_tests::Lab;
 
 /// Text that identifies a Service of the demo.
@@ -34,6 +34,8 @@ pub(super) fn show(lab: &Lab) -> Result<bool> {
                 .args(question)
                 .output()
                 .with_context(|| format!("cannot start `ip netns exec {name} {command}`"))?;
+            let errors = String::from_utf8_lossy(&output.stderr);
+            ensure!(output.status.success(), "`ip netns exec {name} {command}` failed: {}", errors.trim());
             let text = String::from_utf8_lossy(&output.stdout);
             let entries =
                 text.lines().filter(|line| !line.is_empty() && !line.starts_with(['#', ':', '*', 'C']));
