@@ -137,7 +137,13 @@ impl Translation {
     /// Whether an answer from `address` and `port` is named as the frontend's.
     #[inline(always)]
     pub fn names(&self, address: &Address, port: Port) -> bool {
-        self.mark & !Self::CONNECTED != Self::DIRECT && self.is_to(address, port)
+        !self.is_asked_directly() && self.is_to(address, port)
+    }
+
+    /// Whether the socket has asked the endpoint by its own address since it used this record.
+    #[inline(always)]
+    pub const fn is_asked_directly(&self) -> bool {
+        self.mark & !Self::CONNECTED == Self::DIRECT
     }
 
     /// Whether the socket was connected to `address` and `port` by this record.
@@ -169,7 +175,7 @@ impl Translation {
 pub struct Datagrams {
     /// The translations. A Service address that got another endpoint has two: answers of the old one may be waiting.
     pub entries: [Translation; Datagrams::LEN],
-    /// How many entries were moved to OVERFLOW.
+    /// 1 once an entry was moved to OVERFLOW.
     pub evicted: u32,
     /// The socket's clock, which counts its uses of a record.
     pub clock: u32,

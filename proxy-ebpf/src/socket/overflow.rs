@@ -143,7 +143,7 @@ fn put_of_port(ctx: &SockAddrContext, translation: &Translation) {
     put(&key, translation);
     key.address = translation.endpoint_address;
     key.port = translation.endpoint_port;
-    if translation.mark == Translation::DIRECT {
+    if translation.is_asked_directly() {
         return;
     }
     key.direction = OverflowKey::BY_ENDPOINT;

@@ -26,11 +26,7 @@ use super::{
 };
 use crate::dataplane::{
     Error, Tables,
-    node::{
-        namespaces::Walk,
-        netlink::{Diag, Found},
-        system::netns_cookie_of_socket,
-    },
+    node::{namespaces::Walk, netlink::Diag, system::netns_cookie_of_socket},
     programs::load::iterators::{HELD_SOCKETS, Iterators, UDP_SOCKETS},
     tables::grace::Readers,
 };
@@ -212,6 +208,7 @@ impl Search {
         let mut lost = HashMap::new();
         let mut failure = None;
         let whole = self.in_namespaces(|search, diag| {
+            let mut ended = HashSet::new();
             for found in iterators.read::<HeldSocket>(UDP_SOCKETS)? {
                 if !search.is_stale(&found.translation, living) {
                     continue;
@@ -219,9 +216,12 @@ impl Search {
                 let since = search.lost.get(&found.cookie).copied().unwrap_or_else(Instant::now);
                 if since.elapsed() < PATIENCE && !tried.contains_key(&found.cookie) {
                     lost.insert(found.cookie, since);
-                } else if let Err(error) = search.destroy(diag, found.cookie) {
-                    failure = Some(error);
+                } else {
+                    ended.insert(found.cookie);
                 }
+            }
+            if let Err(error) = search.destroy(diag, &ended) {
+                failure = Some(error);
             }
             Ok(true)
         });
@@ -237,7 +237,7 @@ impl Search {
             all.extend(diag.connected()?.into_iter().filter(|socket| suspects.include(&socket.peer())));
             Ok(all.len() > before)
         })?;
-        let mut fixed = Vec::new();
+        let mut fixed = HashSet::new();
         let lost = holders::walk(all, |found, socket| {
             let (address, port) = found.peer();
             // Without a record of this peer, it was not translated.
@@ -245,7 +245,7 @@ impl Search {
                 && self.is_stale(&record, &living)
                 && self.connect_again(socket, &record, &mut moved) == Some(false)
             {
-                fixed.push(found.cookie());
+                fixed.insert(found.cookie());
             }
         });
         if !last {
@@ -255,9 +255,7 @@ impl Search {
             tracing::debug!(sockets = lost.len(), "connected UDP sockets that no visible process holds");
         }
         if !fixed.is_empty() {
-            self.in_namespaces(|search, diag| {
-                fixed.iter().try_for_each(|cookie| search.destroy(diag, *cookie)).map(|()| true)
-            })?;
+            self.in_namespaces(|search, diag| search.destroy(diag, &fixed).map(|()| true))?;
         }
         Ok(moved)
     }
@@ -330,14 +328,25 @@ impl Search {
         }
     }
 
-    /// Its owner gets ECONNABORTED, rather than sending to nobody for ever.
-    fn destroy(&self, diag: &Diag, cookie: u64) -> Result<(), Error> {
-        let sockets: Vec<Found> = diag.connected()?;
-        let Some(socket) = sockets.iter().find(|socket| socket.cookie() == cookie) else { return Ok(()) };
-        if diag.destroy(socket)? {
-            let (address, port) = socket.peer();
-            tracing::info!(endpoint = %format!("{address}:{port}"), "closed a connected UDP socket whose endpoint is gone: it could not be connected again");
-            self.count(NodeEvent::ClosedSocket);
+    /// Their owners get ECONNABORTED, rather than sending to nobody for ever.
+    fn destroy(&self, diag: &Diag, cookies: &HashSet<u64>) -> Result<(), Error> {
+        if cookies.is_empty() {
+            return Ok(());
+        }
+        let mut closed = BTreeMap::<String, u32>::new();
+        for socket in diag.connected()?.iter().filter(|socket| cookies.contains(&socket.cookie())) {
+            if diag.destroy(socket)? {
+                let (address, port) = socket.peer();
+                *closed.entry(format!("{address}:{port}")).or_default() += 1;
+                self.count(NodeEvent::ClosedSocket);
+            }
+        }
+        for (endpoint, sockets) in &closed {
+            tracing::info!(
+                endpoint,
+                sockets,
+                "closed connected UDP sockets whose endpoint is gone: they could not be connected again"
+            );
         }
         Ok(())
     }
