@@ -12,7 +12,7 @@
 //! |---|---|
 //! | `connect`, `udp` | the benchmarks of east-west traffic, and what they compare |
 //! | `nodeport` | the benchmark of north-south traffic |
-//! | `sync` | the benchmarks of the agent: how fast it follows an API server, and how fast it starts |
+//! | `sync` | the benchmarks of the agent: how fast it follows an API server, starts, and moves stale sockets |
 //! | `topology` | client pod, node, server pod, and their addresses |
 //! | `wire`, `switch` | the parts of topologies |
 //! | `datapath` | Sidestep's own programs and tables for one number of Services; `comparisons`: other programs |
@@ -96,6 +96,10 @@ enum Command {
     ///
     /// With Services from an API server of the benchmark's own, by their number.
     Start(Options),
+    /// The agent's search for stale sockets: time from an endpoint's replacement until all are moved
+    ///
+    /// Connected UDP sockets in hundreds of network namespaces.
+    Stale(Options),
     /// A client process of the benchmark
     #[command(hide = true)]
     Worker {
@@ -121,6 +125,7 @@ fn main() -> Result<ExitCode> {
         Command::Nodeport(options) => measure(&options, nodeport::run),
         Command::Sync(options) => measure(&options, sync::run),
         Command::Start(options) => measure(&options, sync::start::run),
+        Command::Stale(options) => measure(&options, sync::stale::run),
         Command::Worker { processor, sinks } => worker::main(processor, &sinks).map(|()| ExitCode::SUCCESS),
         Command::Server { processor, sinks } => server::main(processor, &sinks).map(|()| ExitCode::SUCCESS),
     }

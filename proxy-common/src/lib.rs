@@ -55,7 +55,7 @@ pub use scope::Scope;
 pub use select::{Client, Decision, Forward, Tables, select};
 pub use service::{Policy, Service, Span};
 pub use source_ranges::{SourceRange, SourceRangeKey};
-pub use translation::{Asker, Datagrams, OverflowKey, Overflowed, SharedPorts, Translation};
+pub use translation::{Aged, Asker, Datagrams, OverflowKey, Overflowed, SharedPorts, Translation};
 
 /// Version of the tables' layout, and the name of the directory that they are pinned in (`…/v1`).
 ///

@@ -29,8 +29,8 @@ pub struct Translation {
     /// The generation of the endpoint's id.
     pub generation: u16,
     /// In OVERFLOW, whose elements may be reused while they are read, [`Translation::checksum`]. In SOCKETS and
-    /// DATAGRAMS when the socket used the record last, on [the socket's clock](Datagrams::tick), or
-    /// [`Translation::DIRECT`]; and [`Translation::CONNECTED`].
+    /// DATAGRAMS when the socket used the record last, on [the socket's clock](Datagrams::tick);
+    /// [`Translation::CONNECTED`] and [`Translation::RENAMED`].
     pub mark: u16,
 }
 
@@ -47,15 +47,16 @@ impl Translation {
         mark: 0,
     };
 
-    /// The mark of a record whose endpoint the socket has since asked by the endpoint's own address: what comes from
-    /// there answers that. netfilter tells such answers apart by another source port, which a socket cannot have.
-    pub const DIRECT: u16 = 0;
-
-    /// The mark of a record from before the socket had a clock.
-    pub const ALONE: u16 = 1;
-
     /// The bit of a mark that says: the socket was connected by this record, or is.
     pub const CONNECTED: u16 = 1 << 15;
+
+    /// The bit of a mark that says: what comes from the endpoint goes by another name. The socket has asked it by its own
+    /// address since, or is connected to it. netfilter tells such answers apart by another source port, which a socket
+    /// cannot have.
+    pub const RENAMED: u16 = 1 << 14;
+
+    /// The bits of a mark that say when the record was used last.
+    pub const TIME: u16 = Self::RENAMED - 1;
 
     /// The record of a socket whose TCP connections are left alone: neither translated nor refused. The agent
     /// writes it for its own connections to the API server, before it connects.
@@ -72,7 +73,7 @@ impl Translation {
             endpoint: endpoint.id,
             service: endpoint.service,
             generation: endpoint.generation,
-            mark: Self::ALONE,
+            mark: 0,
         }
     }
 
@@ -134,22 +135,41 @@ impl Translation {
             && self.endpoint_address.words() == address.words()
     }
 
+    /// The socket used the record at this time of [its clock](Datagrams::tick).
+    #[inline(always)]
+    pub const fn set_time(&mut self, now: u16) {
+        self.mark = self.mark & !Self::TIME | now;
+    }
+
+    /// Whether both records lead from one address to another one.
+    #[inline(always)]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.is_to(&other.endpoint_address, other.endpoint_port)
+            && self.is_from(&other.frontend, other.frontend_port)
+    }
+
     /// Whether an answer from `address` and `port` is named as the frontend's.
     #[inline(always)]
     pub fn names(&self, address: &Address, port: Port) -> bool {
-        !self.is_asked_directly() && self.is_to(address, port)
+        !self.is_renamed() && self.is_to(address, port)
     }
 
-    /// Whether the socket has asked the endpoint by its own address since it used this record.
+    /// Whether what comes from the endpoint [goes by another name](Self::RENAMED).
     #[inline(always)]
-    pub const fn is_asked_directly(&self) -> bool {
-        self.mark & !Self::CONNECTED == Self::DIRECT
+    pub const fn is_renamed(&self) -> bool {
+        self.mark & Self::RENAMED != 0
     }
 
-    /// Whether the socket was connected to `address` and `port` by this record.
+    /// Whether the socket was connected by this record, and may still be.
+    #[inline(always)]
+    pub const fn may_be_peers(&self) -> bool {
+        self.mark & (Self::CONNECTED | Self::RENAMED) == Self::CONNECTED
+    }
+
+    /// Whether the socket was connected to `address` and `port` by this record, and may still be.
     #[inline(always)]
     pub fn connected(&self, address: &Address, port: Port) -> bool {
-        self.mark & Self::CONNECTED != 0 && self.is_to(address, port)
+        self.may_be_peers() && self.is_to(address, port)
     }
 
     /// Whether this is [`Translation::BYPASS`]. Forgetting a peer keeps it so.
@@ -181,8 +201,14 @@ pub struct Datagrams {
     pub clock: u32,
 }
 
-/// Bits of the socket's clock.
-const CLOCK: u32 = Translation::CONNECTED as u32 - 1;
+/// An entry of [`Datagrams`], by its number, and for how many uses of others it has not been used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Aged {
+    /// The entry's number.
+    pub entry: u32,
+    /// The entry's [age](Datagrams::age).
+    pub age: u32,
+}
 
 impl Datagrams {
     /// How many Service addresses a socket remembers by itself. A resolver talks to one or two.
@@ -190,21 +216,59 @@ impl Datagrams {
     /// No translation yet.
     pub const EMPTY: Self = Self { entries: [Translation::UNUSED; Self::LEN], evicted: 0, clock: 0 };
 
-    /// The mark of a record that is used now. Never [`Translation::DIRECT`] or [`Translation::ALONE`].
+    /// What the clock shows when it begins, at first and anew.
+    pub const BEGINNING: u16 = 1;
+
+    /// The mark of a record that is used now. When the clock begins anew, all entries are as old as can be; make the
+    /// connected peer's record so, too.
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "the clock has fifteen bits")]
-    pub const fn tick(&mut self) -> u16 {
-        let next = self.clock.wrapping_add(1) & CLOCK;
-        self.clock = if next <= Translation::ALONE as u32 { Translation::ALONE as u32 + 1 } else { next };
+    #[expect(clippy::cast_possible_truncation, reason = "the clock has fourteen bits")]
+    pub fn tick(&mut self) -> u16 {
+        self.clock += 1;
+        if self.clock > u32::from(Translation::TIME) {
+            self.clock = u32::from(Self::BEGINNING);
+            for entry in &mut self.entries {
+                entry.set_time(0);
+            }
+        }
         self.clock as u16
     }
 
     /// For how many uses of others a record has not been used.
     #[inline(always)]
     pub const fn age(&self, record: &Translation) -> u32 {
-        self.clock.wrapping_sub(record.mark as u32) & CLOCK
+        self.clock.wrapping_sub(record.mark as u32) & Translation::TIME as u32
+    }
+
+    /// The youngest entry of those that are `wanted`.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "there are four")]
+    pub fn youngest(&self, wanted: impl Fn(&Translation) -> bool) -> Option<Aged> {
+        let mut found = Aged { entry: 0, age: u32::MAX };
+        for (number, entry) in self.entries.iter().enumerate() {
+            let age = self.age(entry);
+            if age < found.age && wanted(entry) {
+                found = Aged { entry: number as u32, age };
+            }
+        }
+        (found.age != u32::MAX).then_some(found)
+    }
+
+    /// The entry with this number, modulo [`Datagrams::LEN`].
+    #[inline(always)]
+    #[must_use]
+    pub fn entry(&self, number: u32) -> &Translation {
+        &self.entries[number as usize & (Self::LEN - 1)]
+    }
+
+    /// The same, to be changed.
+    #[inline(always)]
+    pub fn entry_mut(&mut self, number: u32) -> &mut Translation {
+        &mut self.entries[number as usize & (Self::LEN - 1)]
     }
 }
+
+const _: () = assert!(Datagrams::LEN.is_power_of_two());
 
 /// A key of OVERFLOW. A translation of datagrams stands there twice, by the address asked for and by the one given.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
@@ -278,3 +342,58 @@ const _: () = assert!(size_of::<OverflowKey>() == 32);
 const _: () = assert!(size_of::<Asker>() == 32);
 const _: () = assert!(size_of::<Overflowed>() == 56);
 const _: () = assert!(size_of::<SharedPorts>() == 64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn used(number: u8, mark: u16) -> Translation {
+        Translation {
+            frontend: Address::from_v4([10, 96, 0, number]),
+            endpoint_address: Address::from_v4([10, 244, 0, 1]),
+            frontend_port: Port::new(53),
+            endpoint_port: Port::new(5300),
+            mark,
+            ..Translation::UNUSED
+        }
+    }
+
+    #[test]
+    fn the_youngest_record_is_the_one_that_was_used_last() {
+        let mut datagrams = Datagrams::EMPTY;
+        assert_eq!(datagrams.youngest(Translation::is_used), None);
+        for (number, entry) in [(1, 2), (2, 0), (3, 1)] {
+            let now = datagrams.tick();
+            *datagrams.entry_mut(entry) = used(number, now | Translation::CONNECTED);
+        }
+        assert_eq!(datagrams.youngest(Translation::is_used), Some(Aged { entry: 1, age: 0 }));
+        let not_the_last =
+            |entry: &Translation| entry.is_used() && entry.frontend.words() != used(3, 0).frontend.words();
+        assert_eq!(datagrams.youngest(not_the_last), Some(Aged { entry: 0, age: 1 }));
+        let now = datagrams.tick();
+        datagrams.entry_mut(2).set_time(now);
+        assert_eq!(datagrams.youngest(Translation::is_used), Some(Aged { entry: 2, age: 0 }));
+        assert_ne!(datagrams.entry(2).mark & Translation::CONNECTED, 0);
+    }
+
+    #[test]
+    fn however_often_others_are_used_a_record_does_not_become_young_again() {
+        let mut datagrams = Datagrams::EMPTY;
+        let now = datagrams.tick();
+        *datagrams.entry_mut(0) = used(1, now);
+        for _ in 0..100_000 {
+            let now = datagrams.tick();
+            *datagrams.entry_mut(1) = used(2, now);
+            assert_eq!(datagrams.youngest(Translation::is_used).map(|last| last.entry), Some(1));
+        }
+    }
+
+    #[test]
+    fn a_renamed_record_names_no_answer_and_no_peer_and_leads_there_all_the_same() {
+        let record = used(1, Translation::RENAMED | Translation::CONNECTED);
+        let (address, port) = (record.endpoint_address, record.endpoint_port);
+        assert!(record.is_to(&address, port) && record.is_from(&record.frontend, record.frontend_port));
+        assert!(!record.names(&address, port) && !record.connected(&address, port));
+        assert!(used(1, Translation::CONNECTED).connected(&address, port));
+    }
+}

@@ -1,6 +1,7 @@
-//! Socket calls that the standard library lacks: MPTCP and packet sockets, disconnecting, options.
+//! Socket calls that the standard library lacks: MPTCP and packet sockets, disconnecting, options; and what the kernel says
+//! of sockets.
 
-use std::{io, os::fd::AsRawFd};
+use std::{fs, io, net::SocketAddr, os::fd::AsRawFd};
 
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 
@@ -62,4 +63,48 @@ pub fn set_bytes(socket: &impl AsRawFd, level: i32, option: i32, value: &[u8]) -
     let result =
         unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, value.as_ptr().cast(), length) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The UDP sockets of this thread's network namespace: own address and peer, as the kernel has them. No program of ours
+/// gives these other names.
+pub fn udp_peers() -> io::Result<Vec<(SocketAddr, SocketAddr)>> {
+    let mut sockets = Vec::new();
+    for file in ["/proc/thread-self/net/udp", "/proc/thread-self/net/udp6"] {
+        for line in fs::read_to_string(file)?.lines().skip(1) {
+            let mut addresses = line.split_whitespace().skip(1).map_while(socket_address);
+            let both = addresses.next().zip(addresses.next());
+            sockets.push(both.ok_or_else(|| io::Error::other(format!("{file}: {line}")))?);
+        }
+    }
+    Ok(sockets)
+}
+
+/// An address and port as `/proc/net/udp` writes them: words of four bytes, each in the machine's order.
+fn socket_address(text: &str) -> Option<SocketAddr> {
+    let (ip, port) = text.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let words = ip.as_bytes().chunks(8).map(|word| u32::from_str_radix(str::from_utf8(word).ok()?, 16).ok());
+    let bytes =
+        words.collect::<Option<Vec<u32>>>()?.into_iter().flat_map(u32::to_ne_bytes).collect::<Vec<u8>>();
+    match bytes.len() {
+        4 => Some((<[u8; 4]>::try_from(bytes).ok()?, port).into()),
+        _ => Some((<[u8; 16]>::try_from(bytes).ok()?, port).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_proc_are_read_in_both_families() {
+        let v4 = u32::from_ne_bytes([10, 244, 1, 10]);
+        assert_eq!(socket_address(&format!("{v4:08X}:0035")), Some(([10, 244, 1, 10], 53).into()));
+        let one = u32::from_ne_bytes([0, 0, 0, 1]);
+        let loopback = ([0, 0, 0, 0, 0, 0, 0, 1_u16], 8080).into();
+        assert_eq!(socket_address(&format!("{:024X}{one:08X}:1F90", 0)), Some(loopback));
+        for text in ["", ":", "12", "0:1:2", "XY000000:0035"] {
+            assert_eq!(socket_address(text), None, "{text}");
+        }
+    }
 }

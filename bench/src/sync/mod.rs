@@ -1,4 +1,5 @@
-//! `bench sync`: how fast the agent follows an API server, and the cost of that. `bench start`: how fast it starts.
+//! `bench sync`: how fast the agent follows an API server, and the cost of that. `bench start`: how fast it starts. `bench
+//! stale`: how fast it moves sockets whose endpoint is gone.
 //!
 //! The agent is the real one, on a lab's node, and so is HTTP; the API server is the tests' double, in this process.
 //! Two clusters: many Services with some endpoints each, and very many Services with one each.
@@ -9,12 +10,14 @@
 //! | `decode` | the yardstick of a first sync: the same bytes, decoded and nothing else |
 //! | `follow` | the way from one change to a connection that lands on the new endpoint; `door`: where it lands |
 //! | `start` | the way from the agent's start to the first connection through a Service |
+//! | `stale` | the way from an endpoint's replacement to the last socket that had it |
 //! | `usage` | memory, processor time and system calls of the agent |
 
 mod cluster;
 mod decode;
 mod door;
 mod follow;
+pub(crate) mod stale;
 pub(crate) mod start;
 mod usage;
 

@@ -4,7 +4,7 @@ use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use aya_log_ebpf::debug;
 use proxy_common::{
     Decision, Endpoint, Forward, FrontendKey, NodeEvent, Protocol, Reason,
-    select::{Resolution, is_serving, resolve},
+    select::{Resolution, resolve},
 };
 
 use super::{
@@ -49,11 +49,7 @@ struct Peers;
 impl Memory for Peers {
     #[inline(always)]
     fn keep(ctx: &SockAddrContext, hook: Hook, destination: &FrontendKey, service: u32) -> bool {
-        let Some(known) = translations::kept(ctx, destination) else { return false };
-        if known.service != service || !is_serving(&Maps, known.endpoint, known.generation) {
-            return false;
-        }
-        translations::touch(ctx, known);
+        let Some(known) = translations::kept(ctx, destination, service) else { return false };
         rewrite(ctx, hook, &known.endpoint_address, known.endpoint_port);
         translations::connect_kept(ctx, known);
         true
@@ -92,7 +88,7 @@ pub(super) fn connect<M: Memory>(ctx: &SockAddrContext, hook: Hook) -> i32 {
         _ if translations::is_bypassed(ctx, protocol) => ALLOW,
         Resolution::UnknownPort => {
             let is_refused = fails::<M>(ctx, &destination, NO_SERVICE, Reason::UnknownPort);
-            answer(ctx, hook, is_refused)
+            answer::<M>(ctx, hook, &destination, is_refused)
         }
         Resolution::Service(frontend) => {
             // As with netfilter, where the socket's port and the frontend name one connection.
@@ -103,7 +99,7 @@ pub(super) fn connect<M: Memory>(ctx: &SockAddrContext, hook: Hook) -> i32 {
                 Decision::NotService => ALLOW,
                 Decision::Refuse { reason, .. } => {
                     let is_refused = fails::<M>(ctx, &destination, frontend.service, reason);
-                    answer(ctx, hook, is_refused)
+                    answer::<M>(ctx, hook, &destination, is_refused)
                 }
                 Decision::Forward(Forward { endpoint, remembered }) => {
                     M::remember(ctx, &destination, &endpoint);
@@ -126,10 +122,14 @@ pub(super) fn connect<M: Memory>(ctx: &SockAddrContext, hook: Hook) -> i32 {
 /// In place of an index into SERVICES.
 const NO_SERVICE: u32 = u32::MAX;
 
-/// Refuses the connect, or lets it be.
+/// Refuses the connect; or lets the socket be connected to the frontend itself, until the agent finds an endpoint for it.
 #[inline(always)]
-fn answer(ctx: &SockAddrContext, hook: Hook, is_refused: bool) -> i32 {
-    if is_refused { refuse_connect(ctx, hook) } else { ALLOW }
+fn answer<M: Memory>(ctx: &SockAddrContext, hook: Hook, destination: &FrontendKey, is_refused: bool) -> i32 {
+    if is_refused {
+        return refuse_connect(ctx, hook);
+    }
+    M::remember_unserved(ctx, destination);
+    ALLOW
 }
 
 /// A connect that gets no endpoint: whether it is refused. A function of its own: it is rare, and the verifier walks it
@@ -139,9 +139,8 @@ fn fails<M: Memory>(ctx: &SockAddrContext, destination: &FrontendKey, service: u
     let protocol = destination.protocol;
     if protocol == Protocol::Udp as u8 && reason.lets_connect() {
         // No request yet, often not even meant as one: programs connect to learn their own address, resolvers to sort
-        // addresses (RFC 6724). The socket is connected to the frontend itself, until the agent finds an endpoint for it.
+        // addresses (RFC 6724).
         count::event(NodeEvent::UnservedSocket);
-        M::remember_unserved(ctx, destination);
         return false;
     }
     if !leaves_connected(protocol) {

@@ -1,10 +1,19 @@
 //! DATAGRAMS: the other peers of a UDP socket, which it names in each datagram or was connected to before.
 
 use aya_ebpf::programs::SockAddrContext;
-use proxy_common::{Address, Datagrams, FrontendKey, NodeEvent, OverflowKey, Port, Translation};
+use proxy_common::{
+    Address, Aged, Datagrams, FrontendKey, NodeEvent, OverflowKey, Port, Translation, select::is_serving,
+};
 
-use super::overflow;
-use crate::{count, tables::DATAGRAMS};
+use super::{
+    connected,
+    context::{is_connected, is_connected_to},
+    overflow,
+};
+use crate::{
+    count,
+    tables::{DATAGRAMS, Maps},
+};
 
 /// The socket's record, which lives as long as the program runs.
 #[inline(always)]
@@ -13,44 +22,32 @@ pub(super) fn record(ctx: &SockAddrContext) -> Option<&'static mut Datagrams> {
     unsafe { DATAGRAMS.get_ptr_mut(ctx).as_mut() }
 }
 
-/// A record of the socket, by the number of its entry, and its age.
-#[derive(Clone, Copy)]
-pub(super) struct Youngest {
-    entry: u32,
-    pub(super) age: u32,
-}
-
-/// The youngest entry of those that are `wanted`.
+/// The mark of a record of the socket that is used now.
 #[inline(always)]
-pub(super) fn youngest(datagrams: &Datagrams, wanted: impl Fn(&Translation) -> bool) -> Option<Youngest> {
-    let mut found = Youngest { entry: 0, age: u32::MAX };
-    for (index, entry) in datagrams.entries.iter().enumerate() {
-        let age = datagrams.age(entry);
-        if age < found.age && wanted(entry) {
-            found = Youngest { entry: index as u32, age };
-        }
+pub(super) fn tick(ctx: &SockAddrContext, datagrams: &mut Datagrams) -> u16 {
+    let now = datagrams.tick();
+    if now == Datagrams::BEGINNING
+        && let Some(record) = connected::record(ctx)
+    {
+        record.set_time(0);
     }
-    (found.age != u32::MAX).then_some(found)
-}
-
-/// An entry, to be used.
-#[inline(always)]
-pub(super) fn get(datagrams: &mut Datagrams, found: Youngest) -> &mut Translation {
-    entry_mut(datagrams, found.entry)
+    now
 }
 
 /// What the process asked for, by an entry.
 #[inline(always)]
-pub(super) fn name(datagrams: &Datagrams, found: Youngest) -> (Address, Port) {
-    let entry = entry(datagrams, found.entry);
+pub(super) fn name(datagrams: &Datagrams, found: Aged) -> (Address, Port) {
+    let entry = datagrams.entry(found.entry);
     (entry.frontend, entry.frontend_port)
 }
 
-/// The translation to `destination` that OVERFLOW has for this socket's port; back among the socket's own.
+/// The translation to `destination` that OVERFLOW has for this socket's port, if its endpoint serves; back among the
+/// socket's own.
 #[inline(always)]
 pub(super) fn find_in_overflow(
     ctx: &SockAddrContext,
     destination: &FrontendKey,
+    service: u32,
     has_overflowed: bool,
 ) -> Option<&'static mut Translation> {
     let translation = overflow::OfPort::new(ctx, has_overflowed)?.get(
@@ -58,6 +55,9 @@ pub(super) fn find_in_overflow(
         destination.port,
         OverflowKey::BY_FRONTEND,
     )?;
+    if !serves(translation, service) {
+        return None;
+    }
     // The element of OVERFLOW may be reused, this copy may not.
     let checksum = translation.mark;
     let entry = store(ctx, translation)?;
@@ -66,8 +66,14 @@ pub(super) fn find_in_overflow(
         return None;
     }
     // A checksum looks like any mark.
-    entry.mark = Translation::ALONE;
+    entry.mark = 0;
     Some(entry)
+}
+
+/// Whether a record still leads to an endpoint of this Service that serves.
+#[inline(always)]
+pub(super) fn serves(record: &Translation, service: u32) -> bool {
+    record.service == service && is_serving(&Maps, record.endpoint, record.generation)
 }
 
 /// Records a translation that was made for this socket; other sockets of its port find it too.
@@ -78,58 +84,107 @@ pub(super) fn remember(ctx: &SockAddrContext, translation: &Translation) {
     }
 }
 
+/// Keeps a translation that is used now. Nothing if the kernel has no memory for the record.
+#[inline(always)]
+fn store(ctx: &SockAddrContext, translation: &Translation) -> Option<&'static mut Translation> {
+    put(ctx, translation, false)
+}
+
+/// Keeps the record of a peer that the socket was connected to; it does not become younger by that.
+#[inline(always)]
+pub(super) fn retire(ctx: &SockAddrContext, connected: &Translation) {
+    put(ctx, connected, true);
+}
+
 /// Puts a translation over the one with the same ends, else into a free entry, else in place of the oldest, which moves to
-/// OVERFLOW. Nothing if the kernel has no memory for the record.
+/// OVERFLOW. If none is as old as a retired one, that moves there itself.
 #[inline(never)]
-pub(super) fn store(ctx: &SockAddrContext, translation: &Translation) -> Option<&'static mut Translation> {
+fn put(
+    ctx: &SockAddrContext,
+    translation: &Translation,
+    is_retired: bool,
+) -> Option<&'static mut Translation> {
     // SAFETY: as in `record`; a null initial value asks for zeros, which is `Datagrams::EMPTY`.
     let Some(datagrams) = (unsafe { DATAGRAMS.get_or_insert_ptr_mut(ctx, None).as_mut() }) else {
         count::event(NodeEvent::UnrecordedSocket);
         return None;
     };
-    // The oldest, where a free one is older than any, and one with the same ends older still.
-    let (mut index, mut age) = (0, 0);
-    for (number, entry) in datagrams.entries.iter().enumerate() {
-        let is_same = entry.is_to(&translation.endpoint_address, translation.endpoint_port)
-            && entry.is_from(&translation.frontend, translation.frontend_port);
-        let its = match () {
-            () if is_same => SAME,
-            () if !entry.is_used() => FREE,
-            () => datagrams.age(entry) + 1,
-        };
-        if its > age {
-            (index, age) = (number as u32, its);
-        }
-    }
+    spare_peer(ctx, datagrams);
+    let Aged { entry: index, age } = place(datagrams, translation);
     if age < FREE {
-        overflow::evict(ctx, entry(datagrams, index));
         datagrams.evicted = 1;
+        if is_retired && is_older(ctx, datagrams, translation, age) {
+            overflow::evict(ctx, translation);
+            return None;
+        }
+        leave(ctx, datagrams, index);
     }
-    // The record of a peer that the socket was connected to keeps its age.
-    let is_retired = translation.mark & Translation::CONNECTED != 0;
-    let mark = if is_retired { translation.mark } else { datagrams.tick() };
-    let entry = entry_mut(datagrams, index);
+    let its = if is_retired { datagrams.age(translation) } else { 0 };
+    let entry = datagrams.entry(index);
+    if age == SAME && datagrams.age(entry) < its {
+        let entry = datagrams.entry_mut(index);
+        entry.mark |= Translation::CONNECTED;
+        return Some(entry);
+    }
+    let mark = if is_retired { translation.mark } else { tick(ctx, datagrams) | translation.mark };
+    let entry = datagrams.entry_mut(index);
     let was_connected = if age == SAME { entry.mark & Translation::CONNECTED } else { 0 };
     *entry = *translation;
     entry.mark = mark | was_connected;
     Some(entry)
 }
 
+/// An entry makes room. If the record in SOCKETS leads there too, and is older, answers go by the name of what leaves.
+#[inline(never)]
+fn leave(ctx: &SockAddrContext, datagrams: &Datagrams, index: u32) {
+    let entry = datagrams.entry(index);
+    if let Some(record) = connected::record(ctx)
+        && datagrams.age(entry) < datagrams.age(record)
+        && record.is_to(&entry.endpoint_address, entry.endpoint_port)
+    {
+        record.mark |= Translation::RENAMED;
+    }
+    overflow::evict(ctx, entry);
+}
+
+/// Whether a retired record is at least of this age, and not that of the peer that the socket has now: that stays at hand,
+/// for the connect may fail.
+#[inline(never)]
+fn is_older(ctx: &SockAddrContext, datagrams: &Datagrams, retired: &Translation, age: u32) -> bool {
+    datagrams.age(retired) >= age && !is_connected_to(ctx, &retired.endpoint_address, retired.endpoint_port)
+}
+
+/// Makes the record of the peer that the socket is connected to the youngest, if it is among these entries, as it is after a
+/// connect that failed.
+#[inline(never)]
+fn spare_peer(ctx: &SockAddrContext, datagrams: &mut Datagrams) {
+    let is_peer = |record: &Translation| is_connected_to(ctx, &record.endpoint_address, record.endpoint_port);
+    if !is_connected(ctx) || connected::record(ctx).is_none_or(|record| is_peer(record)) {
+        return;
+    }
+    if let Some(last) = datagrams.youngest(|entry| entry.may_be_peers() && is_peer(entry)) {
+        let now = tick(ctx, datagrams);
+        datagrams.entry_mut(last.entry).set_time(now);
+    }
+}
+
+/// Where to put a translation: over the entry with the same ends, whose age is [`SAME`] then; else over a free one, of
+/// [`FREE`]; else over the oldest.
+#[inline(never)]
+fn place(datagrams: &Datagrams, translation: &Translation) -> Aged {
+    let mut found = Aged { entry: 0, age: 0 };
+    for (number, entry) in datagrams.entries.iter().enumerate() {
+        let age = match () {
+            () if entry.is_same(translation) => SAME,
+            () if !entry.is_used() => FREE,
+            () => datagrams.age(entry) + 1,
+        };
+        if age > found.age {
+            found = Aged { entry: number as u32, age };
+        }
+    }
+    found
+}
+
 const FREE: u32 = 1 << 20;
 const SAME: u32 = 1 << 21;
-
-const _: () = assert!(Datagrams::LEN.is_power_of_two());
-const MASK: u32 = Datagrams::LEN as u32 - 1;
-
-#[inline(always)]
-fn entry(datagrams: &Datagrams, index: u32) -> &Translation {
-    // SAFETY: the masked index is within the array; `get` would leave a bounds check that the verifier
-    // cannot see through.
-    unsafe { datagrams.entries.get_unchecked((index & MASK) as usize) }
-}
-
-#[inline(always)]
-fn entry_mut(datagrams: &mut Datagrams, index: u32) -> &mut Translation {
-    // SAFETY: as in `entry`.
-    unsafe { datagrams.entries.get_unchecked_mut((index & MASK) as usize) }
-}

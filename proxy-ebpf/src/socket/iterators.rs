@@ -225,13 +225,12 @@ unsafe fn translated(sock: *mut c_void) -> Option<HeldSocket> {
         let others = bpf_sk_storage_get((&raw const DATAGRAMS).cast_mut().cast(), sock, ptr::null_mut(), 0)
             .cast::<Datagrams>();
         // The last connect has failed: the peer is one from before it.
-        if !record.is_null() && !others.is_null() {
-            for entry in &(*others).entries {
-                if entry.connected(&peer, peer_port) {
-                    held.translation = *entry;
-                    return Some(held);
-                }
-            }
+        if !record.is_null()
+            && !others.is_null()
+            && let Some(last) = (*others).youngest(|entry| entry.connected(&peer, peer_port))
+        {
+            held.translation = *(*others).entry(last.entry);
+            return Some(held);
         }
         let key = OverflowKey {
             owner: cookie,

@@ -92,23 +92,28 @@ pub(super) fn remember_connected(ctx: &SockAddrContext, translation: &Translatio
 #[inline(never)]
 pub(super) fn evict(ctx: &SockAddrContext, translation: &Translation) {
     count::event(NodeEvent::OverflowedSocket);
-    put_of_port(ctx, translation);
+    // If sockets share the port it is here already, and what they asked since goes first.
+    let replaces = !has_siblings(ctx);
+    put_of_port(ctx, translation, replaces, !translation.is_renamed());
 }
 
 /// Makes a translation known to the other sockets of this port.
 #[inline(never)]
 pub(super) fn share(ctx: &SockAddrContext, translation: &Translation) {
-    mark_shared(local_port(ctx));
-    put_of_port(ctx, translation);
+    let local_port = local_port(ctx);
+    if local_port.number != 0 {
+        mark_shared(local_port);
+    }
+    put_of_port(ctx, translation, true, true);
 }
 
-/// The socket asks its endpoint again: other sockets of its port still have to know.
+/// The socket asks its endpoint again: other sockets of its port still have to know, and by which name it was last.
 #[inline(always)]
 pub(super) fn refresh(ctx: &SockAddrContext, translation: &Translation) {
     if let Some(shared) = OfPort::new(ctx, false)
         && shared
             .get(&translation.endpoint_address, translation.endpoint_port, OverflowKey::BY_ENDPOINT)
-            .is_none()
+            .is_none_or(|known| !known.is_from(&translation.frontend, translation.frontend_port))
     {
         share(ctx, translation);
     }
@@ -127,10 +132,13 @@ pub(super) fn has_siblings(ctx: &SockAddrContext) -> bool {
     failed == 0 && value != 0
 }
 
+/// Puts a translation where it is found by the address that was asked for, unless there is one and it does not replace that;
+/// and by the endpoint's address, if it `names` answers.
 #[inline(always)]
-fn put_of_port(ctx: &SockAddrContext, translation: &Translation) {
+fn put_of_port(ctx: &SockAddrContext, translation: &Translation, replaces: bool, names: bool) {
     let local_port = local_port(ctx);
-    if local_port.number == 0 {
+    // What leads to no endpoint must not take the place of what does.
+    if local_port.number == 0 || translation.endpoint == 0 {
         return;
     }
     let mut key = OverflowKey {
@@ -140,12 +148,15 @@ fn put_of_port(ctx: &SockAddrContext, translation: &Translation) {
         local_port,
         direction: OverflowKey::BY_FRONTEND,
     };
-    put(&key, translation);
-    key.address = translation.endpoint_address;
-    key.port = translation.endpoint_port;
-    if translation.is_asked_directly() {
+    if !replaces && OVERFLOW.get_ptr(&key).is_some() {
         return;
     }
+    put(&key, translation);
+    if !names {
+        return;
+    }
+    key.address = translation.endpoint_address;
+    key.port = translation.endpoint_port;
     key.direction = OverflowKey::BY_ENDPOINT;
     put(&key, translation);
 }

@@ -7,8 +7,8 @@
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use aya_log_ebpf::debug;
 use proxy_common::{
-    Decision, FrontendKind, Protocol, Reason, Translation,
-    select::{Resolution, is_serving, resolve},
+    Decision, FrontendKind, Protocol, Reason,
+    select::{Resolution, resolve},
 };
 
 use super::{
@@ -16,7 +16,7 @@ use super::{
     context::{
         ALLOW, Hook, SocketClient, choose_for, destination, is_connected, protocol, refuse_datagram, rewrite,
     },
-    datagrams, translations,
+    overflow, translations,
 };
 use crate::{count, tables::Maps};
 
@@ -41,7 +41,7 @@ fn sendmsg(ctx: &SockAddrContext, hook: Hook) -> i32 {
     let frontend = match resolve(&Maps, &destination, &SocketClient(ctx)) {
         Resolution::NotService => {
             // IPv6 sockets name their IPv4 peer in each datagram, be it a Service's endpoint.
-            if !is_connected(ctx) || !translations::is_connected_through_service(ctx, &destination) {
+            if !translations::is_connected_through_service(ctx, &destination) {
                 translations::ask_directly(ctx, &destination);
             }
             return ALLOW;
@@ -65,14 +65,12 @@ fn sendmsg(ctx: &SockAddrContext, hook: Hook) -> i32 {
         if known.is_unserved() {
             return ALLOW;
         }
+        overflow::refresh(ctx, known);
         rewrite(ctx, hook, &known.endpoint_address, known.endpoint_port);
         return ALLOW;
     }
-    if let Some(known) = translations::kept(ctx, &destination)
-        && known.service == frontend.service
-        && is_serving(&Maps, known.endpoint, known.generation)
-    {
-        translations::touch(ctx, known);
+    if let Some(known) = translations::kept(ctx, &destination, frontend.service) {
+        translations::send_by(ctx, known);
         rewrite(ctx, hook, &known.endpoint_address, known.endpoint_port);
         return ALLOW;
     }
@@ -91,7 +89,7 @@ fn sendmsg(ctx: &SockAddrContext, hook: Hook) -> i32 {
         }
         Decision::Forward(forward) => {
             let endpoint = forward.endpoint;
-            datagrams::remember(ctx, &Translation::new(&destination, &endpoint));
+            translations::send_to_new(ctx, &destination, &endpoint);
             rewrite(ctx, hook, &endpoint.address, endpoint.port);
             count::connection(endpoint.service, forward.remembered);
             debug!(

@@ -6,7 +6,7 @@
 //! connect after the hook. The record that applies is the one that leads to the address in front of the hook.
 
 use aya_ebpf::{EbpfContext as _, helpers::bpf_get_netns_cookie, programs::SockAddrContext};
-use proxy_common::{Address, Datagrams, Endpoint, FrontendKey, NodeEvent, Port, Protocol, Translation};
+use proxy_common::{Address, Endpoint, FrontendKey, NodeEvent, Port, Protocol, Translation};
 
 use super::{connected, context::is_connected_to, datagrams, overflow, peers};
 
@@ -42,21 +42,26 @@ pub(super) fn connect_unserved(ctx: &SockAddrContext, destination: &FrontendKey)
 
 /// Records that the UDP socket is about to be connected as in `known`, a record of its own.
 #[inline(never)]
-pub(super) fn connect_kept(ctx: &SockAddrContext, known: &Translation) {
-    // A copy: the old peer's record may take its place.
-    let known = *known;
+pub(super) fn connect_kept(ctx: &SockAddrContext, known: *const Translation) {
+    // A copy, for the old peer's record may take its place.
+    // SAFETY: the caller's record lives as long as the program runs.
+    let known = unsafe { known.read() };
     connect_udp(ctx, &known);
 }
 
 #[inline(never)]
 fn connect_udp(ctx: &SockAddrContext, translation: &Translation) {
     if let Some(record) = connected::record(ctx)
-        && !record.is_to(&translation.endpoint_address, translation.endpoint_port)
+        && !record.is_same(translation)
     {
         retire(ctx, record);
     }
     record_connected(ctx, translation);
     use_connected(ctx);
+    // When the socket is connected elsewhere, the others of its port may get answers that are still under way.
+    if overflow::has_siblings(ctx) {
+        overflow::share(ctx, translation);
+    }
     // Sends on a connected socket reach no hook: when the endpoint goes, the agent comes for it.
     enter_namespace(ctx);
 }
@@ -102,17 +107,13 @@ fn disconnect_udp(ctx: &SockAddrContext, destination: &FrontendKey) {
 #[inline(never)]
 pub(super) fn ask_directly(ctx: &SockAddrContext, destination: &FrontendKey) {
     let (address, port) = (&destination.address, destination.port);
-    if let Some(record) = connected::record(ctx)
-        && record.is_to(address, port)
-    {
-        record.mark &= Translation::CONNECTED;
+    if let Some(record) = connected::record(ctx) {
+        rename(record, address, port);
     }
     let mut has_overflowed = false;
     if let Some(datagrams) = datagrams::record(ctx) {
         for entry in &mut datagrams.entries {
-            if entry.is_to(address, port) {
-                entry.mark &= Translation::CONNECTED;
-            }
+            rename(entry, address, port);
         }
         has_overflowed = datagrams.evicted != 0;
     }
@@ -121,43 +122,83 @@ pub(super) fn ask_directly(ctx: &SockAddrContext, destination: &FrontendKey) {
     }
 }
 
-/// Whether a connected UDP socket got its peer, at `peer`, through a Service.
-#[inline(never)]
-pub(super) fn is_connected_through_service(ctx: &SockAddrContext, peer: &FrontendKey) -> bool {
-    name_of_peer(ctx, &peer.address, peer.port)
-        .is_some_and(|(address, port)| port != peer.port || address.words() != peer.address.words())
+/// Answers from `address` and `port` are not named by this record any more. A direct peer's name is its own.
+#[inline(always)]
+fn rename(record: &mut Translation, address: &Address, port: Port) {
+    if record.is_to(address, port) && !record.is_direct() {
+        record.mark |= Translation::RENAMED;
+    }
 }
 
-/// The translation that a UDP socket has for `destination`, whether it was connected or sent there: the youngest one.
-/// Whoever uses it [says so](touch).
+/// Whether a UDP socket is connected to `peer` because it asked for a Service.
 #[inline(never)]
-pub(super) fn kept(ctx: &SockAddrContext, destination: &FrontendKey) -> Option<&'static mut Translation> {
+pub(super) fn is_connected_through_service(ctx: &SockAddrContext, peer: &FrontendKey) -> bool {
+    is_connected_to(ctx, &peer.address, peer.port)
+        && name_of_peer(ctx, &peer.address, peer.port)
+            .is_some_and(|(address, port)| port != peer.port || address.words() != peer.address.words())
+}
+
+/// The translation that a UDP socket has for `destination`, whether it was connected or sent there: the youngest one, if
+/// its endpoint serves.
+#[inline(never)]
+pub(super) fn kept(
+    ctx: &SockAddrContext,
+    destination: &FrontendKey,
+    service: u32,
+) -> Option<&'static mut Translation> {
     let record = connected::record(ctx).filter(|record| record.is_served(destination));
-    let Some(datagrams) = datagrams::record(ctx) else {
-        return match record {
-            Some(record) => Some(record),
-            None => datagrams::find_in_overflow(ctx, destination, false),
-        };
-    };
-    let youngest =
-        datagrams::youngest(datagrams, |entry| entry.is_from(&destination.address, destination.port));
-    if let Some(record) = record
-        && youngest.is_none_or(|youngest| datagrams.age(record) <= youngest.age)
-    {
-        return Some(record);
+    let mut has_overflowed = false;
+    let mut found = record;
+    if let Some(datagrams) = datagrams::record(ctx) {
+        has_overflowed = datagrams.evicted != 0;
+        if let Some(youngest) = datagrams.youngest(|entry| entry.is_served(destination))
+            && found.as_ref().is_none_or(|record| youngest.age < datagrams.age(record))
+        {
+            found = Some(datagrams.entry_mut(youngest.entry));
+        }
     }
-    match youngest {
-        Some(youngest) => Some(datagrams::get(datagrams, youngest)),
-        None => datagrams::find_in_overflow(ctx, destination, datagrams.evicted != 0),
+    match found {
+        Some(record) => datagrams::serves(record, service).then_some(record),
+        None => datagrams::find_in_overflow(ctx, destination, service, has_overflowed),
     }
 }
 
 /// The socket uses a record of its own.
 #[inline(never)]
-pub(super) fn touch(ctx: &SockAddrContext, record: &mut Translation) {
-    let mark = datagrams::record(ctx).map_or(Translation::ALONE, Datagrams::tick);
-    record.mark = mark | record.mark & Translation::CONNECTED;
+fn touch(ctx: &SockAddrContext, record: &mut Translation) {
+    record.mark = now(ctx, record) | record.mark & Translation::CONNECTED;
     overflow::refresh(ctx, record);
+}
+
+/// The time on the socket's clock, at which `record` is used: the clock counts only uses of other records than the last.
+#[inline(always)]
+fn now(ctx: &SockAddrContext, record: &Translation) -> u16 {
+    let Some(datagrams) = datagrams::record(ctx) else { return 0 };
+    if datagrams.age(record) == 0 { datagrams.clock as u16 } else { datagrams::tick(ctx, datagrams) }
+}
+
+/// The socket sends a datagram by a record of its own. If that leads to the peer that the socket is connected to by
+/// another name, the answers go by the peer's: the kernel takes them as its.
+#[inline(never)]
+pub(super) fn send_by(ctx: &SockAddrContext, record: &mut Translation) {
+    let (address, port) = (record.endpoint_address, record.endpoint_port);
+    if is_connected_to(ctx, &address, port)
+        && name_of_peer(ctx, &address, port).is_none_or(|(address, port)| !record.is_from(&address, port))
+    {
+        record.mark |= Translation::RENAMED;
+    } else {
+        touch(ctx, record);
+    }
+}
+
+/// Records a translation that was made for a datagram of this socket.
+#[inline(never)]
+pub(super) fn send_to_new(ctx: &SockAddrContext, destination: &FrontendKey, endpoint: &Endpoint) {
+    let mut translation = Translation::new(destination, endpoint);
+    if is_connected_to(ctx, &endpoint.address, endpoint.port) {
+        translation.mark = Translation::RENAMED;
+    }
+    datagrams::remember(ctx, &translation);
 }
 
 /// The record of the connected peer, if the process asked for `destination`.
@@ -174,7 +215,7 @@ pub(super) fn connected_peer(
 #[inline(always)]
 fn retire(ctx: &SockAddrContext, record: &Translation) {
     if record.is_used() {
-        datagrams::store(ctx, record);
+        datagrams::retire(ctx, record);
     }
 }
 
@@ -182,7 +223,7 @@ fn retire(ctx: &SockAddrContext, record: &Translation) {
 #[inline(always)]
 fn use_connected(ctx: &SockAddrContext) {
     if let Some(record) = connected::record(ctx) {
-        let mark = datagrams::record(ctx).map_or(Translation::ALONE, Datagrams::tick);
+        let mark = datagrams::record(ctx).map_or(0, |datagrams| datagrams::tick(ctx, datagrams));
         record.mark = mark | Translation::CONNECTED;
     }
 }
@@ -202,7 +243,7 @@ pub(super) fn name_of_sender(
     let mut has_overflowed = false;
     if let Some(datagrams) = datagrams::record(ctx) {
         // Several Services may lead to one endpoint: the one that was asked last goes first.
-        if let Some(youngest) = datagrams::youngest(datagrams, |entry| entry.names(address, port))
+        if let Some(youngest) = datagrams.youngest(|entry| entry.names(address, port))
             && record.as_ref().is_none_or(|record| youngest.age < datagrams.age(record))
         {
             return Some(datagrams::name(datagrams, youngest));
@@ -229,7 +270,7 @@ pub(super) fn name_of_peer(ctx: &SockAddrContext, address: &Address, port: Port)
     }
     // The last connect has failed: the peer is one from before it.
     let datagrams = datagrams::record(ctx)?;
-    let youngest = datagrams::youngest(datagrams, |entry| entry.connected(address, port))?;
+    let youngest = datagrams.youngest(|entry| entry.connected(address, port))?;
     Some(datagrams::name(datagrams, youngest))
 }
 

@@ -62,6 +62,38 @@ fn a_socket_that_connects_again_keeps_its_endpoint() {
     }
 }
 
+/// With another Service in between, of which the socket got the same endpoint or another one.
+#[test]
+fn a_socket_that_was_connected_elsewhere_meanwhile_keeps_its_endpoint() {
+    let cluster = cluster!(2);
+    for (name, ips) in [("dns", ["10.96.0.53", "fd00:10:96::53"]), ("time", ["10.96.0.54", "fd00:10:96::54"])]
+    {
+        cluster.serve(name, &service(name, &ips)).expect("manifests");
+    }
+    let _agent = cluster.lab.agent().expect("an agent");
+    for [vip, other] in [
+        ["10.96.0.53:53", "10.96.0.54:53"],
+        ["[fd00:10:96::53]:53", "[fd00:10:96::54]:53"],
+        ["[::ffff:10.96.0.53]:53", "[::ffff:10.96.0.54]:53"],
+    ] {
+        let moved = cluster.client.run(|| {
+            (0..SOCKETS)
+                .filter(|_| {
+                    let asker = Asker::for_address(at(vip)).expect("a socket");
+                    let [first, _, then] = [vip, other, vip].map(|peer| {
+                        asker.connect(at(peer)).expect("connect");
+                        let (answer, source) = asker.ask_peer().expect("an answer");
+                        assert_eq!(source, at(peer));
+                        answer.server
+                    });
+                    first != then
+                })
+                .count()
+        });
+        assert_eq!(moved, 0, "of {SOCKETS} sockets connected to {vip} went to another endpoint");
+    }
+}
+
 /// The other way round: connected first, then disconnected, and `sendto` again. From a port of its own: the kernel takes
 /// one that nobody asked for away together with the peer.
 #[test]

@@ -132,6 +132,29 @@ fn a_connect_that_fails_leaves_the_connected_pod() {
     }
 }
 
+/// However many Services it asks then: the record of its peer is none that makes room for others.
+#[test]
+fn a_connect_that_fails_leaves_the_peers_name_for_good() {
+    const OTHERS: u8 = 8;
+    let cluster = new_cluster!(2);
+    for number in 0..OTHERS {
+        let name = format!("other-{number}");
+        cluster.serve(&name, &service(&name, &[&format!("10.96.1.{number}")])).expect("manifests");
+    }
+    let _agent = start(&cluster);
+    let vip = at("[::ffff:10.96.0.53]:53");
+    cluster.client.run(|| {
+        let asker = Asker::v6().expect("a socket");
+        asker.connect(vip).expect("connect");
+        asker.connect(at("[fd00:10:96::99]:53")).expect_err("no way there");
+        for number in 0..OTHERS {
+            let other = at(&format!("[::ffff:10.96.1.{number}]:53"));
+            asker.socket().send_to(b"sendto", other).expect("sendto");
+            assert_eq!(asker.socket().peer_addr().expect("a peer"), vip, "after {other}");
+        }
+    });
+}
+
 /// With one that was not connected at all: it has no peer, and what it asks is named as before.
 #[test]
 fn a_connect_that_fails_leaves_an_unconnected_socket_unconnected() {

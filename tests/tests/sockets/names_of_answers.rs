@@ -142,19 +142,21 @@ fn an_answer_that_waited_for_a_new_endpoint_is_from_whom_was_asked() {
     }
 }
 
+/// A third Service, with the pod of the first one: its addresses, as [`of_every_kind`] has those of the others.
+fn share_a_pod(cluster: &Cluster) -> [SocketAddr; 3] {
+    let third = service("three", &["10.96.0.3", "fd00:10:96::3"]);
+    let (v4, v6) = (cluster.slice_v4("three", [0]), cluster.slice_v6("three", [0]));
+    cluster.lab.manifests().write("three.yaml", &[&third, &v4, &v6]).expect("manifests");
+    ["10.96.0.3:53", "[fd00:10:96::3]:53", "[::ffff:10.96.0.3]:53"].map(at)
+}
+
 /// Two Services share a pod: its answer is from the one that was asked last, whoever else was asked since.
 #[test]
 fn of_services_that_share_a_pod_the_one_that_was_asked_last_is_named() {
     let cluster = new_cluster!(2);
-    let third = service("three", &["10.96.0.3", "fd00:10:96::3"]);
-    let (v4, v6) = (cluster.slice_v4("three", [0]), cluster.slice_v6("three", [0]));
-    cluster.lab.manifests().write("three.yaml", &[&third, &v4, &v6]).expect("manifests");
+    let third = share_a_pod(&cluster);
     let _agent = start(&cluster);
-    for (kind, shared) in of_every_kind(&cluster).into_iter().zip([
-        at("10.96.0.3:53"),
-        at("[fd00:10:96::3]:53"),
-        at("[::ffff:10.96.0.3]:53"),
-    ]) {
+    for (kind, shared) in of_every_kind(&cluster).into_iter().zip(third) {
         let [first, other] = kind.services;
         cluster.client.run(|| {
             let asker = Asker::for_address(first).expect("a socket");
@@ -170,4 +172,78 @@ fn of_services_that_share_a_pod_the_one_that_was_asked_last_is_named() {
             }
         });
     }
+}
+
+/// However long ago the other one was asked: a socket counts its uses of records, and the count begins anew.
+#[test]
+fn a_service_that_was_asked_long_ago_names_nothing() {
+    /// More than twice what the count holds.
+    const TURNS: u32 = 40_000;
+    let cluster = new_cluster!(2);
+    let [long_ago, ..] = share_a_pod(&cluster);
+    let _agent = start(&cluster);
+    let [Addresses { services, .. }, ..] = of_every_kind(&cluster);
+    cluster.client.run(|| {
+        let asker = Asker::v4().expect("a socket");
+        assert_eq!(asker.ask(long_ago).expect("an answer").1, long_ago);
+        for (turn, vip) in (0..TURNS).zip(services.into_iter().cycle()) {
+            assert_eq!(asker.ask(vip).expect("an answer").1, vip, "turn {turn}");
+        }
+    });
+}
+
+/// A connected socket asks its pod by another name: what the kernel takes as the peer's goes by the peer's name, then and
+/// when the socket is connected elsewhere.
+#[test]
+fn what_the_peer_answers_goes_by_the_peers_name() {
+    let cluster = new_cluster!(2);
+    let third = share_a_pod(&cluster);
+    let _agent = start(&cluster);
+    for (kind, shared) in of_every_kind(&cluster).into_iter().zip(third) {
+        let Addresses { services: [vip, other], pods: [pod, _] } = kind;
+        for peer in [vip, pod] {
+            cluster.client.run(|| {
+                let asker = Asker::for_address(vip).expect("a socket");
+                // It knows the Service already.
+                assert_eq!(asker.ask(shared).expect("an answer").1, shared);
+                asker.connect(peer).expect("connect");
+                for _ in 0..2 {
+                    asker.socket().send_to(b"sendto", shared).expect("sendto");
+                    wait_for_answer(&asker);
+                    assert_eq!(source(&asker), peer, "{shared}, while connected to {peer}");
+                }
+                asker.socket().send(b"send").expect("send");
+                wait_for_answer(&asker);
+                asker.connect(other).expect("connect");
+                assert_eq!(source(&asker), peer, "{shared}, before it was connected to {other}");
+            });
+        }
+    }
+}
+
+/// A socket has records of its own for a few Services; when the oldest makes room, it does not name answers that were
+/// asked of its pod directly.
+#[test]
+fn a_pod_that_is_asked_directly_answers_as_itself_whoever_else_is_asked() {
+    /// More than a socket has records of its own.
+    const OTHERS: u8 = 8;
+    let cluster = new_cluster!(2);
+    for number in 0..OTHERS {
+        let name = format!("other-{number}");
+        let service = service(&name, &[&format!("10.96.1.{number}")]);
+        let slice = cluster.slice_v4(&name, [1]);
+        cluster.lab.manifests().write(&format!("{name}.yaml"), &[&service, &slice]).expect("manifests");
+    }
+    let _agent = start(&cluster);
+    let [Addresses { services: [vip, _], pods: [pod, _] }, ..] = of_every_kind(&cluster);
+    cluster.client.run(|| {
+        let asker = Asker::v4().expect("a socket");
+        assert_eq!(asker.ask(vip).expect("an answer").1, vip);
+        asker.socket().send_to(b"sendto", pod).expect("sendto");
+        wait_for_answer(&asker);
+        for number in 0..OTHERS {
+            asker.socket().send_to(b"sendto", at(&format!("10.96.1.{number}:53"))).expect("sendto");
+        }
+        assert_eq!(source(&asker), pod);
+    });
 }

@@ -9,6 +9,8 @@
 
 use std::collections::BTreeMap;
 
+use proxy_common::Datagrams;
+
 use super::calls::{Bound, Call, Domain, Endpoints, Pods, Spelling, Target, Whom, names};
 
 /// What a call is to come to.
@@ -67,6 +69,8 @@ struct Member {
     filtered: bool,
     /// It was connected in IPv4.
     was_v4: bool,
+    /// When `AF_UNSPEC` took its port last, if it did.
+    lost_port: Option<u64>,
     /// Which endpoint it has for each Service and family.
     kept: BTreeMap<(usize, bool), usize>,
     /// When it was connected, to whom, and what was chosen then.
@@ -86,6 +90,8 @@ struct Request {
     target: Target,
     choice: usize,
     at: u64,
+    /// When the socket said last whom it asks: a `send` does not.
+    named_at: u64,
     /// Whether an answer has to come.
     reaches: bool,
     while_connected: bool,
@@ -115,6 +121,7 @@ impl Model {
             connected: None,
             filtered: false,
             was_v4: false,
+            lost_port: None,
             kept: BTreeMap::new(),
             connects: Vec::new(),
         };
@@ -198,6 +205,7 @@ impl Model {
         if self.members[member].bound != Bound::No {
             return;
         }
+        self.members[member].lost_port = Some(self.now);
         let kept: Vec<_> = self.members[member].kept.iter().map(|(key, choice)| (*key, *choice)).collect();
         for ((service, v6), choice) in kept {
             let mut candidates = self.endpoints.choosable(service);
@@ -233,7 +241,9 @@ impl Model {
     fn send(&mut self, member: usize, request: u64) -> Outcome {
         let target = self.members[member].connected.expect("`admits` asks for a connected socket");
         if let Some(choice) = self.choose(member, target) {
+            let (named_at, ..) = *self.members[member].connects.last().expect("it is connected");
             self.ask(member, target, choice, request, true);
+            self.requests.entry(request).and_modify(|asked| asked.named_at = named_at);
             Outcome::Success
         } else {
             self.excuses += 1;
@@ -244,7 +254,8 @@ impl Model {
     fn ask(&mut self, member: usize, target: Target, choice: usize, request: u64, reaches: bool) {
         let while_connected = self.members[member].connected.is_some();
         let at = self.now;
-        let asked = Request { member, target, choice, at, reaches, while_connected, answered: false };
+        let asked =
+            Request { member, target, choice, at, named_at: at, reaches, while_connected, answered: false };
         assert!(self.requests.insert(request, asked).is_none(), "each request has a number of its own");
     }
 
@@ -302,14 +313,16 @@ impl Model {
                     self.members[member].kept.insert(key, choice);
                 }
             }
-            if let Some(target) = self.members[member].connected {
-                let had = self.members[member].connects.last().is_some_and(|(.., choice)| choice.is_some());
+            if let Some(target @ Target { whom: Whom::Service(_), .. }) = self.members[member].connected {
+                let had = self.members[member].connects.last().and_then(|(.., choice)| *choice);
                 let choice = self.choose(member, target);
-                if had && choice.is_none() {
+                if had.is_some() && choice.is_none() {
                     self.excuses += 1;
                 }
-                let now = self.now;
-                self.members[member].connects.push((now, target, choice));
+                if choice != had {
+                    let now = self.now;
+                    self.members[member].connects.push((now, target, choice));
+                }
             }
         }
     }
@@ -361,8 +374,10 @@ impl Model {
     fn excused(&self, receiver: usize, asked: &Request, pod: usize, named: Target) -> bool {
         let may_be = |choice: usize| self.choices[choice].may_be(pod);
         let asked_later = |request: &Request| {
-            // Of two sockets the one that reads has a name for the pod already.
-            let counts = request.at > asked.at || (self.members.len() > 1 && request.member == receiver);
+            // Of two sockets the one that reads has a name for the pod already, and what the other connects to is not
+            // known when this one sends.
+            let counts = request.at > asked.at
+                || (self.members.len() > 1 && (request.member == receiver || request.at > asked.named_at));
             counts && request.target == named && may_be(request.choice)
         };
         let connects = &self.members[receiver].connects;
@@ -373,12 +388,17 @@ impl Model {
             .rfind(|(at, ..)| *at < asked.at)
             .filter(|_| asked.while_connected);
         let is_connected = self.members[receiver].connected.is_some();
+        // Of many Services a socket finds those that it asked first by its port.
+        let before_port = self.members[receiver].lost_port.is_some_and(|lost| asked.at < lost)
+            && connects.len() + self.requests.len() > Datagrams::LEN
+            && named == Target { whom: Whom::Pod(pod), ..asked.target };
         let current = connects.last().filter(|_| is_connected);
         let connected_later = |(at, target, choice): &(u64, Target, Option<usize>)| {
             (*at > asked.at || self.members.len() > 1) && *target == named && choice.is_some_and(may_be)
         };
-        self.requests.values().any(asked_later)
-            || connects.iter().any(connected_later)
+        before_port
+            || self.requests.values().any(asked_later)
+            || self.members.iter().any(|member| member.connects.iter().any(connected_later))
             || [current, connection_of_then]
                 .into_iter()
                 .flatten()

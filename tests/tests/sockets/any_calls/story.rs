@@ -51,8 +51,9 @@ pub(super) struct Tally {
 }
 
 impl Story {
-    /// Makes sockets at this port if they are bound to one. Call it in the client's place.
-    pub(super) fn begin(world: &World, mut random: Random, port: u16) -> io::Result<Self> {
+    /// Makes sockets at this port if they are bound to one. `seed` is that of the world, to be told. Call it in the client's
+    /// place.
+    pub(super) fn begin(world: &World, mut random: Random, port: u16, seed: u64) -> io::Result<Self> {
         let domain = random.one_of(&[Domain::Inet, Domain::Inet6]);
         let pair = random.once_in(PAIRS);
         let bound = match random.below(6_u32) {
@@ -73,7 +74,13 @@ impl Story {
             })
             .collect::<io::Result<_>>()?;
         let model = Model::new(members.len(), domain, bound, world.endpoints().clone());
-        let told = vec![format!("{domain:?}, bound: {bound:?}, {} sockets, port {port}", members.len())];
+        let told = vec![
+            format!(
+                "{domain:?}, bound: {bound:?}, {} sockets, port {port}, SIDESTEP_SEED={seed} SIDESTEP_SEQUENCES=500",
+                members.len()
+            ),
+            format!("endpoints: {}", world.endpoints()),
+        ];
         Ok(Self { random, model, members, domain, next_request: 1, told })
     }
 
@@ -256,7 +263,8 @@ impl Story {
             let (Some(pod), Some(request)) = (pod, request) else {
                 return Err(format!("{answer:?} is no answer"));
             };
-            self.told.push(format!("    request {request}: pod-{pod} answers as {source}"));
+            let reader = self.name(member);
+            self.told.push(format!("    {reader} reads of request {request}: pod-{pod} answers as {source}"));
             tally.answers += 1;
             if self.model.answered(member, request, pod, world.target(source))? == Name::Excused {
                 tally.excused += 1;

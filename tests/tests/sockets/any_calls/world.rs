@@ -2,19 +2,19 @@
 //! somebody who translates.
 
 use std::{
-    fs,
     net::{IpAddr, SocketAddr},
     thread::sleep,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use sidestep_tests::{
     Lab,
     cluster::{Cluster, DNS, DNS_PORT},
     eventually::wait_for,
     manifest::{EndpointSlice, Protocol, Service},
     place::Place,
+    sockets::udp_peers,
     traffic::{Asker, canonical},
 };
 
@@ -228,33 +228,9 @@ impl World {
     /// Whom the kernel has the UDP sockets of this namespace connected to: each one's local port, and the pod if it is one.
     /// Call it in the client's place.
     pub(super) fn kernel_peers(&self) -> Result<Vec<(u16, Option<usize>)>> {
-        let mut peers = Vec::new();
-        for file in ["/proc/thread-self/net/udp", "/proc/thread-self/net/udp6"] {
-            let table = fs::read_to_string(file).context(file)?;
-            for line in table.lines().skip(1) {
-                let mut words = line.split_whitespace().skip(1);
-                let (local, remote) = (words.next().context("local")?, words.next().context("remote")?);
-                peers.push((socket_address(local)?.port(), self.pod(socket_address(remote)?)));
-            }
-        }
-        Ok(peers)
+        let peers = udp_peers()?;
+        Ok(peers.into_iter().map(|(local, peer)| (local.port(), self.pod(peer))).collect())
     }
-}
-
-/// An address and port as `/proc/net/udp` writes them: words of four bytes, each in the machine's order.
-fn socket_address(text: &str) -> Result<SocketAddr> {
-    let (ip, port) = text.split_once(':').with_context(|| text.to_owned())?;
-    let port = u16::from_str_radix(port, 16)?;
-    let bytes: Vec<u8> = (0..ip.len())
-        .step_by(8)
-        .map(|word| Ok(u32::from_str_radix(&ip[word..word + 8], 16)?.to_ne_bytes()))
-        .collect::<Result<Vec<_>>>()?
-        .concat();
-    if let Ok(v4) = <[u8; 4]>::try_from(bytes.as_slice()) {
-        return Ok((v4, port).into());
-    }
-    let v6 = <[u8; 16]>::try_from(bytes.as_slice()).with_context(|| text.to_owned())?;
-    Ok((v6, port).into())
 }
 
 /// An address of IPv4 in IPv6 clothes, if it is to be.
@@ -307,15 +283,4 @@ fn write(cluster: &Cluster, endpoints: &Endpoints, change: u8) -> Result<()> {
     documents
         .extend([marker.to_string(), slice("zz-marker").ready(cluster.backends[0].place.v4).to_string()]);
     cluster.lab.manifests().write_text("services.yaml", &documents.join("---\n"))
-}
-
-#[test]
-fn addresses_of_proc_are_read_in_both_families() -> Result<()> {
-    let v4 = u32::from_ne_bytes([10, 244, 1, 10]);
-    ensure!(socket_address(&format!("{v4:08X}:0035"))? == ([10, 244, 1, 10], 53).into());
-    let one = u32::from_ne_bytes([0, 0, 0, 1]);
-    ensure!(
-        socket_address(&format!("{:024X}{one:08X}:1F90", 0))? == ([0, 0, 0, 0, 0, 0, 0, 1_u16], 8080).into()
-    );
-    Ok(())
 }

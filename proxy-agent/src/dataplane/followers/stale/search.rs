@@ -267,7 +267,8 @@ impl Search {
             return Some(connected);
         }
         // The last connect has failed: the peer is one from before it.
-        self.datagrams.get(socket, 0).ok()?.entries.into_iter().find(|record| record.connected(address, port))
+        let datagrams = self.datagrams.get(socket, 0).ok()?;
+        datagrams.youngest(|record| record.connected(address, port)).map(|last| *datagrams.entry(last.entry))
     }
 
     /// Enters every namespace that may have translated UDP sockets. `visit` says whether it has.
