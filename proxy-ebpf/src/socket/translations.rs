@@ -163,13 +163,6 @@ pub(super) fn kept(
     }
 }
 
-/// The socket uses a record of its own.
-#[inline(never)]
-fn touch(ctx: &SockAddrContext, record: &mut Translation) {
-    record.mark = now(ctx, record) | record.mark & Translation::CONNECTED;
-    overflow::refresh(ctx, record);
-}
-
 /// The time on the socket's clock, at which `record` is used: the clock counts only uses of other records than the last.
 #[inline(always)]
 fn now(ctx: &SockAddrContext, record: &Translation) -> u16 {
@@ -187,8 +180,9 @@ pub(super) fn send_by(ctx: &SockAddrContext, record: &mut Translation) {
     {
         record.mark |= Translation::RENAMED;
     } else {
-        touch(ctx, record);
+        record.mark = now(ctx, record) | record.mark & Translation::CONNECTED;
     }
+    overflow::refresh(ctx, record);
 }
 
 /// Records a translation that was made for a datagram of this socket.
