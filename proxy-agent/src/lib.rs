@@ -9,6 +9,7 @@ mod causes;
 pub mod commands;
 pub mod config;
 pub mod dataplane;
+mod memory;
 pub mod model;
 pub mod plan;
 pub mod ports;

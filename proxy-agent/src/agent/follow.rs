@@ -7,13 +7,13 @@ use tracing::{info, warn};
 
 use super::{
     change_log::ChangeLog,
-    memory,
     missing_node::NoNode,
     report::{Report, RunDir},
 };
 use crate::{
     announce::Announcer,
     dataplane::{self, Dataplane, Interfaces, NotInstalled, Options, ReservedPorts},
+    memory,
     model::Problem,
     plan::{Changes, Family, Planner},
     serve::{Applied, Serve},

@@ -12,12 +12,10 @@
 //! | `report` | the report to the other commands: one small file, and the lock that makes the agent its only writer |
 //! | `change_log` | a log line for each added, changed or removed Service |
 //! | `missing_node` | a node name that no Node object has |
-//! | `memory` | returning the memory of a first sync |
 
 mod change_log;
 mod event_loop;
 mod follow;
-mod memory;
 mod missing_node;
 mod not_installed;
 mod problems;

@@ -8,8 +8,9 @@ use proxy_common::{
 };
 
 use super::{
+    connected,
     context::{ALLOW, Hook, SocketClient, choose_for, destination, protocol, refuse_connect, rewrite},
-    translations,
+    peers, steps, translations,
 };
 use crate::{config, count, tables::Maps};
 
@@ -49,25 +50,33 @@ struct Peers;
 impl Memory for Peers {
     #[inline(always)]
     fn keep(ctx: &SockAddrContext, hook: Hook, destination: &FrontendKey, service: u32) -> bool {
-        let Some(known) = translations::kept(ctx, destination, service) else { return false };
+        let Some(known) = steps::keep(ctx, destination, service) else { return false };
         rewrite(ctx, hook, &known.endpoint_address, known.endpoint_port);
-        translations::connect_kept(ctx, known);
         true
     }
 
     #[inline(always)]
     fn remember(ctx: &SockAddrContext, destination: &FrontendKey, endpoint: &Endpoint) {
-        translations::connect(ctx, destination, endpoint);
+        if destination.protocol != Protocol::Tcp as u8
+            || !peers::occupy(ctx, &destination.address, destination.port)
+        {
+            steps::connect(ctx, destination, endpoint);
+        }
     }
 
     #[inline(always)]
     fn remember_unserved(ctx: &SockAddrContext, destination: &FrontendKey) {
-        translations::connect_unserved(ctx, destination);
+        steps::connect_unserved(ctx, destination);
     }
 
     #[inline(always)]
     fn forget(ctx: &SockAddrContext, destination: &FrontendKey) {
-        translations::disconnect(ctx, destination);
+        if destination.protocol == Protocol::Udp as u8 {
+            steps::disconnect(ctx, destination);
+        } else {
+            peers::vacate(ctx);
+            connected::clear(ctx);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! DATAGRAMS: the other peers of a UDP socket, which it names in each datagram or was connected to before.
 
-use aya_ebpf::programs::SockAddrContext;
+use aya_ebpf::{bindings::bpf_sock_addr, programs::SockAddrContext};
 use proxy_common::{
     Address, Aged, Datagrams, FrontendKey, NodeEvent, OverflowKey, Port, Translation, select::is_serving,
 };
@@ -20,6 +20,24 @@ use crate::{
 pub(super) fn record(ctx: &SockAddrContext) -> Option<&'static mut Datagrams> {
     // SAFETY: the storage is the socket's own, and the kernel holds the socket's lock in these hooks.
     unsafe { DATAGRAMS.get_ptr_mut(ctx).as_mut() }
+}
+
+/// The number of the connected peer's record, in SOCKETS.
+pub(super) const PEER: u32 = 0;
+
+/// The number of the record that is this entry.
+#[inline(always)]
+pub(super) const fn number(entry: u32) -> u32 {
+    entry + 1
+}
+
+/// A record of the socket by its number: [`PEER`], or an entry's.
+#[inline(always)]
+pub(super) fn numbered(ctx: &SockAddrContext, number: u32) -> Option<&'static mut Translation> {
+    match number {
+        PEER => connected::record(ctx),
+        _ => Some(record(ctx)?.entry_mut(number - 1)),
+    }
 }
 
 /// The mark of a record of the socket that is used now.
@@ -49,7 +67,7 @@ pub(super) fn find_in_overflow(
     destination: &FrontendKey,
     service: u32,
     has_overflowed: bool,
-) -> Option<&'static mut Translation> {
+) -> Option<u32> {
     let translation = overflow::OfPort::new(ctx, has_overflowed)?.get(
         &destination.address,
         destination.port,
@@ -60,14 +78,15 @@ pub(super) fn find_in_overflow(
     }
     // The element of OVERFLOW may be reused, this copy may not.
     let checksum = translation.mark;
-    let entry = store(ctx, translation)?;
+    let number = store(ctx, translation)?;
+    let entry = numbered(ctx, number)?;
     if checksum != entry.checksum() {
         entry.frontend_port = Port::NONE;
         return None;
     }
     // A checksum looks like any mark.
     entry.mark = 0;
-    Some(entry)
+    Some(number)
 }
 
 /// Whether a record still leads to an endpoint of this Service that serves.
@@ -79,14 +98,15 @@ pub(super) fn serves(record: &Translation, service: u32) -> bool {
 /// Records a translation that was made for this socket; other sockets of its port find it too.
 #[inline(always)]
 pub(super) fn remember(ctx: &SockAddrContext, translation: &Translation) {
-    if store(ctx, translation).is_none() || overflow::has_siblings(ctx) {
-        overflow::share(ctx, translation);
+    match store(ctx, translation) {
+        Some(number) => overflow::share_with_siblings(ctx, number),
+        None => overflow::share(ctx, translation),
     }
 }
 
-/// Keeps a translation that is used now. Nothing if the kernel has no memory for the record.
+/// Keeps a translation that is used now; gives its number. Nothing if the kernel has no memory for the record.
 #[inline(always)]
-fn store(ctx: &SockAddrContext, translation: &Translation) -> Option<&'static mut Translation> {
+fn store(ctx: &SockAddrContext, translation: &Translation) -> Option<u32> {
     put(ctx, translation, false)
 }
 
@@ -99,52 +119,47 @@ pub(super) fn retire(ctx: &SockAddrContext, connected: &Translation) {
 /// Puts a translation over the one with the same ends, else into a free entry, else in place of the oldest, which moves to
 /// OVERFLOW. If none is as old as a retired one, that moves there itself.
 #[inline(never)]
-fn put(
-    ctx: &SockAddrContext,
-    translation: &Translation,
-    is_retired: bool,
-) -> Option<&'static mut Translation> {
+fn put(ctx: &SockAddrContext, translation: &Translation, is_retired: bool) -> Option<u32> {
     // SAFETY: as in `record`; a null initial value asks for zeros, which is `Datagrams::EMPTY`.
     let Some(datagrams) = (unsafe { DATAGRAMS.get_or_insert_ptr_mut(ctx, None).as_mut() }) else {
         count::event(NodeEvent::UnrecordedSocket);
         return None;
     };
-    spare_peer(ctx, datagrams);
+    spare_peer(ctx.sock_addr);
     let Aged { entry: index, age } = place(datagrams, translation);
     if age < FREE {
         datagrams.evicted = 1;
         if is_retired && is_older(ctx, datagrams, translation, age) {
-            overflow::evict(ctx, translation);
+            overflow::evict(ctx, PEER);
             return None;
         }
-        leave(ctx, datagrams, index);
+        overflow::evict(ctx, number(index));
     }
     let its = if is_retired { datagrams.age(translation) } else { 0 };
     let entry = datagrams.entry(index);
     if age == SAME && datagrams.age(entry) < its {
         let entry = datagrams.entry_mut(index);
         entry.mark |= Translation::CONNECTED;
-        return Some(entry);
+        return Some(number(index));
     }
     let mark = if is_retired { translation.mark } else { tick(ctx, datagrams) | translation.mark };
     let entry = datagrams.entry_mut(index);
     let was_connected = if age == SAME { entry.mark & Translation::CONNECTED } else { 0 };
     *entry = *translation;
     entry.mark = mark | was_connected;
-    Some(entry)
+    Some(number(index))
 }
 
 /// An entry makes room. If the record in SOCKETS leads there too, and is older, answers go by the name of what leaves.
-#[inline(never)]
-fn leave(ctx: &SockAddrContext, datagrams: &Datagrams, index: u32) {
-    let entry = datagrams.entry(index);
-    if let Some(record) = connected::record(ctx)
-        && datagrams.age(entry) < datagrams.age(record)
-        && record.is_to(&entry.endpoint_address, entry.endpoint_port)
+#[inline(always)]
+pub(super) fn outlive(ctx: &SockAddrContext, leaving: &Translation) {
+    if let Some(datagrams) = record(ctx)
+        && let Some(record) = connected::record(ctx)
+        && datagrams.age(leaving) < datagrams.age(record)
+        && record.is_to(&leaving.endpoint_address, leaving.endpoint_port)
     {
         record.mark |= Translation::RENAMED;
     }
-    overflow::evict(ctx, entry);
 }
 
 /// Whether a retired record is at least of this age, and not that of the peer that the socket has now: that stays at hand,
@@ -155,17 +170,21 @@ fn is_older(ctx: &SockAddrContext, datagrams: &Datagrams, retired: &Translation,
 }
 
 /// Makes the record of the peer that the socket is connected to the youngest, if it is among these entries, as it is after a
-/// connect that failed.
+/// connect that failed. A [step](super::steps).
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn spare_peer(ctx: &SockAddrContext, datagrams: &mut Datagrams) {
+extern "C" fn spare_peer(sock_addr: *mut bpf_sock_addr) -> u32 {
+    let ctx = &SockAddrContext { sock_addr };
     let is_peer = |record: &Translation| is_connected_to(ctx, &record.endpoint_address, record.endpoint_port);
-    if !is_connected(ctx) || connected::record(ctx).is_none_or(|record| is_peer(record)) {
-        return;
-    }
-    if let Some(last) = datagrams.youngest(|entry| entry.may_be_peers() && is_peer(entry)) {
+    if is_connected(ctx)
+        && let Some(datagrams) = record(ctx)
+        && connected::record(ctx).is_some_and(|record| !is_peer(record))
+        && let Some(last) = datagrams.youngest(|entry| entry.may_be_peers() && is_peer(entry))
+    {
         let now = tick(ctx, datagrams);
         datagrams.entry_mut(last.entry).set_time(now);
     }
+    0
 }
 
 /// Where to put a translation: over the entry with the same ends, whose age is [`SAME`] then; else over a free one, of

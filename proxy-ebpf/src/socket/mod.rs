@@ -10,6 +10,7 @@
 //! | `context` | reading and writing `struct bpf_sock_addr`, and refusing |
 //! | `peers` | the peer of a TCP socket; `sock_release` |
 //! | `translations` | which of its records names a socket's peer |
+//! | `steps` | the hooks' way to the records of UDP, which the verifier walks once |
 //! | `connected`, `datagrams`, `overflow` | the records: of the connected peer, of other peers, of what does not fit |
 //! | `iterators` | which sockets there are, and who holds them |
 //! | `bench` | alternatives for remembering the peer, only in the benchmark's object |
@@ -29,4 +30,5 @@ mod overflow;
 mod peers;
 mod reverse;
 mod sendmsg;
+mod steps;
 mod translations;

@@ -12,12 +12,13 @@
 
 use aya_ebpf::{
     EbpfContext as _,
+    bindings::bpf_sock_addr,
     helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_getsockopt, bpf_ktime_get_ns},
     programs::SockAddrContext,
 };
 use proxy_common::{Address, NodeEvent, OverflowKey, Overflowed, Port, Translation};
 
-use super::context::local_port;
+use super::{context::local_port, datagrams};
 use crate::{
     config, count,
     tables::{OVERFLOW, SHARED_PORTS},
@@ -88,16 +89,46 @@ pub(super) fn remember_connected(ctx: &SockAddrContext, translation: &Translatio
     put(&key, translation);
 }
 
-/// Moves a translation here, as the socket has no entry left for it.
-#[inline(never)]
-pub(super) fn evict(ctx: &SockAddrContext, translation: &Translation) {
-    count::event(NodeEvent::OverflowedSocket);
-    // If sockets share the port it is here already, and what they asked since goes first.
-    let replaces = !has_siblings(ctx);
-    put_of_port(ctx, translation, replaces, !translation.is_renamed());
+/// Moves a record of the socket here, as the socket has no entry left for it; by [its number](datagrams::numbered).
+#[inline(always)]
+pub(super) fn evict(ctx: &SockAddrContext, number: u32) {
+    evict_record(ctx.sock_addr, number);
 }
 
-/// Makes a translation known to the other sockets of this port.
+/// A [step](super::steps).
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn evict_record(sock_addr: *mut bpf_sock_addr, number: u32) -> u32 {
+    let ctx = &SockAddrContext { sock_addr };
+    count::event(NodeEvent::OverflowedSocket);
+    if let Some(leaving) = datagrams::numbered(ctx, number) {
+        datagrams::outlive(ctx, leaving);
+        // If sockets share the port it is here already, and what they asked since goes first.
+        put_of_port(ctx, leaving, !has_siblings(ctx), !leaving.is_renamed());
+    }
+    0
+}
+
+/// Makes a record of the socket known to the others of its port, if there may be some.
+#[inline(always)]
+pub(super) fn share_with_siblings(ctx: &SockAddrContext, number: u32) {
+    share_record(ctx.sock_addr, number);
+}
+
+/// A [step](super::steps).
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn share_record(sock_addr: *mut bpf_sock_addr, number: u32) -> u32 {
+    let ctx = &SockAddrContext { sock_addr };
+    if has_siblings(ctx)
+        && let Some(record) = datagrams::numbered(ctx, number)
+    {
+        share(ctx, record);
+    }
+    0
+}
+
+/// Makes a translation known to whoever has this port.
 #[inline(never)]
 pub(super) fn share(ctx: &SockAddrContext, translation: &Translation) {
     let local_port = local_port(ctx);
@@ -109,14 +140,26 @@ pub(super) fn share(ctx: &SockAddrContext, translation: &Translation) {
 
 /// The socket asks its endpoint again: other sockets of its port still have to know, and by which name it was last.
 #[inline(always)]
-pub(super) fn refresh(ctx: &SockAddrContext, translation: &Translation) {
-    if let Some(shared) = OfPort::new(ctx, false)
-        && shared
-            .get(&translation.endpoint_address, translation.endpoint_port, OverflowKey::BY_ENDPOINT)
-            .is_none_or(|known| !known.is_from(&translation.frontend, translation.frontend_port))
-    {
-        share(ctx, translation);
+pub(super) fn refresh(ctx: &SockAddrContext, number: u32) {
+    if is_shared(local_port(ctx)) {
+        refresh_record(ctx.sock_addr, number);
     }
+}
+
+/// A [step](super::steps).
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn refresh_record(sock_addr: *mut bpf_sock_addr, number: u32) -> u32 {
+    let ctx = &SockAddrContext { sock_addr };
+    if let Some(record) = datagrams::numbered(ctx, number)
+        && let Some(shared) = OfPort::new(ctx, false)
+        && shared
+            .get(&record.endpoint_address, record.endpoint_port, OverflowKey::BY_ENDPOINT)
+            .is_none_or(|known| !known.is_from(&record.frontend, record.frontend_port))
+    {
+        share(ctx, record);
+    }
+    0
 }
 
 /// Whether other sockets may have the same port (`SO_REUSEPORT`).

@@ -16,7 +16,7 @@ use super::{
     context::{
         ALLOW, Hook, SocketClient, choose_for, destination, is_connected, protocol, refuse_datagram, rewrite,
     },
-    overflow, translations,
+    datagrams, overflow, steps, translations,
 };
 use crate::{count, tables::Maps};
 
@@ -40,10 +40,7 @@ fn sendmsg(ctx: &SockAddrContext, hook: Hook) -> i32 {
     let destination = destination(ctx, hook, Protocol::Udp as u8);
     let frontend = match resolve(&Maps, &destination, &SocketClient(ctx)) {
         Resolution::NotService => {
-            // IPv6 sockets name their IPv4 peer in each datagram, be it a Service's endpoint.
-            if !translations::is_connected_through_service(ctx, &destination) {
-                translations::ask_directly(ctx, &destination);
-            }
+            steps::send_directly(ctx, &destination);
             return ALLOW;
         }
         Resolution::UnknownPort => {
@@ -65,12 +62,11 @@ fn sendmsg(ctx: &SockAddrContext, hook: Hook) -> i32 {
         if known.is_unserved() {
             return ALLOW;
         }
-        overflow::refresh(ctx, known);
+        overflow::refresh(ctx, datagrams::PEER);
         rewrite(ctx, hook, &known.endpoint_address, known.endpoint_port);
         return ALLOW;
     }
-    if let Some(known) = translations::kept(ctx, &destination, frontend.service) {
-        translations::send_by(ctx, known);
+    if let Some(known) = steps::send_again(ctx, &destination, frontend.service) {
         rewrite(ctx, hook, &known.endpoint_address, known.endpoint_port);
         return ALLOW;
     }
@@ -89,7 +85,7 @@ fn sendmsg(ctx: &SockAddrContext, hook: Hook) -> i32 {
         }
         Decision::Forward(forward) => {
             let endpoint = forward.endpoint;
-            translations::send_to_new(ctx, &destination, &endpoint);
+            steps::send_first(ctx, &destination, &endpoint);
             rewrite(ctx, hook, &endpoint.address, endpoint.port);
             count::connection(endpoint.service, forward.remembered);
             debug!(

@@ -6,47 +6,31 @@
 //! connect after the hook. The record that applies is the one that leads to the address in front of the hook.
 
 use aya_ebpf::{EbpfContext as _, helpers::bpf_get_netns_cookie, programs::SockAddrContext};
-use proxy_common::{Address, Endpoint, FrontendKey, NodeEvent, Port, Protocol, Translation};
+use proxy_common::{Address, FrontendKey, NodeEvent, Port, Protocol, Translation};
 
-use super::{connected, context::is_connected_to, datagrams, overflow, peers};
+use super::{connected, context::is_connected_to, datagrams, overflow};
 
 use crate::{count, tables::NAMESPACES};
 
-/// Records that the socket is about to be connected to this endpoint.
+/// Records that the socket is about to be connected as the translation says.
 #[inline(always)]
-pub(super) fn connect(ctx: &SockAddrContext, destination: &FrontendKey, endpoint: &Endpoint) {
-    if destination.protocol != Protocol::Tcp as u8
-        || !peers::occupy(ctx, &destination.address, destination.port)
-    {
-        connect_in_storage(ctx, destination, endpoint);
-    }
-}
-
-// Functions of their own, so that the stack holds one translation at a time.
-
-#[inline(never)]
-fn connect_in_storage(ctx: &SockAddrContext, destination: &FrontendKey, endpoint: &Endpoint) {
-    let translation = Translation::new(destination, endpoint);
-    if destination.protocol == Protocol::Udp as u8 {
-        connect_udp(ctx, &translation);
+pub(super) fn connect(ctx: &SockAddrContext, protocol: u8, translation: &Translation) {
+    if protocol == Protocol::Udp as u8 {
+        connect_udp(ctx, translation);
     } else {
-        record_connected(ctx, &translation);
+        record_connected(ctx, translation);
     }
 }
 
-/// Records that the UDP socket is about to be connected to a Service without endpoints.
-#[inline(never)]
-pub(super) fn connect_unserved(ctx: &SockAddrContext, destination: &FrontendKey) {
-    connect_udp(ctx, &Translation::unserved(destination));
-}
-
-/// Records that the UDP socket is about to be connected as in `known`, a record of its own.
-#[inline(never)]
-pub(super) fn connect_kept(ctx: &SockAddrContext, known: *const Translation) {
+/// Records that the UDP socket is about to be connected as in a record of its own, by [its number](datagrams::numbered);
+/// `false` if the kernel has no memory for that.
+#[inline(always)]
+pub(super) fn connect_kept(ctx: &SockAddrContext, number: u32) -> bool {
+    let Some(known) = datagrams::numbered(ctx, number) else { return false };
     // A copy, for the old peer's record may take its place.
-    // SAFETY: the caller's record lives as long as the program runs.
-    let known = unsafe { known.read() };
+    let known = *known;
     connect_udp(ctx, &known);
+    connected::record(ctx).is_some()
 }
 
 #[inline(never)]
@@ -59,9 +43,7 @@ fn connect_udp(ctx: &SockAddrContext, translation: &Translation) {
     record_connected(ctx, translation);
     use_connected(ctx);
     // When the socket is connected elsewhere, the others of its port may get answers that are still under way.
-    if overflow::has_siblings(ctx) {
-        overflow::share(ctx, translation);
-    }
+    overflow::share_with_siblings(ctx, datagrams::PEER);
     // Sends on a connected socket reach no hook: when the endpoint goes, the agent comes for it.
     enter_namespace(ctx);
 }
@@ -75,19 +57,9 @@ fn record_connected(ctx: &SockAddrContext, translation: &Translation) {
     }
 }
 
-/// The socket is about to be connected to something that is no Service's.
+/// The UDP socket is about to be connected to something that is no Service's.
 #[inline(always)]
 pub(super) fn disconnect(ctx: &SockAddrContext, destination: &FrontendKey) {
-    if destination.protocol == Protocol::Udp as u8 {
-        disconnect_udp(ctx, destination);
-    } else {
-        peers::vacate(ctx);
-        connected::clear(ctx);
-    }
-}
-
-#[inline(never)]
-fn disconnect_udp(ctx: &SockAddrContext, destination: &FrontendKey) {
     let record = connected::record(ctx);
     if let Some(record) = &record {
         retire(ctx, record);
@@ -104,8 +76,8 @@ fn disconnect_udp(ctx: &SockAddrContext, destination: &FrontendKey) {
 /// socket also asked through a Service, what comes from there answers this datagram.
 ///
 /// `io_uring`, which sends a datagram again with the address that the hook put in, looks the same.
-#[inline(never)]
-pub(super) fn ask_directly(ctx: &SockAddrContext, destination: &FrontendKey) {
+#[inline(always)]
+fn ask_directly(ctx: &SockAddrContext, destination: &FrontendKey) {
     let (address, port) = (&destination.address, destination.port);
     if let Some(record) = connected::record(ctx) {
         rename(record, address, port);
@@ -130,35 +102,50 @@ fn rename(record: &mut Translation, address: &Address, port: Port) {
     }
 }
 
+/// A datagram goes to an address that is no Service's.
+#[inline(always)]
+pub(super) fn send_directly(ctx: &SockAddrContext, destination: &FrontendKey) {
+    // IPv6 sockets name their IPv4 peer in each datagram, be it a Service's endpoint.
+    if !is_connected_through_service(ctx, destination) {
+        ask_directly(ctx, destination);
+    }
+}
+
 /// Whether a UDP socket is connected to `peer` because it asked for a Service.
-#[inline(never)]
-pub(super) fn is_connected_through_service(ctx: &SockAddrContext, peer: &FrontendKey) -> bool {
+#[inline(always)]
+fn is_connected_through_service(ctx: &SockAddrContext, peer: &FrontendKey) -> bool {
     is_connected_to(ctx, &peer.address, peer.port)
         && name_of_peer(ctx, &peer.address, peer.port)
             .is_some_and(|(address, port)| port != peer.port || address.words() != peer.address.words())
 }
 
-/// The translation that a UDP socket has for `destination`, whether it was connected or sent there: the youngest one, if
-/// its endpoint serves.
-#[inline(never)]
-pub(super) fn kept(
-    ctx: &SockAddrContext,
-    destination: &FrontendKey,
-    service: u32,
-) -> Option<&'static mut Translation> {
-    let record = connected::record(ctx).filter(|record| record.is_served(destination));
+/// [The number](datagrams::numbered) of the translation that a UDP socket has for `destination`, whether it was connected or
+/// sent there: the youngest one, if its endpoint serves.
+#[inline(always)]
+pub(super) fn kept(ctx: &SockAddrContext, destination: &FrontendKey, service: u32) -> Option<u32> {
+    let mut found = None;
+    let mut age = u32::MAX;
     let mut has_overflowed = false;
-    let mut found = record;
+    let record = connected::record(ctx).filter(|record| record.is_served(destination));
     if let Some(datagrams) = datagrams::record(ctx) {
         has_overflowed = datagrams.evicted != 0;
-        if let Some(youngest) = datagrams.youngest(|entry| entry.is_served(destination))
-            && found.as_ref().is_none_or(|record| youngest.age < datagrams.age(record))
-        {
-            found = Some(datagrams.entry_mut(youngest.entry));
+        if let Some(youngest) = datagrams.youngest(|entry| entry.is_served(destination)) {
+            age = youngest.age;
+            found = Some(datagrams::number(youngest.entry));
         }
+        if let Some(record) = record
+            && datagrams.age(record) <= age
+        {
+            found = Some(datagrams::PEER);
+        }
+    } else if record.is_some() {
+        found = Some(datagrams::PEER);
     }
     match found {
-        Some(record) => datagrams::serves(record, service).then_some(record),
+        Some(number) => {
+            let record = datagrams::numbered(ctx, number)?;
+            datagrams::serves(record, service).then_some(number)
+        }
         None => datagrams::find_in_overflow(ctx, destination, service, has_overflowed),
     }
 }
@@ -170,10 +157,11 @@ fn now(ctx: &SockAddrContext, record: &Translation) -> u16 {
     if datagrams.age(record) == 0 { datagrams.clock as u16 } else { datagrams::tick(ctx, datagrams) }
 }
 
-/// The socket sends a datagram by a record of its own. If that leads to the peer that the socket is connected to by
+/// The socket sends a datagram by a record of its own, by [its number](datagrams::numbered). If that leads to the peer that the socket is connected to by
 /// another name, the answers go by the peer's: the kernel takes them as its.
-#[inline(never)]
-pub(super) fn send_by(ctx: &SockAddrContext, record: &mut Translation) {
+#[inline(always)]
+pub(super) fn send_by(ctx: &SockAddrContext, number: u32) {
+    let Some(record) = datagrams::numbered(ctx, number) else { return };
     let (address, port) = (record.endpoint_address, record.endpoint_port);
     if is_connected_to(ctx, &address, port)
         && name_of_peer(ctx, &address, port).is_none_or(|(address, port)| !record.is_from(&address, port))
@@ -182,17 +170,16 @@ pub(super) fn send_by(ctx: &SockAddrContext, record: &mut Translation) {
     } else {
         record.mark = now(ctx, record) | record.mark & Translation::CONNECTED;
     }
-    overflow::refresh(ctx, record);
+    overflow::refresh(ctx, number);
 }
 
 /// Records a translation that was made for a datagram of this socket.
-#[inline(never)]
-pub(super) fn send_to_new(ctx: &SockAddrContext, destination: &FrontendKey, endpoint: &Endpoint) {
-    let mut translation = Translation::new(destination, endpoint);
-    if is_connected_to(ctx, &endpoint.address, endpoint.port) {
+#[inline(always)]
+pub(super) fn send_first(ctx: &SockAddrContext, translation: &mut Translation) {
+    if is_connected_to(ctx, &translation.endpoint_address, translation.endpoint_port) {
         translation.mark = Translation::RENAMED;
     }
-    datagrams::remember(ctx, &translation);
+    datagrams::remember(ctx, translation);
 }
 
 /// The record of the connected peer, if the process asked for `destination`.

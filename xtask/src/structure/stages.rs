@@ -19,6 +19,7 @@ pub(super) const AGENT: &[Stage] = &[
     stage("lib", &[]),
     // What stages share.
     stage("causes", &[]),
+    stage("memory", &[]),
     stage("ports", &[]),
     stage("timeouts", &[]),
     stage("model", &[]),
@@ -30,7 +31,7 @@ pub(super) const AGENT: &[Stage] = &[
     stage("dataplane/tables", &["model", "plan", "ports", "dataplane/bpf", "dataplane/error"]),
     stage(
         "dataplane/programs",
-        &["ports", "timeouts", "dataplane/bpf", "dataplane/error", "dataplane/tables", NODE],
+        &["memory", "ports", "timeouts", "dataplane/bpf", "dataplane/error", "dataplane/tables", NODE],
     ),
     stage(
         NODE,
@@ -54,7 +55,7 @@ pub(super) const AGENT: &[Stage] = &[
     ),
     stage("serve", &["causes", "model", "plan", "config", "dataplane"]),
     stage("announce", &["causes", "model"]),
-    stage("agent", &["model", "plan", "source", "config", "dataplane", "serve", "announce"]),
+    stage("agent", &["memory", "model", "plan", "source", "config", "dataplane", "serve", "announce"]),
     stage("commands", &["model", "plan", "source", "config", "dataplane", "agent"]),
 ];
 

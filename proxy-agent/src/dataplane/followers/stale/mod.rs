@@ -83,10 +83,9 @@ impl Stale {
         let problem = Arc::default();
         let search = Search::new(pin_dir, Arc::clone(&problem))?;
         let (ask, asked) = channel();
-        let pin_dir = pin_dir.to_owned();
         let thread = std::thread::Builder::new()
             .name("stale".to_owned())
-            .spawn(move || search.run(&pin_dir, &asked))
+            .spawn(move || search.run(&asked))
             .map_err(Error::system("starting a thread", "stale"))?;
         Ok(Self { ask: Some(ask), next: Suspects::default(), problem, thread: Some(thread) })
     }

@@ -6,7 +6,7 @@ use std::{
     fs::File,
     ops::ControlFlow,
     os::fd::OwnedFd,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::Ordering,
@@ -47,8 +47,8 @@ pub(super) struct Search {
     tables: Tables,
     sockets: SkStorage<MapData, Translation>,
     datagrams: SkStorage<MapData, Datagrams>,
-    /// `None` on kernels that lack them.
-    iterators: Option<Iterators>,
+    pin_dir: PathBuf,
+    finder: Finder,
     tracked: Tracked,
     readers: Readers,
     home: File,
@@ -58,6 +58,16 @@ pub(super) struct Search {
     problem: Arc<Mutex<Option<String>>>,
     /// The last failure, logged once.
     told: Option<String>,
+}
+
+/// How held sockets are found.
+enum Finder {
+    /// Nothing had to be found so far.
+    Undecided,
+    /// By the kernel.
+    Iterators(Iterators),
+    /// By the descriptors of processes, on kernels that lack iterators.
+    Descriptors,
 }
 
 /// Whether any socket waits for its Service to have an endpoint.
@@ -82,7 +92,8 @@ impl Search {
             tables: Tables::open(pin_dir)?,
             sockets: Tables::sockets(pin_dir)?,
             datagrams: Tables::datagrams(pin_dir)?,
-            iterators: None,
+            pin_dir: pin_dir.to_owned(),
+            finder: Finder::Undecided,
             tracked: Tracked::new(Tables::namespaces(pin_dir)?, cookies),
             readers: Readers::new(Tables::grace(pin_dir)?)?,
             home: File::open(home).map_err(Error::system("open", home))?,
@@ -94,11 +105,7 @@ impl Search {
     }
 
     /// Searches on each request, and once more [`LAST_LOOK`] later, until the sender is gone.
-    pub(super) fn run(mut self, pin_dir: &Path, asked: &Receiver<Suspects>) {
-        match Iterators::load(pin_dir, &[HELD_SOCKETS, UDP_SOCKETS]) {
-            Ok(iterators) => self.iterators = Some(iterators),
-            Err(error) => tracing::debug!(%error, "no iterators over sockets: searching through /proc"),
-        }
+    pub(super) fn run(mut self, asked: &Receiver<Suspects>) {
         // Those of the last search, which have another one coming.
         let mut again = Suspects::default();
         loop {
@@ -148,13 +155,17 @@ impl Search {
     fn search(&mut self, suspects: &Suspects, last: bool) {
         let began = Instant::now();
         self.waiting = Waiting { met: false, noted: self.unserved() };
-        let found = match self.iterators.take() {
-            Some(mut iterators) => {
+        let found = match self.finder() {
+            Finder::Undecided => Ok(Moved::new()),
+            Finder::Iterators(mut iterators) => {
                 let found = self.by_iterators(&mut iterators, last);
-                self.iterators = Some(iterators);
+                self.finder = Finder::Iterators(iterators);
                 found
             }
-            None => self.by_descriptors(suspects, last),
+            Finder::Descriptors => {
+                self.finder = Finder::Descriptors;
+                self.by_descriptors(suspects, last)
+            }
         };
         // A thread that stays keeps the namespace of a pod that is gone.
         let home = setns(&self.home, CloneFlags::CLONE_NEWNET)
@@ -174,6 +185,21 @@ impl Search {
         }
         self.report();
         tracing::debug!(last, took = ?began.elapsed(), "searched for stale UDP sockets");
+    }
+
+    /// Takes the way to find sockets; undecided as long as no namespace has any that could be stale.
+    fn finder(&mut self) -> Finder {
+        let finder = std::mem::replace(&mut self.finder, Finder::Undecided);
+        if !matches!(finder, Finder::Undecided) || self.tracked.wanted(&self.tables).is_done() {
+            return finder;
+        }
+        Iterators::load(&self.pin_dir, &[HELD_SOCKETS, UDP_SOCKETS]).map_or_else(
+            |error| {
+                tracing::debug!(%error, "no iterators over sockets: searching through /proc");
+                Finder::Descriptors
+            },
+            Finder::Iterators,
+        )
     }
 
     fn by_iterators(&mut self, iterators: &mut Iterators, last: bool) -> Result<Moved, Error> {

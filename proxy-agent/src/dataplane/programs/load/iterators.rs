@@ -8,10 +8,13 @@ use bytemuck::Pod;
 use proxy_common::HeldSocket;
 
 use super::{OBJECT, missing};
-use crate::dataplane::{
-    Error,
-    node::kernel_types,
-    tables::maps::{MAPS, abi_dir},
+use crate::{
+    dataplane::{
+        Error,
+        node::kernel_types,
+        tables::maps::{MAPS, abi_dir},
+    },
+    memory,
 };
 
 /// The loaded iterators.
@@ -65,6 +68,8 @@ impl Iterators {
             let load = |source| Error::Program { action: "load", program, source };
             iterator(&mut ebpf, program)?.load(walks, &btf).map_err(load)?;
         }
+        drop(btf);
+        memory::give_back();
         Ok(Self { ebpf })
     }
 
