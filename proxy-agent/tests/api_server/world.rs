@@ -33,6 +33,9 @@ pub(crate) struct World {
     slices: BTreeMap<String, (String, Vec<u8>)>,
     /// What has not existed all the time since it came into being: only this may leave the plan.
     interrupted: BTreeSet<Endpoint>,
+    /// Services that were deleted, of which the node may not have heard yet: whatever they have now may leave the plan when it
+    /// does, if it hears of their return apart.
+    deleted: BTreeSet<String>,
     changes: u32,
 }
 
@@ -132,6 +135,7 @@ impl World {
             services: BTreeSet::new(),
             slices: BTreeMap::new(),
             interrupted: BTreeSet::new(),
+            deleted: BTreeSet::new(),
             changes: 0,
         }
     }
@@ -178,6 +182,7 @@ impl World {
     pub(crate) fn delete_service(&mut self, name: &str) {
         let before = self.existing();
         self.services.remove(name);
+        self.deleted.insert(name.to_owned());
         self.interrupted.extend(before.difference(&self.existing()).cloned());
         self.objects.delete(Kind::Service, "default", name);
     }
@@ -225,9 +230,13 @@ impl World {
         let before = self.node.endpoints();
         self.node.take(batch);
         let after = self.node.endpoints();
-        let lost: Vec<_> =
-            before.difference(&after).filter(|endpoint| !self.interrupted.contains(*endpoint)).collect();
+        let may_leave = |endpoint: &Endpoint| {
+            self.interrupted.contains(endpoint) || self.deleted.contains(&endpoint.0)
+        };
+        let lost: Vec<_> = before.difference(&after).filter(|endpoint| !may_leave(endpoint)).collect();
         assert!(lost.is_empty(), "lost, but always there: {lost:?}");
+        let installed = &self.node.installed;
+        self.deleted.retain(|name| installed.keys().any(|id| id.service.name() == name));
     }
 
     /// What an agent computes that starts now.
