@@ -9,6 +9,7 @@ use aya::{
     programs::{CgroupAttachMode, CgroupSock, CgroupSockAddr},
 };
 use proxy_agent::dataplane::{Capacity, has_set_retval, netns_cookie};
+use proxy_common::FrontendLine;
 use sidestep_tests::cgroup::Cgroup;
 
 use crate::{
@@ -56,7 +57,8 @@ impl Comparisons {
     /// Loads the programs of `object` on the tables of `datapath`.
     pub(crate) fn new(object: &Path, datapath: &Datapath, parent: &Cgroup) -> Result<Self> {
         let (cookie, set_retval) = (netns_cookie()?, u8::from(has_set_retval()));
-        let services = Capacity::default().services;
+        let Capacity { services, frontends, .. } = Capacity::default();
+        let lines = FrontendLine::lines(frontends);
         let mut loader = EbpfLoader::new();
         for (name, pin) in datapath.tables() {
             loader.map_pin_path(name, pin);
@@ -65,6 +67,7 @@ impl Comparisons {
             .override_global("NODE_NETNS", &cookie, true)
             .override_global("HAS_SET_RETVAL", &set_retval, true)
             .override_global("SERVICES_LEN", &services, true)
+            .override_global("FRONTEND_LINES_LEN", &lines, true)
             .load_file(object)
             .with_context(|| format!("loading {}", object.display()))?;
         let mut cgroups = Vec::new();

@@ -230,9 +230,8 @@ impl World {
         let before = self.node.endpoints();
         self.node.take(batch);
         let after = self.node.endpoints();
-        let may_leave = |endpoint: &Endpoint| {
-            self.interrupted.contains(endpoint) || self.deleted.contains(&endpoint.0)
-        };
+        let may_leave =
+            |endpoint: &Endpoint| self.interrupted.contains(endpoint) || self.deleted.contains(&endpoint.0);
         let lost: Vec<_> = before.difference(&after).filter(|endpoint| !may_leave(endpoint)).collect();
         assert!(lost.is_empty(), "lost, but always there: {lost:?}");
         let installed = &self.node.installed;

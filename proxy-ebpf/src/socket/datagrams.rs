@@ -110,10 +110,23 @@ fn store(ctx: &SockAddrContext, translation: &Translation) -> Option<u32> {
     put(ctx, translation, false)
 }
 
-/// Keeps the record of a peer that the socket was connected to; it does not become younger by that.
+/// Keeps the record of the peer that the socket is connected to no more; it does not become younger by that.
 #[inline(always)]
-pub(super) fn retire(ctx: &SockAddrContext, connected: &Translation) {
-    put(ctx, connected, true);
+pub(super) fn retire(ctx: &SockAddrContext) {
+    retire_record(ctx.sock_addr);
+}
+
+/// A [step](super::steps).
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn retire_record(sock_addr: *mut bpf_sock_addr) -> u32 {
+    let ctx = &SockAddrContext { sock_addr };
+    if let Some(record) = connected::record(ctx)
+        && record.is_used()
+    {
+        put(ctx, record, true);
+    }
+    0
 }
 
 /// Puts a translation over the one with the same ends, else into a free entry, else in place of the oldest, which moves to

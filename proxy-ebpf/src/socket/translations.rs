@@ -33,12 +33,10 @@ pub(super) fn connect_kept(ctx: &SockAddrContext, number: u32) -> bool {
     connected::record(ctx).is_some()
 }
 
-#[inline(never)]
+#[inline(always)]
 fn connect_udp(ctx: &SockAddrContext, translation: &Translation) {
-    if let Some(record) = connected::record(ctx)
-        && !record.is_same(translation)
-    {
-        retire(ctx, record);
+    if connected::record(ctx).is_some_and(|record| !record.is_same(translation)) {
+        datagrams::retire(ctx);
     }
     record_connected(ctx, translation);
     use_connected(ctx);
@@ -60,13 +58,10 @@ fn record_connected(ctx: &SockAddrContext, translation: &Translation) {
 /// The UDP socket is about to be connected to something that is no Service's.
 #[inline(always)]
 pub(super) fn disconnect(ctx: &SockAddrContext, destination: &FrontendKey) {
-    let record = connected::record(ctx);
-    if let Some(record) = &record {
-        retire(ctx, record);
-    }
+    datagrams::retire(ctx);
     ask_directly(ctx, destination);
     // A socket without a record is not known to have been connected to a Service, and needs none.
-    if let Some(record) = record {
+    if let Some(record) = connected::record(ctx) {
         *record = Translation::direct(destination);
         use_connected(ctx);
     }
@@ -190,14 +185,6 @@ pub(super) fn connected_peer(
 ) -> Option<&'static Translation> {
     let record = connected::record(ctx)?;
     record.is_from(&destination.address, destination.port).then_some(record)
-}
-
-/// Keeps the record of a peer that the socket is connected to no more.
-#[inline(always)]
-fn retire(ctx: &SockAddrContext, record: &Translation) {
-    if record.is_used() {
-        datagrams::retire(ctx, record);
-    }
 }
 
 /// The record of the connected peer is the one that was used last.

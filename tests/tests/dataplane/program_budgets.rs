@@ -23,8 +23,8 @@ const BUDGETS: [(&str, u32); 13] = [
     ("sendmsg6", 31_400),
     // UDP may have an endpoint before it connects, keeps the records of earlier peers, and connects to a Service
     // without endpoints. They had 3,300 and 4,200; and 65,000 before what happens to records were steps.
-    ("connect4", 31_600),
-    ("connect6", 32_900),
+    ("connect4", 19_700),
+    ("connect6", 20_900),
     // Steps are global functions, each walked once. They had 12,300 before datagrams to a Service without endpoints
     // were refused here, with the same answers as at ingress; 230,000 when the verifier walked every step in every
     // state before it, and when steps looked for a source.
