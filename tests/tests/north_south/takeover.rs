@@ -22,6 +22,9 @@ in_every_variant!(
 const EACH: usize = 50;
 /// The NodePorts of the local endpoint and of the one on the other node.
 const NUMBERS: [u16; 2] = [30_080, 30_081];
+/// The client's ports, outside of those for SNAT. Within them a new connection could get the port that one of kube-proxy's,
+/// which keeps its client's, has towards the same endpoint.
+const CLIENT_PORTS: &str = "32768 49151";
 /// Requests on each connection after the takeover.
 const QUESTIONS: usize = 5;
 /// New connections to each NodePort in each family.
@@ -83,6 +86,8 @@ fn take_over(nodes: &TwoNodes, flavour: Flavour) {
     let frontends = NUMBERS.map(|number| nodes.at_node(number));
     let frontends = frontends.as_flattened();
 
+    let set_ports = || std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", CLIENT_PORTS);
+    nodes.outside().run(set_ports).expect("the client's ports");
     let mut old = begin(nodes, frontends, EACH);
     assert_eq!(old.len(), 200);
     let _agent = nodes.lab().agent().expect("an agent");
