@@ -82,6 +82,8 @@ pub enum Decision {
 pub struct Forward {
     /// The endpoint; its `service` is the index into SERVICES.
     pub endpoint: Endpoint,
+    /// Its slot of ENDPOINTS, which is not written before the program that asked has ended.
+    pub slot: u32,
     /// Whether the endpoint was remembered (affinity) rather than drawn.
     pub remembered: bool,
 }
@@ -193,7 +195,8 @@ pub fn choose(
             is_remembered = slot.is_some();
         }
     }
-    let Some(endpoint) = tables.endpoint(slot.unwrap_or_else(draw)) else {
+    let slot = slot.unwrap_or_else(draw);
+    let Some(endpoint) = tables.endpoint(slot) else {
         return refuse(Reason::Inconsistent);
     };
     if is_remembered {
@@ -207,7 +210,7 @@ pub fn choose(
         };
         tables.remember(&key, &affinity);
     }
-    Decision::Forward(Forward { endpoint, remembered: is_remembered })
+    Decision::Forward(Forward { endpoint, slot, remembered: is_remembered })
 }
 
 /// ST-1: whether the client may use a LoadBalancer IP of a Service with source ranges.

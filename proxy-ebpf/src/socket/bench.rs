@@ -53,7 +53,7 @@ struct Nothing;
 
 impl Memory for Nothing {
     #[inline(always)]
-    fn remember(_: &SockAddrContext, _: &FrontendKey, _: &Endpoint) {}
+    fn remember(_: &SockAddrContext, _: &FrontendKey, _: &Endpoint, _: u32) {}
 
     #[inline(always)]
     fn forget(_: &SockAddrContext, _: &FrontendKey) {}
@@ -69,7 +69,7 @@ struct Small;
 
 impl Memory for Small {
     #[inline(always)]
-    fn remember(ctx: &SockAddrContext, destination: &FrontendKey, endpoint: &Endpoint) {
+    fn remember(ctx: &SockAddrContext, destination: &FrontendKey, endpoint: &Endpoint, _: u32) {
         let translation = &Translation::new(destination, endpoint);
         let Translation { frontend: address, frontend_port: port, .. } = *translation;
         let mut small = Frontend { address, port, padding: [0; 3] };
@@ -118,7 +118,7 @@ struct Cookie;
 
 impl Memory for Cookie {
     #[inline(always)]
-    fn remember(ctx: &SockAddrContext, destination: &FrontendKey, endpoint: &Endpoint) {
+    fn remember(ctx: &SockAddrContext, destination: &FrontendKey, endpoint: &Endpoint, _: u32) {
         let translation = &Translation::new(destination, endpoint);
         let _ = COOKIES.insert(&cookie(ctx), translation, 0);
     }
@@ -146,7 +146,7 @@ struct Storage;
 
 impl Memory for Storage {
     #[inline(always)]
-    fn remember(ctx: &SockAddrContext, destination: &FrontendKey, endpoint: &Endpoint) {
+    fn remember(ctx: &SockAddrContext, destination: &FrontendKey, endpoint: &Endpoint, _: u32) {
         let translation = &Translation::new(destination, endpoint);
         // SAFETY: as in `Small::remember`.
         unsafe {

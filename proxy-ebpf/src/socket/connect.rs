@@ -35,8 +35,8 @@ pub(super) trait Memory {
         false
     }
 
-    /// The socket is about to be connected to this endpoint.
-    fn remember(ctx: &SockAddrContext, destination: &FrontendKey, endpoint: &Endpoint);
+    /// The socket is about to be connected to this endpoint, which is in this slot.
+    fn remember(ctx: &SockAddrContext, destination: &FrontendKey, endpoint: &Endpoint, slot: u32);
     /// The UDP socket is about to be connected to a Service without endpoints.
     #[inline(always)]
     fn remember_unserved(_: &SockAddrContext, _: &FrontendKey) {}
@@ -56,11 +56,11 @@ impl Memory for Peers {
     }
 
     #[inline(always)]
-    fn remember(ctx: &SockAddrContext, destination: &FrontendKey, endpoint: &Endpoint) {
+    fn remember(ctx: &SockAddrContext, destination: &FrontendKey, _: &Endpoint, slot: u32) {
         if destination.protocol != Protocol::Tcp as u8
             || !peers::occupy(ctx, &destination.address, destination.port)
         {
-            steps::connect(ctx, destination, endpoint);
+            steps::connect(ctx, destination, slot);
         }
     }
 
@@ -110,8 +110,8 @@ pub(super) fn connect<M: Memory>(ctx: &SockAddrContext, hook: Hook) -> i32 {
                     let is_refused = fails::<M>(ctx, &destination, frontend.service, reason);
                     answer::<M>(ctx, hook, &destination, is_refused)
                 }
-                Decision::Forward(Forward { endpoint, remembered }) => {
-                    M::remember(ctx, &destination, &endpoint);
+                Decision::Forward(Forward { endpoint, slot, remembered }) => {
+                    M::remember(ctx, &destination, &endpoint, slot);
                     rewrite(ctx, hook, &endpoint.address, endpoint.port);
                     count::connection(endpoint.service, remembered);
                     debug!(

@@ -85,7 +85,7 @@ fn sendmsg(ctx: &SockAddrContext, hook: Hook) -> i32 {
         }
         Decision::Forward(forward) => {
             let endpoint = forward.endpoint;
-            steps::send_first(ctx, &destination, &endpoint);
+            steps::send_first(ctx, &destination, forward.slot);
             rewrite(ctx, hook, &endpoint.address, endpoint.port);
             count::connection(endpoint.service, forward.remembered);
             debug!(

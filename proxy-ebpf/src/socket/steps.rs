@@ -2,20 +2,20 @@
 //! functions", 5.6). It walks each of them once in a program, not once for each path that leads there: four programs of
 //! 50,000 instructions took the agent half a second to load.
 //!
-//! Such a function takes and returns plain numbers beside the context. A destination is three of them; an endpoint is its id,
-//! by which it is found again: what a program has seen stays there until it ends.
+//! Such a function takes and returns plain numbers beside the context. A destination is three of them; an endpoint is its
+//! slot: what a program has seen there stays until it ends, even if the endpoint goes meanwhile.
 
 use aya_ebpf::{bindings::bpf_sock_addr, programs::SockAddrContext};
-use proxy_common::{Address, Endpoint, FrontendKey, Port, Protocol, Tables as _, Translation};
+use proxy_common::{Address, Endpoint, FrontendKey, Port, Protocol, Translation};
 
 use super::{connected, datagrams, translations};
-use crate::tables::{ENDPOINTS, Maps};
+use crate::tables::ENDPOINTS;
 
-/// A destination, with the id of an endpoint or the index of a Service.
+/// A destination, with an endpoint's slot or the index of a Service.
 struct Numbers {
     high: u64,
     low: u64,
-    /// From the lowest bit on: the port, the protocol, the id or index.
+    /// From the lowest bit on: the port, the protocol, the slot or index.
     rest: u64,
 }
 
@@ -39,13 +39,11 @@ impl Numbers {
         (self.rest >> 32) as u32
     }
 
-    /// The endpoint with this id, where it is: a copy would be on the stack.
+    /// The endpoint in this slot, where it is: a copy would be on the stack.
     #[inline(always)]
     fn endpoint(&self) -> Option<&'static Endpoint> {
-        let slot = Maps.endpoint_state(self.number())?.slot;
         // SAFETY: a slot that a program has seen an endpoint in is not written before the program ends.
-        let endpoint = ENDPOINTS.get_ptr(slot).map(|pointer| unsafe { &*pointer })?;
-        (endpoint.id == self.number()).then_some(endpoint)
+        ENDPOINTS.get_ptr(self.number()).map(|pointer| unsafe { &*pointer })
     }
 }
 
@@ -83,10 +81,10 @@ step! {
     }
 }
 
-/// Records that the socket is about to be connected to this endpoint.
+/// Records that the socket is about to be connected to the endpoint in this slot.
 #[inline(always)]
-pub(super) fn connect(ctx: &SockAddrContext, destination: &FrontendKey, endpoint: &Endpoint) {
-    call(record_peer, ctx, destination, endpoint.id);
+pub(super) fn connect(ctx: &SockAddrContext, destination: &FrontendKey, slot: u32) {
+    call(record_peer, ctx, destination, slot);
 }
 
 step! {
@@ -163,10 +161,10 @@ step! {
     }
 }
 
-/// Records that the socket sends to this endpoint for the first time.
+/// Records that the socket sends to the endpoint in this slot for the first time.
 #[inline(always)]
-pub(super) fn send_first(ctx: &SockAddrContext, destination: &FrontendKey, endpoint: &Endpoint) {
-    call(record_datagram, ctx, destination, endpoint.id);
+pub(super) fn send_first(ctx: &SockAddrContext, destination: &FrontendKey, slot: u32) {
+    call(record_datagram, ctx, destination, slot);
 }
 
 step! {
