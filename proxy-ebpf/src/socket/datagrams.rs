@@ -200,6 +200,11 @@ extern "C" fn spare_peer(sock_addr: *mut bpf_sock_addr) -> u32 {
     0
 }
 
+/// In place of an age, a free entry's: older than any.
+const FREE: u32 = 1 << 20;
+/// In place of an age, that of the entry with the same ends.
+const SAME: u32 = 1 << 21;
+
 /// Where to put a translation: over the entry with the same ends, whose age is [`SAME`] then; else over a free one, of
 /// [`FREE`]; else over the oldest.
 #[inline(never)]
@@ -217,6 +222,3 @@ fn place(datagrams: &Datagrams, translation: &Translation) -> Aged {
     }
     found
 }
-
-const FREE: u32 = 1 << 20;
-const SAME: u32 = 1 << 21;

@@ -164,7 +164,7 @@ extern "C" fn refresh_record(sock_addr: *mut bpf_sock_addr, number: u32) -> u32 
 
 /// Whether other sockets may have the same port (`SO_REUSEPORT`).
 #[inline(always)]
-pub(super) fn has_siblings(ctx: &SockAddrContext) -> bool {
+fn has_siblings(ctx: &SockAddrContext) -> bool {
     if !config::has_reuseport_option() {
         return false;
     }

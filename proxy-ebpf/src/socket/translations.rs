@@ -26,6 +26,12 @@ pub(super) fn connect(ctx: &SockAddrContext, protocol: u8, translation: &Transla
 /// `false` if the kernel has no memory for that.
 #[inline(always)]
 pub(super) fn connect_kept(ctx: &SockAddrContext, number: u32) -> bool {
+    if number == datagrams::PEER {
+        // Nothing to write: it was connected to this endpoint last.
+        use_connected(ctx);
+        overflow::refresh(ctx, number);
+        return true;
+    }
     let Some(known) = datagrams::numbered(ctx, number) else { return false };
     // A copy, for the old peer's record may take its place.
     let known = *known;
@@ -152,8 +158,8 @@ fn now(ctx: &SockAddrContext, record: &Translation) -> u16 {
     if datagrams.age(record) == 0 { datagrams.clock as u16 } else { datagrams::tick(ctx, datagrams) }
 }
 
-/// The socket sends a datagram by a record of its own, by [its number](datagrams::numbered). If that leads to the peer that the socket is connected to by
-/// another name, the answers go by the peer's: the kernel takes them as its.
+/// The socket sends a datagram by a record of its own, by [its number](datagrams::numbered). If that leads to the peer
+/// that the socket is connected to by another name, the answers go by the peer's: the kernel takes them as its.
 #[inline(always)]
 pub(super) fn send_by(ctx: &SockAddrContext, number: u32) {
     let Some(record) = datagrams::numbered(ctx, number) else { return };
