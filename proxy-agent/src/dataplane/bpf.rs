@@ -1,9 +1,9 @@
-//! The few `bpf(2)` calls that aya lacks or does not export: replacing the program behind a link to a cgroup, and
-//! asking what is attached to a cgroup and what a pinned link is attached to.
+//! The few `bpf(2)` calls that aya lacks or does not export: replacing the program behind a link to a cgroup, detaching
+//! a pinned link at once, and asking what is attached to a cgroup and what a pinned link is attached to.
 
 use std::{
     ffi::CString,
-    fs::File,
+    fs::{self, File},
     io,
     os::fd::{AsFd as _, AsRawFd, FromRawFd as _, OwnedFd},
     path::Path,
@@ -31,6 +31,12 @@ struct LinkUpdate {
     new_prog_fd: u32,
     flags: u32,
     old_prog_fd: u32,
+}
+
+/// The part of `union bpf_attr` that `BPF_LINK_DETACH` reads.
+#[repr(C)]
+struct LinkDetach {
+    link_fd: u32,
 }
 
 /// The part of `union bpf_attr` that BPF_PROG_QUERY reads and writes.
@@ -164,6 +170,20 @@ pub(crate) fn replace_program(link: &Path, program: &Program) -> Result<(), Erro
     // SAFETY: no addresses.
     unsafe { bpf(bpf_cmd::BPF_LINK_UPDATE, &mut attr) }.map_err(Error::system("BPF_LINK_UPDATE", link))?;
     Ok(())
+}
+
+/// Detaches what a pinned link attached (5.9), and removes the pin; returns whether there was one. Without the detaching
+/// the kernel would do it some time after the last pin is gone, from a work queue.
+pub(crate) fn detach(link: &Path) -> Result<bool, Error> {
+    let link_fd = match open_pin(link) {
+        Err(Error::System { error, .. }) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        opened => opened?,
+    };
+    let mut attr = LinkDetach { link_fd: link_fd.as_raw_fd().cast_unsigned() };
+    // SAFETY: no addresses.
+    unsafe { bpf(bpf_cmd::BPF_LINK_DETACH, &mut attr) }.map_err(Error::system("BPF_LINK_DETACH", link))?;
+    fs::remove_file(link).map_err(Error::system("unlink", link))?;
+    Ok(true)
 }
 
 /// The ids of all programs attached to `cgroup` at a hook (`enum bpf_attach_type`), in the order in which they run.

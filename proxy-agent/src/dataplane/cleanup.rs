@@ -8,20 +8,19 @@ use std::{
 use super::{
     Error,
     node::interfaces,
-    programs::hooks::HOOKS,
+    programs::attach,
     tables::maps::{MAPS, abi_dir},
 };
 
-/// Detaches and unpins everything of ours below `pin_dir`, and returns what it removed. Touches nothing else.
+/// Detaches and unpins everything of ours below `pin_dir`, and returns what it removed. Touches nothing else. When it
+/// returns, no program of ours is attached.
 pub fn cleanup(pin_dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let dir = abi_dir(pin_dir);
     let links = dir.join("links");
     // Packet programs before the maps that they use.
     let mut removed = interfaces::cleanup(pin_dir)?;
-    // In the opposite order of attaching: connect first.
-    let pins =
-        HOOKS.iter().rev().map(|hook| links.join(hook.name)).chain(MAPS.iter().map(|map| dir.join(map.name)));
-    for pin in pins {
+    removed.extend(attach::detach(pin_dir)?);
+    for pin in MAPS.iter().map(|map| dir.join(map.name)) {
         match fs::remove_file(&pin) {
             Ok(()) => removed.push(pin),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

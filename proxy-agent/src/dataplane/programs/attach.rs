@@ -1,4 +1,4 @@
-//! Attaches the socket programs to a cgroup, and replaces programs behind their links.
+//! Attaches the socket programs to a cgroup, replaces programs behind their links, and detaches them.
 //!
 //! Links are pinned, so the datapath outlives the agent. A restarted agent replaces the programs behind the existing
 //! links: nothing is ever detached.
@@ -49,6 +49,18 @@ pub fn attach(ebpf: &mut Ebpf, options: &Options) -> Result<(), Error> {
         })?;
     }
     Ok(())
+}
+
+/// Detaches every program from its cgroup, in the opposite order (connect first), and returns the pins that it removed.
+pub(crate) fn detach(pin_dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut removed = Vec::new();
+    for hook in HOOKS.iter().rev() {
+        let pin = link_pin(pin_dir, hook);
+        if bpf::detach(&pin)? {
+            removed.push(pin);
+        }
+    }
+    Ok(removed)
 }
 
 /// Checks that a pinned link attaches our program where the options say.

@@ -90,7 +90,7 @@ impl Hooks {
             }
             Way::Clsact => {
                 self.put_filter(program, name, device.index, direction)?;
-                unlink(&self.pin(device.index, direction)).map(drop)
+                bpf::detach(&self.pin(device.index, direction)).map(drop)
             }
         }
     }
@@ -107,8 +107,11 @@ impl Hooks {
     pub(super) fn detach(&self, device: u32) -> Result<Vec<PathBuf>, Error> {
         let mut removed = Vec::new();
         for direction in DIRECTIONS.into_iter().rev() {
-            removed.extend(unlink(&self.pin(device, direction))?);
-            removed.extend(unlink(&self.new_pin(device, direction))?);
+            for pin in [self.pin(device, direction), self.new_pin(device, direction)] {
+                if bpf::detach(&pin)? {
+                    removed.push(pin);
+                }
+            }
             self.remove_filter(device, direction)?;
         }
         removed.extend(self.forget_filters(device)?);
@@ -199,7 +202,7 @@ impl Hooks {
             .and_then(|link| link.try_into().map_err(|_| ProgramError::UnexpectedProgramType))
             .map_err(attaching(name))?;
         // Left by an agent that ended in between.
-        unlink(&new)?;
+        bpf::detach(&new)?;
         link.pin(&new).map_err(|error| Error::System {
             call: "BPF_OBJ_PIN",
             path: new.display().to_string(),
@@ -207,7 +210,7 @@ impl Hooks {
         })?;
         // aya attaches by name, which may belong to another device by now.
         if bpf::tcx_link(&new)?.device != device.index {
-            unlink(&new)?;
+            bpf::detach(&new)?;
             return Err(Error::Missing("the device was renamed in the meantime".to_owned()));
         }
         fs::rename(&new, &pin).map_err(Error::system("rename", &pin))
@@ -346,14 +349,5 @@ fn mark(marker: &Path) -> Result<(), Error> {
     match fs::create_dir(marker) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         result => result.map_err(Error::system("mkdir", marker)),
-    }
-}
-
-/// Removes a pin, if it is there, and says so.
-fn unlink(pin: &Path) -> Result<Option<PathBuf>, Error> {
-    match fs::remove_file(pin) {
-        Ok(()) => Ok(Some(pin.to_owned())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::system("unlink", pin)(error)),
     }
 }
