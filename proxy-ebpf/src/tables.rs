@@ -17,8 +17,14 @@ use proxy_common::{
     EndpointState, FlowLock, FlowTags, FlowUses, Found, FragmentKey, FragmentPorts, Frontend, FrontendKey,
     FrontendLine, Interface, NodeEvent, OverflowKey, Overflowed, Peer, Policy, Port, PortOwners, Rate,
     Record, Service, ServiceCounters, ServiceName, ServiceRefusals, SharedPorts, SourceRangeKey, Span,
-    Tables, Translation, Tuple, address, connection::buckets, counters::SHARDS, frontend,
-    frontend_lines::Lined, peer, service::EndpointSet, translation,
+    Tables, Translation, Tuple, address,
+    connection::{self, Draft, buckets, foreign_bit},
+    counters::SHARDS,
+    frontend,
+    frontend_lines::Lined,
+    peer,
+    service::EndpointSet,
+    translation,
 };
 
 use crate::{config, count};
@@ -37,7 +43,7 @@ const FLOW_REGIONS: usize = 147;
 const FLOW_BUCKETS: usize = FLOW_REGIONS * buckets::REGION as usize;
 const FLOWS_LEN: usize = FLOW_BUCKETS * buckets::SLOTS as usize;
 const SOURCE_PORTS_LEN: usize = 1 << 16;
-const OUTGOING_LEN: usize = 1 << 10;
+const OUTGOING_LEN: usize = 1 << 12;
 const ASKERS_LEN: usize = 1 << 10;
 const STRAYS_LEN: usize = 1 << 9;
 const FRAGMENTS_LEN: usize = 1 << 13;
@@ -136,7 +142,12 @@ pub(crate) static FLOW_USES: Array<FlowUses, FLOW_BUCKETS, MMAPABLE> = Array::ne
 #[btf_map]
 pub(crate) static SOURCE_PORTS: Array<PortOwners, SOURCE_PORTS_LEN, MMAPABLE> = Array::new();
 
-/// Datagrams without a record that left the node from the number of a NodePort, and when, in seconds since boot.
+/// Source ports of connections that conntrack masquerades, one bit for each hash value.
+#[btf_map]
+pub(crate) static FOREIGN_PORTS: Array<u64, { connection::FOREIGN_WORDS as usize }, MMAPABLE> = Array::new();
+
+/// Datagrams without a record that left the node from the number of a NodePort, or exchanges of kube-proxy's, and when, in
+/// seconds since boot.
 #[btf_map]
 pub(crate) static OUTGOING: LruHashMap<Tuple, u64, OUTGOING_LEN> = LruHashMap::new();
 
@@ -224,6 +235,17 @@ impl Maps {
         let (index, bit) = address.filter_bit();
         let Some(pointer) = ADDRESS_FILTER.get_ptr(index) else { return false };
         // SAFETY: the value of ADDRESS_FILTER is one aligned word.
+        let bits = unsafe { word(pointer) };
+        bits & bit != 0
+    }
+
+    /// Whether conntrack may have a connection to the endpoint of the draft that is masqueraded with its port.
+    #[inline(always)]
+    pub(crate) fn may_be_foreign(draft: &Draft) -> bool {
+        let Draft { ends, origin, .. } = draft;
+        let (index, bit) = foreign_bit(&ends.endpoint, ends.endpoint_port, ends.protocol, origin.source_port);
+        let Some(pointer) = FOREIGN_PORTS.get_ptr(index) else { return false };
+        // SAFETY: the value of FOREIGN_PORTS is one aligned word.
         let bits = unsafe { word(pointer) };
         bits & bit != 0
     }

@@ -1,7 +1,8 @@
-//! Rules like kube-proxy's on the lab's node: NodePorts with policy Cluster that netfilter translates.
+//! Rules like kube-proxy's on the lab's node, for Services with policy Cluster that netfilter translates.
 //!
-//! The rules match a NodePort by its number at the node's own addresses, mark its packets, translate them to an
-//! endpoint (DNAT) and masquerade by the mark, in kube-proxy's chains and order.
+//! The rules match a Service by its addresses, or by its NodePort at the node's own addresses, mark its packets,
+//! translate them to an endpoint (DNAT) and masquerade by the mark, in kube-proxy's tables, chains and order. Every
+//! connection is masqueraded (`masqueradeAll`), as the lab's bridges do not give answers between pods to netfilter.
 
 use std::{
     fmt::Write,
@@ -10,7 +11,7 @@ use std::{
 
 use anyhow::Result;
 
-use crate::{netfilter, place::Place};
+use crate::{manifest::Protocol, netfilter, place::Place};
 
 /// The mark of packets to masquerade after routing.
 const MASQUERADE: &str = "0x4000";
@@ -24,20 +25,30 @@ pub enum Flavour {
     Iptables,
 }
 
-/// A TCP NodePort with one endpoint.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct NodePort {
-    /// Its number.
-    pub number: u16,
+/// A Service port with one endpoint, in the family of the endpoint.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Proxied {
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Its NodePort.
+    pub node_port: u16,
+    /// Its ClusterIP or LoadBalancer IPs, with their port.
+    pub at: Vec<SocketAddr>,
     /// Its endpoint.
     pub endpoint: SocketAddr,
 }
 
-/// Loads the rules for these NodePorts on a node.
-pub fn load(node: &Place, flavour: Flavour, node_ports: &[NodePort]) -> Result<()> {
+impl Proxied {
+    fn protocol(&self) -> String {
+        self.protocol.to_string().to_lowercase()
+    }
+}
+
+/// Loads the rules for these Services on a node.
+pub fn load(node: &Place, flavour: Flavour, services: &[Proxied]) -> Result<()> {
     for v4 in [true, false] {
-        let of_family: Vec<NodePort> =
-            node_ports.iter().copied().filter(|node_port| node_port.endpoint.is_ipv4() == v4).collect();
+        let of_family: Vec<&Proxied> =
+            services.iter().filter(|service| service.endpoint.is_ipv4() == v4).collect();
         match (flavour, v4) {
             (Flavour::Nftables, _) => netfilter::nft(node, &nftables(v4, &of_family))?,
             (Flavour::Iptables, true) => netfilter::restore(node, "iptables-restore", &iptables(&of_family))?,
@@ -49,28 +60,40 @@ pub fn load(node: &Place, flavour: Flavour, node_ports: &[NodePort]) -> Result<(
     Ok(())
 }
 
-fn nftables(v4: bool, node_ports: &[NodePort]) -> String {
-    let family = if v4 { "ip" } else { "ip6" };
-    let (mut chains, mut elements) = (String::new(), Vec::new());
-    for NodePort { number, endpoint } in node_ports {
+fn nftables(v4: bool, services: &[&Proxied]) -> String {
+    let (family, address) = if v4 { ("ip", "ipv4_addr") } else { ("ip6", "ipv6_addr") };
+    let (mut chains, mut ips, mut node_ports) = (String::new(), Vec::new(), Vec::new());
+    for service in services {
+        let Proxied { node_port, at, endpoint, .. } = service;
+        let protocol = service.protocol();
+        let chain = format!("external-{protocol}-{node_port}");
         let _ = write!(
             chains,
-            "    chain external-{number} {{
+            "    chain {chain} {{
         jump mark-for-masquerade
-        meta l4proto tcp dnat to {endpoint}
+        meta l4proto {protocol} dnat to {endpoint}
     }}
 "
         );
-        elements.push(format!("tcp . {number} : goto external-{number}"));
+        ips.extend(at.iter().map(|at| format!("{} . {protocol} . {} : goto {chain}", at.ip(), at.port())));
+        node_ports.push(format!("{protocol} . {node_port} : goto {chain}"));
     }
+    let elements = |all: &[String]| {
+        if all.is_empty() { String::new() } else { format!("elements = {{ {} }}", all.join(", ")) }
+    };
     format!(
         "table {family} kube-proxy {{
     chain mark-for-masquerade {{ mark set mark or {MASQUERADE}; }}
-{chains}    map service-nodeports {{
+{chains}    map service-ips {{
+        type {address} . inet_proto . inet_service : verdict
+        {ips}
+    }}
+    map service-nodeports {{
         type inet_proto . inet_service : verdict
-        elements = {{ {} }}
+        {node_ports}
     }}
     chain services {{
+        {family} daddr . meta l4proto . th dport vmap @service-ips
         fib daddr type local meta l4proto . th dport vmap @service-nodeports
     }}
     chain nat-prerouting {{
@@ -92,37 +115,59 @@ fn nftables(v4: bool, node_ports: &[NodePort]) -> String {
     }}
 }}
 ",
-        elements.join(", ")
+        ips = elements(&ips),
+        node_ports = elements(&node_ports),
     )
 }
 
-fn iptables(node_ports: &[NodePort]) -> String {
+fn iptables(services: &[&Proxied]) -> String {
     let (mut chains, mut rules) = (String::new(), String::new());
-    for NodePort { number, endpoint } in node_ports {
+    for service in services {
+        let Proxied { node_port, at, endpoint, .. } = service;
+        let protocol = service.protocol();
+        let name = format!("{}{node_port}", protocol.to_uppercase());
         let (ip, port) = (endpoint.ip(), endpoint.port());
         let destination = match ip {
             IpAddr::V4(ip) => format!("{ip}:{port}"),
             IpAddr::V6(ip) => format!("[{ip}]:{port}"),
         };
-        let _ = write!(chains, ":KUBE-EXT-{number} - [0:0]\n:KUBE-SEP-{number} - [0:0]\n");
+        let _ =
+            write!(chains, ":KUBE-EXT-{name} - [0:0]\n:KUBE-SVC-{name} - [0:0]\n:KUBE-SEP-{name} - [0:0]\n");
+        for at in at {
+            let (ip, port) = (at.ip(), at.port());
+            let _ = writeln!(
+                rules,
+                "-A KUBE-SERVICES -d {ip} -p {protocol} -m {protocol} --dport {port} -j KUBE-EXT-{name}"
+            );
+        }
         let _ = write!(
             rules,
-            "-A KUBE-NODEPORTS -p tcp -m tcp --dport {number} -j KUBE-EXT-{number}
--A KUBE-EXT-{number} -j KUBE-MARK-MASQ
--A KUBE-EXT-{number} -j KUBE-SEP-{number}
--A KUBE-SEP-{number} -p tcp -m tcp -j DNAT --to-destination {destination}
+            "-A KUBE-NODEPORTS -p {protocol} -m {protocol} --dport {node_port} -j KUBE-EXT-{name}
+-A KUBE-EXT-{name} -j KUBE-MARK-MASQ
+-A KUBE-EXT-{name} -j KUBE-SVC-{name}
+-A KUBE-SVC-{name} -j KUBE-SEP-{name}
+-A KUBE-SEP-{name} -p {protocol} -m {protocol} -j DNAT --to-destination {destination}
 "
         );
     }
     format!(
-        "*filter
+        "*mangle
+:KUBE-PROXY-CANARY - [0:0]
+COMMIT
+*filter
+:KUBE-PROXY-CANARY - [0:0]
+:KUBE-EXTERNAL-SERVICES - [0:0]
 :KUBE-FORWARD - [0:0]
+:KUBE-SERVICES - [0:0]
+-A INPUT -m conntrack --ctstate NEW -j KUBE-EXTERNAL-SERVICES
 -A FORWARD -j KUBE-FORWARD
+-A FORWARD -m conntrack --ctstate NEW -j KUBE-SERVICES
 -A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP
 -A KUBE-FORWARD -m mark --mark {MASQUERADE}/{MASQUERADE} -j ACCEPT
 -A KUBE-FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 COMMIT
 *nat
+:KUBE-PROXY-CANARY - [0:0]
 :KUBE-SERVICES - [0:0]
 :KUBE-NODEPORTS - [0:0]
 :KUBE-POSTROUTING - [0:0]
@@ -142,17 +187,30 @@ COMMIT
 
 #[cfg(test)]
 mod tests {
-    use super::{NodePort, iptables, nftables};
+    use super::{Proxied, iptables, nftables};
+    use crate::manifest::Protocol;
 
     #[test]
-    fn a_node_port_leads_to_its_endpoint_in_both_families() {
-        let port =
-            |endpoint: &str| [NodePort { number: 30_080, endpoint: endpoint.parse().expect("an address") }];
-        let (v4, v6) = (port("10.244.1.10:8080"), port("[fd00::10]:8080"));
-        assert!(nftables(true, &v4).contains("dnat to 10.244.1.10:8080"));
-        assert!(nftables(false, &v6).contains("dnat to [fd00::10]:8080"));
-        assert!(nftables(false, &v6).contains("elements = { tcp . 30080 : goto external-30080 }"));
-        assert!(iptables(&v4).contains("DNAT --to-destination 10.244.1.10:8080\n"));
-        assert!(iptables(&v6).contains("DNAT --to-destination [fd00::10]:8080\n"));
+    fn every_address_leads_to_the_endpoint_in_both_families() {
+        let service = |at: &str, endpoint: &str| Proxied {
+            protocol: Protocol::Tcp,
+            node_port: 30_080,
+            at: vec![at.parse().expect("an address")],
+            endpoint: endpoint.parse().expect("an address"),
+        };
+        let (v4, v6) =
+            (service("10.96.0.80:80", "10.244.1.10:8080"), service("[fd00::80]:80", "[fd00::10]:8080"));
+        let text = nftables(true, &[&v4]);
+        assert!(text.contains("dnat to 10.244.1.10:8080"), "{text}");
+        assert!(text.contains("elements = { 10.96.0.80 . tcp . 80 : goto external-tcp-30080 }"), "{text}");
+        assert!(text.contains("elements = { tcp . 30080 : goto external-tcp-30080 }"), "{text}");
+        assert!(nftables(false, &[&v6]).contains("dnat to [fd00::10]:8080"));
+        let text = iptables(&[&v6]);
+        assert!(text.contains("DNAT --to-destination [fd00::10]:8080\n"), "{text}");
+        assert!(
+            text.contains("-A KUBE-SERVICES -d fd00::80 -p tcp -m tcp --dport 80 -j KUBE-EXT-TCP30080"),
+            "{text}"
+        );
+        assert!(iptables(&[&v4]).contains("DNAT --to-destination 10.244.1.10:8080\n"));
     }
 }

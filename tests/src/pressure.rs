@@ -18,6 +18,9 @@ use crate::{
 /// How many failures are kept as text; all are counted.
 const KEPT: usize = 20;
 
+/// One request.
+type Client = dyn Fn() -> std::io::Result<()> + Send;
+
 /// Clients in a place that run until they are stopped.
 #[derive(Debug)]
 pub struct Pressure {
@@ -54,15 +57,15 @@ impl Pressure {
     /// The same with a pause after each request.
     pub fn paced(place: &Place, tcp: SocketAddr, udp: SocketAddr, pause: Duration) -> Self {
         let shared = Arc::new(Shared::default());
-        let clients: [Box<dyn Fn() -> std::io::Result<()> + Send>; 2] = [
-            Box::new(move || ask(tcp).map(drop)),
-            Box::new(move || Asker::for_address(udp)?.ask(udp).map(drop)),
+        let clients: [(String, Box<Client>); 2] = [
+            (format!("TCP to {tcp}"), Box::new(move || ask(tcp).map(drop))),
+            (format!("UDP to {udp}"), Box::new(move || Asker::for_address(udp)?.ask(udp).map(drop))),
         ];
-        let threads = clients.map(|client| {
+        let threads = clients.map(|(name, client)| {
             let (shared, place) = (Arc::clone(&shared), place.clone());
             thread::spawn(move || {
                 place.enter().expect("the thread enters its place");
-                shared.run(client.as_ref(), pause);
+                shared.run(&name, client.as_ref(), pause);
             })
         });
         Self { shared, threads: threads.into() }
@@ -104,7 +107,7 @@ impl Drop for Pressure {
 }
 
 impl Shared {
-    fn run(&self, client: &dyn Fn() -> std::io::Result<()>, pause: Duration) {
+    fn run(&self, name: &str, client: &Client, pause: Duration) {
         while !self.stop.load(Ordering::Relaxed) {
             if !pause.is_zero() {
                 thread::sleep(pause);
@@ -115,7 +118,7 @@ impl Shared {
                 self.failed.fetch_add(1, Ordering::Relaxed);
                 let mut failures = self.failures.lock().expect("no panic while locked");
                 if failures.len() < KEPT {
-                    failures.push(format!("request {number}: {error}"));
+                    failures.push(format!("request {number}, {name}: {error}"));
                 }
             }
         }

@@ -7,12 +7,12 @@ use anyhow::{Context, Result};
 
 use crate::place::Place;
 
-/// A counter of `net/snmp`, named `Group.Name` (`Icmp.InDestUnreachs`), or of `net/snmp6`, named as there
+/// A counter of `net/snmp` or `net/netstat`, named `Group.Name` (`Icmp.InDestUnreachs`), or of `net/snmp6`, named as there
 /// (`Icmp6InDestUnreachs`).
 pub fn counter(place: &Place, name: &str) -> Result<u64> {
     let read = |file: &str| place.run(|| fs::read_to_string(file)).with_context(|| file.to_owned());
     let value = if let Some((group, name)) = name.split_once('.') {
-        let text = read("/proc/thread-self/net/snmp")?;
+        let text = read("/proc/thread-self/net/snmp")? + &read("/proc/thread-self/net/netstat")?;
         // Two lines of each group: names, and values.
         let lines = text.lines().filter_map(|line| line.strip_prefix(group)?.strip_prefix(": "));
         let [names, values]: [&str; 2] =

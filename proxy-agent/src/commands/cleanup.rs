@@ -1,39 +1,57 @@
 //! `sidestep cleanup`: removes everything that Sidestep made on the node.
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 
-use super::Paths;
-use crate::{agent::report, dataplane};
+use super::{Paths, patience::Patience};
+use crate::{
+    agent::report,
+    dataplane::{self, Drain, Reserved},
+};
 
 /// Arguments of `cleanup`.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
     paths: Paths,
-}
-
-impl From<Paths> for Arguments {
-    fn from(paths: Paths) -> Self {
-        Self { paths }
-    }
+    /// First let north-south connections end, while kube-proxy serves new ones
+    ///
+    /// For the way back to kube-proxy, which must have its rules in place: removes every Service from the tables, so
+    /// that the programs only follow the connections that they have, and waits until none is left.
+    #[arg(long)]
+    drain: bool,
+    #[command(flatten)]
+    patience: Patience,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let Paths { pin_dir, run_dir, .. } = &arguments.paths;
+    remove(&arguments.paths, arguments.drain.then_some(&arguments.patience))
+}
+
+/// Removes everything, with patience first what clients outside the node still use.
+pub(super) fn remove(paths: &Paths, patience: Option<&Patience>) -> anyhow::Result<ExitCode> {
+    let Paths { pin_dir, run_dir, .. } = paths;
     if let Some((report, true)) = report::read(run_dir) {
         bail!(
             "the agent is still running (process {}) and would install everything again: stop it first",
             report.pid
         );
     }
+    let mut reserved = None;
     if dataplane::abi_dir(pin_dir).exists() {
         // The lock of the tables, as the agent may have another run directory.
         drop(dataplane::lock(pin_dir)?);
+        if let Some(patience) = patience {
+            match drained(pin_dir, patience)? {
+                Some(ports) => reserved = Some(ports),
+                None => return Ok(ExitCode::SUCCESS),
+            }
+        }
     }
     let removed = dataplane::cleanup(pin_dir)?;
+    reserved.map_or(Ok(()), Reserved::release)?;
     for path in &removed {
         println!("removed {}", path.display());
     }
@@ -47,4 +65,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         println!("nothing to remove under {}", pin_dir.display());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Waits until no north-south connection is left; `None` if the programs must stay.
+fn drained(pin_dir: &Path, patience: &Patience) -> anyhow::Result<Option<Reserved>> {
+    let drain = Drain::begin(pin_dir)?;
+    println!("removed all Services from the tables: new connections are kube-proxy's");
+    let may_go = patience.outlasts("clients outside the node", || Ok(drain.left()))?;
+    Ok(may_go.then(|| drain.end()))
 }

@@ -7,8 +7,10 @@ mod flows;
 mod inventory;
 mod manual;
 mod mount;
+mod patience;
 mod run;
 mod status;
+mod takeover;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -127,6 +129,12 @@ enum Command {
     /// agent runs. Established east-west TCP connections go on, since their sockets are connected to the endpoints;
     /// north-south connections break.
     Cleanup(cleanup::Arguments),
+    /// Remove kube-proxy's rules, and break none of the connections that they translated
+    ///
+    /// For a node where the agent runs and kube-proxy is gone. Deletes the rules that decide in one step for all tables,
+    /// keeps the kernel's NAT on and forwarded packets accepted while connections of kube-proxy's last, then removes
+    /// the rest. Rules of kubelet, of CNI plugins and of people stay. Modes iptables and nftables.
+    Takeover(takeover::Arguments),
     /// Print completions for a shell
     ///
     /// For bash: `sidestep completions bash > /etc/bash_completion.d/sidestep`.
@@ -148,6 +156,7 @@ impl Cli {
             Command::Doctor(arguments) => doctor::run(&arguments),
             Command::Mount(arguments) => mount::run(&arguments),
             Command::Cleanup(arguments) => cleanup::run(&arguments),
+            Command::Takeover(arguments) => takeover::run(&arguments),
             Command::Completions(arguments) => Ok(manual::completions(&arguments)),
             Command::Man(arguments) => manual::man(&arguments),
         }

@@ -152,7 +152,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
     if arguments.cleanup {
-        return cleanup::run(&arguments.paths.into());
+        return cleanup::remove(&arguments.paths, None);
     }
     if arguments.init_only {
         return mount::run(&arguments.paths.into());

@@ -1,17 +1,20 @@
 //! [`Dataplane`]: the maps, and their followers.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, path::Path};
 
 use proxy_common::Protocol;
 
 use super::{
-    Error, Options,
+    Error,
     followers::Followers,
     tables::{
         exposed::Exposed, installed::Installed, not_installed::NotInstalled, pinned::Tables, writer::Writer,
     },
 };
-use crate::plan::{Changes, ServicePlan, ServicePortId};
+use crate::{
+    plan::{Changes, ServicePlan, ServicePortId},
+    timeouts::Timeouts,
+};
 
 /// The kernel's tables, with one writer, and its followers.
 #[derive(Debug)]
@@ -22,11 +25,8 @@ pub struct Dataplane {
 
 impl Dataplane {
     /// Opens the tables that [`super::load`] made or found, adopts their content, and starts the followers.
-    pub fn open(options: &Options) -> Result<Self, Error> {
-        Ok(Self {
-            writer: Writer::open(&options.pin_dir)?,
-            followers: Followers::start(&options.pin_dir, options.flows.timeouts)?,
-        })
+    pub fn open(pin_dir: &Path, timeouts: Timeouts) -> Result<Self, Error> {
+        Ok(Self { writer: Writer::open(pin_dir)?, followers: Followers::start(pin_dir, timeouts)? })
     }
 
     /// Installs `changes`. Returns everything that is not installed now, including what an earlier change asked for.

@@ -8,20 +8,23 @@
 //! | `followers` | background work: stale sockets, clients' addresses, idle flows |
 //!
 //! `apply` combines the maps and their followers into [`Dataplane`]; `lock` admits one agent; `cleanup` removes
-//! everything; `bpf` has the few raw `bpf(2)` calls that aya lacks.
+//! everything; `takeover` removes what kube-proxy left, and `drain` gives the node back to it; `bpf` has the few raw `bpf(2)` calls that aya lacks.
 
 mod apply;
 mod bpf;
 mod cleanup;
+mod drain;
 mod error;
 mod followers;
 mod lock;
 mod node;
 mod programs;
 mod tables;
+mod takeover;
 
 pub use apply::Dataplane;
 pub use cleanup::cleanup;
+pub use drain::{Drain, Reserved};
 pub use error::Error;
 pub use followers::flows::{FlowState, ListedFlow, Unanswered, list as list_flows, unanswered};
 pub use lock::lock;
@@ -31,6 +34,7 @@ pub use node::{
         Ahead, Changes as NetworkChanges, Device, Hooked, Interfaces, Wanted, Way, Why, has_tcx, hooked,
         leaves_by, meaning_of_order, not_forwarded, would_choose,
     },
+    kube_proxy::{KubeProxyTable, not_taken_over},
     reserved_ports::{ReservedPorts, can_reserve as can_reserve_ports, release as release_ports},
     system::{cannot_restrict, has_fib_source, has_set_retval, netns_cookie, netns_cookie_of, uptime},
 };
@@ -51,3 +55,4 @@ pub use tables::{
     not_installed::{FullTable, NotInstalled},
     pinned::Tables,
 };
+pub use takeover::{Left, Takeover};

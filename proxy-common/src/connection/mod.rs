@@ -16,6 +16,7 @@
 //! | `record` | the record, and which packets belong to it |
 //! | `buckets` | FLOW_TAGS and FLOW_USES: which slots can hold a client's records, and which may be evicted |
 //! | `ports` | SOURCE_PORTS: the connections that own a source port, and its allocation |
+//! | `foreign` | FOREIGN_PORTS: the source ports of connections that conntrack masquerades |
 //! | `table` | the tables, as the algorithms access them |
 //! | `find` | lookup of the record of a packet |
 //! | `life` | how a packet changes its record |
@@ -29,6 +30,7 @@
 pub mod begin;
 pub mod buckets;
 pub mod find;
+pub mod foreign;
 pub mod life;
 pub mod ports;
 pub mod record;
@@ -37,6 +39,7 @@ pub mod table;
 pub use begin::{Begun, Considered, Draft, SourcePorts, begin, finish, start};
 pub use buckets::{FlowLock, FlowTags, FlowUses, Home, Kept, RecordId};
 pub use find::{Answer, Drafted, Kind, Leaving, Request, Way, find, find_by_source};
+pub use foreign::{EXPECTED, FOREIGN_WORDS, foreign_bit};
 pub use life::{Clock, Known, Noted, Rival, answered, asked, left};
 pub use ports::{LANES, PortOwners, give_port, has_port, try_port};
 pub use record::{Ends, Origin, Record, Seen, Tuple};

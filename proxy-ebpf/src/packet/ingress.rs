@@ -26,7 +26,10 @@ use super::{
     masquerade, outgoing,
     skb::{Held, Skb},
 };
-use crate::{config, count, tables::Maps};
+use crate::{
+    config, count,
+    tables::{INTERFACES, Maps},
+};
 
 #[inline(always)]
 pub(super) fn ingress<const LINK: u32>(ctx: &TcContext) -> i32 {
@@ -293,11 +296,13 @@ fn service(ctx: &TcContext, state: &mut State) -> Choice {
     match resolve(&Maps, &destination, &PacketClient { source: &tuple.source }) {
         Resolution::NotService => Choice::NotService,
         Resolution::UnknownPort => refuse(None, Reason::UnknownPort),
+        // The programs of other devices, by which the answer may come, are not all attached yet.
+        Resolution::Service(_) if INTERFACES.get_ptr(&Skb(ctx).device()).is_none() => Choice::NotService,
         Resolution::Service(found) => {
             begin.frontend = found;
-            if found.kind() == FrontendKind::NodePort as u8
-                && tuple.protocol == Protocol::Udp as u8
-                && outgoing::is_expected(ctx, tuple, begin.draft.scratch(), clock(seconds).seconds)
+            let at_node = found.kind() == FrontendKind::NodePort as u8;
+            if tuple.protocol == Protocol::Udp as u8
+                && outgoing::is_expected(ctx, tuple, begin.draft.scratch(), clock(seconds).seconds, at_node)
             {
                 return Choice::NotService;
             }

@@ -89,9 +89,10 @@ pub(super) extern "C" fn try_source_port(skb: *mut __sk_buff, rival: u32) -> u32
     let Some(State { begin, .. }) = headers::state() else { return 0 };
     let rival = if rival == Rival::Patient as u32 { Rival::Patient } else { Rival::Impatient };
     let ctx = TcContext::new(skb);
-    // A socket of the node with this address and port would receive the answers.
+    // Conntrack, or a socket of the node with this address and port, would receive the answers.
     let is_taken = |draft: &Draft| {
-        outgoing::has_socket(&ctx, draft.ends.protocol, draft.ends.to(), draft.origin.masquerade())
+        Maps::may_be_foreign(draft)
+            || outgoing::has_socket(&ctx, draft.ends.protocol, draft.ends.to(), draft.origin.masquerade())
     };
     try_port(&Maps, &mut begin.draft, rival, is_taken).into()
 }

@@ -11,13 +11,10 @@ use aya_ebpf::{
     helpers::{bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release},
     programs::TcContext,
 };
-use proxy_common::{Address, Port, Protocol, Tuple, frontend::node_port_bit};
+use proxy_common::{Address, Port, Protocol, Tuple, connection::EXPECTED, frontend::node_port_bit};
 
 use super::{clock::clock, headers::State};
 use crate::tables::{NODE_PORTS, OUTGOING};
-
-/// Seconds for which an answer is expected: as long as netfilter keeps a UDP stream.
-const EXPECTED: u64 = 180;
 
 /// Notes an outgoing datagram without a record.
 #[inline(always)]
@@ -48,9 +45,16 @@ fn note_tuple(tuple: &Tuple, seconds: u32) {
     let _ = OUTGOING.insert(tuple, &now, 0);
 }
 
-/// Whether a datagram to the node's address and a NodePort's number is an answer rather than a request.
+/// Whether a datagram to a Service is an answer rather than a request, or belongs to an exchange of kube-proxy's, which
+/// the agent notes. `at_node`: to the node's own address, where a socket may expect it.
 #[inline(never)]
-pub(super) fn is_expected(ctx: &TcContext, packet: &Tuple, scratch: &mut Tuple, seconds: u32) -> bool {
+pub(super) fn is_expected(
+    ctx: &TcContext,
+    packet: &Tuple,
+    scratch: &mut Tuple,
+    seconds: u32,
+    at_node: bool,
+) -> bool {
     *scratch = packet.reversed();
     if let Some(noted) = OUTGOING.get_ptr(scratch) {
         // SAFETY: one aligned word of a map's value.
@@ -59,7 +63,7 @@ pub(super) fn is_expected(ctx: &TcContext, packet: &Tuple, scratch: &mut Tuple, 
             return true;
         }
     }
-    has_socket(ctx, packet.protocol, packet.from(), packet.to())
+    at_node && has_socket(ctx, packet.protocol, packet.from(), packet.to())
 }
 
 /// Whether a socket of the node would receive a datagram from `remote` to `local`.

@@ -28,10 +28,12 @@ mod past_the_stack;
 mod path_mtu;
 mod reserved_ports;
 mod reused_ports;
+mod rules_of_kube_proxy;
 mod source_ports;
 mod source_ranges;
 mod survival;
 mod takeover;
+mod talks;
 mod vlan_tags;
 mod ways_back;
 

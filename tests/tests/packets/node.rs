@@ -194,7 +194,7 @@ impl Node {
             flows: FlowOptions::default(),
         };
         let programs = load_all(&options).expect("the programs load");
-        let mut dataplane = Dataplane::open(&options).expect("the tables");
+        let mut dataplane = Dataplane::open(&options.pin_dir, options.flows.timeouts).expect("the tables");
         let addresses = lab.node().addresses();
         let mut changes = Changes { complete: true, ..Changes::default() };
         for node in addresses {

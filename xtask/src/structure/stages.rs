@@ -51,7 +51,15 @@ pub(super) const AGENT: &[Stage] = &[
     ),
     stage(
         "dataplane",
-        &["plan", "dataplane/error", "dataplane/tables", "dataplane/programs", NODE, "dataplane/followers"],
+        &[
+            "plan",
+            "timeouts",
+            "dataplane/error",
+            "dataplane/tables",
+            "dataplane/programs",
+            NODE,
+            "dataplane/followers",
+        ],
     ),
     stage("serve", &["causes", "model", "plan", "config", "dataplane"]),
     stage("announce", &["causes", "model"]),

@@ -5,6 +5,7 @@
 //! | `interfaces` | the uplinks, and the packet programs attached to them |
 //! | `reserved_ports` | the source ports of masqueraded packets and NodePorts, kept from the node's own sockets |
 //! | `netlink` | asking the kernel about devices, routes, sockets and filters |
+//! | `kube_proxy` | the rules of kube-proxy |
 //! | `namespaces` | finding the machine's network namespaces |
 //! | `host` | the node's own cgroup2 and bpffs, told from a container's |
 //! | `kernel_types` | where members of kernel structures are |
@@ -13,6 +14,7 @@
 pub(super) mod host;
 pub(super) mod interfaces;
 pub(super) mod kernel_types;
+pub(super) mod kube_proxy;
 pub(super) mod namespaces;
 pub(super) mod netlink;
 pub(super) mod reserved_ports;

@@ -1,8 +1,10 @@
-//! ADDRESS_FILTER and NODE_PORTS: bitmaps that save packets a lookup.
+//! ADDRESS_FILTER, NODE_PORTS and FOREIGN_PORTS: bitmaps that save packets a lookup.
 
 use std::sync::atomic::Ordering;
 
-use proxy_common::{Address, FrontendKey, Port, Protocol, frontend::node_port_bit};
+use proxy_common::{
+    Address, FrontendKey, Port, Protocol, Tuple, connection::foreign_bit, frontend::node_port_bit,
+};
 
 use super::mapped::Mapped;
 
@@ -43,15 +45,34 @@ impl NodePorts {
 
     /// Makes them these and no others.
     pub(crate) fn replace(&self, ports: impl Iterator<Item = Port>) {
-        let mut words = vec![0; self.0.len() as usize];
-        for (word, bit) in ports.map(node_port_bit) {
-            if let Some(word) = words.get_mut(word as usize) {
-                *word |= bit;
-            }
+        replace(&self.0, ports.map(node_port_bit));
+    }
+}
+
+/// The source ports of connections that conntrack masquerades, each towards one endpoint.
+#[derive(Debug)]
+pub(crate) struct ForeignPorts(pub(crate) Mapped<u64>);
+
+impl ForeignPorts {
+    /// Makes them those of these connections and no others. Each is the answers': from the endpoint, to the source port.
+    pub(crate) fn replace<'a>(&self, answers: impl Iterator<Item = &'a Tuple>) {
+        let bit = |answer: &Tuple| {
+            foreign_bit(&answer.source, answer.source_port, answer.protocol, answer.destination_port)
+        };
+        replace(&self.0, answers.map(bit));
+    }
+}
+
+/// Makes a bitmap one of these bits and no others; a bit that stays is never cleared.
+fn replace(bitmap: &Mapped<u64>, bits: impl Iterator<Item = (u32, u64)>) {
+    let mut words = vec![0; bitmap.len() as usize];
+    for (word, bit) in bits {
+        if let Some(word) = words.get_mut(word as usize) {
+            *word |= bit;
         }
-        for (index, word) in (0..).zip(words) {
-            self.0.word(index, 0).store(word, Ordering::Release);
-        }
+    }
+    for (index, word) in (0..).zip(words) {
+        bitmap.word(index, 0).store(word, Ordering::Release);
     }
 }
 

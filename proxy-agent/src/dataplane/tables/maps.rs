@@ -29,7 +29,7 @@ const fn spec<K, V>(name: &'static str) -> MapSpec {
 }
 
 /// All pinned maps.
-pub const MAPS: [MapSpec; 35] = [
+pub const MAPS: [MapSpec; 36] = [
     spec::<FrontendKey, Frontend>("FRONTENDS"),
     spec::<u32, FrontendLine>("FRONTEND_LINES"),
     spec::<Address, AddressEntry>("ADDRESSES"),
@@ -51,6 +51,7 @@ pub const MAPS: [MapSpec; 35] = [
     spec::<u32, FlowTags>("FLOW_TAGS"),
     spec::<u32, FlowUses>("FLOW_USES"),
     spec::<u32, PortOwners>("SOURCE_PORTS"),
+    spec::<u32, u64>("FOREIGN_PORTS"),
     spec::<Tuple, u64>("OUTGOING"),
     spec::<Tuple, u64>("STRAYS"),
     spec::<Asker, u64>("ASKERS"),

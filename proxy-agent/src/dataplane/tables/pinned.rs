@@ -13,7 +13,7 @@ use proxy_common::{
 };
 
 use super::{
-    bitmaps::{AddressFilter, NodePorts},
+    bitmaps::{AddressFilter, ForeignPorts, NodePorts},
     flow_table::FlowTable,
     lines::FrontendLines,
     mapped::Mapped,
@@ -96,6 +96,11 @@ impl Tables {
     /// Opens NODE_PORTS, which only the writer needs.
     pub(crate) fn node_ports(pin_dir: &Path) -> Result<NodePorts, Error> {
         Ok(NodePorts(mapped(&abi_dir(pin_dir), "NODE_PORTS")?))
+    }
+
+    /// Opens FOREIGN_PORTS, which only its follower needs.
+    pub(crate) fn foreign_ports(pin_dir: &Path) -> Result<ForeignPorts, Error> {
+        Ok(ForeignPorts(mapped(&abi_dir(pin_dir), "FOREIGN_PORTS")?))
     }
 
     /// Opens INTERFACES, which only the writer needs.

@@ -8,10 +8,12 @@
 //! | `verdict` | whether a connection is idle for too long (pure) |
 //! | `sweep` | one pass over FLOWS |
 //! | `strays` | removing conntrack entries of ended connections |
+//! | `foreign` | the source ports of connections that conntrack masquerades |
 //! | `schedule` | when to sweep again (pure) |
 //! | `list` | records as people read them |
 //! | `unanswered` | how many were never answered |
 
+mod foreign;
 mod list;
 mod schedule;
 mod strays;
@@ -28,14 +30,15 @@ use std::{
     time::Instant,
 };
 
-pub use self::{
-    list::{FlowState, ListedFlow, list},
-    unanswered::{Unanswered, unanswered},
-};
 use self::{
+    foreign::Foreign,
     schedule::Schedule,
     strays::Strays,
     sweep::{Swept, sweep},
+};
+pub use self::{
+    list::{FlowState, ListedFlow, list},
+    unanswered::{Unanswered, unanswered},
 };
 use crate::{
     dataplane::{Error, node::system::uptime, tables::flow_table::FlowTable},
@@ -53,6 +56,8 @@ pub(super) struct Flows {
 impl Flows {
     pub(super) fn start(pin_dir: &Path, timeouts: Timeouts) -> Result<Self, Error> {
         let (table, mut strays) = (FlowTable::open(pin_dir)?, Strays::open(pin_dir)?);
+        // Before a program can give a port.
+        let mut foreign = Foreign::open(pin_dir)?;
         let (stop, stopped) = channel::<()>();
         let thread = std::thread::Builder::new()
             .name("flows".to_owned())
@@ -62,6 +67,7 @@ impl Flows {
                 let wait = |due: Instant| due.saturating_duration_since(Instant::now()).min(strays::PERIOD);
                 while stopped.recv_timeout(wait(due)) == Err(RecvTimeoutError::Timeout) {
                     strays.look(&table, uptime());
+                    foreign.look();
                     let began = Instant::now();
                     if began < due {
                         continue;

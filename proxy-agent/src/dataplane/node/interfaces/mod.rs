@@ -167,7 +167,8 @@ impl Interfaces {
         let known = self.hooked.keys().copied().collect();
         let chosen = choose(&network, &self.wanted, &self.node, &known);
         self.programs.load_for(ebpf, &chosen);
-        // The new agent's programs go first: if a packet passes two of ours, the first one translates it.
+        // The new agent's programs go first: if a packet passes two of ours, the first one translates it. A device is
+        // recorded when all have theirs: until then nothing begins there, as its answer may come by any other.
         let failed = self.attach(ebpf, &chosen, &mut problems);
         self.detach_others(&chosen, &mut problems);
         for device in chosen.iter().filter(|device| !failed.contains(&device.index)) {

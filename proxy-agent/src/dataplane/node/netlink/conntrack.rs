@@ -1,36 +1,69 @@
-//! Removes entries from the kernel's conntrack table (`NETLINK_NETFILTER`, subsystem ctnetlink). The kernel's side is
-//! `ctnetlink_del_conntrack` in `net/netfilter/nf_conntrack_netlink.c`.
-//!
-//! It builds its one message by hand: no crate of the netlink family has it.
+//! The kernel's conntrack table (`NETLINK_NETFILTER`, subsystem ctnetlink): removes entries, lists those that netfilter
+//! translates, and makes some that keep a port from it. The kernel's side is `net/netfilter/nf_conntrack_netlink.c`.
 
-use std::io;
+use std::{io, net::IpAddr};
 
-use netlink_packet_core::{
-    NLM_F_ACK, NetlinkDeserializable, NetlinkHeader, NetlinkPayload, NetlinkSerializable,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
 use netlink_sys::protocols::NETLINK_NETFILTER;
-use proxy_common::Tuple;
+use proxy_common::{Address, Port, Protocol, Tuple};
 
-use super::conversation::Conversation;
+use super::{
+    conversation::Conversation,
+    message::{Attributes, Message, Write as _},
+};
 use crate::dataplane::Error;
 
-/// `NFNL_SUBSYS_CTNETLINK`, `IPCTNL_MSG_CT_DELETE`.
+/// `NFNL_SUBSYS_CTNETLINK`, `IPCTNL_MSG_CT_NEW`.
+const NEW: u16 = 1 << 8;
+/// `IPCTNL_MSG_CT_GET`.
+const GET: u16 = 1 << 8 | 1;
+/// `IPCTNL_MSG_CT_DELETE`.
 const DELETE: u16 = 1 << 8 | 2;
-/// `NLA_F_NESTED`.
-const NESTED: u16 = 1 << 15;
-// `enum ctattr_type`, `ctattr_tuple`, `ctattr_ip`, `ctattr_l4proto`.
+// `enum ctattr_type`, `ctattr_tuple`, `ctattr_ip`, `ctattr_l4proto`, `ctattr_protoinfo`, `ctattr_protoinfo_tcp`.
 const TUPLE_ORIGINAL: u16 = 1;
+const TUPLE_REPLY: u16 = 2;
+const STATUS: u16 = 3;
+const STATE: u16 = 4;
+const TIMEOUT: u16 = 7;
+const ZONE: u16 = 18;
+const STATUS_MASK: u16 = 26;
 const TUPLE_IP: u16 = 1;
 const TUPLE_PROTO: u16 = 2;
 const IP_V4: [u16; 2] = [1, 2];
 const IP_V6: [u16; 2] = [3, 4];
 const PROTO_NUMBER: u16 = 1;
 const PROTO_PORTS: [u16; 2] = [2, 3];
+const STATE_TCP: u16 = 1;
+const TCP_STATE: u16 = 1;
+// `enum ip_conntrack_status`.
+/// Seen in both directions, and not the first to go when the table is full.
+const CONFIRMED: u32 = 1 << 1 | 1 << 2 | 1 << 3;
+const SOURCE_TRANSLATED: u32 = 1 << 4;
+const DESTINATION_TRANSLATED: u32 = 1 << 5;
+/// `TCP_CONNTRACK_ESTABLISHED`.
+const ESTABLISHED: u8 = 3;
+/// `TCP_CONNTRACK_TIME_WAIT`, `TCP_CONNTRACK_CLOSE`.
+const OVER: [u8; 2] = [7, 8];
 
 /// A ctnetlink socket.
 #[derive(Debug)]
 pub(crate) struct Conntrack {
-    conversation: Conversation<Nothing>,
+    conversation: Conversation<Message>,
+}
+
+/// A connection whose destination netfilter translates.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Translated {
+    /// The client, and what it asked.
+    pub(crate) asked: Tuple,
+    /// What answers, and to whom: the client, or the node as which it is masqueraded.
+    pub(crate) answered: Tuple,
+    /// Whether the client is masqueraded.
+    pub(crate) masqueraded: bool,
+    /// Whether it has ended (TCP's `TIME_WAIT` and `CLOSE`), and conntrack waits until it forgets it.
+    pub(crate) over: bool,
+    /// In how many seconds conntrack forgets it, if no packet comes.
+    pub(crate) seconds: u32,
 }
 
 impl Conntrack {
@@ -41,11 +74,35 @@ impl Conntrack {
 
     /// Deletes the entry of the connection whose first packet was this one. `false` if there is none.
     pub(crate) fn delete(&self, tuple: &Tuple) -> Result<bool, Error> {
-        let question = Delete(message(tuple));
-        match self.conversation.ask(("IPCTNL_MSG_CT_DELETE", "(netlink)"), question, NLM_F_ACK, drop) {
+        match self.conversation.ask(("IPCTNL_MSG_CT_DELETE", "(netlink)"), delete(tuple), NLM_F_ACK, drop) {
             Ok(()) => Ok(true),
             Err(Error::System { error, .. }) if is_absent(&error) => Ok(false),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Makes an entry of an established connection, which keeps netfilter from giving its source port to another one
+    /// towards the same destination. `false` if there is an entry with one of its tuples.
+    pub(crate) fn reserve(&self, tuple: &Tuple, seconds: u32) -> Result<bool, Error> {
+        let flags = NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK;
+        match self.conversation.ask(("IPCTNL_MSG_CT_NEW", "(netlink)"), reserve(tuple, seconds), flags, drop)
+        {
+            Err(Error::System { error, .. }) if error.raw_os_error() == Some(libc::EEXIST) => Ok(false),
+            asked => asked.map(|()| true),
+        }
+    }
+
+    /// The connections whose destination netfilter translates, of both families; none where the kernel has no
+    /// conntrack.
+    pub(crate) fn translated(&self) -> Result<Vec<Translated>, Error> {
+        let mut found = Vec::new();
+        // The kernel passes over others itself from 5.16 on.
+        let status = DESTINATION_TRANSLATED.to_be_bytes();
+        let question = Message::new(GET, 0).attribute(STATUS, &status).attribute(STATUS_MASK, &status);
+        let each = |answer: Message| found.extend(translated(answer.attributes()));
+        match self.conversation.ask(("IPCTNL_MSG_CT_GET", "(netlink)"), question, NLM_F_DUMP, each) {
+            Err(Error::System { error, .. }) if is_absent(&error) => Ok(Vec::new()),
+            asked => asked.map(|()| found),
         }
     }
 }
@@ -55,78 +112,76 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL | libc::EOPNOTSUPP))
 }
 
-/// The bytes after the netlink header.
-fn message(tuple: &Tuple) -> Vec<u8> {
+fn delete(tuple: &Tuple) -> Message {
+    Message::new(DELETE, family(tuple)).nested(TUPLE_ORIGINAL, &written(tuple))
+}
+
+fn reserve(tuple: &Tuple, seconds: u32) -> Message {
+    let message = Message::new(NEW, family(tuple))
+        .nested(TUPLE_ORIGINAL, &written(tuple))
+        .nested(TUPLE_REPLY, &written(&tuple.reversed()))
+        .attribute(STATUS, &CONFIRMED.to_be_bytes())
+        .attribute(TIMEOUT, &seconds.to_be_bytes());
+    if tuple.protocol != Protocol::Tcp as u8 {
+        return message;
+    }
+    let state = Vec::new().attribute(TCP_STATE, &[ESTABLISHED]);
+    message.nested(STATE, &Vec::new().nested(STATE_TCP, &state))
+}
+
+fn family(tuple: &Tuple) -> u8 {
+    let family = if tuple.source.is_v4() { libc::AF_INET } else { libc::AF_INET6 };
+    u8::try_from(family).unwrap_or_default()
+}
+
+/// The attributes of a tuple.
+fn written(tuple: &Tuple) -> Vec<u8> {
     let Tuple { source, destination, source_port, destination_port, protocol, padding: _ } = tuple;
-    let family = if source.is_v4() { libc::AF_INET } else { libc::AF_INET6 };
-    let mut bytes = vec![u8::try_from(family).unwrap_or_default(), 0, 0, 0];
-    let mut ip = Vec::new();
-    for (v4, v6, address) in [(IP_V4[0], IP_V6[0], source), (IP_V4[1], IP_V6[1], destination)] {
+    let ip = [(0, source), (1, destination)].into_iter().fold(Vec::new(), |list, (side, address)| {
         let [.., a, b, c, d] = address.bytes;
         if address.is_v4() {
-            attribute(&mut ip, v4, &[a, b, c, d]);
+            list.attribute(IP_V4[side], &[a, b, c, d])
         } else {
-            attribute(&mut ip, v6, &address.bytes);
+            list.attribute(IP_V6[side], &address.bytes)
         }
-    }
-    let mut proto = Vec::new();
-    attribute(&mut proto, PROTO_NUMBER, &[*protocol]);
-    for (kind, port) in PROTO_PORTS.into_iter().zip([source_port, destination_port]) {
-        attribute(&mut proto, kind, &port.get().to_be_bytes());
-    }
-    let mut nested = Vec::new();
-    attribute(&mut nested, TUPLE_IP | NESTED, &ip);
-    attribute(&mut nested, TUPLE_PROTO | NESTED, &proto);
-    attribute(&mut bytes, TUPLE_ORIGINAL | NESTED, &nested);
-    bytes
+    });
+    let ports = PROTO_PORTS.into_iter().zip([source_port, destination_port]);
+    let proto = ports.fold(Vec::new().attribute(PROTO_NUMBER, &[*protocol]), |list, (kind, port)| {
+        list.attribute(kind, &port.get().to_be_bytes())
+    });
+    Vec::new().nested(TUPLE_IP, &ip).nested(TUPLE_PROTO, &proto)
 }
 
-/// Adds a netlink attribute (RFC 3549, 2.3.2: length, type, value, padded to four bytes).
-fn attribute(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
-    bytes.extend(length.to_ne_bytes());
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(value);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
+/// An entry of the list; `None` if its destination is not translated, its protocol has no ports, or it belongs to a
+/// conntrack zone, in which another program tracks its own connections.
+fn translated(entry: Attributes<'_>) -> Option<Translated> {
+    let status = u32::from_be_bytes(entry.number(STATUS)?);
+    if status & DESTINATION_TRANSLATED == 0 || entry.get(ZONE).is_some() {
+        return None;
+    }
+    let state = || entry.nested(STATE)?.nested(STATE_TCP)?.number::<1>(TCP_STATE);
+    Some(Translated {
+        asked: tuple(entry.nested(TUPLE_ORIGINAL)?)?,
+        answered: tuple(entry.nested(TUPLE_REPLY)?)?,
+        masqueraded: status & SOURCE_TRANSLATED != 0,
+        over: state().is_some_and(|[state]| OVER.contains(&state)),
+        seconds: entry.number(TIMEOUT).map_or(0, u32::from_be_bytes),
+    })
 }
 
-#[derive(Debug)]
-struct Delete(Vec<u8>);
-
-impl NetlinkSerializable for Delete {
-    fn message_type(&self) -> u16 {
-        DELETE
-    }
-    fn buffer_len(&self) -> usize {
-        self.0.len()
-    }
-    fn serialize(&self, buffer: &mut [u8]) {
-        buffer.copy_from_slice(&self.0);
-    }
-}
-
-impl From<Delete> for NetlinkPayload<Delete> {
-    fn from(message: Delete) -> Self {
-        Self::InnerMessage(message)
-    }
-}
-
-/// An answer beyond "done" and errors, of which there is none.
-#[derive(Debug)]
-struct Nothing;
-
-impl NetlinkDeserializable for Nothing {
-    type Error = io::Error;
-    fn deserialize(_: &NetlinkHeader, _: &[u8]) -> Result<Self, io::Error> {
-        Ok(Self)
-    }
+fn tuple(list: Attributes<'_>) -> Option<Tuple> {
+    let (ip, proto) = (list.nested(TUPLE_IP)?, list.nested(TUPLE_PROTO)?);
+    let [protocol] = proto.number(PROTO_NUMBER)?;
+    let side = |side: usize| -> Option<(Address, Port)> {
+        let v4 = || ip.number::<4>(IP_V4[side]).map(IpAddr::from);
+        let address = v4().or_else(|| ip.number::<16>(IP_V6[side]).map(IpAddr::from))?;
+        Some((address.into(), Port::new(u16::from_be_bytes(proto.number(PROTO_PORTS[side])?))))
+    };
+    Some(Tuple::new(protocol, side(0)?, side(1)?))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
-    use proxy_common::{Address, Port};
     use sidestep_tests::skip;
 
     use super::*;
@@ -138,9 +193,9 @@ mod tests {
     #[test]
     fn a_tuple_is_written_as_the_kernel_reads_it() {
         let tuple = Tuple::new(6, side("192.0.2.100", 0x1234), side("10.244.2.5", 8080));
-        let bytes = message(&tuple);
+        let message = delete(&tuple);
         assert_eq!(
-            bytes,
+            message.body,
             [
                 2, 0, 0, 0, // AF_INET, version, resource
                 52, 0, 1, 0x80, // the original tuple
@@ -150,7 +205,30 @@ mod tests {
             ]
         );
         let v6 = Tuple::new(17, side("2001:db8::1", 1), side("fd00::2", 2));
-        assert_eq!((message(&v6)[0], message(&v6).len()), (10, 4 + 4 + 4 + 40 + 28));
+        assert_eq!((delete(&v6).family(), delete(&v6).body.len()), (10, 4 + 4 + 4 + 40 + 28));
+    }
+
+    #[test]
+    fn an_entry_is_read_with_both_directions_and_its_state() {
+        let asked = Tuple::new(6, side("192.0.2.100", 40_000), side("192.0.2.10", 30_080));
+        let answered = Tuple::new(6, side("10.244.2.5", 8080), side("192.0.2.10", 50_000));
+        let of = |tuple: &Tuple| delete(tuple).attributes().get(TUPLE_ORIGINAL).expect("a tuple").to_vec();
+        let entry = |status: u32, state: u8| {
+            let state = Vec::new().nested(STATE_TCP, &Vec::new().attribute(TCP_STATE, &[state]));
+            Message::new(GET, 2)
+                .nested(TUPLE_ORIGINAL, &of(&asked))
+                .nested(TUPLE_REPLY, &of(&answered))
+                .attribute(STATUS, &status.to_be_bytes())
+                .attribute(TIMEOUT, &86_400_u32.to_be_bytes())
+                .nested(STATE, &state)
+        };
+        let read = |status, state| translated(entry(status, state).attributes());
+        let found = Translated { asked, answered, masqueraded: true, over: false, seconds: 86_400 };
+        assert_eq!(read(0x30, 3), Some(found));
+        assert_eq!(read(0x20, 7), Some(Translated { masqueraded: false, over: true, ..found }));
+        assert_eq!(read(0x10, 3), None, "its source alone is translated");
+        let of_a_zone = entry(0x30, 3).attribute(ZONE, &[0, 1]);
+        assert_eq!(translated(of_a_zone.attributes()), None);
     }
 
     #[test]

@@ -18,7 +18,10 @@ use netlink_packet_core::{
 };
 use netlink_sys::Socket;
 use nix::sys::{
-    socket::{setsockopt, sockopt::ReceiveTimeout},
+    socket::{
+        setsockopt,
+        sockopt::{ReceiveTimeout, SndBufForce},
+    },
     time::TimeVal,
 };
 
@@ -100,14 +103,32 @@ impl<A: NetlinkDeserializable + Debug> Conversation<A> {
         Ok(all)
     }
 
-    /// Whether the answer is a consistent snapshot.
-    fn exchange<Q>(
+    /// Sends requests that the kernel takes as one transaction: all of them, or after an error none. The last one but
+    /// the end has the flag `NLM_F_ACK`, and nothing else answers.
+    pub(super) fn transact<Q>(
         &self,
         (call, about): (&'static str, &str),
-        question: Q,
-        flags: u16,
-        each: &mut impl FnMut(A),
-    ) -> Result<bool, Error>
+        questions: impl IntoIterator<Item = (Q, u16)>,
+    ) -> Result<(), Error>
+    where
+        Q: NetlinkSerializable + Debug,
+        NetlinkPayload<Q>: From<Q>,
+    {
+        let first = self.sequence.get().wrapping_add(1);
+        let mut bytes = Vec::new();
+        for (question, flags) in questions {
+            bytes.extend(self.request(question, flags));
+        }
+        // The kernel takes a transaction in one piece, however long.
+        setsockopt(&self.socket, SndBufForce, &(2 * bytes.len() + BUFFER))
+            .map_err(|errno| Error::system("SO_SNDBUFFORCE", "(netlink)")(errno.into()))?;
+        self.socket.send(&bytes, 0).map_err(Error::system(call, about))?;
+        let ours = first..=self.sequence.get();
+        self.answer((call, about), |sequence| ours.contains(&sequence), &mut drop).map(drop)
+    }
+
+    /// The bytes of a request, with the next sequence number.
+    fn request<Q>(&self, question: Q, flags: u16) -> Vec<u8>
     where
         Q: NetlinkSerializable + Debug,
         NetlinkPayload<Q>: From<Q>,
@@ -121,8 +142,34 @@ impl<A: NetlinkDeserializable + Debug> Conversation<A> {
         message.finalize();
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
-        self.socket.send(&bytes, 0).map_err(Error::system(call, about))?;
+        bytes
+    }
 
+    /// Whether the answer is a consistent snapshot.
+    fn exchange<Q>(
+        &self,
+        (call, about): (&'static str, &str),
+        question: Q,
+        flags: u16,
+        each: &mut impl FnMut(A),
+    ) -> Result<bool, Error>
+    where
+        Q: NetlinkSerializable + Debug,
+        NetlinkPayload<Q>: From<Q>,
+    {
+        self.socket.send(&self.request(question, flags), 0).map_err(Error::system(call, about))?;
+        let sequence = self.sequence.get();
+        self.answer((call, about), |answered| answered == sequence, each)
+    }
+
+    /// Reads until the end of an answer, or an error; whether it is a consistent snapshot. `is_ours` knows the sequence
+    /// numbers of the request.
+    fn answer(
+        &self,
+        (call, about): (&'static str, &str),
+        is_ours: impl Fn(u32) -> bool,
+        each: &mut impl FnMut(A),
+    ) -> Result<bool, Error> {
         let mut consistent = true;
         let mut buffer = Vec::with_capacity(BUFFER);
         loop {
@@ -141,7 +188,7 @@ impl<A: NetlinkDeserializable + Debug> Conversation<A> {
                     }
                 };
                 // The rest of an answer to an earlier request that timed out.
-                if message.header.sequence_number != sequence {
+                if !is_ours(message.header.sequence_number) {
                     continue;
                 }
                 consistent &= message.header.flags & NLM_F_DUMP_INTR == 0;

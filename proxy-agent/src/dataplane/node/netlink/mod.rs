@@ -10,13 +10,17 @@
 //! | `routes` | the source address of a route |
 //! | `notifications` | changes of devices, addresses and routes |
 //! | `filters` | TC filters of a device, for kernels without TCX |
-//! | `conntrack` | deleting a conntrack entry |
+//! | `message` | messages of netfilter, by hand |
+//! | `conntrack` | deleting and making conntrack entries, listing translated ones |
+//! | `nftables` | chains of nftables and iptables, and deleting them |
 //! | `sockets` | connected UDP sockets, and destroying one |
 
 mod conntrack;
 mod conversation;
 mod filters;
+mod message;
 mod network;
+mod nftables;
 mod notifications;
 mod routes;
 mod sockets;
@@ -24,9 +28,10 @@ mod sockets;
 #[cfg(test)]
 pub(crate) use self::network::Assigned;
 pub(crate) use self::{
-    conntrack::Conntrack,
+    conntrack::{Conntrack, Translated},
     filters::{Direction, Filters},
     network::{Kind, Link, LinkLayer, Network, Route},
+    nftables::{Chain, Change, Nftables},
     notifications::Notifications,
     routes::Routes,
     sockets::{Diag, Found},

@@ -1,0 +1,117 @@
+//! Gives a node back to kube-proxy: what is new is kube-proxy's from now on, and our programs only follow the
+//! connections that they have.
+//!
+//! Removing every Service from the tables does it: a packet or socket that asks for no Service passes untouched, and
+//! records of connections outlive their Service (ST-4). Conntrack does not know the source ports of our masqueraded
+//! connections, and could give one to a connection of kube-proxy's to the same endpoint; so each gets an entry.
+
+use std::{collections::HashSet, fs::File, net::SocketAddr, path::Path};
+
+use nix::fcntl::Flock;
+use proxy_common::{AddressBits, Port, Protocol, Tuple};
+
+use super::{
+    Dataplane, Error,
+    followers::flows::{FlowState, ListedFlow, list},
+    lock,
+    node::{
+        kube_proxy::{self, Rules},
+        netlink::{Conntrack, Nftables},
+        system::uptime,
+    },
+    takeover::Left,
+};
+use crate::{plan::Changes, timeouts::Timeouts};
+
+/// How many seconds a connection counts that nothing has confirmed yet.
+const BEGINNING: u32 = 30;
+/// After how many seconds conntrack forgets a port that was never given back: as long as a connection may be idle.
+const RESERVED: u32 = 24 * 60 * 60;
+
+/// Tables without Services, whose followers still release what is over. Nobody else may write them.
+#[derive(Debug)]
+pub struct Drain {
+    dataplane: Dataplane,
+    conntrack: Conntrack,
+    _lock: Flock<File>,
+}
+
+impl Drain {
+    /// Removes every Service from the tables below `pin_dir`.
+    pub fn begin(pin_dir: &Path) -> Result<Self, Error> {
+        if !Rules::read(&Nftables::new()?)?.decides() && kube_proxy::not_taken_over().is_empty() {
+            return Err(Error::Missing(
+                "kube-proxy has no rules here, so nobody would serve new connections: start it first, or leave \
+                 out --drain"
+                    .to_owned(),
+            ));
+        }
+        let lock = lock(pin_dir)?;
+        let mut drain = Self {
+            dataplane: Dataplane::open(pin_dir, Timeouts::default())?,
+            conntrack: Conntrack::new()?,
+            _lock: lock,
+        };
+        // Before kube-proxy gets connections from outside the node.
+        let mut reserved = HashSet::new();
+        drain.reserve(&mut reserved)?;
+        // Addresses first: a Service's address without a frontend would refuse connections.
+        let nobodys = |(address, _)| (address, AddressBits::default());
+        let addresses =
+            drain.dataplane.tables().addresses.iter().filter_map(Result::ok).map(nobodys).collect();
+        drain.dataplane.apply(&Changes { addresses, ..Changes::default() });
+        drain.dataplane.apply(&Changes { complete: true, ..Changes::default() });
+        // Those that began meanwhile.
+        drain.reserve(&mut reserved)?;
+        Ok(drain)
+    }
+
+    /// Has conntrack give the source ports to nobody, also those of connections that are over: their records still claim
+    /// them. Adds what is done to `reserved`.
+    fn reserve(&self, reserved: &mut HashSet<Tuple>) -> Result<(), Error> {
+        let mut new = self.masqueraded();
+        new.retain(|tuple| reserved.insert(*tuple));
+        new.iter().try_for_each(|tuple| self.conntrack.reserve(tuple, RESERVED).map(drop))
+    }
+
+    /// Counts the north-south connections that are not over, by protocol. Sockets need no program: they are connected to
+    /// their endpoints.
+    pub fn left(&self) -> Left {
+        let (now, mut left) = (uptime(), Left::new());
+        for flow in list(self.dataplane.tables()) {
+            let may_begin = now.saturating_sub(flow.used) < BEGINNING;
+            if flow.state != FlowState::Closed && (flow.confirmed || may_begin) {
+                *left.entry(flow.protocol.map_or("other", Protocol::name).to_owned()).or_default() += 1;
+            }
+        }
+        left
+    }
+
+    /// Ends it before our programs go. They claim the ports until then.
+    pub fn end(self) -> Reserved {
+        Reserved { tuples: self.masqueraded(), conntrack: self.conntrack }
+    }
+
+    /// The masqueraded connections, as their endpoints see them.
+    fn masqueraded(&self) -> Vec<Tuple> {
+        let tuple = |flow: ListedFlow| {
+            let side = |end: SocketAddr| (end.ip().into(), Port::new(end.port()));
+            Some(Tuple::new(flow.protocol? as u8, side(flow.source?), side(flow.endpoint)))
+        };
+        list(self.dataplane.tables()).into_iter().filter_map(tuple).collect()
+    }
+}
+
+/// Source ports that conntrack gives to nobody.
+#[derive(Debug)]
+pub struct Reserved {
+    conntrack: Conntrack,
+    tuples: Vec<Tuple>,
+}
+
+impl Reserved {
+    /// Gives them back, after our programs are gone.
+    pub fn release(self) -> Result<(), Error> {
+        self.tuples.iter().try_for_each(|tuple| self.conntrack.delete(tuple).map(drop))
+    }
+}

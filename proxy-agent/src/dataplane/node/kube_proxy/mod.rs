@@ -1,0 +1,245 @@
+//! kube-proxy's rules in the kernel: what there is, and what to delete of it, in two parts. Those that decide, such as
+//! DNAT rules, have nothing to do once Sidestep serves all that is new. Those that accept forwarded packets of
+//! established connections stay until the last of these is over.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `names` | which tables and chains are kube-proxy's |
+
+mod names;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::netlink::{Chain, Change, Nftables};
+use crate::dataplane::Error;
+
+/// The table that keeps the kernel's NAT on while connections need it ([`Change::HoldNat`]).
+pub(crate) const HOLD: &str = "sidestep-takeover";
+/// `NFPROTO_IPV4`, `NFPROTO_IPV6`.
+const FAMILIES: [u8; 2] = [2, 10];
+
+/// kube-proxy's rules in one table.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KubeProxyTable {
+    /// The table, such as `ip nat`.
+    pub table: String,
+    /// kube-proxy's mode.
+    pub mode: &'static str,
+    /// How many chains of kube-proxy's are in it.
+    pub chains: usize,
+    /// Chains of kube-proxy's that rules of somebody else jump to. They stay.
+    pub used_by_others: BTreeSet<String>,
+}
+
+/// All of kube-proxy's rules.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Rules {
+    /// In each table.
+    pub(crate) tables: Vec<KubeProxyTable>,
+    /// Deletes what decides.
+    deciding: Vec<Change>,
+    /// Deletes what accepts.
+    accepting: Vec<Change>,
+    /// The families whose NAT is held.
+    held: Vec<u8>,
+}
+
+impl Rules {
+    /// Reads them.
+    pub(crate) fn read(nftables: &Nftables) -> Result<Self, Error> {
+        let mut rules = Self::default();
+        let mut of_table: BTreeMap<(u8, String), Vec<Chain>> = BTreeMap::new();
+        let mut others = Vec::new();
+        let chains = nftables.chains()?;
+        for (family, table) in nftables.tables()? {
+            if table == HOLD {
+                rules.held.push(family);
+            }
+            if table == names::TABLE {
+                let of_this = |chain: &&Chain| chain.family == family && chain.table == table;
+                rules.tables.push(KubeProxyTable {
+                    table: format!("{} {table}", family_name(family)),
+                    mode: "nftables",
+                    chains: chains.iter().filter(of_this).count(),
+                    used_by_others: BTreeSet::new(),
+                });
+                rules.deciding.push(Change::DeleteTable { family, table });
+            }
+        }
+        for chain in chains {
+            if !FAMILIES.contains(&chain.family) || !names::IPTABLES.contains(&chain.table.as_str()) {
+                continue;
+            }
+            if names::is_chain(&chain.name) {
+                of_table.entry((chain.family, chain.table.clone())).or_default().push(chain);
+            } else {
+                others.push(chain);
+            }
+        }
+        for ((family, table), chains) in of_table {
+            let of_others = others.iter().filter(|chain| (chain.family, &chain.table) == (family, &table));
+            let mut jumps = Vec::new();
+            for chain in of_others {
+                for jump in nftables.jumps(chain)? {
+                    jumps.push((chain.clone(), jump.handle, jump.to));
+                }
+            }
+            let kept = kept(nftables, &chains, &jumps)?;
+            rules.add(&chains, &jumps, kept, format!("{} {table}", family_name(family)));
+        }
+        Ok(rules)
+    }
+
+    /// Adds what to delete of kube-proxy's chains in one table of iptables. `jumps` are the others'.
+    fn add(
+        &mut self,
+        chains: &[Chain],
+        jumps: &[(Chain, u64, String)],
+        kept: BTreeSet<String>,
+        table: String,
+    ) {
+        let goes = |name: &str| names::is_chain(name) && !kept.contains(name);
+        for (chain, handle, to) in jumps.iter().filter(|(_, _, to)| goes(to)) {
+            self.part(to).push(Change::DeleteRule(chain.clone(), *handle));
+        }
+        // All rules first: chains jump to each other.
+        for chain in chains.iter().filter(|chain| goes(&chain.name)) {
+            self.part(&chain.name).push(Change::DeleteRules(chain.clone()));
+        }
+        for chain in chains.iter().filter(|chain| goes(&chain.name)) {
+            self.part(&chain.name).push(Change::DeleteChain(chain.clone()));
+        }
+        self.tables.push(KubeProxyTable {
+            table,
+            mode: "iptables",
+            chains: chains.len(),
+            used_by_others: kept,
+        });
+    }
+
+    fn part(&mut self, chain: &str) -> &mut Vec<Change> {
+        if chain == names::ACCEPTS { &mut self.accepting } else { &mut self.deciding }
+    }
+
+    /// Whether rules decide where connections go.
+    pub(crate) fn decides(&self) -> bool {
+        !self.deciding.is_empty()
+    }
+
+    /// Whether there is anything to delete, of kube-proxy's or of ours.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.deciding.is_empty() && self.accepting.is_empty() && self.held.is_empty()
+    }
+
+    /// Deletes what decides, and holds the kernel's NAT, in one step.
+    pub(crate) fn delete_deciding(&self, nftables: &Nftables) -> Result<(), Error> {
+        let missing = FAMILIES.into_iter().filter(|family| !self.held.contains(family));
+        let hold = missing.map(|family| Change::HoldNat { family, table: HOLD });
+        nftables.commit(&hold.chain(self.deciding.iter().cloned()).collect::<Vec<_>>())
+    }
+
+    /// Deletes what accepts, and lets the kernel's NAT go.
+    pub(crate) fn delete_rest(&self, nftables: &Nftables) -> Result<(), Error> {
+        let hold =
+            self.held.iter().map(|family| Change::DeleteTable { family: *family, table: HOLD.to_owned() });
+        let all: Vec<Change> = self.accepting.iter().cloned().chain(hold).collect();
+        nftables.commit(&all)
+    }
+}
+
+/// The chains of kube-proxy's that somebody else needs: rules in chains of their own jump there, as those of CNI plugins
+/// do to mark packets. kube-proxy's own jumps are all in base chains.
+fn kept(
+    nftables: &Nftables,
+    chains: &[Chain],
+    jumps: &[(Chain, u64, String)],
+) -> Result<BTreeSet<String>, Error> {
+    let mut kept = BTreeSet::new();
+    let by_others = jumps.iter().filter(|(from, _, _)| !from.is_base).map(|(_, _, to)| to.clone());
+    let mut open: Vec<String> = by_others.collect();
+    while let Some(name) = open.pop() {
+        let Some(chain) = chains.iter().find(|chain| chain.name == name) else { continue };
+        if !kept.insert(name) {
+            continue;
+        }
+        open.extend(nftables.jumps(chain)?.into_iter().map(|jump| jump.to));
+        if chain.name == names::MARKS {
+            open.push(names::MASQUERADES.to_owned());
+        }
+    }
+    Ok(kept)
+}
+
+/// As `nft` writes it.
+fn family_name(family: u8) -> &'static str {
+    match family {
+        1 => "inet",
+        2 => "ip",
+        10 => "ip6",
+        _ => "other",
+    }
+}
+
+/// What is not read here, and what to do about it: rules of the older iptables, and IPVS, whose connections are its own
+/// and end with its rules.
+pub fn not_taken_over() -> Vec<&'static str> {
+    let has =
+        |path| std::fs::read_to_string(path).is_ok_and(|tables| tables.lines().any(|line| line == "nat"));
+    let ipvs = nix::net::if_::if_nametoindex("kube-ipvs0").is_ok();
+    let legacy =
+        has("/proc/thread-self/net/ip_tables_names") || has("/proc/thread-self/net/ip6_tables_names");
+    [
+        ipvs.then_some(
+            "kube-proxy's mode is ipvs (there is a device kube-ipvs0), and its connections end with its rules: drain \
+             the node, then `ipvsadm --clear; ip link delete kube-ipvs0`, or reboot",
+        ),
+        legacy.then_some(
+            "iptables-legacy has a nat table, which is not looked at: `iptables-legacy-save | grep KUBE-` shows \
+             whether kube-proxy's rules are there; reboot the node to remove them",
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chain(name: &str, is_base: bool) -> Chain {
+        Chain { family: 2, table: "nat".to_owned(), name: name.to_owned(), is_base }
+    }
+
+    #[test]
+    fn rules_go_before_chains_and_what_accepts_goes_last() {
+        let [services, forward] = ["KUBE-SERVICES", "KUBE-FORWARD"].map(|name| chain(name, false));
+        let base = chain("PREROUTING", true);
+        let jump = |handle, to: &str| (base.clone(), handle, to.to_owned());
+        let jumps =
+            [jump(1, "KUBE-SERVICES"), jump(2, "KUBE-FORWARD"), jump(3, "CNI-DN"), jump(4, "KUBE-FIREWALL")];
+        let mut rules = Rules::default();
+        rules.add(&[services.clone(), forward.clone()], &jumps, BTreeSet::new(), "ip nat".to_owned());
+        let whole = |chain: &Chain, handle| {
+            [
+                Change::DeleteRule(base.clone(), handle),
+                Change::DeleteRules(chain.clone()),
+                Change::DeleteChain(chain.clone()),
+            ]
+        };
+        assert_eq!(rules.deciding, whole(&services, 1));
+        assert_eq!(rules.accepting, whole(&forward, 2));
+    }
+
+    #[test]
+    fn chains_that_others_use_stay_with_the_jumps_to_them() {
+        let marks = chain(names::MARKS, false);
+        let jumps = [(chain("OUTPUT", true), 1, names::MARKS.to_owned())];
+        let mut rules = Rules::default();
+        rules.add(&[marks], &jumps, BTreeSet::from([names::MARKS.to_owned()]), "ip nat".to_owned());
+        assert!(rules.is_empty() && rules.tables[0].used_by_others.contains(names::MARKS));
+    }
+}

@@ -1,0 +1,303 @@
+//! `sidestep takeover` and the way back: rules and programs go, and none of the connections that they translated breaks.
+
+use std::{net::SocketAddr, process::Command, time::Duration};
+
+use sidestep_tests::{
+    TwoNodes,
+    cluster::HTTP_PORT,
+    eventually, in_every_variant,
+    kube_proxy::{Flavour, load},
+    netfilter,
+    place::Place,
+    pressure::Pressure,
+    snmp,
+    topology::CLUSTER_IPS,
+};
+
+use crate::talks::{
+    Talk, assert_go_on, begin, cluster_ips, load_balancer_ips, node_ports, publish, records, serve, told,
+};
+
+in_every_variant!(
+    kube_proxys_nftables_go,
+    kube_proxys_iptables_go,
+    kube_proxy_that_still_runs_is_named,
+    the_way_back_to_nftables,
+    the_way_back_to_iptables,
+);
+
+/// A chain of a CNI plugin's that has kube-proxy masquerade packets.
+const OF_CNI: &str = "*nat
+:CNI-HOSTPORT-SETMARK - [0:0]
+-A CNI-HOSTPORT-SETMARK -j KUBE-MARK-MASQ
+COMMIT
+";
+
+/// Requests on each connection.
+const QUESTIONS: usize = 3;
+/// The pause after each request of the clients that connect all the time.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Chains of kubelet's, and a rule of a person's.
+const OF_OTHERS: &str = "*filter
+:KUBE-FIREWALL - [0:0]
+:KUBE-KUBELET-CANARY - [0:0]
+-A OUTPUT -j KUBE-FIREWALL
+-A KUBE-FIREWALL -s 198.51.100.98 -j DROP
+COMMIT
+*nat
+:KUBE-KUBELET-CANARY - [0:0]
+-A PREROUTING -d 198.51.100.99 -p tcp --dport 1 -j DNAT --to-destination 192.0.2.10:1
+COMMIT
+";
+
+/// ST-11.
+fn kube_proxys_nftables_go(nodes: &TwoNodes) {
+    go(nodes, Flavour::Nftables);
+}
+
+/// ST-11.
+fn kube_proxys_iptables_go(nodes: &TwoNodes) {
+    go(nodes, Flavour::Iptables);
+}
+
+fn go(nodes: &TwoNodes, flavour: Flavour) {
+    let _servers = serve(nodes, flavour);
+    netfilter::restore(nodes.node(), "iptables-restore", OF_OTHERS).expect("rules");
+    forget_datagrams_soon(nodes.node());
+    let pod = client_pod(nodes);
+    let mut old = begin(nodes.outside(), &node_ports(nodes), 50);
+    old.extend(begin(nodes.outside(), &load_balancer_ips(80), 50));
+    old.extend(begin(&pod, &cluster_ips(80), 50));
+    old.extend(begin(nodes.node(), &cluster_ips(80), 50));
+    assert_eq!(old.len(), 800);
+    let clients = all_the_time(nodes, &pod);
+    let_pass(&clients);
+    let _agent = nodes.lab().agent().expect("an agent");
+    let_pass(&clients);
+    assert_go_on(&mut old, QUESTIONS, "the agent has started");
+
+    let shown = takeover(nodes, &["--dry-run"]);
+    assert!(shown.contains("connections of kube-proxy's: TCP 800"), "{shown}");
+    assert!(decides(&ruleset(nodes.node())), "a dry run removes nothing");
+
+    let told = std::thread::scope(|scope| {
+        let command = scope.spawn(|| takeover(nodes, &["--wait", "60s"]));
+        eventually("the rules that decide go", || !decides(&ruleset(nodes.node())));
+        let rules = ruleset(nodes.node());
+        assert!(rules.contains("sidestep-takeover"), "NAT is not held: {rules}");
+        assert_eq!(rules.contains("jump KUBE-FORWARD"), flavour == Flavour::Iptables, "{rules}");
+        let_pass(&clients);
+        assert_go_on(&mut old, QUESTIONS, "the rules are gone");
+        assert!(!command.is_finished(), "it waits for connections");
+        close(old);
+        command.join().expect("it ends")
+    });
+    assert!(told.ends_with("done: nothing of kube-proxy's is left\n"), "{told}");
+    let rules = ruleset(nodes.node());
+    for gone in ["KUBE-FORWARD", "KUBE-SERVICES", "KUBE-PROXY-CANARY", "KUBE-SEP", "kube-proxy", "takeover"] {
+        assert!(!rules.contains(gone), "{gone} is left: {rules}");
+    }
+    for kept in ["KUBE-FIREWALL", "KUBE-KUBELET-CANARY", "198.51.100.98", "198.51.100.99"] {
+        assert!(rules.contains(kept), "{kept} is gone: {rules}");
+    }
+    let_pass(&clients);
+    for client in clients {
+        client.stop().assert_flawless();
+    }
+    for place in [nodes.outside(), &pod, nodes.node()] {
+        assert_eq!(
+            snmp::counter(place, "TcpExt.TCPSynRetrans").expect("a counter"),
+            0,
+            "SYNs of {}",
+            place.name()
+        );
+    }
+    assert!(takeover(nodes, &[]).contains("kube-proxy has no rules here"));
+}
+
+/// What is left when the wait is over stays, with what it needs; so do chains that others use.
+///
+/// ST-11.
+fn kube_proxy_that_still_runs_is_named(nodes: &TwoNodes) {
+    let _servers = serve(nodes, Flavour::Iptables);
+    netfilter::restore(nodes.node(), "iptables-restore", OF_CNI).expect("rules");
+    let refused = nodes.lab().sidestep(&["takeover"]).expect("it runs");
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && error.contains("no agent runs here"), "{error}");
+
+    let mut old = begin(nodes.outside(), &node_ports(nodes), 5);
+    let _agent = nodes.lab().agent().expect("an agent");
+    let told = takeover(nodes, &["--wait", "1s"]);
+    assert!(told.contains("still there: TCP 20; what they need stays"), "{told}");
+    assert_go_on(&mut old, QUESTIONS, "the command has ended");
+    let rules = ruleset(nodes.node());
+    assert!(rules.contains("sidestep-takeover") && rules.contains("jump KUBE-FORWARD"), "{rules}");
+
+    std::thread::scope(|scope| {
+        let command = scope.spawn(|| nodes.lab().sidestep(&["takeover", "--wait", "30s"]).expect("it runs"));
+        std::thread::sleep(Duration::from_secs(1));
+        load(nodes.node(), Flavour::Iptables, &[]).expect("rules");
+        let output = command.join().expect("it ends");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && error.contains("it still runs"), "{error}");
+    });
+    assert_go_on(&mut old, QUESTIONS, "the command has failed");
+    let told = takeover(nodes, &["--wait", "0s", "--break-the-rest"]);
+    assert!(told.ends_with("done: nothing of kube-proxy's is left\n"), "{told}");
+    assert!(
+        told.contains("rules of others jump to KUBE-MARK-MASQ, KUBE-POSTROUTING: these chains stay"),
+        "{told}"
+    );
+    let rules = ruleset(nodes.node());
+    assert!(!rules.contains("KUBE-SERVICES") && !rules.contains("takeover"), "{rules}");
+    assert!(rules.contains("jump KUBE-MARK-MASQ") && rules.contains("jump KUBE-POSTROUTING"), "{rules}");
+}
+
+/// ST-11.
+fn the_way_back_to_nftables(nodes: &TwoNodes) {
+    go_back(nodes, Flavour::Nftables);
+}
+
+/// ST-11.
+fn the_way_back_to_iptables(nodes: &TwoNodes) {
+    go_back(nodes, Flavour::Iptables);
+}
+
+/// Connections of Sidestep's time go on while kube-proxy serves new ones and after the programs are gone.
+fn go_back(nodes: &TwoNodes, flavour: Flavour) {
+    let (_servers, rules) = publish(nodes);
+    // As on nodes with a CNI plugin: else netfilter does not know the ports of sockets that are older than its rules.
+    netfilter::track(nodes.node()).expect("rules");
+    let pod = client_pod(nodes);
+    let mut agent = nodes.lab().agent().expect("an agent");
+    // A client that connects to one pod from one port through two frontends is refused (`colliding-flows`).
+    let use_ports = |range: &str| {
+        let file = "/proc/sys/net/ipv4/ip_local_port_range";
+        nodes.outside().run(|| std::fs::write(file, range)).expect("the client's ports");
+    };
+    use_ports("20000 24999");
+    let mut from_outside = begin(nodes.outside(), &node_ports(nodes), 5);
+    use_ports("25000 29999");
+    from_outside.extend(begin(nodes.outside(), &load_balancer_ips(80), 5));
+    use_ports("32768 60999");
+    let mut east_west = begin(&pod, &cluster_ips(80), 50);
+    east_west.extend(begin(nodes.node(), &cluster_ips(80), 50));
+    let clients = all_the_time(nodes, &pod);
+    let_pass(&clients);
+    agent.stop().expect("it stops");
+    let refused = nodes.lab().sidestep(&["cleanup", "--drain"]).expect("it runs");
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && error.contains("kube-proxy has no rules here"), "{error}");
+
+    load(nodes.node(), flavour, &rules).expect("rules");
+    let said = sidestep(nodes, &["cleanup", "--drain", "--wait", "1s"]);
+    assert!(said.contains("still there: TCP 4"), "{said}");
+    let sources = sources(nodes);
+    assert_eq!(tracked(nodes.node(), &sources, false), [], "netfilter may give them away");
+    let before = records(nodes);
+    let_pass(&clients);
+    let mut of_kube_proxy = begin(nodes.outside(), &node_ports(nodes), 2);
+    assert!(records(nodes).is_subset(&before), "new connections are kube-proxy's");
+    let all = from_outside.iter_mut().chain(&mut east_west).chain(&mut of_kube_proxy);
+    assert_go_on(all, QUESTIONS, "kube-proxy serves");
+    close(from_outside);
+    // What is left are exchanges of datagrams, which count as long as another datagram may follow.
+    let said = sidestep(nodes, &["cleanup", "--drain", "--wait", "2s", "--break-the-rest"]);
+    assert!(said.contains("links/connect4"), "{said}");
+    assert_eq!(tracked(nodes.node(), &sources, true), [], "entries are left");
+    let all = east_west.iter_mut().chain(&mut of_kube_proxy);
+    assert_go_on(all, QUESTIONS, "the programs are gone");
+    let_pass(&clients);
+    for client in clients {
+        client.stop().assert_flawless();
+    }
+}
+
+/// A pod from which, as from the node, Services are routed like everything else: netfilter sees them.
+fn client_pod(nodes: &TwoNodes) -> Place {
+    let pod = nodes.pod_here("client").expect("a pod");
+    let routes = CLUSTER_IPS.map(|range| format!("route del {range}\n")).concat();
+    for place in [&pod, nodes.node()] {
+        place.namespace().ip_batch(&routes).expect("routes");
+    }
+    pod
+}
+
+/// Clients outside the node, in a pod and on the node, which connect to either endpoint in both families.
+fn all_the_time(nodes: &TwoNodes, pod: &Place) -> [Pressure; 4] {
+    [
+        Pressure::paced(nodes.outside(), node_ports(nodes)[0], load_balancer_ips(53)[1], PAUSE),
+        Pressure::paced(nodes.outside(), load_balancer_ips(80)[3], load_balancer_ips(53)[2], PAUSE),
+        Pressure::paced(pod, cluster_ips(80)[0], cluster_ips(53)[3], PAUSE),
+        Pressure::paced(nodes.node(), cluster_ips(80)[3], cluster_ips(53)[0], PAUSE),
+    ]
+}
+
+/// Waits until each has made some more requests.
+fn let_pass(clients: &[Pressure]) {
+    for client in clients {
+        client.let_pass(20);
+    }
+}
+
+fn takeover(nodes: &TwoNodes, arguments: &[&str]) -> String {
+    sidestep(nodes, &[&["takeover"], arguments].concat())
+}
+
+/// Runs the command, which succeeds; returns what it prints.
+fn sidestep(nodes: &TwoNodes, arguments: &[&str]) -> String {
+    let output = nodes.lab().sidestep(arguments).expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The sources of masqueraded TCP connections that are established.
+fn sources(nodes: &TwoNodes) -> Vec<SocketAddr> {
+    let flows = told(nodes, &["flows", "-o", "json"]);
+    let flows = flows.as_array().expect("a list").iter();
+    let live = flows.filter(|flow| flow["state"] == "established" && flow["protocol"] == "TCP");
+    let sources = live.filter_map(|flow| flow["source"].as_str());
+    let sources: Vec<SocketAddr> = sources.map(|source| source.parse().expect("an address")).collect();
+    assert!(sources.len() >= 20, "{sources:?}");
+    sources
+}
+
+/// Those of these with an established connection to an endpoint in conntrack, or without one.
+fn tracked(node: &Place, sources: &[SocketAddr], is_there: bool) -> Vec<SocketAddr> {
+    let tracked = netfilter::tracked(node).expect("conntrack");
+    let has = |source: &SocketAddr| {
+        let begins = format!("ESTABLISHED src={} ", source.ip());
+        tracked
+            .iter()
+            .any(|entry| entry.line.contains(&begins) && entry.ports.starts_with(&[source.port(), HTTP_PORT]))
+    };
+    sources.iter().copied().filter(|source| has(source) == is_there).collect()
+}
+
+/// Whether rules of kube-proxy's decide where connections go.
+fn decides(rules: &str) -> bool {
+    rules.contains("KUBE-SERVICES") || rules.contains("kube-proxy")
+}
+
+fn ruleset(place: &Place) -> String {
+    let mut command = Command::new("nft");
+    let output = place.run(|| command.args(["list", "ruleset"]).output()).expect("nft runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Has conntrack forget exchanges of datagrams within two seconds: the command waits for those, too.
+fn forget_datagrams_soon(place: &Place) {
+    place.run(|| {
+        for file in ["nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream"] {
+            std::fs::write(format!("/proc/sys/net/netfilter/{file}"), "2").expect("a timeout");
+        }
+    });
+}
+
+fn close(talks: Vec<Talk>) {
+    for talk in talks {
+        talk.close().expect("closed");
+    }
+}
