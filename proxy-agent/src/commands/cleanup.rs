@@ -69,8 +69,8 @@ pub(super) fn remove(paths: &Paths, patience: Option<&Patience>) -> anyhow::Resu
 
 /// Waits until no north-south connection is left; `None` if the programs must stay.
 fn drained(pin_dir: &Path, patience: &Patience) -> anyhow::Result<Option<Reserved>> {
-    let drain = Drain::begin(pin_dir)?;
+    let mut drain = Drain::begin(pin_dir)?;
     println!("removed all Services from the tables: new connections are kube-proxy's");
-    let may_go = patience.outlasts("clients outside the node", || Ok(drain.left()))?;
+    let may_go = patience.outlasts("clients outside the node", || Ok(drain.left()?))?;
     Ok(may_go.then(|| drain.end()))
 }

@@ -33,6 +33,8 @@ const RESERVED: u32 = 24 * 60 * 60;
 pub struct Drain {
     dataplane: Dataplane,
     conntrack: Conntrack,
+    /// The masqueraded connections that conntrack has an entry of from here, as their endpoints see them.
+    reserved: HashSet<Tuple>,
     _lock: Flock<File>,
 }
 
@@ -50,11 +52,11 @@ impl Drain {
         let mut drain = Self {
             dataplane: Dataplane::open(pin_dir, Timeouts::default())?,
             conntrack: Conntrack::new()?,
+            reserved: HashSet::new(),
             _lock: lock,
         };
         // Before kube-proxy gets connections from outside the node.
-        let mut reserved = HashSet::new();
-        drain.reserve(&mut reserved)?;
+        drain.reserve()?;
         // Addresses first: a Service's address without a frontend would refuse connections.
         let nobodys = |(address, _)| (address, AddressBits::default());
         let addresses =
@@ -62,21 +64,25 @@ impl Drain {
         drain.dataplane.apply(&Changes { addresses, ..Changes::default() });
         drain.dataplane.apply(&Changes { complete: true, ..Changes::default() });
         // Those that began meanwhile.
-        drain.reserve(&mut reserved)?;
+        drain.reserve()?;
         Ok(drain)
     }
 
     /// Has conntrack give the source ports to nobody, also those of connections that are over: their records still claim
-    /// them. Adds what is done to `reserved`.
-    fn reserve(&self, reserved: &mut HashSet<Tuple>) -> Result<(), Error> {
-        let mut new = self.masqueraded();
-        new.retain(|tuple| reserved.insert(*tuple));
-        new.iter().try_for_each(|tuple| self.conntrack.reserve(tuple, RESERVED).map(drop))
+    /// them. What another connection holds in conntrack is tried again the next time.
+    fn reserve(&mut self) -> Result<(), Error> {
+        for tuple in self.masqueraded() {
+            if !self.reserved.contains(&tuple) && self.conntrack.reserve(&tuple, RESERVED)? {
+                self.reserved.insert(tuple);
+            }
+        }
+        Ok(())
     }
 
     /// Counts the north-south connections that are not over, by protocol. Sockets need no program: they are connected to
     /// their endpoints.
-    pub fn left(&self) -> Left {
+    pub fn left(&mut self) -> Result<Left, Error> {
+        self.reserve()?;
         let (now, mut left) = (uptime(), Left::new());
         for flow in list(self.dataplane.tables()) {
             let may_begin = now.saturating_sub(flow.used) < BEGINNING;
@@ -84,7 +90,7 @@ impl Drain {
                 *left.entry(flow.protocol.map_or("other", Protocol::name).to_owned()).or_default() += 1;
             }
         }
-        left
+        Ok(left)
     }
 
     /// Ends it before our programs go. They claim the ports until then.

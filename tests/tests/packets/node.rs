@@ -2,13 +2,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use aya::Ebpf;
+use aya::{Ebpf, maps::HashMap};
 use proxy_agent::{
     dataplane::{Capacity, Dataplane, FlowOptions, Options, load_all},
     model::ObjectName,
     plan::{AllowedClients, Changes, Family, PlannedEndpoint, ServicePlan, ServicePortId, Target},
 };
-use proxy_common::{AddressBits, FrontendKey, FrontendKind, Port, Protocol, Reason, SourceRange};
+use proxy_common::{
+    Address, AddressBits, FrontendKey, FrontendKind, Interface, Port, Protocol, Reason, SourceRange,
+};
 use sidestep_tests::{Lab, packets::HARDWARE_ADDRESS, topology::PodRange};
 
 /// The protocols; every Service has both.
@@ -193,7 +195,13 @@ impl Node {
             program_log: false,
             flows: FlowOptions::default(),
         };
-        let programs = load_all(&options).expect("the programs load");
+        let mut programs = load_all(&options).expect("the programs load");
+        let uplink = nix::net::if_::if_nametoindex("uplink").expect("the node's device");
+        let interfaces = programs.map_mut("INTERFACES").expect("the object has it");
+        let mut interfaces: HashMap<_, u32, Interface> = interfaces.try_into().expect("a hash");
+        // Connections begin at recorded devices only.
+        let [v4, v6] = lab.node().addresses().map(Address::from);
+        interfaces.insert(uplink, Interface { v4, v6, longest: 0, padding: 0 }, 0).expect("recorded");
         let mut dataplane = Dataplane::open(&options.pin_dir, options.flows.timeouts).expect("the tables");
         let addresses = lab.node().addresses();
         let mut changes = Changes { complete: true, ..Changes::default() };
@@ -215,13 +223,7 @@ impl Node {
         assert!(problems.is_empty(), "{problems:?}");
         let ports = options.flows.source_ports;
         let last = ports.first() + (ports.count() - 1);
-        Self {
-            programs,
-            addresses,
-            uplink: nix::net::if_::if_nametoindex("uplink").expect("the node's device"),
-            source_ports: ports.first()..=last,
-            dataplane,
-        }
+        Self { programs, addresses, uplink, source_ports: ports.first()..=last, dataplane }
     }
 
     /// The Service with this frontend, and whether the frontend is a LoadBalancer IP.
