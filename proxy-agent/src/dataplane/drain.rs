@@ -58,7 +58,7 @@ impl Drain {
         // Before kube-proxy gets connections from outside the node.
         drain.reserve()?;
         // Addresses first: a Service's address without a frontend would refuse connections.
-        let nobodys = |(address, _)| (address, AddressBits::default());
+        let nobodys = |(address, _)| (address, AddressBits::NONE);
         let addresses =
             drain.dataplane.tables().addresses.iter().filter_map(Result::ok).map(nobodys).collect();
         drain.dataplane.apply(&Changes { addresses, ..Changes::default() });

@@ -8,7 +8,8 @@
 //! | `followers` | background work: stale sockets, clients' addresses, idle flows |
 //!
 //! `apply` combines the maps and their followers into [`Dataplane`]; `lock` admits one agent; `cleanup` removes
-//! everything; `takeover` removes what kube-proxy left, and `drain` gives the node back to it; `bpf` has the few raw `bpf(2)` calls that aya lacks.
+//! everything; `takeover` removes what kube-proxy left, and `drain` gives the node back to it; `bpf` has the few raw
+//! `bpf(2)` calls that aya lacks.
 
 mod apply;
 mod bpf;

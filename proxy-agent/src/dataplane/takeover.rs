@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use proxy_common::{FrontendKey, Protocol, Tables as _, Tuple};
+use proxy_common::{Protocol, Tables as _};
 
 use super::{
     Error,
@@ -103,17 +103,7 @@ impl Takeover {
 
     fn connections(&self) -> Result<Vec<Translated>, Error> {
         let mut all = self.conntrack.translated()?;
-        all.retain(|connection| self.is_of_a_service(&connection.asked));
+        all.retain(|one| one.frontends().iter().any(|key| self.tables.frontend(key).is_some()));
         Ok(all)
-    }
-
-    /// Whether a client asked for a Service, and not, say, for a host port.
-    fn is_of_a_service(&self, asked: &Tuple) -> bool {
-        let Tuple { destination, destination_port, protocol, .. } = *asked;
-        let keys = [
-            FrontendKey::new(destination, destination_port, protocol),
-            FrontendKey::node_port(&destination, destination_port, protocol),
-        ];
-        keys.iter().any(|key| self.tables.frontend(key).is_some())
     }
 }

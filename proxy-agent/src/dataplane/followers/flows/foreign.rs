@@ -9,7 +9,7 @@ use std::{
 };
 
 use aya::maps::{HashMap, MapData};
-use proxy_common::{Protocol, Tuple, connection::EXPECTED};
+use proxy_common::{Frontend, FrontendKey, Protocol, Tuple, connection::EXPECTED};
 
 use crate::dataplane::{
     Error,
@@ -29,6 +29,7 @@ const PERIOD: Duration = Duration::from_secs(10);
 pub(super) struct Foreign {
     ports: ForeignPorts,
     outgoing: HashMap<MapData, Tuple, u64>,
+    frontends: HashMap<MapData, FrontendKey, Frontend>,
     /// What OUTGOING got from here.
     noted: HashSet<Tuple>,
     conntrack: Option<Conntrack>,
@@ -42,6 +43,7 @@ impl Foreign {
         let mut foreign = Self {
             ports: Tables::foreign_ports(pin_dir)?,
             outgoing: maps::hash(&maps::abi_dir(pin_dir), "OUTGOING")?,
+            frontends: maps::hash(&maps::abi_dir(pin_dir), "FRONTENDS")?,
             noted: HashSet::new(),
             // Without netfilter there are none.
             conntrack: Conntrack::new().ok(),
@@ -58,8 +60,12 @@ impl Foreign {
             return;
         }
         self.due = Some(Instant::now() + PERIOD);
+        // Others, such as those of host ports, may be there for ever. Before the first Service is installed, any may be one's.
+        let is_empty = self.frontends.keys().next().is_none();
+        let is_known = |key: &FrontendKey| self.frontends.get(key, 0).is_ok();
         match conntrack.translated() {
-            Ok(all) => {
+            Ok(mut all) => {
+                all.retain(|one| is_empty || one.frontends().iter().any(is_known));
                 tracing::debug!(connections = all.len(), "translated by netfilter");
                 self.ports.replace(all.iter().filter(|one| one.masqueraded).map(|one| &one.answered));
                 self.note(all.iter().filter(|one| one.asked.protocol == Protocol::Udp as u8));

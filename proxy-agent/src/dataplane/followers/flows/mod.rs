@@ -8,7 +8,7 @@
 //! | `verdict` | whether a connection is idle for too long (pure) |
 //! | `sweep` | one pass over FLOWS |
 //! | `strays` | removing conntrack entries of ended connections |
-//! | `foreign` | the source ports of connections that conntrack masquerades |
+//! | `foreign` | connections that netfilter translates: their source ports, their datagrams |
 //! | `schedule` | when to sweep again (pure) |
 //! | `list` | records as people read them |
 //! | `unanswered` | how many were never answered |

@@ -5,7 +5,7 @@ use std::{io, net::IpAddr};
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
 use netlink_sys::protocols::NETLINK_NETFILTER;
-use proxy_common::{Address, Port, Protocol, Tuple};
+use proxy_common::{Address, FrontendKey, Port, Protocol, Tuple};
 
 use super::{
     conversation::Conversation,
@@ -64,6 +64,17 @@ pub(crate) struct Translated {
     pub(crate) over: bool,
     /// In how many seconds conntrack forgets it, if no packet comes.
     pub(crate) seconds: u32,
+}
+
+impl Translated {
+    /// The keys of FRONTENDS under which the Service that was asked may be. It may be none, but, say, a host port.
+    pub(crate) const fn frontends(&self) -> [FrontendKey; 2] {
+        let Tuple { destination, destination_port, protocol, .. } = self.asked;
+        [
+            FrontendKey::new(destination, destination_port, protocol),
+            FrontendKey::node_port(&destination, destination_port, protocol),
+        ]
+    }
 }
 
 impl Conntrack {
