@@ -45,7 +45,7 @@ impl Datapath {
             flows: FlowOptions::default(),
         };
         let ebpf = dataplane::load(&options)?;
-        let problems = Dataplane::open(&options.pin_dir, options.flows.timeouts)?.apply(&plan(services));
+        let problems = Dataplane::open(&options)?.apply(&plan(services));
         ensure!(problems.is_empty(), "cannot install {services} Services: {:?}", problems[0]);
         let mut datapath = Self { services, cgroup, ebpf, options, _pins: pins };
         datapath.attach()?;

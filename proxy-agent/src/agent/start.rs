@@ -96,7 +96,7 @@ impl Agent {
         if options.program_log {
             follow_program_log(&mut ebpf)?;
         }
-        let dataplane = Dataplane::open(&options.pin_dir, options.flows.timeouts)?;
+        let dataplane = Dataplane::open(&options)?;
         let source_ports = (!start.devices.is_nothing()).then_some(settings.source_ports);
         let reserved_ports = ReservedPorts::reserve(source_ports, &start.run_dir);
         let interfaces = Interfaces::open(&options.pin_dir, start.devices.clone(), start.tcx)?;

@@ -2,13 +2,16 @@
 
 use std::{path::Path, process::ExitCode};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 
-use super::{Paths, patience::Patience};
+use super::{
+    Paths,
+    patience::{Patience, left},
+};
 use crate::{
     agent::report,
-    dataplane::{self, Drain, Reserved},
+    dataplane::{self, Drain},
 };
 
 /// Arguments of `cleanup`.
@@ -27,10 +30,12 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    remove(&arguments.paths, arguments.drain.then_some(&arguments.patience))
+    let Arguments { paths, drain, patience } = arguments;
+    ensure!(*drain || patience.is_default(), "--wait and --break-the-rest go with --drain");
+    remove(paths, drain.then_some(patience))
 }
 
-/// Removes everything, with patience first what clients outside the node still use.
+/// Removes everything; with patience, waits first for the connections of clients outside the node.
 pub(super) fn remove(paths: &Paths, patience: Option<&Patience>) -> anyhow::Result<ExitCode> {
     let Paths { pin_dir, run_dir, .. } = paths;
     if let Some((report, true)) = report::read(run_dir) {
@@ -39,19 +44,16 @@ pub(super) fn remove(paths: &Paths, patience: Option<&Patience>) -> anyhow::Resu
             report.pid
         );
     }
-    let mut reserved = None;
     if dataplane::abi_dir(pin_dir).exists() {
         // The lock of the tables, as the agent may have another run directory.
         drop(dataplane::lock(pin_dir)?);
-        if let Some(patience) = patience {
-            match drained(pin_dir, patience)? {
-                Some(ports) => reserved = Some(ports),
-                None => return Ok(ExitCode::SUCCESS),
-            }
+        if let Some(patience) = patience
+            && !is_drained(pin_dir, patience)?
+        {
+            return Ok(left());
         }
     }
     let removed = dataplane::cleanup(pin_dir)?;
-    reserved.map_or(Ok(()), Reserved::release)?;
     for path in &removed {
         println!("removed {}", path.display());
     }
@@ -60,17 +62,21 @@ pub(super) fn remove(paths: &Paths, patience: Option<&Patience>) -> anyhow::Resu
     if let Some(ports) = &ports {
         println!("released the reserved ports {ports}");
     }
+    // A kernel without netfilter has nothing of it.
+    let netfilter = dataplane::release_netfilter().unwrap_or_default();
+    if netfilter {
+        println!("removed what a takeover or a drain kept in netfilter");
+    }
     report::remove(run_dir).with_context(|| format!("cannot remove {}", run_dir.display()))?;
-    if removed.is_empty() && ports.is_none() {
+    if removed.is_empty() && ports.is_none() && !netfilter {
         println!("nothing to remove under {}", pin_dir.display());
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Waits until no north-south connection is left; `None` if the programs must stay.
-fn drained(pin_dir: &Path, patience: &Patience) -> anyhow::Result<Option<Reserved>> {
+/// Waits until no north-south connection is left; whether the programs may go.
+fn is_drained(pin_dir: &Path, patience: &Patience) -> anyhow::Result<bool> {
     let mut drain = Drain::begin(pin_dir)?;
     println!("removed all Services from the tables: new connections are kube-proxy's");
-    let may_go = patience.outlasts("clients outside the node", || Ok(drain.left()?))?;
-    Ok(may_go.then(|| drain.end()))
+    patience.outlasts("clients outside the node", || Ok(drain.left()?))
 }

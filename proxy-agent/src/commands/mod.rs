@@ -127,7 +127,7 @@ enum Command {
     ///
     /// Detaches and unpins what Sidestep made, and nothing else: programs and maps of others stay. Refuses while an
     /// agent runs. Established east-west TCP connections go on, since their sockets are connected to the endpoints;
-    /// north-south connections break.
+    /// north-south connections break, unless `--drain` waits for them.
     Cleanup(cleanup::Arguments),
     /// Remove kube-proxy's rules, and break none of the connections that they translated
     ///

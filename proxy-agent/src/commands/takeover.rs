@@ -7,11 +7,11 @@ use clap::Args;
 
 use super::{
     Paths,
-    patience::{Patience, told},
+    patience::{Patience, left, told},
 };
 use crate::{
     agent::report,
-    dataplane::{KubeProxyTable, Takeover, not_taken_over},
+    dataplane::{KubeProxyTable, Takeover, has_ipvs, not_read},
 };
 
 /// Arguments of `takeover`.
@@ -28,19 +28,16 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { paths, dry_run, patience } = arguments;
-    match report::read(&paths.run_dir) {
-        Some((report, true)) if report.synced => {}
-        Some((_, true)) => bail!("the agent has not installed all Services yet: see `sidestep status`"),
-        _ => bail!("no agent runs here, so nobody would serve what kube-proxy served: start it first"),
-    }
-    for problem in not_taken_over() {
-        eprintln!("not taken over: {problem}");
-    }
-    let takeover = Takeover::open(&paths.pin_dir)?;
+    ensure!(
+        !has_ipvs(),
+        "kube-proxy's mode is ipvs (there is a device kube-ipvs0), and its connections end with its rules: drain the \
+         node, then `ipvsadm --clear; ip link delete kube-ipvs0`, or reboot"
+    );
+    check_agent(paths)?;
+    let mut takeover = Takeover::open(&paths.pin_dir)?;
     let found = takeover.found()?;
     if found.is_over {
-        println!("kube-proxy has no rules here");
-        return Ok(ExitCode::SUCCESS);
+        return Ok(end("kube-proxy has no rules here"));
     }
     found.tables.iter().for_each(show);
     if *dry_run {
@@ -58,11 +55,42 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         );
         Ok(takeover.left()?)
     })?;
-    if may_finish {
-        takeover.finish()?;
-        println!("done: nothing of kube-proxy's is left");
+    if !may_finish {
+        return Ok(left());
     }
-    Ok(ExitCode::SUCCESS)
+    takeover.finish()?;
+    Ok(end("done: nothing of kube-proxy's is left"))
+}
+
+/// Refuses where nobody would serve what kube-proxy served.
+fn check_agent(paths: &Paths) -> anyhow::Result<()> {
+    let Some((report, true)) = report::read(&paths.run_dir) else {
+        bail!("no agent runs here, so nobody would serve what kube-proxy served: start it first");
+    };
+    ensure!(report.synced, "the agent has not installed all Services yet: see `sidestep status`");
+    ensure!(
+        !report.devices.is_empty(),
+        "no device serves north-south traffic, so nobody would serve kube-proxy's NodePorts: see `sidestep status`"
+    );
+    for problem in &report.problems {
+        eprintln!("problem: {problem}");
+    }
+    Ok(())
+}
+
+/// Says what the end is, unless there are rules that are not looked at.
+fn end(said: &str) -> ExitCode {
+    let not_read = not_read();
+    if not_read.is_empty() {
+        println!("{said}");
+        return ExitCode::SUCCESS;
+    }
+    println!(
+        "not looked at: {} (`iptables-legacy-save | grep KUBE-` shows whether kube-proxy's rules are there; a reboot \
+         removes them)",
+        not_read.join(", ")
+    );
+    left()
 }
 
 fn show(table: &KubeProxyTable) {

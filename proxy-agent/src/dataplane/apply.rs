@@ -1,20 +1,17 @@
 //! [`Dataplane`]: the maps, and their followers.
 
-use std::{collections::HashMap, path::Path};
+use std::collections::HashMap;
 
 use proxy_common::Protocol;
 
 use super::{
-    Error,
+    Error, Options,
     followers::Followers,
     tables::{
         exposed::Exposed, installed::Installed, not_installed::NotInstalled, pinned::Tables, writer::Writer,
     },
 };
-use crate::{
-    plan::{Changes, ServicePlan, ServicePortId},
-    timeouts::Timeouts,
-};
+use crate::plan::{Changes, ServicePlan, ServicePortId};
 
 /// The kernel's tables, with one writer, and its followers.
 #[derive(Debug)]
@@ -25,8 +22,11 @@ pub struct Dataplane {
 
 impl Dataplane {
     /// Opens the tables that [`super::load`] made or found, adopts their content, and starts the followers.
-    pub fn open(pin_dir: &Path, timeouts: Timeouts) -> Result<Self, Error> {
-        Ok(Self { writer: Writer::open(pin_dir)?, followers: Followers::start(pin_dir, timeouts)? })
+    pub fn open(options: &Options) -> Result<Self, Error> {
+        Ok(Self {
+            writer: Writer::open(&options.pin_dir)?,
+            followers: Followers::start(&options.pin_dir, options.flows.timeouts)?,
+        })
     }
 
     /// Installs `changes`. Returns everything that is not installed now, including what an earlier change asked for.

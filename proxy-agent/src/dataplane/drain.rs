@@ -3,7 +3,8 @@
 //!
 //! Removing every Service from the tables does it: a packet or socket that asks for no Service passes untouched, and
 //! records of connections outlive their Service (ST-4). Conntrack does not know the source ports of our masqueraded
-//! connections, and could give one to a connection of kube-proxy's to the same endpoint; so each gets an entry.
+//! connections, and could give one to a connection of kube-proxy's to the same endpoint; so each gets an entry, until
+//! `cleanup` has removed the programs.
 
 use std::{collections::HashSet, fs::File, net::SocketAddr, path::Path};
 
@@ -11,14 +12,15 @@ use nix::fcntl::Flock;
 use proxy_common::{AddressBits, Port, Protocol, Tuple};
 
 use super::{
-    Dataplane, Error,
-    followers::flows::{FlowState, ListedFlow, list},
+    Error,
+    followers::flows::{FlowState, Flows, ListedFlow, list},
     lock,
     node::{
         kube_proxy::{self, Rules},
         netlink::{Conntrack, Nftables},
         system::uptime,
     },
+    tables::writer::Writer,
     takeover::Left,
 };
 use crate::{plan::Changes, timeouts::Timeouts};
@@ -28,20 +30,21 @@ const BEGINNING: u32 = 30;
 /// After how many seconds conntrack forgets a port that was never given back: as long as a connection may be idle.
 const RESERVED: u32 = 24 * 60 * 60;
 
-/// Tables without Services, whose followers still release what is over. Nobody else may write them.
+/// Tables without Services. Nobody else may write them; records that are over are still released.
 #[derive(Debug)]
 pub struct Drain {
-    dataplane: Dataplane,
+    writer: Writer,
     conntrack: Conntrack,
     /// The masqueraded connections that conntrack has an entry of from here, as their endpoints see them.
     reserved: HashSet<Tuple>,
+    _flows: Flows,
     _lock: Flock<File>,
 }
 
 impl Drain {
     /// Removes every Service from the tables below `pin_dir`.
     pub fn begin(pin_dir: &Path) -> Result<Self, Error> {
-        if !Rules::read(&Nftables::new()?)?.decides() && kube_proxy::not_taken_over().is_empty() {
+        if !Rules::read(&Nftables::new()?)?.decides() && kube_proxy::not_read().is_empty() {
             return Err(Error::Missing(
                 "kube-proxy has no rules here, so nobody would serve new connections: start it first, or leave \
                  out --drain"
@@ -50,19 +53,19 @@ impl Drain {
         }
         let lock = lock(pin_dir)?;
         let mut drain = Self {
-            dataplane: Dataplane::open(pin_dir, Timeouts::default())?,
+            writer: Writer::open(pin_dir)?,
             conntrack: Conntrack::new()?,
             reserved: HashSet::new(),
+            _flows: Flows::start(pin_dir, Timeouts::default())?,
             _lock: lock,
         };
         // Before kube-proxy gets connections from outside the node.
         drain.reserve()?;
         // Addresses first: a Service's address without a frontend would refuse connections.
         let nobodys = |(address, _)| (address, AddressBits::NONE);
-        let addresses =
-            drain.dataplane.tables().addresses.iter().filter_map(Result::ok).map(nobodys).collect();
-        drain.dataplane.apply(&Changes { addresses, ..Changes::default() });
-        drain.dataplane.apply(&Changes { complete: true, ..Changes::default() });
+        let addresses = drain.writer.tables().addresses.iter().filter_map(Result::ok).map(nobodys).collect();
+        drain.writer.apply(&Changes { addresses, ..Changes::default() });
+        drain.writer.apply(&Changes { complete: true, ..Changes::default() });
         // Those that began meanwhile.
         drain.reserve()?;
         Ok(drain)
@@ -84,7 +87,7 @@ impl Drain {
     pub fn left(&mut self) -> Result<Left, Error> {
         self.reserve()?;
         let (now, mut left) = (uptime(), Left::new());
-        for flow in list(self.dataplane.tables()) {
+        for flow in list(self.writer.tables()) {
             let may_begin = now.saturating_sub(flow.used) < BEGINNING;
             if flow.state != FlowState::Closed && (flow.confirmed || may_begin) {
                 *left.entry(flow.protocol.map_or("other", Protocol::name).to_owned()).or_default() += 1;
@@ -93,31 +96,12 @@ impl Drain {
         Ok(left)
     }
 
-    /// Ends it before our programs go. They claim the ports until then.
-    pub fn end(self) -> Reserved {
-        Reserved { tuples: self.masqueraded(), conntrack: self.conntrack }
-    }
-
     /// The masqueraded connections, as their endpoints see them.
     fn masqueraded(&self) -> Vec<Tuple> {
         let tuple = |flow: ListedFlow| {
             let side = |end: SocketAddr| (end.ip().into(), Port::new(end.port()));
             Some(Tuple::new(flow.protocol? as u8, side(flow.source?), side(flow.endpoint)))
         };
-        list(self.dataplane.tables()).into_iter().filter_map(tuple).collect()
-    }
-}
-
-/// Source ports that conntrack gives to nobody.
-#[derive(Debug)]
-pub struct Reserved {
-    conntrack: Conntrack,
-    tuples: Vec<Tuple>,
-}
-
-impl Reserved {
-    /// Gives them back, after our programs are gone.
-    pub fn release(self) -> Result<(), Error> {
-        self.tuples.iter().try_for_each(|tuple| self.conntrack.delete(tuple).map(drop))
+        list(self.writer.tables()).into_iter().filter_map(tuple).collect()
     }
 }

@@ -25,7 +25,7 @@ mod takeover;
 
 pub use apply::Dataplane;
 pub use cleanup::cleanup;
-pub use drain::{Drain, Reserved};
+pub use drain::Drain;
 pub use error::Error;
 pub use followers::flows::{FlowState, ListedFlow, Unanswered, list as list_flows, unanswered};
 pub use lock::lock;
@@ -35,7 +35,7 @@ pub use node::{
         Ahead, Changes as NetworkChanges, Device, Hooked, Interfaces, Wanted, Way, Why, has_tcx, hooked,
         leaves_by, meaning_of_order, not_forwarded, would_choose,
     },
-    kube_proxy::{KubeProxyTable, not_taken_over},
+    kube_proxy::{KubeProxyTable, has_ipvs, not_read},
     reserved_ports::{ReservedPorts, can_reserve as can_reserve_ports, release as release_ports},
     system::{cannot_restrict, has_fib_source, has_set_retval, netns_cookie, netns_cookie_of, uptime},
 };
@@ -56,4 +56,4 @@ pub use tables::{
     not_installed::{FullTable, NotInstalled},
     pinned::Tables,
 };
-pub use takeover::{Left, Takeover};
+pub use takeover::{Left, Takeover, release as release_netfilter};

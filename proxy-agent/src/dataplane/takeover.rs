@@ -2,11 +2,14 @@
 //!
 //! The kernel goes on to translate a connection that conntrack knows after the rule is gone, but only while NAT and
 //! conntrack are on. So one transaction deletes the rules that decide and makes a chain that keeps both on; that chain
-//! and the rules that accept forwarded packets go when conntrack has no connection of kube-proxy's any more.
+//! and the rules that accept packets go when conntrack has no connection of kube-proxy's any more.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::Path,
+};
 
-use proxy_common::{Protocol, Tables as _};
+use proxy_common::{Protocol, Tables as _, Tuple};
 
 use super::{
     Error,
@@ -26,6 +29,8 @@ pub struct Takeover {
     tables: Tables,
     nftables: Nftables,
     conntrack: Conntrack,
+    /// Connections to a Service, which may be deleted before they end.
+    known: HashSet<Tuple>,
 }
 
 /// What is there of kube-proxy's.
@@ -47,7 +52,7 @@ impl Takeover {
     /// network namespace.
     pub fn open(pin_dir: &Path) -> Result<Self, Error> {
         let (tables, nftables, conntrack) = (Tables::open(pin_dir)?, Nftables::new()?, Conntrack::new()?);
-        Ok(Self { tables, nftables, conntrack })
+        Ok(Self { tables, nftables, conntrack, known: HashSet::new() })
     }
 
     /// Looks at kube-proxy's rules.
@@ -82,7 +87,7 @@ impl Takeover {
     }
 
     /// Counts kube-proxy's connections that are not over.
-    pub fn count(&self) -> Result<Left, Error> {
+    pub fn count(&mut self) -> Result<Left, Error> {
         let mut left = Left::new();
         for connection in self.connections()?.iter().filter(|connection| !connection.over) {
             let number = connection.asked.protocol;
@@ -94,16 +99,32 @@ impl Takeover {
 
     /// Forgets kube-proxy's connections that are over, and counts the others. A new connection to the same endpoint from
     /// the same port would count as an old one's answer, and fail.
-    pub fn left(&self) -> Result<Left, Error> {
+    pub fn left(&mut self) -> Result<Left, Error> {
         for connection in self.connections()?.iter().filter(|connection| connection.over) {
             self.conntrack.delete(&connection.asked)?;
         }
         self.count()
     }
 
-    fn connections(&self) -> Result<Vec<Translated>, Error> {
-        let mut all = self.conntrack.translated()?;
-        all.retain(|one| one.frontends().iter().any(|key| self.tables.frontend(key).is_some()));
+    fn connections(&mut self) -> Result<Vec<Translated>, Error> {
+        let Self { tables, conntrack, known, .. } = self;
+        let mut all = conntrack.translated()?;
+        all.retain(|one| {
+            known.contains(&one.asked) || one.frontends().iter().any(|key| tables.frontend(key).is_some())
+        });
+        *known = all.iter().map(|one| one.asked).collect();
         Ok(all)
     }
+}
+
+/// Removes what a takeover or a drain left outside of the tables: the chain that keeps NAT on, and entries of conntrack.
+/// Returns whether there was anything.
+pub fn release() -> Result<bool, Error> {
+    let (nftables, conntrack) = (Nftables::new()?, Conntrack::new()?);
+    let held = Rules::read(&nftables)?.release(&nftables)?;
+    let reserved = conntrack.reserved()?;
+    for tuple in &reserved {
+        conntrack.delete(tuple)?;
+    }
+    Ok(held || !reserved.is_empty())
 }

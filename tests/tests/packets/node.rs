@@ -202,7 +202,7 @@ impl Node {
         // Connections begin at recorded devices only.
         let [v4, v6] = lab.node().addresses().map(Address::from);
         interfaces.insert(uplink, Interface { v4, v6, longest: 0, padding: 0 }, 0).expect("recorded");
-        let mut dataplane = Dataplane::open(&options.pin_dir, options.flows.timeouts).expect("the tables");
+        let mut dataplane = Dataplane::open(&options).expect("the tables");
         let addresses = lab.node().addresses();
         let mut changes = Changes { complete: true, ..Changes::default() };
         for node in addresses {

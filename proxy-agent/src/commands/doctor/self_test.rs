@@ -58,7 +58,7 @@ fn test(paths: &Paths) -> anyhow::Result<Vec<Check>> {
         "the verifier accepts the packet programs".to_owned()
     }));
     let servers = serve()?;
-    let problems = Dataplane::open(&options.pin_dir, options.flows.timeouts)?.apply(&plan(servers));
+    let problems = Dataplane::open(&options)?.apply(&plan(servers));
     anyhow::ensure!(problems.is_empty(), "cannot install the test's Services: {problems:?}");
     attach(&mut ebpf, &options)?;
     checks.push(Check::new("programs attach", Outcome::Ok, scratch.cgroup.display().to_string()));

@@ -38,8 +38,7 @@ fn no_client_is_misled_while_the_tables_are_rewritten() {
     };
     let mut programs = load(&options).expect("the programs load");
     attach(&mut programs, &options).expect("the programs attach");
-    let mut writer =
-        Writer::new(Dataplane::open(&options.pin_dir, options.flows.timeouts).expect("the tables open"));
+    let mut writer = Writer::new(Dataplane::open(&options).expect("the tables open"));
     writer.create();
 
     let clients = Clients::start(&pod);

@@ -8,12 +8,10 @@
 //! | `verdict` | whether a connection is idle for too long (pure) |
 //! | `sweep` | one pass over FLOWS |
 //! | `strays` | removing conntrack entries of ended connections |
-//! | `foreign` | connections that netfilter translates: their source ports, their datagrams |
 //! | `schedule` | when to sweep again (pure) |
 //! | `list` | records as people read them |
 //! | `unanswered` | how many were never answered |
 
-mod foreign;
 mod list;
 mod schedule;
 mod strays;
@@ -30,33 +28,35 @@ use std::{
     time::Instant,
 };
 
-use self::{
-    foreign::Foreign,
-    schedule::Schedule,
-    strays::Strays,
-    sweep::{Swept, sweep},
-};
 pub use self::{
     list::{FlowState, ListedFlow, list},
     unanswered::{Unanswered, unanswered},
 };
+use self::{
+    schedule::Schedule,
+    strays::Strays,
+    sweep::{Swept, sweep},
+};
 use crate::{
-    dataplane::{Error, node::system::uptime, tables::flow_table::FlowTable},
+    dataplane::{
+        Error,
+        node::{kube_proxy::Foreign, system::uptime},
+        tables::flow_table::FlowTable,
+    },
     timeouts::Timeouts,
 };
 
 /// The thread that sweeps.
 #[derive(Debug)]
-pub(super) struct Flows {
+pub(crate) struct Flows {
     /// `None` only while dropping: the thread ends when this is gone.
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Flows {
-    pub(super) fn start(pin_dir: &Path, timeouts: Timeouts) -> Result<Self, Error> {
+    pub(crate) fn start(pin_dir: &Path, timeouts: Timeouts) -> Result<Self, Error> {
         let (table, mut strays) = (FlowTable::open(pin_dir)?, Strays::open(pin_dir)?);
-        // Before a program can give a port.
         let mut foreign = Foreign::open(pin_dir)?;
         let (stop, stopped) = channel::<()>();
         let thread = std::thread::Builder::new()
@@ -67,7 +67,7 @@ impl Flows {
                 let wait = |due: Instant| due.saturating_duration_since(Instant::now()).min(strays::PERIOD);
                 while stopped.recv_timeout(wait(due)) == Err(RecvTimeoutError::Timeout) {
                     strays.look(&table, uptime());
-                    foreign.look();
+                    foreign.look_if_due();
                     let began = Instant::now();
                     if began < due {
                         continue;

@@ -51,7 +51,10 @@ pub use self::{
     hooks::{Hooked, has_tcx, hooked},
     order::{Ahead, meaning as meaning_of_order},
 };
-use super::netlink::{Network, Notifications, Routes};
+use super::{
+    kube_proxy::Foreign,
+    netlink::{Network, Notifications, Routes},
+};
 use crate::dataplane::{
     Error,
     tables::{bitmaps::AddressFilter, exposed::Families, pinned::Tables},
@@ -107,6 +110,7 @@ pub struct Interfaces {
     hooked: BTreeMap<u32, Device>,
     programs: Programs,
     contests: Contests,
+    foreign: Foreign,
     /// Families with north-south frontends.
     served: Families,
     /// Whether this agent has made its first pass; until then the pinned links hold another agent's programs.
@@ -128,6 +132,7 @@ impl Interfaces {
             hooked: BTreeMap::new(),
             programs: Programs::default(),
             contests: Contests::default(),
+            foreign: Foreign::open(pin_dir)?,
             served: Families::default(),
             began: false,
             problems: Vec::new(),
@@ -171,6 +176,9 @@ impl Interfaces {
         // recorded when all have theirs: until then nothing begins there, as its answer may come by any other.
         let failed = self.attach(ebpf, &chosen, &mut problems);
         self.detach_others(&chosen, &mut problems);
+        if chosen.iter().any(|device| !self.hooked.contains_key(&device.index)) {
+            self.foreign.look();
+        }
         for device in chosen.iter().filter(|device| !failed.contains(&device.index)) {
             self.keep(device, &network, &mut problems);
             self.keep_order(ebpf, device, began, &mut problems);

@@ -5,13 +5,16 @@
 //! | file | concept |
 //! |---|---|
 //! | `names` | which tables and chains are kube-proxy's |
+//! | `foreign` | its connections: the source ports and exchanges of datagrams that are not ours |
 
+mod foreign;
 mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+pub(crate) use self::foreign::Foreign;
 use super::netlink::{Chain, Change, Nftables};
 use crate::dataplane::Error;
 
@@ -19,6 +22,8 @@ use crate::dataplane::Error;
 pub(crate) const HOLD: &str = "sidestep-takeover";
 /// `NFPROTO_IPV4`, `NFPROTO_IPV6`.
 const FAMILIES: [u8; 2] = [2, 10];
+/// `NFPROTO_INET`: both.
+const INET: u8 = 1;
 
 /// kube-proxy's rules in one table.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -39,6 +44,8 @@ pub struct KubeProxyTable {
 pub(crate) struct Rules {
     /// In each table.
     pub(crate) tables: Vec<KubeProxyTable>,
+    /// Whether some give connections their endpoints.
+    decides: bool,
     /// Deletes what decides.
     deciding: Vec<Change>,
     /// Deletes what accepts.
@@ -66,6 +73,7 @@ impl Rules {
                     chains: chains.iter().filter(of_this).count(),
                     used_by_others: BTreeSet::new(),
                 });
+                rules.decides = true;
                 rules.deciding.push(Change::DeleteTable { family, table });
             }
         }
@@ -103,14 +111,15 @@ impl Rules {
     ) {
         let goes = |name: &str| names::is_chain(name) && !kept.contains(name);
         for (chain, handle, to) in jumps.iter().filter(|(_, _, to)| goes(to)) {
-            self.part(to).push(Change::DeleteRule(chain.clone(), *handle));
+            self.part(&chain.table, to).push(Change::DeleteRule(chain.clone(), *handle));
         }
         // All rules first: chains jump to each other.
         for chain in chains.iter().filter(|chain| goes(&chain.name)) {
-            self.part(&chain.name).push(Change::DeleteRules(chain.clone()));
+            self.decides |= names::decides(&chain.table, &chain.name);
+            self.part(&chain.table, &chain.name).push(Change::DeleteRules(chain.clone()));
         }
         for chain in chains.iter().filter(|chain| goes(&chain.name)) {
-            self.part(&chain.name).push(Change::DeleteChain(chain.clone()));
+            self.part(&chain.table, &chain.name).push(Change::DeleteChain(chain.clone()));
         }
         self.tables.push(KubeProxyTable {
             table,
@@ -120,13 +129,13 @@ impl Rules {
         });
     }
 
-    fn part(&mut self, chain: &str) -> &mut Vec<Change> {
-        if chain == names::ACCEPTS { &mut self.accepting } else { &mut self.deciding }
+    fn part(&mut self, table: &str, chain: &str) -> &mut Vec<Change> {
+        if names::accepts(table, chain) { &mut self.accepting } else { &mut self.deciding }
     }
 
     /// Whether rules decide where connections go.
-    pub(crate) fn decides(&self) -> bool {
-        !self.deciding.is_empty()
+    pub(crate) const fn decides(&self) -> bool {
+        self.decides
     }
 
     /// Whether there is anything to delete, of kube-proxy's or of ours.
@@ -134,31 +143,42 @@ impl Rules {
         self.deciding.is_empty() && self.accepting.is_empty() && self.held.is_empty()
     }
 
-    /// Deletes what decides, and holds the kernel's NAT, in one step.
+    /// Deletes what decides, and holds the kernel's NAT for its families, in one step.
     pub(crate) fn delete_deciding(&self, nftables: &Nftables) -> Result<(), Error> {
-        let missing = FAMILIES.into_iter().filter(|family| !self.held.contains(family));
+        let is_decided =
+            |family: &u8| self.deciding.iter().any(|change| [*family, INET].contains(&change.family()));
+        let missing = FAMILIES.into_iter().filter(|family| is_decided(family) && !self.held.contains(family));
         let hold = missing.map(|family| Change::HoldNat { family, table: HOLD });
         nftables.commit(&hold.chain(self.deciding.iter().cloned()).collect::<Vec<_>>())
     }
 
     /// Deletes what accepts, and lets the kernel's NAT go.
     pub(crate) fn delete_rest(&self, nftables: &Nftables) -> Result<(), Error> {
-        let hold =
-            self.held.iter().map(|family| Change::DeleteTable { family: *family, table: HOLD.to_owned() });
-        let all: Vec<Change> = self.accepting.iter().cloned().chain(hold).collect();
-        nftables.commit(&all)
+        nftables.commit(&[&self.accepting[..], &self.let_go()].concat())
+    }
+
+    /// Lets the kernel's NAT go; whether it was held.
+    pub(crate) fn release(&self, nftables: &Nftables) -> Result<bool, Error> {
+        nftables.commit(&self.let_go())?;
+        Ok(!self.held.is_empty())
+    }
+
+    fn let_go(&self) -> Vec<Change> {
+        let table = |family: &u8| Change::DeleteTable { family: *family, table: HOLD.to_owned() };
+        self.held.iter().map(table).collect()
     }
 }
 
 /// The chains of kube-proxy's that somebody else needs: rules in chains of their own jump there, as those of CNI plugins
-/// do to mark packets. kube-proxy's own jumps are all in base chains.
+/// do to mark packets, or a base chain jumps where kube-proxy itself does not.
 fn kept(
     nftables: &Nftables,
     chains: &[Chain],
     jumps: &[(Chain, u64, String)],
 ) -> Result<BTreeSet<String>, Error> {
     let mut kept = BTreeSet::new();
-    let by_others = jumps.iter().filter(|(from, _, _)| !from.is_base).map(|(_, _, to)| to.clone());
+    let is_others = |(from, _, to): &&(Chain, u64, String)| !from.is_base || !names::is_entered(to);
+    let by_others = jumps.iter().filter(is_others).map(|(_, _, to)| to.clone());
     let mut open: Vec<String> = by_others.collect();
     while let Some(name) = open.pop() {
         let Some(chain) = chains.iter().find(|chain| chain.name == name) else { continue };
@@ -176,34 +196,26 @@ fn kept(
 /// As `nft` writes it.
 fn family_name(family: u8) -> &'static str {
     match family {
-        1 => "inet",
+        INET => "inet",
         2 => "ip",
         10 => "ip6",
         _ => "other",
     }
 }
 
-/// What is not read here, and what to do about it: rules of the older iptables, and IPVS, whose connections are its own
-/// and end with its rules.
-pub fn not_taken_over() -> Vec<&'static str> {
+/// Whether kube-proxy's mode is `ipvs`, whose connections are IPVS's own and end with its rules.
+pub fn has_ipvs() -> bool {
+    nix::net::if_::if_nametoindex("kube-ipvs0").is_ok()
+}
+
+/// Where rules of kube-proxy's may be that are not read here.
+pub fn not_read() -> Vec<&'static str> {
     let has =
         |path| std::fs::read_to_string(path).is_ok_and(|tables| tables.lines().any(|line| line == "nat"));
-    let ipvs = nix::net::if_::if_nametoindex("kube-ipvs0").is_ok();
     let legacy =
         has("/proc/thread-self/net/ip_tables_names") || has("/proc/thread-self/net/ip6_tables_names");
-    [
-        ipvs.then_some(
-            "kube-proxy's mode is ipvs (there is a device kube-ipvs0), and its connections end with its rules: drain \
-             the node, then `ipvsadm --clear; ip link delete kube-ipvs0`, or reboot",
-        ),
-        legacy.then_some(
-            "iptables-legacy has a nat table, which is not looked at: `iptables-legacy-save | grep KUBE-` shows \
-             whether kube-proxy's rules are there; reboot the node to remove them",
-        ),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    let found = [(has_ipvs(), "IPVS"), (legacy, "tables of iptables-legacy")];
+    found.into_iter().filter(|(is_there, _)| *is_there).map(|(_, what)| what).collect()
 }
 
 #[cfg(test)]
@@ -232,6 +244,7 @@ mod tests {
         };
         assert_eq!(rules.deciding, whole(&services, 1));
         assert_eq!(rules.accepting, whole(&forward, 2));
+        assert!(rules.decides());
     }
 
     #[test]
@@ -241,5 +254,6 @@ mod tests {
         let mut rules = Rules::default();
         rules.add(&[marks], &jumps, BTreeSet::from([names::MARKS.to_owned()]), "ip nat".to_owned());
         assert!(rules.is_empty() && rules.tables[0].used_by_others.contains(names::MARKS));
+        assert!(!rules.decides());
     }
 }

@@ -25,7 +25,9 @@ const TUPLE_REPLY: u16 = 2;
 const STATUS: u16 = 3;
 const STATE: u16 = 4;
 const TIMEOUT: u16 = 7;
+const MARK: u16 = 8;
 const ZONE: u16 = 18;
+const MARK_MASK: u16 = 21;
 const STATUS_MASK: u16 = 26;
 const TUPLE_IP: u16 = 1;
 const TUPLE_PROTO: u16 = 2;
@@ -40,6 +42,8 @@ const TCP_STATE: u16 = 1;
 const CONFIRMED: u32 = 1 << 1 | 1 << 2 | 1 << 3;
 const SOURCE_TRANSLATED: u32 = 1 << 4;
 const DESTINATION_TRANSLATED: u32 = 1 << 5;
+/// The mark of entries that only hold a port: "sidestep" in a few digits.
+const HOLDS_PORT: u32 = 0x51de_57e9;
 /// `TCP_CONNTRACK_ESTABLISHED`.
 const ESTABLISHED: u8 = 3;
 /// `TCP_CONNTRACK_TIME_WAIT`, `TCP_CONNTRACK_CLOSE`.
@@ -103,6 +107,30 @@ impl Conntrack {
         }
     }
 
+    /// The entries made by [`Self::reserve`] that are there.
+    pub(crate) fn reserved(&self) -> Result<Vec<Tuple>, Error> {
+        let mut found = Vec::new();
+        let question = Message::new(GET, 0)
+            .attribute(MARK, &HOLDS_PORT.to_be_bytes())
+            .attribute(MARK_MASK, &u32::MAX.to_be_bytes());
+        let each = |answer: Message| {
+            let entry = answer.attributes();
+            if entry.number(MARK).map(u32::from_be_bytes) == Some(HOLDS_PORT) {
+                found.extend(entry.nested(TUPLE_ORIGINAL).and_then(tuple));
+            }
+        };
+        self.dump(question, each)?;
+        Ok(found)
+    }
+
+    /// Lists entries; none where the kernel has no conntrack.
+    fn dump(&self, question: Message, each: impl FnMut(Message)) -> Result<(), Error> {
+        match self.conversation.ask(("IPCTNL_MSG_CT_GET", "(netlink)"), question, NLM_F_DUMP, each) {
+            Err(Error::System { error, .. }) if is_absent(&error) => Ok(()),
+            asked => asked,
+        }
+    }
+
     /// The connections whose destination netfilter translates, of both families; none where the kernel has no
     /// conntrack.
     pub(crate) fn translated(&self) -> Result<Vec<Translated>, Error> {
@@ -110,11 +138,8 @@ impl Conntrack {
         // The kernel passes over others itself from 5.16 on.
         let status = DESTINATION_TRANSLATED.to_be_bytes();
         let question = Message::new(GET, 0).attribute(STATUS, &status).attribute(STATUS_MASK, &status);
-        let each = |answer: Message| found.extend(translated(answer.attributes()));
-        match self.conversation.ask(("IPCTNL_MSG_CT_GET", "(netlink)"), question, NLM_F_DUMP, each) {
-            Err(Error::System { error, .. }) if is_absent(&error) => Ok(Vec::new()),
-            asked => asked.map(|()| found),
-        }
+        self.dump(question, |answer| found.extend(translated(answer.attributes())))?;
+        Ok(found)
     }
 }
 
@@ -132,7 +157,8 @@ fn reserve(tuple: &Tuple, seconds: u32) -> Message {
         .nested(TUPLE_ORIGINAL, &written(tuple))
         .nested(TUPLE_REPLY, &written(&tuple.reversed()))
         .attribute(STATUS, &CONFIRMED.to_be_bytes())
-        .attribute(TIMEOUT, &seconds.to_be_bytes());
+        .attribute(TIMEOUT, &seconds.to_be_bytes())
+        .attribute(MARK, &HOLDS_PORT.to_be_bytes());
     if tuple.protocol != Protocol::Tcp as u8 {
         return message;
     }

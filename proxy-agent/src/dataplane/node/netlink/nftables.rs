@@ -113,6 +113,16 @@ pub(crate) enum Change {
     DeleteChain(Chain),
 }
 
+impl Change {
+    /// The family of what changes.
+    pub(crate) const fn family(&self) -> u8 {
+        match self {
+            Self::HoldNat { family, .. } | Self::DeleteTable { family, .. } => *family,
+            Self::DeleteRule(chain, _) | Self::DeleteRules(chain) | Self::DeleteChain(chain) => chain.family,
+        }
+    }
+}
+
 impl Nftables {
     /// A socket in the namespace of the calling thread; an error where the kernel has no netfilter.
     pub(crate) fn new() -> Result<Self, Error> {

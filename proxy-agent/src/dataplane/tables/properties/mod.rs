@@ -90,8 +90,7 @@ impl Node {
 
     /// An agent starts, and sees everything at once.
     fn start(&mut self) {
-        self.dataplane =
-            Some(Dataplane::open(&self.options.pin_dir, self.options.flows.timeouts).expect("the tables"));
+        self.dataplane = Some(Dataplane::open(&self.options).expect("the tables"));
         self.planner = Planner::new("n1");
         self.named.clear();
         self.planner.set_local_addresses(self.cluster.local_addresses());
