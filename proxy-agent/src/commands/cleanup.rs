@@ -62,8 +62,10 @@ pub(super) fn remove(paths: &Paths, patience: Option<&Patience>) -> anyhow::Resu
     if let Some(ports) = &ports {
         println!("released the reserved ports {ports}");
     }
-    // A kernel without netfilter has nothing of it.
-    let netfilter = dataplane::release_netfilter().unwrap_or_default();
+    let netfilter = dataplane::release_netfilter().unwrap_or_else(|error| {
+        eprintln!("cannot see whether a takeover or a drain kept something in netfilter: {error}");
+        false
+    });
     if netfilter {
         println!("removed what a takeover or a drain kept in netfilter");
     }

@@ -12,8 +12,6 @@ mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
-
 pub(crate) use self::foreign::Foreign;
 use super::netlink::{Chain, Change, Nftables};
 use crate::dataplane::Error;
@@ -26,8 +24,7 @@ const FAMILIES: [u8; 2] = [2, 10];
 const INET: u8 = 1;
 
 /// kube-proxy's rules in one table.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KubeProxyTable {
     /// The table, such as `ip nat`.
     pub table: String,
