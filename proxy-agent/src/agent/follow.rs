@@ -7,6 +7,7 @@ use tracing::{info, warn};
 
 use super::{
     change_log::ChangeLog,
+    growth::Growth,
     missing_node::NoNode,
     report::{Report, RunDir},
 };
@@ -31,6 +32,7 @@ pub(super) struct Agent {
     pub(super) options: Options,
     pub(super) run_dir: RunDir,
     pub(super) report: Report,
+    pub(super) growth: Growth,
     /// What the tables had no room for.
     pub(super) not_installed: Vec<NotInstalled>,
     /// Problems of the configuration.
@@ -109,8 +111,11 @@ impl Agent {
         if changes.is_empty() {
             return;
         }
+        let parts = u32::try_from(self.planner.parts_left()).unwrap_or(u32::MAX);
+        self.make_room(changes, parts);
         let log = ChangeLog::of(changes, &self.dataplane);
         self.not_installed = self.dataplane.apply(changes);
+        self.make_room_for_refused();
         if let Some(log) = log {
             log.tell(changes);
         }

@@ -9,6 +9,7 @@
 //! | `event_loop` | what wakes it: sources, the network, time, signals |
 //! | `follow` | the stages after the source, one after the other |
 //! | `problems` | the current problems, each logged once; `not_installed`: full tables as problems with a remedy |
+//! | `growth` | bigger tables before they are full |
 //! | `report` | the report to the other commands: one small file, and the lock that makes the agent its only writer |
 //! | `change_log` | a log line for each added, changed or removed Service |
 //! | `missing_node` | a node name that no Node object has |
@@ -16,6 +17,7 @@
 mod change_log;
 mod event_loop;
 mod follow;
+mod growth;
 mod missing_node;
 mod not_installed;
 mod problems;

@@ -26,6 +26,7 @@ impl Agent {
     fn problems(&mut self) -> Vec<Problem> {
         let mut problems = self.planner.problems();
         problems.extend(self.not_installed.iter().map(not_installed::problem));
+        problems.extend(self.growth.problem().cloned());
         problems.extend(self.misconfigured.iter().cloned());
         let node = &self.report.node;
         // A source that cannot list Nodes is closer to the cause.

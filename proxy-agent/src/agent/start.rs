@@ -8,10 +8,11 @@ use std::{
 
 use anyhow::Context as _;
 use tokio::io::{Interest, unix::AsyncFd};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::{
     follow::Agent,
+    growth::Growth,
     missing_node::NoNode,
     report::{Report, RunDir},
 };
@@ -34,8 +35,8 @@ pub struct Start {
     pub cgroup_root: PathBuf,
     /// Where Services are read from.
     pub objects: Objects,
-    /// Sizes of new tables.
-    pub capacity: Capacity,
+    /// What tables may grow to.
+    pub limits: Capacity,
     /// The devices to attach the packet programs to.
     pub devices: Wanted,
     /// Whether programs are attached to devices as TCX links.
@@ -70,7 +71,7 @@ impl Start {
         Options {
             pin_dir: self.pin_dir.clone(),
             cgroup_root: self.cgroup_root.clone(),
-            capacity: self.capacity,
+            capacity: Capacity::START.within(self.limits),
             program_log: self.program_log,
             flows: FlowOptions {
                 source_ports: settings.source_ports,
@@ -94,18 +95,19 @@ impl Agent {
         let tables_lock = dataplane::lock(&options.pin_dir)?;
         let mut ebpf = dataplane::load(&options)?;
         if options.program_log {
-            follow_program_log(&mut ebpf)?;
+            follow_program_log(&mut ebpf);
         }
         let dataplane = Dataplane::open(&options)?;
         let source_ports = (!start.devices.is_nothing()).then_some(settings.source_ports);
         let reserved_ports = ReservedPorts::reserve(source_ports, &start.run_dir);
-        let interfaces = Interfaces::open(&options.pin_dir, start.devices.clone(), start.tcx)?;
+        let interfaces =
+            Interfaces::open(&options.pin_dir, dataplane.shared(), start.devices.clone(), start.tcx)?;
         let report = first_report(start, &node);
         info!(
             version = report.version, node, source = report.source, cgroup = %options.cgroup_root.display(),
             adopted = dataplane.installed().len(), "starting"
         );
-        let serve = Serve::start(settings, &options.pin_dir, &node, &report.source)?;
+        let serve = Serve::start(settings, dataplane.shared(), &node, &report.source)?;
         let mut agent = Self {
             planner: planner(&node, settings, &dataplane)?,
             dataplane,
@@ -115,6 +117,7 @@ impl Agent {
             options,
             run_dir,
             report,
+            growth: Growth::new(start.limits),
             not_installed: Vec::new(),
             misconfigured: settings.problems.clone(),
             reserved_ports,
@@ -178,16 +181,22 @@ fn planner(node: &str, settings: &Settings, dataplane: &Dataplane) -> anyhow::Re
     Ok(planner)
 }
 
-/// Reads the programs' log as long as the agent runs.
-fn follow_program_log(ebpf: &mut aya::Ebpf) -> anyhow::Result<()> {
-    let logger = aya_log::EbpfLogger::init(ebpf).context("cannot read the programs' log")?;
+/// Reads the programs' log as long as the agent runs, or they do.
+pub(super) fn follow_program_log(ebpf: &mut aya::Ebpf) {
+    let logger = aya_log::EbpfLogger::init(ebpf).map_err(anyhow::Error::from);
     // SAFETY: the logger owns its descriptor and names the same one as long as it lives.
-    let mut logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }?;
-    tokio::spawn(async move {
-        while let Ok(mut ready) = logger.readable_mut().await {
-            ready.get_inner_mut().flush();
-            ready.clear_ready();
-        }
+    let logger = logger.and_then(|logger| {
+        unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }.map_err(Into::into)
     });
-    Ok(())
+    match logger {
+        Ok(mut logger) => {
+            tokio::spawn(async move {
+                while let Ok(mut ready) = logger.readable_mut().await {
+                    ready.get_inner_mut().flush();
+                    ready.clear_ready();
+                }
+            });
+        }
+        Err(error) => warn!(%error, "cannot read the programs' log"),
+    }
 }

@@ -122,11 +122,12 @@ impl Arguments {
                 Some(directory) => Objects::Manifests(directory),
                 None => Objects::ApiServer(self.server),
             },
-            capacity: Capacity {
+            limits: Capacity {
                 services: self.max_services,
                 frontends: self.max_frontends,
                 endpoints: self.max_endpoints,
                 flows: self.max_flows,
+                ..Capacity::default()
             },
             devices,
             tcx: !self.no_tcx && has_tcx(),

@@ -1,6 +1,9 @@
 //! [`Dataplane`]: the maps, and their followers.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
 use proxy_common::Protocol;
 
@@ -8,7 +11,8 @@ use super::{
     Error, Options,
     followers::Followers,
     tables::{
-        exposed::Exposed, installed::Installed, not_installed::NotInstalled, pinned::Tables, writer::Writer,
+        capacity::Capacity, enlarge::Enlarged, exposed::Exposed, growth, installed::Installed, maps::abi_dir,
+        not_installed::NotInstalled, pinned::Tables, shared::SharedTables, writer::Writer,
     },
 };
 use crate::plan::{Changes, ServicePlan, ServicePortId};
@@ -18,15 +22,46 @@ use crate::plan::{Changes, ServicePlan, ServicePortId};
 pub struct Dataplane {
     writer: Writer,
     followers: Followers,
+    shared: SharedTables,
+    pin_dir: PathBuf,
 }
 
 impl Dataplane {
     /// Opens the tables that [`super::load`] made or found, adopts their content, and starts the followers.
     pub fn open(options: &Options) -> Result<Self, Error> {
-        Ok(Self {
-            writer: Writer::open(&options.pin_dir)?,
-            followers: Followers::start(&options.pin_dir, options.flows.timeouts)?,
-        })
+        let pin_dir = options.pin_dir.clone();
+        let writer = Writer::open(&pin_dir)?;
+        let shared = SharedTables::new(writer.tables().again(&pin_dir)?);
+        let followers = Followers::start(&pin_dir, &shared, options.flows.timeouts)?;
+        Ok(Self { writer, followers, shared, pin_dir })
+    }
+
+    /// The tables, for those of this process who only look.
+    pub fn shared(&self) -> SharedTables {
+        self.shared.clone()
+    }
+
+    /// What the tables have room for.
+    pub fn capacity(&self) -> Capacity {
+        self.writer.capacity()
+    }
+
+    /// The sizes that the tables should have for `changes` and as many more of the same as `parts` says; `None` if they have.
+    pub fn grown_for(&self, changes: &Changes, parts: u32, limits: Capacity) -> Option<Capacity> {
+        self.capacity().grown(self.writer.needed(changes, parts), limits)
+    }
+
+    /// Copies everything to the bigger tables that programs were loaded on ([`super::load_beside`]). Nothing may be
+    /// installed until [`Dataplane::follow`].
+    pub fn enlarge(&self) -> Result<Enlarged, Error> {
+        self.writer.enlarge(&self.pin_dir)
+    }
+
+    /// Uses the bigger tables from now on, as all programs do, and installs there what the present ones had no room for.
+    pub fn follow(&mut self, enlarged: Enlarged) -> Result<(), Error> {
+        self.writer.follow(enlarged);
+        self.shared.replace(self.writer.tables().again(&self.pin_dir)?);
+        Ok(())
     }
 
     /// Installs `changes`. Returns everything that is not installed now, including what an earlier change asked for.
@@ -37,6 +72,11 @@ impl Dataplane {
         let (vips, nodes) = (self.writer.restricted_vips(), self.writer.node_addresses());
         let udp = changes.install.iter().any(|plan| plan.id.protocol == Protocol::Udp);
         self.followers.follow(gone, vips, nodes, changes.complete, udp);
+        self.writer.not_installed()
+    }
+
+    /// Everything that is not installed.
+    pub fn not_installed(&self) -> Vec<NotInstalled> {
         self.writer.not_installed()
     }
 
@@ -69,4 +109,14 @@ impl Dataplane {
     pub fn exposed(&self) -> &Exposed {
         self.writer.exposed()
     }
+}
+
+/// Makes the bigger tables the present ones, for whoever opens them: all programs use them.
+pub fn commit_growth(pin_dir: &Path) -> Result<(), Error> {
+    growth::commit(&abi_dir(pin_dir))
+}
+
+/// Removes bigger tables that no program uses.
+pub fn abandon_growth(pin_dir: &Path) -> Result<(), Error> {
+    growth::abandon(&abi_dir(pin_dir))
 }

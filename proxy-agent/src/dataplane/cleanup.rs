@@ -9,7 +9,10 @@ use super::{
     Error,
     node::interfaces,
     programs::attach,
-    tables::maps::{MAPS, abi_dir},
+    tables::{
+        growth,
+        maps::{MAPS, abi_dir},
+    },
 };
 
 /// Detaches and unpins everything of ours below `pin_dir`, and returns what it removed. Touches nothing else. When it
@@ -20,6 +23,7 @@ pub fn cleanup(pin_dir: &Path) -> Result<Vec<PathBuf>, Error> {
     // Packet programs before the maps that they use.
     let mut removed = interfaces::cleanup(pin_dir)?;
     removed.extend(attach::detach(pin_dir)?);
+    removed.extend(growth::cleanup(&dir)?);
     for pin in MAPS.iter().map(|map| dir.join(map.name)) {
         match fs::remove_file(&pin) {
             Ok(()) => removed.push(pin),

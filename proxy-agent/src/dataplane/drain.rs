@@ -20,7 +20,7 @@ use super::{
         netlink::{Conntrack, Nftables},
         system::uptime,
     },
-    tables::writer::Writer,
+    tables::{shared::SharedTables, writer::Writer},
     takeover::Left,
 };
 use crate::{plan::Changes, timeouts::Timeouts};
@@ -52,11 +52,13 @@ impl Drain {
             ));
         }
         let lock = lock(pin_dir)?;
+        let writer = Writer::open(pin_dir)?;
+        let tables = SharedTables::new(writer.tables().again(pin_dir)?);
         let mut drain = Self {
-            writer: Writer::open(pin_dir)?,
+            writer,
             conntrack: Conntrack::new()?,
             reserved: HashSet::new(),
-            _flows: Flows::start(pin_dir, Timeouts::default())?,
+            _flows: Flows::start(pin_dir, &tables, Timeouts::default())?,
             _lock: lock,
         };
         // Before kube-proxy gets connections from outside the node.

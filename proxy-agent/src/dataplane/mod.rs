@@ -23,7 +23,7 @@ mod programs;
 mod tables;
 mod takeover;
 
-pub use apply::Dataplane;
+pub use apply::{Dataplane, abandon_growth, commit_growth};
 pub use cleanup::cleanup;
 pub use drain::Drain;
 pub use error::Error;
@@ -39,14 +39,18 @@ pub use node::{
     reserved_ports::{ReservedPorts, can_reserve as can_reserve_ports, release as release_ports},
     system::{cannot_restrict, has_fib_source, has_set_retval, netns_cookie, netns_cookie_of, uptime},
 };
+#[cfg(test)]
+pub(crate) use programs::load::make_beside;
 pub use programs::{
     attach::{attach, attached_programs, is_attached, is_pinned},
     hooks::{HOOKS, Hook},
-    load::{load, load_all, load_packet_programs, verified_instructions},
-    options::{Capacity, FlowOptions, Options},
+    load::{load, load_all, load_beside, load_packet_programs, verified_instructions},
+    options::{FlowOptions, Options},
 };
 pub use tables::{
     bypass::Bypass,
+    capacity::Capacity,
+    enlarge::Enlarged,
     exposed::{Exposed, Families, exposed_endpoints},
     flow_table::FlowTable,
     installed::Installed,
@@ -55,5 +59,6 @@ pub use tables::{
     names::from_table as identity,
     not_installed::{FullTable, NotInstalled},
     pinned::Tables,
+    shared::SharedTables,
 };
 pub use takeover::{Left, Takeover, release as release_netfilter};

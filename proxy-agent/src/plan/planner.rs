@@ -254,6 +254,11 @@ impl Planner {
         changes
     }
 
+    /// How many parts of the first, complete plan follow.
+    pub fn parts_left(&self) -> usize {
+        self.unplanned.len().div_ceil(PART)
+    }
+
     /// What could not be used of the current objects, sorted.
     pub fn problems(&self) -> Vec<Problem> {
         self.problems.list()

@@ -26,7 +26,6 @@ mod tests;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
-    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -39,7 +38,7 @@ use self::{
 };
 use crate::{
     config::Settings,
-    dataplane::Tables,
+    dataplane::SharedTables,
     model::{Event, Kind, Object, ObjectKey, Problem, Subject},
     plan::{Changes, Family, HealthCheck, Tally},
 };
@@ -99,10 +98,15 @@ pub struct Serve {
 
 impl Serve {
     /// Starts to listen. Fails only if the configuration says that it is to fail (CF-5).
-    pub fn start(settings: &Settings, pin_dir: &Path, node: &str, source: &str) -> anyhow::Result<Self> {
+    pub fn start(
+        settings: &Settings,
+        tables: SharedTables,
+        node: &str,
+        source: &str,
+    ) -> anyhow::Result<Self> {
         let families = if has_ipv6() { &[Family::V4, Family::V6][..] } else { &[Family::V4] };
         let mut metrics = Metrics::new(node, source);
-        metrics.read_from(Tables::open(pin_dir)?);
+        metrics.read_from(tables);
         let shared = Arc::new(Shared {
             health: Mutex::new(Health::new(families, settings.patience)),
             metrics,

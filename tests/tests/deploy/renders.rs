@@ -151,7 +151,7 @@ fn agent_container(agent: &Container, config: &str) {
 
 /// The memory that the manifest's comment adds up, computed from the tables.
 fn memory() -> u64 {
-    let Capacity { services, frontends, endpoints, flows } = Capacity::default();
+    let Capacity { services, frontends, endpoints, clients, flows } = Capacity::default();
     let tables = MAPS.iter().map(|map| {
         let (key, value) = (map.key as u64, map.value as u64);
         let hash = |entries: u32| (16 + (48 + key + value + 8).next_multiple_of(32)) * u64::from(entries);
@@ -170,7 +170,7 @@ fn memory() -> u64 {
             "PEERS" => value << 17,
             "FRAGMENTS" => (16 + 48 + key + value) << 13,
             "OVERFLOW" => hash(1) * translation::OVERFLOW as u64,
-            "AFFINITY" => (16 + 48 + key + value) << 16,
+            "AFFINITY" => (16 + 48 + key + value) * u64::from(clients),
             // Socket storage is added below; the others take two mebibytes each at most.
             "SOCKETS" | "DATAGRAMS" | "NAMESPACES" | "ADDRESS_FILTER" | "NODE_PORTS" | "OUTGOING"
             | "STRAYS" | "ASKERS" | "FLOW_LOCKS" | "FLOW_SEED" | "INTERFACES" | "REFUSED_RATE"

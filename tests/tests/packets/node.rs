@@ -191,7 +191,7 @@ impl Node {
         let options = Options {
             pin_dir: lab.pin_directory().to_owned(),
             cgroup_root: lab.root().path().to_owned(),
-            capacity: Capacity { services: 64, frontends: 256, endpoints: 256, flows },
+            capacity: Capacity { services: 64, frontends: 256, endpoints: 256, clients: 256, flows },
             program_log: false,
             flows: FlowOptions::default(),
         };

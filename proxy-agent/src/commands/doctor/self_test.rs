@@ -22,8 +22,8 @@ use super::{
 use crate::{
     commands::Paths,
     dataplane::{
-        Capacity, Dataplane, FlowOptions, Interfaces, Options, Wanted, attach, cleanup, ensure_bpffs,
-        has_tcx, load, load_packet_programs,
+        Capacity, Dataplane, FlowOptions, Interfaces, Options, SharedTables, Wanted, attach, cleanup,
+        ensure_bpffs, has_tcx, load, load_packet_programs,
     },
     model::ObjectName,
     plan::{AllowedClients, Changes, Family, PlannedEndpoint, ServicePlan, ServicePortId, Target},
@@ -46,7 +46,7 @@ fn test(paths: &Paths) -> anyhow::Result<Vec<Check>> {
     let options = Options {
         pin_dir: scratch.pin_dir.clone(),
         cgroup_root: scratch.cgroup.clone(),
-        capacity: Capacity { services: 64, frontends: 64, endpoints: 64, flows: 64 },
+        capacity: Capacity { services: 64, frontends: 64, endpoints: 64, clients: 64, flows: 64 },
         program_log: false,
         flows: FlowOptions::default(),
     };
@@ -58,11 +58,12 @@ fn test(paths: &Paths) -> anyhow::Result<Vec<Check>> {
         "the verifier accepts the packet programs".to_owned()
     }));
     let servers = serve()?;
-    let problems = Dataplane::open(&options)?.apply(&plan(servers));
+    let mut dataplane = Dataplane::open(&options)?;
+    let problems = dataplane.apply(&plan(servers));
     anyhow::ensure!(problems.is_empty(), "cannot install the test's Services: {problems:?}");
     attach(&mut ebpf, &options)?;
     checks.push(Check::new("programs attach", Outcome::Ok, scratch.cgroup.display().to_string()));
-    checks.push(packets(&mut ebpf, &options)?);
+    checks.push(packets(&mut ebpf, &options, dataplane.shared())?);
 
     let mut client = Command::new(std::env::current_exe()?);
     client.args(["doctor", "--client", &serde_json::to_string(&servers)?]);
@@ -77,10 +78,10 @@ fn test(paths: &Paths) -> anyhow::Result<Vec<Check>> {
 }
 
 /// Attaches the programs of packets to the namespace's loopback device.
-fn packets(ebpf: &mut Ebpf, options: &Options) -> anyhow::Result<Check> {
+fn packets(ebpf: &mut Ebpf, options: &Options, tables: SharedTables) -> anyhow::Result<Check> {
     const NAME: &str = "north-south traffic";
     let (loopback, tcx) = (glob::Pattern::new("lo")?, has_tcx());
-    let mut interfaces = Interfaces::open(&options.pin_dir, Wanted::Named(vec![loopback]), tcx)?;
+    let mut interfaces = Interfaces::open(&options.pin_dir, tables, Wanted::Named(vec![loopback]), tcx)?;
     interfaces.look(ebpf);
     Ok(match (interfaces.problems(), tcx) {
         ([], true) => Check::new(NAME, Outcome::Ok, "programs attach to devices as TCX links"),

@@ -17,7 +17,11 @@ use std::{collections::BTreeSet, path::Path};
 use proxy_common::{Address, Port, Protocol};
 
 use self::{clients::Clients, flows::Flows, stale::Stale, sweep::Sweep};
-use crate::{dataplane::Error, plan::Changes, timeouts::Timeouts};
+use crate::{
+    dataplane::{Error, SharedTables},
+    plan::Changes,
+    timeouts::Timeouts,
+};
 
 /// All followers; they end with it.
 #[derive(Debug)]
@@ -30,11 +34,11 @@ pub(super) struct Followers {
 
 impl Followers {
     /// Starts them on the tables below `pin_dir`.
-    pub(super) fn start(pin_dir: &Path, timeouts: Timeouts) -> Result<Self, Error> {
+    pub(super) fn start(pin_dir: &Path, tables: &SharedTables, timeouts: Timeouts) -> Result<Self, Error> {
         Ok(Self {
-            clients: Clients::start(pin_dir)?,
-            stale: Stale::start(pin_dir)?,
-            _flows: Flows::start(pin_dir, timeouts)?,
+            clients: Clients::start(pin_dir, tables)?,
+            stale: Stale::start(pin_dir, tables)?,
+            _flows: Flows::start(pin_dir, tables, timeouts)?,
             _sweep: Sweep::start(pin_dir)?,
         })
     }

@@ -1,4 +1,4 @@
-//! Loads the kernel programs on the pinned maps, and creates missing maps.
+//! Loads the kernel programs on the pinned maps, and creates missing maps, also bigger ones beside the present.
 //!
 //! The verifier takes most of an agent's start time, and takes no lock for privileged loaders (`bpf_check`): so
 //! programs load in parallel, and packet programs only when a device needs them.
@@ -7,20 +7,19 @@ use std::{
     fs,
     hash::{BuildHasher as _, RandomState},
     panic,
-    path::Path,
+    path::{Path, PathBuf},
     thread,
 };
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::MapInfo,
     programs::{Program, ProgramError},
 };
-use proxy_common::{FrontendLine, connection::buckets::SLOTS, counters::SHARDS};
+use proxy_common::FrontendLine;
 
 use super::{
     hooks::{self, HOOKS, PACKET_PROGRAMS},
-    options::{Capacity, FlowOptions, Options},
+    options::{FlowOptions, Options},
 };
 use crate::dataplane::{
     Error,
@@ -28,7 +27,11 @@ use crate::dataplane::{
         host::ensure_bpffs,
         system::{has_fib_source, has_reuseport_option, has_set_retval, netns_cookie},
     },
-    tables::maps::{MAPS, abi_dir, mapped},
+    tables::{
+        capacity::Capacity,
+        growth,
+        maps::{MAPS, MapSpec, abi_dir, mapped, room},
+    },
 };
 
 pub(crate) mod iterators;
@@ -44,18 +47,51 @@ pub fn load(options: &Options) -> Result<Ebpf, Error> {
     let dir = abi_dir(&options.pin_dir);
     let links = dir.join("links");
     fs::create_dir_all(&links).map_err(Error::system("mkdir", &links))?;
+    growth::settle(&dir)?;
+    let capacity = existing_capacity(&dir, options.capacity)?;
+    let mut ebpf = open_maps(options, &capacity, |map| Ok(dir.join(map.name)))?;
+    all_loaded(&mut ebpf, HOOKS.iter().map(|hook| hook.name))?;
+    Ok(ebpf)
+}
 
+/// Loads the same programs as `present` has on tables of another capacity.
+pub fn load_beside(options: &Options, capacity: &Capacity, present: &Ebpf) -> Result<Ebpf, Error> {
+    let mut ebpf = make_beside(options, capacity)?;
+    let is_loaded = |name: &&'static str| present.program(name).is_some_and(|program| program.fd().is_ok());
+    let hooks = HOOKS.iter().map(|hook| hook.name);
+    all_loaded(&mut ebpf, hooks.chain(PACKET_PROGRAMS.into_iter().filter(is_loaded)))?;
+    Ok(ebpf)
+}
+
+/// Makes tables of another capacity: those that have another length now anew, empty, beside the present ones (`growth`).
+pub(crate) fn make_beside(options: &Options, capacity: &Capacity) -> Result<Ebpf, Error> {
+    let dir = abi_dir(&options.pin_dir);
+    let next = growth::begin(&dir)?;
+    open_maps(options, capacity, |map| {
+        let differs = map.length.map(|length| Ok::<_, Error>(length(capacity) != room(&dir, map.name)?));
+        let differs = differs.transpose()?;
+        Ok(if differs == Some(true) { next.join(map.name) } else { dir.join(map.name) })
+    })
+}
+
+/// Opens the maps that are pinned at these places, makes those that are not, and gives the programs what they need of them.
+fn open_maps(
+    options: &Options,
+    capacity: &Capacity,
+    place: impl Fn(&MapSpec) -> Result<PathBuf, Error>,
+) -> Result<Ebpf, Error> {
+    let dir = abi_dir(&options.pin_dir);
     let mut loader = EbpfLoader::new();
     for map in &MAPS {
-        let path = dir.join(map.name);
+        let path = place(map)?;
         if path.exists() {
             map.check(&path)?;
         }
+        if let Some(length) = map.length {
+            loader.map_max_entries(map.name, length(capacity));
+        }
         loader.map_pin_path(map.name, path);
     }
-    let capacity = existing_capacity(&dir, options.capacity)?;
-    let Capacity { services, frontends, endpoints, flows: _ } = capacity;
-    let lines = FrontendLine::lines(frontends);
     let FlowOptions { source_ports, timeouts, through_stack } = options.flows;
     let seed = flow_seed(&dir)?;
     let node_netns = netns_cookie()?;
@@ -64,26 +100,14 @@ pub fn load(options: &Options) -> Result<Ebpf, Error> {
     let fib_source = u8::from(has_fib_source());
     let reuseport_option = u8::from(has_reuseport_option());
     let fast_path = u8::from(!through_stack);
-    let mut ebpf = loader
-        .map_max_entries("SERVICES", services)
-        .map_max_entries("NAMES", services)
-        .map_max_entries("COUNTERS", services.saturating_mul(SHARDS))
-        .map_max_entries("REFUSALS", services)
-        .map_max_entries("FRONTENDS", frontends)
-        .map_max_entries("FRONTEND_LINES", lines)
-        .map_max_entries("ADDRESSES", frontends)
-        .map_max_entries("FLOWS", capacity.buckets() * SLOTS)
-        .map_max_entries("FLOW_TAGS", capacity.buckets())
-        .map_max_entries("FLOW_USES", capacity.buckets())
-        .map_max_entries("ENDPOINTS", endpoints)
-        .map_max_entries("ENDPOINT_STATE", endpoints)
+    let ebpf = loader
         .override_global("NODE_NETNS", &node_netns, true)
         .override_global("HAS_SET_RETVAL", &set_retval, true)
         .override_global("HAS_FIB_SOURCE", &fib_source, true)
         .override_global("HAS_REUSEPORT_OPTION", &reuseport_option, true)
         .override_global("FAST_PATH", &fast_path, true)
-        .override_global("SERVICES_LEN", &services, true)
-        .override_global("FRONTEND_LINES_LEN", &lines, true)
+        .override_global("SERVICES_LEN", &capacity.services, true)
+        .override_global("FRONTEND_LINES_LEN", &FrontendLine::lines(capacity.frontends), true)
         .override_global("FLOW_REGIONS", &capacity.regions(), true)
         .override_global("FLOW_HASH_SEED", &seed, true)
         .override_global("SOURCE_PORT_FIRST", &source_ports.first(), true)
@@ -93,7 +117,6 @@ pub fn load(options: &Options) -> Result<Ebpf, Error> {
         .load(OBJECT)?;
     // Nothing is attached yet, or it was there before.
     mapped::<u64>(&dir, "FLOW_SEED")?.store(0, &seed);
-    all_loaded(&mut ebpf, HOOKS.iter().map(|hook| hook.name))?;
     Ok(ebpf)
 }
 
@@ -145,20 +168,15 @@ pub(crate) fn load_programs(
 
 /// The sizes of the pinned tables, else the wanted ones.
 fn existing_capacity(dir: &Path, wanted: Capacity) -> Result<Capacity, Error> {
-    let length = |name: &'static str| -> Result<Option<u32>, Error> {
-        let path = dir.join(name);
-        if !path.exists() {
-            return Ok(None);
-        }
-        Ok(Some(MapInfo::from_pin(&path).map_err(Error::map(name))?.max_entries()))
+    let length = |name: &'static str, wanted: u32| {
+        if dir.join(name).exists() { room(dir, name) } else { Ok(wanted) }
     };
-    let (services, frontends, endpoints) = (length("SERVICES")?, length("FRONTENDS")?, length("ENDPOINTS")?);
-    Ok(match (services, frontends, endpoints) {
-        (Some(services), Some(frontends), Some(endpoints)) => {
-            let flows = length("FLOWS")?.unwrap_or(wanted.flows);
-            Capacity { services, frontends, endpoints, flows }
-        }
-        _ => wanted,
+    Ok(Capacity {
+        services: length("SERVICES", wanted.services)?,
+        frontends: length("FRONTENDS", wanted.frontends)?,
+        endpoints: length("ENDPOINTS", wanted.endpoints)?,
+        clients: length("AFFINITY", wanted.clients)?,
+        flows: length("FLOWS", wanted.flows)?,
     })
 }
 

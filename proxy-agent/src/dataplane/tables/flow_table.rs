@@ -16,8 +16,8 @@ use proxy_common::{
 use super::{mapped::Mapped, maps};
 use crate::dataplane::Error;
 
-/// The table of connections.
-#[derive(Debug)]
+/// The table of connections. A clone is the same table.
+#[derive(Clone, Debug)]
 pub struct FlowTable {
     records: Mapped<Record>,
     tags: Mapped<FlowTags>,

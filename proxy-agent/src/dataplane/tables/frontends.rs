@@ -41,6 +41,7 @@ impl Writer {
         if let Some(found) = self.installed.get_mut(&plan.id) {
             self.exposed.remove(&before);
             self.exposed.add(&now);
+            self.frontends = self.frontends + now.len() - before.len();
             found.frontends = now.into_boxed_slice();
         }
         gone

@@ -24,6 +24,11 @@ impl Ids {
         Self { fresh, capacity, freed }
     }
 
+    /// More ids follow, up to `capacity`.
+    pub(crate) fn extend(&mut self, capacity: u32) {
+        self.capacity = self.capacity.max(capacity);
+    }
+
     /// Takes an id; fresh ones first.
     pub(crate) fn take(&mut self) -> Option<u32> {
         if self.fresh < self.capacity {
@@ -54,5 +59,7 @@ mod tests {
         ids.give(4);
         ids.give(2);
         assert_eq!((ids.take(), ids.take(), ids.take()), (Some(4), Some(2), None));
+        ids.extend(6);
+        assert_eq!((ids.take(), ids.take()), (Some(5), None));
     }
 }

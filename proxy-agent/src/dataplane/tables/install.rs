@@ -105,6 +105,7 @@ impl Writer {
             self.refused.forget(id);
             if let Some(found) = self.installed.remove(id) {
                 self.exposed.remove(&found.frontends);
+                self.frontends -= found.frontends.len();
                 leaving.frontends.extend(found.frontends.iter().map(|(key, _)| (*key, found.index)));
                 self.withdraw(id.protocol, &found, &mut leaving.retired);
             }
@@ -171,7 +172,7 @@ impl Writer {
     }
 
     /// Step 7.
-    fn try_again(&mut self) {
+    pub(super) fn try_again(&mut self) {
         let (plans, addresses) = self.refused.again();
         let mut leaving = Leaving::default();
         for plan in &plans {

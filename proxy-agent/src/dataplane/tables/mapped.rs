@@ -6,7 +6,10 @@
 use std::{
     marker::PhantomData,
     os::fd::{AsFd as _, AsRawFd as _},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use aya::maps::MapData;
@@ -14,16 +17,22 @@ use memmap2::{MmapOptions, MmapRaw};
 
 use crate::dataplane::Error;
 
-/// An array of `T` shared with the kernel. `T` consists of whole 64-bit words.
+/// An array of `T` shared with the kernel. `T` consists of whole 64-bit words. A clone is the same memory.
 #[derive(Debug)]
 pub struct Mapped<T> {
-    memory: MmapRaw,
+    memory: Arc<MmapRaw>,
     length: u32,
     element: PhantomData<T>,
 }
 
+impl<T> Clone for Mapped<T> {
+    fn clone(&self) -> Self {
+        Self { memory: Arc::clone(&self.memory), length: self.length, element: PhantomData }
+    }
+}
+
 impl<T: bytemuck::Pod> Mapped<T> {
-    const WORDS: usize = {
+    pub(crate) const WORDS: usize = {
         assert!(size_of::<T>().is_multiple_of(8), "elements are whole words");
         size_of::<T>() / 8
     };
@@ -34,7 +43,7 @@ impl<T: bytemuck::Pod> Mapped<T> {
             .len(length as usize * size_of::<T>())
             .map_raw(map.fd().as_fd().as_raw_fd())
             .map_err(Error::system("mmap", name))?;
-        Ok(Self { memory, length, element: PhantomData })
+        Ok(Self { memory: Arc::new(memory), length, element: PhantomData })
     }
 
     /// How many elements there are.
@@ -79,6 +88,18 @@ impl<T: bytemuck::Pod> Mapped<T> {
         let words = bytemuck::cast_slice::<u8, u64>(bytemuck::bytes_of(value));
         for (number, word) in words.iter().enumerate() {
             self.word(index, number).store(*word, Ordering::Release);
+        }
+    }
+
+    /// Copies the elements of a shorter array to the same places. No reader may be led to them yet.
+    pub(crate) fn copy_from(&self, other: &Self) {
+        for index in 0..other.length.min(self.length) {
+            for word in 0..Self::WORDS {
+                let value = other.word(index, word).load(Ordering::Acquire);
+                if value != 0 {
+                    self.word(index, word).store(value, Ordering::Release);
+                }
+            }
         }
     }
 }

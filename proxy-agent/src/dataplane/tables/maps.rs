@@ -8,9 +8,10 @@ use proxy_common::{
     EndpointState, FlowLock, FlowTags, FlowUses, FragmentKey, FragmentPorts, Frontend, FrontendKey,
     FrontendLine, Interface, OverflowKey, Overflowed, Peer, PortOwners, Rate, Record, Service,
     ServiceCounters, ServiceName, ServiceRefusals, SharedPorts, SourceRangeKey, Translation, Tuple,
+    connection::buckets::SLOTS, counters::SHARDS,
 };
 
-use super::mapped::Mapped;
+use super::{capacity::Capacity, mapped::Mapped};
 use crate::dataplane::Error;
 
 /// What a pinned map must look like to be ours.
@@ -22,50 +23,58 @@ pub struct MapSpec {
     pub key: usize,
     /// Bytes of a value.
     pub value: usize,
+    /// How many entries it has, where that depends on the capacity.
+    pub(crate) length: Option<fn(&Capacity) -> u32>,
 }
 
-const fn spec<K, V>(name: &'static str) -> MapSpec {
-    MapSpec { name, key: size_of::<K>(), value: size_of::<V>() }
+/// A map that has the length that its program says.
+const fn fixed<K, V>(name: &'static str) -> MapSpec {
+    MapSpec { name, key: size_of::<K>(), value: size_of::<V>(), length: None }
+}
+
+/// A map whose length the capacity says.
+const fn sized<K, V>(name: &'static str, length: fn(&Capacity) -> u32) -> MapSpec {
+    MapSpec { length: Some(length), ..fixed::<K, V>(name) }
 }
 
 /// All pinned maps.
 pub const MAPS: [MapSpec; 36] = [
-    spec::<FrontendKey, Frontend>("FRONTENDS"),
-    spec::<u32, FrontendLine>("FRONTEND_LINES"),
-    spec::<Address, AddressEntry>("ADDRESSES"),
-    spec::<u32, Service>("SERVICES"),
-    spec::<u32, Endpoint>("ENDPOINTS"),
-    spec::<u32, EndpointState>("ENDPOINT_STATE"),
-    spec::<u32, Peer>("PEERS"),
-    spec::<u32, Translation>("SOCKETS"),
-    spec::<u32, Datagrams>("DATAGRAMS"),
-    spec::<u64, u64>("NAMESPACES"),
-    spec::<OverflowKey, Overflowed>("OVERFLOW"),
-    spec::<u32, SharedPorts>("SHARED_PORTS"),
-    spec::<AffinityKey, Affinity>("AFFINITY"),
-    spec::<Key<SourceRangeKey>, u32>("SOURCE_RANGES"),
-    spec::<u64, ClientAddresses>("CLIENTS"),
-    spec::<u32, u64>("ADDRESS_FILTER"),
-    spec::<u32, u64>("NODE_PORTS"),
-    spec::<u32, Record>("FLOWS"),
-    spec::<u32, FlowTags>("FLOW_TAGS"),
-    spec::<u32, FlowUses>("FLOW_USES"),
-    spec::<u32, PortOwners>("SOURCE_PORTS"),
-    spec::<u32, u64>("FOREIGN_PORTS"),
-    spec::<Tuple, u64>("OUTGOING"),
-    spec::<Tuple, u64>("STRAYS"),
-    spec::<Asker, u64>("ASKERS"),
-    spec::<u32, FlowLock>("FLOW_LOCKS"),
-    spec::<u32, u64>("FLOW_SEED"),
-    spec::<FragmentKey, FragmentPorts>("FRAGMENTS"),
-    spec::<u32, Interface>("INTERFACES"),
-    spec::<u32, Rate>("REFUSED_RATE"),
-    spec::<u32, Rate>("HELD_RATE"),
-    spec::<u32, ServiceCounters>("COUNTERS"),
-    spec::<u32, ServiceRefusals>("REFUSALS"),
-    spec::<u32, u64>("TOTALS"),
-    spec::<u32, ServiceName>("NAMES"),
-    spec::<u32, u32>("GRACE"),
+    sized::<FrontendKey, Frontend>("FRONTENDS", |to| to.frontends),
+    sized::<u32, FrontendLine>("FRONTEND_LINES", |to| FrontendLine::lines(to.frontends)),
+    sized::<Address, AddressEntry>("ADDRESSES", |to| to.frontends),
+    sized::<u32, Service>("SERVICES", |to| to.services),
+    sized::<u32, Endpoint>("ENDPOINTS", |to| to.endpoints),
+    sized::<u32, EndpointState>("ENDPOINT_STATE", |to| to.endpoints),
+    fixed::<u32, Peer>("PEERS"),
+    fixed::<u32, Translation>("SOCKETS"),
+    fixed::<u32, Datagrams>("DATAGRAMS"),
+    fixed::<u64, u64>("NAMESPACES"),
+    fixed::<OverflowKey, Overflowed>("OVERFLOW"),
+    fixed::<u32, SharedPorts>("SHARED_PORTS"),
+    sized::<AffinityKey, Affinity>("AFFINITY", |to| to.clients),
+    fixed::<Key<SourceRangeKey>, u32>("SOURCE_RANGES"),
+    fixed::<u64, ClientAddresses>("CLIENTS"),
+    fixed::<u32, u64>("ADDRESS_FILTER"),
+    fixed::<u32, u64>("NODE_PORTS"),
+    sized::<u32, Record>("FLOWS", |to| to.buckets() * SLOTS),
+    sized::<u32, FlowTags>("FLOW_TAGS", Capacity::buckets),
+    sized::<u32, FlowUses>("FLOW_USES", Capacity::buckets),
+    fixed::<u32, PortOwners>("SOURCE_PORTS"),
+    fixed::<u32, u64>("FOREIGN_PORTS"),
+    fixed::<Tuple, u64>("OUTGOING"),
+    fixed::<Tuple, u64>("STRAYS"),
+    fixed::<Asker, u64>("ASKERS"),
+    fixed::<u32, FlowLock>("FLOW_LOCKS"),
+    fixed::<u32, u64>("FLOW_SEED"),
+    fixed::<FragmentKey, FragmentPorts>("FRAGMENTS"),
+    fixed::<u32, Interface>("INTERFACES"),
+    fixed::<u32, Rate>("REFUSED_RATE"),
+    fixed::<u32, Rate>("HELD_RATE"),
+    sized::<u32, ServiceCounters>("COUNTERS", |to| to.services.saturating_mul(SHARDS)),
+    sized::<u32, ServiceRefusals>("REFUSALS", |to| to.services),
+    fixed::<u32, u64>("TOTALS"),
+    sized::<u32, ServiceName>("NAMES", |to| to.services),
+    fixed::<u32, u32>("GRACE"),
 ];
 
 /// The directory below `pin_dir` that holds tables of this layout.
@@ -92,7 +101,7 @@ impl MapSpec {
 }
 
 /// How many entries a pinned map has room for.
-pub(super) fn room(dir: &Path, name: &'static str) -> Result<u32, Error> {
+pub(crate) fn room(dir: &Path, name: &'static str) -> Result<u32, Error> {
     Ok(MapInfo::from_pin(dir.join(name)).map_err(Error::map(name))?.max_entries())
 }
 

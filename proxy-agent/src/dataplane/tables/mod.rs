@@ -7,6 +7,8 @@
 //! | `publish` | its first steps: endpoints, and the one store that publishes them |
 //! | `frontends`, `addresses` | its other steps: entries of FRONTENDS and ADDRESSES |
 //! | `lines` | FRONTENDS once more, as the programs read it |
+//! | `capacity` | how many entries the tables have |
+//! | `growth`, `enlarge` | bigger tables beside the present ones; copying what these hold |
 //! | `adopt` | what a restarted agent finds in the tables |
 //! | `recall` | the tables read back as a plan |
 //! | `refused`, `not_installed` | what there was no room for |
@@ -15,7 +17,7 @@
 //! | `grace`, `retired` | giving things back only when no program can still be reading them |
 //! | `ranges` | the clients of restricted LoadBalancer IPs |
 //! | `maps` | which maps are pinned, what they look like, and opening one |
-//! | `pinned` | the pinned maps, typed; `mapped`: those that are memory; `bitmaps`: those that are bits |
+//! | `pinned` | the pinned maps, typed; `shared`: for those who only look; `mapped`: those that are memory; `bitmaps`: those that are bits |
 //! | `flow_table` | FLOWS, in memory that the programs write at any moment |
 //! | `names` | Service port identities as the tables spell them |
 //! | `bypass` | marking the agent's own sockets, which the hooks leave alone |
@@ -24,10 +26,13 @@ mod addresses;
 mod adopt;
 pub(super) mod bitmaps;
 pub(super) mod bypass;
+pub(super) mod capacity;
+pub(super) mod enlarge;
 pub(super) mod exposed;
 pub(super) mod flow_table;
 mod frontends;
 pub(super) mod grace;
+pub(super) mod growth;
 mod ids;
 mod install;
 pub(super) mod installed;
@@ -44,5 +49,6 @@ mod ranges;
 mod recall;
 mod refused;
 mod retired;
+pub(super) mod shared;
 mod slab;
 pub(super) mod writer;

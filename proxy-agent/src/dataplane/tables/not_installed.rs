@@ -43,6 +43,13 @@ pub enum NotInstalled {
     },
 }
 
+impl NotInstalled {
+    /// Whether bigger tables may have room for it.
+    pub fn is_for_want_of_room(&self) -> bool {
+        !matches!(self, Self::SourceRange { .. })
+    }
+}
+
 /// A table that has no room for a Service port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FullTable {

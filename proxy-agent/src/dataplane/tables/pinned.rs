@@ -1,6 +1,9 @@
 //! The pinned maps, typed: for the agent that writes them and for the commands that only look.
 
-use std::{fmt, path::Path};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, MapData, SkStorage, lpm_trie::Key};
 use proxy_common::{
@@ -15,6 +18,7 @@ use proxy_common::{
 use super::{
     bitmaps::{AddressFilter, ForeignPorts, NodePorts},
     flow_table::FlowTable,
+    growth,
     lines::FrontendLines,
     mapped::Mapped,
     maps::{abi_dir, hash, mapped, pinned, room},
@@ -52,6 +56,7 @@ pub struct Tables {
     /// TOTALS.
     pub totals: Mapped<u64>,
     frontends_room: u32,
+    affinities_room: u32,
     source_ranges_room: u32,
 }
 
@@ -68,24 +73,18 @@ impl Tables {
         if !dir.join("FRONTENDS").exists() {
             return Err(Error::NoTables(pin_dir.display().to_string()));
         }
-        Ok(Self {
-            frontends: hash(&dir, "FRONTENDS")?,
-            lines: FrontendLines(mapped(&dir, "FRONTEND_LINES")?),
-            addresses: hash(&dir, "ADDRESSES")?,
-            names: hash(&dir, "NAMES")?,
-            affinities: hash(&dir, "AFFINITY")?,
-            source_ranges: pinned(&dir, "SOURCE_RANGES")?.try_into().map_err(Error::map("SOURCE_RANGES"))?,
-            clients: hash(&dir, "CLIENTS")?,
-            flows: FlowTable::open(pin_dir)?,
-            services: mapped(&dir, "SERVICES")?,
-            endpoints: mapped(&dir, "ENDPOINTS")?,
-            states: mapped(&dir, "ENDPOINT_STATE")?,
-            counters: mapped(&dir, "COUNTERS")?,
-            refusals: mapped(&dir, "REFUSALS")?,
-            totals: mapped(&dir, "TOTALS")?,
-            frontends_room: room(&dir, "FRONTENDS")?,
-            source_ranges_room: room(&dir, "SOURCE_RANGES")?,
-        })
+        Pins { next: None, known: None, dir }.open(pin_dir)
+    }
+
+    /// Opens the same tables once more, in the same memory, for somebody else in this process.
+    pub(crate) fn again(&self, pin_dir: &Path) -> Result<Self, Error> {
+        Pins { next: None, known: Some(self), dir: abi_dir(pin_dir) }.open(pin_dir)
+    }
+
+    /// Opens those that are to follow these (`growth`), and these where nothing is to follow.
+    pub(super) fn next(&self, pin_dir: &Path) -> Result<Self, Error> {
+        let dir = abi_dir(pin_dir);
+        Pins { next: Some(growth::next(&dir)), known: Some(self), dir }.open(pin_dir)
     }
 
     /// Opens ADDRESS_FILTER, which only the writer needs.
@@ -106,6 +105,11 @@ impl Tables {
     /// Opens INTERFACES, which only the writer needs.
     pub(crate) fn interfaces(pin_dir: &Path) -> Result<HashMap<MapData, u32, Interface>, Error> {
         hash(&abi_dir(pin_dir), "INTERFACES")
+    }
+
+    /// Opens CLIENTS for the one that writes it.
+    pub(crate) fn clients(pin_dir: &Path) -> Result<HashMap<MapData, u64, ClientAddresses>, Error> {
+        hash(&abi_dir(pin_dir), "CLIENTS")
     }
 
     /// Opens GRACE, which only the writer needs.
@@ -143,6 +147,11 @@ impl Tables {
         self.frontends_room
     }
 
+    /// How many entries AFFINITY has room for.
+    pub fn affinities_room(&self) -> u32 {
+        self.affinities_room
+    }
+
     /// How many entries SOURCE_RANGES has room for.
     pub fn source_ranges_room(&self) -> u32 {
         self.source_ranges_room
@@ -176,6 +185,58 @@ impl Tables {
     fn shards(&self, index: u32) -> impl Iterator<Item = u32> {
         let services = self.services.len();
         (0..SHARDS).map(move |cpu| shard(cpu, index, services))
+    }
+}
+
+/// Where tables are opened from.
+struct Pins<'a> {
+    dir: PathBuf,
+    /// The directory that has those that follow, if they are wanted.
+    next: Option<PathBuf>,
+    /// Tables of this process that are mapped already.
+    known: Option<&'a Tables>,
+}
+
+impl Pins<'_> {
+    fn open(&self, pin_dir: &Path) -> Result<Tables, Error> {
+        let source_ranges = pinned(&self.dir, "SOURCE_RANGES")?;
+        Ok(Tables {
+            frontends: hash(self.place("FRONTENDS"), "FRONTENDS")?,
+            lines: FrontendLines(self.mapped("FRONTEND_LINES", |known| &known.lines.0)?),
+            addresses: hash(self.place("ADDRESSES"), "ADDRESSES")?,
+            names: hash(self.place("NAMES"), "NAMES")?,
+            affinities: hash(self.place("AFFINITY"), "AFFINITY")?,
+            source_ranges: source_ranges.try_into().map_err(Error::map("SOURCE_RANGES"))?,
+            clients: hash(&self.dir, "CLIENTS")?,
+            flows: self.known.map_or_else(|| FlowTable::open(pin_dir), |known| Ok(known.flows.clone()))?,
+            services: self.mapped("SERVICES", |known| &known.services)?,
+            endpoints: self.mapped("ENDPOINTS", |known| &known.endpoints)?,
+            states: self.mapped("ENDPOINT_STATE", |known| &known.states)?,
+            counters: self.mapped("COUNTERS", |known| &known.counters)?,
+            refusals: self.mapped("REFUSALS", |known| &known.refusals)?,
+            totals: self.mapped("TOTALS", |known| &known.totals)?,
+            frontends_room: room(self.place("FRONTENDS"), "FRONTENDS")?,
+            affinities_room: room(self.place("AFFINITY"), "AFFINITY")?,
+            source_ranges_room: room(&self.dir, "SOURCE_RANGES")?,
+        })
+    }
+
+    /// The directory of a table's pin.
+    fn place(&self, name: &str) -> &Path {
+        self.next.as_deref().filter(|next| next.join(name).exists()).unwrap_or(&self.dir)
+    }
+
+    /// Maps a table, unless this process has.
+    fn mapped<T: bytemuck::Pod>(
+        &self,
+        name: &'static str,
+        known: impl Fn(&Tables) -> &Mapped<T>,
+    ) -> Result<Mapped<T>, Error> {
+        let place = self.place(name);
+        match self.known {
+            Some(tables) if place == self.dir => Ok(known(tables).clone()),
+            _ => mapped(place, name),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use std::{
 /// The free runs of `0..capacity`.
 #[derive(Debug)]
 pub(crate) struct Slab {
+    free: u32,
     /// Start to length.
     by_start: BTreeMap<u32, u32>,
     /// The same as (length, start).
@@ -23,7 +24,7 @@ impl Slab {
     /// Everything free except `used`, which must not overlap each other.
     pub(crate) fn new(capacity: u32, mut used: Vec<Range<u32>>) -> Self {
         used.sort_by_key(|run| run.start);
-        let mut slab = Self { by_start: BTreeMap::new(), by_length: BTreeSet::new() };
+        let mut slab = Self { free: 0, by_start: BTreeMap::new(), by_length: BTreeSet::new() };
         let mut next = 0;
         for run in used {
             slab.put(next, run.start.saturating_sub(next));
@@ -71,18 +72,24 @@ impl Slab {
         if length > 0 {
             self.by_start.insert(start, length);
             self.by_length.insert((length, start));
+            self.free += length;
         }
     }
 
     fn remove(&mut self, start: u32, length: u32) {
         self.by_start.remove(&start);
         self.by_length.remove(&(length, start));
+        self.free -= length;
+    }
+
+    /// More slots follow: from `before` up to `capacity`.
+    pub(crate) fn extend(&mut self, before: u32, capacity: u32) {
+        self.give(before..capacity.max(before));
     }
 
     /// How many slots are free.
-    #[cfg(test)]
-    fn free(&self) -> u32 {
-        self.by_start.values().sum()
+    pub(crate) fn free(&self) -> u32 {
+        self.free
     }
 }
 
@@ -124,9 +131,12 @@ mod tests {
                 let in_use: u32 = held.iter().map(|run| run.end - run.start).sum();
                 prop_assert_eq!(slab.free() + in_use, capacity);
                 prop_assert_eq!(slab.by_start.len(), slab.by_length.len());
+                prop_assert_eq!(slab.free(), slab.by_start.values().sum::<u32>());
             }
             for run in held.drain(..) { slab.give(run); }
             prop_assert_eq!(slab.take(capacity), Some(0..capacity), "what came back joined up again");
+            slab.extend(capacity, 2 * capacity);
+            prop_assert_eq!(slab.take(capacity), Some(capacity..2 * capacity));
         }
     }
 }

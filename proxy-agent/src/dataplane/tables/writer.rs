@@ -15,8 +15,10 @@ use super::{
     bitmaps::{AddressFilter, NodePorts},
     exposed::Exposed,
     grace::Grace,
+    growth,
     ids::Ids,
     installed::Installed,
+    maps::abi_dir,
     not_installed::NotInstalled,
     pinned::Tables,
     ranges::Ranges,
@@ -35,6 +37,8 @@ pub(crate) struct Writer {
     pub(super) ids: Ids,
     pub(super) indexes: Ids,
     pub(super) installed: HashMap<ServicePortId, Installed>,
+    /// How many frontends lead to them.
+    pub(super) frontends: usize,
     /// What ADDRESSES held when it was opened, until the first whole plan is installed.
     pub(super) found_addresses: Option<HashMap<Address, AddressBits>>,
     /// Addresses that are the node's.
@@ -58,6 +62,7 @@ pub(crate) type GoneEndpoint = (Protocol, Address, Port);
 impl Writer {
     /// Opens the tables below `pin_dir`, and takes over what they hold.
     pub(crate) fn open(pin_dir: &Path) -> Result<Self, Error> {
+        growth::settle(&abi_dir(pin_dir))?;
         let tables = Tables::open(pin_dir)?;
         let mut grace = Grace::new(Tables::grace(pin_dir)?)?;
         let Adopted { installed, orphans, addresses, indexes, ids, restrictions, former_sets } =
@@ -68,6 +73,7 @@ impl Writer {
         for found in installed.values() {
             exposed.add(&found.frontends);
         }
+        let frontends = installed.values().map(|found| found.frontends.len()).sum();
         let blocks = installed.values().map(|found| found.block.clone()).collect();
         let mut writer = Self {
             slots: Slab::new(tables.endpoints.len(), blocks),
@@ -76,6 +82,7 @@ impl Writer {
             tables,
             grace,
             installed,
+            frontends,
             node_addresses: addresses
                 .iter()
                 .filter(|(_, bits)| bits.has(AddressBits::NODE))

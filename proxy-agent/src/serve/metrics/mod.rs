@@ -8,7 +8,7 @@ mod process;
 mod services;
 mod tables;
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::sync::atomic::AtomicU64;
 
 use jiff::Timestamp;
 use prometheus_client::{
@@ -19,7 +19,7 @@ use prometheus_client::{
 
 use self::{process::Process, services::Services, tables::Fill};
 use super::{Applied, health};
-use crate::dataplane::Tables;
+use crate::dataplane::SharedTables;
 
 type Label = [(&'static str, &'static str); 1];
 type Histograms = Family<Label, Histogram, fn() -> Histogram>;
@@ -85,9 +85,8 @@ impl Metrics {
     }
 
     /// Adds the collectors of these maps.
-    pub(super) fn read_from(&mut self, tables: Tables) {
-        let tables = Arc::new(tables);
-        self.registry.register_collector(Box::new(Services(Arc::clone(&tables))));
+    pub(super) fn read_from(&mut self, tables: SharedTables) {
+        self.registry.register_collector(Box::new(Services(tables.clone())));
         self.registry.register_collector(Box::new(Fill(tables)));
     }
 

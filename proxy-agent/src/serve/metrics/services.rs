@@ -1,6 +1,6 @@
 //! Counts of each Service's clients, read from the maps, index by index.
 
-use std::{collections::HashSet, fmt, sync::Arc};
+use std::{collections::HashSet, fmt};
 
 use prometheus_client::{
     collector::Collector,
@@ -11,13 +11,13 @@ use proxy_common::{FrontendKind, Reason, Service, ServiceCounters, ServiceRefusa
 
 use super::super::health;
 use crate::{
-    dataplane::{Tables, Unanswered, identity, list_flows, unanswered, uptime},
+    dataplane::{SharedTables, Tables, Unanswered, identity, list_flows, unanswered, uptime},
     plan::ServicePortId,
 };
 
 /// All installed Service ports.
 #[derive(Debug)]
-pub(super) struct Services(pub(super) Arc<Tables>);
+pub(super) struct Services(pub(super) SharedTables);
 
 /// Which clients of a Service a figure is about.
 type Choice = fn(&Service) -> Span;
@@ -33,8 +33,7 @@ struct Row {
 
 impl Services {
     /// The arrays are memory; only the name of an index that is used costs a system call.
-    fn rows(&self) -> Vec<Row> {
-        let tables = &self.0;
+    fn rows(tables: &Tables) -> Vec<Row> {
         let used = |index| tables.services.load(index).filter(|record| record.generation != 0);
         let rows = (0..tables.services.len()).filter_map(|index| {
             let record = used(index)?;
@@ -59,7 +58,8 @@ fn labels(id: ServicePortId) -> [(&'static str, String); 5] {
 
 impl Collector for Services {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let rows = self.rows();
+        let tables = self.0.now();
+        let rows = Self::rows(&tables);
         let mut per_service =
             |name, help, metric_type, value: &dyn Fn(&Row, MetricEncoder<'_>) -> fmt::Result| {
                 let mut metric = encoder.encode_descriptor(name, help, None, metric_type)?;
@@ -97,7 +97,7 @@ impl Collector for Services {
         )?;
 
         // The second is a share of the first.
-        let flows = unanswered(&list_flows(&self.0), uptime());
+        let flows = unanswered(&list_flows(&tables), uptime());
         for (name, help, count) in [
             (
                 "sidestep_service_flows",
@@ -144,7 +144,7 @@ impl Collector for Services {
         // Without an external frontend there is no external policy: its span is that of the ClusterIP.
         let mut external = lacking(|record| record.outside);
         if !external.is_empty() {
-            let entries = self.0.frontends.iter().filter_map(Result::ok);
+            let entries = tables.frontends.iter().filter_map(Result::ok);
             let with: HashSet<u32> = entries
                 .filter(|(_, value)| value.kind != FrontendKind::ClusterIp as u8)
                 .map(|(_, value)| value.service)

@@ -1,6 +1,6 @@
 //! Fill levels of the maps, flows, and totals of the node.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use prometheus_client::{
     collector::Collector,
@@ -9,16 +9,15 @@ use prometheus_client::{
 };
 use proxy_common::{NodeEvent, Reason};
 
-use crate::dataplane::Tables;
+use crate::dataplane::{SharedTables, Tables};
 
 /// The tables as a whole.
 #[derive(Debug)]
-pub(super) struct Fill(pub(super) Arc<Tables>);
+pub(super) struct Fill(pub(super) SharedTables);
 
 impl Fill {
     /// Entries and room of each table that can be full.
-    fn tables(&self, flows: usize) -> [(&'static str, usize, u32); 5] {
-        let tables = &self.0;
+    fn levels(tables: &Tables, flows: usize) -> [(&'static str, usize, u32); 5] {
         let used = |id: &u32| tables.states.load(*id).is_some_and(|state| state.bits != 0);
         let room = tables.frontends_room();
         // A key that is deleted under the walk starts it anew; it ends all the same.
@@ -37,25 +36,23 @@ impl Fill {
             ("endpoints", (0..tables.states.len()).filter(used).count(), tables.endpoints.len()),
         ]
     }
-
-    fn total(&self, index: u32) -> u64 {
-        self.0.totals.load(index).unwrap_or(0)
-    }
 }
 
 impl Collector for Fill {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let (elements, confirmed) = self.0.flows.count();
-        let tables = self.tables(elements);
+        let tables = self.0.now();
+        let total = |index| tables.totals.load(index).unwrap_or(0);
+        let (elements, confirmed) = tables.flows.count();
+        let levels = Self::levels(&tables, elements);
         let help = "Entries in a map";
         let mut metric =
             encoder.encode_descriptor("sidestep_table_entries", help, None, MetricType::Gauge)?;
-        for (name, entries, _) in &tables {
+        for (name, entries, _) in &levels {
             ConstGauge::new(*entries).encode(metric.encode_family(&[("table", *name)])?)?;
         }
         let help = "Capacity of a map, in entries";
         let mut metric = encoder.encode_descriptor("sidestep_table_room", help, None, MetricType::Gauge)?;
-        for (name, _, room) in &tables {
+        for (name, _, room) in &levels {
             ConstGauge::new(*room).encode(metric.encode_family(&[("table", *name)])?)?;
         }
         let help = "North-south connections and UDP flows, by state";
@@ -65,7 +62,7 @@ impl Collector for Fill {
         let help = "Refused connections and datagrams on this node, by reason";
         let mut metric = encoder.encode_descriptor("sidestep_refusals", help, None, MetricType::Counter)?;
         for reason in Reason::ALL {
-            let counter = ConstCounter::new(self.total(reason as u32));
+            let counter = ConstCounter::new(total(reason as u32));
             counter.encode(metric.encode_family(&[("reason", reason.name())])?)?;
         }
         for (name, help, of_packets) in [
@@ -78,7 +75,7 @@ impl Collector for Fill {
         ] {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             for event in NodeEvent::ALL.into_iter().filter(|event| event.is_of_packet() == of_packets) {
-                let counter = ConstCounter::new(self.total(event as u32));
+                let counter = ConstCounter::new(total(event as u32));
                 counter.encode(metric.encode_family(&[("what", event.name())])?)?;
             }
         }

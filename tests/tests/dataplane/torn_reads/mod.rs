@@ -32,7 +32,7 @@ fn no_client_is_misled_while_the_tables_are_rewritten() {
         pin_dir: lab.pin_directory().to_owned(),
         cgroup_root: lab.root().path().to_owned(),
         // Small tables, so that slots, ids and indexes are reused often.
-        capacity: Capacity { services: 256, frontends: 512, endpoints: 1 << 14, flows: 256 },
+        capacity: Capacity { services: 256, frontends: 512, endpoints: 1 << 14, clients: 256, flows: 256 },
         program_log: false,
         flows: FlowOptions::default(),
     };

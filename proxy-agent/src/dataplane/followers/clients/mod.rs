@@ -36,7 +36,7 @@ use proxy_common::{Address, AddressBits};
 
 use self::watch::Watch;
 use crate::{
-    dataplane::Error,
+    dataplane::{Error, SharedTables},
     plan::{AllowedClients, Changes, ServicePlan},
 };
 
@@ -76,9 +76,9 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    pub(super) fn start(pin_dir: &Path) -> Result<Self, Error> {
+    pub(super) fn start(pin_dir: &Path, tables: &SharedTables) -> Result<Self, Error> {
         let problem = Arc::default();
-        let watch = Watch::new(pin_dir, Arc::clone(&problem))?;
+        let watch = Watch::new(pin_dir, &tables.now(), Arc::clone(&problem))?;
         let (orders, received) = channel();
         let thread = std::thread::Builder::new()
             .name("clients".to_owned())

@@ -13,11 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aya::maps::{self, MapData};
 use nix::sched::{CloneFlags, setns};
 use proxy_common::{ClientAddresses, Reason};
 
 use super::{Order, Sought, addresses, mounts::Mounts, schedule::Schedule};
-use crate::dataplane::{Error, Tables, node::namespaces::Walk};
+use crate::dataplane::{Error, Mapped, Tables, node::namespaces::Walk};
 
 /// How often to check for a reason to search: two loads and a system call.
 const GLANCE: Duration = Duration::from_millis(100);
@@ -27,7 +28,8 @@ const FRUITLESS: u32 = 3;
 
 /// The state of the thread.
 pub(super) struct Watch {
-    tables: Tables,
+    clients: maps::HashMap<MapData, u64, ClientAddresses>,
+    totals: Mapped<u64>,
     /// What CLIENTS holds.
     known: HashMap<u64, ClientAddresses>,
     home: File,
@@ -38,16 +40,21 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(pin_dir: &Path, problem: Arc<Mutex<Option<String>>>) -> Result<Self, Error> {
+    pub(super) fn new(
+        pin_dir: &Path,
+        tables: &Tables,
+        problem: Arc<Mutex<Option<String>>>,
+    ) -> Result<Self, Error> {
         let home = Path::new("/proc/thread-self/ns/net");
-        let tables = Tables::open(pin_dir)?;
+        let clients = Tables::clients(pin_dir)?;
         let mut known = HashMap::new();
-        for entry in &tables.clients {
+        for entry in &clients {
             let (cookie, found) = entry.map_err(Error::map("CLIENTS"))?;
             known.insert(cookie, found);
         }
         Ok(Self {
-            tables,
+            clients,
+            totals: tables.totals.clone(),
             known,
             home: File::open(home).map_err(Error::system("open", home))?,
             mounts: Mounts::new(),
@@ -90,7 +97,7 @@ impl Watch {
 
     /// How many clients were refused because they were unknown.
     fn refusals(&self) -> u64 {
-        self.tables.totals.word(Reason::ClientUnknown as u32, 0).load(Ordering::Relaxed)
+        self.totals.word(Reason::ClientUnknown as u32, 0).load(Ordering::Relaxed)
     }
 
     /// Searches all namespaces. `refused` says that an unknown client was refused since the last search.
@@ -140,7 +147,7 @@ impl Watch {
             if self.known.get(cookie) == Some(found) {
                 continue;
             }
-            match self.tables.clients.insert(cookie, found, 0) {
+            match self.clients.insert(cookie, found, 0) {
                 Ok(()) => {
                     tracing::debug!(cookie, addresses = %found, "found a network namespace");
                     self.known.insert(*cookie, *found);
@@ -155,7 +162,7 @@ impl Watch {
     fn leave(&mut self, met: &HashSet<u64>) {
         let gone: Vec<u64> = self.known.keys().filter(|cookie| !met.contains(cookie)).copied().collect();
         for cookie in gone {
-            let _ = self.tables.clients.remove(&cookie);
+            let _ = self.clients.remove(&cookie);
             self.known.remove(&cookie);
         }
     }

@@ -39,9 +39,8 @@ use self::{
 };
 use crate::{
     dataplane::{
-        Error,
+        Error, SharedTables,
         node::{kube_proxy::Foreign, system::uptime},
-        tables::flow_table::FlowTable,
     },
     timeouts::Timeouts,
 };
@@ -55,9 +54,9 @@ pub(crate) struct Flows {
 }
 
 impl Flows {
-    pub(crate) fn start(pin_dir: &Path, timeouts: Timeouts) -> Result<Self, Error> {
-        let (table, mut strays) = (FlowTable::open(pin_dir)?, Strays::open(pin_dir)?);
-        let mut foreign = Foreign::open(pin_dir)?;
+    pub(crate) fn start(pin_dir: &Path, tables: &SharedTables, timeouts: Timeouts) -> Result<Self, Error> {
+        let (table, mut strays) = (tables.now().flows.clone(), Strays::open(pin_dir)?);
+        let mut foreign = Foreign::open(pin_dir, tables.clone())?;
         let (stop, stopped) = channel::<()>();
         let thread = std::thread::Builder::new()
             .name("flows".to_owned())

@@ -46,7 +46,7 @@ impl Fixture {
             pin_dir: pins.path().to_owned(),
             // Nothing is attached.
             cgroup_root: "/nowhere".into(),
-            capacity: Capacity { services: 64, frontends: 64, endpoints: 64, flows },
+            capacity: Capacity { services: 64, frontends: 64, endpoints: 64, clients: 64, flows },
             program_log: false,
             flows: FlowOptions::default(),
         };

@@ -41,7 +41,7 @@ use std::{
 use proxy_common::{Address, Port, Protocol};
 
 use self::search::Search;
-use crate::dataplane::Error;
+use crate::dataplane::{Error, SharedTables};
 
 /// The sockets that may have become stale: those connected to one of these endpoints, or any.
 #[derive(Clone, Debug, Default)]
@@ -79,9 +79,9 @@ pub(super) struct Stale {
 }
 
 impl Stale {
-    pub(super) fn start(pin_dir: &Path) -> Result<Self, Error> {
+    pub(super) fn start(pin_dir: &Path, tables: &SharedTables) -> Result<Self, Error> {
         let problem = Arc::default();
-        let search = Search::new(pin_dir, Arc::clone(&problem))?;
+        let search = Search::new(pin_dir, tables.clone(), Arc::clone(&problem))?;
         let (ask, asked) = channel();
         let thread = std::thread::Builder::new()
             .name("stale".to_owned())

@@ -25,7 +25,7 @@ use super::{
     verdict,
 };
 use crate::dataplane::{
-    Error, Tables,
+    Error, SharedTables, Tables,
     node::{namespaces::Walk, netlink::Diag, system::netns_cookie_of_socket},
     programs::load::iterators::{HELD_SOCKETS, Iterators, UDP_SOCKETS},
     tables::grace::Readers,
@@ -44,7 +44,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
 /// Everything that a search needs.
 pub(super) struct Search {
-    tables: Tables,
+    tables: SharedTables,
     sockets: SkStorage<MapData, Translation>,
     datagrams: SkStorage<MapData, Datagrams>,
     pin_dir: PathBuf,
@@ -85,11 +85,15 @@ type Living = OnceCell<HashSet<(u32, Address, Port)>>;
 type Moved = BTreeMap<String, u32>;
 
 impl Search {
-    pub(super) fn new(pin_dir: &Path, problem: Arc<Mutex<Option<String>>>) -> Result<Self, Error> {
+    pub(super) fn new(
+        pin_dir: &Path,
+        tables: SharedTables,
+        problem: Arc<Mutex<Option<String>>>,
+    ) -> Result<Self, Error> {
         let home = Path::new("/proc/thread-self/ns/net");
         let cookies = netns_cookie_of_socket(&Diag::new()?)? != 0;
         Ok(Self {
-            tables: Tables::open(pin_dir)?,
+            tables,
             sockets: Tables::sockets(pin_dir)?,
             datagrams: Tables::datagrams(pin_dir)?,
             pin_dir: pin_dir.to_owned(),
@@ -148,7 +152,7 @@ impl Search {
     }
 
     fn unserved(&self) -> u64 {
-        self.tables.totals.word(NodeEvent::UnservedSocket as u32, 0).load(Ordering::Acquire)
+        self.tables.now().totals.word(NodeEvent::UnservedSocket as u32, 0).load(Ordering::Acquire)
     }
 
     /// Connects again what it finds stale; in the `last` search for a change it also looks for what nobody holds.
@@ -190,7 +194,7 @@ impl Search {
     /// Takes the way to find sockets; undecided as long as no namespace has any that could be stale.
     fn finder(&mut self) -> Finder {
         let finder = std::mem::replace(&mut self.finder, Finder::Undecided);
-        if !matches!(finder, Finder::Undecided) || self.tracked.wanted(&self.tables).is_done() {
+        if !matches!(finder, Finder::Undecided) || self.tracked.wanted(&self.tables.now()).is_done() {
             return finder;
         }
         Iterators::load(&self.pin_dir, &[HELD_SOCKETS, UDP_SOCKETS]).map_or_else(
@@ -302,7 +306,7 @@ impl Search {
         &mut self,
         mut visit: impl FnMut(&mut Self, &Diag) -> Result<bool, Error>,
     ) -> Result<(), Error> {
-        let mut wanted = self.tracked.wanted(&self.tables);
+        let mut wanted = self.tracked.wanted(&self.tables.now());
         if wanted.is_done() {
             return Ok(());
         }
@@ -379,7 +383,7 @@ impl Search {
     }
 
     fn count(&self, event: NodeEvent) {
-        self.tables.totals.word(event as u32, 0).fetch_add(1, Ordering::Relaxed);
+        self.tables.now().totals.word(event as u32, 0).fetch_add(1, Ordering::Relaxed);
     }
 
     fn is_stale(&mut self, record: &Translation, living: &Living) -> bool {
@@ -387,20 +391,20 @@ impl Search {
             return false;
         }
         if record.is_unserved() {
-            let is_served = verdict::has_endpoints(&self.tables, record);
+            let is_served = verdict::has_endpoints(&*self.tables.now(), record);
             self.waiting.met |= !is_served;
             return is_served;
         }
-        verdict::is_stale(&self.tables, record, |service, address, port| {
+        verdict::is_stale(&*self.tables.now(), record, |service, address, port| {
             living.get_or_init(|| self.living()).contains(&(service, *address, port))
         })
     }
 
     fn living(&self) -> HashSet<(u32, Address, Port)> {
-        let ids = 1..self.tables.states.len();
+        let ids = 1..self.tables.now().states.len();
         let alive = ids.filter_map(|id| {
-            let state = self.tables.states.load(id).filter(|state| verdict::is_alive(*state))?;
-            self.tables.endpoints.load(state.slot).filter(|endpoint| endpoint.id == id)
+            let state = self.tables.now().states.load(id).filter(|state| verdict::is_alive(*state))?;
+            self.tables.now().endpoints.load(state.slot).filter(|endpoint| endpoint.id == id)
         });
         alive.map(|endpoint| (endpoint.service, endpoint.address, endpoint.port)).collect()
     }

@@ -57,7 +57,7 @@ use super::{
 };
 use crate::dataplane::{
     Error,
-    tables::{bitmaps::AddressFilter, exposed::Families, pinned::Tables},
+    tables::{bitmaps::AddressFilter, exposed::Families, pinned::Tables, shared::SharedTables},
 };
 use crate::model::{Problem, Subject};
 
@@ -113,14 +113,14 @@ pub struct Interfaces {
     foreign: Foreign,
     /// Families with north-south frontends.
     served: Families,
-    /// Whether this agent has made its first pass; until then the pinned links hold another agent's programs.
-    began: bool,
+    /// Devices that have the present programs: others may have those of another agent, or of smaller tables.
+    current: BTreeSet<u32>,
     problems: Vec<Problem>,
 }
 
 impl Interfaces {
     /// The devices of the calling thread's network namespace. Attaches nothing.
-    pub fn open(pin_dir: &Path, wanted: Wanted, tcx: bool) -> Result<Self, Error> {
+    pub fn open(pin_dir: &Path, tables: SharedTables, wanted: Wanted, tcx: bool) -> Result<Self, Error> {
         Ok(Self {
             wanted,
             way: if tcx { Way::Tcx } else { Way::Clsact },
@@ -132,9 +132,9 @@ impl Interfaces {
             hooked: BTreeMap::new(),
             programs: Programs::default(),
             contests: Contests::default(),
-            foreign: Foreign::open(pin_dir)?,
+            foreign: Foreign::open(pin_dir, tables)?,
             served: Families::default(),
-            began: false,
+            current: BTreeSet::new(),
             problems: Vec::new(),
         })
     }
@@ -145,6 +145,11 @@ impl Interfaces {
         let changed = self.node != addresses;
         self.node = addresses;
         changed
+    }
+
+    /// The programs are others from now on: the next pass attaches them everywhere.
+    pub fn renew(&mut self) {
+        self.current.clear();
     }
 
     /// Sets the families with north-south frontends.
@@ -187,7 +192,6 @@ impl Interfaces {
         let names = self.hooked.values().map(|device| device.name.as_str());
         problems.extend(not_forwarded(names, self.served));
         self.problems = problems;
-        self.began = true;
         let Network { links, addresses, routes, .. } = &network;
         tracing::debug!(
             links = links.len(),
@@ -199,13 +203,13 @@ impl Interfaces {
     }
 
     /// Attaches missing programs, and returns the devices where that failed.
-    fn attach(&self, ebpf: &mut Ebpf, chosen: &[Chosen], problems: &mut Vec<Problem>) -> BTreeSet<u32> {
+    fn attach(&mut self, ebpf: &mut Ebpf, chosen: &[Chosen], problems: &mut Vec<Problem>) -> BTreeSet<u32> {
         let mut failed = BTreeSet::new();
         for direction in DIRECTIONS {
             for device in chosen {
                 let index = device.index;
                 if failed.contains(&index)
-                    || (self.began && self.hooks.is_attached(index, direction, self.way))
+                    || (self.current.contains(&index) && self.hooks.is_attached(index, direction, self.way))
                 {
                     continue;
                 }
@@ -225,6 +229,8 @@ impl Interfaces {
                 }
             }
         }
+        let attached = chosen.iter().map(|device| device.index).filter(|index| !failed.contains(index));
+        self.current = attached.collect();
         failed
     }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use aya::maps::{HashMap, MapData};
-use proxy_common::{Frontend, FrontendKey, FrontendKind, Interface, Protocol, Tuple, connection::EXPECTED};
+use proxy_common::{FrontendKey, FrontendKind, Interface, Protocol, Tuple, connection::EXPECTED};
 
 use crate::dataplane::{
     Error,
@@ -18,7 +18,7 @@ use crate::dataplane::{
         netlink::{Conntrack, Translated},
         system::uptime,
     },
-    tables::{bitmaps::ForeignPorts, maps, pinned::Tables},
+    tables::{bitmaps::ForeignPorts, maps, pinned::Tables, shared::SharedTables},
 };
 
 /// How often to look while there are such connections: this long after one is over, its port is free, and its client's
@@ -30,7 +30,7 @@ const PERIOD: Duration = Duration::from_secs(10);
 pub(crate) struct Foreign {
     ports: ForeignPorts,
     outgoing: HashMap<MapData, Tuple, u64>,
-    frontends: HashMap<MapData, FrontendKey, Frontend>,
+    tables: SharedTables,
     interfaces: HashMap<MapData, u32, Interface>,
     /// What OUTGOING got from here.
     noted: HashSet<Tuple>,
@@ -43,12 +43,12 @@ pub(crate) struct Foreign {
 
 impl Foreign {
     /// Opens the tables.
-    pub(crate) fn open(pin_dir: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(pin_dir: &Path, tables: SharedTables) -> Result<Self, Error> {
         let dir = maps::abi_dir(pin_dir);
         Ok(Self {
             ports: Tables::foreign_ports(pin_dir)?,
             outgoing: maps::hash(&dir, "OUTGOING")?,
-            frontends: maps::hash(&dir, "FRONTENDS")?,
+            tables,
             interfaces: Tables::interfaces(pin_dir)?,
             noted: HashSet::new(),
             known: HashSet::new(),
@@ -94,7 +94,8 @@ impl Foreign {
 
     /// The kind of frontend that was asked; `None` if it is no Service's.
     fn kind(&self, one: &Translated) -> Option<u8> {
-        let found = |key: &FrontendKey| self.frontends.get(key, 0).ok();
+        let tables = self.tables.now();
+        let found = |key: &FrontendKey| tables.frontends.get(key, 0).ok();
         one.frontends().iter().find_map(found).map(|frontend| frontend.kind)
     }
 

@@ -69,6 +69,10 @@ impl Iterators {
             iterator(&mut ebpf, program)?.load(walks, &btf).map_err(load)?;
         }
         drop(btf);
+        // The programs hold theirs; the others may grow, and are not to stay for us.
+        for map in &MAPS {
+            drop(ebpf.take_map(map.name));
+        }
         memory::give_back();
         Ok(Self { ebpf })
     }

@@ -9,6 +9,7 @@ mod readback;
 use std::{
     cell::Cell,
     collections::BTreeMap,
+    fs,
     time::{Duration, Instant},
 };
 
@@ -20,7 +21,9 @@ use proxy_common::{Address, FrontendKey};
 use sidestep_tests::{identity::Identity, pins::PinDirectory, skip};
 
 use crate::{
-    dataplane::{Capacity, Dataplane, FlowOptions, NotInstalled, Options, load},
+    dataplane::{
+        Capacity, Dataplane, FlowOptions, NotInstalled, Options, abi_dir, commit_growth, load, make_beside,
+    },
     model::Event,
     plan::{
         Changes, Planner, ServicePlan, ServicePortId,
@@ -36,7 +39,7 @@ const THREADS: usize = 4;
 const ENOUGH: u32 = 100;
 
 /// Room for all that a cluster of the generator can have.
-const ROOMY: Capacity = Capacity { services: 64, frontends: 256, endpoints: 256, flows: 256 };
+const ROOMY: Capacity = Capacity { services: 64, frontends: 256, endpoints: 256, clients: 256, flows: 256 };
 
 /// Something that happens on the node.
 #[derive(Clone, Debug)]
@@ -45,8 +48,22 @@ enum Step {
     Change(Vec<Change>),
     /// The agent ends, things change, and another one starts.
     Restart(Vec<Change>),
+    /// The tables grow, or would have if the agent had not been killed.
+    Grow(Growth),
     /// The agent ends, an element of NAMES is lost, FRONTEND_LINES are shifted, and another one starts.
     LostName(prop::sample::Index),
+}
+
+/// How far the tables get.
+#[derive(Clone, Copy, Debug)]
+enum Growth {
+    Done,
+    /// The agent is killed when the bigger tables are filled.
+    Filled,
+    /// And when all programs use them.
+    Used,
+    /// And when the first of them is in its place.
+    BetweenPins,
 }
 
 /// A node with its tables and, mostly, an agent.
@@ -137,6 +154,7 @@ impl Node {
                 }
                 self.start();
             }
+            Step::Grow(growth) => self.grow(growth),
             Step::LostName(which) => {
                 self.dataplane = None;
                 readback::lose_name(&self.options.pin_dir, |count| which.index(count));
@@ -144,6 +162,46 @@ impl Node {
                 self.start();
             }
         }
+    }
+
+    fn grow(&mut self, growth: Growth) {
+        let dir = abi_dir(&self.options.pin_dir);
+        let dataplane = self.dataplane.as_mut().expect("an agent");
+        let four = |length: u32| (length * 4).min(1024);
+        let Capacity { services, frontends, endpoints, clients, flows } = dataplane.capacity();
+        let size = Capacity {
+            services: four(services),
+            frontends: four(frontends),
+            endpoints: four(endpoints),
+            clients: four(clients),
+            flows,
+        };
+        drop(make_beside(&self.options, &size).expect("bigger tables"));
+        let enlarged = dataplane.enlarge().expect("a copy");
+        match growth {
+            Growth::Filled => {}
+            Growth::Done => commit_growth(&self.options.pin_dir).expect("in place"),
+            Growth::Used | Growth::BetweenPins => {
+                fs::rename(dir.join("next"), dir.join("ready")).expect("ready");
+                let first = fs::read_dir(dir.join("ready")).expect("ready").next();
+                if let (Growth::BetweenPins, Some(pin)) = (growth, first) {
+                    let pin = pin.expect("a pin");
+                    fs::rename(pin.path(), dir.join(pin.file_name())).expect("in its place");
+                }
+            }
+        }
+        if let Growth::Done = growth {
+            dataplane.follow(enlarged).expect("the bigger tables");
+            self.named = dataplane.not_installed();
+        } else {
+            drop(enlarged);
+            self.dataplane = None;
+            self.start();
+        }
+        let dataplane = self.dataplane.as_ref().expect("an agent");
+        self.options.capacity = dataplane.capacity();
+        let wanted = if let Growth::Filled = growth { services } else { size.services };
+        assert_eq!(self.options.capacity.services, wanted, "{growth:?}");
     }
 
     /// What is wrong with the tables; nothing, mostly.
@@ -182,12 +240,12 @@ impl Node {
 
     /// Whether everything fits for sure: tables of one kind fill up to the last element, slots must be in a row.
     fn has_room_for(&self, plan: &Changes) -> bool {
-        let Capacity { services, frontends, endpoints, flows: _ } = self.options.capacity;
+        let Capacity { services, frontends, endpoints, .. } = self.options.capacity;
         let keys: usize = plan.install.iter().map(|plan| plan.frontends.len()).sum();
         // Index 0 stands for nothing.
         plan.install.len() < services as usize
             && keys.max(plan.addresses.len()) <= frontends as usize
-            && endpoints == ROOMY.endpoints
+            && endpoints >= ROOMY.endpoints
     }
 
     /// What is wrong with a Service port that is not as planned, and not excused by a table that is full.
@@ -247,6 +305,13 @@ fn step() -> impl Strategy<Value = Step> {
         20 => changes().prop_map(Step::Change),
         1 => changes().prop_map(Step::Restart),
         1 => any::<prop::sample::Index>().prop_map(Step::LostName),
+        1 => prop_oneof![
+            3 => Just(Growth::Done),
+            1 => Just(Growth::Filled),
+            1 => Just(Growth::Used),
+            1 => Just(Growth::BetweenPins),
+        ]
+        .prop_map(Step::Grow),
     ]
 }
 

@@ -1,0 +1,134 @@
+//! How many entries the tables have, and how many they grow to.
+//!
+//! Pure. Most nodes have fifty Services and some a hundred thousand; nobody has to say which.
+
+use proxy_common::connection::buckets::{REGION, SLOTS};
+
+/// How much the tables hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Service ports in all families.
+    pub services: u32,
+    /// Addresses that lead to them, each with its port.
+    pub frontends: u32,
+    /// Endpoints, including those that an update replaces until it ends.
+    pub endpoints: u32,
+    /// Clients with ClientIP affinity.
+    pub clients: u32,
+    /// North-south connections and UDP flows.
+    pub flows: u32,
+}
+
+impl Capacity {
+    /// What tables begin with. They grow with what they are to hold ([`Capacity::grown`]).
+    pub const START: Self =
+        Self { services: 1 << 10, frontends: 1 << 11, endpoints: 1 << 11, clients: 1 << 12, flows: 1 << 16 };
+    /// By how much they grow at least.
+    const STEP: u32 = 4;
+
+    /// No more than `limits` of anything.
+    #[must_use]
+    pub fn within(self, limits: Self) -> Self {
+        self.zip(limits, u32::min)
+    }
+
+    /// The next size in which `needed` fits with a quarter to spare, as far as `limits` allow; `None` where the present size
+    /// has that, or nothing may grow. Services, frontends and endpoints grow together, so that one does not follow the other.
+    pub fn grown(self, needed: Self, limits: Self) -> Option<Self> {
+        let with_spare = needed.zip(needed, |needed, _| needed.saturating_add(needed / 3));
+        let lacks = |size: u32, wanted: u32, limit: u32| wanted > size && size < limit;
+        let clients =
+            if lacks(self.clients, needed.clients, limits.clients) { limits.clients } else { self.clients };
+        let mut size = Self { clients, ..self };
+        while lacks(size.services, with_spare.services, limits.services)
+            || lacks(size.frontends, with_spare.frontends, limits.frontends)
+            || lacks(size.endpoints, with_spare.endpoints, limits.endpoints)
+        {
+            size = size.next(limits)?;
+        }
+        (size != self).then_some(size)
+    }
+
+    /// The next size for Services, frontends and endpoints; `None` where they are as large as they may be.
+    pub fn next(self, limits: Self) -> Option<Self> {
+        let more = |size: u32, limit: u32| size.saturating_mul(Self::STEP).min(limit).max(size);
+        let size = Self {
+            services: more(self.services, limits.services),
+            frontends: more(self.frontends, limits.frontends),
+            endpoints: more(self.endpoints, limits.endpoints),
+            ..self
+        };
+        (size != self).then_some(size)
+    }
+
+    fn zip(self, other: Self, join: impl Fn(u32, u32) -> u32) -> Self {
+        Self {
+            services: join(self.services, other.services),
+            frontends: join(self.frontends, other.frontends),
+            endpoints: join(self.endpoints, other.endpoints),
+            clients: join(self.clients, other.clients),
+            flows: join(self.flows, other.flows),
+        }
+    }
+
+    /// Regions of FLOWS, which it consists of.
+    pub(crate) fn regions(&self) -> u32 {
+        // As many buckets as a record id can name.
+        self.flows.div_ceil(REGION * SLOTS).clamp(1, (1 << 24) / REGION)
+    }
+
+    /// Buckets of FLOWS.
+    pub(crate) fn buckets(&self) -> u32 {
+        self.regions() * REGION
+    }
+}
+
+/// What tables may grow to.
+impl Default for Capacity {
+    fn default() -> Self {
+        Self { services: 1 << 17, frontends: 1 << 18, endpoints: 1 << 18, clients: 1 << 16, flows: 1 << 16 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Capacity = Capacity {
+        services: 1 << 17,
+        frontends: 1 << 18,
+        endpoints: 1 << 18,
+        clients: 1 << 16,
+        flows: 1 << 16,
+    };
+
+    #[test]
+    fn tables_grow_before_they_are_full_and_all_three_together() {
+        let start = Capacity::START;
+        let needed = |services| Capacity { services, frontends: 0, endpoints: 0, clients: 0, flows: 0 };
+        assert_eq!(start.grown(needed(768), LIMITS), None, "three quarters");
+        let grown = start.grown(needed(769), LIMITS).expect("more than three quarters");
+        assert_eq!((grown.services, grown.frontends, grown.endpoints), (1 << 12, 1 << 13, 1 << 13));
+        assert_eq!((grown.clients, grown.flows), (start.clients, start.flows));
+        let grown = start.grown(needed(100_000), LIMITS).expect("far more");
+        assert_eq!((grown.services, grown.frontends, grown.endpoints), (1 << 17, 1 << 18, 1 << 18));
+    }
+
+    #[test]
+    fn nothing_grows_beyond_its_limit_nor_is_there_an_endless_search() {
+        let start = Capacity::START;
+        let needed =
+            Capacity { services: 10_000, frontends: 10_000, endpoints: u32::MAX, clients: 0, flows: 0 };
+        let limits = Capacity { services: 512, frontends: 3000, endpoints: 5000, ..LIMITS };
+        let grown = start.grown(needed, limits).expect("endpoints have room to grow");
+        assert_eq!((grown.services, grown.frontends, grown.endpoints), (1 << 10, 3000, 5000));
+        assert_eq!(grown.grown(needed, limits), None);
+    }
+
+    #[test]
+    fn clients_get_their_whole_table_at_once() {
+        let needed = Capacity { services: 1, frontends: 1, endpoints: 1, clients: u32::MAX, flows: 0 };
+        let grown = Capacity::START.grown(needed, LIMITS).expect("affinity");
+        assert_eq!(grown, Capacity { clients: LIMITS.clients, ..Capacity::START });
+    }
+}

@@ -1,0 +1,194 @@
+//! Moves the writer to bigger tables: what it needs, the copy, and what programs counted meanwhile.
+
+use std::{collections::BTreeMap, io, path::Path, sync::atomic::Ordering};
+
+use aya::maps::{HashMap, MapData, MapError};
+use proxy_common::{
+    AddressBits, ServiceCounters, ServiceRefusals,
+    counters::{SHARDS, shard},
+};
+
+use super::{capacity::Capacity, mapped::Mapped, names, pinned::Tables, writer::Writer};
+use crate::{dataplane::Error, plan::Changes};
+
+/// `BPF_NOEXIST`.
+const IF_MISSING: u64 = 1;
+
+/// Bigger tables that hold what the present ones do.
+#[derive(Debug)]
+pub struct Enlarged {
+    tables: Tables,
+    /// What the present ones had counted.
+    copied: Counted,
+}
+
+impl Writer {
+    /// What the tables have room for.
+    pub(crate) fn capacity(&self) -> Capacity {
+        let tables = &self.tables;
+        Capacity {
+            services: tables.services.len(),
+            frontends: tables.frontends_room(),
+            endpoints: tables.endpoints.len(),
+            clients: tables.affinities_room(),
+            flows: tables.flows.room(),
+        }
+    }
+
+    /// What they must have room for when `changes` are installed, and as many more of the same as `parts` says: exact but
+    /// for what goes with them, which needs its room until a grace period is over.
+    pub(crate) fn needed(&self, changes: &Changes, parts: u32) -> Capacity {
+        let now = self.capacity();
+        let (mut services, mut frontends, mut slots, mut longest, mut clients) = (0, 0, 0, 0, 0);
+        for plan in &changes.install {
+            let found = self.installed.get(&plan.id);
+            let (had, block) = found.map_or((0, 0), |found| (found.frontends.len(), found.block.len()));
+            services += usize::from(found.is_none());
+            frontends += plan.frontends.len().saturating_sub(had);
+            slots += plan.endpoints.len().saturating_sub(block);
+            longest = longest.max(plan.endpoints.len());
+            if plan.affinity_seconds > 0 {
+                clients = u32::MAX;
+            }
+        }
+        let all = |present: usize, more: usize| {
+            u32::try_from(present).unwrap_or(u32::MAX).saturating_add(
+                u32::try_from(more).unwrap_or(u32::MAX).saturating_mul(parts.saturating_add(1)),
+            )
+        };
+        let nodes = changes.addresses.iter().filter(|(_, bits)| bits.has(AddressBits::NODE)).count();
+        // ADDRESSES has the node's, too. Index and id 0 stand for nothing.
+        let addresses = self.node_addresses.len() + nodes;
+        let used = (now.endpoints - self.slots.free()) as usize;
+        Capacity {
+            services: all(self.installed.len() + 1, services),
+            frontends: all(self.frontends + addresses, frontends),
+            endpoints: all(used + longest + 1, slots),
+            clients,
+            flows: now.flows,
+        }
+    }
+
+    /// Copies everything to the tables that programs were loaded on beside these. Nothing may be installed until
+    /// [`Writer::follow`].
+    pub(crate) fn enlarge(&self, pin_dir: &Path) -> Result<Enlarged, Error> {
+        let (from, mut to) = (&self.tables, self.tables.next(pin_dir)?);
+        let mut copied = Counted::default();
+        if to.services.len() != from.services.len() {
+            to.services.copy_from(&from.services);
+            copied = Counted::of(from);
+            copied.add_to(&to);
+            for (id, found) in &self.installed {
+                to.names.insert(found.index, names::to_table(id), 0).map_err(Error::map("NAMES"))?;
+            }
+        }
+        if to.endpoints.len() != from.endpoints.len() {
+            to.endpoints.copy_from(&from.endpoints);
+            to.states.copy_from(&from.states);
+        }
+        if to.frontends_room() != from.frontends_room() {
+            let frontends = copy(&from.frontends, &mut to.frontends, 0).map_err(Error::map("FRONTENDS"))?;
+            to.lines.adopt(&frontends.into_iter().collect(), &to.services);
+            copy(&from.addresses, &mut to.addresses, 0).map_err(Error::map("ADDRESSES"))?;
+        }
+        if to.affinities_room() != from.affinities_room() {
+            copy(&from.affinities, &mut to.affinities, 0).map_err(Error::map("AFFINITY"))?;
+        }
+        Ok(Enlarged { tables: to, copied })
+    }
+
+    /// Uses the bigger tables from now on, as all programs do. Waits for those that still read the old ones, for what they
+    /// counted and remembered.
+    pub(crate) fn follow(&mut self, enlarged: Enlarged) {
+        let Enlarged { tables, copied } = enlarged;
+        let before = std::mem::replace(&mut self.tables, tables);
+        self.slots.extend(before.endpoints.len(), self.tables.endpoints.len());
+        self.ids.extend(self.tables.states.len());
+        self.indexes.extend(self.tables.services.len());
+        let freed = self.grace.pass();
+        self.reuse(freed);
+        if before.services.len() != self.tables.services.len() {
+            Counted::of(&before).since(&copied).add_to(&self.tables);
+        }
+        if before.affinities_room() != self.tables.affinities_room()
+            && let Err(error) = copy(&before.affinities, &mut self.tables.affinities, IF_MISSING)
+        {
+            tracing::debug!(%error, "cannot copy the affinity of the last clients");
+        }
+        if !self.refused.is_empty() && self.deferred.is_none() {
+            self.try_again();
+        }
+    }
+}
+
+/// Copies the entries of a hash, and returns them. With [`IF_MISSING`] those that are there stay.
+fn copy<K: aya::Pod, V: aya::Pod>(
+    from: &HashMap<MapData, K, V>,
+    to: &mut HashMap<MapData, K, V>,
+    flags: u64,
+) -> Result<Vec<(K, V)>, MapError> {
+    let entries: Vec<(K, V)> = from.iter().collect::<Result<_, _>>()?;
+    for (key, value) in &entries {
+        match to.insert(key, value, flags) {
+            Err(MapError::SyscallError(call))
+                if flags == IF_MISSING && call.io_error.kind() == io::ErrorKind::AlreadyExists => {}
+            inserted => inserted?,
+        }
+    }
+    Ok(entries)
+}
+
+/// Words of COUNTERS and REFUSALS that are not 0. Programs add to them at any moment.
+#[derive(Debug, Default)]
+struct Counted {
+    /// By shard, service and word.
+    connections: BTreeMap<(u32, u32, usize), u64>,
+    /// By service and word.
+    refusals: BTreeMap<(u32, usize), u64>,
+}
+
+impl Counted {
+    fn of(tables: &Tables) -> Self {
+        let mut counted = Self::default();
+        let services = tables.services.len();
+        for service in 0..services {
+            for cpu in 0..SHARDS {
+                for word in 0..Mapped::<ServiceCounters>::WORDS {
+                    let value =
+                        tables.counters.word(shard(cpu, service, services), word).load(Ordering::Relaxed);
+                    if value != 0 {
+                        counted.connections.insert((cpu, service, word), value);
+                    }
+                }
+            }
+            for word in 0..Mapped::<ServiceRefusals>::WORDS {
+                let value = tables.refusals.word(service, word).load(Ordering::Relaxed);
+                if value != 0 {
+                    counted.refusals.insert((service, word), value);
+                }
+            }
+        }
+        counted
+    }
+
+    /// What came since then.
+    fn since(mut self, then: &Self) -> Self {
+        for (place, value) in &mut self.connections {
+            *value = value.saturating_sub(then.connections.get(place).copied().unwrap_or(0));
+        }
+        for (place, value) in &mut self.refusals {
+            *value = value.saturating_sub(then.refusals.get(place).copied().unwrap_or(0));
+        }
+        self
+    }
+
+    fn add_to(&self, tables: &Tables) {
+        let services = tables.services.len();
+        for ((cpu, service, word), value) in &self.connections {
+            tables.counters.word(shard(*cpu, *service, services), *word).fetch_add(*value, Ordering::Relaxed);
+        }
+        for ((service, word), value) in &self.refusals {
+            tables.refusals.word(*service, *word).fetch_add(*value, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Tables grow with what they hold, under traffic, and nobody notices: not a connection, not a socket, not a count.
+
+use std::{collections::BTreeMap, fmt::Write as _, fs, net::SocketAddr, time::Duration};
+
+use proxy_agent::dataplane::{Tables, identity};
+use proxy_common::Protocol;
+use sidestep_tests::{
+    Agent, Lab, bpftool, cluster,
+    cluster::{at, service},
+    eventually,
+    pressure::Pressure,
+    traffic::{Asker, Conversation, ask},
+};
+
+const TCP: &str = "10.96.0.10:80";
+const UDP: &str = "10.96.0.10:53";
+const STICKY: &str = "10.96.0.20:80";
+/// Service ports that the tables begin with.
+const START: u32 = 1 << 10;
+/// The first port of [`write_many`].
+const FIRST: u32 = 1000;
+/// The first backend's address.
+const POD: &str = "10.244.1.11";
+
+/// Ports of a Service of [`write_many`].
+const PORTS: u32 = 100;
+
+/// Writes Services of a hundred TCP ports with one endpoint each: so many ports in all.
+fn write_many(lab: &Lab, count: u32) {
+    let mut text = String::new();
+    let list = |each: &dyn Fn(u32) -> String| (0..PORTS).map(each).collect::<Vec<_>>().join(", ");
+    let ports =
+        list(&|port| format!("{{name: p{port}, port: {}, protocol: TCP, targetPort: 8080}}", FIRST + port));
+    let targets = list(&|port| format!("{{name: p{port}, port: 8080, protocol: TCP}}"));
+    for number in 0..count / PORTS {
+        write!(
+            text,
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: many-{number}, namespace: default}}\n\
+             spec: {{clusterIP: 10.97.0.{number}, ports: [{ports}]}}\n\
+             ---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\n\
+             metadata: {{name: many-{number}-1, namespace: default, labels: {{kubernetes.io/service-name: \
+             many-{number}}}}}\n\
+             endpoints: [{{addresses: [{POD}], conditions: {{ready: true}}}}]\nports: [{targets}]\n"
+        )
+        .expect("a string");
+    }
+    lab.manifests().write_text("many.yaml", &text).expect("manifests");
+}
+
+/// The last one of them.
+fn last(count: u32) -> SocketAddr {
+    at(&format!("10.97.0.{}:{}", count / PORTS - 1, FIRST + PORTS - 1))
+}
+
+fn tables(lab: &Lab) -> Tables {
+    Tables::open(lab.pin_directory()).expect("the tables")
+}
+
+fn wait_for_services(lab: &Lab, count: usize) {
+    let began = std::time::Instant::now();
+    eventually(&format!("{count} Service ports are installed"), || tables(lab).names.keys().count() == count);
+    println!("{count} Service ports after {:?}", began.elapsed());
+}
+
+/// How many connections of a Service's TCP port were counted.
+fn counted(lab: &Lab, name: &str) -> u64 {
+    let tables = tables(lab);
+    let found = tables.names.iter().filter_map(Result::ok).find(|(_, found)| {
+        identity(found).is_some_and(|id| id.service.name() == name && id.protocol == Protocol::Tcp)
+    });
+    tables.counted(found.expect("installed").0).connections()
+}
+
+/// From a few Services to twelve hundred and to thirty-five hundred while clients of every kind go on.
+#[test]
+fn tables_grow_and_no_client_notices() {
+    let cluster = cluster!(3);
+    cluster.serve("web", &service("web", &["10.96.0.10"])).expect("manifests");
+    let _agent = cluster.lab.agent().expect("an agent");
+    let before = tables(&cluster.lab);
+    assert_eq!(before.services.len(), START, "what fifty Services need");
+    let pins = bpftool::pinned_ids(cluster.lab.pin_directory()).expect("ids");
+
+    let pressure = Pressure::start(&cluster.client, at(TCP), at(UDP));
+    let mut conversation = cluster.client.run(|| Conversation::with(at(TCP))).expect("a connection");
+    let first = conversation.ask().expect("an answer");
+    let asker = cluster.client.run(|| {
+        let asker = Asker::for_address(at(UDP)).expect("a socket");
+        asker.connect(at(UDP)).expect("connect");
+        asker
+    });
+    let named = asker.ask_peer().expect("an answer").0.server;
+
+    // One that only affinity makes grow.
+    let sticky = service("sticky", &["10.96.0.20"]).client_ip_affinity(600);
+    cluster.serve("sticky", &sticky).expect("manifests");
+    cluster.client.run(|| eventually("it is served", || ask(at(STICKY)).is_ok()));
+    assert!(tables(&cluster.lab).affinities_room() > before.affinities_room(), "affinity has its room");
+    let stays = cluster.client.run(|| ask(at(STICKY))).expect("an answer").server;
+
+    for (count, room) in [(1200, 1 << 12), (3500, 1 << 14)] {
+        pressure.let_pass(50);
+        let seen = counted(&cluster.lab, "web");
+        write_many(&cluster.lab, count);
+        // Two ports each.
+        wait_for_services(&cluster.lab, count as usize + 4);
+        let now = tables(&cluster.lab);
+        assert_eq!(now.services.len(), room);
+        assert!(counted(&cluster.lab, "web") >= seen, "counts went back");
+        assert_eq!(conversation.ask().expect("an answer"), first, "the connection changed its endpoint");
+        assert_eq!(asker.ask_peer().expect("an answer").0.server, named, "the socket changed its endpoint");
+        let again = cluster.client.run(|| ask(at(STICKY))).expect("an answer").server;
+        assert_eq!(again, stays, "affinity was forgotten");
+        cluster.client.run(|| ask(last(count))).expect("the last Service");
+    }
+    let grown = bpftool::pinned_ids(cluster.lab.pin_directory()).expect("ids");
+    assert_eq!(pins.keys().collect::<Vec<_>>(), grown.keys().collect::<Vec<_>>(), "the same pins");
+
+    // What follows the tables follows the bigger ones.
+    let server = named.trim_start_matches("pod-").parse::<usize>().expect("pod-<number>");
+    cluster
+        .endpoints("web", &cluster.slice_v4("web", (0..3).filter(|pod| *pod != server)))
+        .expect("manifests");
+    eventually("the connected socket moves", || {
+        asker.ask_peer().is_ok_and(|(answer, _)| answer.server != named)
+    });
+    pressure.let_pass(50);
+    pressure.stop().assert_flawless();
+}
+
+/// The tables of before are gone when nobody reads them any more, and a restarted agent goes on with the bigger ones.
+#[test]
+fn smaller_tables_go_and_a_restart_keeps_the_bigger_ones() {
+    let cluster = cluster!(1);
+    cluster.serve("web", &service("web", &["10.96.0.10"])).expect("manifests");
+    let mut agent = cluster.lab.agent().expect("an agent");
+    let before = bpftool::pinned_ids(cluster.lab.pin_directory()).expect("ids");
+    write_many(&cluster.lab, 1200);
+    wait_for_services(&cluster.lab, 1202);
+    let grown = bpftool::pinned_ids(cluster.lab.pin_directory()).expect("ids");
+    let id = |ids: &BTreeMap<String, u64>, name: &str| {
+        let found = ids.iter().find(|(pin, _)| pin.rsplit('/').next() == Some(name));
+        *found.expect("a pin").1
+    };
+    let replaced = |name: &str| id(&before, name) != id(&grown, name);
+    assert!(replaced("SERVICES") && replaced("FRONTENDS") && !replaced("TOTALS") && !replaced("PEERS"));
+    let alive = |id: u64| bpftool::json(&["map", "show", "id", &id.to_string()]).is_ok();
+    let old: Vec<u64> =
+        before.iter().filter(|(name, id)| grown.get(*name) != Some(id)).map(|(_, id)| *id).collect();
+    assert!(old.len() >= 9, "{old:?}");
+    eventually("the old tables are freed", || old.iter().all(|id| !alive(*id)));
+
+    agent.kill().expect("kill -9");
+    agent.restart(&cluster.lab).expect("restart");
+    assert_eq!(bpftool::pinned_ids(cluster.lab.pin_directory()).expect("ids"), grown, "maps and links");
+    cluster.client.run(|| ask(last(1200))).expect("an answer");
+}
+
+/// A limit is a limit: what is beyond it is named. With more room at a restart it is installed.
+#[test]
+fn tables_grow_up_to_the_limit_and_a_higher_one_is_honoured() {
+    let cluster = cluster!(1);
+    write_many(&cluster.lab, 1200);
+    let mut agent = Agent::reading(&cluster.lab).arguments(["--max-services", "1100"]);
+    agent.restart(&cluster.lab).expect("an agent");
+    // Index 0 stands for nothing.
+    assert_eq!(tables(&cluster.lab).names.keys().count(), 1099);
+    assert_eq!(agent.report().expect("a report").problems.len(), 101);
+
+    agent.stop().expect("it stops");
+    let mut agent = Agent::reading(&cluster.lab).arguments(["--max-services", "4000"]);
+    agent.restart(&cluster.lab).expect("an agent");
+    assert_eq!(tables(&cluster.lab).names.keys().count(), 1200);
+    assert_eq!(agent.report().expect("a report").problems.len(), 0);
+}
+
+/// An agent that is killed while its tables grow leaves a node that serves; the next one finishes or undoes that.
+#[test]
+fn a_killed_growth_serves_on() {
+    let cluster = cluster!(2);
+    cluster.serve("web", &service("web", &["10.96.0.10"])).expect("manifests");
+    let mut agent = cluster.lab.agent().expect("an agent");
+    let pressure = Pressure::start(&cluster.client, at(TCP), at(UDP));
+    let next = cluster.lab.pin_directory().join(sidestep_tests::agent::ABI).join("next");
+    let mut met = 0;
+    for (count, delay) in [(1200, 20), (3500, 150)] {
+        write_many(&cluster.lab, count);
+        // Sooner or later within the growth.
+        let began = std::time::Instant::now();
+        while !next.exists() && began.elapsed() < Duration::from_secs(20) {
+            std::thread::yield_now();
+        }
+        std::thread::sleep(Duration::from_millis(delay));
+        agent.kill().expect("kill -9");
+        met += u32::from(fs::exists(&next).unwrap_or(false));
+        pressure.let_pass(20);
+        agent.restart(&cluster.lab).expect("restart");
+        wait_for_services(&cluster.lab, count as usize + 2);
+        assert!(!next.exists(), "left behind");
+    }
+    println!("{met} of 2 were killed before the bigger tables were in place");
+    pressure.let_pass(50);
+    pressure.stop().assert_flawless();
+}
