@@ -30,7 +30,7 @@ pub struct Peer {
 
 /// How many elements there are; a power of two. Cookies count up, so an element is met again only after as
 /// many sockets, and then only if its first owner still lives.
-pub const PEERS: u32 = 1 << 17;
+pub const PEERS: u32 = 1 << 16;
 
 /// The element for a socket's cookie.
 #[inline(always)]

@@ -8,5 +8,6 @@ mod events;
 mod growing_tables;
 mod health_and_metrics;
 mod log_of_changes;
+mod memory;
 mod sysctls;
 mod wrong_places;

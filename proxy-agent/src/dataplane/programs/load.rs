@@ -176,7 +176,7 @@ fn existing_capacity(dir: &Path, wanted: Capacity) -> Result<Capacity, Error> {
         frontends: length("FRONTENDS", wanted.frontends)?,
         endpoints: length("ENDPOINTS", wanted.endpoints)?,
         clients: length("AFFINITY", wanted.clients)?,
-        flows: length("FLOWS", wanted.flows)?,
+        flows: if length("SOURCE_PORTS", 0)? == 1 { 0 } else { length("FLOWS", wanted.flows)? },
     })
 }
 

@@ -15,14 +15,14 @@ pub struct Capacity {
     pub endpoints: u32,
     /// Clients with ClientIP affinity.
     pub clients: u32,
-    /// North-south connections and UDP flows.
+    /// North-south connections and UDP flows; 0 while no Service can be reached from outside the node.
     pub flows: u32,
 }
 
 impl Capacity {
     /// What tables begin with. They grow with what they are to hold ([`Capacity::grown`]).
     pub const START: Self =
-        Self { services: 1 << 10, frontends: 1 << 11, endpoints: 1 << 11, clients: 1 << 12, flows: 1 << 16 };
+        Self { services: 1 << 10, frontends: 1 << 11, endpoints: 1 << 11, clients: 1 << 12, flows: 0 };
     /// By how much they grow at least.
     const STEP: u32 = 4;
 
@@ -37,9 +37,13 @@ impl Capacity {
     pub fn grown(self, needed: Self, limits: Self) -> Option<Self> {
         let with_spare = needed.zip(needed, |needed, _| needed.saturating_add(needed / 3));
         let lacks = |size: u32, wanted: u32, limit: u32| wanted > size && size < limit;
-        let clients =
-            if lacks(self.clients, needed.clients, limits.clients) { limits.clients } else { self.clients };
-        let mut size = Self { clients, ..self };
+        // How many these will be is not known before: they get all that they may have.
+        let whole =
+            |size: u32, wanted: u32, limit: u32| if lacks(size, wanted, limit) { limit } else { size };
+        let clients = whole(self.clients, needed.clients, limits.clients);
+        // Connections do not move, so their table grows only before the first of them.
+        let flows = if self.flows == 0 { whole(0, needed.flows, limits.flows) } else { self.flows };
+        let mut size = Self { clients, flows, ..self };
         while lacks(size.services, with_spare.services, limits.services)
             || lacks(size.frontends, with_spare.frontends, limits.frontends)
             || lacks(size.endpoints, with_spare.endpoints, limits.endpoints)
@@ -126,9 +130,17 @@ mod tests {
     }
 
     #[test]
-    fn clients_get_their_whole_table_at_once() {
-        let needed = Capacity { services: 1, frontends: 1, endpoints: 1, clients: u32::MAX, flows: 0 };
-        let grown = Capacity::START.grown(needed, LIMITS).expect("affinity");
-        assert_eq!(grown, Capacity { clients: LIMITS.clients, ..Capacity::START });
+    fn clients_and_connections_get_their_whole_table_at_once() {
+        let needed = Capacity { services: 1, frontends: 1, endpoints: 1, clients: 0, flows: 0 };
+        let grown = |needed| Capacity::START.grown(needed, LIMITS);
+        assert_eq!(grown(needed), None);
+        let affinity = grown(Capacity { clients: 1 << 13, ..needed });
+        assert_eq!(affinity, Some(Capacity { clients: LIMITS.clients, ..Capacity::START }));
+        let outside = grown(Capacity { flows: 1, ..needed }).expect("a NodePort");
+        assert_eq!(outside, Capacity { flows: LIMITS.flows, ..Capacity::START });
+        assert_eq!(
+            outside.grown(Capacity { flows: 1, ..needed }, Capacity { flows: 1 << 20, ..LIMITS }),
+            None
+        );
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, io, path::Path, sync::atomic::Ordering};
 
 use aya::maps::{HashMap, MapData, MapError};
 use proxy_common::{
-    AddressBits, ServiceCounters, ServiceRefusals,
+    AddressBits, FrontendKind, ServiceCounters, ServiceRefusals,
     counters::{SHARDS, shard},
 };
 
@@ -31,7 +31,7 @@ impl Writer {
             frontends: tables.frontends_room(),
             endpoints: tables.endpoints.len(),
             clients: tables.affinities_room(),
-            flows: tables.flows.room(),
+            flows: tables.flows_room(),
         }
     }
 
@@ -39,7 +39,8 @@ impl Writer {
     /// for what goes with them, which needs its room until a grace period is over.
     pub(crate) fn needed(&self, changes: &Changes, parts: u32) -> Capacity {
         let now = self.capacity();
-        let (mut services, mut frontends, mut slots, mut longest, mut clients) = (0, 0, 0, 0, 0);
+        let (mut services, mut frontends, mut slots, mut longest) = (0, 0, 0, 0);
+        let (mut clients, mut flows) = (0, 0);
         for plan in &changes.install {
             let found = self.installed.get(&plan.id);
             let (had, block) = found.map_or((0, 0), |found| (found.frontends.len(), found.block.len()));
@@ -49,6 +50,9 @@ impl Writer {
             longest = longest.max(plan.endpoints.len());
             if plan.affinity_seconds > 0 {
                 clients = u32::MAX;
+            }
+            if plan.frontends.iter().any(|(_, kind)| *kind != FrontendKind::ClusterIp) {
+                flows = u32::MAX;
             }
         }
         let all = |present: usize, more: usize| {
@@ -65,7 +69,7 @@ impl Writer {
             frontends: all(self.frontends + addresses, frontends),
             endpoints: all(used + longest + 1, slots),
             clients,
-            flows: now.flows,
+            flows,
         }
     }
 

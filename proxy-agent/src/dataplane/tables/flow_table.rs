@@ -3,7 +3,7 @@
 //! The agent never writes a record. It only makes a slot evictable, and only if no packet of its connection has
 //! passed since the verdict.
 
-use std::{path::Path, sync::atomic::Ordering};
+use std::sync::atomic::Ordering;
 
 use proxy_common::{
     Address, FlowTags, FlowUses, Port, Record,
@@ -13,11 +13,10 @@ use proxy_common::{
     },
 };
 
-use super::{mapped::Mapped, maps};
-use crate::dataplane::Error;
+use super::mapped::Mapped;
 
-/// The table of connections. A clone is the same table.
-#[derive(Clone, Debug)]
+/// The table of connections.
+#[derive(Debug)]
 pub struct FlowTable {
     records: Mapped<Record>,
     tags: Mapped<FlowTags>,
@@ -37,16 +36,25 @@ pub struct Found {
 }
 
 impl FlowTable {
-    /// Opens it.
-    pub(crate) fn open(pin_dir: &Path) -> Result<Self, Error> {
-        let dir = maps::abi_dir(pin_dir);
-        let seed = maps::mapped::<u64>(&dir, "FLOW_SEED")?.load(0).unwrap_or_default();
-        Ok(Self {
-            records: maps::mapped(&dir, "FLOWS")?,
-            tags: maps::mapped(&dir, "FLOW_TAGS")?,
-            uses: maps::mapped(&dir, "FLOW_USES")?,
-            seed,
-        })
+    pub(super) fn new(
+        records: Mapped<Record>,
+        tags: Mapped<FlowTags>,
+        uses: Mapped<FlowUses>,
+        seed: &Mapped<u64>,
+    ) -> Self {
+        Self { records, tags, uses, seed: seed.load(0).unwrap_or_default() }
+    }
+
+    pub(super) fn records(&self) -> &Mapped<Record> {
+        &self.records
+    }
+
+    pub(super) fn tags(&self) -> &Mapped<FlowTags> {
+        &self.tags
+    }
+
+    pub(super) fn uses(&self) -> &Mapped<FlowUses> {
+        &self.uses
     }
 
     /// How many connections it has room for.

@@ -55,6 +55,7 @@ pub struct Tables {
     pub refusals: Mapped<ServiceRefusals>,
     /// TOTALS.
     pub totals: Mapped<u64>,
+    has_flows: bool,
     frontends_room: u32,
     affinities_room: u32,
     source_ranges_room: u32,
@@ -73,18 +74,18 @@ impl Tables {
         if !dir.join("FRONTENDS").exists() {
             return Err(Error::NoTables(pin_dir.display().to_string()));
         }
-        Pins { next: None, known: None, dir }.open(pin_dir)
+        Pins { next: None, known: None, dir }.open()
     }
 
     /// Opens the same tables once more, in the same memory, for somebody else in this process.
     pub(crate) fn again(&self, pin_dir: &Path) -> Result<Self, Error> {
-        Pins { next: None, known: Some(self), dir: abi_dir(pin_dir) }.open(pin_dir)
+        Pins { next: None, known: Some(self), dir: abi_dir(pin_dir) }.open()
     }
 
     /// Opens those that are to follow these (`growth`), and these where nothing is to follow.
     pub(super) fn next(&self, pin_dir: &Path) -> Result<Self, Error> {
         let dir = abi_dir(pin_dir);
-        Pins { next: Some(growth::next(&dir)), known: Some(self), dir }.open(pin_dir)
+        Pins { next: Some(growth::next(&dir)), known: Some(self), dir }.open()
     }
 
     /// Opens ADDRESS_FILTER, which only the writer needs.
@@ -147,6 +148,11 @@ impl Tables {
         self.frontends_room
     }
 
+    /// How many north-south connections there is room for; 0 before the first Service can be reached from outside.
+    pub fn flows_room(&self) -> u32 {
+        if self.has_flows { self.flows.room() } else { 0 }
+    }
+
     /// How many entries AFFINITY has room for.
     pub fn affinities_room(&self) -> u32 {
         self.affinities_room
@@ -198,7 +204,7 @@ struct Pins<'a> {
 }
 
 impl Pins<'_> {
-    fn open(&self, pin_dir: &Path) -> Result<Tables, Error> {
+    fn open(&self) -> Result<Tables, Error> {
         let source_ranges = pinned(&self.dir, "SOURCE_RANGES")?;
         Ok(Tables {
             frontends: hash(self.place("FRONTENDS"), "FRONTENDS")?,
@@ -208,7 +214,13 @@ impl Pins<'_> {
             affinities: hash(self.place("AFFINITY"), "AFFINITY")?,
             source_ranges: source_ranges.try_into().map_err(Error::map("SOURCE_RANGES"))?,
             clients: hash(&self.dir, "CLIENTS")?,
-            flows: self.known.map_or_else(|| FlowTable::open(pin_dir), |known| Ok(known.flows.clone()))?,
+            flows: FlowTable::new(
+                self.mapped("FLOWS", |known| known.flows.records())?,
+                self.mapped("FLOW_TAGS", |known| known.flows.tags())?,
+                self.mapped("FLOW_USES", |known| known.flows.uses())?,
+                &mapped(&self.dir, "FLOW_SEED")?,
+            ),
+            has_flows: room(self.place("SOURCE_PORTS"), "SOURCE_PORTS")? > 1,
             services: self.mapped("SERVICES", |known| &known.services)?,
             endpoints: self.mapped("ENDPOINTS", |known| &known.endpoints)?,
             states: self.mapped("ENDPOINT_STATE", |known| &known.states)?,

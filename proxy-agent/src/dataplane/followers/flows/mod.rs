@@ -55,7 +55,7 @@ pub(crate) struct Flows {
 
 impl Flows {
     pub(crate) fn start(pin_dir: &Path, tables: &SharedTables, timeouts: Timeouts) -> Result<Self, Error> {
-        let (table, mut strays) = (tables.now().flows.clone(), Strays::open(pin_dir)?);
+        let (tables, mut strays) = (tables.clone(), Strays::open(pin_dir)?);
         let mut foreign = Foreign::open(pin_dir, tables.clone())?;
         let (stop, stopped) = channel::<()>();
         let thread = std::thread::Builder::new()
@@ -65,13 +65,14 @@ impl Flows {
                 let mut due = Instant::now() + schedule.wait();
                 let wait = |due: Instant| due.saturating_duration_since(Instant::now()).min(strays::PERIOD);
                 while stopped.recv_timeout(wait(due)) == Err(RecvTimeoutError::Timeout) {
-                    strays.look(&table, uptime());
+                    strays.look(&tables.now().flows, uptime());
                     foreign.look_if_due();
                     let began = Instant::now();
                     if began < due {
                         continue;
                     }
-                    let Swept { confirmed, released, earliest } = sweep(&table, &timeouts, uptime());
+                    let Swept { confirmed, released, earliest } =
+                        sweep(&tables.now().flows, &timeouts, uptime());
                     tracing::debug!(confirmed, released, "swept FLOWS: removed idle connection records");
                     schedule = schedule.swept(began.elapsed(), earliest);
                     due = Instant::now() + schedule.wait();

@@ -51,7 +51,7 @@ impl Fixture {
             flows: FlowOptions::default(),
         };
         drop(load(&options).expect("the maps"));
-        Self { table: FlowTable::open(pins.path()).expect("FLOWS"), pins }
+        Self { table: Tables::open(pins.path()).expect("the tables").flows, pins }
     }
 
     /// Puts a confirmed connection in.
