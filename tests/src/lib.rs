@@ -27,6 +27,7 @@ mod kept;
 pub mod kube_proxy;
 pub mod lab;
 pub mod manifest;
+pub mod many;
 pub mod name_server;
 pub mod namespace;
 pub mod netfilter;

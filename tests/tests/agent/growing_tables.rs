@@ -1,13 +1,14 @@
 //! Tables grow with what they hold, under traffic, and nobody notices: not a connection, not a socket, not a count.
 
-use std::{collections::BTreeMap, fmt::Write as _, fs, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, fs, net::IpAddr, time::Duration};
 
 use proxy_agent::dataplane::{Tables, identity};
 use proxy_common::Protocol;
 use sidestep_tests::{
     Agent, Lab, bpftool, cluster,
-    cluster::{at, service},
+    cluster::{Cluster, at, service},
     eventually,
+    many::Many,
     pressure::Pressure,
     traffic::{Asker, Conversation, ask},
 };
@@ -17,39 +18,10 @@ const UDP: &str = "10.96.0.10:53";
 const STICKY: &str = "10.96.0.20:80";
 /// Service ports that the tables begin with.
 const START: u32 = 1 << 10;
-/// The first port of [`write_many`].
-const FIRST: u32 = 1000;
-/// The first backend's address.
-const POD: &str = "10.244.1.11";
 
-/// Ports of a Service of [`write_many`].
-const PORTS: u32 = 100;
-
-/// Writes Services of a hundred TCP ports with one endpoint each: so many ports in all.
-fn write_many(lab: &Lab, count: u32) {
-    let mut text = String::new();
-    let list = |each: &dyn Fn(u32) -> String| (0..PORTS).map(each).collect::<Vec<_>>().join(", ");
-    let ports =
-        list(&|port| format!("{{name: p{port}, port: {}, protocol: TCP, targetPort: 8080}}", FIRST + port));
-    let targets = list(&|port| format!("{{name: p{port}, port: 8080, protocol: TCP}}"));
-    for number in 0..count / PORTS {
-        write!(
-            text,
-            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: many-{number}, namespace: default}}\n\
-             spec: {{clusterIP: 10.97.0.{number}, ports: [{ports}]}}\n\
-             ---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\n\
-             metadata: {{name: many-{number}-1, namespace: default, labels: {{kubernetes.io/service-name: \
-             many-{number}}}}}\n\
-             endpoints: [{{addresses: [{POD}], conditions: {{ready: true}}}}]\nports: [{targets}]\n"
-        )
-        .expect("a string");
-    }
-    lab.manifests().write_text("many.yaml", &text).expect("manifests");
-}
-
-/// The last one of them.
-fn last(count: u32) -> SocketAddr {
-    at(&format!("10.97.0.{}:{}", count / PORTS - 1, FIRST + PORTS - 1))
+/// The endpoint of the many.
+fn backend(cluster: &Cluster) -> IpAddr {
+    cluster.backends[0].place.v4.into()
 }
 
 fn tables(lab: &Lab) -> Tables {
@@ -101,9 +73,9 @@ fn tables_grow_and_no_client_notices() {
     for (count, room) in [(1200, 1 << 12), (3500, 1 << 14)] {
         pressure.let_pass(50);
         let seen = counted(&cluster.lab, "web");
-        write_many(&cluster.lab, count);
+        Many::write(&cluster.lab, backend(&cluster), count).expect("manifests");
         // Two ports each.
-        wait_for_services(&cluster.lab, count as usize + 4);
+        wait_for_services(&cluster.lab, usize::from(count) + 4);
         let now = tables(&cluster.lab);
         assert_eq!(now.services.len(), room);
         assert!(counted(&cluster.lab, "web") >= seen, "counts went back");
@@ -111,7 +83,7 @@ fn tables_grow_and_no_client_notices() {
         assert_eq!(asker.ask_peer().expect("an answer").0.server, named, "the socket changed its endpoint");
         let again = cluster.client.run(|| ask(at(STICKY))).expect("an answer").server;
         assert_eq!(again, stays, "affinity was forgotten");
-        cluster.client.run(|| ask(last(count))).expect("the last Service");
+        cluster.client.run(|| ask(Many::last(count))).expect("the last Service");
     }
     let grown = bpftool::pinned_ids(cluster.lab.pin_directory()).expect("ids");
     assert_eq!(pins.keys().collect::<Vec<_>>(), grown.keys().collect::<Vec<_>>(), "the same pins");
@@ -135,7 +107,7 @@ fn smaller_tables_go_and_a_restart_keeps_the_bigger_ones() {
     cluster.serve("web", &service("web", &["10.96.0.10"])).expect("manifests");
     let mut agent = cluster.lab.agent().expect("an agent");
     let before = bpftool::pinned_ids(cluster.lab.pin_directory()).expect("ids");
-    write_many(&cluster.lab, 1200);
+    Many::write(&cluster.lab, backend(&cluster), 1200).expect("manifests");
     wait_for_services(&cluster.lab, 1202);
     let grown = bpftool::pinned_ids(cluster.lab.pin_directory()).expect("ids");
     let id = |ids: &BTreeMap<String, u64>, name: &str| {
@@ -153,14 +125,14 @@ fn smaller_tables_go_and_a_restart_keeps_the_bigger_ones() {
     agent.kill().expect("kill -9");
     agent.restart(&cluster.lab).expect("restart");
     assert_eq!(bpftool::pinned_ids(cluster.lab.pin_directory()).expect("ids"), grown, "maps and links");
-    cluster.client.run(|| ask(last(1200))).expect("an answer");
+    cluster.client.run(|| ask(Many::last(1200))).expect("an answer");
 }
 
 /// A limit is a limit: what is beyond it is named. With more room at a restart it is installed.
 #[test]
 fn tables_grow_up_to_the_limit_and_a_higher_one_is_honoured() {
     let cluster = cluster!(1);
-    write_many(&cluster.lab, 1200);
+    Many::write(&cluster.lab, backend(&cluster), 1200).expect("manifests");
     let mut agent = Agent::reading(&cluster.lab).arguments(["--max-services", "1100"]);
     agent.restart(&cluster.lab).expect("an agent");
     // Index 0 stands for nothing.
@@ -184,7 +156,7 @@ fn a_killed_growth_serves_on() {
     let next = cluster.lab.pin_directory().join(sidestep_tests::agent::ABI).join("next");
     let mut met = 0;
     for (count, delay) in [(1200, 20), (3500, 150)] {
-        write_many(&cluster.lab, count);
+        Many::write(&cluster.lab, backend(&cluster), count).expect("manifests");
         // Sooner or later within the growth.
         let began = std::time::Instant::now();
         while !next.exists() && began.elapsed() < Duration::from_secs(20) {
@@ -195,7 +167,7 @@ fn a_killed_growth_serves_on() {
         met += u32::from(fs::exists(&next).unwrap_or(false));
         pressure.let_pass(20);
         agent.restart(&cluster.lab).expect("restart");
-        wait_for_services(&cluster.lab, count as usize + 2);
+        wait_for_services(&cluster.lab, usize::from(count) + 2);
         assert!(!next.exists(), "left behind");
     }
     println!("{met} of 2 were killed before the bigger tables were in place");

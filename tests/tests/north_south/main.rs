@@ -13,6 +13,7 @@ mod doctor;
 mod established;
 mod flows;
 mod fragments;
+mod growing_tables;
 mod icmp_errors;
 mod interfaces;
 mod interfaces_without_tcx;
