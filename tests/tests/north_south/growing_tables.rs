@@ -49,7 +49,7 @@ fn bigger_tables_keep_every_connection(nodes: &TwoNodes) {
     nodes.publish("web", &web(), &[&servers[1]]).expect("manifests");
     let [way, _] = node_ports();
     eventually("packets get the new endpoints", || {
-        (0..8).all(|_| nodes.outside().run(|| ask(way.tcp)).is_ok_and(|answer| answer.server == "there"))
+        (0..50).all(|_| nodes.outside().run(|| ask(way.tcp)).is_ok_and(|answer| answer.server == "there"))
     });
     for pressure in pressures {
         pressure.stop().assert_flawless();
