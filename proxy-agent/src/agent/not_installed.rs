@@ -43,9 +43,9 @@ pub(super) fn problem(missing: &NotInstalled) -> Problem {
     }
 }
 
-/// The remedy. A table keeps its size as long as it is pinned.
+/// The remedy for a table that may not grow any more.
 fn make_room(flag: &str) -> String {
-    format!("remove other Services, or run `sidestep cleanup` and start again with a larger {flag}")
+    format!("remove other Services, or start again with more memory or a larger {flag}")
 }
 
 /// The problem that clients of restricted LoadBalancer IPs cannot be found.
@@ -89,8 +89,8 @@ mod tests {
         let told = problem(&NotInstalled::Address { address, error: "E2BIG".to_owned() });
         assert_eq!((told.subject.to_string().as_str(), &*told.field), ("address 10.0.0.1", "ADDRESSES"));
         assert!(
-            told.message.contains("sidestep cleanup"),
-            "a flag alone changes no table that is there: {told}"
+            told.message.contains("remove other Services") && told.message.ends_with("--max-frontends"),
+            "{told}"
         );
     }
 }

@@ -9,7 +9,7 @@ use super::{Paths, cleanup, mount};
 use crate::{
     agent::{self, Objects, Start},
     config::{Flags, Settings},
-    dataplane::{Capacity, Wanted, has_tcx},
+    dataplane::{Capacity, Wanted, has_tcx, memory_for_tables},
 };
 
 /// Arguments of `run`.
@@ -32,30 +32,30 @@ pub(super) struct Arguments {
     server: Option<String>,
     #[command(flatten)]
     configuration: Flags,
-    /// Capacity for Service ports
+    /// Largest number of Service ports [default: by memory, 131072 for each 4 GiB of the node]
     ///
-    /// Each port of a Service counts once for each IP family. Existing maps keep their size until
-    /// `sidestep cleanup` removes them. The agent lists what does not fit among the problems.
-    #[arg(long, default_value_t = Capacity::default().services, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
-    max_services: u32,
-    /// Capacity for frontends
+    /// Each port of a Service counts once for each IP family. Tables begin small and grow with what they hold, up to
+    /// this. The default is less where the container's memory limit is. Tables that are larger already keep their
+    /// size. The agent lists what does not fit among the problems.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
+    max_services: Option<u32>,
+    /// Largest number of frontends [default: twice that of Service ports]
     ///
     /// A frontend is an address, port and protocol that clients connect to: of a ClusterIP, a NodePort, an external
-    /// IP or a LoadBalancer IP. Existing maps keep their size, as with --max-services.
-    #[arg(long, default_value_t = Capacity::default().frontends, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
-    max_frontends: u32,
-    /// Capacity for endpoints
+    /// IP or a LoadBalancer IP. Grows as with --max-services.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
+    max_frontends: Option<u32>,
+    /// Largest number of endpoints [default: twice that of Service ports]
     ///
     /// An update needs room for a Service's old and new endpoints side by side until no program can still read the
-    /// old ones. Existing maps keep their size, as with --max-services.
-    #[arg(long, default_value_t = Capacity::default().endpoints, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
-    max_endpoints: u32,
+    /// old ones. Grows as with --max-services.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
+    max_endpoints: Option<u32>,
     /// Capacity for north-south connections and UDP flows
     ///
     /// When the table is full, new connections evict unconfirmed ones, so a SYN flood cannot displace established
-    /// connections. If all are confirmed, clients are refused with the reason `flow-table-full`. Existing maps keep
-    /// their size, as with
-    /// --max-services.
+    /// connections. If all are confirmed, clients are refused with the reason `flow-table-full`. The table is made when
+    /// the first Service can be reached from outside the node, and keeps its size until `sidestep cleanup`.
     #[arg(long, default_value_t = Capacity::default().flows, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
     max_flows: u32,
     /// Devices for north-south traffic, such as eth0 or wg*, or `none` [default: all uplinks]
@@ -113,6 +113,14 @@ impl Arguments {
         let cgroup_root = self.paths.cgroup_root()?;
         self.paths.check_bpffs()?;
         let devices = self.wanted(settings.masquerade_all);
+        let most = Capacity::of_memory(memory_for_tables());
+        let limits = Capacity {
+            services: self.max_services.unwrap_or(most.services),
+            frontends: self.max_frontends.unwrap_or(most.frontends),
+            endpoints: self.max_endpoints.unwrap_or(most.endpoints),
+            clients: most.clients,
+            flows: self.max_flows,
+        };
         let Paths { pin_dir, run_dir, cgroup_root: _ } = self.paths;
         Ok(Start {
             pin_dir,
@@ -122,13 +130,7 @@ impl Arguments {
                 Some(directory) => Objects::Manifests(directory),
                 None => Objects::ApiServer(self.server),
             },
-            limits: Capacity {
-                services: self.max_services,
-                frontends: self.max_frontends,
-                endpoints: self.max_endpoints,
-                flows: self.max_flows,
-                ..Capacity::default()
-            },
+            limits,
             devices,
             tcx: !self.no_tcx && has_tcx(),
             through_stack: self.through_stack,

@@ -37,7 +37,10 @@ pub use node::{
     },
     kube_proxy::{KubeProxyTable, has_ipvs, not_read},
     reserved_ports::{ReservedPorts, can_reserve as can_reserve_ports, release as release_ports},
-    system::{cannot_restrict, has_fib_source, has_set_retval, netns_cookie, netns_cookie_of, uptime},
+    system::{
+        cannot_restrict, has_fib_source, has_set_retval, memory_for_tables, netns_cookie, netns_cookie_of,
+        uptime,
+    },
 };
 #[cfg(test)]
 pub(crate) use programs::load::make_beside;

@@ -167,7 +167,7 @@ fn memory() -> u64 {
             "FLOWS" => value * u64::from(flows),
             "FLOW_TAGS" | "FLOW_USES" => value * u64::from(flows.div_ceil(SLOTS)),
             "SOURCE_PORTS" => value << 16,
-            "PEERS" => value << 17,
+            "PEERS" => value << 16,
             "FRAGMENTS" => (16 + 48 + key + value) << 13,
             "OVERFLOW" => hash(1) * translation::OVERFLOW as u64,
             "AFFINITY" => (16 + 48 + key + value) * u64::from(clients),

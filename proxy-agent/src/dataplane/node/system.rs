@@ -1,6 +1,6 @@
 //! The kernel's capabilities: network namespace cookies, helpers.
 
-use std::{io, os::fd::AsRawFd, path::Path};
+use std::{fs, io, os::fd::AsRawFd, path::Path};
 
 use aya::{
     programs::ProgramType,
@@ -82,7 +82,7 @@ pub(crate) fn has_reuseport_option() -> bool {
 
 /// The cookie of the network namespace at `path`, such as `/proc/1/ns/net`.
 pub fn netns_cookie_of(path: &Path) -> Result<u64, Error> {
-    let namespace = std::fs::File::open(path).map_err(Error::system("open", path))?;
+    let namespace = fs::File::open(path).map_err(Error::system("open", path))?;
     // A thread of its own enters the namespace, and ends there.
     std::thread::scope(|scope| {
         let inside = scope.spawn(|| {
@@ -92,4 +92,35 @@ pub fn netns_cookie_of(path: &Path) -> Result<u64, Error> {
         });
         inside.join().unwrap_or_else(|_| Err(Error::Missing(format!("cannot enter {}", path.display()))))
     })
+}
+
+/// Bytes that the tables may take: a sixteenth of the node's memory, and three quarters of what this process's cgroup
+/// may have, which the kernel charges for them (5.11).
+pub fn memory_for_tables() -> u64 {
+    let node =
+        fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_memory(&text)).unwrap_or(u64::MAX);
+    // A container sees its own cgroup here, and a node its root, which has no limit.
+    let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    let limits =
+        limits.into_iter().filter_map(|path| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok());
+    limits.map(|limit| limit / 4 * 3).fold(node / 16, u64::min)
+}
+
+/// `MemTotal` of `/proc/meminfo`, in bytes.
+fn total_memory(meminfo: &str) -> Option<u64> {
+    let rest = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = rest.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nodes_memory_is_read_in_bytes() {
+        let text = "MemTotal:       24689568 kB\nMemFree:        11023804 kB\n";
+        assert_eq!(total_memory(text), Some(24_689_568 << 10));
+        assert_eq!(total_memory("MemFree: 1 kB\n"), None);
+    }
 }

@@ -23,8 +23,38 @@ impl Capacity {
     /// What tables begin with. They grow with what they are to hold ([`Capacity::grown`]).
     pub const START: Self =
         Self { services: 1 << 10, frontends: 1 << 11, endpoints: 1 << 11, clients: 1 << 12, flows: 0 };
+    /// Bytes of the tables of [`Capacity::default`], all of them full (`deploy/base/daemonset.yaml` adds them up).
+    const FULL: u64 = 256 << 20;
     /// By how much they grow at least.
     const STEP: u32 = 4;
+
+    /// What the tables may grow to with so many bytes for them: all of them full take no more. Connections have the same
+    /// room everywhere, as it is not asked for before there is one.
+    pub fn of_memory(bytes: u64) -> Self {
+        let mut most = Self::default();
+        let (mut room, mut step) = (bytes, 0_u32);
+        while room >= 2 * Self::FULL && step < 3 {
+            (room, step) = (room / 2, step + 1);
+            most = most.scaled(|length| length * 2);
+        }
+        let (mut room, mut step) = (bytes, 0_u32);
+        while room < Self::FULL && step < 4 {
+            (room, step) = (room * 2, step + 1);
+            most = most.scaled(|length| length / 2);
+        }
+        most
+    }
+
+    fn scaled(self, by: impl Fn(u32) -> u32) -> Self {
+        let Self { services, frontends, endpoints, clients, flows } = self;
+        Self {
+            services: by(services),
+            frontends: by(frontends),
+            endpoints: by(endpoints),
+            clients: by(clients),
+            flows,
+        }
+    }
 
     /// No more than `limits` of anything.
     #[must_use]
@@ -127,6 +157,15 @@ mod tests {
         let grown = start.grown(needed, limits).expect("endpoints have room to grow");
         assert_eq!((grown.services, grown.frontends, grown.endpoints), (1 << 10, 3000, 5000));
         assert_eq!(grown.grown(needed, limits), None);
+    }
+
+    #[test]
+    fn the_limits_follow_the_memory() {
+        let of = |mebibytes: u64| Capacity::of_memory(mebibytes << 20);
+        assert_eq!((of(256), of(511)), (Capacity::default(), Capacity::default()));
+        assert_eq!((of(128).services, of(64).endpoints), (1 << 16, 1 << 16));
+        assert_eq!((of(0).services, of(1 << 20).services), (1 << 13, 1 << 20));
+        assert_eq!(of(0).flows, Capacity::default().flows);
     }
 
     #[test]
