@@ -6,7 +6,7 @@ use tracing::{error, info};
 
 use super::follow::Agent;
 use crate::{
-    dataplane::{self, Capacity, NotInstalled, attach, load_beside},
+    dataplane::{self, Capacity, HOOKS, NotInstalled, attach, is_pinned, load_beside},
     model::{Problem, Subject},
     plan::Changes,
 };
@@ -99,7 +99,9 @@ impl Agent {
     ) -> Result<(aya::Ebpf, dataplane::Enlarged), dataplane::Error> {
         let mut ebpf = load_beside(&self.options, &size, &self.ebpf)?;
         let enlarged = self.dataplane.enlarge()?;
-        if self.report.synced
+        // Before the first complete plan, programs of an earlier agent may serve from these tables.
+        let attached = HOOKS.iter().any(|hook| is_pinned(&self.options.pin_dir, hook));
+        if (self.report.synced || attached)
             && let Err(error) = attach(&mut ebpf, &self.options)
         {
             // Those that had moved read tables that nobody will write.

@@ -3,24 +3,32 @@
 use std::time::Duration;
 
 use sidestep_tests::{
-    TwoNodes, eventually, in_every_variant,
+    Agent, TwoNodes, eventually, in_every_variant,
     many::Many,
     pressure::Pressure,
     traffic::{Conversation, ask, connect_from},
     two_nodes::{node_ports, ways_in, web},
 };
 
-use crate::serve;
-
-in_every_variant!(bigger_tables_keep_every_connection);
+in_every_variant!(bigger_tables_keep_every_connection, without_tcx_too);
 
 /// Between requests: each UDP request holds a source port for half a minute.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// The programs at all devices follow the bigger tables, with the records of the connections that there are.
 fn bigger_tables_keep_every_connection(nodes: &TwoNodes) {
+    grow_under_traffic(nodes, Agent::reading(nodes.lab()));
+}
+
+/// Where the programs are filters.
+fn without_tcx_too(nodes: &TwoNodes) {
+    grow_under_traffic(nodes, Agent::reading(nodes.lab()).arguments(["--no-tcx"]));
+}
+
+fn grow_under_traffic(nodes: &TwoNodes, agent: Agent) {
     let servers = [nodes.backend_here("here").expect("a pod"), nodes.backend_there("there").expect("a pod")];
-    let _agent = serve(nodes, &[&servers[0], &servers[1]]);
+    nodes.publish("web", &web(), &[&servers[0], &servers[1]]).expect("manifests");
+    let _agent = agent.started(nodes.lab()).expect("an agent");
     let pressures = node_ports().map(|way| Pressure::paced(nodes.outside(), way.tcp, way.udp, PAUSE));
     let lines = "addr add 192.0.2.101/24 dev uplink\naddr add 2001:db8:192::101/64 dev uplink nodad\n";
     nodes.outside().namespace().ip_batch(lines).expect("addresses");
