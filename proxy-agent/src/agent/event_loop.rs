@@ -51,7 +51,7 @@ pub async fn run(start: Start, settings: Settings) -> anyhow::Result<()> {
     let mut reconfigured = std::pin::pin!(config::changed(file));
     let mut addresses = interval(ADDRESSES);
     addresses.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut waiting = Vec::new();
+    let (grown, mut waiting) = (agent.growth.loaded(), Vec::new());
     loop {
         tokio::select! {
             // Address changes first, so that a NodePort includes addresses added together with its Service.
@@ -67,6 +67,7 @@ pub async fn run(start: Start, settings: Settings) -> anyhow::Result<()> {
                 agent.look_at_network()?;
                 network.looked(began);
             }
+            () = grown.notified() => agent.grow_and_report(),
             _ = addresses.tick() => agent.look_around()?,
             () = sleep_until(agent.reservation_due().into()) => agent.keep_reservation(),
             count = batches.recv_many(&mut waiting, QUEUE) => {

@@ -46,9 +46,9 @@ impl Dataplane {
         self.writer.capacity()
     }
 
-    /// The sizes that the tables should have for `changes` and as many more of the same as `parts` says; `None` if they have.
-    pub fn grown_for(&self, changes: &Changes, parts: u32, limits: Capacity) -> Option<Capacity> {
-        self.capacity().grown(self.writer.needed(changes, parts), limits)
+    /// What the tables must have room for when `changes` are installed, and as many more of the same as `parts` says.
+    pub fn needed(&self, changes: &Changes, parts: u32) -> Capacity {
+        self.writer.needed(changes, parts)
     }
 
     /// Copies everything to the bigger tables that programs were loaded on ([`super::load_beside`]). Nothing may be

@@ -64,6 +64,11 @@ impl Error {
         move |error| Self::System { call, path, error }
     }
 
+    /// A thread that cannot be started.
+    pub(crate) fn thread(name: &str, error: std::io::Error) -> Self {
+        Self::System { call: "starting a thread", path: name.to_owned(), error }
+    }
+
     pub(super) fn map(map: &'static str) -> impl FnOnce(aya::maps::MapError) -> Self {
         move |source| Self::Map { map, source }
     }

@@ -47,7 +47,9 @@ pub(crate) use programs::load::make_beside;
 pub use programs::{
     attach::{attach, attached_programs, is_attached, is_pinned},
     hooks::{HOOKS, Hook},
-    load::{load, load_all, load_beside, load_packet_programs, verified_instructions},
+    load::{
+        load, load_all, load_beside, load_packet_programs, loaded_packet_programs, verified_instructions,
+    },
     options::{FlowOptions, Options},
 };
 pub use tables::{

@@ -54,13 +54,22 @@ pub fn load(options: &Options) -> Result<Ebpf, Error> {
     Ok(ebpf)
 }
 
-/// Loads the same programs as `present` has on tables of another capacity.
-pub fn load_beside(options: &Options, capacity: &Capacity, present: &Ebpf) -> Result<Ebpf, Error> {
+/// Loads the socket programs and these packet programs on tables of another capacity.
+pub fn load_beside(
+    options: &Options,
+    capacity: &Capacity,
+    packet_programs: &[&'static str],
+) -> Result<Ebpf, Error> {
     let mut ebpf = make_beside(options, capacity)?;
-    let is_loaded = |name: &&'static str| present.program(name).is_some_and(|program| program.fd().is_ok());
     let hooks = HOOKS.iter().map(|hook| hook.name);
-    all_loaded(&mut ebpf, hooks.chain(PACKET_PROGRAMS.into_iter().filter(is_loaded)))?;
+    all_loaded(&mut ebpf, hooks.chain(packet_programs.iter().copied()))?;
     Ok(ebpf)
+}
+
+/// The packet programs that are loaded.
+pub fn loaded_packet_programs(ebpf: &Ebpf) -> Vec<&'static str> {
+    let is_loaded = |name: &&'static str| ebpf.program(name).is_some_and(|program| program.fd().is_ok());
+    PACKET_PROGRAMS.into_iter().filter(is_loaded).collect()
 }
 
 /// Makes tables of another capacity: those that have another length now anew, empty, beside the present ones (`growth`).

@@ -83,6 +83,14 @@ impl Capacity {
         (size != self).then_some(size)
     }
 
+    /// Whether `needed` fits into the present size, with nothing to spare.
+    pub fn holds(self, needed: Self) -> bool {
+        needed.services <= self.services
+            && needed.frontends <= self.frontends
+            && needed.endpoints <= self.endpoints
+            && (needed.flows == 0 || self.flows != 0)
+    }
+
     /// The next size for Services, frontends and endpoints; `None` where they are as large as they may be.
     pub fn next(self, limits: Self) -> Option<Self> {
         let more = |size: u32, limit: u32| size.saturating_mul(Self::STEP).min(limit).max(size);
@@ -141,6 +149,7 @@ mod tests {
         let start = Capacity::START;
         let needed = |services| Capacity { services, frontends: 0, endpoints: 0, clients: 0, flows: 0 };
         assert_eq!(start.grown(needed(768), LIMITS), None, "three quarters");
+        assert!(start.holds(needed(1024)) && !start.holds(needed(1025)));
         let grown = start.grown(needed(769), LIMITS).expect("more than three quarters");
         assert_eq!((grown.services, grown.frontends, grown.endpoints), (1 << 12, 1 << 13, 1 << 13));
         assert_eq!((grown.clients, grown.flows), (start.clients, start.flows));
