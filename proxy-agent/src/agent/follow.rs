@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     announce::Announcer,
-    dataplane::{self, Dataplane, Interfaces, NotInstalled, Options, ReservedPorts},
+    dataplane::{self, Dataplane, Interfaces, NotInstalled, Options, ReservedPorts, TakingOver},
     memory,
     model::Problem,
     plan::{Changes, Family, Planner},
@@ -41,6 +41,10 @@ pub(super) struct Agent {
     pub(super) no_node: NoNode,
     pub(super) serve: Serve,
     pub(super) announcer: Announcer,
+    /// Whether to take over from kube-proxy.
+    pub(super) take_over: bool,
+    /// The takeover, once it has begun.
+    pub(super) taking_over: Option<TakingOver>,
 }
 
 impl Agent {
@@ -146,6 +150,7 @@ impl Agent {
     pub(super) fn look_around(&mut self) -> anyhow::Result<()> {
         self.look_at_addresses()?;
         self.try_interfaces_again();
+        self.take_over();
         Ok(())
     }
 
@@ -153,6 +158,24 @@ impl Agent {
     fn try_interfaces_again(&mut self) {
         if self.report.synced && !self.interfaces.problems().is_empty() {
             self.interfaces.look(&mut self.ebpf);
+            self.write_report();
+        }
+    }
+
+    /// Begins the takeover from kube-proxy once there is somebody to serve what it served, and reports how far it is.
+    fn take_over(&mut self) {
+        if !self.take_over {
+            return;
+        }
+        if self.taking_over.is_none() && self.report.synced && !self.report.devices.is_empty() {
+            match TakingOver::start(&self.options.pin_dir, &self.options.cgroup_root) {
+                Ok(begun) => self.taking_over = Some(begun),
+                Err(error) => warn!(%error, "cannot take over from kube-proxy; trying again"),
+            }
+        }
+        let progress = self.taking_over.as_ref().map(TakingOver::progress);
+        if progress.is_some() && self.report.takeover != progress {
+            self.report.takeover = progress;
             self.write_report();
         }
     }

@@ -7,6 +7,7 @@ use tracing::{error, warn};
 use super::{follow::Agent, not_installed};
 use crate::{
     announce::Announcement,
+    dataplane::Progress,
     model::{Problem, Subject},
 };
 
@@ -38,6 +39,12 @@ impl Agent {
         problems.extend(self.reserved_ports.problem().cloned());
         problems.extend(self.interfaces.problems().iter().cloned());
         problems.extend(self.serve.problems());
+        let obstacle = self.report.takeover.as_ref().and_then(Progress::obstacle);
+        problems.extend(obstacle.map(|message| Problem {
+            subject: Subject::ThisNode,
+            field: "--take-over".to_owned(),
+            message,
+        }));
         problems
     }
 

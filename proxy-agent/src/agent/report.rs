@@ -13,7 +13,10 @@ use std::{
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
-use crate::{dataplane::Device, model::Problem};
+use crate::{
+    dataplane::{Device, Progress},
+    model::Problem,
+};
 
 /// The content of `report.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +34,9 @@ pub struct Report {
     pub cgroup_root: PathBuf,
     /// Whether everything that exists has been read and installed once.
     pub synced: bool,
+    /// How far the takeover from kube-proxy is, if the agent does it (`--take-over`).
+    #[serde(default)]
+    pub takeover: Option<Progress>,
     /// The uplinks.
     pub devices: Vec<Device>,
     /// What could not be used or installed.

@@ -19,13 +19,16 @@ use super::{
 use crate::{
     announce::{Announcement, Announcer},
     config::Settings,
-    dataplane::{self, Capacity, Dataplane, FlowOptions, Interfaces, Options, ReservedPorts, Wanted},
+    dataplane::{
+        self, Capacity, Dataplane, FlowOptions, Interfaces, Options, Progress, ReservedPorts, Wanted,
+    },
     plan::{Planner, is_api_server},
     serve::Serve,
 };
 
 /// What the command line decides, apart from the configuration.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Start {
     /// Directory on a BPF file system for maps and links.
     pub pin_dir: PathBuf,
@@ -45,6 +48,8 @@ pub struct Start {
     pub through_stack: bool,
     /// Whether the programs log every decision.
     pub program_log: bool,
+    /// Whether to take over from kube-proxy.
+    pub take_over: bool,
 }
 
 /// Where Services are read from.
@@ -124,6 +129,8 @@ impl Agent {
             no_node: NoNode::default(),
             serve,
             announcer,
+            take_over: start.take_over,
+            taking_over: None,
         };
         agent.announcer.tell(Announcement::starting());
         agent.write_report();
@@ -165,6 +172,7 @@ fn first_report(start: &Start, node: &str) -> Report {
         source: start.objects.to_string(),
         cgroup_root: start.cgroup_root.clone(),
         synced: false,
+        takeover: start.take_over.then(Progress::default),
         devices: Vec::new(),
         problems: Vec::new(),
     }

@@ -76,6 +76,13 @@ pub(super) struct Arguments {
     /// packets or drop those in state INVALID. It applies to new connections.
     #[arg(long)]
     through_stack: bool,
+    /// Take over from kube-proxy: remove its rules once it is gone, and break none of its connections
+    ///
+    /// Does by itself what `sidestep takeover` does, as soon as all Services are installed, kube-proxy is gone from this
+    /// node and its rules change no more, and whenever they come back. `sidestep status` shows how far it is. Where a
+    /// difference between what kube-proxy serves and what Sidestep serves matters, the rules stay, and `status` says so.
+    #[arg(long)]
+    take_over: bool,
     /// Attach packet programs as clsact filters, even where the kernel has TCX (6.6)
     #[arg(long, hide = true)]
     no_tcx: bool,
@@ -135,6 +142,7 @@ impl Arguments {
             tcx: !self.no_tcx && has_tcx(),
             through_stack: self.through_stack,
             program_log: self.program_log,
+            take_over: self.take_over,
         })
     }
 

@@ -182,6 +182,9 @@ fn print(status: &Status) {
             println!("agent     not running, and no report of an earlier one; Services stay as they are");
         }
     }
+    if let Some(progress) = status.agent.as_ref().and_then(|report| report.takeover.as_ref()) {
+        println!("takeover  {progress}");
+    }
     if status.detached.is_empty() {
         println!("programs  all {} attached", status.attached.len());
     } else {

@@ -44,7 +44,7 @@ pub struct Drain {
 impl Drain {
     /// Removes every Service from the tables below `pin_dir`.
     pub fn begin(pin_dir: &Path) -> Result<Self, Error> {
-        if !Rules::read(&Nftables::new()?)?.decides() && kube_proxy::not_read().is_empty() {
+        if !Rules::read(&Nftables::new()?)?.decides() && !kube_proxy::serves_otherwise() {
             return Err(Error::Missing(
                 "kube-proxy has no rules here, so nobody would serve new connections: start it first, or leave \
                  out --drain"

@@ -8,8 +8,8 @@
 //! | `followers` | background work: stale sockets, clients' addresses, idle flows |
 //!
 //! `apply` combines the maps and their followers into [`Dataplane`]; `lock` admits one agent; `cleanup` removes
-//! everything; `takeover` removes what kube-proxy left, and `drain` gives the node back to it; `bpf` has the few raw
-//! `bpf(2)` calls that aya lacks.
+//! everything; `takeover` removes what kube-proxy left (`taking_over` in the agent, by itself), `shadow` compares what it
+//! serves with what we do, and `drain` gives the node back to it; `bpf` has the few raw `bpf(2)` calls that aya lacks.
 
 mod apply;
 mod bpf;
@@ -20,8 +20,10 @@ mod followers;
 mod lock;
 mod node;
 mod programs;
+mod shadow;
 mod tables;
 mod takeover;
+mod taking_over;
 
 pub use apply::{Dataplane, abandon_growth, commit_growth};
 pub use cleanup::cleanup;
@@ -35,7 +37,7 @@ pub use node::{
         Ahead, Changes as NetworkChanges, Device, Hooked, Interfaces, Wanted, Way, Why, has_tcx, hooked,
         leaves_by, meaning_of_order, not_forwarded, would_choose,
     },
-    kube_proxy::{KubeProxyTable, has_ipvs, not_read},
+    kube_proxy::{KubeProxyTable, Running, not_supported, running},
     reserved_ports::{ReservedPorts, can_reserve as can_reserve_ports, release as release_ports},
     system::{
         cannot_restrict, has_fib_source, has_set_retval, memory_for_tables, netns_cookie, netns_cookie_of,
@@ -52,6 +54,7 @@ pub use programs::{
     },
     options::{FlowOptions, Options},
 };
+pub use shadow::{Comparison, Difference};
 pub use tables::{
     bypass::Bypass,
     capacity::Capacity,
@@ -66,4 +69,5 @@ pub use tables::{
     pinned::Tables,
     shared::SharedTables,
 };
-pub use takeover::{Left, Takeover, release as release_netfilter};
+pub use takeover::{Found, Left, Takeover, release as release_netfilter};
+pub use taking_over::{Progress, TakingOver};

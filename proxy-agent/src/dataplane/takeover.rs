@@ -6,22 +6,30 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    path::Path,
+    path::{Path, PathBuf},
+    thread::sleep,
+    time::Duration,
 };
 
 use proxy_common::{Protocol, Tables as _, Tuple};
 
 use super::{
     Error,
+    followers::stale::Untranslated,
     node::{
-        kube_proxy::{KubeProxyTable, Rules},
+        kube_proxy::{self, KubeProxyTable, Rules},
         netlink::{Conntrack, Nftables, Translated},
     },
+    shadow::{self, Comparison},
     tables::pinned::Tables,
 };
 
 /// How often to try again where somebody changed the rules meanwhile.
 const ATTEMPTS: usize = 3;
+/// How often to look at a difference before it is no change in flight, and how long to wait in between: kube-proxy
+/// follows a change within a second or two (`minSyncPeriod`).
+const LOOKS: usize = 5;
+const BETWEEN: Duration = Duration::from_secs(1);
 
 /// The way to kube-proxy's rules and connections.
 #[derive(Debug)]
@@ -31,6 +39,10 @@ pub struct Takeover {
     conntrack: Conntrack,
     /// Connections to a Service, which may be deleted before they end.
     known: HashSet<Tuple>,
+    /// Where the sockets are that our programs serve.
+    cgroup_root: PathBuf,
+    /// UDP sockets that were connected to their Services again.
+    reconnected: Untranslated,
 }
 
 /// What is there of kube-proxy's.
@@ -49,10 +61,17 @@ pub type Left = BTreeMap<String, usize>;
 
 impl Takeover {
     /// Opens the Sidestep tables below `pin_dir`, which say what a Service is, and netfilter in the calling thread's
-    /// network namespace.
-    pub fn open(pin_dir: &Path) -> Result<Self, Error> {
+    /// network namespace. The programs of sockets are attached to `cgroup_root`.
+    pub fn open(pin_dir: &Path, cgroup_root: &Path) -> Result<Self, Error> {
         let (tables, nftables, conntrack) = (Tables::open(pin_dir)?, Nftables::new()?, Conntrack::new()?);
-        Ok(Self { tables, nftables, conntrack, known: HashSet::new() })
+        Ok(Self {
+            tables,
+            nftables,
+            conntrack,
+            known: HashSet::new(),
+            cgroup_root: cgroup_root.to_owned(),
+            reconnected: Untranslated::default(),
+        })
     }
 
     /// Looks at kube-proxy's rules.
@@ -61,14 +80,60 @@ impl Takeover {
         Ok(Found { decides: rules.decides(), is_over: rules.is_empty(), tables: rules.tables })
     }
 
-    /// Removes the rules that decide.
-    pub fn remove(&self) -> Result<(), Error> {
+    /// Compares what kube-proxy serves with what Sidestep serves. What matters is looked at again for some seconds, as a
+    /// change may be in flight. `follows` says whether kube-proxy still runs and follows changes.
+    pub fn compare(&self, follows: bool) -> Result<Comparison, Error> {
+        let look = || {
+            let theirs = kube_proxy::serves(&self.nftables)?;
+            Ok::<_, Error>(shadow::compare(&theirs, &shadow::serves(&self.tables)?, follows))
+        };
+        let mut found = look()?;
+        for _ in 1..LOOKS {
+            if found.that_matter().next().is_none() {
+                break;
+            }
+            sleep(BETWEEN);
+            found = look()?.after(&found);
+        }
+        Ok(found)
+    }
+
+    /// Removes the rules that decide. Connected UDP sockets without an entry in conntrack would lose their Service with
+    /// them, and are connected again.
+    pub fn remove(&mut self) -> Result<(), Error> {
+        self.connections()?;
+        self.connect_again(Self::is_known)?;
         self.retried(Rules::delete_deciding)
     }
 
-    /// Removes what only connections of kube-proxy's need.
-    pub fn finish(&self) -> Result<(), Error> {
+    /// Removes what only connections of kube-proxy's need. Connected UDP sockets that are left go to Sidestep.
+    pub fn finish(&mut self) -> Result<(), Error> {
+        self.connect_again(|_, _| false)?;
         self.retried(Rules::delete_rest)
+    }
+
+    /// How many UDP sockets were connected to their Services again, and how many could not be.
+    pub const fn reconnected(&self) -> (usize, usize) {
+        (self.reconnected.connected, self.reconnected.lost)
+    }
+
+    fn is_known(&self, tuple: &Tuple) -> bool {
+        self.known.contains(tuple)
+    }
+
+    fn connect_again(&mut self, is_translated: fn(&Self, &Tuple) -> bool) -> Result<(), Error> {
+        let done =
+            Untranslated::connect_again(&self.tables, &self.cgroup_root, |tuple| is_translated(self, tuple))?;
+        if done != Untranslated::default() {
+            tracing::info!(
+                sockets = done.connected,
+                lost = done.lost,
+                "connected UDP sockets to their Services again"
+            );
+        }
+        self.reconnected.connected += done.connected;
+        self.reconnected.lost = done.lost;
+        Ok(())
     }
 
     /// Another program may delete what we just read.
@@ -100,10 +165,16 @@ impl Takeover {
     /// Forgets kube-proxy's connections that are over, and counts the others. A new connection to the same endpoint from
     /// the same port would count as an old one's answer, and fail.
     pub fn left(&mut self) -> Result<Left, Error> {
+        let before = self.known.clone();
         for connection in self.connections()?.iter().filter(|connection| connection.over) {
             self.conntrack.delete(&connection.asked)?;
         }
-        self.count()
+        let left = self.count()?;
+        // An exchange that conntrack has forgotten may go on.
+        if before.difference(&self.known).any(|tuple| tuple.protocol == Protocol::Udp as u8) {
+            self.connect_again(Self::is_known)?;
+        }
+        Ok(left)
     }
 
     fn connections(&mut self) -> Result<Vec<Translated>, Error> {

@@ -21,11 +21,13 @@
 //! | `reconnect` | connecting a socket again |
 //! | `verdict` | whether a record's endpoint is gone |
 //! | `tracked` | NAMESPACES: where such sockets can be |
+//! | `untranslated` | sockets that were connected to a Service before our programs were attached |
 
 mod holders;
 mod reconnect;
 mod search;
 mod tracked;
+mod untranslated;
 mod verdict;
 
 use std::{
@@ -41,6 +43,7 @@ use std::{
 use proxy_common::{Address, Port, Protocol};
 
 use self::search::Search;
+pub(crate) use self::untranslated::Untranslated;
 use crate::dataplane::{Error, SharedTables};
 
 /// The sockets that may have become stale: those connected to one of these endpoints, or any.

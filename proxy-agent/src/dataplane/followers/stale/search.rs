@@ -345,7 +345,7 @@ impl Search {
 
     /// Whether the socket could be connected again; nothing for one that is not UDP.
     fn connect_again(&self, socket: &OwnedFd, record: &Translation, moved: &mut Moved) -> Option<bool> {
-        match reconnect::connect_again(socket, record) {
+        match reconnect::connect_again(socket, record.frontend, record.frontend_port) {
             Ok(true) => {
                 *moved.entry(format!("{}:{}", record.frontend, record.frontend_port)).or_default() += 1;
                 self.count(NodeEvent::MovedSocket);

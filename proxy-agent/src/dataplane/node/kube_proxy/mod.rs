@@ -5,21 +5,45 @@
 //! | file | concept |
 //! |---|---|
 //! | `names` | which tables and chains are kube-proxy's |
+//! | `installed` | what its rules serve, frontend by frontend |
+//! | `chains` | which endpoints a chain gives to a client |
+//! | `statement` | what a rule says of Services |
+//! | `served` | what a proxy serves, kube-proxy or Sidestep |
+//! | `ranges` | ranges of addresses, compared by what is in them |
+//! | `running` | whether kube-proxy runs |
+//! | `legacy` | whether its rules are in tables of iptables-legacy, which nothing here reads |
 //! | `foreign` | its connections: the source ports and exchanges of datagrams that are not ours |
 
+mod chains;
 mod foreign;
+mod installed;
+mod legacy;
 mod names;
+mod ranges;
+mod running;
+#[cfg(test)]
+mod samples;
+mod served;
+mod statement;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub(crate) use self::foreign::Foreign;
-use super::netlink::{Chain, Change, Nftables};
+pub use self::running::{Running, running};
+pub(crate) use self::{
+    foreign::Foreign,
+    ranges::Ranges,
+    served::{Choice, Served, Serves},
+};
+use super::netlink::{Chain, Change, Nftables, Ruleset};
 use crate::dataplane::Error;
 
 /// The table that keeps the kernel's NAT on while connections need it ([`Change::HoldNat`]).
 pub(crate) const HOLD: &str = "sidestep-takeover";
 /// `NFPROTO_IPV4`, `NFPROTO_IPV6`.
 const FAMILIES: [u8; 2] = [2, 10];
+/// The tables of iptables in which Services are.
+const NAT: &str = "nat";
+const FILTER: &str = "filter";
 /// `NFPROTO_INET`: both.
 const INET: u8 = 1;
 
@@ -166,6 +190,30 @@ impl Rules {
     }
 }
 
+/// Reads what kube-proxy's rules serve.
+pub(crate) fn serves(nftables: &Nftables) -> Result<Serves, Error> {
+    let mut all = Serves::default();
+    for (family, name) in nftables.tables()? {
+        if !FAMILIES.contains(&family) {
+            continue;
+        }
+        let v4 = family == FAMILIES[0];
+        if name == names::TABLE {
+            let ruleset = nftables.table(family, &name)?;
+            let table = format!("{} {name}", family_name(family));
+            all = all.and(installed::of_nftables(&ruleset, &table, v4));
+        }
+        if name == NAT {
+            let (nat, mut filter) = (nftables.rules(family, NAT, None)?, Ruleset::default());
+            for chain in names::REFUSING {
+                filter.rules.extend(nftables.rules(family, FILTER, Some(chain))?.rules);
+            }
+            all = all.and(installed::of_iptables(&nat, &filter, v4));
+        }
+    }
+    Ok(all)
+}
+
 /// The chains of kube-proxy's that somebody else needs: rules in chains of their own jump there, as those of CNI plugins
 /// do to mark packets, or a base chain jumps where kube-proxy itself does not.
 fn kept(
@@ -200,19 +248,34 @@ fn family_name(family: u8) -> &'static str {
     }
 }
 
-/// Whether kube-proxy's mode is `ipvs`, whose connections are IPVS's own and end with its rules.
-pub fn has_ipvs() -> bool {
-    nix::net::if_::if_nametoindex("kube-ipvs0").is_ok()
+/// Why kube-proxy's rules here cannot be taken over, and what to do instead; nothing if they can.
+pub fn not_supported() -> Option<String> {
+    if has_ipvs() {
+        return Some(
+            "kube-proxy's mode is ipvs (there is a device kube-ipvs0), and its connections end with its rules: drain \
+             the node, stop kube-proxy, then `ipvsadm --clear; ip link delete kube-ipvs0`, or reboot"
+                .to_owned(),
+        );
+    }
+    let tables = legacy::tables();
+    (!tables.is_empty()).then(|| {
+        format!(
+            "kube-proxy's rules are in {} of iptables-legacy, whose rules Sidestep neither compares nor removes, and \
+             its connections end with them: drain the node, stop kube-proxy and reboot, or remove the chains KUBE-* \
+             with iptables-legacy",
+            tables.join(" and ")
+        )
+    })
 }
 
-/// Where rules of kube-proxy's may be that are not read here.
-pub fn not_read() -> Vec<&'static str> {
-    let has =
-        |path| std::fs::read_to_string(path).is_ok_and(|tables| tables.lines().any(|line| line == "nat"));
-    let legacy =
-        has("/proc/thread-self/net/ip_tables_names") || has("/proc/thread-self/net/ip6_tables_names");
-    let found = [(has_ipvs(), "IPVS"), (legacy, "tables of iptables-legacy")];
-    found.into_iter().filter(|(is_there, _)| *is_there).map(|(_, what)| what).collect()
+/// Whether kube-proxy serves in a way that is not read here.
+pub(crate) fn serves_otherwise() -> bool {
+    has_ipvs() || !legacy::tables().is_empty()
+}
+
+/// Whether kube-proxy's mode is `ipvs`, whose connections are IPVS's own and end with its rules.
+fn has_ipvs() -> bool {
+    nix::net::if_::if_nametoindex("kube-ipvs0").is_ok()
 }
 
 #[cfg(test)]

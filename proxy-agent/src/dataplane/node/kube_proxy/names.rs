@@ -8,9 +8,11 @@ pub(super) const IPTABLES: [&str; 3] = ["nat", "filter", "mangle"];
 /// The chain that accepts forwarded packets of its connections, and in the table `filter` the one that accepts requests
 /// to health check node ports, which Sidestep answers, too.
 const FORWARDS: &str = "KUBE-FORWARD";
-const NODE_PORTS: &str = "KUBE-NODEPORTS";
+pub(super) const NODE_PORTS: &str = "KUBE-NODEPORTS";
 /// The chain without which nothing gets an endpoint.
-const SERVICES: &str = "KUBE-SERVICES";
+pub(super) const SERVICES: &str = "KUBE-SERVICES";
+/// The chains in the table `filter` that refuse clients of Services without endpoints.
+pub(super) const REFUSING: [&str; 2] = [SERVICES, "KUBE-EXTERNAL-SERVICES"];
 /// The chain that marks packets, and the one that masquerades those with the mark.
 pub(super) const MARKS: &str = "KUBE-MARK-MASQ";
 pub(super) const MASQUERADES: &str = "KUBE-POSTROUTING";
@@ -45,9 +47,45 @@ pub(super) fn decides(table: &str, name: &str) -> bool {
     table == "nat" && name == SERVICES
 }
 
+/// Whether a chain only marks packets, in either mode.
+pub(super) fn marks(name: &str) -> bool {
+    [MARKS, "KUBE-MARK-DROP", "mark-for-masquerade"].contains(&name)
+}
+
+/// Whether a chain of iptables lets in some clients only (`loadBalancerSourceRanges`).
+pub(super) fn restricts(name: &str) -> bool {
+    name.starts_with("KUBE-FW-")
+}
+
+/// The Service port of a chain of mode nftables, such as `default/web:http` of
+/// `external-OJ4SV5HA-default/web/tcp/http`.
+pub(super) fn service_of(chain: &str) -> Option<String> {
+    let [_kind, _hash, rest] = chain.splitn(3, '-').collect::<Vec<_>>()[..] else { return None };
+    let [namespace, name, _protocol, port] = rest.split('/').collect::<Vec<_>>()[..] else { return None };
+    Some(format!("{namespace}/{name}{}{port}", if port.is_empty() { "" } else { ":" }))
+}
+
+/// The Service port in the comment of a rule of iptables, such as `default/web:http cluster IP`.
+pub(super) fn service_in(comment: &str) -> Option<String> {
+    comment.split_whitespace().next().filter(|word| word.contains('/')).map(str::to_owned)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::is_chain;
+    use super::{is_chain, service_in, service_of};
+
+    #[test]
+    fn chains_and_comments_name_the_service() {
+        for (chain, service) in [
+            ("external-OJ4SV5HA-default/web/tcp/http", Some("default/web:http")),
+            ("service-OJ4SV5HA-kube-system/my-dns/udp/", Some("kube-system/my-dns")),
+            ("external-tcp-30080", None),
+        ] {
+            assert_eq!(service_of(chain).as_deref(), service, "{chain}");
+        }
+        assert_eq!(service_in("default/web:http cluster IP").as_deref(), Some("default/web:http"));
+        assert_eq!(service_in("kubernetes service portals"), None);
+    }
 
     #[test]
     fn chains_of_kubelet_and_of_others_are_not_kube_proxys() {

@@ -93,10 +93,25 @@ impl<A: NetlinkDeserializable + Debug> Conversation<A> {
         Q: NetlinkSerializable + Debug + Clone,
         NetlinkPayload<Q>: From<Q>,
     {
+        self.collect(what, question, flags, Some)
+    }
+
+    /// The same with what `read` keeps of each object. It is called again for all objects if they changed meanwhile.
+    pub(super) fn collect<Q, T>(
+        &self,
+        what: (&'static str, &str),
+        question: &Q,
+        flags: u16,
+        mut read: impl FnMut(A) -> Option<T>,
+    ) -> Result<Vec<T>, Error>
+    where
+        Q: NetlinkSerializable + Debug + Clone,
+        NetlinkPayload<Q>: From<Q>,
+    {
         let mut all = Vec::new();
         for _ in 0..ATTEMPTS {
             all.clear();
-            if self.exchange(what, question.clone(), flags, &mut |answer| all.push(answer))? {
+            if self.exchange(what, question.clone(), flags, &mut |answer| all.extend(read(answer)))? {
                 break;
             }
         }

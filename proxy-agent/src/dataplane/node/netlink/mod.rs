@@ -12,7 +12,7 @@
 //! | `filters` | TC filters of a device, for kernels without TCX |
 //! | `message` | messages of netfilter, by hand |
 //! | `conntrack` | deleting and making conntrack entries, listing translated ones |
-//! | `nftables` | chains of nftables and iptables, and deleting them |
+//! | `nftables` | chains of nftables and iptables, what they say, and deleting them |
 //! | `sockets` | connected UDP sockets, and destroying one |
 
 mod conntrack;
@@ -31,7 +31,7 @@ pub(crate) use self::{
     conntrack::{Conntrack, Translated},
     filters::{Direction, Filters},
     network::{Kind, Link, LinkLayer, Network, Route},
-    nftables::{Chain, Change, Nftables},
+    nftables::{Chain, Change, Expression, Extension, Nftables, Rule, Ruleset, Verdict},
     notifications::Notifications,
     routes::Routes,
     sockets::{Diag, Found},

@@ -3,17 +3,20 @@
 
 use std::os::fd::{AsRawFd, RawFd};
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, Nla as _};
 use netlink_packet_sock_diag::{
     SockDiagDestroy, SockDiagMessage,
     constants::{AF_INET, AF_INET6},
-    inet::{ExtensionFlags, InetRequest, SocketId, StateFlags},
+    inet::{ExtensionFlags, InetRequest, SocketId, StateFlags, nlas::Nla as InetNla},
 };
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
-use proxy_common::{Address, Port, Protocol};
+use proxy_common::{Address, Port, Protocol, Tuple};
 
 use super::conversation::Conversation;
 use crate::dataplane::Error;
+
+/// `INET_DIAG_CGROUP_ID` (5.9).
+const CGROUP_ID: u16 = 21;
 
 /// A `NETLINK_SOCK_DIAG` socket.
 #[derive(Debug)]
@@ -34,12 +37,20 @@ pub(crate) struct Found {
     id: SocketId,
     /// Its inode: what the descriptors of processes name.
     pub(crate) inode: u32,
+    /// The cgroup in which it was made: the inode of its directory.
+    pub(crate) cgroup: Option<u64>,
 }
 
 impl Found {
     /// What it is connected to.
     pub(crate) fn peer(&self) -> (Address, Port) {
         (self.id.destination_address.into(), Port::new(self.id.destination_port))
+    }
+
+    /// Its packets, as they leave it.
+    pub(crate) fn tuple(&self) -> Tuple {
+        let source = (self.id.source_address.into(), Port::new(self.id.source_port));
+        Tuple::new(Protocol::Udp as u8, source, self.peer())
     }
 
     /// Its cookie (`SO_COOKIE`): no other socket ever has the same.
@@ -67,7 +78,12 @@ impl Diag {
             let each = |answer| {
                 if let SockDiagMessage::InetResponse(response) = answer {
                     let header = response.header;
-                    all.push(Found { family: header.family, id: header.socket_id, inode: header.inode });
+                    all.push(Found {
+                        family: header.family,
+                        id: header.socket_id,
+                        inode: header.inode,
+                        cgroup: response.nlas.iter().find_map(cgroup),
+                    });
                 }
             };
             match self.conversation.ask(WHAT, question, NLM_F_DUMP, each) {
@@ -92,6 +108,20 @@ impl Diag {
     }
 }
 
+/// The cgroup, if that is what the attribute has.
+fn cgroup(attribute: &InetNla) -> Option<u64> {
+    let InetNla::Other(other) = attribute else { return None };
+    if other.kind() != CGROUP_ID {
+        return None;
+    }
+    let mut bytes = [0; 8];
+    if other.value_len() != bytes.len() {
+        return None;
+    }
+    other.emit_value(&mut bytes);
+    Some(u64::from_ne_bytes(bytes))
+}
+
 fn request(family: u8, states: StateFlags, socket_id: SocketId) -> SockDiagMessage {
     let (protocol, extensions) = (Protocol::Udp as u8, ExtensionFlags::empty());
     SockDiagMessage::InetRequest(InetRequest { family, protocol, extensions, states, socket_id })
@@ -110,7 +140,7 @@ mod tests {
             cookie: (0x2_0000_0001_u64).to_ne_bytes(),
             ..SocketId::new_v6()
         };
-        Found { family: AF_INET6, id, inode: 77 }
+        Found { family: AF_INET6, id, inode: 77, cgroup: None }
     }
 
     #[test]
@@ -130,6 +160,7 @@ mod tests {
         let all = diag.connected().expect("sockets");
         let is_ours = |found: &&Found| found.peer() == (Address::from(peer.ip()), Port::new(peer.port()));
         let ours = all.iter().find(is_ours).expect("it is there");
+        assert!(ours.cgroup.is_some(), "the kernel tells its cgroup since 5.9");
         assert_eq!(ours.cookie(), socket2::SockRef::from(&socket).cookie().expect("a cookie"));
         if nix::unistd::geteuid().is_root() {
             assert!(diag.destroy(ours).expect("destroyed"));

@@ -1,13 +1,25 @@
 //! Tables, chains and rules of nftables (`NETLINK_NETFILTER`, subsystem nftables), which are also those of the iptables
 //! that most distributions have. The kernel's side is `net/netfilter/nf_tables_api.c`.
 //!
-//! Reads only which chains there are and where their rules jump, and deletes; so it need not know what a rule says.
+//! What is deleted is found by which chains there are and where their rules jump. What rules say is read to compare.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `ruleset` | a table's rules and sets |
+//! | `expression` | what a rule says |
+
+mod expression;
+mod ruleset;
 
 use std::io;
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
+pub(crate) use self::{
+    expression::{Expression, Extension, Verdict},
+    ruleset::{Rule, Ruleset},
+};
 use super::{
     conversation::Conversation,
     message::{Attributes, Message, Write as _},
