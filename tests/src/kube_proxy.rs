@@ -1,4 +1,5 @@
-//! Rules like kube-proxy's on the lab's node, for Services with policy Cluster that netfilter translates.
+//! Rules like kube-proxy's on the lab's node, for Services with policy Cluster that netfilter translates; and a process
+//! that looks like kube-proxy.
 //!
 //! The rules match a Service by its addresses, or by its NodePort at the node's own addresses, mark its packets,
 //! translate them to an endpoint (DNAT) and masquerade by the mark, in kube-proxy's tables, chains and order. Every
@@ -7,11 +8,17 @@
 use std::{
     fmt::Write,
     net::{IpAddr, SocketAddr},
+    path::Path,
+    process::{Child, Command},
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
-use crate::{manifest::Protocol, netfilter, place::Place};
+use crate::{
+    manifest::{NAMESPACE, Protocol},
+    netfilter,
+    place::Place,
+};
 
 /// The mark of packets to masquerade after routing.
 const MASQUERADE: &str = "0x4000";
@@ -28,6 +35,10 @@ pub enum Flavour {
 /// A Service port with one endpoint, in the family of the endpoint.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Proxied {
+    /// The Service, in the namespace of all.
+    pub service: String,
+    /// The port's name.
+    pub port: &'static str,
     /// Its protocol.
     pub protocol: Protocol,
     /// Its NodePort.
@@ -41,6 +52,11 @@ pub struct Proxied {
 impl Proxied {
     fn protocol(&self) -> String {
         self.protocol.to_string().to_lowercase()
+    }
+
+    /// As comments of rules name it.
+    fn name(&self) -> String {
+        format!("{NAMESPACE}/{}:{}", self.service, self.port)
     }
 }
 
@@ -60,20 +76,59 @@ pub fn load(node: &Place, flavour: Flavour, services: &[Proxied]) -> Result<()> 
     Ok(())
 }
 
+/// A process that does nothing, by the name of kube-proxy, on the node's network. It ends with this.
+#[derive(Debug)]
+pub struct KubeProxy(Child);
+
+impl KubeProxy {
+    /// Starts it from a program in `folder`, which is the test's.
+    pub fn start(node: &Place, folder: &Path) -> Result<Self> {
+        let program = folder.join("kube-proxy");
+        std::fs::copy("/bin/sleep", &program).context("/bin/sleep")?;
+        let mut command = Command::new(&program);
+        command.arg("300");
+        Ok(Self(node.namespace().run(|| command.spawn())?.context("kube-proxy")?))
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for KubeProxy {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 fn nftables(v4: bool, services: &[&Proxied]) -> String {
     let (family, address) = if v4 { ("ip", "ipv4_addr") } else { ("ip6", "ipv6_addr") };
     let (mut chains, mut ips, mut node_ports) = (String::new(), Vec::new(), Vec::new());
     for service in services {
-        let Proxied { node_port, at, endpoint, .. } = service;
+        let Proxied { service: name, port, node_port, at, endpoint, .. } = service;
         let protocol = service.protocol();
-        let chain = format!("external-{protocol}-{node_port}");
+        // In kube-proxy's names a hash is where the NodePort is here.
+        let name = format!("{node_port:08}-{NAMESPACE}/{name}/{protocol}/{port}");
+        let chain = format!("external-{name}");
+        let ip = endpoint.ip().to_string().replace(':', ".");
+        let to = format!("endpoint-{name}__{ip}/{}", endpoint.port());
         let _ = write!(
             chains,
-            "    chain {chain} {{
-        jump mark-for-masquerade
+            "    chain {to} {{
+        {family} saddr {} jump mark-for-masquerade
         meta l4proto {protocol} dnat to {endpoint}
     }}
-"
+    chain service-{name} {{
+        numgen random mod 1 vmap {{ 0 : goto {to} }}
+    }}
+    chain {chain} {{
+        jump mark-for-masquerade
+        goto service-{name}
+    }}
+",
+            endpoint.ip()
         );
         ips.extend(at.iter().map(|at| format!("{} . {protocol} . {} : goto {chain}", at.ip(), at.port())));
         node_ports.push(format!("{protocol} . {node_port} : goto {chain}"));
@@ -124,7 +179,7 @@ fn iptables(services: &[&Proxied]) -> String {
     let (mut chains, mut rules) = (String::new(), String::new());
     for service in services {
         let Proxied { node_port, at, endpoint, .. } = service;
-        let protocol = service.protocol();
+        let (protocol, comment) = (service.protocol(), service.name());
         let name = format!("{}{node_port}", protocol.to_uppercase());
         let (ip, port) = (endpoint.ip(), endpoint.port());
         let destination = match ip {
@@ -137,12 +192,14 @@ fn iptables(services: &[&Proxied]) -> String {
             let (ip, port) = (at.ip(), at.port());
             let _ = writeln!(
                 rules,
-                "-A KUBE-SERVICES -d {ip} -p {protocol} -m {protocol} --dport {port} -j KUBE-EXT-{name}"
+                "-A KUBE-SERVICES -d {ip} -p {protocol} -m comment --comment \"{comment} cluster IP\" -m {protocol} \
+                 --dport {port} -j KUBE-EXT-{name}"
             );
         }
         let _ = write!(
             rules,
-            "-A KUBE-NODEPORTS -p {protocol} -m {protocol} --dport {node_port} -j KUBE-EXT-{name}
+            "-A KUBE-NODEPORTS -p {protocol} -m comment --comment {comment} -m {protocol} --dport {node_port} -j \
+             KUBE-EXT-{name}
 -A KUBE-EXT-{name} -j KUBE-MARK-MASQ
 -A KUBE-EXT-{name} -j KUBE-SVC-{name}
 -A KUBE-SVC-{name} -j KUBE-SEP-{name}
@@ -188,11 +245,13 @@ COMMIT
 #[cfg(test)]
 mod tests {
     use super::{Proxied, iptables, nftables};
-    use crate::manifest::Protocol;
+    use crate::manifest::{NAMESPACE, Protocol};
 
     #[test]
     fn every_address_leads_to_the_endpoint_in_both_families() {
         let service = |at: &str, endpoint: &str| Proxied {
+            service: "web".to_owned(),
+            port: "http",
             protocol: Protocol::Tcp,
             node_port: 30_080,
             at: vec![at.parse().expect("an address")],
@@ -202,15 +261,13 @@ mod tests {
             (service("10.96.0.80:80", "10.244.1.10:8080"), service("[fd00::80]:80", "[fd00::10]:8080"));
         let text = nftables(true, &[&v4]);
         assert!(text.contains("dnat to 10.244.1.10:8080"), "{text}");
-        assert!(text.contains("elements = { 10.96.0.80 . tcp . 80 : goto external-tcp-30080 }"), "{text}");
-        assert!(text.contains("elements = { tcp . 30080 : goto external-tcp-30080 }"), "{text}");
+        let chain = format!("external-00030080-{NAMESPACE}/web/tcp/http");
+        assert!(text.contains(&format!("elements = {{ 10.96.0.80 . tcp . 80 : goto {chain} }}")), "{text}");
+        assert!(text.contains(&format!("elements = {{ tcp . 30080 : goto {chain} }}")), "{text}");
         assert!(nftables(false, &[&v6]).contains("dnat to [fd00::10]:8080"));
         let text = iptables(&[&v6]);
         assert!(text.contains("DNAT --to-destination [fd00::10]:8080\n"), "{text}");
-        assert!(
-            text.contains("-A KUBE-SERVICES -d fd00::80 -p tcp -m tcp --dport 80 -j KUBE-EXT-TCP30080"),
-            "{text}"
-        );
+        assert!(text.contains(" cluster IP\" -m tcp --dport 80 -j KUBE-EXT-TCP30080\n"), "{text}");
         assert!(iptables(&[&v4]).contains("DNAT --to-destination 10.244.1.10:8080\n"));
     }
 }

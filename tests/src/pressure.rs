@@ -7,7 +7,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -33,6 +33,8 @@ struct Shared {
     stop: AtomicBool,
     requests: AtomicU64,
     failed: AtomicU64,
+    /// The longest request, in microseconds.
+    longest: AtomicU64,
     failures: Mutex<Vec<String>>,
 }
 
@@ -43,6 +45,8 @@ pub struct Outcome {
     pub requests: u64,
     /// Requests that failed.
     pub failed: u64,
+    /// The longest request.
+    pub longest: Duration,
     /// The first few failures.
     pub failures: Vec<String>,
 }
@@ -88,6 +92,7 @@ impl Pressure {
         Outcome {
             requests: self.requests(),
             failed: self.shared.failed.load(Ordering::Relaxed),
+            longest: Duration::from_micros(self.shared.longest.load(Ordering::Relaxed)),
             failures: self.shared.failures.lock().expect("no panic while locked").clone(),
         }
     }
@@ -112,7 +117,10 @@ impl Shared {
             if !pause.is_zero() {
                 thread::sleep(pause);
             }
+            let began = Instant::now();
             let result = client();
+            let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.longest.fetch_max(took, Ordering::Relaxed);
             let number = self.requests.fetch_add(1, Ordering::Relaxed);
             if let Err(error) = result {
                 self.failed.fetch_add(1, Ordering::Relaxed);

@@ -22,9 +22,13 @@ const KUBECTL: &str = "SIDESTEP_KUBECTL";
 
 /// The objects of an overlay, or why there is no kubectl to render them.
 pub(super) fn render(overlay: &str) -> Result<Vec<Value>, String> {
+    render_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/overlays").join(overlay))
+}
+
+fn render_folder(folder: &Path) -> Result<Vec<Value>, String> {
     let kubectl = std::env::var_os(KUBECTL).unwrap_or_else(|| "kubectl".into());
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/overlays").join(overlay);
-    let output = Command::new(&kubectl).arg("kustomize").arg(&folder).output();
+    let output = Command::new(&kubectl).arg("kustomize").arg(folder).output();
+    let overlay = folder.display();
     let output = output.map_err(|error| format!("{}: {error}", kubectl.display()))?;
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && errors.is_empty(), "{overlay}: {errors}");
@@ -228,4 +232,29 @@ fn the_overlay_for_k3s_renders_valid_objects() {
 #[test]
 fn the_overlay_for_kind_renders_valid_objects() {
     overlay("kind", "https://kind-control-plane:6443");
+}
+
+/// IN-6: the component adds the flag to any overlay, and nothing else.
+#[test]
+fn the_component_has_the_agent_take_over_from_kube_proxy() {
+    // kustomize takes relative paths only.
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").canonicalize().expect("a path");
+    let here = folder.path().canonicalize().expect("a path");
+    let up = "../".repeat(here.components().count() - 1);
+    let deploy = format!("{up}{}", deploy.display().to_string().trim_start_matches('/'));
+    let text = format!("resources: [{deploy}/overlays/k3s]\ncomponents: [{deploy}/components/take-over]\n");
+    std::fs::write(folder.path().join("kustomization.yaml"), text).expect("written");
+    let arguments = |objects: &[Value]| {
+        let daemon_set: DaemonSet = only(objects, "DaemonSet");
+        daemon_set.spec.template.spec.expect("a pod").containers[0].args.clone().expect("arguments")
+    };
+    match (render_folder(folder.path()), render("k3s")) {
+        (Ok(with), Ok(without)) => {
+            let expected: Vec<String> =
+                arguments(&without).into_iter().chain(["--take-over".to_owned()]).collect();
+            assert_eq!(arguments(&with), expected);
+        }
+        (Err(reason), _) | (_, Err(reason)) => skip!("kubectl is needed: {reason}"),
+    }
 }

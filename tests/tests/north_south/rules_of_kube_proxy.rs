@@ -11,11 +11,11 @@ use sidestep_tests::{
     place::Place,
     pressure::Pressure,
     snmp,
-    topology::CLUSTER_IPS,
 };
 
 use crate::talks::{
-    Talk, assert_go_on, begin, cluster_ips, load_balancer_ips, node_ports, publish, records, serve, told,
+    Exchange, Ledger, Talk, assert_go_on, begin, client_pod, cluster_ips, exchange, forget_datagrams,
+    load_balancer_ips, node_ports, publish, records, remember_datagrams, serve, told, udp_node_ports,
 };
 
 in_every_variant!(
@@ -35,6 +35,11 @@ COMMIT
 
 /// Requests on each connection.
 const QUESTIONS: usize = 3;
+/// Connections to each of four addresses: two hundred to each kind of frontend, with the endpoint here and there, in both
+/// families; and so many exchanges of datagrams.
+const EACH: usize = 50;
+/// What a new connection or exchange may take.
+const LONGEST: Duration = Duration::from_secs(1);
 /// The pause after each request of the clients that connect all the time.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -64,21 +69,21 @@ fn kube_proxys_iptables_go(nodes: &TwoNodes) {
 fn go(nodes: &TwoNodes, flavour: Flavour) {
     let _servers = serve(nodes, flavour);
     netfilter::restore(nodes.node(), "iptables-restore", OF_OTHERS).expect("rules");
-    forget_datagrams_soon(nodes.node());
+    remember_datagrams(nodes.node());
     let pod = client_pod(nodes);
-    let mut old = begin(nodes.outside(), &node_ports(nodes), 50);
-    old.extend(begin(nodes.outside(), &load_balancer_ips(80), 50));
-    old.extend(begin(&pod, &cluster_ips(80), 50));
-    old.extend(begin(nodes.node(), &cluster_ips(80), 50));
-    assert_eq!(old.len(), 800);
+    let (mut old, mut datagrams) = long_lived(nodes, &pod);
+    let mut ledger = Ledger::default();
     let clients = all_the_time(nodes, &pod);
     let_pass(&clients);
     let _agent = nodes.lab().agent().expect("an agent");
     let_pass(&clients);
-    assert_go_on(&mut old, QUESTIONS, "the agent has started");
+    ledger.go_on(&mut old, QUESTIONS, "the agent has started");
+    ledger.go_on(&mut datagrams, QUESTIONS, "the agent has started");
 
     let shown = takeover(nodes, &["--dry-run"]);
-    assert!(shown.contains("connections of kube-proxy's: TCP 800"), "{shown}");
+    assert!(shown.contains("connections of kube-proxy's: TCP 800, UDP "), "{shown}");
+    let same = "compared 24 frontends of 4 Service ports: 0 differences matter, 0 do not";
+    assert!(shown.contains(same), "{shown}");
     assert!(decides(&ruleset(nodes.node())), "a dry run removes nothing");
 
     let told = std::thread::scope(|scope| {
@@ -88,9 +93,13 @@ fn go(nodes: &TwoNodes, flavour: Flavour) {
         assert!(rules.contains("sidestep-takeover"), "NAT is not held: {rules}");
         assert_eq!(rules.contains("jump KUBE-FORWARD"), flavour == Flavour::Iptables, "{rules}");
         let_pass(&clients);
-        assert_go_on(&mut old, QUESTIONS, "the rules are gone");
+        ledger.go_on(&mut old, QUESTIONS, "the rules are gone");
+        ledger.go_on(&mut datagrams, QUESTIONS, "the rules are gone");
         assert!(!command.is_finished(), "it waits for connections");
+        ledger.close("takeover", old.len() + datagrams.len());
         close(old);
+        drop(datagrams);
+        forget_datagrams(nodes.node());
         command.join().expect("it ends")
     });
     assert!(told.ends_with("done: nothing of kube-proxy's is left\n"), "{told}");
@@ -102,9 +111,7 @@ fn go(nodes: &TwoNodes, flavour: Flavour) {
         assert!(rules.contains(kept), "{kept} is gone: {rules}");
     }
     let_pass(&clients);
-    for client in clients {
-        client.stop().assert_flawless();
-    }
+    end(clients);
     for place in [nodes.outside(), &pod, nodes.node()] {
         assert_eq!(
             snmp::counter(place, "TcpExt.TCPSynRetrans").expect("a counter"),
@@ -177,12 +184,19 @@ fn go_back(nodes: &TwoNodes, flavour: Flavour) {
         nodes.outside().run(|| std::fs::write(file, range)).expect("the client's ports");
     };
     use_ports("20000 24999");
-    let mut from_outside = begin(nodes.outside(), &node_ports(nodes), 5);
+    let mut from_outside = begin(nodes.outside(), &node_ports(nodes), EACH);
+    let mut datagrams = exchange(nodes.outside(), &udp_node_ports(nodes), EACH);
     use_ports("25000 29999");
-    from_outside.extend(begin(nodes.outside(), &load_balancer_ips(80), 5));
+    from_outside.extend(begin(nodes.outside(), &load_balancer_ips(80), EACH));
+    datagrams.extend(exchange(nodes.outside(), &load_balancer_ips(53), EACH));
     use_ports("32768 60999");
-    let mut east_west = begin(&pod, &cluster_ips(80), 50);
-    east_west.extend(begin(nodes.node(), &cluster_ips(80), 50));
+    let mut east_west = begin(&pod, &cluster_ips(80), EACH);
+    east_west.extend(begin(nodes.node(), &cluster_ips(80), EACH));
+    let mut sockets = exchange(&pod, &cluster_ips(53), EACH);
+    sockets.extend(exchange(nodes.node(), &cluster_ips(53), EACH));
+    let of = from_outside.len() + datagrams.len() + east_west.len() + sockets.len();
+    assert_eq!(of, 1600);
+    let mut ledger = Ledger::default();
     let clients = all_the_time(nodes, &pod);
     let_pass(&clients);
     agent.stop().expect("it stops");
@@ -192,7 +206,7 @@ fn go_back(nodes: &TwoNodes, flavour: Flavour) {
 
     load(nodes.node(), flavour, &rules).expect("rules");
     let said = leaves_some(nodes, &["cleanup", "--drain", "--wait", "1s"]);
-    assert!(said.contains("still there: TCP 4"), "{said}");
+    assert!(said.contains("still there: TCP 4") && said.contains(", UDP "), "{said}");
     let sources = sources(nodes);
     assert_eq!(held(nodes.node(), &sources, false), [], "netfilter may give them away");
     let before = records(nodes);
@@ -200,8 +214,10 @@ fn go_back(nodes: &TwoNodes, flavour: Flavour) {
     let mut of_kube_proxy = begin(nodes.outside(), &node_ports(nodes), 2);
     assert!(records(nodes).is_subset(&before), "new connections are kube-proxy's");
     let all = from_outside.iter_mut().chain(&mut east_west).chain(&mut of_kube_proxy);
-    assert_go_on(all, QUESTIONS, "kube-proxy serves");
+    ledger.go_on(all, QUESTIONS, "kube-proxy serves");
+    ledger.go_on(datagrams.iter_mut().chain(&mut sockets), QUESTIONS, "kube-proxy serves");
     close(from_outside);
+    drop(datagrams);
     // What is left are exchanges of datagrams, which count as long as another datagram may follow.
     let said = sidestep(nodes, &["cleanup", "--drain", "--wait", "2s", "--break-the-rest"]);
     assert!(said.contains("links/connect4"), "{said}");
@@ -209,21 +225,37 @@ fn go_back(nodes: &TwoNodes, flavour: Flavour) {
     let still = held(nodes.node(), &sources, true);
     assert!(still.len() < sources.len() / 2, "entries are left: {still:?}");
     let all = east_west.iter_mut().chain(&mut of_kube_proxy);
-    assert_go_on(all, QUESTIONS, "the programs are gone");
+    ledger.go_on(all, QUESTIONS, "the programs are gone");
     let_pass(&clients);
-    for client in clients {
-        client.stop().assert_flawless();
-    }
+    ledger.close("the way back", of);
+    end(clients);
 }
 
-/// A pod from which, as from the node, Services are routed like everything else: netfilter sees them.
-fn client_pod(nodes: &TwoNodes) -> Place {
-    let pod = nodes.pod_here("client").expect("a pod");
-    let routes = CLUSTER_IPS.map(|range| format!("route del {range}\n")).concat();
-    for place in [&pod, nodes.node()] {
-        place.namespace().ip_batch(&routes).expect("routes");
+/// Two hundred connections and as many exchanges each: from outside to NodePorts and LoadBalancer IPs, from a pod and from
+/// the node to ClusterIPs.
+fn long_lived(nodes: &TwoNodes, pod: &Place) -> (Vec<Talk>, Vec<Exchange>) {
+    let (outside, node) = (nodes.outside(), nodes.node());
+    let of = |port, node_ports| {
+        let (outside_ips, inside_ips) = (load_balancer_ips(port), cluster_ips(port));
+        [(outside, node_ports), (outside, outside_ips), (pod, inside_ips), (node, inside_ips)]
+    };
+    let talks = of(80, node_ports(nodes)).map(|(place, frontends)| begin(place, &frontends, EACH));
+    let exchanges = of(53, udp_node_ports(nodes)).map(|(place, frontends)| exchange(place, &frontends, EACH));
+    assert!(talks.iter().all(|all| all.len() == 200) && exchanges.iter().all(|all| all.len() == 200));
+    (talks.into_iter().flatten().collect(), exchanges.into_iter().flatten().collect())
+}
+
+/// Ends the clients; none of their requests has failed, or taken a second.
+fn end(clients: [Pressure; 4]) {
+    let (mut requests, mut longest) = (0, Duration::ZERO);
+    for client in clients {
+        let outcome = client.stop();
+        outcome.assert_flawless();
+        requests += outcome.requests;
+        longest = longest.max(outcome.longest);
     }
-    pod
+    println!("{requests} new connections and exchanges: failed 0, the longest {longest:?}");
+    assert!(longest < LONGEST, "a new one took {longest:?}");
 }
 
 /// Clients outside the node, in a pod and on the node, which connect to either endpoint in both families.
@@ -298,15 +330,6 @@ fn ruleset(place: &Place) -> String {
     let output = place.run(|| command.args(["list", "ruleset"]).output()).expect("nft runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// Has conntrack forget exchanges of datagrams within two seconds: the command waits for those, too.
-fn forget_datagrams_soon(place: &Place) {
-    place.run(|| {
-        for file in ["nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream"] {
-            std::fs::write(format!("/proc/sys/net/netfilter/{file}"), "2").expect("a timeout");
-        }
-    });
 }
 
 fn close(talks: Vec<Talk>) {

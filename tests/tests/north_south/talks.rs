@@ -1,8 +1,10 @@
-//! A Service on each node as kube-proxy serves it, and connections that its rules translate.
+//! A Service on each node as kube-proxy serves it, and connections and exchanges of datagrams that its rules translate.
 
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr, TcpStream},
+    process::Command,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -12,7 +14,8 @@ use sidestep_tests::{
     kube_proxy::{Flavour, Proxied, load},
     manifest::{Protocol, Service},
     place::Place,
-    traffic::{Answer, Conversation, connect},
+    topology::CLUSTER_IPS,
+    traffic::{Answer, Asker, Conversation, connect},
 };
 
 /// The TCP and UDP NodePorts of the Service whose endpoint is on this node, and of the one on the other node.
@@ -41,8 +44,10 @@ pub(crate) fn publish(nodes: &TwoNodes) -> ([Backend; 2], Vec<Proxied>) {
         });
         nodes.publish(name, &service, &[server]).expect("manifests");
         for (family, ip) in server.place.addresses().into_iter().enumerate() {
-            let ports = [(Protocol::Tcp, tcp, 80, HTTP_PORT), (Protocol::Udp, udp, 53, DNS_PORT)];
-            rules.extend(ports.map(|(protocol, node_port, port, target)| Proxied {
+            let ports = [(HTTP, Protocol::Tcp, tcp, 80, HTTP_PORT), (DNS, Protocol::Udp, udp, 53, DNS_PORT)];
+            rules.extend(ports.map(|(name, protocol, node_port, port, target)| Proxied {
+                service: server.place.name().to_owned(),
+                port: name,
                 protocol,
                 node_port,
                 at: vec![at(&cluster_ips[family], port), at(&load_balancer_ips[family], port)],
@@ -51,6 +56,19 @@ pub(crate) fn publish(nodes: &TwoNodes) -> ([Backend; 2], Vec<Proxied>) {
         }
     }
     (servers, rules)
+}
+
+/// Rules for a Service that has no manifest.
+pub(crate) fn forgotten() -> Proxied {
+    let address = |text: &str| text.parse().expect("an address");
+    Proxied {
+        service: "forgotten".to_owned(),
+        port: HTTP,
+        protocol: Protocol::Tcp,
+        node_port: 30_099,
+        at: vec![address("10.96.0.200:80")],
+        endpoint: address("10.244.1.99:8080"),
+    }
 }
 
 const CLUSTER_IP: [&str; 2] = ["10.96.0.8", "fd00:10:96::8"];
@@ -86,12 +104,146 @@ pub(crate) fn node_ports(nodes: &TwoNodes) -> [SocketAddr; 4] {
     [a, b, c, d]
 }
 
+/// The UDP NodePorts of both Services at the node's addresses.
+pub(crate) fn udp_node_ports(nodes: &TwoNodes) -> [SocketAddr; 4] {
+    let [[a, b], [c, d]] = NODE_PORTS.map(|(_, udp)| nodes.at_node(udp));
+    [a, b, c, d]
+}
+
+/// A pod from which, as from the node, Services are routed like everything else: netfilter sees them.
+pub(crate) fn client_pod(nodes: &TwoNodes) -> Place {
+    let pod = nodes.pod_here("client").expect("a pod");
+    let routes = CLUSTER_IPS.map(|range| format!("route del {range}\n")).concat();
+    for place in [&pod, nodes.node()] {
+        place.namespace().ip_batch(&routes).expect("routes");
+    }
+    pod
+}
+
 /// A connection that has got answers.
 pub(crate) struct Talk {
     pub(crate) client: SocketAddr,
     pub(crate) frontend: SocketAddr,
     conversation: Conversation,
     answer: Answer,
+}
+
+/// An exchange of datagrams, by a connected socket, that has got answers.
+pub(crate) struct Exchange {
+    frontend: SocketAddr,
+    asker: Asker,
+    answer: Answer,
+}
+
+/// Something long-lived: it goes on with the endpoint that it has, as which client ever.
+pub(crate) trait GoesOn {
+    /// Asks once more; says what is wrong with the answer, if it is.
+    fn ask(&mut self) -> Option<String>;
+}
+
+impl GoesOn for Talk {
+    fn ask(&mut self) -> Option<String> {
+        match self.conversation.ask() {
+            Ok(answer) if answer == self.answer => None,
+            other => Some(format!("{} at {}: {other:?}", self.client, self.frontend)),
+        }
+    }
+}
+
+impl GoesOn for Exchange {
+    fn ask(&mut self) -> Option<String> {
+        match self.asker.ask_peer() {
+            Ok((answer, source)) if answer == self.answer && source == self.frontend => None,
+            other => Some(format!("UDP at {}: {other:?}", self.frontend)),
+        }
+    }
+}
+
+impl Exchange {
+    pub(crate) fn begin(frontend: SocketAddr) -> std::io::Result<Self> {
+        let asker = Asker::for_address(frontend)?;
+        asker.connect(frontend)?;
+        let (answer, _) = asker.ask_peer()?;
+        Ok(Self { frontend, asker, answer })
+    }
+}
+
+impl Exchange {
+    /// Asks once more; the endpoint may see another client, and the answer still comes from the frontend.
+    pub(crate) fn ask_again(&mut self) -> Result<(), String> {
+        match self.asker.ask_peer() {
+            Ok((_, source)) if source == self.frontend => Ok(()),
+            other => Err(format!("UDP at {}: {other:?}", self.frontend)),
+        }
+    }
+}
+
+/// This many exchanges of a place with each frontend.
+pub(crate) fn exchange(client: &Place, frontends: &[SocketAddr], each: usize) -> Vec<Exchange> {
+    client.run(|| {
+        let all = frontends.iter().flat_map(|frontend| std::iter::repeat_n(*frontend, each));
+        all.map(|frontend| Exchange::begin(frontend).unwrap_or_else(|error| panic!("{frontend}: {error}")))
+            .collect()
+    })
+}
+
+/// What long-lived connections and exchanges have met.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    asked: usize,
+    longest: Duration,
+}
+
+impl Ledger {
+    /// Asks each this many times, and panics if one has a wrong answer or none.
+    pub(crate) fn go_on<'a, T: GoesOn + 'a>(
+        &mut self,
+        all: impl IntoIterator<Item = &'a mut T>,
+        questions: usize,
+        when: &str,
+    ) {
+        let (mut count, mut broken) = (0, Vec::new());
+        for one in all {
+            count += 1;
+            for _ in 0..questions {
+                let began = Instant::now();
+                broken.extend(one.ask());
+                self.longest = self.longest.max(began.elapsed());
+                self.asked += 1;
+            }
+        }
+        let first = &broken[..broken.len().min(5)];
+        assert!(broken.is_empty(), "{when}: {} answers of {count} are wrong: {first:#?}", broken.len());
+    }
+
+    /// Panics if an answer took a second; prints the sum.
+    pub(crate) fn close(&self, what: &str, of: usize) {
+        println!(
+            "{what}: {of} long-lived, broken 0; {} questions, the longest {:?}",
+            self.asked, self.longest
+        );
+        assert!(self.longest < Duration::from_secs(1), "{what}: an answer took {:?}", self.longest);
+    }
+}
+
+/// Has conntrack remember exchanges of datagrams for two minutes, from the first answer on: a busy machine may need half a
+/// minute until it asks again.
+pub(crate) fn remember_datagrams(place: &Place) {
+    place.run(|| {
+        for file in ["nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream"] {
+            std::fs::write(format!("/proc/sys/net/netfilter/{file}"), "120").expect("a timeout");
+        }
+    });
+}
+
+/// Has conntrack forget all exchanges of datagrams in a place.
+pub(crate) fn forget_datagrams(place: &Place) {
+    for family in ["ipv4", "ipv6"] {
+        let mut command = Command::new("conntrack");
+        command.args(["-D", "-p", "udp", "-f", family]);
+        // It fails where there is none.
+        place.run(|| command.output()).expect("conntrack runs");
+    }
 }
 
 impl Talk {
