@@ -21,7 +21,7 @@ pub(super) struct Arguments {
     paths: Paths,
     /// First let north-south connections end, while kube-proxy serves new ones
     ///
-    /// For the way back to kube-proxy, which must have its rules in place: removes every Service from the tables, so
+    /// For the way back to kube-proxy, which must have its rules in place: removes every frontend from the tables, so
     /// that the programs only follow the connections that they have, and waits until none is left.
     #[arg(long)]
     drain: bool,
@@ -79,6 +79,6 @@ pub(super) fn remove(paths: &Paths, patience: Option<&Patience>) -> anyhow::Resu
 /// Waits until no north-south connection is left; whether the programs may go.
 fn is_drained(pin_dir: &Path, patience: &Patience) -> anyhow::Result<bool> {
     let mut drain = Drain::begin(pin_dir)?;
-    println!("removed all Services from the tables: new connections are kube-proxy's");
+    println!("removed all frontends from the tables: new connections are kube-proxy's");
     patience.outlasts("clients outside the node", || Ok(drain.left()?))
 }

@@ -1,8 +1,8 @@
 //! Gives a node back to kube-proxy: what is new is kube-proxy's from now on, and our programs only follow the
 //! connections that they have.
 //!
-//! Removing every Service from the tables does it: a packet or socket that asks for no Service passes untouched, and
-//! records of connections outlive their Service (ST-4). Conntrack does not know the source ports of our masqueraded
+//! Removing every frontend from the tables does it: a packet or socket that asks for no Service passes untouched, and
+//! what has a record goes on with it, as its endpoint stays. Conntrack does not know the source ports of our masqueraded
 //! connections, and could give one to a connection of kube-proxy's to the same endpoint; so each gets an entry, until
 //! `cleanup` has removed the programs.
 
@@ -30,7 +30,7 @@ const BEGINNING: u32 = 30;
 /// After how many seconds conntrack forgets a port that was never given back: as long as a connection may be idle.
 const RESERVED: u32 = 24 * 60 * 60;
 
-/// Tables without Services. Nobody else may write them; records that are over are still released.
+/// Tables without frontends. Nobody else may write them; records that are over are still released.
 #[derive(Debug)]
 pub struct Drain {
     writer: Writer,
@@ -42,7 +42,7 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// Removes every Service from the tables below `pin_dir`.
+    /// Removes every frontend from the tables below `pin_dir`.
     pub fn begin(pin_dir: &Path) -> Result<Self, Error> {
         if !Rules::read(&Nftables::new()?)?.decides() && !kube_proxy::serves_otherwise() {
             return Err(Error::Missing(
@@ -67,7 +67,7 @@ impl Drain {
         let nobodys = |(address, _)| (address, AddressBits::NONE);
         let addresses = drain.writer.tables().addresses.iter().filter_map(Result::ok).map(nobodys).collect();
         drain.writer.apply(&Changes { addresses, ..Changes::default() });
-        drain.writer.apply(&Changes { complete: true, ..Changes::default() });
+        drain.writer.delete_all_frontends();
         // Those that began meanwhile.
         drain.reserve()?;
         Ok(drain)

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, process::Command, time::Duration};
 use sidestep_tests::{
     TwoNodes,
     cluster::HTTP_PORT,
-    eventually, in_every_variant,
+    eventually, in_both_extremes, in_every_variant,
     kube_proxy::{Flavour, load},
     netfilter,
     place::Place,
@@ -14,14 +14,15 @@ use sidestep_tests::{
 };
 
 use crate::talks::{
-    Exchange, Ledger, Talk, assert_go_on, begin, client_pod, cluster_ips, exchange, forget_datagrams,
-    load_balancer_ips, node_ports, publish, records, remember_datagrams, serve, told, udp_node_ports,
+    Exchange, Ledger, Talk, assert_go_on, begin, client_pod, cluster_ips, exchange, load_balancer_ips,
+    node_ports, publish, records, remember_datagrams, serve, told, udp_node_ports,
 };
 
-in_every_variant!(
+in_every_variant!(kube_proxy_that_still_runs_is_named);
+
+in_both_extremes!(
     kube_proxys_nftables_go,
     kube_proxys_iptables_go,
-    kube_proxy_that_still_runs_is_named,
     the_way_back_to_nftables,
     the_way_back_to_iptables,
 );
@@ -87,7 +88,7 @@ fn go(nodes: &TwoNodes, flavour: Flavour) {
     assert!(decides(&ruleset(nodes.node())), "a dry run removes nothing");
 
     let told = std::thread::scope(|scope| {
-        let command = scope.spawn(|| takeover(nodes, &["--wait", "60s"]));
+        let command = scope.spawn(|| takeover(nodes, &["--wait", "90s"]));
         eventually("the rules that decide go", || !decides(&ruleset(nodes.node())));
         let rules = ruleset(nodes.node());
         assert!(rules.contains("sidestep-takeover"), "NAT is not held: {rules}");
@@ -99,7 +100,6 @@ fn go(nodes: &TwoNodes, flavour: Flavour) {
         ledger.close("takeover", old.len() + datagrams.len());
         close(old);
         drop(datagrams);
-        forget_datagrams(nodes.node());
         command.join().expect("it ends")
     });
     assert!(told.ends_with("done: nothing of kube-proxy's is left\n"), "{told}");

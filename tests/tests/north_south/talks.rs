@@ -226,12 +226,12 @@ impl Ledger {
     }
 }
 
-/// Has conntrack remember exchanges of datagrams for two minutes, from the first answer on: a busy machine may need half a
-/// minute until it asks again.
+/// Has conntrack remember all exchanges of datagrams for as long: a busy machine may need a while until it asks again, and
+/// the takeover waits until the last one is forgotten.
 pub(crate) fn remember_datagrams(place: &Place) {
     place.run(|| {
         for file in ["nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream"] {
-            std::fs::write(format!("/proc/sys/net/netfilter/{file}"), "120").expect("a timeout");
+            std::fs::write(format!("/proc/sys/net/netfilter/{file}"), "40").expect("a timeout");
         }
     });
 }

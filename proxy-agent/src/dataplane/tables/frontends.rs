@@ -54,6 +54,15 @@ impl Writer {
         }
     }
 
+    /// Deletes every frontend, so that nothing new begins. Endpoints stay, and with them what goes on: an exchange of
+    /// datagrams whose endpoint is gone would begin anew (ST-5).
+    pub(crate) fn delete_all_frontends(&mut self) {
+        let all: Vec<FrontendKey> = self.tables.frontends.keys().filter_map(Result::ok).collect();
+        for key in &all {
+            self.delete_frontend(key, None);
+        }
+    }
+
     /// Step 5: deletes an entry of FRONTENDS, unless another Service has it by now.
     pub(super) fn delete_frontend(&mut self, key: &FrontendKey, index: Option<u32>) {
         let current = self.tables.frontends.get(key, 0).map(|value| value.service);

@@ -108,7 +108,7 @@ fn find(is_wanted: impl Fn(&Found) -> bool) -> Result<Vec<Found>, Error> {
             Ok(listed) => all.extend(listed.into_iter().filter(&is_wanted)),
             // It may be gone by now.
             Err(error) => {
-                tracing::debug!(%error, path = %path.display(), "cannot list a namespace's sockets")
+                tracing::debug!(%error, path = %path.display(), "cannot list a namespace's sockets");
             }
         }
         ControlFlow::Continue(())

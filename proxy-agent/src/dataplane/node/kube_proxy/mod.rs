@@ -192,22 +192,26 @@ impl Rules {
 
 /// Reads what kube-proxy's rules serve.
 pub(crate) fn serves(nftables: &Nftables) -> Result<Serves, Error> {
-    let mut all = Serves::default();
+    let (mut all, chains) = (Serves::default(), nftables.chains()?);
+    let rules = |family, table: &str, is_wanted: fn(&str) -> bool, all: &mut Ruleset| {
+        let of_table = chains.iter().filter(|chain| (chain.family, chain.table.as_str()) == (family, table));
+        of_table.filter(|chain| is_wanted(&chain.name)).try_for_each(|chain| nftables.add_rules(chain, all))
+    };
     for (family, name) in nftables.tables()? {
         if !FAMILIES.contains(&family) {
             continue;
         }
         let v4 = family == FAMILIES[0];
         if name == names::TABLE {
-            let ruleset = nftables.table(family, &name)?;
+            let mut ruleset = nftables.sets(family, &name)?;
+            rules(family, &name, |_| true, &mut ruleset)?;
             let table = format!("{} {name}", family_name(family));
             all = all.and(installed::of_nftables(&ruleset, &table, v4));
         }
         if name == NAT {
-            let (nat, mut filter) = (nftables.rules(family, NAT, None)?, Ruleset::default());
-            for chain in names::REFUSING {
-                filter.rules.extend(nftables.rules(family, FILTER, Some(chain))?.rules);
-            }
+            let (mut nat, mut filter) = (Ruleset::default(), Ruleset::default());
+            rules(family, NAT, names::is_chain, &mut nat)?;
+            rules(family, FILTER, |name| names::REFUSING.contains(&name), &mut filter)?;
             all = all.and(installed::of_iptables(&nat, &filter, v4));
         }
     }
