@@ -34,7 +34,7 @@ const BETWEEN: Duration = Duration::from_secs(1);
 /// The way to kube-proxy's rules and connections.
 #[derive(Debug)]
 pub struct Takeover {
-    tables: Tables,
+    pin_dir: PathBuf,
     nftables: Nftables,
     conntrack: Conntrack,
     /// Connections to a Service, which may be deleted before they end.
@@ -63,15 +63,20 @@ impl Takeover {
     /// Opens the Sidestep tables below `pin_dir`, which say what a Service is, and netfilter in the calling thread's
     /// network namespace. The programs of sockets are attached to `cgroup_root`.
     pub fn open(pin_dir: &Path, cgroup_root: &Path) -> Result<Self, Error> {
-        let (tables, nftables, conntrack) = (Tables::open(pin_dir)?, Nftables::new()?, Conntrack::new()?);
+        let (nftables, conntrack) = (Nftables::new()?, Conntrack::new()?);
         Ok(Self {
-            tables,
+            pin_dir: pin_dir.to_owned(),
             nftables,
             conntrack,
             known: HashSet::new(),
             cgroup_root: cgroup_root.to_owned(),
             reconnected: Untranslated::default(),
         })
+    }
+
+    /// Those of now: they may grow while we wait.
+    fn tables(&self) -> Result<Tables, Error> {
+        Tables::open(&self.pin_dir)
     }
 
     /// Looks at kube-proxy's rules.
@@ -85,7 +90,7 @@ impl Takeover {
     pub fn compare(&self, follows: bool) -> Result<Comparison, Error> {
         let look = || {
             let theirs = kube_proxy::serves(&self.nftables)?;
-            Ok::<_, Error>(shadow::compare(&theirs, &shadow::serves(&self.tables)?, follows))
+            Ok::<_, Error>(shadow::compare(&theirs, &shadow::serves(&self.tables()?)?, follows))
         };
         let mut found = look()?;
         for _ in 1..LOOKS {
@@ -122,8 +127,9 @@ impl Takeover {
     }
 
     fn connect_again(&mut self, is_translated: fn(&Self, &Tuple) -> bool) -> Result<(), Error> {
-        let done =
-            Untranslated::connect_again(&self.tables, &self.cgroup_root, |tuple| is_translated(self, tuple))?;
+        let done = Untranslated::connect_again(&self.tables()?, &self.cgroup_root, |tuple| {
+            is_translated(self, tuple)
+        })?;
         if done != Untranslated::default() {
             tracing::info!(
                 sockets = done.connected,
@@ -178,7 +184,8 @@ impl Takeover {
     }
 
     fn connections(&mut self) -> Result<Vec<Translated>, Error> {
-        let Self { tables, conntrack, known, .. } = self;
+        let tables = self.tables()?;
+        let Self { conntrack, known, .. } = self;
         let mut all = conntrack.translated()?;
         all.retain(|one| {
             known.contains(&one.asked) || one.frontends().iter().any(|key| tables.frontend(key).is_some())
