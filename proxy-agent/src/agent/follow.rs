@@ -9,6 +9,7 @@ use super::{
     change_log::ChangeLog,
     growth::Growth,
     missing_node::NoNode,
+    neighbours::Neighbours,
     report::{Report, RunDir},
 };
 use crate::{
@@ -39,6 +40,7 @@ pub(super) struct Agent {
     pub(super) misconfigured: Vec<Problem>,
     pub(super) reserved_ports: ReservedPorts,
     pub(super) no_node: NoNode,
+    pub(super) neighbours: Neighbours,
     pub(super) serve: Serve,
     pub(super) announcer: Announcer,
     /// Whether to take over from kube-proxy.
@@ -146,11 +148,14 @@ impl Agent {
         self.write_report();
     }
 
-    /// Checks what has no notification: the node's addresses, and devices that could not be used.
+    /// Checks what has no notification: the node's addresses, devices that could not be used, and what works beside us.
     pub(super) fn look_around(&mut self) -> anyhow::Result<()> {
         self.look_at_addresses()?;
         self.try_interfaces_again();
         self.take_over();
+        if self.neighbours.look_again(&self.options, Instant::now()) {
+            self.write_report();
+        }
         Ok(())
     }
 

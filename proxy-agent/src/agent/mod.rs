@@ -12,6 +12,7 @@
 //! | `growth` | bigger tables before they are full |
 //! | `report` | the report to the other commands: one small file, and the lock that makes the agent its only writer |
 //! | `change_log` | a log line for each added, changed or removed Service |
+//! | `neighbours` | programs of others, other service proxies |
 //! | `missing_node` | a node name that no Node object has |
 
 mod change_log;
@@ -19,6 +20,7 @@ mod event_loop;
 mod follow;
 mod growth;
 mod missing_node;
+mod neighbours;
 mod not_installed;
 mod problems;
 pub mod report;

@@ -37,6 +37,7 @@ impl Agent {
         problems.extend(self.dataplane.clients_problem().map(not_installed::clients));
         problems.extend(self.dataplane.stale_problem().map(not_installed::stale_sockets));
         problems.extend(self.reserved_ports.problem().cloned());
+        problems.extend(self.neighbours.problems().iter().cloned());
         problems.extend(self.interfaces.problems().iter().cloned());
         problems.extend(self.serve.problems());
         let obstacle = self.report.takeover.as_ref().and_then(Progress::obstacle);

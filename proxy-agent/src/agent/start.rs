@@ -14,6 +14,7 @@ use super::{
     follow::Agent,
     growth::Growth,
     missing_node::NoNode,
+    neighbours::Neighbours,
     report::{Report, RunDir},
 };
 use crate::{
@@ -117,6 +118,8 @@ impl Agent {
             planner: planner(&node, settings, &dataplane)?,
             dataplane,
             interfaces,
+            // Before anything is attached.
+            neighbours: Neighbours::look(&options),
             ebpf,
             _tables_lock: tables_lock,
             options,

@@ -13,8 +13,8 @@ use super::{Output, Paths, inventory};
 use crate::{
     agent::report::{self, Report},
     dataplane::{
-        Ahead, HOOKS, Hooked, Tables, Unanswered, Way, Why, hooked, is_attached, is_pinned, list_flows,
-        unanswered, uptime,
+        Ahead, Beside, HOOKS, Hooked, Tables, Unanswered, Way, Why, hooked, is_attached, is_pinned,
+        list_flows, unanswered, uptime,
     },
 };
 
@@ -45,6 +45,8 @@ struct Status {
     detached: Vec<&'static str>,
     /// Those of `detached` that are pinned: their cgroup was removed, or another program detached them.
     severed: Vec<&'static str>,
+    /// What works beside Sidestep; nothing if it cannot be looked at.
+    beside: Option<Beside>,
     /// The uplinks.
     devices: Vec<AtDevice>,
     services: Vec<inventory::Installed>,
@@ -120,10 +122,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
     }
     let devices = devices(pin_dir, agent.as_ref())?;
+    let beside = beside(&arguments.paths, agent.as_ref());
     let count = |index| tables.totals.load(index).unwrap_or_default();
     let status = Status {
         agent_running,
         agent,
+        beside,
         devices,
         attached: attached.iter().map(|hook| hook.name).collect(),
         detached: detached.iter().map(|hook| hook.name).collect(),
@@ -157,6 +161,13 @@ fn devices(pin_dir: &Path, agent: Option<&Report>) -> anyhow::Result<Vec<AtDevic
         }
     };
     Ok(hooked(pin_dir)?.into_iter().map(device).collect())
+}
+
+/// Looks at the cgroup that is named, or that the agent had, or at the node's.
+fn beside(paths: &Paths, agent: Option<&Report>) -> Option<Beside> {
+    let told = || agent.map(|report| report.cgroup_root.clone());
+    let cgroup = paths.cgroup_root.clone().or_else(told).or_else(|| paths.cgroup_root().ok())?;
+    Beside::look(&cgroup, &paths.pin_dir).ok()
 }
 
 fn never_answered(tables: &Tables) -> Vec<NeverAnswered> {
@@ -195,6 +206,9 @@ fn print(status: &Status) {
             "          severed: {}: the cgroup was removed, or another program detached them; restart the agent",
             status.severed.join(", ")
         );
+    }
+    for told in status.beside.iter().flat_map(Beside::excluded) {
+        println!("          {told}");
     }
     match status.devices.as_slice() {
         [] => println!("devices   none: north-south traffic is not served"),

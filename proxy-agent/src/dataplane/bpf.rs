@@ -112,12 +112,21 @@ fn open_pin(pin: &Path) -> Result<OwnedFd, Error> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// The id of the cgroup that a pinned link is attached to (5.8); 0 if that is gone, or the link was detached.
-pub(crate) fn cgroup_of(link: &Path) -> Result<u64, Error> {
+/// What a link to a cgroup joins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct CgroupLink {
+    /// The id of its cgroup; 0 if that is gone, or the link was detached.
+    pub(crate) cgroup: u64,
+    /// The id of the program behind it.
+    pub(crate) program: u32,
+}
+
+/// What a pinned link to a cgroup joins (5.8).
+pub(crate) fn cgroup_link(link: &Path) -> Result<CgroupLink, Error> {
     let mut info = CgroupLinkInfo::default();
     // SAFETY: plain numbers, which may have any value.
     unsafe { link_info(link, &mut info) }?;
-    Ok(info.cgroup_id)
+    Ok(CgroupLink { cgroup: info.cgroup_id, program: info.prog_id })
 }
 
 /// What a TCX link joins.
@@ -186,8 +195,17 @@ pub(crate) fn detach(link: &Path) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// The ids of all programs attached to `cgroup` at a hook (`enum bpf_attach_type`), in the order in which they run.
-pub(crate) fn programs_of_cgroup(cgroup: &Path, attach_type: u32) -> Result<Vec<u32>, Error> {
+/// What is attached to a cgroup itself at one hook.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct AtHook {
+    /// How it was attached (`BPF_F_ALLOW_OVERRIDE`, `BPF_F_ALLOW_MULTI`): the same for all of them.
+    pub(crate) flags: u32,
+    /// The ids of the programs in the order in which they run.
+    pub(crate) programs: Vec<u32>,
+}
+
+/// All programs attached to `cgroup` at a hook (`enum bpf_attach_type`).
+pub(crate) fn programs_of_cgroup(cgroup: &Path, attach_type: u32) -> Result<AtHook, Error> {
     let directory = File::open(cgroup).map_err(Error::system("open", cgroup))?;
     let mut ids = [0_u32; 64];
     let mut attr = ProgQuery {
@@ -199,5 +217,5 @@ pub(crate) fn programs_of_cgroup(cgroup: &Path, attach_type: u32) -> Result<Vec<
     };
     // SAFETY: the kernel writes at most `prog_cnt` ids to `ids`, which outlives the call.
     unsafe { bpf(bpf_cmd::BPF_PROG_QUERY, &mut attr) }.map_err(Error::system("BPF_PROG_QUERY", cgroup))?;
-    Ok(ids.into_iter().take(attr.prog_cnt as usize).collect())
+    Ok(AtHook { flags: attr.attach_flags, programs: ids.into_iter().take(attr.prog_cnt as usize).collect() })
 }

@@ -7,11 +7,13 @@
 //! | `node` | the node's kernel: uplinks, routes, namespaces, mounts, reserved ports |
 //! | `followers` | background work: stale sockets, clients' addresses, idle flows |
 //!
-//! `apply` combines the maps and their followers into [`Dataplane`]; `lock` admits one agent; `cleanup` removes
-//! everything; `takeover` removes what kube-proxy left (`taking_over` in the agent, by itself), `shadow` compares what it
-//! serves with what we do, and `drain` gives the node back to it; `bpf` has the few raw `bpf(2)` calls that aya lacks.
+//! `apply` combines the maps and their followers into [`Dataplane`]; `lock` admits one agent; `beside` tells who else
+//! translates addresses here; `cleanup` removes everything; `takeover` removes what kube-proxy left (`taking_over` in the
+//! agent, by itself), `shadow` compares what it serves with what we do, and `drain` gives the node back to it; `bpf` has
+//! the few raw `bpf(2)` calls that aya lacks.
 
 mod apply;
+mod beside;
 mod bpf;
 mod cleanup;
 mod drain;
@@ -26,6 +28,7 @@ mod takeover;
 mod taking_over;
 
 pub use apply::{Dataplane, abandon_growth, commit_growth};
+pub use beside::Beside;
 pub use cleanup::cleanup;
 pub use drain::Drain;
 pub use error::Error;
@@ -52,6 +55,7 @@ pub use programs::{
     load::{
         load, load_all, load_beside, load_packet_programs, loaded_packet_programs, verified_instructions,
     },
+    neighbours::Neighbour,
     options::{FlowOptions, Options},
 };
 pub use shadow::{Comparison, Difference};

@@ -1,14 +1,11 @@
 //! Checks the machine's requirements, and warns about limitations.
 
-use aya::{programs::loaded_programs, util::KernelVersion};
+use aya::util::KernelVersion;
 
 use super::{Check, Outcome};
 use crate::{
     commands::Paths,
-    dataplane::{
-        HOOKS, attached_programs, bpffs_mounted, can_reserve_ports, has_set_retval, is_attached,
-        netns_cookie, sees_namespaces,
-    },
+    dataplane::{bpffs_mounted, can_reserve_ports, has_set_retval, netns_cookie, sees_namespaces},
 };
 
 pub(super) fn check(paths: &Paths) -> Vec<Check> {
@@ -54,7 +51,6 @@ pub(super) fn check(paths: &Paths) -> Vec<Check> {
     });
     checks.push(reserved_ports());
     checks.push(network_file_systems());
-    checks.extend(other_programs(paths));
     checks
 }
 
@@ -121,48 +117,4 @@ fn network_file_systems() -> Check {
             clients.join(", ")
         ),
     )
-}
-
-/// Programs of others run at the same hooks: worth knowing when an address is translated twice.
-fn other_programs(paths: &Paths) -> Vec<Check> {
-    const NAME: &str = "programs on the cgroup";
-    let cgroup = match paths.cgroup_root() {
-        Ok(cgroup) => cgroup,
-        Err(error) => return vec![Check::new(NAME, Outcome::Failed, error.to_string())],
-    };
-    let names: Vec<(u32, String)> = loaded_programs()
-        .filter_map(Result::ok)
-        .map(|program| (program.id(), program.name_as_str().unwrap_or("?").to_owned()))
-        .collect();
-    let mut found = Vec::new();
-    for hook in &HOOKS {
-        match attached_programs(&cgroup, hook) {
-            Ok(ids) => {
-                // With ours attached, one of the programs is ours.
-                let ours = usize::from(is_attached(&paths.pin_dir, hook));
-                if ids.len() > ours {
-                    let list = ids.iter().map(|id| {
-                        names
-                            .iter()
-                            .find(|(known, _)| known == id)
-                            .map_or("?".to_owned(), |(_, name)| format!("{name} ({id})"))
-                    });
-                    found.push(format!("{}: {}", hook.name, list.collect::<Vec<_>>().join(", ")));
-                }
-            }
-            Err(error) => return vec![Check::new(NAME, Outcome::Failed, error.to_string())],
-        }
-    }
-    if found.is_empty() {
-        return vec![Check::new(
-            NAME,
-            Outcome::Ok,
-            format!("only ours at the hooks of {}", cgroup.display()),
-        )];
-    }
-    vec![Check::new(
-        NAME,
-        Outcome::Warning,
-        format!("programs of others run at the same hooks: {}", found.join("; ")),
-    )]
 }

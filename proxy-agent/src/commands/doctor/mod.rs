@@ -2,13 +2,15 @@
 //!
 //! | file | checks |
 //! |---|---|
-//! | `machine` | kernel, cgroup2, bpffs, helpers, programs of others |
+//! | `machine` | kernel, cgroup2, bpffs, helpers |
+//! | `neighbours` | programs of others at the same hooks, other service proxies |
 //! | `outside` | what else north-south traffic meets at this node |
 //! | `self_test` | loads the programs in a scratch cgroup, pin directory and network namespace |
 //! | `client` | the process in that cgroup that connects real sockets; `scenario`: the Services that it uses |
 
 mod client;
 mod machine;
+mod neighbours;
 mod outside;
 mod scenario;
 mod self_test;
@@ -76,6 +78,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut checks = machine::check(&arguments.paths);
+    checks.extend(neighbours::check(&arguments.paths));
     checks.extend(outside::check(&arguments.paths));
     checks.extend(self_test::check(&arguments.paths));
     match arguments.output {

@@ -17,6 +17,7 @@ use aya::{
 use super::{
     hooks::{HOOKS, Hook},
     load::program,
+    neighbours::{Neighbour, neighbours},
     options::Options,
 };
 use crate::dataplane::{Error, bpf, tables::maps::abi_dir};
@@ -25,6 +26,7 @@ use crate::dataplane::{Error, bpf, tables::maps::abi_dir};
 pub fn attach(ebpf: &mut Ebpf, options: &Options) -> Result<(), Error> {
     let cgroup_root = &options.cgroup_root;
     let cgroup = File::open(cgroup_root).map_err(Error::system("open", cgroup_root))?;
+    admitted(cgroup_root, &options.pin_dir)?;
     for hook in &HOOKS {
         let pin = link_pin(&options.pin_dir, hook);
         let program = program(ebpf, hook.name)?;
@@ -49,6 +51,14 @@ pub fn attach(ebpf: &mut Ebpf, options: &Options) -> Result<(), Error> {
         })?;
     }
     Ok(())
+}
+
+/// Checks that no program of others keeps ours out, before the first of ours is attached: some hooks without the others
+/// would serve nobody.
+fn admitted(cgroup: &Path, pin_dir: &Path) -> Result<(), Error> {
+    let excluding: Vec<String> =
+        neighbours(cgroup, pin_dir)?.iter().filter_map(Neighbour::exclusion).collect();
+    if excluding.is_empty() { Ok(()) } else { Err(Error::Missing(excluding.join("; "))) }
 }
 
 /// Detaches every program from its cgroup, in the opposite order (connect first), and returns the pins that it removed.
@@ -118,7 +128,12 @@ fn link_pin(pin_dir: &Path, hook: &Hook) -> PathBuf {
 
 /// Whether the link of `hook` is pinned and attached to a cgroup. One whose cgroup was removed stays pinned.
 pub fn is_attached(pin_dir: &Path, hook: &Hook) -> bool {
-    bpf::cgroup_of(&link_pin(pin_dir, hook)).is_ok_and(|cgroup| cgroup != 0)
+    bpf::cgroup_link(&link_pin(pin_dir, hook)).is_ok_and(|link| link.cgroup != 0)
+}
+
+/// The id of the program behind the pinned link of `hook`.
+pub(super) fn ours(pin_dir: &Path, hook: &Hook) -> Option<u32> {
+    bpf::cgroup_link(&link_pin(pin_dir, hook)).ok().map(|link| link.program)
 }
 
 /// Whether the link of `hook` is pinned, attached or not.
@@ -128,5 +143,5 @@ pub fn is_pinned(pin_dir: &Path, hook: &Hook) -> bool {
 
 /// The ids of all programs attached to `cgroup` at `hook`, ours included, in the order in which they run.
 pub fn attached_programs(cgroup: &Path, hook: &Hook) -> Result<Vec<u32>, Error> {
-    bpf::programs_of_cgroup(cgroup, hook.attach_type as u32)
+    bpf::programs_of_cgroup(cgroup, hook.attach_type as u32).map(|found| found.programs)
 }

@@ -6,8 +6,11 @@
 //! | `hooks` | the programs by name, and the hooks of the socket programs |
 //! | `load` | creating maps, loading programs |
 //! | `attach` | attaching to a cgroup, replacing programs behind their links |
+//! | `neighbours` | programs of others at the same hooks; `service_proxies`: those that do what ours do |
 
 pub(super) mod attach;
 pub(super) mod hooks;
 pub(super) mod load;
+pub(super) mod neighbours;
 pub(super) mod options;
+pub(super) mod service_proxies;

@@ -252,6 +252,16 @@ fn family_name(family: u8) -> &'static str {
     }
 }
 
+/// The modes of kube-proxy that have left something in the kernel, running or not. Asks for a few names: rules of ten
+/// thousand Services cost nothing here.
+pub(crate) fn modes() -> Vec<&'static str> {
+    let Ok(nftables) = Nftables::new() else { return has_ipvs().then_some("ipvs").into_iter().collect() };
+    let table = nftables.tables().unwrap_or_default().iter().any(|(_, name)| name == names::TABLE);
+    let chain = FAMILIES.iter().any(|family| nftables.has_chain(*family, "nat", names::SERVICES));
+    let found = [(table, "nftables"), (chain, "iptables"), (has_ipvs(), "ipvs")];
+    found.into_iter().filter(|(is_there, _)| *is_there).map(|(_, mode)| mode).collect()
+}
+
 /// Why kube-proxy's rules here cannot be taken over, and what to do instead; nothing if they can.
 pub fn not_supported() -> Option<String> {
     if has_ipvs() {

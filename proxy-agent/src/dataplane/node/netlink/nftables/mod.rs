@@ -165,6 +165,12 @@ impl Nftables {
         Ok(all.iter().filter_map(read).collect())
     }
 
+    /// Whether there is a chain of this name.
+    pub(crate) fn has_chain(&self, family: u8, table: &str, name: &str) -> bool {
+        let question = Message::new(GET_CHAIN, family).text(CHAIN_TABLE, table).text(CHAIN_NAME, name);
+        self.conversation.ask(("NFT_MSG_GETCHAIN", "(netlink)"), question, NLM_F_ACK, drop).is_ok()
+    }
+
     /// The rules of a chain that jump. A rule that picks its chain from a map is not among them.
     pub(crate) fn jumps(&self, chain: &Chain) -> Result<Vec<Jump>, Error> {
         let question = of_chain(GET_RULE, chain);
