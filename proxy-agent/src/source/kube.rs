@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::{Batch, follow::follow, request::Requests, start_gate::StartGate};
 pub use super::{
-    client::{Error, connect},
+    client::{Error, connect, runs_programs},
     dial::MarkSocket,
 };
 use crate::model::wire;

@@ -18,9 +18,11 @@ mod failure;
 mod follow;
 mod relist;
 mod request;
+mod secrets;
 mod start_gate;
 mod trouble;
 
+pub use self::secrets::without_user;
 pub use crate::model::{Event, Object};
 
 /// Events that were ready at the same time.
