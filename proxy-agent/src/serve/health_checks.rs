@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::{
     Shared, Task,
+    guests::{Guests, Times},
     http::{self, Answer, Site},
     listen::{self, Families, Named},
     lock,
@@ -24,10 +25,15 @@ use crate::{
     plan::HealthCheck,
 };
 
+/// How many clients of all listeners are served at the same time.
+const CLIENTS: usize = 256;
+
 /// The listeners that there are.
 #[derive(Debug)]
 pub(super) struct HealthChecks {
     shared: Arc<Shared>,
+    /// Of all listeners together: however many there are, clients leave descriptors and memory to the agent.
+    guests: Arc<Guests>,
     open: BTreeMap<(SocketAddr, ObjectName), Listener>,
 }
 
@@ -40,7 +46,7 @@ struct Listener {
 impl HealthChecks {
     /// None yet.
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, open: BTreeMap::new() }
+        Self { shared, guests: Guests::new(CLIENTS, Times::default()), open: BTreeMap::new() }
     }
 
     /// Opens and closes listeners as requested; those that stay report the new numbers.
@@ -76,7 +82,8 @@ impl HealthChecks {
         let subject = Subject::HealthCheck(service.clone());
         let named = Named { shared: Arc::clone(&self.shared), key: (subject.clone(), *address) };
         let problem = listen::problem((subject, "spec.healthCheckNodePort"), *address);
-        let task = listen::keep_listening(named, problem, *address, Families::Own, site);
+        let task =
+            listen::keep_listening(named, problem, (*address, Families::Own), site, Arc::clone(&self.guests));
         Listener { local_endpoints, _task: task }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! By hand around hyper: a handful of paths, each answered to a GET, need no framework.
 
-use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, pin::pin, sync::Arc, time::Duration};
 
 use http_body_util::Full;
 use hyper::{
@@ -15,18 +15,18 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    task::JoinSet,
-    time::sleep,
+    task::{JoinSet, yield_now},
+    time::{sleep, timeout},
 };
 use tracing::debug;
+
+use super::guests::{Busy, Guests, Times};
 
 /// An answer.
 pub(super) type Answer = Response<Full<Bytes>>;
 
-/// How many clients of one listener are served at the same time; others wait.
-const CLIENTS: usize = 64;
-/// How long a client may take for its question.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest question, with its headers: more is answered with 431. At least 8 KiB, says hyper.
+const LONGEST: usize = 16 << 10;
 
 /// The site at one listener.
 pub(super) trait Site: Send + Sync + 'static {
@@ -35,12 +35,18 @@ pub(super) trait Site: Send + Sync + 'static {
 }
 
 /// Answers requests until it is dropped, which closes its connections.
-pub(super) async fn serve<S: Site>(listener: TcpListener, site: Arc<S>) {
+pub(super) async fn serve<S: Site>(listener: TcpListener, site: Arc<S>, guests: Arc<Guests>) {
     let mut clients = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = listener.accept(), if clients.len() < CLIENTS => match accepted {
-                Ok((stream, _)) => drop(clients.spawn(talk(stream, Arc::clone(&site)))),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, address)) => {
+                    let busy = Busy::default();
+                    let task = clients.spawn(talk(stream, Arc::clone(&site), guests.times(), busy.clone()));
+                    guests.admit(address.ip(), task, busy);
+                    // Whoever has just come gets a turn before the next one takes its place.
+                    yield_now().await;
+                }
                 // Too many open files, or a client that has gone: neither is helped by trying at once.
                 Err(_) => sleep(Duration::from_millis(100)).await,
             },
@@ -49,20 +55,33 @@ pub(super) async fn serve<S: Site>(listener: TcpListener, site: Arc<S>) {
     }
 }
 
-async fn talk<S: Site>(stream: TcpStream, site: Arc<S>) {
+async fn talk<S: Site>(stream: TcpStream, site: Arc<S>, times: Times, busy: Busy) {
     let service = service_fn(|request: Request<Incoming>| {
-        let site = Arc::clone(&site);
+        let (site, answering) = (Arc::clone(&site), busy.begin());
         async move {
             let answer = match *request.method() {
                 Method::GET | Method::HEAD => site.answer(request.uri().path()).await,
                 _ => text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n"),
             };
+            drop(answering);
             Ok::<_, Infallible>(answer)
         }
     });
     let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
-    if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
+    server.timer(TokioTimer::new()).header_read_timeout(times.question).max_buf_size(LONGEST);
+    let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = sleep(times.connection) => {
+            // The answer at hand is the last one, and has to be taken.
+            connection.as_mut().graceful_shutdown();
+            match timeout(times.question, connection).await {
+                Ok(ended) => ended,
+                Err(_) => return,
+            }
+        }
+    };
+    if let Err(error) = ended {
         debug!(%error, "a connection to the agent's HTTP listeners failed");
     }
 }

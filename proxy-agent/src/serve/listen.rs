@@ -8,6 +8,7 @@ use tokio::{net::TcpListener, time::sleep};
 
 use super::{
     Shared, Task,
+    guests::{Guests, Times},
     http::{self, Site},
     lock,
 };
@@ -15,6 +16,11 @@ use crate::model::{Problem, Subject};
 
 /// How long until another try, as kube-proxy has it.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// How many connections may wait to be accepted: a flood fills the queue while the agent does something else.
+const BACKLOG: i32 = 1024;
+/// How many clients of one listener are served at the same time.
+const CLIENTS: usize = 64;
 
 /// Who else is served at the same port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,7 +40,7 @@ pub(super) fn bind(address: SocketAddr, families: Families) -> io::Result<TcpLis
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(128)?;
+    socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
 }
 
@@ -47,23 +53,24 @@ pub(super) fn start<S: Site>(
     site: S,
     hard_fail: bool,
 ) -> anyhow::Result<Task> {
+    let guests = Guests::new(CLIENTS, Times::default());
     if hard_fail {
         let listener = bind(address, Families::Both)
             .with_context(|| format!("{} is {address}, but this process cannot listen there", what.1))?;
-        return Ok(Task(tokio::spawn(http::serve(listener, Arc::new(site)))));
+        return Ok(Task(tokio::spawn(http::serve(listener, Arc::new(site), guests))));
     }
     let named = Named { shared: Arc::clone(shared), key: (what.0.clone(), address) };
     let problem = problem(what, address);
-    Ok(keep_listening(named, problem, address, Families::Both, site))
+    Ok(keep_listening(named, problem, (address, Families::Both), site, guests))
 }
 
 /// Listens, and tries again if it cannot; meanwhile the problem is named.
 pub(super) fn keep_listening<S: Site>(
     named: Named,
     problem: impl Fn(&io::Error) -> Problem + Send + Sync + 'static,
-    address: SocketAddr,
-    families: Families,
+    (address, families): (SocketAddr, Families),
     site: S,
+    guests: Arc<Guests>,
 ) -> Task {
     Task(tokio::spawn(async move {
         let site = Arc::new(site);
@@ -71,7 +78,7 @@ pub(super) fn keep_listening<S: Site>(
             match bind(address, families) {
                 Ok(listener) => {
                     named.clear();
-                    http::serve(listener, Arc::clone(&site)).await;
+                    http::serve(listener, Arc::clone(&site), Arc::clone(&guests)).await;
                 }
                 Err(error) => {
                     lock(&named.shared.problems).insert(named.key.clone(), problem(&error));

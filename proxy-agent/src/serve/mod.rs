@@ -8,11 +8,13 @@
 //! | `inspect` | `/metrics`, `/proxyMode`, `/configz` (HE-4) |
 //! | `metrics` | the agent's own counts, and those read from the tables at each scrape |
 //! | `http`, `listen` | answering requests; listening, and trying again |
+//! | `guests` | how many clients there are, and for how long |
 //!
 //! Handlers read snapshots and never wait for the agent; the agent never waits for a client. Long work (a scrape of
 //! all Services) runs on a thread of its own. A port that cannot be bound becomes a problem and is tried again every
 //! few seconds: no connection fails for lack of a metric.
 
+mod guests;
 mod health;
 mod health_checks;
 mod healthz;

@@ -9,7 +9,8 @@ use std::{
 use tokio::time::sleep;
 
 use super::{
-    http::Site,
+    guests::{Guests, Times},
+    http::{Answer, Site},
     listen::{Families, bind},
     *,
 };
@@ -33,9 +34,14 @@ fn settings() -> Settings {
 
 /// Serves at a port that is free.
 fn at_any_port(site: impl Site) -> (SocketAddr, Task) {
+    served(site, 64, Times::default())
+}
+
+/// The same with this room for clients, who may take this long.
+fn served(site: impl Site, room: usize, times: Times) -> (SocketAddr, Task) {
     let listener = bind((Ipv4Addr::LOCALHOST, 0).into(), Families::Both).expect("a listener");
     let address = listener.local_addr().expect("an address");
-    (address, Task(tokio::spawn(http::serve(listener, Arc::new(site)))))
+    (address, Task(tokio::spawn(http::serve(listener, Arc::new(site), Guests::new(room, times)))))
 }
 
 /// The whole answer, or nothing if nobody listens.
@@ -150,4 +156,82 @@ async fn a_port_that_is_taken_is_named_and_tried_again() {
     }
     assert!(get(address, "/livez").await.starts_with("HTTP/1.1 200 OK"));
     drop(task);
+}
+
+/// Connections that stay open and silent, many times more than there is room for.
+#[tokio::test]
+async fn whoever_keeps_connections_open_keeps_nobody_out() {
+    let (address, _task) = served(Healthz(shared()), 8, Times::default());
+    let mut silent = Vec::new();
+    for _ in 0..10 {
+        silent.extend((0..20).map(|_| TcpStream::connect(address).expect("a connection")));
+        assert!(get(address, "/livez").await.starts_with("HTTP/1.1 200 OK"));
+    }
+    // The first ones made room.
+    let mut first = silent.swap_remove(0);
+    first.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
+    assert_eq!(first.read(&mut [0]).unwrap_or_default(), 0, "it is still open");
+}
+
+/// Slow questions, and answers that nobody takes, end after a time.
+#[tokio::test]
+async fn whoever_is_too_slow_is_left() {
+    let times = Times { question: Duration::from_millis(200), connection: Duration::from_millis(400) };
+    let (address, _task) = served(Long, 8, times);
+    let slow = tokio::task::spawn_blocking(move || {
+        let mut stream = TcpStream::connect(address).expect("a connection");
+        let began = Instant::now();
+        // A byte at a time, as long as somebody listens.
+        while began.elapsed() < Duration::from_secs(10) && stream.write_all(b"G").is_ok() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        began.elapsed()
+    });
+    let deaf = tokio::task::spawn_blocking(move || {
+        let mut stream = TcpStream::connect(address).expect("a connection");
+        write!(stream, "GET / HTTP/1.1\r\nHost: agent\r\n\r\n").expect("asked");
+        std::thread::sleep(Duration::from_secs(2));
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        answer.len()
+    });
+    assert!(slow.await.expect("the client") < Duration::from_secs(5), "a question may take for ever");
+    let taken = deaf.await.expect("the client");
+    assert!(taken < Long::LENGTH, "the whole answer was still there after two seconds");
+}
+
+/// More than any client says.
+#[tokio::test]
+async fn questions_that_are_too_long_are_refused() {
+    let (address, _task) = served(Healthz(shared()), 8, Times::default());
+    let answer = tokio::task::spawn_blocking(move || {
+        let mut stream = TcpStream::connect(address).expect("a connection");
+        stream.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
+        let _ = write!(stream, "GET /livez HTTP/1.1\r\nHost: agent\r\nX: ");
+        let mut sent = 0;
+        while sent < 64 << 20 && stream.write_all(&[b'x'; 4096]).is_ok() {
+            sent += 4096;
+        }
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        (sent, answer)
+    });
+    let (sent, answer) = answer.await.expect("the client");
+    assert!(sent < 64 << 20, "it reads whatever comes");
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    assert!(get(address, "/livez").await.starts_with("HTTP/1.1 200 OK"));
+}
+
+/// A site with an answer that no socket's buffers hold.
+#[derive(Debug)]
+struct Long;
+
+impl Long {
+    const LENGTH: usize = 64 << 20;
+}
+
+impl Site for Long {
+    async fn answer(&self, _: &str) -> Answer {
+        http::text(hyper::StatusCode::OK, vec![b'x'; Self::LENGTH])
+    }
 }
