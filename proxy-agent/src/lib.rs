@@ -13,6 +13,7 @@ mod memory;
 pub mod model;
 pub mod plan;
 pub mod ports;
+mod privileges;
 pub mod serve;
 pub mod source;
 pub mod timeouts;

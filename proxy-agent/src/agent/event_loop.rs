@@ -13,7 +13,7 @@ use tokio::{
     sync::mpsc,
     time::{MissedTickBehavior, interval, sleep_until},
 };
-use tracing::info;
+use tracing::{debug, info, warn};
 
 use super::{
     follow::Agent,
@@ -23,6 +23,7 @@ use crate::{
     announce::{self, Announcement, Announcer},
     config::{self, Settings},
     dataplane::{Bypass, NetworkChanges},
+    privileges::places,
     source::{self, Batch, kube::MarkSocket},
 };
 
@@ -41,6 +42,7 @@ pub async fn run(start: Start, settings: Settings) -> anyhow::Result<()> {
     let mut network = NetworkChanges::listen()?;
     let mut agent = Agent::start(&start, &settings, announcer)?;
 
+    confine(&start, &settings);
     let (events, mut batches) = mpsc::channel::<Batch>(QUEUE);
     let bypass = Bypass::open(&start.pin_dir)?;
     let mark = Arc::new(move |socket: BorrowedFd<'_>| bypass.mark(&socket).map_err(Into::into));
@@ -83,6 +85,25 @@ pub async fn run(start: Start, settings: Settings) -> anyhow::Result<()> {
     source.abort();
     info!("exiting; programs and maps stay in place (`sidestep cleanup` removes them)");
     Ok(())
+}
+
+/// Confines this thread, and those that it starts from now on, to the agent's own places.
+fn confine(start: &Start, settings: &Settings) {
+    if let Objects::ApiServer(_) = start.objects
+        && source::kube::runs_programs(settings.kubeconfig.as_deref())
+    {
+        info!("the kubeconfig gets credentials from a program, so the agent may execute and write files");
+        return;
+    }
+    match places::confine(&[&start.pin_dir, &start.run_dir]) {
+        Ok(true) => debug!("confined to the pin directory and the run directory (landlock)"),
+        Ok(false) => {
+            debug!("this kernel has no landlock: file permissions alone say what the agent may write")
+        }
+        Err(error) => {
+            warn!(%error, "cannot confine the agent to its directories (landlock); it works without")
+        }
+    }
 }
 
 /// Runs the source until the receiver is dropped; marks its sockets so that the socket programs leave them alone.

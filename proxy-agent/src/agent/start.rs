@@ -24,7 +24,9 @@ use crate::{
         self, Capacity, Dataplane, FlowOptions, Interfaces, Options, Progress, ReservedPorts, Wanted,
     },
     plan::{Planner, is_api_server},
+    privileges::{capabilities, memory},
     serve::Serve,
+    source,
 };
 
 /// What the command line decides, apart from the configuration.
@@ -66,7 +68,7 @@ impl fmt::Display for Objects {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Manifests(directory) => write!(f, "manifests in {}", directory.display()),
-            Self::ApiServer(Some(server)) => write!(f, "API server {server}"),
+            Self::ApiServer(Some(server)) => write!(f, "API server {}", source::without_user(server)),
             Self::ApiServer(None) => f.write_str("API server of the kubeconfig or service account"),
         }
     }
@@ -97,9 +99,15 @@ impl Agent {
         let node = node_name(settings)?;
         let options = start.options(settings);
         survive(settings.oom_score_adj);
+        memory::raise();
+        // Before any thread is started, which would keep what it has.
+        capabilities::drop_others(listens_below_1024(settings)).context("cannot drop capabilities")?;
         ensure_cgroup(&options.cgroup_root)?;
         let tables_lock = dataplane::lock(&options.pin_dir)?;
-        let mut ebpf = dataplane::load(&options)?;
+        let mut ebpf = dataplane::load(&options).map_err(|error| match memory::too_low() {
+            Some(why) => anyhow::Error::new(error).context(why),
+            None => error.into(),
+        })?;
         if options.program_log {
             follow_program_log(&mut ebpf);
         }
@@ -147,6 +155,11 @@ fn node_name(settings: &Settings) -> anyhow::Result<String> {
         Some(name) => name.clone(),
         None => nix::unistd::gethostname()?.to_string_lossy().to_lowercase(),
     })
+}
+
+/// Whether a listener has a port that not everybody may listen at.
+fn listens_below_1024(settings: &Settings) -> bool {
+    [settings.healthz, settings.metrics].into_iter().flatten().any(|address| address.port() < 1024)
 }
 
 /// CF-15.

@@ -1,7 +1,8 @@
 //! The lock that admits one agent at a time.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Permissions},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
 };
 
@@ -15,6 +16,8 @@ pub fn lock(pin_dir: &Path) -> Result<Flock<File>, Error> {
     ensure_bpffs(pin_dir)?;
     let dir = abi_dir(pin_dir);
     fs::create_dir_all(&dir).map_err(Error::system("mkdir", &dir))?;
+    // Who can open a map can write it. The maps are root's alone, and so is the way to them, whatever the umask was.
+    fs::set_permissions(&dir, Permissions::from_mode(0o700)).map_err(Error::system("chmod", &dir))?;
     let directory = File::open(&dir).map_err(Error::system("open", &dir))?;
     Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
         if errno == nix::errno::Errno::EWOULDBLOCK {

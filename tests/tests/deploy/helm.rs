@@ -136,7 +136,7 @@ fn values_reach_the_objects() {
         "--set",
         "imagePullSecrets[0].name=registry",
         "--set",
-        "resources.limits.memory=600Mi,maxUnavailable=3",
+        "resources.limits.memory=600Mi,maxUnavailable=3,lockedMemory=true",
         "--set-string",
         "podAnnotations.scraped=true",
     ]);
@@ -163,6 +163,9 @@ fn values_reach_the_objects() {
         agent.args.as_deref().expect("arguments").join(" "),
         "run --config /etc/sidestep/config.yaml --take-over --max-services=262144 --interface=eth0"
     );
+    let capabilities = agent.security_context.as_ref().and_then(|context| context.capabilities.as_ref());
+    let added = capabilities.and_then(|capabilities| capabilities.add.as_ref()).expect("capabilities");
+    assert!(added.iter().any(|name| name == "SYS_RESOURCE"), "{added:?}");
     let limits = agent.resources.as_ref().and_then(|resources| resources.limits.as_ref()).expect("limits");
     assert_eq!(limits["memory"].0, "600Mi");
 }

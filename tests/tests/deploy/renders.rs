@@ -28,10 +28,9 @@ pub(super) fn render(overlay: &str) -> Result<Vec<Value>, String> {
 fn render_folder(folder: &Path) -> Result<Vec<Value>, String> {
     let kubectl = std::env::var_os(KUBECTL).unwrap_or_else(|| "kubectl".into());
     let output = Command::new(&kubectl).arg("kustomize").arg(folder).output();
-    let overlay = folder.display();
     let output = output.map_err(|error| format!("{}: {error}", kubectl.display()))?;
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && errors.is_empty(), "{overlay}: {errors}");
+    assert!(output.status.success() && errors.is_empty(), "{}: {errors}", folder.display());
     let text = String::from_utf8(output.stdout).expect("YAML is UTF-8");
     Ok(serde_saphyr::from_multiple(&text).expect("YAML"))
 }
@@ -132,8 +131,7 @@ fn agent_container(agent: &Container, config: &str) {
     assert_eq!(security.read_only_root_filesystem, Some(true));
     let capabilities = security.capabilities.as_ref().expect("capabilities");
     assert_eq!(capabilities.drop, Some(vec!["ALL".to_owned()]));
-    let expected =
-        ["BPF", "DAC_READ_SEARCH", "NET_ADMIN", "PERFMON", "SYS_ADMIN", "SYS_PTRACE", "SYS_RESOURCE"];
+    let expected = ["BPF", "DAC_READ_SEARCH", "NET_ADMIN", "PERFMON", "SYS_ADMIN", "SYS_PTRACE"];
     assert_eq!(capabilities.add, Some(expected.map(str::to_owned).to_vec()));
     let app_armor = security.app_armor_profile.as_ref().expect("a profile");
     assert_eq!(app_armor.type_, "Unconfined");
@@ -214,6 +212,28 @@ fn mounts(container: &Container, volumes: &[Volume]) {
             "{volume}: {propagation:?}"
         );
     }
+}
+
+/// Nodes before Linux 5.11 need one capability more, which others may not be able to grant.
+#[test]
+fn the_component_for_old_kernels_adds_one_capability() {
+    let folder = tempfile::tempdir_in(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/overlays"));
+    let folder = folder.expect("a folder");
+    let text = "resources: [../kubeadm]\ncomponents: [../../components/before-linux-5.11]\n";
+    std::fs::write(folder.path().join("kustomization.yaml"), text).expect("written");
+    let objects = match render_folder(folder.path()) {
+        Ok(objects) => objects,
+        Err(reason) => skip!("kubectl is needed: {reason}"),
+    };
+    let added = |objects: &[Value]| {
+        let daemon_set: DaemonSet = only(objects, "DaemonSet");
+        let pod = daemon_set.spec.template.spec.expect("a pod");
+        let security = pod.containers[0].security_context.clone().expect("a security context");
+        security.capabilities.and_then(|capabilities| capabilities.add).expect("capabilities")
+    };
+    let mut expected = added(&render("kubeadm").expect("it renders, too"));
+    expected.push("SYS_RESOURCE".to_owned());
+    assert_eq!(added(&objects), expected);
 }
 
 /// IN-6: among others, the permissions of kube-proxy and no more.

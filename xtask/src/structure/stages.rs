@@ -21,6 +21,7 @@ pub(super) const AGENT: &[Stage] = &[
     stage("causes", &[]),
     stage("memory", &[]),
     stage("ports", &[]),
+    stage("privileges", &[]),
     stage("timeouts", &[]),
     stage("model", &[]),
     stage("plan", &["model"]),
@@ -63,8 +64,11 @@ pub(super) const AGENT: &[Stage] = &[
     ),
     stage("serve", &["causes", "model", "plan", "config", "dataplane"]),
     stage("announce", &["causes", "model"]),
-    stage("agent", &["memory", "model", "plan", "source", "config", "dataplane", "serve", "announce"]),
-    stage("commands", &["model", "plan", "source", "config", "dataplane", "agent"]),
+    stage(
+        "agent",
+        &["memory", "privileges", "model", "plan", "source", "config", "dataplane", "serve", "announce"],
+    ),
+    stage("commands", &["privileges", "model", "plan", "source", "config", "dataplane", "agent"]),
 ];
 
 /// The node's side of the dataplane: it attaches programs to devices, and configures them for the node.

@@ -6,10 +6,12 @@ use super::{Check, Outcome};
 use crate::{
     commands::Paths,
     dataplane::{bpffs_mounted, can_reserve_ports, has_set_retval, netns_cookie, sees_namespaces},
+    privileges::{capabilities, memory},
 };
 
 pub(super) fn check(paths: &Paths) -> Vec<Check> {
     let mut checks = vec![kernel(), privileges()];
+    checks.extend(locked_memory());
     checks.push(Check::of("cgroup2", paths.cgroup_root(), |path| path.display().to_string()));
     let mounted = paths.check_bpffs().and_then(|()| bpffs_mounted(&paths.pin_dir));
     checks.push(match mounted {
@@ -67,15 +69,33 @@ fn kernel() -> Check {
 }
 
 fn privileges() -> Check {
-    if nix::unistd::geteuid().is_root() {
-        Check::new("privileges", Outcome::Ok, "root")
-    } else {
-        Check::new(
-            "privileges",
-            Outcome::Failed,
-            "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON",
-        )
+    const NAME: &str = "privileges";
+    let missing = match capabilities::missing() {
+        Ok(missing) => missing,
+        Err(error) => {
+            return Check::new(NAME, Outcome::Failed, format!("cannot ask for capabilities: {error}"));
+        }
+    };
+    if missing.is_empty() {
+        return Check::new(NAME, Outcome::Ok, "all capabilities that the agent needs");
     }
+    let described: Vec<String> = missing.iter().map(|one| format!("{} ({})", one.name, one.why)).collect();
+    Check::new(
+        NAME,
+        Outcome::Failed,
+        format!("run as root, or with the capabilities {}", described.join(", ")),
+    )
+}
+
+/// Before Linux 5.11, whether tables of any size can be made.
+fn locked_memory() -> Option<Check> {
+    memory::counts().then(|| {
+        memory::raise();
+        match memory::too_low() {
+            Some(why) => Check::new("locked memory", Outcome::Warning, why),
+            None => Check::new("locked memory", Outcome::Ok, "no limit"),
+        }
+    })
 }
 
 /// ST-7.

@@ -49,6 +49,8 @@ pub struct ReservedPorts {
     /// Those in use, once they are known.
     node_ports: Option<PortSet>,
     record: PathBuf,
+    /// The kernel's file, open from the start: later the agent may open none outside of its own places.
+    sysctl: Option<Sysctl>,
     looked: Instant,
     due: Instant,
     problem: Option<Problem>,
@@ -59,7 +61,9 @@ impl ReservedPorts {
     pub fn reserve(range: Option<PortRange>, run_dir: &Path) -> Self {
         let now = Instant::now();
         let record = run_dir.join(RECORD);
-        let mut reserved = Self { range, node_ports: None, record, looked: now, due: now, problem: None };
+        let sysctl = range.and_then(|_| Sysctl::open().ok());
+        let mut reserved =
+            Self { range, node_ports: None, record, sysctl, looked: now, due: now, problem: None };
         reserved.keep(now);
         reserved
     }
@@ -86,7 +90,7 @@ impl ReservedPorts {
         }
         (self.looked, self.due) = (now, now + PERIOD);
         self.problem = match self.range {
-            Some(range) => hold(range, self.node_ports.as_ref(), &self.record).err(),
+            Some(range) => hold(range, self.node_ports.as_ref(), &self.record, &mut self.sysctl).err(),
             None => give_back(&self.record)
                 .err()
                 .map(|error| NotHeld { ports: source_ports(""), message: error.to_string() }),
@@ -141,7 +145,12 @@ fn node_ports(ports: &(impl ToString + ?Sized)) -> Subject {
 }
 
 /// Updates the kernel's reservation.
-fn hold(range: PortRange, node_ports: Option<&PortSet>, record: &Path) -> Result<(), NotHeld> {
+fn hold(
+    range: PortRange,
+    node_ports: Option<&PortSet>,
+    record: &Path,
+    sysctl: &mut Option<Sysctl>,
+) -> Result<(), NotHeld> {
     let whole = |message: String| NotHeld { ports: source_ports(&range), message };
     let told = |error: Error| whole(error.to_string());
     let ours = noted(record).map_err(told)?.unwrap_or_default();
@@ -179,7 +188,7 @@ fn hold(range: PortRange, node_ports: Option<&PortSet>, record: &Path) -> Result
         }
         return narrow.map_or(Ok(()), Err);
     }
-    let sysctl = Sysctl::open().map_err(|error| {
+    let opened = sysctl.take().map_or_else(Sysctl::open, Ok).map_err(|error| {
         let missing = range_set.without(&current);
         let (ports, so) = if missing.is_empty() {
             // By an operator, who cannot follow Services.
@@ -195,6 +204,7 @@ fn hold(range: PortRange, node_ports: Option<&PortSet>, record: &Path) -> Result
         );
         NotHeld { ports, message }
     })?;
+    let sysctl = sysctl.insert(opened);
     note(record, &ours.with(&noted)).map_err(told)?;
     sysctl.write(&reserved).map_err(told)?;
     tracing::info!(
@@ -274,6 +284,7 @@ mod tests {
             range: None,
             node_ports: Some(PortSet::default()),
             record: folder.path().join(RECORD),
+            sysctl: None,
             looked: start,
             due,
             problem: None,
