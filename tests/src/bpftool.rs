@@ -19,7 +19,9 @@ pub fn json(arguments: &[&str]) -> Result<Value> {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-    Ok(serde_json::from_slice(&output.stdout)?)
+    // Of nothing it prints nothing.
+    let printed = output.stdout.trim_ascii();
+    if printed.is_empty() { Ok(Value::Null) } else { Ok(serde_json::from_slice(printed)?) }
 }
 
 /// The id of every map and link that is pinned below `directory`, by path. Equal ids mean the same objects.

@@ -1,5 +1,7 @@
 //! Foreign BPF programs on the lab's cgroup and its devices, which Sidestep has to leave alone; and the programs at a
-//! device, in order.
+//! device, in order. `counted` has those that count how often they run.
+
+pub mod counted;
 
 use std::{
     fs::File,
