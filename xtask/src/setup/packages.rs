@@ -29,6 +29,7 @@ pub(crate) const NETWORK: &[Package] = &[
     Package { name: "conntrack", brings: "conntrack", why: "shows that no connection is tracked" },
     Package { name: "bpftool", brings: "bpftool", why: "prints the maps with their field names" },
     Package { name: "ethtool", brings: "ethtool", why: "switches offloads of virtual network devices" },
+    Package { name: "strace", brings: "strace", why: "shows which system calls the agent makes" },
     Package { name: "procps", brings: "sysctl", why: "switches the kernel's own BPF statistics on" },
 ];
 
