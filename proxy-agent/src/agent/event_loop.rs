@@ -98,10 +98,10 @@ fn confine(start: &Start, settings: &Settings) {
     match places::confine(&[&start.pin_dir, &start.run_dir]) {
         Ok(true) => debug!("confined to the pin directory and the run directory (landlock)"),
         Ok(false) => {
-            debug!("this kernel has no landlock: file permissions alone say what the agent may write")
+            debug!("this kernel has no landlock: file permissions alone say what the agent may write");
         }
         Err(error) => {
-            warn!(%error, "cannot confine the agent to its directories (landlock); it works without")
+            warn!(%error, "cannot confine the agent to its directories (landlock); it works without");
         }
     }
 }

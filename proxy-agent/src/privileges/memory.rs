@@ -9,7 +9,8 @@ pub(crate) fn counts() -> bool {
     KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(5, 11, 0))
 }
 
-/// Raises the limit for good, where the kernel counts. Afterwards the agent needs SYS_RESOURCE no more.
+/// Raises the limit for good, where the kernel counts. Afterwards the agent does without the
+/// capability for it.
 pub(crate) fn raise() {
     if counts() && setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY).is_err() {
         // Without the capability: as far as it goes.
