@@ -153,7 +153,7 @@ fn a_killed_growth_serves_on() {
     cluster.serve("web", &service("web", &["10.96.0.10"])).expect("manifests");
     let mut agent = cluster.lab.agent().expect("an agent");
     let pressure = Pressure::start(&cluster.client, at(TCP), at(UDP));
-    let next = cluster.lab.pin_directory().join(sidestep_tests::agent::ABI).join("next");
+    let next = cluster.lab.pin_directory().join(sidestep_tests::agent::ABI).join("next-SERVICES");
     let mut met = 0;
     for (count, delay) in [(1200, 20), (3500, 150)] {
         Many::write(&cluster.lab, backend(&cluster), count).expect("manifests");

@@ -75,11 +75,11 @@ pub fn loaded_packet_programs(ebpf: &Ebpf) -> Vec<&'static str> {
 /// Makes tables of another capacity: those that have another length now anew, empty, beside the present ones (`growth`).
 pub(crate) fn make_beside(options: &Options, capacity: &Capacity) -> Result<Ebpf, Error> {
     let dir = abi_dir(&options.pin_dir);
-    let next = growth::begin(&dir)?;
+    growth::settle(&dir)?;
     open_maps(options, capacity, |map| {
         let differs = map.length.map(|length| Ok::<_, Error>(length(capacity) != room(&dir, map.name)?));
         let differs = differs.transpose()?;
-        Ok(if differs == Some(true) { next.join(map.name) } else { dir.join(map.name) })
+        Ok(if differs == Some(true) { growth::next(&dir, map.name) } else { dir.join(map.name) })
     })
 }
 

@@ -102,19 +102,28 @@ impl MapSpec {
 
 /// How many entries a pinned map has room for.
 pub(crate) fn room(dir: &Path, name: &'static str) -> Result<u32, Error> {
-    Ok(MapInfo::from_pin(dir.join(name)).map_err(Error::map(name))?.max_entries())
+    room_at(&dir.join(name), name)
+}
+
+/// The same of the map at this pin.
+pub(super) fn room_at(pin: &Path, name: &'static str) -> Result<u32, Error> {
+    Ok(MapInfo::from_pin(pin).map_err(Error::map(name))?.max_entries())
 }
 
 /// A pinned map, if it is ours.
 pub(super) fn pinned(dir: &Path, name: &'static str) -> Result<Map, Error> {
-    let path = dir.join(name);
-    if let Some(spec) = MAPS.iter().find(|spec| spec.name == name) {
-        spec.check(&path)?;
-    }
-    MapData::from_pin(&path).and_then(Map::from_map_data).map_err(Error::map(name))
+    pinned_at(&dir.join(name), name)
 }
 
-/// The same, of a hash.
+/// The same of the map at this pin.
+pub(super) fn pinned_at(pin: &Path, name: &'static str) -> Result<Map, Error> {
+    if let Some(spec) = MAPS.iter().find(|spec| spec.name == name) {
+        spec.check(pin)?;
+    }
+    MapData::from_pin(pin).and_then(Map::from_map_data).map_err(Error::map(name))
+}
+
+/// A pinned hash.
 pub(crate) fn hash<K: aya::Pod, V: aya::Pod>(
     dir: &Path,
     name: &'static str,
@@ -122,10 +131,15 @@ pub(crate) fn hash<K: aya::Pod, V: aya::Pod>(
     pinned(dir, name)?.try_into().map_err(Error::map(name))
 }
 
-/// The same, of an array that is memory.
+/// A pinned array that is memory.
 pub(crate) fn mapped<T: bytemuck::Pod>(dir: &Path, name: &'static str) -> Result<Mapped<T>, Error> {
-    match pinned(dir, name)? {
+    mapped_at(&dir.join(name), name)
+}
+
+/// The same of the map at this pin.
+pub(super) fn mapped_at<T: bytemuck::Pod>(pin: &Path, name: &'static str) -> Result<Mapped<T>, Error> {
+    match pinned_at(pin, name)? {
         Map::Array(data) => Mapped::new(&data, name),
-        _ => Err(Error::Missing(format!("{name} under {} is not an array", dir.display()))),
+        _ => Err(Error::Missing(format!("{} is not an array", pin.display()))),
     }
 }

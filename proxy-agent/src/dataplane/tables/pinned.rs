@@ -21,7 +21,7 @@ use super::{
     growth,
     lines::FrontendLines,
     mapped::Mapped,
-    maps::{abi_dir, hash, mapped, pinned, room},
+    maps::{abi_dir, hash, mapped, mapped_at, pinned, pinned_at, room, room_at},
 };
 use crate::dataplane::Error;
 
@@ -74,18 +74,17 @@ impl Tables {
         if !dir.join("FRONTENDS").exists() {
             return Err(Error::NoTables(pin_dir.display().to_string()));
         }
-        Pins { next: None, known: None, dir }.open()
+        Pins { next: false, known: None, dir }.open()
     }
 
     /// Opens the same tables once more, in the same memory, for somebody else in this process.
     pub(crate) fn again(&self, pin_dir: &Path) -> Result<Self, Error> {
-        Pins { next: None, known: Some(self), dir: abi_dir(pin_dir) }.open()
+        Pins { next: false, known: Some(self), dir: abi_dir(pin_dir) }.open()
     }
 
     /// Opens those that are to follow these (`growth`), and these where nothing is to follow.
     pub(super) fn next(&self, pin_dir: &Path) -> Result<Self, Error> {
-        let dir = abi_dir(pin_dir);
-        Pins { next: Some(growth::next(&dir)), known: Some(self), dir }.open()
+        Pins { next: true, known: Some(self), dir: abi_dir(pin_dir) }.open()
     }
 
     /// Opens ADDRESS_FILTER, which only the writer needs.
@@ -197,8 +196,8 @@ impl Tables {
 /// Where tables are opened from.
 struct Pins<'a> {
     dir: PathBuf,
-    /// The directory that has those that follow, if they are wanted.
-    next: Option<PathBuf>,
+    /// Whether those that follow are wanted.
+    next: bool,
     /// Tables of this process that are mapped already.
     known: Option<&'a Tables>,
 }
@@ -207,11 +206,11 @@ impl Pins<'_> {
     fn open(&self) -> Result<Tables, Error> {
         let source_ranges = pinned(&self.dir, "SOURCE_RANGES")?;
         Ok(Tables {
-            frontends: hash(self.place("FRONTENDS"), "FRONTENDS")?,
+            frontends: self.hash("FRONTENDS")?,
             lines: FrontendLines(self.mapped("FRONTEND_LINES", |known| &known.lines.0)?),
-            addresses: hash(self.place("ADDRESSES"), "ADDRESSES")?,
-            names: hash(self.place("NAMES"), "NAMES")?,
-            affinities: hash(self.place("AFFINITY"), "AFFINITY")?,
+            addresses: self.hash("ADDRESSES")?,
+            names: self.hash("NAMES")?,
+            affinities: self.hash("AFFINITY")?,
             source_ranges: source_ranges.try_into().map_err(Error::map("SOURCE_RANGES"))?,
             clients: hash(&self.dir, "CLIENTS")?,
             flows: FlowTable::new(
@@ -220,22 +219,31 @@ impl Pins<'_> {
                 self.mapped("FLOW_USES", |known| known.flows.uses())?,
                 &mapped(&self.dir, "FLOW_SEED")?,
             ),
-            has_flows: room(self.place("SOURCE_PORTS"), "SOURCE_PORTS")? > 1,
+            has_flows: self.room("SOURCE_PORTS")? > 1,
             services: self.mapped("SERVICES", |known| &known.services)?,
             endpoints: self.mapped("ENDPOINTS", |known| &known.endpoints)?,
             states: self.mapped("ENDPOINT_STATE", |known| &known.states)?,
             counters: self.mapped("COUNTERS", |known| &known.counters)?,
             refusals: self.mapped("REFUSALS", |known| &known.refusals)?,
             totals: self.mapped("TOTALS", |known| &known.totals)?,
-            frontends_room: room(self.place("FRONTENDS"), "FRONTENDS")?,
-            affinities_room: room(self.place("AFFINITY"), "AFFINITY")?,
+            frontends_room: self.room("FRONTENDS")?,
+            affinities_room: self.room("AFFINITY")?,
             source_ranges_room: room(&self.dir, "SOURCE_RANGES")?,
         })
     }
 
-    /// The directory of a table's pin.
-    fn place(&self, name: &str) -> &Path {
-        self.next.as_deref().filter(|next| next.join(name).exists()).unwrap_or(&self.dir)
+    /// A table's pin.
+    fn place(&self, name: &str) -> PathBuf {
+        let next = growth::next(&self.dir, name);
+        if self.next && next.exists() { next } else { self.dir.join(name) }
+    }
+
+    fn hash<K: aya::Pod, V: aya::Pod>(&self, name: &'static str) -> Result<HashMap<MapData, K, V>, Error> {
+        pinned_at(&self.place(name), name)?.try_into().map_err(Error::map(name))
+    }
+
+    fn room(&self, name: &'static str) -> Result<u32, Error> {
+        room_at(&self.place(name), name)
     }
 
     /// Maps a table, unless this process has.
@@ -246,8 +254,8 @@ impl Pins<'_> {
     ) -> Result<Mapped<T>, Error> {
         let place = self.place(name);
         match self.known {
-            Some(tables) if place == self.dir => Ok(known(tables).clone()),
-            _ => mapped(place, name),
+            Some(tables) if place == self.dir.join(name) => Ok(known(tables).clone()),
+            _ => mapped_at(&place, name),
         }
     }
 }

@@ -182,11 +182,11 @@ impl Node {
             Growth::Filled => {}
             Growth::Done => commit_growth(&self.options.pin_dir).expect("in place"),
             Growth::Used | Growth::BetweenPins => {
-                fs::rename(dir.join("next"), dir.join("ready")).expect("ready");
-                let first = fs::read_dir(dir.join("ready")).expect("ready").next();
-                if let (Growth::BetweenPins, Some(pin)) = (growth, first) {
-                    let pin = pin.expect("a pin");
-                    fs::rename(pin.path(), dir.join(pin.file_name())).expect("in its place");
+                fs::create_dir(dir.join("ready")).expect("ready");
+                if let Growth::BetweenPins = growth
+                    && size.services != services
+                {
+                    fs::rename(dir.join("next-SERVICES"), dir.join("SERVICES")).expect("in its place");
                 }
             }
         }
