@@ -11,6 +11,7 @@ pub(super) fn problem(missing: &NotInstalled) -> Problem {
         NotInstalled::ServicePort { id, full } => {
             let (table, flag) = match full {
                 FullTable::Services => ("SERVICES", "--max-services"),
+                FullTable::Frontends => ("FRONTENDS", "--max-frontends"),
                 FullTable::Endpoints => ("ENDPOINTS", "--max-endpoints"),
             };
             Problem {

@@ -4,12 +4,7 @@
 //! must still reach the server at its last address.
 
 use super::{ServicePlan, Target};
-use crate::model::{Flaw, ObjectName};
-
-/// Whether this is the API server's Service, `default/kubernetes`.
-pub fn is_api_server(service: &ObjectName) -> bool {
-    service.namespace() == "default" && service.name() == "kubernetes"
-}
+use crate::model::Flaw;
 
 /// Gives a plan without endpoints those of `last`, the plan that was in effect before. Without such a plan
 /// nothing is installed: the address is left alone rather than refused.

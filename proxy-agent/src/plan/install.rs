@@ -2,12 +2,13 @@
 //!
 //! A plan says what one node installs, in the tables' own spelling, and nothing of how.
 
-use std::{fmt, ops::Range};
+use std::{cmp::Ordering, fmt, ops::Range};
 
 use proxy_common::{Address, AddressBits, FrontendKey, FrontendKind, Port, Protocol, Reason, SourceRange};
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
+use super::precedence::goes_first;
 use crate::model::ObjectName;
 
 /// The IP family of a Service port's frontends and endpoints.
@@ -100,6 +101,12 @@ pub struct ServicePlan {
 }
 
 impl ServicePlan {
+    /// The order of installing: by name, after what goes first.
+    pub fn order(&self, other: &Self) -> Ordering {
+        let key = |plan: &Self| !goes_first(&plan.id.service);
+        key(self).cmp(&key(other)).then_with(|| self.id.cmp(&other.id))
+    }
+
     /// The LoadBalancer IPs among the frontends.
     pub fn load_balancer_ips(&self) -> impl Iterator<Item = Address> {
         let is_vip = |(_, kind): &&(FrontendKey, FrontendKind)| *kind == FrontendKind::LoadBalancer;

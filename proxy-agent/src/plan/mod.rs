@@ -20,6 +20,7 @@ mod node_addresses;
 mod node_port_addresses;
 mod planned;
 mod planner;
+mod precedence;
 mod problems;
 #[cfg(test)]
 pub(crate) mod properties;
@@ -31,9 +32,9 @@ mod topology;
 mod usable;
 mod view;
 
-pub use api_server::is_api_server;
 pub use health_checks::HealthCheck;
 pub use install::{AllowedClients, Changes, Family, PlannedEndpoint, ServicePlan, ServicePortId, Target};
 pub use node_port_addresses::NodePortAddresses;
 pub use planner::Planner;
+pub use precedence::{goes_first, is_api_server};
 pub use tally::Tally;

@@ -17,13 +17,14 @@ use proxy_common::{Address, FrontendKey};
 use super::{
     Changes, HealthCheck, NodePortAddresses, ServicePlan, ServicePortId, Tally,
     addresses::Addresses,
-    api_server::{self, is_api_server},
+    api_server,
     claims::{Claimant, Claims},
     draft::{Draft, drafts},
     frontends,
     health_checks::{HealthCheckCount, count},
     node_addresses::NodeAddresses,
     planned::Planned,
+    precedence::{goes_first, is_api_server},
     problems::{Origin, Problems},
     view::View,
 };
@@ -208,7 +209,7 @@ impl Planner {
     pub fn full(&mut self) -> Changes {
         self.addresses.take_changes();
         let mut install: Vec<ServicePlan> = self.plans().collect();
-        install.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        install.sort_unstable_by(ServicePlan::order);
         Changes { complete: true, install, addresses: self.addresses.all(), ..Changes::default() }
     }
 
@@ -230,7 +231,7 @@ impl Planner {
     fn begin(&mut self) -> Changes {
         self.update_own_addresses();
         self.unplanned = self.store.service_names().cloned().collect();
-        self.unplanned.sort_unstable_by(|a, b| b.cmp(a));
+        self.unplanned.sort_unstable_by(|a, b| (goes_first(a), b).cmp(&(goes_first(b), a)));
         for name in self.unplanned.clone() {
             self.update_claims(&name);
         }
@@ -244,7 +245,7 @@ impl Planner {
         for name in self.unplanned.split_off(rest) {
             self.update_plans(&name, &mut changes);
         }
-        changes.install.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        changes.install.sort_unstable_by(ServicePlan::order);
         changes.more = rest > 0;
         changes.complete = rest == 0;
         self.addresses.take_changes();
@@ -287,7 +288,7 @@ impl Planner {
         for name in &names {
             self.update_plans(name, &mut changes);
         }
-        changes.install.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        changes.install.sort_unstable_by(ServicePlan::order);
         changes.remove.sort_unstable();
         changes.addresses = self.addresses.take_changes();
         changes

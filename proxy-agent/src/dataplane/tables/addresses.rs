@@ -15,7 +15,15 @@ impl Writer {
         if known == Some(&bits) {
             return;
         }
-        match self.tables.addresses.insert(address, AddressEntry::new(&address, bits), 0) {
+        let mut entered = self.tables.addresses.insert(address, AddressEntry::new(&address, bits), 0);
+        if let Err(error) = &entered
+            && let Some((other, its)) = self.enter_instead(address, bits)
+        {
+            let error = error.to_string();
+            self.refused.address(other, its, NotInstalled::Address { address: other, error });
+            entered = Ok(());
+        }
+        match entered {
             Ok(()) if bits.has(AddressBits::NODE) => {
                 self.node_addresses.insert(address);
             }

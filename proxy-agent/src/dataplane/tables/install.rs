@@ -15,6 +15,8 @@
 //! 6. Slots, ids, indexes and former sets of ranges are **retired**: used again only after a grace period (`grace`).
 //! 7. What there was no room for (`refused`) is tried again if something went.
 //!
+//! Where there is no room for a Service that goes first, another one is taken out in between (`precedence`).
+//!
 //! What follows the tables, such as the search for sockets of endpoints that are gone, comes after that (`followers`).
 //!
 //! What remembers an index or id beyond that (sockets, affinity) remembers its generation.
@@ -26,7 +28,7 @@ use crate::plan::{Changes, ServicePlan, ServicePortId};
 
 /// What nothing is to lead to any more.
 #[derive(Default)]
-struct Leaving {
+pub(super) struct Leaving {
     /// Frontends, and the indexes that they led to.
     frontends: Vec<(FrontendKey, u32)>,
     /// What they led to.
@@ -85,8 +87,8 @@ impl Writer {
         }
     }
 
-    /// Steps 1 to 4 for one Service port; what it does not have any more is added to `leaving`.
-    fn install(&mut self, plan: &ServicePlan, leaving: &mut Leaving) {
+    /// Steps 1 to 4 for one Service port; what it does not have any more is added to `leaving`. Gives what has no room.
+    pub(super) fn try_install(&mut self, plan: &ServicePlan, leaving: &mut Leaving) -> Vec<NotInstalled> {
         let mut missing = Vec::new();
         match self.publish(plan, &mut leaving.retired, &mut missing) {
             Ok(index) => {
@@ -95,7 +97,7 @@ impl Writer {
             }
             Err(full) => missing.push(NotInstalled::ServicePort { id: plan.id.clone(), full }),
         }
-        self.refused.service(plan, missing);
+        missing
     }
 
     /// Takes Service ports out that are in no plan any more.
@@ -118,7 +120,7 @@ impl Writer {
     }
 
     /// Step 6 for a Service port that is no more.
-    fn withdraw(&mut self, protocol: Protocol, found: &Installed, retired: &mut Retired) {
+    pub(super) fn withdraw(&mut self, protocol: Protocol, found: &Installed, retired: &mut Retired) {
         for endpoint in found.block.clone().filter_map(|slot| self.tables.endpoints.load(slot)) {
             let gone = EndpointState { slot: 0, generation: endpoint.generation, bits: 0 };
             self.tables.states.store(endpoint.id, &gone);
@@ -163,7 +165,7 @@ impl Writer {
     }
 
     /// Step 6.
-    fn retire(&mut self, retired: Retired) {
+    pub(super) fn retire(&mut self, retired: Retired) {
         for index in &retired.services {
             // The name goes last: until here a restarted agent would have found the Service by it.
             let _ = self.tables.names.remove(index);

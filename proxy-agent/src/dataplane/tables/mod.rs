@@ -12,6 +12,7 @@
 //! | `adopt` | what a restarted agent finds in the tables |
 //! | `recall` | the tables read back as a plan |
 //! | `refused`, `not_installed` | what there was no room for |
+//! | `precedence` | who makes way for Services that a node cannot do without |
 //! | `slab`, `ids` | which slots, indexes and endpoint ids are free |
 //! | `exposed` | the north-south frontends |
 //! | `grace`, `retired` | giving things back only when no program can still be reading them |
@@ -42,6 +43,7 @@ pub(super) mod maps;
 pub(super) mod names;
 pub(super) mod not_installed;
 pub(super) mod pinned;
+mod precedence;
 #[cfg(test)]
 mod properties;
 mod publish;

@@ -55,6 +55,8 @@ impl NotInstalled {
 pub enum FullTable {
     /// SERVICES.
     Services,
+    /// FRONTENDS, where another Service needs its place.
+    Frontends,
     /// ENDPOINTS, or the ids of endpoints.
     Endpoints,
 }

@@ -15,7 +15,7 @@ impl Writer {
             .collect()
     }
 
-    fn plan_of(&self, id: &ServicePortId, found: &Installed) -> Option<ServicePlan> {
+    pub(super) fn plan_of(&self, id: &ServicePortId, found: &Installed) -> Option<ServicePlan> {
         let Installed { index, block, frontends, planned: _ } = found;
         let record = self.tables().services.load(*index)?;
         let target = |span: Span| match span {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proxy_common::{Address, AddressBits};
 
-use super::not_installed::NotInstalled;
+use super::not_installed::{FullTable, NotInstalled};
 use crate::plan::{ServicePlan, ServicePortId};
 
 /// Everything that is not installed as the plan wants it.
@@ -30,6 +30,13 @@ impl Refused {
         self.services.contains_key(id)
     }
 
+    /// Notes that a Service port of which something was missing is not there at all now; whether it was such a one.
+    pub(crate) fn deprive(&mut self, id: &ServicePortId, full: FullTable) -> bool {
+        let Some((_, missing)) = self.services.get_mut(id) else { return false };
+        *missing = vec![NotInstalled::ServicePort { id: id.clone(), full }];
+        true
+    }
+
     /// Forgets a Service port that is in no plan any more.
     pub(crate) fn forget(&mut self, id: &ServicePortId) {
         self.services.remove(id);
@@ -50,11 +57,12 @@ impl Refused {
         *self = Self::default();
     }
 
-    /// What to try again.
+    /// What to try again, in the order of installing.
     pub(crate) fn again(&self) -> (Vec<ServicePlan>, Vec<(Address, AddressBits)>) {
-        let plans = self.services.values().map(|(plan, _)| plan.clone());
+        let mut plans: Vec<ServicePlan> = self.services.values().map(|(plan, _)| plan.clone()).collect();
+        plans.sort_by(ServicePlan::order);
         let addresses = self.addresses.iter().map(|(address, (bits, _))| (*address, *bits));
-        (plans.collect(), addresses.collect())
+        (plans, addresses.collect())
     }
 
     /// All of it.

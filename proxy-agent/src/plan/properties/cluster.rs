@@ -134,7 +134,7 @@ impl Cluster {
 }
 
 fn key(kind: Kind, name: &str) -> ObjectKey {
-    ObjectKey::new(kind, ObjectName::new(if kind == Kind::Node { "" } else { "default" }, name))
+    ObjectKey::new(kind, ObjectName::new(if kind == Kind::Node { "" } else { NAMESPACE }, name))
 }
 
 fn delete(kind: Kind, name: &str) -> Event {
@@ -160,7 +160,7 @@ fn service_event(name: &str, service: &AService) -> Event {
         .collect();
     let ingress: Vec<Value> = ingress.iter().map(|(ip, mode)| json!({"ip": ip, "ipMode": mode})).collect();
     let object = json!({
-        "metadata": {"name": name, "namespace": "default", "creationTimestamp": format!("2024-01-0{created}T00:00:00Z")},
+        "metadata": {"name": name, "namespace": NAMESPACE, "creationTimestamp": format!("2024-01-0{created}T00:00:00Z")},
         "spec": {
             "type": kind, "clusterIP": cluster_ips.first(), "clusterIPs": cluster_ips,
             "externalIPs": external_ips, "ports": ports,
@@ -200,7 +200,7 @@ fn slice_event(name: &str, slice: &ASlice) -> Event {
         })
         .collect();
     let object = json!({
-        "metadata": {"name": name, "namespace": "default", "labels": {"kubernetes.io/service-name": slice.service}},
+        "metadata": {"name": name, "namespace": NAMESPACE, "labels": {"kubernetes.io/service-name": slice.service}},
         "addressType": slice.address_type, "ports": ports, "endpoints": endpoints,
     });
     match EndpointSlice::read(serde_json::from_value(object).expect("an EndpointSlice")) {
@@ -225,7 +225,9 @@ fn some<T: Clone + std::fmt::Debug + 'static>(of: &'static [T]) -> impl Strategy
     subsequence(of, 0..=of.len())
 }
 
-const SERVICES: &[&str] = &["s1", "s2", "s3"];
+/// With the cluster's DNS, which goes first.
+const SERVICES: &[&str] = &["s1", "s2", "kube-dns"];
+const NAMESPACE: &str = "kube-system";
 const SLICES: &[&str] = &["e1", "e2", "e3", "e4"];
 const PORTS: &[(&str, &str)] = &[("", "TCP"), ("x", "TCP"), ("x", "UDP"), ("y", "SCTP")];
 

@@ -22,11 +22,12 @@ use sidestep_tests::{identity::Identity, pins::PinDirectory, skip};
 
 use crate::{
     dataplane::{
-        Capacity, Dataplane, FlowOptions, NotInstalled, Options, abi_dir, commit_growth, load, make_beside,
+        Capacity, Dataplane, FlowOptions, FullTable, NotInstalled, Options, abi_dir, commit_growth, load,
+        make_beside,
     },
     model::Event,
     plan::{
-        Changes, Planner, ServicePlan, ServicePortId,
+        Changes, Planner, ServicePlan, ServicePortId, goes_first,
         properties::cluster::{self, Change, Cluster},
     },
 };
@@ -209,8 +210,14 @@ impl Node {
         let plan = self.planner.full();
         let fits = self.has_room_for(&plan);
         let mut complete = true;
+        let first = self.named.iter().find(|named| Self::should_have_room(named));
         let readback::Found { mut services, mut addresses, mut faults } =
             readback::read(&self.options.pin_dir);
+        let other =
+            services.iter().find(|(id, found)| !goes_first(&id.service) && !found.frontends.is_empty());
+        if let (Some(first), Some((other, _))) = (first, other) {
+            faults.push(format!("{first:?} is not there, and {other} is"));
+        }
         for plan in plan.install {
             let found = services.remove(&plan.id);
             if found.as_ref() != Some(&plan) {
@@ -236,6 +243,17 @@ impl Node {
             faults.push(format!("refused without need (complete: {complete}): {:?}", self.named));
         }
         faults
+    }
+
+    /// Whether this has room if others make way. There may never be slots enough in a row.
+    fn should_have_room(named: &NotInstalled) -> bool {
+        match named {
+            NotInstalled::ServicePort { id, full } => {
+                goes_first(&id.service) && *full != FullTable::Endpoints
+            }
+            NotInstalled::Frontend { service, .. } => goes_first(service),
+            _ => false,
+        }
     }
 
     /// Whether everything fits for sure: tables of one kind fill up to the last element, slots must be in a row.
