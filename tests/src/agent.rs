@@ -15,7 +15,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{api_server::ApiServer, kept::Kept, lab::Lab, report::Report};
+use crate::{api_server::ApiServer, kept::Kept, lab::Lab, report::Report, seat::Seat};
 
 /// The variable that names the binary to test.
 pub const BINARY: &str = "SIDESTEP_BIN";
@@ -42,9 +42,10 @@ pub struct Agent {
     environment: Vec<(&'static str, OsString)>,
     /// A command that executes it, such as `setpriv` with its arguments.
     wrapper: Vec<OsString>,
+    /// The binary of the next start, if it is not the one to test.
+    binary: Option<PathBuf>,
     process: Option<Kept>,
-    run_directory: PathBuf,
-    log: PathBuf,
+    seat: Seat,
 }
 
 impl Agent {
@@ -73,9 +74,13 @@ impl Agent {
     }
 
     fn new(lab: &Lab, source: Vec<OsString>) -> Self {
-        let (run_directory, log) = (lab.run_directory(), lab.log_file());
+        Self::on(lab.seat(), source)
+    }
+
+    /// An agent on this node with these arguments of `run`, not yet started.
+    pub fn on(seat: Seat, source: Vec<OsString>) -> Self {
         let (environment, wrapper) = (Vec::new(), Vec::new());
-        Self { source, inside: false, environment, wrapper, process: None, run_directory, log }
+        Self { source, inside: false, environment, wrapper, binary: None, process: None, seat }
     }
 
     /// An agent that follows the lab's manifests, not yet started.
@@ -104,6 +109,12 @@ impl Agent {
         self
     }
 
+    /// Has the next start use these arguments of `run` and this binary.
+    pub fn change(&mut self, source: Vec<OsString>, binary: Option<PathBuf>) {
+        self.source = source;
+        self.binary = binary;
+    }
+
     /// Puts the agent into the cgroup of the node's processes from its next start on, so that the hooks see its
     /// sockets, as on a real node. It must end before the lab.
     #[must_use]
@@ -127,17 +138,29 @@ impl Agent {
 
     /// Starts the agent without waiting.
     pub fn launch(&mut self, lab: &Lab) -> Result<()> {
+        debug_assert_eq!(
+            lab.run_directory().parent(),
+            self.seat.run_directory.parent(),
+            "another lab's agent"
+        );
+        self.start_process()
+    }
+
+    /// Starts the agent without waiting, wherever it is.
+    pub fn start_process(&mut self) -> Result<()> {
         ensure!(self.process.is_none(), "the agent is already running");
-        let log = OpenOptions::new().create(true).append(true).open(&self.log).context("the agent's log")?;
-        let mut command = wrapped_command(lab, &self.wrapper, &["run"])?;
-        command.args(&self.source).args(["--node-name", NODE_NAME]);
+        let Seat { place, run_directory, log, node_name, .. } = &self.seat;
+        let log = OpenOptions::new().create(true).append(true).open(log).context("the agent's log")?;
+        let binary = self.binary.clone().map_or_else(binary, Ok)?;
+        let mut command = self.seat.wrapped_command(&self.wrapper, binary, &["run"]);
+        command.args(&self.source).args(["--node-name", node_name]);
         // Without the user's kubeconfig.
-        command.env_remove("KUBECONFIG").env("HOME", lab.run_directory());
+        command.env_remove("KUBECONFIG").env("HOME", run_directory);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         // Only the test or demo gets Ctrl-C, and then ends the agent in the proper way.
         command.process_group(0);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        let node = lab.node().clone();
+        let node = place.clone();
         // Outside of the lab's cgroups by default, so that these can always be removed.
         let inside = self.inside;
         self.process =
@@ -150,9 +173,24 @@ impl Agent {
         self.process.as_ref().map(|process| process.child.id())
     }
 
+    /// The memory of its own (`RssAnon`), in KiB: the tables that it maps are apart.
+    pub fn own_memory(&self) -> Result<u64> {
+        let file = format!("/proc/{}/status", self.pid().context("the agent does not run")?);
+        let status = fs::read_to_string(&file).with_context(|| file.clone())?;
+        let value =
+            status.lines().find_map(|line| line.strip_prefix("RssAnon:")).with_context(|| file.clone())?;
+        value.trim().trim_end_matches(" kB").parse().context(file)
+    }
+
+    /// How many descriptors it has.
+    pub fn descriptors(&self) -> Result<usize> {
+        let directory = format!("/proc/{}/fd", self.pid().context("the agent does not run")?);
+        Ok(fs::read_dir(&directory).context(directory)?.count())
+    }
+
     /// The agent's report.
     pub fn report(&self) -> Result<Report> {
-        Report::read(&self.run_directory)
+        Report::read(&self.seat.run_directory)
     }
 
     /// Ends the agent with SIGTERM and returns its exit status.
@@ -181,33 +219,39 @@ impl Agent {
 
     /// The end of the agent's log.
     pub fn log_tail(&self) -> String {
-        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let text = fs::read_to_string(&self.seat.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(TAIL)..].join("\n")
     }
 
-    fn signal(&self, signal: Signal) -> Result<()> {
+    /// Sends it a signal, such as SIGSTOP.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
         let pid = self.pid().context("the agent does not run")?;
         kill(Pid::from_raw(pid.try_into()?), signal).context("kill")
+    }
+
+    /// Whether it has installed everything; an error if it has ended.
+    pub fn is_synced(&mut self) -> Result<bool> {
+        let pid = self.pid();
+        if let Ok(report) = self.report()
+            && report.synced
+            && Some(report.pid) == pid
+        {
+            return Ok(true);
+        }
+        if let Some(process) = &mut self.process
+            && let Some(status) = process.child.try_wait()?
+        {
+            self.process = None;
+            bail!("the agent ended with {status} before it was synced:\n{}", self.log_tail());
+        }
+        Ok(false)
     }
 
     /// Waits until a started agent has installed everything.
     pub fn wait_until_synced(&mut self, patience: Duration) -> Result<()> {
         let start = Instant::now();
-        let pid = self.pid();
-        loop {
-            if let Ok(report) = self.report()
-                && report.synced
-                && Some(report.pid) == pid
-            {
-                return Ok(());
-            }
-            if let Some(process) = &mut self.process
-                && let Some(status) = process.child.try_wait()?
-            {
-                self.process = None;
-                bail!("the agent ended with {status} before it was synced:\n{}", self.log_tail());
-            }
+        while !self.is_synced()? {
             ensure!(
                 start.elapsed() < patience,
                 "the agent was not synced within {patience:?}:\n{}",
@@ -215,6 +259,7 @@ impl Agent {
             );
             std::thread::sleep(Duration::from_millis(1));
         }
+        Ok(())
     }
 }
 
@@ -233,27 +278,7 @@ impl Drop for Agent {
 
 /// `sidestep` with these arguments and the lab's directories.
 pub(crate) fn command(lab: &Lab, arguments: &[&str]) -> Result<Command> {
-    wrapped_command(lab, &[], arguments)
-}
-
-/// The same command, executed by another one.
-fn wrapped_command(lab: &Lab, wrapper: &[OsString], arguments: &[&str]) -> Result<Command> {
-    let mut command = match wrapper {
-        [] => Command::new(binary()?),
-        [first, rest @ ..] => {
-            let mut command = Command::new(first);
-            command.args(rest).arg(binary()?);
-            command
-        }
-    };
-    command
-        .args(arguments)
-        .arg("--pin-dir")
-        .arg(lab.pin_directory())
-        .arg("--run-dir")
-        .arg(lab.run_directory());
-    command.arg("--cgroup-root").arg(lab.root().path());
-    Ok(command)
+    Ok(lab.seat().wrapped_command(&[], binary()?, arguments))
 }
 
 /// The binary to test: the one that [`BINARY`] names, else the newest that cargo has built.

@@ -1,7 +1,8 @@
 //! A child process that ends with this one, however this one ends.
 //!
 //! The kernel ties a child to the *thread* that started it (`PR_SET_PDEATHSIG`), so that thread lives as long as the
-//! child is needed. The child inherits only its three standard descriptors, and not, say, a lock held by the build.
+//! child is needed. The child inherits only its three standard descriptors, and not, say, a lock held by the build; and
+//! no signal is blocked in it.
 
 use std::{
     io,
@@ -12,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use nix::sys::signal::SigSet;
 
 /// A child process. Dropping this kills it if it still runs.
 #[derive(Debug)]
@@ -28,7 +30,7 @@ impl Kept {
         mut command: Command,
         enter: impl FnOnce() -> Result<()> + Send + 'static,
     ) -> Result<Self> {
-        // SAFETY: between fork and exec only two system calls are made, and nothing is allocated.
+        // SAFETY: between fork and exec only system calls are made, and nothing is allocated.
         unsafe { command.pre_exec(cut_ties) };
         let (alive, gone) = channel::<()>();
         let (started, start) = channel();
@@ -60,6 +62,7 @@ impl Drop for Kept {
 fn cut_ties() -> io::Result<()> {
     /// `CLOSE_RANGE_CLOEXEC` (5.11); on an older kernel, descriptors are inherited as usual.
     const CLOEXEC: libc::c_uint = 4;
+    SigSet::empty().thread_set_mask()?;
     // SAFETY: neither call takes a pointer.
     unsafe {
         libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, CLOEXEC);

@@ -15,6 +15,7 @@ use crate::{
     manifest::Manifests,
     pins::PinDirectory,
     place::Place,
+    seat::Seat,
     sweep,
     topology::{self, Node},
 };
@@ -115,6 +116,18 @@ impl Lab {
     /// Where agents write their log.
     pub fn log_file(&self) -> PathBuf {
         self.directory.0.join("agent.log")
+    }
+
+    /// Where agents run: on the node, with the lab's directories.
+    pub fn seat(&self) -> Seat {
+        Seat {
+            place: self.node().clone(),
+            root: self.root.clone(),
+            pin_directory: self.pins.path().to_owned(),
+            run_directory: self.run_directory(),
+            log: self.log_file(),
+            node_name: agent::NODE_NAME,
+        }
     }
 
     /// Starts an agent on the node and waits until it has installed all manifests.

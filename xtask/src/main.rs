@@ -4,6 +4,7 @@
 
 mod bench;
 mod build;
+mod chaos;
 mod demo;
 mod image;
 mod lint;
@@ -53,6 +54,11 @@ enum Command {
     /// Builds in release, then runs the benchmark: `connect`, `udp`, `nodeport`, `sync` or `start`. See
     /// `cargo xtask bench --help` for its options, and docs/performance.md for results.
     Bench(bench::Args),
+    /// Disturb agents and the API server under traffic, and count broken, failed and misrouted connections
+    ///
+    /// Two nodes with an agent each, thousands of long-lived connections and new ones all the time, while agents are
+    /// killed, stopped, replaced and starved, and thousands of Services come and go. Prints a seed that repeats it. Needs root.
+    Chaos(chaos::Args),
     /// Show Services at work in a lab of network namespaces, with the agent on `deploy/demo`
     ///
     /// Two nodes and a north-south client, real traffic, and a table of what each client got. Fails if a check fails.
@@ -78,7 +84,7 @@ enum Command {
     ///
     /// The rows in docs/kube-proxy-parity.md compare Sidestep with kube-proxy; a test names its rows in its doc comment.
     Rows(test::RowsArgs),
-    /// Stress a node with clients, floods, changes and restarts, and count failures
+    /// Stress a node's connection table with clients that reuse ports, floods and restarts, and count failures
     ///
     /// Runs for minutes in a lab of network namespaces, and fails if a connection broke that should have survived. Needs root.
     Soak(soak::Args),
@@ -98,6 +104,7 @@ fn main() -> ExitCode {
         Command::Setup => setup::run(),
         Command::Build(args) => build::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Chaos(args) => chaos::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::BuildAndLoad(args) => load::run(&args),
         Command::Image(args) => image::run(&args),

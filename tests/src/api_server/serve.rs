@@ -47,6 +47,11 @@ impl ApiServer {
         format!("http://{}", self.address)
     }
 
+    /// Its objects, which it keeps sharing.
+    pub fn objects(&self) -> Objects {
+        self.objects.clone()
+    }
+
     /// Stops abruptly, like a machine that is switched off; [`ApiServer::back`] brings it back.
     pub fn away(&mut self) {
         let Some(Running { stop, thread }) = self.running.take() else { return };
