@@ -103,6 +103,7 @@ impl Writer {
         tracing::debug!(service = %id, "makes way for a Service that goes first");
         self.installed.remove(id);
         self.exposed.remove(&found.frontends);
+        self.frontends -= found.frontends.len();
         self.delete_frontends(found.frontends.iter().map(|(key, _)| (*key, found.index)).collect());
         let mut retired = Retired::default();
         self.withdraw(id.protocol, &found, &mut retired);
