@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use proxy_common::{Address, AddressBits, AddressEntry};
 
-use super::{not_installed::NotInstalled, writer::Writer};
+use super::{elements::Elements as _, not_installed::NotInstalled, writer::Writer};
 
 impl Writer {
     /// Enters an address, unless it was found so.
@@ -15,7 +15,7 @@ impl Writer {
         if known == Some(&bits) {
             return;
         }
-        let mut entered = self.tables.addresses.insert(address, AddressEntry::new(&address, bits), 0);
+        let mut entered = self.tables.addresses.enter(address, AddressEntry::new(&address, bits));
         if let Err(error) = &entered
             && let Some((other, its)) = self.enter_instead(address, bits)
         {
@@ -41,7 +41,7 @@ impl Writer {
     pub(super) fn remove_address(&mut self, address: &Address) {
         self.refused.forget_address(address);
         self.node_addresses.remove(address);
-        let _ = self.tables.addresses.remove(address);
+        self.tables.addresses.withdraw(address);
     }
 
     /// Removes what an earlier agent left and the whole plan does not have.

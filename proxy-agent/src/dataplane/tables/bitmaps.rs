@@ -1,7 +1,5 @@
 //! ADDRESS_FILTER, NODE_PORTS and FOREIGN_PORTS: bitmaps that save packets a lookup.
 
-use std::sync::atomic::Ordering;
-
 use proxy_common::{
     Address, FrontendKey, Port, Protocol, Tuple, connection::foreign_bit, frontend::node_port_bit,
 };
@@ -20,7 +18,7 @@ impl AddressFilter {
     /// Lets packets to the address be looked at.
     pub(crate) fn add(&self, address: &Address) {
         let (word, bit) = address.filter_bit();
-        self.0.word(word, 0).fetch_or(bit, Ordering::AcqRel);
+        self.0.set_bits(word, 0, bit);
     }
 }
 
@@ -35,11 +33,10 @@ impl NodePorts {
             return;
         }
         let (word, bit) = node_port_bit(key.port);
-        let word = self.0.word(word, 0);
         if is_there {
-            word.fetch_or(bit, Ordering::AcqRel);
+            self.0.set_bits(word, 0, bit);
         } else {
-            word.fetch_and(!bit, Ordering::AcqRel);
+            self.0.clear_bits(word, 0, bit);
         }
     }
 
@@ -72,7 +69,7 @@ fn replace(bitmap: &Mapped<u64>, bits: impl Iterator<Item = (u32, u64)>) {
         }
     }
     for (index, word) in (0..).zip(words) {
-        bitmap.word(index, 0).store(word, Ordering::Release);
+        bitmap.store_word(index, 0, word);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use proxy_common::{Frontend, FrontendKey};
 
-use super::{bitmaps::other_family, not_installed::NotInstalled, writer::Writer};
+use super::{bitmaps::other_family, elements::Elements as _, not_installed::NotInstalled, writer::Writer};
 use crate::plan::ServicePlan;
 
 impl Writer {
@@ -21,7 +21,7 @@ impl Writer {
             self.node_ports.set(key, true);
             let value = Frontend::new(key, index, *kind);
             if !(known && before.binary_search(&(*key, *kind)).is_ok())
-                && let Err(error) = self.tables.frontends.insert(key, value, 0)
+                && let Err(error) = self.tables.frontends.enter(key, value)
             {
                 let (service, error) = (plan.id.service.clone(), error.to_string());
                 missing.push(NotInstalled::Frontend { service, frontend: *key, kind: *kind, error });
@@ -70,7 +70,7 @@ impl Writer {
             && index.is_none_or(|index| index == current)
         {
             self.tables.lines.remove(key);
-            let _ = self.tables.frontends.remove(key);
+            self.tables.frontends.withdraw(key);
             if self.tables.frontends.get(&other_family(key), 0).is_err() {
                 self.node_ports.set(key, false);
             }

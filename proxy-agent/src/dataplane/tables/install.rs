@@ -23,7 +23,10 @@
 
 use proxy_common::{EndpointState, FrontendKey, Protocol};
 
-use super::{installed::Installed, not_installed::NotInstalled, retired::Retired, writer::Writer};
+use super::{
+    crash, elements::Elements as _, installed::Installed, not_installed::NotInstalled, retired::Retired,
+    writer::Writer,
+};
 use crate::plan::{Changes, ServicePlan, ServicePortId};
 
 /// What nothing is to lead to any more.
@@ -45,6 +48,9 @@ impl Writer {
     /// Makes the tables follow `changes`. What cannot be installed is noted ([`Writer::not_installed`]), also what an
     /// earlier change asked for; the rest is done.
     pub(crate) fn apply(&mut self, changes: &Changes) {
+        if !changes.complete && !changes.more {
+            crash::a_change_begins();
+        }
         let freed = self.grace.freed();
         let mut room = !freed.is_empty();
         self.reuse(freed);
@@ -168,7 +174,7 @@ impl Writer {
     pub(super) fn retire(&mut self, retired: Retired) {
         for index in &retired.services {
             // The name goes last: until here a restarted agent would have found the Service by it.
-            let _ = self.tables.names.remove(index);
+            self.tables.names.withdraw(index);
         }
         self.grace.retire(retired);
     }

@@ -3,10 +3,7 @@
 //! A key is written before its value, which makes it count, and a value is one store: programs read meanwhile. A frontend is
 //! in FRONTENDS before it is here, and goes from here first.
 
-use std::{
-    collections::HashMap,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::{collections::HashMap, sync::atomic::Ordering};
 
 use bytemuck::must_cast;
 use proxy_common::{
@@ -34,7 +31,7 @@ impl FrontendLines {
     pub(super) fn put(&self, key: &FrontendKey, value: Frontend, record: Option<&Service>) {
         let line = self.line(key);
         let Some(place) = self.place(line, key).or_else(|| self.free(line)) else {
-            self.0.word(line, 2).fetch_or(u64::from(OTHERS) << 32, Ordering::AcqRel);
+            self.0.set_bits(line, 2, u64::from(OTHERS) << 32);
             return;
         };
         let FrontendKey { address, port, protocol, any_address, padding: _ } = *key;
@@ -44,7 +41,7 @@ impl FrontendLines {
             must_cast(FrontendPlace { address, port, protocol, any_address, guess, value });
         for (number, word) in words.into_iter().enumerate() {
             if self.load(line, place, number) != word {
-                self.word(line, place, number).store(word, Ordering::Release);
+                self.store(line, place, number, word);
             }
         }
     }
@@ -53,7 +50,7 @@ impl FrontendLines {
     pub(super) fn remove(&self, key: &FrontendKey) {
         let line = self.line(key);
         if let Some(place) = self.place(line, key) {
-            self.word(line, place, 3).store(FREE, Ordering::Release);
+            self.store(line, place, 3, FREE);
         }
     }
 
@@ -64,7 +61,7 @@ impl FrontendLines {
                 if let Some((key, _)) = self.entry(line, place)
                     && (!frontends.contains_key(&key) || self.line(&key) != line)
                 {
-                    self.word(line, place, 3).store(FREE, Ordering::Release);
+                    self.store(line, place, 3, FREE);
                 }
             }
         }
@@ -97,12 +94,12 @@ impl FrontendLines {
         (0..FrontendLine::PLACES).find(|place| self.load(line, *place, 3) == FREE)
     }
 
-    fn word(&self, line: u32, place: usize, word: usize) -> &AtomicU64 {
-        self.0.word(line, place * FrontendLine::WORDS + word)
+    fn store(&self, line: u32, place: usize, word: usize, value: u64) {
+        self.0.store_word(line, place * FrontendLine::WORDS + word, value);
     }
 
     fn load(&self, line: u32, place: usize, word: usize) -> u64 {
-        self.word(line, place, word).load(Ordering::Acquire)
+        self.0.word(line, place * FrontendLine::WORDS + word).load(Ordering::Acquire)
     }
 }
 

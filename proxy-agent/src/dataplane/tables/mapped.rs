@@ -15,6 +15,7 @@ use std::{
 use aya::maps::MapData;
 use memmap2::{MmapOptions, MmapRaw};
 
+use super::crash;
 use crate::dataplane::Error;
 
 /// An array of `T` shared with the kernel. `T` consists of whole 64-bit words. A clone is the same memory.
@@ -56,7 +57,7 @@ impl<T: bytemuck::Pod> Mapped<T> {
         self.length == 0
     }
 
-    /// Word `word` of element `index`.
+    /// Word `word` of element `index`, to read; the agent's one writer writes by the functions below.
     ///
     /// # Panics
     /// Beyond the end: an index comes from our own bookkeeping.
@@ -87,7 +88,7 @@ impl<T: bytemuck::Pod> Mapped<T> {
     pub fn store(&self, index: u32, value: &T) {
         let words = bytemuck::cast_slice::<u8, u64>(bytemuck::bytes_of(value));
         for (number, word) in words.iter().enumerate() {
-            self.word(index, number).store(*word, Ordering::Release);
+            self.store_word(index, number, *word);
         }
     }
 
@@ -97,9 +98,27 @@ impl<T: bytemuck::Pod> Mapped<T> {
             for word in 0..Self::WORDS {
                 let value = other.word(index, word).load(Ordering::Acquire);
                 if value != 0 {
-                    self.word(index, word).store(value, Ordering::Release);
+                    self.store_word(index, word, value);
                 }
             }
         }
+    }
+
+    /// Writes a word of an element.
+    pub(crate) fn store_word(&self, index: u32, word: usize, value: u64) {
+        crash::point();
+        self.word(index, word).store(value, Ordering::Release);
+    }
+
+    /// Sets bits of a word.
+    pub(crate) fn set_bits(&self, index: u32, word: usize, bits: u64) {
+        crash::point();
+        self.word(index, word).fetch_or(bits, Ordering::AcqRel);
+    }
+
+    /// Clears bits of a word.
+    pub(crate) fn clear_bits(&self, index: u32, word: usize, bits: u64) {
+        crash::point();
+        self.word(index, word).fetch_and(!bits, Ordering::AcqRel);
     }
 }

@@ -21,6 +21,7 @@
 //! | `pinned` | the pinned maps, typed; `shared`: for those who only look; `mapped`: those that are memory; `bitmaps`: those that are bits |
 //! | `flow_table` | FLOWS, in memory that the programs write at any moment |
 //! | `names` | Service port identities as the tables spell them |
+//! | `elements` | inserting and deleting elements; `crash`: where tests let the agent die between two writes |
 //! | `bypass` | marking the agent's own sockets, which the hooks leave alone |
 
 mod addresses;
@@ -29,6 +30,8 @@ pub(super) mod bitmaps;
 pub(super) mod bypass;
 pub(super) mod capacity;
 pub(super) mod enlarge;
+mod crash;
+mod elements;
 pub(super) mod exposed;
 pub(super) mod flow_table;
 mod frontends;

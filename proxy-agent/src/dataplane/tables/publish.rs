@@ -8,6 +8,7 @@ use proxy_common::{
 };
 
 use super::{
+    elements::Elements as _,
     installed::Installed,
     names,
     not_installed::{FullTable, NotInstalled},
@@ -193,16 +194,15 @@ impl Writer {
                 self.tables.reset_counters(index);
             }
             services.store(index, &record);
-            if let Err(error) = self.tables.names.insert(index, names::to_table(&plan.id), 0) {
+            if let Err(error) = self.tables.names.enter(index, names::to_table(&plan.id)) {
                 tracing::warn!(service = %plan.id, %error, "cannot write the name of a Service; after a restart \
                                                             the agent installs it anew");
             }
             return;
         }
         for (word, value) in bytemuck::cast::<Service, [u64; 4]>(record).into_iter().enumerate() {
-            let place = services.word(index, word);
-            if place.load(Ordering::Relaxed) != value {
-                place.store(value, Ordering::Release);
+            if services.word(index, word).load(Ordering::Relaxed) != value {
+                services.store_word(index, word, value);
             }
         }
     }

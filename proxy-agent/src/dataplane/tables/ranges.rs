@@ -10,6 +10,7 @@ use aya::maps::{LpmTrie, MapData, lpm_trie::Key};
 use proxy_common::{Address, SourceRange, SourceRangeKey};
 
 use super::{
+    elements::Elements as _,
     not_installed::NotInstalled,
     pinned::Tables,
     retired::{FormerSet, Retired},
@@ -108,7 +109,7 @@ impl Ranges {
         let mut entered = Vec::with_capacity(ranges.len());
         for range in ranges {
             let (length, key) = range.key(index, set);
-            match table.insert(&Key::new(length, key), 1, 0) {
+            match table.enter(&Key::new(length, key), 1) {
                 Ok(()) => entered.push(*range),
                 Err(error) => {
                     let (service, error) = (plan.id.service.clone(), error.to_string());
@@ -133,7 +134,7 @@ impl Ranges {
     pub(crate) fn delete(&mut self, table: &mut SourceRanges, former: &FormerSet) {
         for range in &former.ranges {
             let (length, key) = range.key(former.service, former.set);
-            let _ = table.remove(&Key::<SourceRangeKey>::new(length, key));
+            table.withdraw(&Key::new(length, key));
         }
         self.leaving.remove(&(former.service, former.set));
     }

@@ -4,6 +4,7 @@
 //! Everything is real but the programs' clients: the maps are pinned in a directory of their own and read back
 //! through the pins (`readback`).
 
+mod crashes;
 mod readback;
 
 use std::{

@@ -1,0 +1,76 @@
+//! Where tests let the agent die: before any one of its writes to the tables.
+//!
+//! Every store into a mapped table and every insert and delete of an element calls [`point`] first (`mapped`,
+//! `elements`). Unit tests unwind there (`properties/crashes`). A debug build of the agent kills itself at the write that
+//! [`VARIABLE`] names, counted from its first change after the start (the scenario test `crashes`). In a release build
+//! both functions are empty.
+
+/// The number of the write before which a debug build dies, from 1.
+#[cfg(debug_assertions)]
+const VARIABLE: &str = "SIDESTEP_DIE_BEFORE_WRITE";
+
+#[cfg(debug_assertions)]
+thread_local! {
+    /// How many writes of this thread are left; 0 for any number.
+    static LEFT: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// A write comes next.
+#[cfg(debug_assertions)]
+pub(super) fn point() {
+    let left = LEFT.get();
+    LEFT.set(left.saturating_sub(1));
+    if left == 1 {
+        die();
+    }
+}
+
+/// A write comes next.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub(super) const fn point() {}
+
+/// A change of a running agent comes next: counts from the first one on.
+#[cfg(debug_assertions)]
+pub(super) fn a_change_begins() {
+    static FIRST: std::sync::Once = std::sync::Once::new();
+    FIRST.call_once(|| {
+        let number = std::env::var(VARIABLE).ok().and_then(|number| number.parse().ok());
+        LEFT.set(number.unwrap_or_else(|| LEFT.get()));
+    });
+}
+
+/// A change of a running agent comes next.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub(super) const fn a_change_begins() {}
+
+/// As `kill -9` does it.
+#[cfg(all(debug_assertions, not(test)))]
+fn die() {
+    let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
+}
+
+#[cfg(test)]
+fn die() {
+    // Not a panic, which would be printed.
+    std::panic::resume_unwind(Box::new(Died));
+}
+
+/// What a crash in a test unwinds with.
+#[cfg(test)]
+#[derive(Debug)]
+struct Died;
+
+/// Lets the present thread die before its write with this number, from 1, while it does this; `None` if it did.
+#[cfg(test)]
+pub(super) fn before_write<T>(number: u64, act: impl FnOnce() -> T) -> Option<T> {
+    LEFT.set(number);
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
+    LEFT.set(0);
+    match done {
+        Ok(value) => Some(value),
+        Err(cause) if cause.is::<Died>() => None,
+        Err(cause) => std::panic::resume_unwind(cause),
+    }
+}

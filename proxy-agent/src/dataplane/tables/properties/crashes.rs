@@ -1,0 +1,248 @@
+//! An agent that dies between any two of its writes: no client gets anything but what it got before the change or gets
+//! after it, and the next agent makes the tables what the plan says. It may die, too, and the one after it does so.
+//!
+//! From one cluster to another and back again, dying one write later each time, until a change gets through.
+
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use proptest::{
+    prelude::*,
+    test_runner::{TestError, TestRunner},
+};
+use proxy_common::{
+    Address, Client, Decision, Forward, FrontendKey, Port, Protocol, Reason, Scope, Tables as Lookups, select,
+};
+use sidestep_tests::skip;
+
+use super::{Node, ROOMY, THREADS};
+use crate::{
+    dataplane::tables::{crash, pinned::Tables},
+    model::{Event, ObjectKey},
+    plan::properties::cluster::{self, Change, Cluster},
+};
+
+/// So many deaths must have been died for the test to mean anything.
+const ENOUGH: u32 = 40;
+/// How many random numbers stand for all: more than a Service has endpoints.
+const DRAWS: u32 = 64;
+
+/// A client, which tells where it is.
+#[derive(Clone, Copy, Debug)]
+struct From {
+    scope: Scope,
+    source: IpAddr,
+}
+
+impl Client for From {
+    fn identity(&self) -> Address {
+        self.source.into()
+    }
+
+    fn is_node(&self) -> bool {
+        false
+    }
+
+    fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    fn source(&self, _: &impl Lookups, _: &Address) -> Option<Address> {
+        Some(self.source.into())
+    }
+}
+
+const CLIENTS: [From; 3] = [
+    From { scope: Scope::Inside, source: IpAddr::V4(std::net::Ipv4Addr::new(10, 1, 2, 3)) },
+    From { scope: Scope::Outside, source: IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 1, 2)) },
+    From { scope: Scope::Outside, source: IpAddr::V6(std::net::Ipv6Addr::LOCALHOST) },
+];
+
+/// What can become of a connection.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Fate {
+    NotService,
+    Refused(Reason),
+    Led(Address, Port),
+}
+
+/// What can become of connections to each address, by client.
+type Fates = BTreeMap<(FrontendKey, usize), BTreeSet<Fate>>;
+
+impl Node {
+    /// Where clients may go: every frontend of the plan, and an unknown port of each of their addresses.
+    fn destinations(&mut self) -> BTreeSet<FrontendKey> {
+        let local = self.cluster.local_addresses();
+        let addresses = |key: &FrontendKey| -> Vec<Address> {
+            if key.any_address == 0 {
+                return vec![key.address];
+            }
+            let local = local.iter().copied().map(Address::from);
+            local.filter(|address| address.is_v4() == key.address.is_v4()).collect()
+        };
+        let mut all = BTreeSet::new();
+        for (key, _) in self.planner.full().install.iter().flat_map(|plan| &plan.frontends) {
+            for address in addresses(key) {
+                all.insert(FrontendKey::new(address, key.port, key.protocol));
+                all.insert(FrontendKey::new(address, Port::new(9), Protocol::Tcp as u8));
+            }
+        }
+        all
+    }
+
+    /// What clients get now.
+    fn fates(&self, destinations: &BTreeSet<FrontendKey>) -> Fates {
+        let tables = Tables::open(&self.options.pin_dir).expect("the tables");
+        let mut fates = Fates::new();
+        for (key, (number, client)) in
+            destinations.iter().flat_map(|key| CLIENTS.iter().enumerate().map(move |client| (key, client)))
+        {
+            let draws = (0..DRAWS).map(|draw| draw * (u32::MAX / DRAWS));
+            let fate = |draw| match select(&tables, key, client, || 0, || draw) {
+                Decision::NotService => Fate::NotService,
+                Decision::Refuse { reason, service: _ } => Fate::Refused(reason),
+                Decision::Forward(Forward { endpoint, .. }) => Fate::Led(endpoint.address, endpoint.port),
+            };
+            fates.insert((*key, number), draws.map(fate).collect());
+        }
+        fates
+    }
+
+    /// Changes the cluster; gives the events that say so.
+    fn turn_into(&mut self, other: &Cluster) -> Vec<Event> {
+        let key = |event: &Event| match event {
+            Event::Upsert(object) => Some(object.key()),
+            _ => None,
+        };
+        let now: BTreeSet<ObjectKey> = other.events().iter().filter_map(key).collect();
+        let gone =
+            self.cluster.events().iter().filter_map(key).filter(|key| !now.contains(key)).collect::<Vec<_>>();
+        self.cluster = other.clone();
+        gone.into_iter().map(Event::Delete).chain(other.events()).collect()
+    }
+}
+
+/// What is neither what it was nor what it becomes.
+fn torn(seen: &Fates, before: &Fates, after: &Fates) -> Vec<String> {
+    let is_torn = |(place, fates): &(&(FrontendKey, usize), &BTreeSet<Fate>)| {
+        let (old, new) = (&before[place], &after[place]);
+        // A ClusterIP goes after its frontends: for a moment it refuses what is nobody's after that.
+        let on_its_way = **fates == BTreeSet::from([Fate::Refused(Reason::UnknownPort)])
+            && *new == BTreeSet::from([Fate::NotService]);
+        *fates != old && *fates != new && !on_its_way
+    };
+    let torn = seen.iter().filter(is_torn);
+    torn.map(|(place, fates)| {
+        let (key, client) = place;
+        format!(
+            "{key} for {:?}: {fates:?}, neither {:?} nor {:?}",
+            CLIENTS[*client], before[place], after[place]
+        )
+    })
+    .collect()
+}
+
+/// One change with a crash before its write of this number, and perhaps one of the next agent. Gives the faults, and
+/// whether anybody died.
+fn crash_in_change(node: &mut Node, to: &Cluster, number: u64, next: Option<u64>) -> (Vec<String>, bool) {
+    let mut destinations = node.destinations();
+    let (mut seen, from) = (Vec::new(), node.cluster.clone());
+    let events = node.turn_into(to);
+    let changes = node.planner.apply(events);
+    destinations.extend(node.destinations());
+    let before = node.fates(&destinations);
+    let died = crash::before_write(number, || node.install(&changes)).is_none();
+    seen.push(("the crash", node.fates(&destinations)));
+    if died {
+        node.dataplane = None;
+        if let Some(next) = next {
+            let died_again = crash::before_write(next, || node.start()).is_none();
+            node.dataplane = None;
+            seen.push(if died_again {
+                ("the second crash", node.fates(&destinations))
+            } else {
+                ("a start", node.fates(&destinations))
+            });
+        }
+        node.start();
+    }
+    let mut faults = node.faults();
+    let after = node.fates(&destinations);
+    for (when, seen) in seen {
+        faults.extend(torn(&seen, &before, &after).into_iter().map(|fault| format!("after {when}: {fault}")));
+    }
+    if !faults.is_empty() {
+        faults.push(format!("at write {number}, then {next:?}, from {from:#?} to {to:#?}"));
+    }
+    (faults, died)
+}
+
+/// Tries cases until `limit`; says how many deaths that were, and how many changes got through.
+fn try_cases(seconds: u32) -> (u32, u32) {
+    let limit = Instant::now() + Duration::from_secs(seconds.into());
+    let (deaths, whole) = (Cell::new(0), Cell::new(0));
+    let config = ProptestConfig {
+        cases: 1000,
+        failure_persistence: None,
+        max_shrink_iters: 30,
+        ..ProptestConfig::default()
+    };
+    let changes = cluster::change()
+        .prop_filter("addresses come apart", |change| !matches!(change, Change::LocalAddresses(_)));
+    let strategy = (cluster::cluster(), prop::collection::vec(changes, 1..4), any::<u64>());
+    let result = TestRunner::new(config).run(&strategy, |(from, changes, random)| {
+        if Instant::now() > limit {
+            return Ok(());
+        }
+        let mut to = from.clone();
+        for change in changes {
+            to.apply(change);
+        }
+        let mut node = Node::new(from.clone(), ROOMY);
+        for number in 1.. {
+            let mut died = false;
+            for to in [&to, &from] {
+                if Instant::now() > limit {
+                    return Ok(());
+                }
+                let next = (number % 2 == 0).then_some(random.rotate_left(number as u32) % 100 + 1);
+                let (faults, one_died) = crash_in_change(&mut node, to, number, next);
+                prop_assert_eq!(faults, [""; 0]);
+                died |= one_died;
+                deaths.set(deaths.get() + u32::from(one_died));
+            }
+            if !died {
+                whole.set(whole.get() + 1);
+                break;
+            }
+        }
+        Ok(())
+    });
+    if let Err(TestError::Fail(reason, case)) = result {
+        panic!("{reason}\nin {case:#?}");
+    }
+    (deaths.get(), whole.get())
+}
+
+/// `SIDESTEP_STRESS_SECONDS` says for how long.
+#[test]
+fn a_crash_between_any_two_writes_shows_nobody_half_a_change() {
+    if let Some(reason) = skip::missing() {
+        skip!("{reason}");
+    }
+    let seconds = std::env::var("SIDESTEP_STRESS_SECONDS").map_or(8, |text| text.parse().expect("seconds"));
+    let counts: Vec<(u32, u32)> = std::thread::scope(|scope| {
+        let threads = [(); THREADS].map(|()| scope.spawn(move || try_cases(seconds)));
+        threads.map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).into()
+    });
+    let deaths: u32 = counts.iter().map(|(deaths, _)| deaths).sum();
+    let whole: u32 = counts.iter().map(|(_, whole)| whole).sum();
+    println!(
+        "{deaths} deaths in {seconds} s; {whole} changes and their way back died at each of their writes"
+    );
+    assert!(deaths >= ENOUGH, "only {deaths} deaths in {seconds} s");
+}
