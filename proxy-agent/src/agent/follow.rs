@@ -16,8 +16,8 @@ use crate::{
     announce::Announcer,
     dataplane::{self, Dataplane, Interfaces, NotInstalled, Options, ReservedPorts, TakingOver},
     memory,
-    model::Problem,
-    plan::{Changes, Family, Planner},
+    model::{Event, Problem},
+    plan::{Changes, Family, Planner, is_api_server},
     serve::{Applied, Serve},
     source::Batch,
 };
@@ -58,8 +58,25 @@ impl Agent {
     /// Takes all waiting events and follows them.
     pub(super) fn take(&mut self, batches: &mut Vec<Batch>) -> anyhow::Result<()> {
         self.serve.queued(batches.iter().flatten());
+        self.recall(batches.iter().flatten());
         let changes = self.planner.apply(batches.drain(..).flatten());
         self.follow(changes)
+    }
+
+    /// Before the first plan: recalls what is installed of what the source cannot read.
+    fn recall<'a>(&mut self, events: impl Iterator<Item = &'a Event>) {
+        if self.planner.is_synced() {
+            return;
+        }
+        for event in events {
+            if let Event::Unread(unread) = event {
+                for plan in
+                    self.dataplane.recall(|id| unread.concerns(&id.service) && !is_api_server(&id.service))
+                {
+                    self.planner.recall(plan);
+                }
+            }
+        }
     }
 
     /// Installs changes, attaches the programs once everything is installed, and reports.

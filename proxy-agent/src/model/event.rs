@@ -1,6 +1,6 @@
 //! The events of all sources: the one stream of changes that the later stages consume.
 
-use super::{EndpointSlice, Flaw, Kind, Node, ObjectKey, ObjectName, Service, Subject};
+use super::{EndpointSlice, Flaw, Kind, Node, ObjectKey, ObjectName, Service, Subject, Unread};
 
 /// An object of a kind that Sidestep reads.
 #[derive(Clone, PartialEq, Debug)]
@@ -48,6 +48,9 @@ pub enum Event {
         /// The problems.
         flaws: Vec<Flaw>,
     },
+    /// What could not be read since the source began, from now on; nothing until the first of these events. What an
+    /// earlier agent installed of it stays.
+    Unread(Unread),
     /// Everything that exists has been reported once. Comes once, after the first complete pass.
     Synced,
 }

@@ -21,6 +21,7 @@ mod service_parts;
 mod source_ranges;
 mod store;
 mod subject;
+mod unread;
 pub mod wire;
 
 pub use endpoint_slice::{Conditions, Endpoint, EndpointPort, EndpointSlice, Hints};
@@ -35,3 +36,4 @@ pub use service_parts::{Listed, ServicePort, TrafficPolicy};
 pub use source_ranges::SourceRanges;
 pub use store::{Store, Touched};
 pub use subject::{Position, Subject};
+pub use unread::Unread;

@@ -3,7 +3,7 @@
 //! An API server that restarts removes its own endpoint. If it was the last one, the controllers that put it back
 //! must still reach the server at its last address.
 
-use super::{ServicePlan, Target};
+use super::{ServicePlan, Target, recalled::with_endpoints_of};
 use crate::model::Flaw;
 
 /// Gives a plan without endpoints those of `last`, the plan that was in effect before. Without such a plan
@@ -21,8 +21,7 @@ pub(super) fn keep_open(
                        server's EndpointSlice";
         return (None, Some(Flaw::new("endpoints", message)));
     };
-    let ServicePlan { id, frontends, allowed_clients, affinity_seconds, .. } = plan;
-    let kept = ServicePlan { id, frontends, allowed_clients, affinity_seconds, ..last.clone() };
+    let kept = with_endpoints_of(&plan, last);
     let message = "no usable endpoint, so the last known ones stay installed; check the API server's \
                    EndpointSlice";
     (Some(kept), Some(Flaw::new("endpoints", message)))

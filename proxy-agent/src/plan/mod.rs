@@ -24,6 +24,7 @@ mod precedence;
 mod problems;
 #[cfg(test)]
 pub(crate) mod properties;
+mod recalled;
 mod tally;
 mod targets;
 #[cfg(test)]

@@ -26,6 +26,7 @@ use super::{
     planned::Planned,
     precedence::{goes_first, is_api_server},
     problems::{Origin, Problems},
+    recalled::{Known, Recalled},
     view::View,
 };
 use crate::model::{
@@ -44,8 +45,8 @@ pub struct Planner {
     claims: Claims,
     addresses: Addresses,
     problems: Problems,
-    /// Plans of `default/kubernetes` from before the agent was started.
-    recalled: HashMap<ServicePortId, ServicePlan>,
+    /// What an earlier agent installed.
+    recalled: Recalled,
     /// Why restricted LoadBalancer IPs cannot be served, if they cannot (ST-8).
     cannot_restrict: Option<&'static str>,
     /// What load balancers ask about, by Service (HE-3).
@@ -89,7 +90,7 @@ impl Planner {
             claims: Claims::default(),
             addresses: Addresses::default(),
             problems: Problems::default(),
-            recalled: HashMap::new(),
+            recalled: Recalled::default(),
             cannot_restrict: None,
             health_checks: BTreeMap::new(),
             node_eligible: false,
@@ -136,12 +137,10 @@ impl Planner {
         std::mem::take(&mut self.tally)
     }
 
-    /// Tells which plan was in effect before the agent was started. It matters for `default/kubernetes`
-    /// alone, whose endpoints are kept if none is known; other plans are ignored. Before [`Event::Synced`].
+    /// Tells which plan was in effect before the agent was started. It matters for `default/kubernetes`, whose endpoints
+    /// are kept if none is known, and for Services of which something is unread. Before [`Event::Synced`].
     pub fn recall(&mut self, plan: ServicePlan) {
-        if is_api_server(&plan.id.service) {
-            self.recalled.insert(plan.id.clone(), plan);
-        }
+        self.recalled.add(plan);
     }
 
     /// Takes in what sources say. Nothing comes out before [`Event::Synced`], which gives the whole plan, or the first
@@ -154,6 +153,7 @@ impl Planner {
                 Event::Upsert(object) => touched.add(self.upsert(object)),
                 Event::Delete(key) => touched.add(self.delete(&key)),
                 Event::Found { subject, flaws } => self.problems.set(Origin::Source(subject), &flaws),
+                Event::Unread(unread) => touched.services.extend(self.recalled.set_unread(unread)),
                 Event::Synced => complete = !self.synced,
             }
         }
@@ -230,8 +230,9 @@ impl Planner {
     /// Begins the first, complete plan.
     fn begin(&mut self) -> Changes {
         self.update_own_addresses();
-        self.unplanned = self.store.service_names().cloned().collect();
+        self.unplanned = self.store.service_names().chain(self.recalled.concerned()).cloned().collect();
         self.unplanned.sort_unstable_by(|a, b| (goes_first(a), b).cmp(&(goes_first(b), a)));
+        self.unplanned.dedup();
         for name in self.unplanned.clone() {
             self.update_claims(&name);
         }
@@ -278,6 +279,8 @@ impl Planner {
         } else if names.is_empty() {
             return Changes::default();
         }
+        // They give way to whatever is known.
+        names.extend(self.recalled.concerned().cloned());
         let mut concerned = BTreeSet::new();
         for name in &names {
             concerned.append(&mut self.update_claims(name));
@@ -331,9 +334,10 @@ impl Planner {
         let before: BTreeMap<ServicePortId, ServicePlan> =
             self.planned(name).plans.into_iter().map(|plan| (plan.id.clone(), plan)).collect();
         let (mut plans, mut flaws, mut claims) = (Vec::new(), Vec::new(), Vec::new());
-        let mut counts = Vec::new();
+        let (mut counts, mut known) = (Vec::new(), Known::NoService);
         if let Some(service) = &self.store.service(name) {
             let slices = self.store.slices_of(name);
+            known = if slices.is_empty() { Known::NoSlices } else { Known::Slices };
             (plans, flaws) = self.plan(service, &slices, &mut claims);
             counts = count(service, &slices, self.view());
         }
@@ -342,6 +346,8 @@ impl Planner {
         } else {
             self.health_checks.insert(name.clone(), counts);
         }
+        let is_taken = |key: &FrontendKey| self.claims.owner(key).is_some();
+        flaws.extend(self.recalled.keep(name, known, &mut plans, is_taken));
         if is_api_server(name) {
             flaws.extend(self.keep_api_server_open(&mut plans, &before));
         }

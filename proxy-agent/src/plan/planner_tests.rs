@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    model::{EndpointSlice, Kind, Node, Object, ObjectKey, Subject},
+    model::{EndpointSlice, Kind, Node, Object, ObjectKey, Subject, Unread},
     plan::{Family, Target, testing},
 };
 
@@ -313,4 +313,51 @@ fn a_dual_stack_service_has_a_plan_in_each_family() {
     let ids: Vec<_> = changes.install.iter().map(|plan| (plan.id.family, plan.id.protocol)).collect();
     assert_eq!(ids, [(Family::V4, Protocol::Tcp), (Family::V6, Protocol::Tcp)]);
     assert_eq!(changes.install[1].cluster, Target::Refuse(Reason::NoEndpoints));
+}
+
+/// Restarted while something cannot be read: what nothing readable says stays as it was, and only that.
+#[test]
+fn what_cannot_be_read_after_a_restart_stays_as_it_was() {
+    let (_, before) = synced([
+        service("a", web("10.0.0.1")),
+        slice("a-1", "a", &["10.1.0.1"]),
+        service("b", web("10.0.0.2")),
+        slice("b-1", "b", &["10.1.0.2"]),
+        service("c", web("10.0.0.3")),
+        slice("c-1", "c", &["10.1.0.3"]),
+    ]);
+    let restarted = |unread: Unread, events: Vec<Event>| {
+        let mut planner = Planner::new("n1");
+        before.install.iter().cloned().for_each(|plan| planner.recall(plan));
+        let changes = planner.apply(events.into_iter().chain([Event::Unread(unread), Event::Synced]));
+        (planner, changes)
+    };
+    // Of `a` nothing can be read, of `b` no slice; `c` has changed.
+    let readable = || {
+        vec![service("b", web("10.0.0.2")), service("c", web("10.0.0.3")), slice("c-1", "c", &["10.1.0.9"])]
+    };
+    let (mut planner, changes) = restarted(Unread::anything(), readable());
+    assert_eq!(changes.install[..2], before.install[..2]);
+    assert_eq!(changes.install[2].endpoints[0].address, address("10.1.0.9"));
+    let named: Vec<String> = planner.problems().iter().map(|problem| problem.subject.to_string()).collect();
+    assert_eq!(named, ["Service default/a", "Service default/b"]);
+    assert_eq!(changes.addresses.len(), 3, "the ClusterIP of `a` still refuses unknown ports");
+    // Everything is planned anew, and `a` is there still.
+    assert!(planner.apply([node("z", &[])]).remove.is_empty());
+    // Somebody else takes its address: known ones come first.
+    let changes = planner.apply([service("d", web("10.0.0.1")), slice("d-1", "d", &["10.1.0.4"])]);
+    assert_eq!((installed(&changes), changes.remove.len()), (vec!["default/d/TCP".to_owned()], 1));
+
+    // The file can be read, and has one of them.
+    let (mut planner, _) = restarted(Unread::anything(), readable());
+    let read = [slice("b-1", "b", &["10.1.0.2"]), Event::Unread(Unread::default())];
+    let changes = planner.apply(read);
+    assert_eq!((installed(&changes), changes.remove.len()), (Vec::new(), 1));
+    assert_eq!(changes.addresses, [(address("10.0.0.1"), AddressBits::default())]);
+    assert!(planner.problems().is_empty());
+
+    // Only the endpoints of `b` are unread: `a` was deleted while no agent ran.
+    let (_, changes) = restarted(Unread::of(ObjectName::new("default", "b")), readable());
+    assert_eq!(installed(&changes), ["default/b/TCP", "default/c/TCP"]);
+    assert_eq!(changes.install[0], before.install[1]);
 }

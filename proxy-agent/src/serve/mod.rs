@@ -142,6 +142,7 @@ impl Serve {
                 Event::Upsert(Object::Node(_))
                 | Event::Delete(ObjectKey { kind: Kind::Node, .. })
                 | Event::Found { .. }
+                | Event::Unread(_)
                 | Event::Synced => {}
             }
         }

@@ -10,7 +10,7 @@ use super::{
     Event,
     documents::{Bad, Parsed},
 };
-use crate::model::{Flaw, Object, ObjectKey, Subject};
+use crate::model::{Flaw, Object, ObjectKey, Subject, Unread};
 
 /// What the files say.
 #[derive(Default, Debug)]
@@ -18,6 +18,8 @@ pub(super) struct Catalog {
     files: BTreeMap<String, File>,
     /// Which files define an object.
     definers: BTreeMap<ObjectKey, BTreeSet<String>>,
+    /// Whether every file has been read once, or could not be.
+    begun: bool,
 }
 
 /// What is wrong, by what it is about.
@@ -28,6 +30,8 @@ struct File {
     objects: BTreeMap<ObjectKey, Object>,
     /// What is wrong in it.
     found: Found,
+    /// What it may have defined since before the first look, and could never be read.
+    unread: Unread,
 }
 
 impl Catalog {
@@ -55,7 +59,11 @@ impl Catalog {
                 }
             }
         }
-        for Bad { position, flaw, .. } in bad {
+        let never = self.was_never_read(name);
+        for Bad { position, flaw, unread, about: _ } in bad {
+            if never {
+                file.unread.add(&unread);
+            }
             file.add(Subject::Document { file: name.into(), position }, flaw);
         }
         self.set(name, Some(file))
@@ -65,7 +73,24 @@ impl Catalog {
     pub(super) fn unreadable(&mut self, name: &str, flaw: Flaw) -> Vec<Event> {
         let objects = self.files.get(name).map(|file| file.objects.clone()).unwrap_or_default();
         let found = Found::from([(Subject::File { file: name.into() }, vec![flaw])]);
-        self.set(name, Some(File { objects, found }))
+        let unread = if self.was_never_read(name) { Unread::anything() } else { Unread::default() };
+        self.set(name, Some(File { objects, found, unread }))
+    }
+
+    /// Every file has been looked at once: what comes later defines nothing that was there before.
+    pub(super) fn begun(&mut self) {
+        self.begun = true;
+    }
+
+    /// What files may define since before the first look, and nobody could read.
+    pub(super) fn unread(&self) -> Unread {
+        let mut unread = Unread::default();
+        self.files.values().for_each(|file| unread.add(&file.unread));
+        unread
+    }
+
+    fn was_never_read(&self, name: &str) -> bool {
+        self.files.get(name).map_or(!self.begun, |file| !file.unread.is_nothing())
     }
 
     /// A file is gone.

@@ -1,7 +1,7 @@
 //! Files that change, break, overlap and go: what is said of them.
 
 use super::*;
-use crate::source::documents::parse;
+use crate::{model::ObjectName, source::documents::parse};
 
 fn service(name: &str, ip: &str) -> String {
     format!("---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{clusterIP: {ip}}}\n")
@@ -109,4 +109,30 @@ fn an_object_twice_in_a_file_is_the_first_one() {
     let mut files = Files::default();
     let text = format!("{}{}", service("a", "10.0.0.1"), service("a", "10.0.0.2"));
     assert_eq!(files.write("x.yaml", &text), ["!x.yaml, document 2", "+a 10.0.0.1"]);
+}
+
+/// What was read before is known; what comes later defines nothing that was there before.
+#[test]
+fn unread_is_what_was_never_read_since_the_start() {
+    let (broken, a) = ("{{{", service("a", "10.0.0.1"));
+    let flaw = || Flaw::new("file", "permission denied");
+    let mut files = Files::default();
+    files.write("x.yaml", broken);
+    assert_eq!(files.0.unread(), Unread::anything());
+    files.write("y.yaml", &a);
+    files.0.begun();
+    files.0.unreadable("y.yaml", flaw());
+    files.write("z.yaml", broken);
+    files.write("x.yaml", &a.replace("kind: Service", "kind: Servce"));
+    assert_eq!(files.0.unread(), Unread::of(ObjectName::new("default", "a")), "y was read, z is new");
+    files.write("x.yaml", &a);
+    assert!(files.0.unread().is_nothing());
+    files.write("x.yaml", broken);
+    assert!(files.0.unread().is_nothing(), "it has been read by now");
+
+    let mut files = Files::default();
+    files.0.unreadable("x.yaml", flaw());
+    assert_eq!(files.0.unread(), Unread::anything());
+    files.remove("x.yaml");
+    assert!(files.0.unread().is_nothing());
 }

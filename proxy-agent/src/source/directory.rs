@@ -12,6 +12,9 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
+    /// Of what cannot be looked at.
+    const UNKNOWN: Self = Self { device: 0, inode: 0, size: 0, modified: (0, 0) };
+
     /// Of whatever is there.
     pub(super) fn of(path: &Path) -> io::Result<Self> {
         fs::metadata(path).map(|metadata| Self::new(&metadata))
@@ -48,11 +51,17 @@ pub(super) fn manifests(directory: &Path) -> io::Result<BTreeMap<String, Stamp>>
         else {
             continue;
         };
-        // A file may go between the two calls, and a link may lead nowhere.
-        if let Ok(metadata) = fs::metadata(entry.path())
-            && metadata.is_file()
-        {
-            found.insert(name, Stamp::new(&metadata));
+        match fs::metadata(entry.path()) {
+            Ok(metadata) if metadata.is_file() => {
+                found.insert(name, Stamp::new(&metadata));
+            }
+            Ok(_) => {}
+            // A file may go between the two calls, and a link may lead nowhere.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // It is there, but reading it will fail, too, and says why.
+            Err(_) => {
+                found.insert(name, Stamp::UNKNOWN);
+            }
         }
     }
     Ok(found)

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::relist::Watched;
-use crate::model::{Flaw, Kind, Object, ObjectKey, ObjectName, Position, wire};
+use crate::model::{Flaw, Kind, Object, ObjectKey, ObjectName, Position, Unread, wire};
 
 /// What a file says.
 #[derive(Default, Debug)]
@@ -23,6 +23,8 @@ pub(super) struct Bad {
     pub(super) position: Position,
     /// The object that it is about, if that much could be read.
     pub(super) about: Option<ObjectName>,
+    /// The Services that it may be about.
+    pub(super) unread: Unread,
     /// What is wrong.
     pub(super) flaw: Flaw,
 }
@@ -39,6 +41,13 @@ struct Header {
 struct HeaderMetadata {
     namespace: Option<String>,
     name: Option<String>,
+    labels: Option<HeaderLabels>,
+}
+
+#[derive(Deserialize)]
+struct HeaderLabels {
+    #[serde(rename = "kubernetes.io/service-name")]
+    service: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -96,12 +105,17 @@ impl Parsed {
         let position = Position { document: number, item: None };
         let header = match decode::<Header>(document) {
             Ok(header) => header,
-            Err(flaw) => return self.bad.push(Bad { position, about: None, flaw }),
+            Err(flaw) => {
+                return self.bad.push(Bad { position, about: None, unread: Unread::anything(), flaw });
+            }
         };
         if let Some(of) = header.kind.as_deref().and_then(|kind| kind.strip_suffix("List")) {
             match decode::<List>(document) {
                 Ok(list) => self.list(number, of, list),
-                Err(flaw) => self.bad.push(Bad { position, about: None, flaw }),
+                Err(flaw) => {
+                    let unread = if may_list(of) { Unread::anything() } else { Unread::default() };
+                    self.bad.push(Bad { position, about: None, unread, flaw });
+                }
             }
             return;
         }
@@ -119,7 +133,7 @@ impl Parsed {
             let mut header = match from_value::<Header>(&item) {
                 Ok(header) => header,
                 Err(flaw) => {
-                    self.bad.push(Bad { position, about: None, flaw });
+                    self.bad.push(Bad { position, about: None, unread: Unread::anything(), flaw });
                     continue;
                 }
             };
@@ -141,15 +155,50 @@ impl Parsed {
         header: &Header,
         decode: impl FnOnce(Kind) -> Result<Wire, Flaw>,
     ) {
-        let about = header.metadata.as_ref().and_then(|metadata| {
-            let name = metadata.name.as_deref().filter(|name| !name.is_empty())?;
-            Some(ObjectName::new(metadata.namespace.as_deref().unwrap_or("default"), name))
-        });
         match kind(header).and_then(decode).and_then(Wire::read) {
             Ok((key, object)) => self.objects.push((position, key, object)),
-            Err(flaw) => self.bad.push(Bad { position, about, flaw }),
+            Err(flaw) => {
+                self.bad.push(Bad { position, about: header.about(), unread: header.unread(), flaw });
+            }
         }
     }
+}
+
+impl Header {
+    /// The object.
+    fn about(&self) -> Option<ObjectName> {
+        let metadata = self.metadata.as_ref()?;
+        metadata.named(metadata.name.as_deref())
+    }
+
+    /// The Services that the object may be about. One without a name may be the beginning of any.
+    fn unread(&self) -> Unread {
+        let Some(about) = self.about() else { return Unread::anything() };
+        let written = self.kind.as_deref().unwrap_or_default();
+        match Kind::ALL.into_iter().find(|kind| kind.name() == written) {
+            // No kind that we know may be a Service, misspelt.
+            Some(Kind::Service) | None => Unread::of(about),
+            Some(Kind::EndpointSlice) => {
+                let metadata = self.metadata.as_ref();
+                let service = metadata
+                    .and_then(|metadata| metadata.named(metadata.labels.as_ref()?.service.as_deref()));
+                service.map_or_else(Unread::anything, Unread::of)
+            }
+            Some(Kind::Node) => Unread::default(),
+        }
+    }
+}
+
+impl HeaderMetadata {
+    fn named(&self, name: Option<&str>) -> Option<ObjectName> {
+        let name = name.filter(|name| !name.is_empty())?;
+        Some(ObjectName::new(self.namespace.as_deref().unwrap_or("default"), name))
+    }
+}
+
+/// Whether a list of this kind may hold Services or their endpoints; no kind is any.
+fn may_list(kind: &str) -> bool {
+    kind.is_empty() || [Kind::Service, Kind::EndpointSlice].iter().any(|known| known.name() == kind)
 }
 
 /// An object of a kind that Sidestep reads, as it is written.

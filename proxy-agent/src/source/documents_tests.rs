@@ -106,7 +106,7 @@ fn a_bad_document_is_named_and_its_neighbours_are_read() {
     ] {
         let parsed = parse(&format!("{WEB}\n---\n{text}\n---\n{API}"));
         assert_eq!(parsed.objects.len(), 2, "{text}: {parsed:?}");
-        let [Bad { position, about: identity, flaw }] = &parsed.bad[..] else {
+        let [Bad { position, about: identity, flaw, unread: _ }] = &parsed.bad[..] else {
             panic!("{text}: {:?}", parsed.bad);
         };
         assert_eq!(position.to_string(), "document 2", "{text}");
@@ -140,4 +140,33 @@ fn a_large_document_is_within_the_budget() {
     let text = format!("{WEB}  unknown:\n{}", "  - a\n".repeat(300_000));
     let parsed = parse(&text);
     assert_eq!((parsed.objects.len(), parsed.bad.len()), (1, 0), "{:?}", parsed.bad);
+}
+
+/// What cannot be read may be about a Service; the less can be read, the more Services it may be about.
+#[test]
+fn a_bad_document_says_which_services_it_may_be_about() {
+    let of = |name| Unread::of(ObjectName::new("default", name));
+    let meta = "metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}";
+    for (text, unread) in [
+        ("kind: [Service]\nmetadata: {name: x}\n".to_owned(), Unread::anything()),
+        (
+            "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {clusterIP: [".to_owned(),
+            Unread::anything(),
+        ),
+        ("apiVersion: v1\nkind: Service\nmetadata: {namespace: x}\n".to_owned(), Unread::anything()),
+        (
+            "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {ports: eighty}\n".to_owned(),
+            of("web"),
+        ),
+        ("apiVersion: v1\nkind: Servce\nmetadata: {name: web}\n".to_owned(), of("web")),
+        (format!("apiVersion: discovery.k8s.io/v1beta1\nkind: EndpointSlice\n{meta}\n"), of("web")),
+        ("kind: EndpointSlice\nmetadata: {name: web-1}\n".to_owned(), Unread::anything()),
+        ("kind: Node\nmetadata: {name: n1}\n".to_owned(), Unread::default()),
+        ("kind: List\nitems: no\n".to_owned(), Unread::anything()),
+        ("kind: PodList\nitems: no\n".to_owned(), Unread::default()),
+    ] {
+        let parsed = parse(&text);
+        let [bad] = &parsed.bad[..] else { panic!("{text}: {parsed:?}") };
+        assert_eq!(bad.unread, unread, "{text}");
+    }
 }

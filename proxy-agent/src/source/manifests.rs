@@ -1,7 +1,8 @@
 //! Objects from a directory of manifests: no cluster needed.
 //!
 //! The directory is watched; a change is read when the writer is done (it closed the file, or renamed it into place),
-//! so that half a file is rarely read, and rejected if it does not parse. If a notification gets lost, a scan every
+//! so that half a file is rarely read, and rejected if it does not parse. What could not be read since the start is told,
+//! so that what an earlier agent installed of it stays. If a notification gets lost, a scan every
 //! few seconds finds the change. Reading blocks, so it has a thread of its own.
 
 use std::{
@@ -26,7 +27,7 @@ use super::{
     directory::{self, Stamp, is_manifest},
     documents,
 };
-use crate::model::{Flaw, Subject};
+use crate::model::{Flaw, Subject, Unread};
 
 /// How long it must be quiet before files are read.
 const QUIET: Duration = Duration::from_millis(25);
@@ -101,6 +102,8 @@ struct Reader {
     watch: Option<(RecommendedWatcher, Stamp)>,
     stamps: BTreeMap<String, Stamp>,
     catalog: Catalog,
+    /// What was last said to be unread.
+    unread: Unread,
     /// Whether the directory itself could not be read the last time.
     lost: bool,
     rescan: Duration,
@@ -109,13 +112,15 @@ struct Reader {
 impl Reader {
     fn new(directory: PathBuf, wake: std_mpsc::Sender<Wake>) -> Self {
         let (stamps, catalog) = (BTreeMap::new(), Catalog::default());
-        Self { directory, wake, watch: None, stamps, catalog, lost: false, rescan: RESCAN }
+        let unread = Unread::default();
+        Self { directory, wake, watch: None, stamps, catalog, unread, lost: false, rescan: RESCAN }
     }
 
     fn run(&mut self, woken: &std_mpsc::Receiver<Wake>, events: &mpsc::Sender<Batch>) -> Result<(), Error> {
         self.watch();
         let first = self.scan(&BTreeSet::new());
         let mut batch = first.map_err(|error| Error::List { directory: self.directory.clone(), error })?;
+        self.catalog.begun();
         batch.push(Event::Synced);
         loop {
             if events.is_closed() || (!batch.is_empty() && events.blocking_send(batch).is_err()) {
@@ -172,6 +177,11 @@ impl Reader {
             }
         }
         self.stamps = stamps;
+        let unread = self.catalog.unread();
+        if unread != self.unread {
+            self.unread = unread.clone();
+            batch.push(Event::Unread(unread));
+        }
         Ok(batch)
     }
 
