@@ -9,7 +9,7 @@
 //! | `event_loop` | what wakes it: sources, the network, time, signals |
 //! | `follow` | the stages after the source, one after the other |
 //! | `problems` | the current problems, each logged once; `not_installed`: full tables as problems with a remedy |
-//! | `growth` | bigger tables before they are full |
+//! | `grow` | bigger tables before they are full; `growth`: what is under way |
 //! | `report` | the report to the other commands: one small file, and the lock that makes the agent its only writer |
 //! | `change_log` | a log line for each added, changed or removed Service |
 //! | `neighbours` | programs of others, other service proxies |
@@ -18,6 +18,7 @@
 mod change_log;
 mod event_loop;
 mod follow;
+mod grow;
 mod growth;
 mod missing_node;
 mod neighbours;

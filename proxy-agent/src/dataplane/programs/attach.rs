@@ -16,11 +16,12 @@ use aya::{
 
 use super::{
     hooks::{HOOKS, Hook},
+    links::link_pin,
     load::program,
     neighbours::{Neighbour, neighbours},
     options::Options,
 };
-use crate::dataplane::{Error, bpf, tables::maps::abi_dir};
+use crate::dataplane::{Error, bpf};
 
 /// Attaches every program to the cgroup, or replaces the program behind its pinned link.
 pub fn attach(ebpf: &mut Ebpf, options: &Options) -> Result<(), Error> {
@@ -122,18 +123,9 @@ fn exclusive(error: ProgramError, cgroup: &Path, hook: &Hook) -> Error {
     Error::Program { action: "attach", program: hook.name, source: error }
 }
 
-fn link_pin(pin_dir: &Path, hook: &Hook) -> PathBuf {
-    abi_dir(pin_dir).join("links").join(hook.name)
-}
-
 /// Whether the link of `hook` is pinned and attached to a cgroup. One whose cgroup was removed stays pinned.
 pub fn is_attached(pin_dir: &Path, hook: &Hook) -> bool {
     bpf::cgroup_link(&link_pin(pin_dir, hook)).is_ok_and(|link| link.cgroup != 0)
-}
-
-/// The id of the program behind the pinned link of `hook`.
-pub(super) fn ours(pin_dir: &Path, hook: &Hook) -> Option<u32> {
-    bpf::cgroup_link(&link_pin(pin_dir, hook)).ok().map(|link| link.program)
 }
 
 /// Whether the link of `hook` is pinned, attached or not.

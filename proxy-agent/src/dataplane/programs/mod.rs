@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `options` | a datapath's paths, capacity, and constants of its programs |
 //! | `hooks` | the programs by name, and the hooks of the socket programs |
+//! | `links` | the pinned links of the socket hooks |
 //! | `load` | creating maps, loading programs |
 //! | `attach` | attaching to a cgroup, replacing programs behind their links |
 //! | `neighbours` | programs of others at the same hooks; `service_proxies`: those that do what ours do |
 
 pub(super) mod attach;
 pub(super) mod hooks;
+mod links;
 pub(super) mod load;
 pub(super) mod neighbours;
 pub(super) mod options;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use aya::programs::loaded_programs;
 use serde::Serialize;
 
-use super::{attach, hooks::HOOKS, service_proxies::ServiceProxy};
+use super::{hooks::HOOKS, links, service_proxies::ServiceProxy};
 use crate::dataplane::{Error, bpf};
 
 const ALLOW_OVERRIDE: u32 = 1;
@@ -105,7 +105,7 @@ pub(crate) fn neighbours(cgroup: &Path, pin_dir: &Path) -> Result<Vec<Neighbour>
     for directory in cgroup.ancestors().take_while(|directory| directory.join("cgroup.procs").exists()) {
         let above = directory != cgroup;
         for hook in &HOOKS {
-            let ours = attach::ours(pin_dir, hook);
+            let ours = links::ours(pin_dir, hook);
             let attached = match bpf::programs_of_cgroup(directory, hook.attach_type as u32) {
                 Ok(attached) => attached,
                 // A part of the tree that is not this process's to look at.
