@@ -207,9 +207,8 @@ fn planner(node: &str, settings: &Settings, dataplane: &Dataplane) -> anyhow::Re
 
 /// Reads the programs' log as long as the agent runs, or they do.
 pub(super) fn follow_program_log(ebpf: &mut aya::Ebpf) {
-    let logger = aya_log::EbpfLogger::init(ebpf).map_err(anyhow::Error::from);
-    // SAFETY: the logger owns its descriptor and names the same one as long as it lives.
-    let logger = logger.and_then(|logger| {
+    let logger = aya_log::EbpfLogger::init(ebpf).map_err(anyhow::Error::from).and_then(|logger| {
+        // SAFETY: the logger owns its descriptor and names the same one as long as it lives.
         unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }.map_err(Into::into)
     });
     match logger {

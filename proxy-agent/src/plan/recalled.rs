@@ -69,7 +69,9 @@ impl Recalled {
         match known {
             Known::NoService => {
                 let mut last = last.clone();
-                last.iter_mut().for_each(|plan| plan.frontends.retain(|(key, _)| !is_taken(key)));
+                for plan in &mut *last {
+                    plan.frontends.retain(|(key, _)| !is_taken(key));
+                }
                 last.retain(|plan| !plan.frontends.is_empty());
                 *plans = last;
                 let message = "nothing that can be read defines it, so it stays as an earlier agent installed it; \

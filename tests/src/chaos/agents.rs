@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// An agent on each node.
 #[derive(Debug)]
 pub(super) struct Agents {
-    agents: [Agent; 2],
+    each: [Agent; 2],
     url: String,
     /// The place of each one's sizes in [`SIZES`].
     sizes: [usize; 2],
@@ -38,11 +38,11 @@ impl Agents {
     /// Starts both, and waits until they have installed everything.
     pub(super) fn start(agents: [Agent; 2], url: String, shared: &Shared) -> Result<Self> {
         let binaries = shared.settings.binaries.clone();
-        let mut agents = Self { agents, url, sizes: [0; 2], versions: [0; 2], binaries };
+        let mut agents = Self { each: agents, url, sizes: [0; 2], versions: [0; 2], binaries };
         for node in [0, 1] {
             agents.set(node);
-            agents.agents[node].start_process()?;
-            agents.agents[node].wait_until_synced(START).with_context(|| format!("node {node}"))?;
+            agents.each[node].start_process()?;
+            agents.each[node].wait_until_synced(START).with_context(|| format!("node {node}"))?;
         }
         Ok(agents)
     }
@@ -51,34 +51,31 @@ impl Agents {
     fn set(&mut self, node: usize) {
         let source = ["--server", &self.url].into_iter().chain(SIZES[self.sizes[node]]);
         let binary = self.binaries.get(self.versions[node]).cloned();
-        self.agents[node].change(source.map(OsString::from).collect(), binary);
+        self.each[node].change(source.map(OsString::from).collect(), binary);
     }
 
     /// Ends a node's agent, by either signal.
     fn end(&mut self, node: usize, signal: Signal, shared: &Shared) -> Result<()> {
         shared.calm.disturb(node);
-        match signal {
-            Signal::SIGKILL => self.agents[node].kill(),
-            _ => {
-                let status = self.agents[node].stop()?;
-                if !status.success() {
-                    shared
-                        .ledger
-                        .broke(Promise::Deaf, || format!("node {node}: the agent ended with {status}"));
-                }
-                Ok(())
+        if signal == Signal::SIGKILL {
+            self.each[node].kill()
+        } else {
+            let status = self.each[node].stop()?;
+            if !status.success() {
+                shared.ledger.broke(Promise::Deaf, || format!("node {node}: the agent ended with {status}"));
             }
+            Ok(())
         }
     }
 
     /// Starts a node's agent, and waits until it has installed everything, but not for ever: without an API server it
     /// does not, and suffers the next thing all the same.
     fn begin(&mut self, node: usize, shared: &Shared) -> Result<()> {
-        self.agents[node].start_process()?;
+        self.each[node].start_process()?;
         shared.calm.settle(node);
         let start = Instant::now();
         while !shared.is_over() && start.elapsed() < PATIENCE {
-            if self.agents[node].is_synced()? {
+            if self.each[node].is_synced()? {
                 shared.ledger.started(start.elapsed());
                 break;
             }
@@ -97,7 +94,7 @@ impl Agents {
             ToAgent::Stop => Event::Stop,
             ToAgent::KillAtStart(after) => {
                 self.end(node, Signal::SIGKILL, shared)?;
-                self.agents[node].start_process()?;
+                self.each[node].start_process()?;
                 shared.rest(after);
                 shared.calm.settle(node);
                 signal = Signal::SIGKILL;
@@ -114,9 +111,9 @@ impl Agents {
             }
             ToAgent::Freeze(time) => {
                 shared.calm.disturb(node);
-                self.agents[node].signal(Signal::SIGSTOP)?;
+                self.each[node].signal(Signal::SIGSTOP)?;
                 shared.rest(time);
-                self.agents[node].signal(Signal::SIGCONT)?;
+                self.each[node].signal(Signal::SIGCONT)?;
                 shared.calm.settle(node);
                 shared.ledger.count(Event::Freeze, 1);
                 return Ok(());
@@ -134,7 +131,7 @@ impl Agents {
 pub(super) fn disturb(mut agents: Agents, shared: &Shared) -> Result<Agents> {
     let mut sequence = Sequence::of_agents(shared.settings.seed);
     loop {
-        let (rest, node, what, away) = sequence.to_agent(agents.binaries.len());
+        let (rest, node, what, away) = sequence.for_an_agent(agents.binaries.len());
         if !shared.rest(rest) {
             return Ok(agents);
         }

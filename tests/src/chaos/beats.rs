@@ -22,7 +22,7 @@ use crate::api_server::ApiServer;
 
 /// How long an agent may take to follow when nothing stands in its way: after the API server was away it asks again
 /// after half a minute at most.
-const DEAF: Duration = Duration::from_secs(60);
+const DEAF: Duration = Duration::from_mins(1);
 /// Between looks at the Service.
 const LOOK: Duration = Duration::from_millis(20);
 

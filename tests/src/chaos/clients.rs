@@ -95,7 +95,7 @@ async fn new_tcp(way: Way, shared: Arc<Shared>, mut random: Random) {
                 }
             }
             Err(error) => {
-                shared.ledger.broke(Promise::Failed, || format!("TCP to {}: {error}", named(way, way.tcp)))
+                shared.ledger.broke(Promise::Failed, || format!("TCP to {}: {error}", named(way, way.tcp)));
             }
         }
     }
@@ -118,7 +118,7 @@ async fn new_udp(way: Way, shared: Arc<Shared>, mut random: Random) {
                 judge(&shared, way, way.udp, since, endpoint);
             }
             Err(error) => {
-                shared.ledger.broke(Promise::Failed, || format!("UDP to {}: {error}", named(way, way.udp)))
+                shared.ledger.broke(Promise::Failed, || format!("UDP to {}: {error}", named(way, way.udp)));
             }
         }
     }

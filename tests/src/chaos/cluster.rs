@@ -141,7 +141,7 @@ impl Cluster {
     fn flood(&self, count: u32, shared: &Shared) {
         let stages: [&dyn Fn(u32); 3] =
             [&|number| self.add(number, 0), &|number| self.put_slice(number, 1), &|number| {
-                self.remove(number)
+                self.remove(number);
             }];
         for stage in stages {
             each(count, shared, stage);

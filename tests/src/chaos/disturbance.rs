@@ -68,7 +68,7 @@ impl Sequence {
     }
 
     /// The next thing to an agent: how long before it nothing happens, which node's, and how long the agent is away.
-    pub(super) fn to_agent(&mut self, versions: usize) -> (Duration, usize, ToAgent, Duration) {
+    pub(super) fn for_an_agent(&mut self, versions: usize) -> (Duration, usize, ToAgent, Duration) {
         let (rest, node, away) = (self.between(100, 1500), self.0.index(2), self.between(0, 2000));
         let what = match self.0.below(if versions > 1 { 12_u32 } else { 9 }) {
             0..3 => ToAgent::Kill,
@@ -105,7 +105,7 @@ mod tests {
     fn a_seed_brings_the_same_and_everything_happens() {
         let agents = |seed| {
             let mut sequence = Sequence::of_agents(seed);
-            (0..300).map(|_| sequence.to_agent(2)).collect::<Vec<_>>()
+            (0..300).map(|_| sequence.for_an_agent(2)).collect::<Vec<_>>()
         };
         assert_eq!(agents(7), agents(7));
         assert_ne!(agents(7), agents(8));
@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(kinds.len(), 6);
         let mut alone = Sequence::of_agents(7);
         assert!(
-            (0..300).all(|_| !matches!(alone.to_agent(1).2, ToAgent::Replace(_))),
+            (0..300).all(|_| !matches!(alone.for_an_agent(1).2, ToAgent::Replace(_))),
             "nothing to replace it by"
         );
 

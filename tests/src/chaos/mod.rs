@@ -57,7 +57,7 @@ use crate::place::Place;
 /// The interval of progress lines.
 const PROGRESS: Duration = Duration::from_secs(5);
 /// Longest wait for the first exchange of every long-lived connection.
-const GATHER: Duration = Duration::from_secs(60);
+const GATHER: Duration = Duration::from_mins(1);
 
 /// The parameters.
 #[derive(Clone, Debug)]
@@ -136,12 +136,12 @@ pub fn run(settings: Settings, interrupt: &Interrupt, mut tell: impl FnMut(&str)
     tell(&format!("{} long-lived connections; now everything at once", shared.ledger.long_lived()));
 
     let start = Instant::now();
-    let agents = threads.start("agents", {
+    let agents = Threads::start("agents", {
         let shared = Arc::clone(&shared);
         move || agents::disturb(agents, &shared)
     })?;
     let cluster = Cluster::new(api, &cast);
-    let cluster = threads.start("cluster", {
+    let cluster = Threads::start("cluster", {
         let shared = Arc::clone(&shared);
         move || cluster.disturb(&shared)
     })?;
@@ -178,7 +178,6 @@ struct Threads {
 impl Threads {
     /// Starts one that returns something.
     fn start<T: Send + 'static>(
-        &self,
         name: &str,
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<JoinHandle<Result<T>>> {
@@ -192,7 +191,7 @@ impl Threads {
         work: impl FnOnce(&Arc<Shared>) -> Result<()> + Send + 'static,
     ) -> Result<()> {
         let (place, shared) = (place.clone(), Arc::clone(&self.shared));
-        let thread = self.start(place.name(), {
+        let thread = Self::start(place.name(), {
             let place = place.clone();
             move || {
                 place.enter()?;

@@ -179,8 +179,8 @@ impl Counted {
         let mut info = [0_u32; 2];
         let mut asked = Info {
             bpf_fd: self.program.as_raw_fd().cast_unsigned(),
-            info_len: 8,
-            info: info.as_mut_ptr() as u64,
+            length: 8,
+            address: info.as_mut_ptr() as u64,
         };
         bpf(BPF_OBJ_GET_INFO_BY_FD, &mut asked).expect("a program");
         info[1]
@@ -282,8 +282,8 @@ struct Element {
 #[repr(C)]
 struct Info {
     bpf_fd: u32,
-    info_len: u32,
-    info: u64,
+    length: u32,
+    address: u64,
 }
 
 /// `union bpf_attr` of `BPF_LINK_CREATE`.

@@ -1,4 +1,4 @@
-//! Programs of others at the hooks of ours, attached by a link or with BPF_F_ALLOW_MULTI, before ours or after: both
+//! Programs of others at the hooks of ours, attached by a link or with `BPF_F_ALLOW_MULTI`, before ours or after: both
 //! run, through start, crash, restart and cleanup.
 
 use sidestep_tests::{

@@ -54,7 +54,9 @@ fn rules_of_kube_proxy_are_named() {
 /// `doctor`, the log, the report and `status` have all of these parts in one place each, and not `other`.
 fn named_everywhere(cluster: &Cluster, parts: &[String], other: &str) {
     let assert_named = |place: &str, told: &str| {
-        parts.iter().for_each(|part| assert!(told.contains(part), "{place}: {part}: {told}"));
+        for part in parts {
+            assert!(told.contains(part), "{place}: {part}: {told}");
+        }
         assert!(!told.contains(other), "{place}: {told}");
     };
     let (outcome, detail) = check(&cluster.lab, CHECK);

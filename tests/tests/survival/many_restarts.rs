@@ -16,7 +16,7 @@ use sidestep_tests::{
     two_nodes::{Variant, cluster_ips, node_ports, web},
 };
 
-/// How many restarts, if SIDESTEP_RESTARTS does not say so. One takes half a second where the agent is not optimized.
+/// How many restarts, if `SIDESTEP_RESTARTS` does not say so. One takes half a second where the agent is not optimized.
 const RESTARTS: usize = 40;
 /// Before the first look: what an agent needs the first time.
 const WARM: usize = 4;

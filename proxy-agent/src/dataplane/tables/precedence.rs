@@ -73,7 +73,9 @@ impl Writer {
         let mut blocks: Vec<Range<u32>> = first.map(|(_, found)| found.block.clone()).collect();
         blocks.sort_unstable_by_key(|block| block.start);
         let (length, mut row, mut next, mut taken) = (self.tables.endpoints.len(), 0_u32, 0, 0);
-        for block in blocks.into_iter().filter(|block| !block.is_empty()).chain([length..length]) {
+        for block in
+            blocks.into_iter().filter(|block| !block.is_empty()).chain(std::iter::once(length..length))
+        {
             row = row.max(block.start - next);
             taken += block.len();
             next = block.end;
@@ -98,7 +100,9 @@ impl Writer {
         if found.planned && !self.refused.deprive(id, full) {
             let plan = self.plan_of(id, &found);
             let missing = NotInstalled::ServicePort { id: id.clone(), full };
-            plan.into_iter().for_each(|plan| self.refused.service(&plan, vec![missing.clone()]));
+            if let Some(plan) = plan {
+                self.refused.service(&plan, vec![missing]);
+            }
         }
         tracing::debug!(service = %id, "makes way for a Service that goes first");
         self.installed.remove(id);

@@ -109,7 +109,7 @@ impl Ranges {
         let mut entered = Vec::with_capacity(ranges.len());
         for range in ranges {
             let (length, key) = range.key(index, set);
-            match table.enter(&Key::new(length, key), 1) {
+            match table.enter(Key::new(length, key), 1) {
                 Ok(()) => entered.push(*range),
                 Err(error) => {
                     let (service, error) = (plan.id.service.clone(), error.to_string());

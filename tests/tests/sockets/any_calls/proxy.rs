@@ -12,7 +12,7 @@ use sidestep_tests::{Agent, cluster::DNS_PORT, netfilter::nft, place::Place};
 /// Whose rules are in force.
 pub(super) enum Proxy {
     /// Sidestep's.
-    Agent(Agent),
+    Agent(Box<Agent>),
     /// Netfilter's on the node, by which pods' packets for Services pass.
     Netfilter,
 }

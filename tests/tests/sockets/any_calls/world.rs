@@ -56,7 +56,7 @@ impl World {
             [slice("far").ready([10, 99, 0, 1]), slice("far").ready([0xfd00, 0x99, 0, 0, 0, 0, 0, 1])];
         world.cluster.lab.manifests().write("far.yaml", &[&far, &slices[0], &slices[1]])?;
         write(&world.cluster, &world.endpoints, 0)?;
-        world.proxy = Proxy::Agent(world.cluster.lab.agent()?);
+        world.proxy = Proxy::Agent(Box::new(world.cluster.lab.agent()?));
         Ok(world)
     }
 
