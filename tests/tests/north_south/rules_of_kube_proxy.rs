@@ -72,11 +72,15 @@ fn go(nodes: &TwoNodes, flavour: Flavour) {
     netfilter::restore(nodes.node(), "iptables-restore", OF_OTHERS).expect("rules");
     remember_datagrams(nodes.node());
     let pod = client_pod(nodes);
+    // A datagram from a port that kube-proxy's conntrack knows is one of that exchange, which then does not end.
+    use_ports(nodes.outside(), "20000 24999");
     let (mut old, mut datagrams) = long_lived(nodes, &pod);
+    use_ports(nodes.outside(), "25000 29999");
     let mut ledger = Ledger::default();
     let clients = all_the_time(nodes, &pod);
     let_pass(&clients);
     let _agent = nodes.lab().agent().expect("an agent");
+    use_ports(nodes.outside(), "30000 60999");
     let_pass(&clients);
     ledger.go_on(&mut old, QUESTIONS, "the agent has started");
     ledger.go_on(&mut datagrams, QUESTIONS, "the agent has started");
@@ -179,17 +183,13 @@ fn go_back(nodes: &TwoNodes, flavour: Flavour) {
     let pod = client_pod(nodes);
     let mut agent = nodes.lab().agent().expect("an agent");
     // A client that connects to one pod from one port through two frontends is refused (`colliding-flows`).
-    let use_ports = |range: &str| {
-        let file = "/proc/sys/net/ipv4/ip_local_port_range";
-        nodes.outside().run(|| std::fs::write(file, range)).expect("the client's ports");
-    };
-    use_ports("20000 24999");
+    use_ports(nodes.outside(), "20000 24999");
     let mut from_outside = begin(nodes.outside(), &node_ports(nodes), EACH);
     let mut datagrams = exchange(nodes.outside(), &udp_node_ports(nodes), EACH);
-    use_ports("25000 29999");
+    use_ports(nodes.outside(), "25000 29999");
     from_outside.extend(begin(nodes.outside(), &load_balancer_ips(80), EACH));
     datagrams.extend(exchange(nodes.outside(), &load_balancer_ips(53), EACH));
-    use_ports("32768 60999");
+    use_ports(nodes.outside(), "32768 60999");
     let mut east_west = begin(&pod, &cluster_ips(80), EACH);
     east_west.extend(begin(nodes.node(), &cluster_ips(80), EACH));
     let mut sockets = exchange(&pod, &cluster_ips(53), EACH);
@@ -229,6 +229,12 @@ fn go_back(nodes: &TwoNodes, flavour: Flavour) {
     let_pass(&clients);
     ledger.close("the way back", of);
     end(clients);
+}
+
+/// From which ports a place connects from now on.
+fn use_ports(place: &Place, range: &str) {
+    let file = "/proc/sys/net/ipv4/ip_local_port_range";
+    place.run(|| std::fs::write(file, range)).expect("the client's ports");
 }
 
 /// Two hundred connections and as many exchanges each: from outside to NodePorts and LoadBalancer IPs, from a pod and from

@@ -108,10 +108,11 @@ impl Ruleset {
             let message = Message { kind, body: body.to_vec() };
             // A rule, a set and a list of elements name their table alike.
             let is_wanted = message.attributes().text(SET_TABLE).as_deref() == Some(table);
-            if message.family() == family && is_wanted {
-                if let Some(listed) = read(&message) {
-                    all.take(listed);
-                }
+            if message.family() == family
+                && is_wanted
+                && let Some(listed) = read(&message)
+            {
+                all.take(listed);
             }
         }
         all
