@@ -107,7 +107,8 @@ route add default via 192.0.2.11
     );
     eventually("the programs are at the bridge", || names(&lab) == ["br0"]);
     assert_eq!(programs(&lab, uplink), NOTHING);
-    assert_eq!(served(&lab)["br0"].1, "default-route");
+    // The report comes after the programs.
+    eventually("the report says why", || served(&lab)["br0"].1 == "default-route");
     // The uplink gets its address back.
     ip(&lab, "link del br0\naddr add 192.0.2.10/24 dev uplink\n");
     eventually("the programs are at the uplink", || names(&lab) == ["uplink"]);

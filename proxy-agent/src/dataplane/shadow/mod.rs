@@ -280,7 +280,7 @@ mod tests {
             served(choice.clone(), choice)
         };
         let told = |kube_proxy: &str, sidestep: &str| {
-            ["affinity for this node", "affinity for others"]
+            ["affinity for others", "affinity for this node"]
                 .map(|what| (what, kube_proxy.to_owned(), sidestep.to_owned(), true))
         };
         assert_eq!(found(&web(10_800), &web(0), true), told("10800 s", "none"));

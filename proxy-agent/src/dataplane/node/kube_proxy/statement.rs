@@ -202,7 +202,7 @@ impl Statement {
                 self.at_node = true;
                 return Ok(());
             }
-            Holds::Part(base, offset, length) => (*base, *offset, *length * 8),
+            Holds::Part(base, offset, length) => (*base, *offset, length.saturating_mul(8)),
             Holds::Masked(base, offset, mask) => {
                 let ones = mask.iter().map(|byte| byte.count_ones()).sum::<u32>();
                 let leading: u32 = leading_ones(mask);
