@@ -224,10 +224,12 @@ pub fn find_by_source(
 }
 
 /// Whether a packet comes from the endpoint of a connection whose packets left with our SNAT source. (If the CNI
-/// masqueraded them first, replies to its source may arrive at the same port.)
+/// masqueraded them first, replies to its source may arrive at the same port.) One that gave its port up may still be
+/// named by a lane: of an earlier record in the same slot.
 #[inline(always)]
 fn answers(ends: &Ends, tuple: &Tuple) -> bool {
     ends.seen.client & Seen::LEFT != 0
+        && ends.seen.reset != Seen::GIVEN_UP
         && ends.flags & (Ends::MASQUERADED | Ends::PENDING) == Ends::MASQUERADED
         && ends.protocol == tuple.protocol
         && ends.endpoint_port.number == tuple.source_port.number

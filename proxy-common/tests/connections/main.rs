@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `memory` | the tables, and a second processor that acts between two accesses of the first |
 //! | `node` | both hooks of a node |
+//! | `story` | a sequence of events, and what must hold after each; the fuzzer runs these too |
 //! | `stories` | random sequences of events, in tables of all sizes |
 //! | `losses` | every part of a connection that can be lost |
 //! | `processors` | every interleaving of two processors that the code distinguishes |
@@ -19,3 +20,4 @@ mod memory;
 mod node;
 mod processors;
 mod stories;
+mod story;
