@@ -89,6 +89,15 @@ pub(super) fn remember_connected(ctx: &SockAddrContext, translation: &Translatio
     put(&key, translation);
 }
 
+/// The socket is about to be connected there, and not because of a Service: an earlier connect with this peer does not
+/// name it.
+#[inline(always)]
+pub(super) fn forget_connected(ctx: &SockAddrContext, address: &Address, port: Port) {
+    if is_shared(Port::NONE) {
+        let _ = OVERFLOW.remove(&connected_key(ctx, address, port));
+    }
+}
+
 /// Moves a record of the socket here, as the socket has no entry left for it; by [its number](datagrams::numbered).
 #[inline(always)]
 pub(super) fn evict(ctx: &SockAddrContext, number: u32) {

@@ -70,6 +70,8 @@ pub(super) fn disconnect(ctx: &SockAddrContext, destination: &FrontendKey) {
     if let Some(record) = connected::record(ctx) {
         *record = Translation::direct(destination);
         use_connected(ctx);
+    } else {
+        overflow::forget_connected(ctx, &destination.address, destination.port);
     }
 }
 

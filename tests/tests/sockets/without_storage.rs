@@ -1,9 +1,11 @@
 //! Sockets that the kernel gives no more memory for options, of which storage for programs is a part
 //! (`net.core.optmem_max`): they are translated all the same, and see the Service.
 
+use std::net::SocketAddr;
+
 use sidestep_tests::{
     Place, cluster,
-    cluster::{at, service},
+    cluster::{DNS_PORT, at, service},
     skip,
     sockets::set_bytes,
     traffic::{Asker, Conversation},
@@ -47,6 +49,29 @@ fn a_socket_of_a_pod_without_room_for_options_sees_the_service() {
         skip!("the limit is not one of each network namespace here: {error}");
     }
     assert_names_the_service(&cluster.client, |_| {});
+}
+
+/// ST-5: what was connected to an endpoint because of a Service, and then to the same pod directly, names the pod.
+#[test]
+fn a_socket_without_room_that_is_connected_to_the_pod_names_the_pod() {
+    let cluster = cluster!(1);
+    cluster.serve("dns", &service("dns", &["10.96.0.53", "fd00:10:96::53"])).expect("manifests");
+    let _agent = cluster.lab.agent().expect("an agent");
+    if let Err(error) = cluster.client.run(|| std::fs::write(OPTMEM, "8")) {
+        skip!("the limit is not one of each network namespace here: {error}");
+    }
+    let pod = &cluster.backends[0].place;
+    for (vip, ip) in ["10.96.0.53:53", "[fd00:10:96::53]:53"].into_iter().zip(pod.addresses()) {
+        let direct = SocketAddr::new(ip, DNS_PORT);
+        cluster.client.run(|| {
+            let asker = Asker::for_address(direct).expect("a socket");
+            for peer in [at(vip), direct, at(vip)] {
+                asker.connect(peer).expect("connected");
+                assert_eq!(asker.socket().peer_addr().expect("a peer"), peer);
+                assert_eq!(asker.ask_peer().expect("an answer").1, peer);
+            }
+        });
+    }
 }
 
 /// A program that has used up what one socket may have, with a filter of its own.
