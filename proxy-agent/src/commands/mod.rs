@@ -4,6 +4,8 @@ mod cleanup;
 mod doctor;
 mod explain;
 mod flows;
+#[doc(hidden)]
+pub mod fuzzing;
 mod inventory;
 mod manual;
 mod mount;

@@ -10,6 +10,7 @@
 //! | `ignored` | which set fields have no effect here, and why |
 //! | `addresses` | where to listen |
 //! | `duration` | durations as Go writes them |
+//! | `fuzzing` | the text of a file, for fuzzers |
 //! | `change` | noticing a changed file |
 //!
 //! A field that cannot be used never ends the agent: it becomes a problem, and the default applies.
@@ -20,6 +21,8 @@ mod decode;
 mod duration;
 mod file;
 mod flags;
+#[doc(hidden)]
+pub mod fuzzing;
 mod ignored;
 mod kube_proxy_flags;
 mod settings;

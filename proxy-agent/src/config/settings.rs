@@ -110,7 +110,7 @@ impl Settings {
         Ok(settings)
     }
 
-    fn new(file: Option<(PathBuf, String)>, decoded: Decoded, flags: &Flags) -> Self {
+    pub(super) fn new(file: Option<(PathBuf, String)>, decoded: Decoded, flags: &Flags) -> Self {
         let subject = Subject::Configuration { path: file.as_ref().map(|(path, _)| path.clone()) };
         let mut notes = Notes { subject, problems: Vec::new() };
         for (field, message) in decoded.passed_over {

@@ -19,6 +19,8 @@ mod cleanup;
 mod drain;
 mod error;
 mod followers;
+#[doc(hidden)]
+pub mod fuzzing;
 mod lock;
 mod node;
 mod programs;

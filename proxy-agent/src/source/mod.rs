@@ -4,6 +4,8 @@
 //! a source cannot see for a while (a broken connection, a file that does not parse) are not deleted.
 //! [`Event::Synced`] comes once, when everything that exists has been reported.
 
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod kube;
 pub mod manifests;
 

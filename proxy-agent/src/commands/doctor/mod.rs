@@ -9,6 +9,7 @@
 //! | `client` | the process in that cgroup that connects real sockets; `scenario`: the Services that it uses |
 
 mod client;
+pub(super) mod fuzzing;
 mod machine;
 mod neighbours;
 mod outside;

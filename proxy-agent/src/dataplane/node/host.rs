@@ -10,7 +10,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use procfs::process::{MountInfo, MountOptFields, Process};
+use procfs::{
+    FromRead as _,
+    process::{MountInfo, MountInfos, MountOptFields, Process},
+};
 
 use crate::dataplane::Error;
 
@@ -27,7 +30,7 @@ pub fn node_cgroup() -> Result<PathBuf, Error> {
 }
 
 /// Picks the node's cgroup among the mounts; `is_machine_root` looks into a mounted cgroup.
-fn choose_cgroup(
+pub(crate) fn choose_cgroup(
     mounts: &[MountInfo],
     container: bool,
     is_machine_root: impl Fn(&Path) -> bool,
@@ -71,7 +74,11 @@ pub fn check_bpffs(pin_dir: &Path) -> Result<(), Error> {
 }
 
 /// `init` are the mounts of a PID 1 that has others than this process.
-fn bpffs_is_nodes(mounts: &[MountInfo], init: Option<&[MountInfo]>, pin_dir: &Path) -> Result<(), String> {
+pub(crate) fn bpffs_is_nodes(
+    mounts: &[MountInfo],
+    init: Option<&[MountInfo]>,
+    pin_dir: &Path,
+) -> Result<(), String> {
     let Some(bpffs) = bpffs_of(mounts, pin_dir) else { return Ok(()) };
     // PID 1 without a BPF file system is not the node's, or can say nothing: with `shareProcessNamespace` it is the
     // pod's own.
@@ -186,6 +193,11 @@ pub(crate) fn mounts(who: &str) -> Result<Vec<MountInfo>, Error> {
         .and_then(|process| process.mountinfo())
         .map(|mounts| mounts.0)
         .map_err(|error| Error::system("reading mountinfo of", path)(io::Error::other(error)))
+}
+
+/// The lines of a mountinfo.
+pub(crate) fn parse(text: &[u8]) -> procfs::ProcResult<Vec<MountInfo>> {
+    MountInfos::from_read(text).map(|mounts| mounts.0)
 }
 
 #[cfg(test)]

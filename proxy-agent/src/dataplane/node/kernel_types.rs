@@ -34,7 +34,7 @@ pub(crate) fn offsets<const N: usize>(members: [(&str, &str); N]) -> Result<[u32
 }
 
 /// Calls back for every member of every structure. Nothing if the data are not BTF.
-fn walk(btf: &[u8], mut each: impl FnMut(&str, &str, u32)) -> Option<()> {
+pub(crate) fn walk(btf: &[u8], mut each: impl FnMut(&str, &str, u32)) -> Option<()> {
     let header = |index: usize| word(btf, index * 4);
     if header(0)? & 0xffff != 0xeb9f {
         return None;

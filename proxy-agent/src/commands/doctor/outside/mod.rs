@@ -8,6 +8,7 @@
 //! | `iptables`, `nftables` | reading what the tools print |
 
 mod filters;
+pub(super) mod fuzzing;
 mod iptables;
 mod nftables;
 mod rules;

@@ -146,7 +146,7 @@ pub(super) fn findings(rulesets: &[Ruleset], packet: &Packet) -> Vec<Finding> {
     let found = passed.flat_map(|rules| {
         let bases = rules.chains.iter().filter_map(|(name, chain)| Some((name, chain.policy?)));
         bases.filter_map(|(name, policy)| {
-            let mut walk = Walk { rules, packet, marked: false, depth: 0 };
+            let mut walk = Walk { rules, packet, marked: false, depth: 0, seen: 0 };
             let place = |chain: &str, rule: &str| Finding {
                 table: rules.table.clone(),
                 chain: chain.to_owned(),
@@ -184,6 +184,8 @@ enum Answer {
 
 /// The greatest depth of chain calls (`NFT_JUMP_STACK_SIZE`).
 const DEEPEST: usize = 16;
+/// How many rules are looked at for one packet: chains that call each other by several ways multiply.
+const MOST: usize = 1 << 20;
 
 struct Walk<'a> {
     rules: &'a Ruleset,
@@ -191,6 +193,8 @@ struct Walk<'a> {
     /// Whether a rule on the way may have set a mark.
     marked: bool,
     depth: usize,
+    /// How many rules it has come by.
+    seen: usize,
 }
 
 impl Walk<'_> {
@@ -206,6 +210,10 @@ impl Walk<'_> {
 
     /// How the packet leaves the chain by this rule, if it does.
     fn rule(&mut self, chain: &str, rule: &Rule) -> Option<End> {
+        self.seen += 1;
+        if self.seen > MOST {
+            return Some(End::Unknown);
+        }
         let answer = rule.matches.iter().map(|asked| self.asked(asked)).min().unwrap_or(Answer::Yes);
         if answer == Answer::No {
             return None;

@@ -249,3 +249,15 @@ fn without_a_filter_table_there_is_nothing_to_find() {
     assert!(nft(r#"{"nftables": [{"metainfo": {"version": "1.0.6"}}]}"#).is_empty());
     assert!(nftables::read("Error: no such command", false).is_err());
 }
+
+/// Four jumps to the next chain in each of fifteen: a thousand million ways to the last rule.
+#[test]
+fn chains_that_multiply_are_not_followed_for_ever() {
+    let chain = |number: u32| {
+        let jump = format!("-A C{number} -j C{}\n", number + 1);
+        format!(":C{number} - [0:0]\n{}", jump.repeat(4))
+    };
+    let chains: Vec<String> = (0..15).map(chain).collect();
+    let lines = format!(":FORWARD ACCEPT [0:0]\n-A FORWARD -j C0\n{}:C15 - [0:0]\n", chains.concat());
+    assert_eq!(dropped(&save(&lines), &here()), [""; 0]);
+}

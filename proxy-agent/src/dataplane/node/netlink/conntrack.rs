@@ -191,7 +191,7 @@ fn written(tuple: &Tuple) -> Vec<u8> {
 
 /// An entry of the list; `None` if its destination is not translated, its protocol has no ports, or it belongs to a
 /// conntrack zone, in which another program tracks its own connections.
-fn translated(entry: Attributes<'_>) -> Option<Translated> {
+pub(super) fn translated(entry: Attributes<'_>) -> Option<Translated> {
     let status = u32::from_be_bytes(entry.number(STATUS)?);
     if status & DESTINATION_TRANSLATED == 0 || entry.get(ZONE).is_some() {
         return None;
@@ -204,6 +204,11 @@ fn translated(entry: Attributes<'_>) -> Option<Translated> {
         over: state().is_some_and(|[state]| OVER.contains(&state)),
         seconds: entry.number(TIMEOUT).map_or(0, u32::from_be_bytes),
     })
+}
+
+/// What is read of a tuple after it was written.
+pub(super) fn read_again(written_first: &Tuple) -> Option<Tuple> {
+    tuple(Attributes(&written(written_first)))
 }
 
 fn tuple(list: Attributes<'_>) -> Option<Tuple> {

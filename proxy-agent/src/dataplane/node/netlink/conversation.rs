@@ -228,7 +228,7 @@ impl<A: NetlinkDeserializable + Debug> Conversation<A> {
 }
 
 /// The messages in what the kernel sent at once. What is cut off is not there.
-fn messages<A: NetlinkDeserializable>(
+pub(super) fn messages<A: NetlinkDeserializable>(
     mut bytes: &[u8],
 ) -> impl Iterator<Item = Result<NetlinkMessage<A>, DecodeError>> {
     std::iter::from_fn(move || {

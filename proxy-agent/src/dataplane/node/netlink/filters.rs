@@ -218,7 +218,7 @@ fn priority(found: &TcMessage) -> u16 {
     u16::try_from(found.header.info >> 16).unwrap_or_default()
 }
 
-fn is_ours(found: &TcMessage) -> bool {
+pub(super) fn is_ours(found: &TcMessage) -> bool {
     u32::from(found.header.handle) == HANDLE
         && kind(found) == Some(TcFilterBpf::KIND)
         && found.attributes.iter().any(|attribute| match attribute {
@@ -230,7 +230,7 @@ fn is_ours(found: &TcMessage) -> bool {
 }
 
 /// The first priority that ours can have beside the filters that are there.
-fn free_priority(there: &[TcMessage]) -> Option<u16> {
+pub(super) fn free_priority(there: &[TcMessage]) -> Option<u16> {
     let is_neighbour = |found: &TcMessage| {
         is_ours(found)
             || kind(found) == Some(TcFilterBpf::KIND)

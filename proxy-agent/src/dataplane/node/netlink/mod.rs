@@ -14,10 +14,13 @@
 //! | `conntrack` | deleting and making conntrack entries, listing translated ones |
 //! | `nftables` | chains of nftables and iptables, what they say, and deleting them |
 //! | `sockets` | connected UDP sockets, and destroying one |
+//! | `fuzzing` | what fuzzers throw at all of these |
 
 mod conntrack;
 mod conversation;
 mod filters;
+#[doc(hidden)]
+pub mod fuzzing;
 mod message;
 mod network;
 mod nftables;

@@ -136,7 +136,7 @@ impl Network {
     }
 }
 
-fn link(message: LinkMessage) -> Option<Link> {
+pub(super) fn link(message: LinkMessage) -> Option<Link> {
     let LinkMessage { header, attributes, .. } = message;
     let flags = header.flags;
     let mut link = Link {
@@ -150,7 +150,10 @@ fn link(message: LinkMessage) -> Option<Link> {
     };
     for attribute in attributes {
         match attribute {
-            LinkAttribute::IfName(name) => link.name = name,
+            // Read up to its zero, as the kernel writes it.
+            LinkAttribute::IfName(name) => {
+                name.split('\0').next().unwrap_or_default().clone_into(&mut link.name);
+            }
             LinkAttribute::Controller(master) => link.master = Some(master),
             LinkAttribute::LinkInfo(infos) => {
                 link.kind = infos.into_iter().find_map(|info| match info {
@@ -164,7 +167,7 @@ fn link(message: LinkMessage) -> Option<Link> {
     (!link.name.is_empty()).then_some(link)
 }
 
-fn assigned(message: &AddressMessage) -> Option<Assigned> {
+pub(super) fn assigned(message: &AddressMessage) -> Option<Assigned> {
     let AddressMessage { header, attributes, .. } = message;
     // In IPv4 IFA_LOCAL is ours, and IFA_ADDRESS the other end of a point-to-point link; IPv6 mostly has the latter
     // only.
@@ -192,17 +195,21 @@ fn assigned(message: &AddressMessage) -> Option<Assigned> {
 }
 
 /// A route that leads on, one for each next hop.
-fn routes(message: &RouteMessage) -> Vec<Route> {
+pub(super) fn routes(message: &RouteMessage) -> Vec<Route> {
     let RouteMessage { header, attributes, .. } = message;
     // Skips exceptions that the kernel learned for single destinations (redirects, path MTUs).
     if header.kind != RouteType::Unicast || header.flags.contains(RouteFlags::Cloned) {
         return Vec::new();
     }
-    let any: IpAddr = match header.address_family {
-        AddressFamily::Inet => Ipv4Addr::UNSPECIFIED.into(),
-        AddressFamily::Inet6 => Ipv6Addr::UNSPECIFIED.into(),
+    let (any, bits): (IpAddr, u8) = match header.address_family {
+        AddressFamily::Inet => (Ipv4Addr::UNSPECIFIED.into(), 32),
+        AddressFamily::Inet6 => (Ipv6Addr::UNSPECIFIED.into(), 128),
         _ => return Vec::new(),
     };
+    // No such range exists, and nobody could compare with it.
+    if header.destination_prefix_length > bits {
+        return Vec::new();
+    }
     let mut whole = Route {
         device: 0,
         destination: any,
@@ -232,7 +239,7 @@ fn routes(message: &RouteMessage) -> Vec<Route> {
 }
 
 /// A route's MTU.
-fn mtu(message: &RouteMessage) -> Option<u32> {
+pub(super) fn mtu(message: &RouteMessage) -> Option<u32> {
     let metrics = message.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Metrics(metrics) => Some(metrics),
         _ => None,
@@ -284,6 +291,31 @@ mod tests {
         ] {
             assert_eq!(route.leads_to(address.parse().expect("an address")), leads, "{route:?} {address}");
         }
+    }
+
+    #[test]
+    fn a_range_longer_than_an_address_is_no_route() {
+        let route = |family, length| {
+            let mut message = RouteMessage::default();
+            message.header.kind = RouteType::Unicast;
+            (message.header.address_family, message.header.destination_prefix_length) = (family, length);
+            message.attributes.push(RouteAttribute::Oif(2));
+            routes(&message).len()
+        };
+        let lengths = [(AddressFamily::Inet, 32), (AddressFamily::Inet6, 128), (AddressFamily::Inet, 33)];
+        assert_eq!(lengths.map(|(family, length)| route(family, length)), [1, 1, 0]);
+        assert_eq!(route(AddressFamily::Inet6, 129), 0);
+    }
+
+    #[test]
+    fn a_name_ends_at_its_zero() {
+        let named = |name: &str| {
+            let mut message = LinkMessage::default();
+            message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+            message
+        };
+        assert_eq!(link(named("eth0\0left over")).map(|link| link.name).as_deref(), Some("eth0"));
+        assert_eq!(link(named("\0o")), None, "without a name it is no device");
     }
 
     #[test]

@@ -62,7 +62,7 @@ fn question(destination: IpAddr, device: Option<u32>) -> RouteMessage {
 }
 
 /// `RTA_PREFSRC` of a route that leads on, not to an address of this namespace's own.
-fn preferred_source(route: &RouteMessage) -> Option<Address> {
+pub(super) fn preferred_source(route: &RouteMessage) -> Option<Address> {
     if route.header.kind != RouteType::Unicast {
         return None;
     }

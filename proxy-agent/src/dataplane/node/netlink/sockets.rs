@@ -7,7 +7,7 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, Nla as _};
 use netlink_packet_sock_diag::{
     SockDiagDestroy, SockDiagMessage,
     constants::{AF_INET, AF_INET6},
-    inet::{ExtensionFlags, InetRequest, SocketId, StateFlags, nlas::Nla as InetNla},
+    inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags, nlas::Nla as InetNla},
 };
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use proxy_common::{Address, Port, Protocol, Tuple};
@@ -39,6 +39,18 @@ pub(crate) struct Found {
     pub(crate) inode: u32,
     /// The cgroup in which it was made: the inode of its directory.
     pub(crate) cgroup: Option<u64>,
+}
+
+impl From<InetResponse> for Found {
+    fn from(response: InetResponse) -> Self {
+        let header = response.header;
+        Self {
+            cgroup: response.nlas.iter().find_map(cgroup),
+            family: header.family,
+            id: header.socket_id,
+            inode: header.inode,
+        }
+    }
 }
 
 impl Found {
@@ -77,13 +89,7 @@ impl Diag {
             let question = request(family, StateFlags::ESTABLISHED, any);
             let each = |answer| {
                 if let SockDiagMessage::InetResponse(response) = answer {
-                    let header = response.header;
-                    all.push(Found {
-                        family: header.family,
-                        id: header.socket_id,
-                        inode: header.inode,
-                        cgroup: response.nlas.iter().find_map(cgroup),
-                    });
+                    all.push(Found::from(*response));
                 }
             };
             match self.conversation.ask(WHAT, question, NLM_F_DUMP, each) {

@@ -153,16 +153,7 @@ impl Nftables {
     /// The chains of all tables.
     pub(crate) fn chains(&self) -> Result<Vec<Chain>, Error> {
         let all = self.list("NFT_MSG_GETCHAIN", &Message::new(GET_CHAIN, 0))?;
-        let read = |message: &Message| {
-            let chain = message.attributes();
-            Some(Chain {
-                family: message.family(),
-                table: chain.text(CHAIN_TABLE)?,
-                name: chain.text(CHAIN_NAME)?,
-                is_base: chain.get(CHAIN_HOOK).is_some(),
-            })
-        };
-        Ok(all.iter().filter_map(read).collect())
+        Ok(all.iter().filter_map(chain).collect())
     }
 
     /// Whether there is a chain of this name.
@@ -211,8 +202,19 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL | libc::EOPNOTSUPP))
 }
 
+/// A chain, as the kernel lists it.
+pub(super) fn chain(message: &Message) -> Option<Chain> {
+    let chain = message.attributes();
+    Some(Chain {
+        family: message.family(),
+        table: chain.text(CHAIN_TABLE)?,
+        name: chain.text(CHAIN_NAME)?,
+        is_base: chain.get(CHAIN_HOOK).is_some(),
+    })
+}
+
 /// Where a rule jumps, if it does.
-fn jump(rule: Attributes<'_>) -> Option<Jump> {
+pub(super) fn jump(rule: Attributes<'_>) -> Option<Jump> {
     let handle = u64::from_be_bytes(rule.number(RULE_HANDLE)?);
     let target = |expression: Attributes<'_>| {
         (expression.text(EXPRESSION_NAME)? == "immediate").then_some(())?;

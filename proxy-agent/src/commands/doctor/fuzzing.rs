@@ -1,0 +1,3 @@
+//! What fuzzers throw at `doctor`: what other programs print.
+
+pub use super::outside::fuzzing::dropped;

@@ -1,0 +1,3 @@
+//! What fuzzers throw at the commands: what other programs print.
+
+pub use super::doctor::fuzzing::dropped;

@@ -1,0 +1,31 @@
+//! What fuzzers throw at the dataplane: what it reads of the kernel.
+
+use std::path::Path;
+
+use proxy_common::ServiceName;
+
+pub use super::node::netlink::fuzzing as netlink;
+use super::{
+    node::{host, kernel_types},
+    tables::names,
+};
+use crate::plan::ServicePortId;
+
+/// A value of NAMES.
+pub fn to_table(id: &ServicePortId) -> ServiceName {
+    names::to_table(id)
+}
+
+/// How many members of structures the kernel's type information has; nothing if it is something else.
+pub fn members(btf: &[u8]) -> Option<usize> {
+    let mut members = 0;
+    kernel_types::walk(btf, |_, _, _| members += 1)?;
+    Some(members)
+}
+
+/// What `/proc/self/mountinfo` says of the node's mounts: where its cgroups are, and whether its BPF file system is its own.
+pub fn mounts(text: &str) -> Option<(Result<std::path::PathBuf, String>, Result<(), String>)> {
+    let mounts = host::parse(text.as_bytes()).ok()?;
+    let cgroup = host::choose_cgroup(&mounts, true, |_| false);
+    Some((cgroup, host::bpffs_is_nodes(&mounts, None, Path::new("/sys/fs/bpf/sidestep"))))
+}
