@@ -15,7 +15,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{api_server::ApiServer, kept::Kept, lab::Lab, report::Report, seat::Seat};
+use crate::{api_server::ApiServer, kept::Kept, lab::Lab, pace::within, report::Report, seat::Seat};
 
 /// The variable that names the binary to test.
 pub const BINARY: &str = "SIDESTEP_BIN";
@@ -133,7 +133,7 @@ impl Agent {
     /// Starts the agent again, after [`Agent::stop`] or [`Agent::kill`].
     pub fn restart(&mut self, lab: &Lab) -> Result<()> {
         self.launch(lab)?;
-        self.wait_until_synced(START)
+        self.wait_until_synced(within(START))
     }
 
     /// Starts the agent without waiting.

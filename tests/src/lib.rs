@@ -33,6 +33,7 @@ pub mod name_server;
 pub mod namespace;
 pub mod netfilter;
 pub mod offload;
+pub mod pace;
 pub mod packets;
 pub mod pages;
 pub mod pins;

@@ -13,7 +13,11 @@ use sidestep_tests::{
 
 use crate::serve;
 
-in_every_variant!(a_crash_and_a_restart_lose_no_packet, a_cleanup_leaves_nothing_behind);
+in_every_variant!(
+    a_crash_and_a_restart_lose_no_packet,
+    a_killed_agent_breaks_no_connection,
+    a_cleanup_leaves_nothing_behind,
+);
 
 /// The pause between requests: each UDP request holds a source port for half a minute, and an endpoint has 16,384 of
 /// them.
@@ -58,6 +62,29 @@ fn a_crash_and_a_restart_lose_no_packet(nodes: &TwoNodes) {
     for pressure in pressures {
         pressure.stop().assert_flawless();
     }
+    for (flow, answer) in &mut flows {
+        assert_eq!(flow.ask().expect("an answer"), *answer);
+    }
+}
+
+/// ST-4: established connections go on and new ones begin while no agent runs, and after the next one has started.
+fn a_killed_agent_breaks_no_connection(nodes: &TwoNodes) {
+    let servers = [nodes.backend_here("here").expect("a pod"), nodes.backend_there("there").expect("a pod")];
+    let mut agent = serve(nodes, &[&servers[0], &servers[1]]);
+    let begin = || -> Vec<_> {
+        let all = ways_in().into_iter().flat_map(|way| [way; 2]);
+        all.map(|way| {
+            let mut flow = nodes.outside().run(|| Conversation::with(way.tcp)).expect("a connection");
+            let answer = flow.ask().expect("an answer");
+            (flow, answer)
+        })
+        .collect()
+    };
+    let mut flows = begin();
+    agent.kill().expect("kill -9");
+    flows.extend(begin());
+    agent.restart(nodes.lab()).expect("restart");
+    flows.extend(begin());
     for (flow, answer) in &mut flows {
         assert_eq!(flow.ask().expect("an answer"), *answer);
     }

@@ -31,7 +31,6 @@ pub(crate) fn serve(nodes: &TwoNodes, flavour: Flavour) -> [Backend; 2] {
 /// Makes both Services, and returns what kube-proxy's rules would say of them.
 pub(crate) fn publish(nodes: &TwoNodes) -> ([Backend; 2], Vec<Proxied>) {
     let servers = [nodes.backend_here("here").expect("a pod"), nodes.backend_there("there").expect("a pod")];
-    let mut rules = Vec::new();
     for (number, (server, (tcp, udp))) in servers.iter().zip(NODE_PORTS).enumerate() {
         let name = server.place.name();
         let (cluster_ips, load_balancer_ips) =
@@ -43,6 +42,17 @@ pub(crate) fn publish(nodes: &TwoNodes) -> ([Backend; 2], Vec<Proxied>) {
             service.load_balancer(ip.parse::<IpAddr>().expect("an address"), "VIP")
         });
         nodes.publish(name, &service, &[server]).expect("manifests");
+    }
+    let rules = rules(&servers);
+    (servers, rules)
+}
+
+/// What kube-proxy's rules would say of both Services.
+pub(crate) fn rules(servers: &[Backend; 2]) -> Vec<Proxied> {
+    let mut rules = Vec::new();
+    for (number, (server, (tcp, udp))) in servers.iter().zip(NODE_PORTS).enumerate() {
+        let (cluster_ips, load_balancer_ips) =
+            (virtual_ips(CLUSTER_IP, number), virtual_ips(LOAD_BALANCER_IP, number));
         for (family, ip) in server.place.addresses().into_iter().enumerate() {
             let ports = [(HTTP, Protocol::Tcp, tcp, 80, HTTP_PORT), (DNS, Protocol::Udp, udp, 53, DNS_PORT)];
             rules.extend(ports.map(|(name, protocol, node_port, port, target)| Proxied {
@@ -55,7 +65,7 @@ pub(crate) fn publish(nodes: &TwoNodes) -> ([Backend; 2], Vec<Proxied>) {
             }));
         }
     }
-    (servers, rules)
+    rules
 }
 
 /// Rules for a Service that has no manifest.

@@ -6,11 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use proxy_agent::dataplane::cannot_restrict;
 use sidestep_tests::{
     Agent, Place, bpftool, cluster as new_cluster,
     cluster::{Cluster, DNS, HTTP, at},
     eventually,
     manifest::{Protocol, Service},
+    skip,
     topology::{GATEWAY_V4, NODE_V4, pod_v4, pod_v6},
     traffic::{Asker, Conversation, ask, connect, is_refused},
 };
@@ -89,6 +91,9 @@ fn is_served(place: &Place, ip: &str) -> bool {
 /// the same Service admit all clients.
 #[test]
 fn only_clients_in_a_range_reach_a_load_balancer_ip() {
+    if let Some(why) = cannot_restrict().expect("the kernel answers") {
+        skip!("{why}");
+    }
     let cluster = new_cluster!(2);
     let other = cluster.lab.pod("second").expect("a pod");
     let agent = start(&cluster, &CLIENT);

@@ -12,6 +12,7 @@ use sidestep_tests::{
     cluster::{Cluster, DNS_PORT, at, service, slice},
     eventually,
     manifest::{Conditions, EndpointSlice},
+    pace::within,
     traffic::{Asker, Conversation},
 };
 
@@ -54,7 +55,7 @@ fn connected(place: &Place, address: SocketAddr, server: &str) -> Asker {
 /// Waits until the socket talks to `server`. Its owner sees no error, the same peer and the same port meanwhile. One answer
 /// may be lost, that of the old endpoint which is under way when the socket moves.
 fn assert_moves(asker: &Asker, server: &str, since: Instant) {
-    asker.socket().set_read_timeout(Some(UNDER_WAY)).expect("a limit");
+    asker.socket().set_read_timeout(Some(within(UNDER_WAY))).expect("a limit");
     let mut lost = 0;
     let names = || (asker.socket().local_addr().ok(), asker.socket().peer_addr().ok());
     let before = names();
@@ -71,7 +72,7 @@ fn assert_moves(asker: &Asker, server: &str, since: Instant) {
             println!("moved {:?} after the change", since.elapsed());
             return;
         }
-        assert!(since.elapsed() < NOTICE, "still {} after {:?}", answer.server, since.elapsed());
+        assert!(since.elapsed() < within(NOTICE), "still {} after {:?}", answer.server, since.elapsed());
     }
 }
 
@@ -80,7 +81,7 @@ fn assert_closed(asker: &Asker, since: Instant) {
     let error = loop {
         match asker.socket().recv(&mut [0; 64]) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => break error,
-            _ => assert!(since.elapsed() < SETTLED, "open after {:?}", since.elapsed()),
+            _ => assert!(since.elapsed() < within(SETTLED), "open after {:?}", since.elapsed()),
         }
     };
     assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted, "{error}");

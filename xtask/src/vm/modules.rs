@@ -7,7 +7,44 @@ use anyhow::{Context as _, Result};
 
 /// What the agent uses and Debian's cloud kernels have as modules. One that a kernel has built in, or lacks, is left
 /// out; if it is needed and lacking, a check fails.
-const WANTED: &[&str] = &["inet_diag", "tcp_diag", "udp_diag", "sch_ingress", "cls_bpf", "veth"];
+const WANTED: &[&str] = &[
+    // What the agent asks, and attaches to.
+    "inet_diag",
+    "tcp_diag",
+    "udp_diag",
+    "sch_ingress",
+    "cls_bpf",
+    // The lab's devices, and a filter of somebody else's.
+    "veth",
+    "bridge",
+    "dummy",
+    "vxlan",
+    "cls_u32",
+    // netfilter, for rules in the shape of kube-proxy's and of CNI plugins, and for takeovers.
+    "nf_tables",
+    "nf_conntrack",
+    "nf_conntrack_netlink",
+    "nf_nat",
+    "nft_chain_nat",
+    "nft_ct",
+    "nft_nat",
+    "nft_masq",
+    "nft_counter",
+    "nft_fib_inet",
+    "nft_fib_ipv4",
+    "nft_fib_ipv6",
+    "nft_compat",
+    "nft_reject_inet",
+    "xt_conntrack",
+    "xt_mark",
+    "xt_addrtype",
+    "xt_nat",
+    "xt_MASQUERADE",
+    "xt_tcpudp",
+    "xt_comment",
+    "ipt_REJECT",
+    "ip6t_REJECT",
+];
 
 /// A module, ready to be loaded.
 pub(super) struct Module {

@@ -92,3 +92,33 @@ pub(crate) fn doctor() -> Result<()> {
     let status = Command::new(BINARY).arg("doctor").status().context("cannot start `sidestep doctor`")?;
     if status.success() { Ok(()) } else { bail!("`sidestep doctor` ended with {status}") }
 }
+
+/// Runs `sidestep cleanup`, and checks that nothing is left: no pins, no programs, no reserved ports.
+pub(crate) fn cleanup() -> Result<String> {
+    let output =
+        Command::new(BINARY).args(["cleanup", "--run-dir", RUN_DIR]).output().context("cannot start it")?;
+    if !output.status.success() {
+        bail!("`sidestep cleanup`: {}", String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; "));
+    }
+    let left: Vec<String> =
+        fs::read_dir("/sys/fs/bpf")?.flatten().map(|entry| entry.path().display().to_string()).collect();
+    if !left.is_empty() {
+        bail!("pins are left: {}", left.join(", "));
+    }
+    let ports = fs::read_to_string("/proc/sys/net/ipv4/ip_local_reserved_ports")?;
+    if !ports.trim().is_empty() {
+        bail!("ports are still reserved: {ports}");
+    }
+    // The kernel frees programs a moment after their last link.
+    let start = Instant::now();
+    loop {
+        let programs = crate::programs::names()?;
+        if programs.is_empty() {
+            return Ok(String::new());
+        }
+        if start.elapsed() > SYNC_LIMIT {
+            bail!("programs are left: {}", programs.join(", "));
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::{agent, ranges};
+use crate::{agent, programs, ranges, scenarios};
 
 const LIMIT: Duration = Duration::from_secs(5);
 /// The Service `echo`, as in the manifests.
@@ -18,25 +18,33 @@ const EMPTY: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 11);
 pub(crate) fn run() -> Result<bool> {
     let mut agent = agent::start()?;
     let synced = agent::wait_until_synced(&mut agent);
-    let all = [
+    let mut all = vec![
         say("load", &agent::loaded().map(|()| String::new())),
         say("attach", &agent::attached().map(|count| format!("{count} links"))),
         say("sync", &synced.map(|()| String::new())),
         say("devices", &agent::devices()),
         say("doctor", &agent::doctor().map(|()| String::new())),
-        say("tcp", &tcp()),
-        say("udp", &udp()),
-        say("refusal", &refusal()),
-        say("ranges", &ranges::check()),
+        say("ClusterIP, TCP", &tcp()),
+        say("ClusterIP, UDP", &udp()),
+        say("ClusterIP, refusal", &refusal()),
+        say("source ranges, one namespace", &ranges::check()),
     ];
+    for (program, count) in programs::verified()? {
+        println!("VM VERIFIED {program}\t{count}");
+    }
     agent.kill().context("cannot kill the agent")?;
+    agent.wait().context("cannot wait for the agent")?;
+    all.push(say("cleanup of the node", &agent::cleanup()));
+    for scenario in scenarios::read()? {
+        all.push(scenario.run()?);
+    }
     Ok(all.iter().all(|ok| *ok))
 }
 
 fn say(name: &str, result: &Result<String>) -> bool {
     match result {
-        Ok(detail) => println!("VM CHECK {name} ok {detail}"),
-        Err(error) => println!("VM CHECK {name} FAIL {error:#}"),
+        Ok(detail) => println!("VM CHECK {name}\tok\t{detail}"),
+        Err(error) => println!("VM CHECK {name}\tFAIL\t{error:#}"),
     }
     result.is_ok()
 }

@@ -1,7 +1,8 @@
 //! The first process of the virtual machines that `cargo xtask vm` boots.
 //!
-//! It makes a node out of a bare kernel, starts the agent on two Services, connects to their addresses, prints one line
-//! `VM CHECK <name> ok|FAIL <detail>` for each check, then `VM RESULT ok|FAIL`, and always powers the machine off.
+//! It makes a node out of a bare kernel, starts the agent on two Services, connects to their addresses, and runs the lab's
+//! scenarios. It prints one line `VM CHECK <name> ok|FAIL|skipped <detail>` for each check (separated by tabs), then
+//! `VM RESULT ok|FAIL`, and always powers the machine off.
 
 mod agent;
 mod checks;
@@ -9,7 +10,9 @@ mod echo;
 mod loopback;
 mod modules;
 mod mounts;
+mod programs;
 mod ranges;
+mod scenarios;
 
 use std::fs;
 use std::net::Ipv4Addr;
