@@ -6,6 +6,7 @@ mod bench;
 mod build;
 mod chaos;
 mod demo;
+mod fuzz;
 mod image;
 mod lint;
 mod load;
@@ -63,6 +64,10 @@ enum Command {
     ///
     /// Two nodes and a north-south client, real traffic, and a table of what each client got. Fails if a check fails.
     Demo(demo::Args),
+    /// Look for bytes from outside that break what decodes them, guided by coverage
+    ///
+    /// Manifests, watch lines, configurations, netlink, packets, connection records and files; the corpora are in fuzz/.
+    Fuzz(fuzz::Args),
     /// Load the kernel programs on a cgroup of their own, and show how to inspect them
     ///
     /// Only processes in that cgroup use the Services; Ctrl-C removes everything. Needs root.
@@ -106,6 +111,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Chaos(args) => chaos::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::BuildAndLoad(args) => load::run(&args),
         Command::Image(args) => image::run(&args),
         Command::Lint => lint::run(),

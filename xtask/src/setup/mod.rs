@@ -35,9 +35,11 @@ pub(crate) enum Need {
     Nextest,
     /// QEMU, for booting other kernels.
     Emulator,
+    /// A compiler for C++, in which the fuzzer is written.
+    Fuzzer,
 }
 
-/// `cargo xtask setup`: all needs but the emulator, which only `vm` has.
+/// `cargo xtask setup`: all needs but the emulator, which only `vm` has, and the fuzzer.
 pub(crate) fn run() -> Result<()> {
     ensure(&[Need::KernelBuild, Need::Network, Need::Nextest])?;
     let toolchain = kernel_toolchain()?;
@@ -54,6 +56,9 @@ pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
     }
     if needs.contains(&Need::Emulator) {
         missing.extend(packages::missing(packages::EMULATOR));
+    }
+    if needs.contains(&Need::Fuzzer) {
+        missing.extend(packages::missing(packages::FUZZER));
     }
     if needs.contains(&Need::KernelBuild) {
         missing.extend(kernel_packages()?);

@@ -39,6 +39,10 @@ pub(crate) const EMULATOR: &[Package] = &[
     Package { name: "kmod", brings: "/usr/sbin/depmod", why: "finds the dependencies of kernel modules" },
 ];
 
+/// What building the fuzzer needs.
+pub(crate) const FUZZER: &[Package] =
+    &[Package { name: "g++", brings: "c++", why: "compiles the fuzzer, LLVM's libFuzzer" }];
+
 /// A compiler with library source, and the LLVM that bpf-linker is built on, from Debian itself.
 pub(crate) const DEBIAN_COMPILER: &[Package] = &[
     Package { name: "rustc-web", brings: "/usr/bin/rustc", why: "compiles the kernel programs" },
