@@ -1,9 +1,12 @@
 //! When is the agent healthy? (HE-1, HE-2)
 //!
 //! It is healthy unless a change has waited too long; so it is healthy while it starts and nothing has arrived. Times
-//! are arguments.
+//! are arguments: those that are compared are no clock's that somebody sets.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -22,7 +25,20 @@ pub(super) struct Health {
 struct State {
     applied: Option<Timestamp>,
     /// When the oldest change came that has not been applied.
-    waiting: Option<Timestamp>,
+    waiting: Option<Instant>,
+}
+
+/// The present, for people and for comparisons.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Now {
+    pub(super) clock: Timestamp,
+    pub(super) instant: Instant,
+}
+
+impl Now {
+    pub(super) fn get() -> Self {
+        Self { clock: Timestamp::now(), instant: Instant::now() }
+    }
 }
 
 /// The body of an answer, as kube-proxy's.
@@ -60,7 +76,7 @@ impl Health {
     }
 
     /// Changes came.
-    pub(super) fn queued(&mut self, now: Timestamp) {
+    pub(super) fn queued(&mut self, now: Instant) {
         for (_, state) in &mut self.families {
             state.waiting.get_or_insert(now);
         }
@@ -79,17 +95,16 @@ impl Health {
     }
 
     /// HE-2: whether changes are applied, whatever becomes of the node.
-    pub(super) fn is_live(&self, now: Timestamp) -> bool {
+    pub(super) fn is_live(&self, now: Instant) -> bool {
         self.families.iter().all(|(_, state)| self.is_family_live(*state, now))
     }
 
-    fn is_family_live(&self, state: State, now: Timestamp) -> bool {
-        let waited = |since| now.duration_since(since).unsigned_abs();
-        state.waiting.is_none_or(|since| since >= now || waited(since) <= self.patience)
+    fn is_family_live(&self, state: State, now: Instant) -> bool {
+        state.waiting.is_none_or(|since| now.duration_since(since) <= self.patience)
     }
 
     /// HE-1: the whole report, with the node.
-    pub(super) fn healthz(&self, now: Timestamp) -> Report {
+    pub(super) fn healthz(&self, now: Now) -> Report {
         let report = self.livez(now);
         Report {
             node_eligible: Some(self.node_eligible),
@@ -99,27 +114,40 @@ impl Health {
     }
 
     /// HE-2: the report without the node.
-    pub(super) fn livez(&self, now: Timestamp) -> Report {
+    pub(super) fn livez(&self, now: Now) -> Report {
+        let Now { clock: now, instant } = now;
         let family = |&(family, state): &(Family, State)| {
-            let healthy = self.is_family_live(state, now);
+            let healthy = self.is_family_live(state, instant);
             let last_updated = if healthy { now } else { state.applied.unwrap_or(Timestamp::UNIX_EPOCH) };
             (name(family), FamilyReport { last_updated, healthy })
         };
         let status: BTreeMap<_, _> = self.families.iter().map(family).collect();
         let last_updated = status.values().map(|family| family.last_updated).min().unwrap_or(now);
-        Report { last_updated, current_time: now, node_eligible: None, healthy: self.is_live(now), status }
+        Report {
+            last_updated,
+            current_time: now,
+            node_eligible: None,
+            healthy: self.is_live(instant),
+            status,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
 
     const PATIENCE: Duration = Duration::from_mins(1);
 
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(1_000_000 + second).expect("a time")
+    /// So many seconds after the test began, for which the clock shows a time long ago.
+    fn at(second: u32) -> Now {
+        let clock = Timestamp::from_second(1_000_000 + i64::from(second)).expect("a time");
+        Now { clock, instant: *BEGAN + Duration::from_secs(second.into()) }
     }
+
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
     fn health() -> Health {
         let mut health = Health::new(&[Family::V4, Family::V6], PATIENCE);
@@ -132,13 +160,24 @@ mod tests {
     fn a_change_that_waits_too_long_makes_the_agent_unhealthy() {
         let mut health = health();
         assert!(health.healthz(at(0)).healthy, "nothing has come while it starts");
-        health.queued(at(0));
-        health.queued(at(50));
+        health.queued(at(0).instant);
+        health.queued(at(50).instant);
         assert!(health.healthz(at(60)).healthy);
         assert!(!health.healthz(at(61)).healthy);
         assert!(!health.livez(at(61)).healthy);
-        health.applied(at(62));
+        health.applied(at(62).clock);
         assert!(health.healthz(at(1000)).healthy, "nothing waits");
+    }
+
+    /// HE-1: a clock that is set forward makes no change wait longer, and one that is set back hides none that waits.
+    #[test]
+    fn a_clock_that_jumps_changes_nobodys_health() {
+        let mut health = health();
+        health.queued(at(0).instant);
+        let shows =
+            |second, clock: i64| Now { clock: Timestamp::from_second(clock).expect("a time"), ..at(second) };
+        assert!(health.healthz(shows(1, 2_000_000_000)).healthy);
+        assert!(!health.healthz(shows(61, 0)).healthy);
     }
 
     /// HE-1, HE-2: the node counts for load balancers, and not for the kubelet.
@@ -157,8 +196,8 @@ mod tests {
     #[test]
     fn the_report_is_kube_proxys() {
         let mut health = health();
-        health.applied(at(0));
-        health.queued(at(10));
+        health.applied(at(0).clock);
+        health.queued(at(10).instant);
         let json = serde_json::to_value(health.healthz(at(11))).expect("JSON");
         let now = "1970-01-12T13:46:51Z";
         let family = serde_json::json!({"lastUpdated": now, "healthy": true});

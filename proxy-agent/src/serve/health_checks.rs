@@ -7,10 +7,10 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
+    time::Instant,
 };
 
 use hyper::header::HeaderValue;
-use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
@@ -115,7 +115,7 @@ impl Site for Question {
     async fn answer(&self, _: &str) -> Answer {
         let (namespace, name) = (self.service.namespace(), self.service.name());
         let local_endpoints = self.local_endpoints.load(Ordering::Relaxed);
-        let service_proxy_healthy = lock(&self.shared.health).is_live(Timestamp::now());
+        let service_proxy_healthy = lock(&self.shared.health).is_live(Instant::now());
         let body = Body { service: BodyName { namespace, name }, local_endpoints, service_proxy_healthy };
         let mut answer = http::json(http::status(local_endpoints > 0 && service_proxy_healthy), &body);
         answer.headers_mut().insert("x-load-balancing-endpoint-weight", HeaderValue::from(local_endpoints));

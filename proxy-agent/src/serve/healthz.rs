@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
-
 use super::{
     Shared,
+    health::Now,
     http::{self, Answer, Site},
     lock,
 };
@@ -16,7 +15,7 @@ pub(super) struct Healthz(pub(super) Arc<Shared>);
 
 impl Site for Healthz {
     async fn answer(&self, path: &str) -> Answer {
-        let now = Timestamp::now();
+        let now = Now::get();
         let report = match path {
             "/healthz" => lock(&self.0.health).healthz(now),
             "/livez" => lock(&self.0.health).livez(now),

@@ -29,7 +29,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -146,7 +146,7 @@ impl Serve {
                 | Event::Synced => {}
             }
         }
-        lock(&self.shared.health).queued(now);
+        lock(&self.shared.health).queued(Instant::now());
         self.shared.metrics.queued(now, services, slices);
     }
 
