@@ -28,6 +28,14 @@ pub(super) fn problem(missing: &NotInstalled) -> Problem {
                 make_room("--max-frontends")
             ),
         },
+        NotInstalled::Name { service, error } => Problem {
+            subject: Subject::service(service),
+            field: "NAMES".to_owned(),
+            message: format!(
+                "works, but `sidestep status` does not show it, and a restarted agent would install it anew: its name could \
+                 not be written: {error}; it is tried again every few seconds"
+            ),
+        },
         NotInstalled::SourceRange { service, range, error } => Problem {
             subject: Subject::service(service),
             field: "spec.loadBalancerSourceRanges".to_owned(),
@@ -57,6 +65,11 @@ pub(super) fn clients(message: String) -> Problem {
 /// The problem that stale sockets cannot be found.
 pub(super) fn stale_sockets(message: String) -> Problem {
     Problem { subject: Subject::ThisNode, field: "connected UDP sockets".to_owned(), message }
+}
+
+/// The problem that the pins are gone.
+pub(super) fn pins(message: &str) -> Problem {
+    Problem { subject: Subject::ThisNode, field: "BPF file system".to_owned(), message: message.to_owned() }
 }
 
 #[cfg(test)]

@@ -75,6 +75,16 @@ impl Dataplane {
         self.writer.not_installed()
     }
 
+    /// Tries some of what is not installed again: the kernel may have had no memory for it. Returns what is not installed
+    /// now.
+    pub fn try_again(&mut self) -> Vec<NotInstalled> {
+        self.writer.try_some_again();
+        let gone = self.writer.take_gone();
+        let (vips, nodes) = (self.writer.restricted_vips(), self.writer.node_addresses());
+        self.followers.follow(gone, vips, nodes, false, false);
+        self.writer.not_installed()
+    }
+
     /// Everything that is not installed.
     pub fn not_installed(&self) -> Vec<NotInstalled> {
         self.writer.not_installed()
@@ -93,6 +103,11 @@ impl Dataplane {
     /// The plans that are in effect, of the Services for which `wanted` says so.
     pub fn recall(&self, wanted: impl Fn(&ServicePortId) -> bool) -> Vec<ServicePlan> {
         self.writer.recall(wanted)
+    }
+
+    /// Gives back the room of what is gone.
+    pub fn shrink(&mut self) {
+        self.writer.shrink();
     }
 
     /// The tables, to look at.

@@ -35,6 +35,8 @@ pub(crate) struct Adopted {
     pub(crate) restrictions: HashMap<u32, Restriction>,
     /// The others.
     pub(crate) former_sets: Vec<FormerSet>,
+    /// Slots beside a Service port's block that its record leads to until it is published anew.
+    pub(crate) held: Vec<(ServicePortId, Range<u32>)>,
 }
 
 pub(crate) fn adopt(tables: &Tables) -> Result<Adopted, Error> {
@@ -60,7 +62,9 @@ pub(crate) fn adopt(tables: &Tables) -> Result<Adopted, Error> {
         let (Some(id), Some(record)) = (names::from_table(&name), tables.services.load(index)) else {
             continue;
         };
-        let block = block(&record, live.remove(&index).unwrap_or_default());
+        let is_own = |slot| tables.endpoints.load(slot).is_some_and(|endpoint| endpoint.service == index);
+        let (block, beside) = block(&record, live.remove(&index).unwrap_or_default(), is_own);
+        adopted.held.extend(beside.into_iter().map(|run| (id.clone(), run)));
         let mut frontends = frontends.remove(&index).unwrap_or_default();
         frontends.sort_unstable();
         if record.source_set != 0 {
@@ -113,24 +117,40 @@ fn live_slots(tables: &Tables) -> HashMap<u32, Vec<u32>> {
 }
 
 /// The slots that a Service holds: those of its live ids where they are one run around its spans, else (an
-/// update was cut off) the spans alone.
-fn block(record: &Service, mut live: Vec<u32>) -> Range<u32> {
-    let spans = [record.cluster, record.inside, record.outside];
-    let used = spans.iter().filter(|span| span.count > 0);
-    let hull = used.fold(0..0, |hull: Range<u32>, span| {
-        let end = span.base.saturating_add(span.count);
-        if hull.is_empty() { span.base..end } else { hull.start.min(span.base)..hull.end.max(end) }
-    });
+/// update was cut off) the spans alone. Cut off between the stores of its spans, it has a second run, which is told apart
+/// from the first by slots in between that are not its own.
+fn block(
+    record: &Service,
+    mut live: Vec<u32>,
+    is_own: impl Fn(u32) -> bool,
+) -> (Range<u32>, Vec<Range<u32>>) {
+    let mut runs = runs(record, is_own);
     live.sort_unstable();
+    // The run that ids lead to was written last.
+    let newest = runs.iter().position(|run| live.iter().any(|slot| run.contains(slot)));
+    let run = if runs.is_empty() { 0..0 } else { runs.swap_remove(newest.unwrap_or_default()) };
     let (Some(&first), Some(&last)) = (live.first(), live.last()) else {
-        return hull;
+        return (run, runs);
     };
     let whole = usize::try_from(last - first).is_ok_and(|steps| steps + 1 == live.len());
-    if whole && (hull.is_empty() || (first <= hull.start && hull.end <= last + 1)) {
-        first..last + 1
-    } else {
-        hull
+    let around = run.is_empty() || (first <= run.start && run.end <= last + 1);
+    if whole && around && runs.is_empty() { (first..last + 1, runs) } else { (run, runs) }
+}
+
+/// The spans, together where nothing of another Service lies in between.
+fn runs(record: &Service, is_own: impl Fn(u32) -> bool) -> Vec<Range<u32>> {
+    let spans = [record.cluster, record.inside, record.outside];
+    let used = spans.iter().filter(|span| span.count > 0);
+    let mut spans: Vec<_> = used.map(|span| span.base..span.base.saturating_add(span.count)).collect();
+    spans.sort_unstable_by_key(|span| span.start);
+    let mut runs: Vec<Range<u32>> = Vec::new();
+    for span in spans {
+        match runs.last_mut() {
+            Some(run) if (run.end..span.start).all(&is_own) => run.end = run.end.max(span.end),
+            _ => runs.push(span),
+        }
     }
+    runs
 }
 
 #[cfg(test)]
@@ -153,19 +173,38 @@ mod tests {
     #[test]
     fn live_ids_around_the_spans_are_the_block() {
         let spans = record(Span { base: 10, count: 2 }, Span { base: 11, count: 2 });
-        assert_eq!(block(&spans, vec![13, 10, 12, 11]), 10..14, "13 is serving, but in no set");
+        assert_eq!(
+            block(&spans, vec![13, 10, 12, 11], |_| true),
+            (10..14, vec![]),
+            "13 is serving, but in no set"
+        );
     }
 
     #[test]
     fn an_update_that_was_cut_off_leaves_the_spans() {
         let spans = record(Span { base: 10, count: 2 }, Span { base: 10, count: 2 });
-        assert_eq!(block(&spans, vec![20, 21, 22]), 10..12, "the new slots were never published");
-        assert_eq!(block(&spans, vec![10, 21]), 10..12);
+        assert_eq!(
+            block(&spans, vec![20, 21, 22], |_| true),
+            (10..12, vec![]),
+            "the new slots were never published"
+        );
+        assert_eq!(block(&spans, vec![10, 21], |_| true), (10..12, vec![]));
     }
 
     #[test]
     fn a_service_without_endpoints_holds_nothing() {
         let refusing = Span::refuse(Reason::NoEndpoints);
-        assert_eq!(block(&record(refusing, refusing), Vec::new()), 0..0);
+        assert_eq!(block(&record(refusing, refusing), Vec::new(), |_| true), (0..0, vec![]));
+    }
+
+    /// The first span is the new one, the second still the old one, and between them are slots of somebody else.
+    #[test]
+    fn an_update_that_was_cut_off_between_its_stores_takes_nothing_of_others() {
+        let own = |slot| (10..12).contains(&slot) || (30..33).contains(&slot);
+        let spans = record(Span { base: 30, count: 3 }, Span { base: 10, count: 2 });
+        assert_eq!(block(&spans, vec![30, 31, 32], own), (30..33, vec![10..12]));
+        assert_eq!(block(&spans, vec![10, 30, 31, 32], own).1.len(), 1);
+        // Slots of its own in between: all one.
+        assert_eq!(block(&spans, vec![30, 31, 32], |_| true), (10..33, vec![]));
     }
 }

@@ -1,4 +1,4 @@
-//! Where tests let the agent die: before any one of its writes to the tables.
+//! Where tests let the agent die: before any one of its writes to the tables; and where they have the kernel refuse one.
 //!
 //! Every store into a mapped table and every insert and delete of an element calls [`point`] first (`mapped`,
 //! `elements`). Unit tests unwind there (`properties/crashes`). A debug build of the agent kills itself at the write that
@@ -29,6 +29,33 @@ pub(super) fn point() {
 #[cfg(not(debug_assertions))]
 #[inline(always)]
 pub(super) const fn point() {}
+
+/// Whether the kernel has no memory for an element: in tests that say so.
+#[cfg(test)]
+pub(super) fn no_memory() -> bool {
+    NO_MEMORY.get()
+}
+
+/// Whether the kernel has no memory for an element.
+#[cfg(not(test))]
+#[inline(always)]
+pub(super) const fn no_memory() -> bool {
+    false
+}
+
+#[cfg(test)]
+thread_local! {
+    static NO_MEMORY: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Lets the kernel have no memory for elements that the present thread enters while it does this.
+#[cfg(test)]
+pub(super) fn without_memory<T>(act: impl FnOnce() -> T) -> T {
+    NO_MEMORY.set(true);
+    let done = act();
+    NO_MEMORY.set(false);
+    done
+}
 
 /// A change of a running agent comes next: counts from the first one on.
 #[cfg(debug_assertions)]

@@ -120,7 +120,7 @@ impl Writer {
             tracing::debug!(%error, "cannot copy the affinity of the last clients");
         }
         if !self.refused.is_empty() && self.deferred.is_none() {
-            self.try_again();
+            self.try_all_again();
         }
     }
 }

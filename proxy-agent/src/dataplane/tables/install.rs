@@ -21,13 +21,16 @@
 //!
 //! What remembers an index or id beyond that (sockets, affinity) remembers its generation.
 
-use proxy_common::{EndpointState, FrontendKey, Protocol};
+use proxy_common::{Address, AddressBits, EndpointState, FrontendKey, Protocol};
 
 use super::{
     crash, elements::Elements as _, installed::Installed, not_installed::NotInstalled, retired::Retired,
     writer::Writer,
 };
 use crate::plan::{Changes, ServicePlan, ServicePortId};
+
+/// How much is tried again without a reason: a full table answers at once, but there may be very many.
+const SOME: usize = 512;
 
 /// What nothing is to lead to any more.
 #[derive(Default)]
@@ -59,16 +62,25 @@ impl Writer {
         self.install_all(changes, &mut leaving);
         self.withdraw_all(changes, &mut leaving);
         room |= !leaving.is_empty() || changes.complete;
-        let Leaving { frontends, retired } = leaving;
+        let Leaving { frontends, mut retired } = leaving;
         self.delete_or_defer(frontends, changes.more);
         room |= self.remove_addresses(changes);
         if changes.complete {
             self.delete_left_behind(changes);
+            self.let_go(&mut retired);
         }
         self.retire(retired);
         if room && !changes.more && !self.refused.is_empty() {
-            self.try_again();
+            self.try_all_again();
         }
+    }
+
+    /// Tries some of what could not be installed again, without a reason.
+    pub(crate) fn try_some_again(&mut self) {
+        let freed = self.grace.freed();
+        self.reuse(freed);
+        let some = self.refused.some_again(SOME);
+        self.try_again(some);
     }
 
     /// The first part of a whole plan says everything anew.
@@ -170,6 +182,14 @@ impl Writer {
         self.remove_found_addresses(&changes.addresses);
     }
 
+    /// Retires what an update that was cut off left beside a Service's block, unless its record still leads there.
+    fn let_go(&mut self, retired: &mut Retired) {
+        let held = std::mem::take(&mut self.held);
+        let (kept, gone): (Vec<_>, Vec<_>) = held.into_iter().partition(|(id, _)| self.refused.has(id));
+        self.held = kept;
+        retired.slots.extend(gone.into_iter().map(|(_, run)| run));
+    }
+
     /// Step 6.
     pub(super) fn retire(&mut self, retired: Retired) {
         for index in &retired.services {
@@ -180,8 +200,12 @@ impl Writer {
     }
 
     /// Step 7.
-    pub(super) fn try_again(&mut self) {
-        let (plans, addresses) = self.refused.again();
+    pub(super) fn try_all_again(&mut self) {
+        let all = self.refused.again();
+        self.try_again(all);
+    }
+
+    fn try_again(&mut self, (plans, addresses): (Vec<ServicePlan>, Vec<(Address, AddressBits)>)) {
         let mut leaving = Leaving::default();
         for plan in &plans {
             self.install(plan, &mut leaving);

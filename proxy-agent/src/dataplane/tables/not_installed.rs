@@ -25,6 +25,13 @@ pub enum NotInstalled {
         /// The kernel's answer.
         error: String,
     },
+    /// An entry of NAMES: the Service works, and nobody can tell whose its entries are.
+    Name {
+        /// Whose.
+        service: ObjectName,
+        /// The kernel's answer.
+        error: String,
+    },
     /// An entry of SOURCE_RANGES, whose clients are refused.
     SourceRange {
         /// Whose.

@@ -81,6 +81,9 @@ impl Writer {
         self.withdraw_restricted_vips(plan, index);
         let set = self.ranges.write(&mut self.tables.source_ranges, plan, index, retired, missing);
         self.publish_record(plan, index, known.is_none(), room.block.start, set);
+        if known.is_none() || self.refused.has(&plan.id) {
+            self.write_name(plan, index, missing);
+        }
         for ((address, port), (id, generation)) in former {
             self.gone.push((plan.id.protocol, address, port));
             self.tables.states.store(id, &EndpointState { slot: 0, generation, bits: 0 });
@@ -173,7 +176,7 @@ impl Writer {
     }
 
     /// Step 2.
-    fn publish_record(&mut self, plan: &ServicePlan, index: u32, fresh: bool, base: u32, source_set: u16) {
+    fn publish_record(&self, plan: &ServicePlan, index: u32, fresh: bool, base: u32, source_set: u16) {
         let span = |target: &Target| match target {
             Target::Endpoints(range) => Span { base: base + range.start, count: range.end - range.start },
             Target::Refuse(reason) => Span::refuse(*reason),
@@ -194,16 +197,19 @@ impl Writer {
                 self.tables.reset_counters(index);
             }
             services.store(index, &record);
-            if let Err(error) = self.tables.names.enter(index, names::to_table(&plan.id)) {
-                tracing::warn!(service = %plan.id, %error, "cannot write the name of a Service; after a restart \
-                                                            the agent installs it anew");
-            }
             return;
         }
         for (word, value) in bytemuck::cast::<Service, [u64; 4]>(record).into_iter().enumerate() {
             if services.word(index, word).load(Ordering::Relaxed) != value {
                 services.store_word(index, word, value);
             }
+        }
+    }
+
+    /// Says whose the index is.
+    fn write_name(&mut self, plan: &ServicePlan, index: u32, missing: &mut Vec<NotInstalled>) {
+        if let Err(error) = self.tables.names.enter(index, names::to_table(&plan.id)) {
+            missing.push(NotInstalled::Name { service: plan.id.service.clone(), error: error.to_string() });
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What the maps have no room for: a problem while that lasts, and tried again when there may be room.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Bound};
 
 use proxy_common::{Address, AddressBits};
 
@@ -12,6 +12,8 @@ use crate::plan::{ServicePlan, ServicePortId};
 pub(crate) struct Refused {
     services: BTreeMap<ServicePortId, (ServicePlan, Vec<NotInstalled>)>,
     addresses: BTreeMap<Address, (AddressBits, NotInstalled)>,
+    /// The Service port that was tried last without a reason.
+    tried: Option<ServicePortId>,
 }
 
 impl Refused {
@@ -62,6 +64,18 @@ impl Refused {
         let mut plans: Vec<ServicePlan> = self.services.values().map(|(plan, _)| plan.clone()).collect();
         plans.sort_by(ServicePlan::order);
         let addresses = self.addresses.iter().map(|(address, (bits, _))| (*address, *bits));
+        (plans, addresses.collect())
+    }
+
+    /// Some of it to try again, others each time: there may be memory again, and a table says so to nobody.
+    pub(crate) fn some_again(&mut self, most: usize) -> (Vec<ServicePlan>, Vec<(Address, AddressBits)>) {
+        let after = self.tried.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let some: Vec<_> = self.services.range((after, Bound::Unbounded)).take(most).collect();
+        if some.len() == most {
+            self.tried = some.last().map(|(id, _)| (*id).clone());
+        }
+        let plans = some.into_iter().map(|(_, (plan, _))| plan.clone()).collect();
+        let addresses = self.addresses.iter().take(most).map(|(address, (bits, _))| (*address, *bits));
         (plans, addresses.collect())
     }
 

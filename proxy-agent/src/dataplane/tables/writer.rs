@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
+    ops::Range,
     path::Path,
 };
 
@@ -26,7 +27,7 @@ use super::{
     retired::Retired,
     slab::Slab,
 };
-use crate::{dataplane::Error, plan::ServicePortId};
+use crate::{dataplane::Error, memory::shrink, plan::ServicePortId};
 
 /// The maps and what is free in them. There is only one writer, since the agent holds a lock.
 #[derive(Debug)]
@@ -47,6 +48,8 @@ pub(crate) struct Writer {
     pub(super) orphans: HashSet<FrontendKey>,
     /// While the whole plan comes in parts: frontends to delete at its end, and where they led.
     pub(super) deferred: Option<Vec<(FrontendKey, u32)>>,
+    /// Slots that records lead to, beside their Services' blocks, until the first whole plan is installed.
+    pub(super) held: Vec<(ServicePortId, Range<u32>)>,
     pub(super) refused: Refused,
     pub(super) exposed: Exposed,
     pub(super) ranges: Ranges,
@@ -65,7 +68,7 @@ impl Writer {
         growth::settle(&abi_dir(pin_dir))?;
         let tables = Tables::open(pin_dir)?;
         let mut grace = Grace::new(Tables::grace(pin_dir)?)?;
-        let Adopted { installed, orphans, addresses, indexes, ids, restrictions, former_sets } =
+        let Adopted { installed, orphans, addresses, indexes, ids, restrictions, former_sets, held } =
             adopt(&tables)?;
         // What nothing leads to may still be read by a program that began before the last agent ended.
         grace.pass();
@@ -74,7 +77,8 @@ impl Writer {
             exposed.add(&found.frontends);
         }
         let frontends = installed.values().map(|found| found.frontends.len()).sum();
-        let blocks = installed.values().map(|found| found.block.clone()).collect();
+        let beside = held.iter().map(|(_, run)| run.clone());
+        let blocks = installed.values().map(|found| found.block.clone()).chain(beside).collect();
         let mut writer = Self {
             slots: Slab::new(tables.endpoints.len(), blocks),
             ids: Ids::new(tables.states.len(), ids),
@@ -91,6 +95,7 @@ impl Writer {
             found_addresses: Some(addresses),
             orphans: orphans.into_iter().collect(),
             deferred: None,
+            held,
             refused: Refused::default(),
             exposed,
             ranges: Ranges::of(restrictions),
@@ -133,6 +138,11 @@ impl Writer {
     /// A restricted LoadBalancer IP of each family, if there is one.
     pub(crate) fn restricted_vips(&self) -> [Option<Address>; 2] {
         self.ranges.vips()
+    }
+
+    /// Gives back the room of what is gone.
+    pub(crate) fn shrink(&mut self) {
+        shrink(&mut self.installed);
     }
 
     /// The endpoints that went with the last change.

@@ -21,9 +21,15 @@ use sidestep_tests::skip;
 
 use super::{Node, ROOMY, THREADS};
 use crate::{
-    dataplane::tables::{crash, pinned::Tables},
+    dataplane::{
+        Dataplane,
+        tables::{crash, pinned::Tables},
+    },
     model::{Event, ObjectKey},
-    plan::properties::cluster::{self, Change, Cluster},
+    plan::{
+        ServicePortId,
+        properties::cluster::{self, Change, Cluster},
+    },
 };
 
 /// So many deaths must have been died for the test to mean anything.
@@ -112,8 +118,21 @@ impl Node {
         fates
     }
 
+    /// Slots that two Service ports hold.
+    fn shared_slots(&self) -> Vec<String> {
+        let mut holders: BTreeMap<u32, &ServicePortId> = BTreeMap::new();
+        let installed = self.dataplane.iter().flat_map(|dataplane| dataplane.installed());
+        let slots = installed.flat_map(|(id, found)| found.block.clone().map(move |slot| (slot, id)));
+        slots
+            .filter_map(|(slot, id)| {
+                let other = holders.insert(slot, id)?;
+                Some(format!("slot {slot} is {id}'s and {other}'s"))
+            })
+            .collect()
+    }
+
     /// Changes the cluster; gives the events that say so.
-    fn turn_into(&mut self, other: &Cluster) -> Vec<Event> {
+    pub(super) fn turn_into(&mut self, other: &Cluster) -> Vec<Event> {
         let key = |event: &Event| match event {
             Event::Upsert(object) => Some(object.key()),
             _ => None,
@@ -150,7 +169,7 @@ fn torn(seen: &Fates, before: &Fates, after: &Fates) -> Vec<String> {
 /// whether anybody died.
 fn crash_in_change(node: &mut Node, to: &Cluster, number: u64, next: Option<u64>) -> (Vec<String>, bool) {
     let mut destinations = node.destinations();
-    let (mut seen, from) = (Vec::new(), node.cluster.clone());
+    let (mut seen, mut shared, from) = (Vec::new(), Vec::new(), node.cluster.clone());
     let events = node.turn_into(to);
     let changes = node.planner.apply(events);
     destinations.extend(node.destinations());
@@ -168,9 +187,14 @@ fn crash_in_change(node: &mut Node, to: &Cluster, number: u64, next: Option<u64>
                 ("a start", node.fates(&destinations))
             });
         }
+        // What it adopts, before its first plan mends it.
+        node.dataplane = Some(Dataplane::open(&node.options).expect("the tables"));
+        shared = node.shared_slots();
+        node.dataplane = None;
         node.start();
     }
     let mut faults = node.faults();
+    faults.extend(shared);
     let after = node.fates(&destinations);
     for (when, seen) in seen {
         faults.extend(torn(&seen, &before, &after).into_iter().map(|fault| format!("after {when}: {fault}")));
