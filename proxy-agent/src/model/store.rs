@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use smallvec::SmallVec;
 
 use super::{EndpointSlice, Kind, Node, Object, ObjectKey, ObjectName, Service, packed::Packed};
+use crate::memory::shrink;
 
 /// The latest state of every object that matters to one node, packed.
 #[derive(Debug)]
@@ -149,6 +150,12 @@ impl Store {
             }
         }
         Touched::service(service)
+    }
+
+    /// Gives back the room of what is gone.
+    pub fn shrink(&mut self) {
+        shrink(&mut self.services);
+        shrink(&mut self.slices);
     }
 
     /// The Node that the agent runs on, if it is known.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use proxy_common::{Address, AddressBits, FrontendKind};
 
 use super::ServicePlan;
+use crate::memory::shrink;
 
 /// How many reasons there are for each bit of an address.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -49,6 +50,11 @@ pub(super) struct Addresses {
 }
 
 impl Addresses {
+    /// Gives back the room of what is gone.
+    pub(super) fn shrink(&mut self) {
+        shrink(&mut self.reasons);
+    }
+
     /// Adds a reason.
     pub(super) fn add(&mut self, address: Address, bit: AddressBits) {
         self.touch(address);

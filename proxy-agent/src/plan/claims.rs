@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap, hash_map::Entry};
 
 use proxy_common::FrontendKey;
 
-use crate::model::ObjectName;
+use crate::{memory::shrink, model::ObjectName};
 
 /// The claimant; the least one owns the frontend.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -39,6 +39,11 @@ pub(super) struct Claims {
 }
 
 impl Claims {
+    /// Gives back the room of what is gone.
+    pub(super) fn shrink(&mut self) {
+        shrink(&mut self.claims);
+    }
+
     /// The owner of a frontend.
     pub(super) fn owner(&self, key: &FrontendKey) -> Option<&Claimant> {
         self.claims.get(key).map(|claim| &claim.owner)

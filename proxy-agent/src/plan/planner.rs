@@ -29,6 +29,7 @@ use super::{
     recalled::{Known, Recalled},
     view::View,
 };
+use crate::memory::shrink;
 use crate::model::{
     EndpointSlice, Event, Flaw, Kind, Object, ObjectKey, ObjectName, Packed, Problem, Service, Store, Touched,
 };
@@ -130,6 +131,15 @@ impl Planner {
         let listening = self.node_addresses.listening();
         let checks = self.health_checks.iter();
         checks.flat_map(|(name, counts)| counts.iter().map(|count| count.on(name, &listening))).collect()
+    }
+
+    /// Gives back the room of what is gone.
+    pub fn shrink(&mut self) {
+        self.store.shrink();
+        self.claims.shrink();
+        self.addresses.shrink();
+        shrink(&mut self.planned);
+        self.unplanned = Vec::new();
     }
 
     /// What has come in since the last call.
