@@ -19,7 +19,6 @@ use notify::{
     event::{AccessKind, AccessMode, EventKind},
 };
 use tokio::sync::{mpsc, oneshot};
-use tracing::warn;
 
 use super::{
     Batch, Event,
@@ -37,6 +36,8 @@ const QUIET_WHILE_OPEN: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How often the files are looked at without a notice.
 const RESCAN: Duration = Duration::from_secs(10);
+/// The same, while there are no notices.
+const RESCAN_UNWATCHED: Duration = Duration::from_secs(2);
 
 /// Why the directory cannot be a source.
 #[derive(Debug, thiserror::Error)]
@@ -104,8 +105,12 @@ struct Reader {
     catalog: Catalog,
     /// What was last said to be unread.
     unread: Unread,
-    /// Whether the directory itself could not be read the last time.
-    lost: bool,
+    /// Why the directory itself could not be read the last time.
+    lost: Option<Flaw>,
+    /// Why the directory is not watched.
+    unwatched: Option<Flaw>,
+    /// What was last said of the directory.
+    told: Vec<Flaw>,
     rescan: Duration,
 }
 
@@ -113,7 +118,18 @@ impl Reader {
     fn new(directory: PathBuf, wake: std_mpsc::Sender<Wake>) -> Self {
         let (stamps, catalog) = (BTreeMap::new(), Catalog::default());
         let unread = Unread::default();
-        Self { directory, wake, watch: None, stamps, catalog, unread, lost: false, rescan: RESCAN }
+        Self {
+            directory,
+            wake,
+            watch: None,
+            stamps,
+            catalog,
+            unread,
+            lost: None,
+            unwatched: None,
+            told: Vec::new(),
+            rescan: RESCAN,
+        }
     }
 
     fn run(&mut self, woken: &std_mpsc::Receiver<Wake>, events: &mpsc::Sender<Batch>) -> Result<(), Error> {
@@ -121,14 +137,17 @@ impl Reader {
         let first = self.scan(&BTreeSet::new());
         let mut batch = first.map_err(|error| Error::List { directory: self.directory.clone(), error })?;
         self.catalog.begun();
+        batch.extend(self.tell());
         batch.push(Event::Synced);
         loop {
             if events.is_closed() || (!batch.is_empty() && events.blocking_send(batch).is_err()) {
                 return Ok(());
             }
-            let Some(changed) = wait(woken, self.rescan) else { return Ok(()) };
+            let rescan = if self.unwatched.is_some() { RESCAN_UNWATCHED } else { self.rescan };
+            let Some(changed) = wait(woken, rescan) else { return Ok(()) };
             self.watch();
             batch = self.scan(&changed).unwrap_or_else(|error| self.lost(&error));
+            batch.extend(self.tell());
         }
     }
 
@@ -151,10 +170,13 @@ impl Reader {
             Ok(watch)
         });
         match watch {
-            Ok(watch) => self.watch = Some((watch, stamp)),
+            Ok(watch) => (self.watch, self.unwatched) = (Some((watch, stamp)), None),
             Err(error) => {
-                let directory = self.directory.display();
-                warn!(%directory, %error, "cannot watch the directory; reading it every {:?} instead", self.rescan);
+                let message = format!(
+                    "cannot be watched ({error}), so changes are found within {RESCAN_UNWATCHED:?} instead of at once; raise \
+                     the sysctls fs.inotify.max_user_instances and fs.inotify.max_user_watches"
+                );
+                self.unwatched = Some(Flaw::new("inotify", message));
             }
         }
     }
@@ -163,9 +185,7 @@ impl Reader {
     fn scan(&mut self, changed: &BTreeSet<String>) -> io::Result<Batch> {
         let stamps = directory::manifests(&self.directory)?;
         let mut batch = Batch::new();
-        if std::mem::take(&mut self.lost) {
-            batch.push(Event::Found { subject: self.subject(), flaws: Vec::new() });
-        }
+        self.lost = None;
         let gone: Vec<String> =
             self.catalog.names().filter(|name| !stamps.contains_key(*name)).map(Into::into).collect();
         for name in gone {
@@ -199,15 +219,19 @@ impl Reader {
     /// The directory itself cannot be read: what it held stays.
     fn lost(&mut self, error: &io::Error) -> Batch {
         self.stamps.clear();
-        if std::mem::replace(&mut self.lost, true) {
-            return Batch::new();
-        }
         let message = format!("cannot be listed ({error}); its last known objects stay installed");
-        vec![Event::Found { subject: self.subject(), flaws: vec![Flaw::new("directory", message)] }]
+        self.lost = Some(Flaw::new("directory", message));
+        Batch::new()
     }
 
-    fn subject(&self) -> Subject {
-        Subject::Directory { path: self.directory.clone() }
+    /// What is wrong with the directory itself, if that has changed.
+    fn tell(&mut self) -> Option<Event> {
+        let flaws: Vec<Flaw> = self.lost.iter().chain(&self.unwatched).cloned().collect();
+        if flaws == self.told {
+            return None;
+        }
+        self.told.clone_from(&flaws);
+        Some(Event::Found { subject: Subject::Directory { path: self.directory.clone() }, flaws })
     }
 }
 
