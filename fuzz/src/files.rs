@@ -1,7 +1,7 @@
 //! What is left in files and tables, and what other programs print; the first byte says which.
 
 use proxy_agent::{
-    agent::report::Report,
+    agent::Report,
     commands::fuzzing::dropped,
     dataplane::{fuzzing as dataplane, identity},
     ports::{PortRange, PortSet},
@@ -19,7 +19,7 @@ pub(crate) fn decode(bytes: &[u8]) {
             assert!(members <= rest.len() / 12, "{members} members");
         }
         b'm' => {
-            if let Some((Ok(cgroup), _)) = dataplane::mounts(text) {
+            if let Some(cgroup) = dataplane::mounts(text) {
                 assert!(text.contains("cgroup2"), "{}", cgroup.display());
             }
         }

@@ -15,7 +15,9 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{api_server::ApiServer, kept::Kept, lab::Lab, pace::within, report::Report, seat::Seat};
+use crate::{
+    api_server::ApiServer, denied::deny, kept::Kept, lab::Lab, pace::within, report::Report, seat::Seat,
+};
 
 /// The variable that names the binary to test.
 pub const BINARY: &str = "SIDESTEP_BIN";
@@ -44,6 +46,8 @@ pub struct Agent {
     wrapper: Vec<OsString>,
     /// The binary of the next start, if it is not the one to test.
     binary: Option<PathBuf>,
+    /// System calls that fail, and the error.
+    denied: Vec<(libc::c_long, i32)>,
     process: Option<Kept>,
     seat: Seat,
 }
@@ -79,8 +83,8 @@ impl Agent {
 
     /// An agent on this node with these arguments of `run`, not yet started.
     pub fn on(seat: Seat, source: Vec<OsString>) -> Self {
-        let (environment, wrapper) = (Vec::new(), Vec::new());
-        Self { source, inside: false, environment, wrapper, binary: None, process: None, seat }
+        let (environment, wrapper, denied) = (Vec::new(), Vec::new(), Vec::new());
+        Self { source, inside: false, environment, wrapper, binary: None, denied, process: None, seat }
     }
 
     /// An agent that follows the lab's manifests, not yet started.
@@ -123,6 +127,13 @@ impl Agent {
         self
     }
 
+    /// Has a system call fail with this error from the next start on.
+    #[must_use]
+    pub fn denied(mut self, call: libc::c_long, errno: i32) -> Self {
+        self.denied.push((call, errno));
+        self
+    }
+
     /// Sets an environment variable from the next start on.
     #[must_use]
     pub fn variable(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
@@ -162,9 +173,15 @@ impl Agent {
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let node = place.clone();
         // Outside of the lab's cgroups by default, so that these can always be removed.
-        let inside = self.inside;
-        self.process =
-            Some(Kept::start(command, move || if inside { node.enter() } else { node.namespace.enter() })?);
+        let (inside, denied) = (self.inside, self.denied.clone());
+        self.process = Some(Kept::start(command, move || {
+            if inside {
+                node.enter()?;
+            } else {
+                node.namespace.enter()?;
+            }
+            denied.iter().try_for_each(|(call, errno)| deny(*call, *errno))
+        })?);
         Ok(())
     }
 
@@ -206,6 +223,20 @@ impl Agent {
                 bail!("the agent did not end within {STOP:?} after SIGTERM");
             }
             std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits until the agent has ended by itself; its exit status.
+    pub fn wait_for_end(&mut self, patience: Duration) -> Result<ExitStatus> {
+        let process = self.process.as_mut().context("the agent does not run")?;
+        let start = Instant::now();
+        loop {
+            if let Some(status) = process.child.try_wait()? {
+                self.process = None;
+                return Ok(status);
+            }
+            ensure!(start.elapsed() < patience, "the agent still runs after {patience:?}");
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
 

@@ -40,7 +40,13 @@ pub async fn run(start: Start, settings: Settings) -> anyhow::Result<()> {
     let (announcer, announcements) = Announcer::new();
     // Before the first read, so that no change is missed.
     let mut network = NetworkChanges::listen()?;
-    let mut agent = Agent::start(&start, &settings, announcer)?;
+    let run_dir = start.lock()?;
+    let cgroup_root = tokio::select! {
+        found = start.cgroup_root(&run_dir) => found?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    let mut agent = Agent::start(&start, run_dir, cgroup_root, &settings, announcer)?;
 
     confine(&start, &settings);
     let (events, mut batches) = mpsc::channel::<Batch>(QUEUE);

@@ -1,20 +1,19 @@
 //! The stages after the source: each change is planned, installed, served and reported in turn.
 
-use std::{collections::BTreeSet, fs::File, net::IpAddr, time::Instant};
+use std::{collections::BTreeSet, net::IpAddr, time::Instant};
 
-use nix::{fcntl::Flock, ifaddrs::getifaddrs};
+use nix::ifaddrs::getifaddrs;
 use tracing::{info, warn};
 
 use super::{
-    change_log::ChangeLog,
-    growth::Growth,
-    missing_node::NoNode,
-    neighbours::Neighbours,
-    report::{Report, RunDir},
+    change_log::ChangeLog, growth::Growth, missing_node::NoNode, neighbours::Neighbours, report::Report,
+    run_dir::RunDir,
 };
 use crate::{
     announce::Announcer,
-    dataplane::{self, Dataplane, Interfaces, NotInstalled, Options, ReservedPorts, TakingOver},
+    dataplane::{
+        self, Dataplane, Interfaces, NotInstalled, Options, Pins, ReservedPorts, TakingOver,
+    },
     memory,
     model::{Event, Problem},
     plan::{Changes, Family, Planner, is_api_server},
@@ -28,8 +27,8 @@ pub(super) struct Agent {
     pub(super) dataplane: Dataplane,
     pub(super) interfaces: Interfaces,
     pub(super) ebpf: aya::Ebpf,
-    /// Held as long as this agent writes the tables.
-    pub(super) _tables_lock: Flock<File>,
+    /// Locked as long as this agent writes the tables.
+    pub(super) pins: Pins,
     pub(super) options: Options,
     pub(super) run_dir: RunDir,
     pub(super) report: Report,
@@ -47,7 +46,12 @@ pub(super) struct Agent {
     pub(super) take_over: bool,
     /// The takeover, once it has begun.
     pub(super) taking_over: Option<TakingOver>,
+    /// Whether much has changed since memory was given back.
+    pub(super) untidy: bool,
 }
+
+/// So many Service ports in a change leave memory to give back.
+const BURST: usize = 256;
 
 impl Agent {
     /// The node's name.
@@ -95,7 +99,7 @@ impl Agent {
         if changes.complete {
             self.begin_to_serve()?;
         } else if self.report.synced && self.interfaces.set_node(self.planner.node_addresses()) {
-            self.interfaces.look(&mut self.ebpf);
+            self.look_at_interfaces();
         }
         self.write_report();
         self.serve.applied(Applied {
@@ -136,6 +140,7 @@ impl Agent {
         }
         let parts = u32::try_from(self.planner.parts_left()).unwrap_or(u32::MAX);
         self.make_room(changes, parts);
+        self.untidy |= changes.install.len() + changes.remove.len() >= BURST;
         let log = ChangeLog::of(changes, &self.dataplane);
         self.not_installed = self.dataplane.apply(changes);
         self.make_room_for_refused();
@@ -148,7 +153,7 @@ impl Agent {
     pub(super) fn look_at_network(&mut self) -> anyhow::Result<()> {
         self.look_at_addresses()?;
         if self.report.synced {
-            self.interfaces.look(&mut self.ebpf);
+            self.look_at_interfaces();
             self.write_report();
         }
         Ok(())
@@ -165,21 +170,36 @@ impl Agent {
         self.write_report();
     }
 
-    /// Checks what has no notification: the node's addresses, devices that could not be used, and what works beside us.
+    /// Checks what has no notification: the pins, room in the tables, the node's addresses, devices that could not be used,
+    /// and what works beside us.
     pub(super) fn look_around(&mut self) -> anyhow::Result<()> {
+        self.pins.look();
+        if !self.not_installed.is_empty() {
+            self.not_installed = self.dataplane.try_again();
+        }
         self.look_at_addresses()?;
         self.try_interfaces_again();
         self.take_over();
         if self.neighbours.look_again(&self.options, Instant::now()) {
             self.write_report();
         }
+        self.tidy_up();
         Ok(())
+    }
+
+    /// Gives back what a burst of changes took.
+    fn tidy_up(&mut self) {
+        if std::mem::take(&mut self.untidy) {
+            self.planner.shrink();
+            self.dataplane.shrink();
+            memory::give_back();
+        }
     }
 
     /// Checks devices again if one has a problem.
     fn try_interfaces_again(&mut self) {
         if self.report.synced && !self.interfaces.problems().is_empty() {
-            self.interfaces.look(&mut self.ebpf);
+            self.look_at_interfaces();
             self.write_report();
         }
     }
@@ -199,6 +219,13 @@ impl Agent {
         if progress.is_some() && self.report.takeover != progress {
             self.report.takeover = progress;
             self.write_report();
+        }
+    }
+
+    /// Attaches the packet programs where they are missing, and pins them: where pins belong.
+    fn look_at_interfaces(&mut self) {
+        if self.pins.look() {
+            self.interfaces.look(&mut self.ebpf);
         }
     }
 

@@ -10,7 +10,9 @@
 //! | `follow` | the stages after the source, one after the other |
 //! | `problems` | the current problems, each logged once; `not_installed`: full tables as problems with a remedy |
 //! | `grow` | bigger tables before they are full; `growth`: what is under way |
-//! | `report` | the report to the other commands: one small file, and the lock that makes the agent its only writer |
+//! | `report` | the report to the other commands |
+//! | `run_dir` | where it is written, and the lock that makes the agent its only writer; `note`: what the lock file says |
+//! | `presence` | what the other commands see: is there an agent, and what became of it |
 //! | `change_log` | a log line for each added, changed or removed Service |
 //! | `neighbours` | programs of others, other service proxies |
 //! | `missing_node` | a node name that no Node object has |
@@ -23,9 +25,15 @@ mod growth;
 mod missing_node;
 mod neighbours;
 mod not_installed;
+mod note;
+mod presence;
 mod problems;
-pub mod report;
+mod report;
+mod run_dir;
 mod start;
 
 pub use event_loop::run;
+pub use presence::{Presence, State};
+pub use report::Report;
+pub use run_dir::{note_end, remove as remove_run_dir};
 pub use start::{Objects, Start};

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Instant};
 
-use tracing::{error, warn};
+use tracing::warn;
 
 use super::{follow::Agent, not_installed};
 use crate::{
@@ -14,12 +14,15 @@ use crate::{
 impl Agent {
     /// Logs and announces new problems, and writes the report if it changed.
     pub(super) fn write_report(&mut self) {
-        let problems = self.problems();
-        self.tell_new(&problems);
-        self.report.devices = self.interfaces.devices();
-        self.report.problems = problems;
-        if let Err(error) = self.run_dir.write(&self.report) {
-            error!(%error, "cannot write the report for `sidestep status`");
+        // The second time says that it cannot be written, or can be again.
+        for _ in 0..2 {
+            let problems = self.problems();
+            self.tell_new(&problems);
+            self.report.devices = self.interfaces.devices();
+            self.report.problems = problems;
+            if !self.run_dir.write(&self.report) {
+                break;
+            }
         }
     }
 
@@ -46,6 +49,8 @@ impl Agent {
             field: "--take-over".to_owned(),
             message,
         }));
+        problems.extend(self.run_dir.problem());
+        problems.extend(self.pins.problem().map(not_installed::pins));
         problems
     }
 

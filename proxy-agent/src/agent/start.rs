@@ -1,9 +1,10 @@
-//! Starts the agent: locks, programs and maps first, then the HTTP listeners and the planner; nothing is attached
+//! Starts the agent: locks and the cgroup, programs and maps first, then the HTTP listeners and the planner; nothing is attached
 //! yet.
 
 use std::{
     fmt, fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -11,23 +12,23 @@ use tokio::io::{Interest, unix::AsyncFd};
 use tracing::{debug, info, warn};
 
 use super::{
-    follow::Agent,
-    growth::Growth,
-    missing_node::NoNode,
-    neighbours::Neighbours,
-    report::{Report, RunDir},
+    follow::Agent, growth::Growth, missing_node::NoNode, neighbours::Neighbours, report::Report,
+    run_dir::RunDir,
 };
 use crate::{
     announce::{Announcement, Announcer},
     config::Settings,
     dataplane::{
-        self, Capacity, Dataplane, FlowOptions, Interfaces, Options, Progress, ReservedPorts, Wanted,
+        self, Capacity, Dataplane, FlowOptions, Interfaces, Options, Pins, Progress, ReservedPorts, Wanted,
     },
     plan::{Planner, is_api_server},
     privileges::{capabilities, memory},
     serve::Serve,
     source,
 };
+
+/// How often to look whether cgroup2 is mounted.
+const CGROUP: Duration = Duration::from_secs(1);
 
 /// What the command line decides, apart from the configuration.
 #[derive(Clone, Debug)]
@@ -37,8 +38,8 @@ pub struct Start {
     pub pin_dir: PathBuf,
     /// Directory for the agent's lock and report.
     pub run_dir: PathBuf,
-    /// The cgroup whose processes the socket programs serve.
-    pub cgroup_root: PathBuf,
+    /// The cgroup whose processes the socket programs serve; nothing for the node's.
+    pub cgroup_root: Option<PathBuf>,
     /// Where Services are read from.
     pub objects: Objects,
     /// What tables may grow to.
@@ -75,10 +76,36 @@ impl fmt::Display for Objects {
 }
 
 impl Start {
-    fn options(&self, settings: &Settings) -> Options {
+    /// Takes the run directory.
+    pub(super) fn lock(&self) -> anyhow::Result<RunDir> {
+        RunDir::lock(&self.run_dir)
+            .with_context(|| format!("another agent may be running: cannot lock {}", self.run_dir.display()))
+    }
+
+    /// The cgroup to attach to. Waits until cgroup2 is mounted: a node may do that late, and a supervisor that starts the
+    /// agent again would wait longer each time.
+    pub(super) async fn cgroup_root(&self, run_dir: &RunDir) -> anyhow::Result<PathBuf> {
+        if let Some(root) = &self.cgroup_root {
+            ensure_cgroup(root)?;
+            return Ok(root.clone());
+        }
+        let mut said = false;
+        loop {
+            if let Some(root) = dataplane::mounted_cgroup()? {
+                return Ok(root);
+            }
+            if !std::mem::replace(&mut said, true) {
+                warn!("{}; waiting for it", dataplane::NO_CGROUP);
+                run_dir.waits(&format!("waits: {}", dataplane::NO_CGROUP));
+            }
+            tokio::time::sleep(CGROUP).await;
+        }
+    }
+
+    fn options(&self, cgroup_root: PathBuf, settings: &Settings) -> Options {
         Options {
             pin_dir: self.pin_dir.clone(),
-            cgroup_root: self.cgroup_root.clone(),
+            cgroup_root,
             capacity: Capacity::START.within(self.limits),
             program_log: self.program_log,
             flows: FlowOptions {
@@ -91,19 +118,21 @@ impl Start {
 }
 
 impl Agent {
-    /// Takes the locks, loads the programs, and adopts the Services installed in the maps.
-    pub(super) fn start(start: &Start, settings: &Settings, announcer: Announcer) -> anyhow::Result<Self> {
-        let run_dir = RunDir::lock(&start.run_dir).with_context(|| {
-            format!("another agent may be running: cannot lock {}", start.run_dir.display())
-        })?;
+    /// Takes the lock of the tables, loads the programs, and adopts the Services installed in the maps.
+    pub(super) fn start(
+        start: &Start,
+        run_dir: RunDir,
+        cgroup_root: PathBuf,
+        settings: &Settings,
+        announcer: Announcer,
+    ) -> anyhow::Result<Self> {
         let node = node_name(settings)?;
-        let options = start.options(settings);
+        let options = start.options(cgroup_root, settings);
         survive(settings.oom_score_adj);
         memory::raise();
         // Before any thread is started, which would keep what it has.
         capabilities::drop_others(listens_below_1024(settings)).context("cannot drop capabilities")?;
-        ensure_cgroup(&options.cgroup_root)?;
-        let tables_lock = dataplane::lock(&options.pin_dir)?;
+        let pins = Pins::lock(&options.pin_dir)?;
         let mut ebpf = dataplane::load(&options).map_err(|error| match memory::too_low() {
             Some(why) => anyhow::Error::new(error).context(why),
             None => error.into(),
@@ -116,7 +145,7 @@ impl Agent {
         let reserved_ports = ReservedPorts::reserve(source_ports, &start.run_dir);
         let interfaces =
             Interfaces::open(&options.pin_dir, dataplane.shared(), start.devices.clone(), start.tcx)?;
-        let report = first_report(start, &node);
+        let report = first_report(start, &options.cgroup_root, &node);
         info!(
             version = report.version, node, source = report.source, cgroup = %options.cgroup_root.display(),
             adopted = dataplane.installed().len(), "starting"
@@ -129,7 +158,7 @@ impl Agent {
             // Before anything is attached.
             neighbours: Neighbours::look(&options),
             ebpf,
-            _tables_lock: tables_lock,
+            pins,
             options,
             run_dir,
             report,
@@ -142,6 +171,7 @@ impl Agent {
             announcer,
             take_over: start.take_over,
             taking_over: None,
+            untidy: false,
         };
         agent.announcer.tell(Announcement::starting());
         agent.write_report();
@@ -180,13 +210,14 @@ fn ensure_cgroup(root: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn first_report(start: &Start, node: &str) -> Report {
+fn first_report(start: &Start, cgroup_root: &Path, node: &str) -> Report {
     Report {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         node: node.to_owned(),
         source: start.objects.to_string(),
-        cgroup_root: start.cgroup_root.clone(),
+        cgroup_root: cgroup_root.to_owned(),
+        pin_dir: start.pin_dir.clone(),
         synced: false,
         takeover: start.take_over.then(Progress::default),
         devices: Vec::new(),

@@ -10,7 +10,7 @@ use super::{
     patience::{Patience, left},
 };
 use crate::{
-    agent::report,
+    agent::{self, Presence},
     dataplane::{self, Drain},
 };
 
@@ -38,11 +38,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 /// Removes everything; with patience, waits first for the connections of clients outside the node.
 pub(super) fn remove(paths: &Paths, patience: Option<&Patience>) -> anyhow::Result<ExitCode> {
     let Paths { pin_dir, run_dir, .. } = paths;
-    if let Some((report, true)) = report::read(run_dir) {
-        bail!(
-            "the agent is still running (process {}) and would install everything again: stop it first",
-            report.pid
-        );
+    let agent = Presence::of(run_dir);
+    if agent.is_running() {
+        bail!("an agent is still running and would install everything again: stop it first ({agent})");
     }
     if dataplane::abi_dir(pin_dir).exists() {
         // The lock of the tables, as the agent may have another run directory.
@@ -69,7 +67,7 @@ pub(super) fn remove(paths: &Paths, patience: Option<&Patience>) -> anyhow::Resu
     if netfilter {
         println!("removed what a takeover or a drain kept in netfilter");
     }
-    report::remove(run_dir).with_context(|| format!("cannot remove {}", run_dir.display()))?;
+    agent::remove_run_dir(run_dir).with_context(|| format!("cannot remove {}", run_dir.display()))?;
     if removed.is_empty() && ports.is_none() && !netfilter {
         println!("nothing to remove under {}", pin_dir.display());
     }

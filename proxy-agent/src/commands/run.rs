@@ -9,7 +9,7 @@ use super::{Paths, cleanup, mount};
 use crate::{
     agent::{self, Objects, Start},
     config::{Flags, Settings},
-    dataplane::{Capacity, Wanted, has_tcx, memory_for_tables},
+    dataplane::{self, Capacity, Wanted, has_tcx, memory_for_tables},
 };
 
 /// Arguments of `run`.
@@ -117,7 +117,10 @@ pub(super) struct Arguments {
 impl Arguments {
     /// The agent's start parameters, from the command line and the configuration.
     fn start(self, settings: &Settings) -> anyhow::Result<Start> {
-        let cgroup_root = self.paths.cgroup_root()?;
+        if self.paths.cgroup_root.is_none() {
+            // A container's own is refused at once; one that is not mounted yet is waited for.
+            dataplane::mounted_cgroup()?;
+        }
         self.paths.check_bpffs()?;
         let devices = self.wanted(settings.masquerade_all);
         let most = Capacity::of_memory(memory_for_tables());
@@ -128,7 +131,7 @@ impl Arguments {
             clients: most.clients,
             flows: self.max_flows,
         };
-        let Paths { pin_dir, run_dir, cgroup_root: _ } = self.paths;
+        let Paths { pin_dir, run_dir, cgroup_root } = self.paths;
         Ok(Start {
             pin_dir,
             run_dir,
@@ -173,6 +176,13 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         std::fs::write(path, settings.to_yaml()?).with_context(|| path.display().to_string())?;
         return Ok(ExitCode::SUCCESS);
     }
+    let run_dir = arguments.paths.run_dir.clone();
+    let ended = serve(arguments, settings);
+    agent::note_end(&run_dir, ended.as_ref().err().map(|error| format!("{error:#}")));
+    ended
+}
+
+fn serve(arguments: Arguments, settings: Settings) -> anyhow::Result<ExitCode> {
     let start = arguments.start(&settings)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(agent::run(start, settings))?;

@@ -11,10 +11,10 @@ use serde::Serialize;
 
 use super::{Output, Paths, inventory};
 use crate::{
-    agent::report::{self, Report},
+    agent::{Presence, Report, State},
     dataplane::{
-        Ahead, Beside, HOOKS, Hooked, Tables, Unanswered, Way, Why, hooked, is_attached, is_pinned,
-        list_flows, unanswered, uptime,
+        Ahead, Beside, Error, HOOKS, Hooked, Tables, Unanswered, Way, Why, bpffs_mounted, hooked,
+        is_attached, is_pinned, list_flows, unanswered, uptime,
     },
 };
 
@@ -40,6 +40,9 @@ pub(super) struct Arguments {
 #[serde(rename_all = "camelCase")]
 struct Status {
     agent_running: bool,
+    agent_state: State,
+    /// What a starting agent waits for, why a running one's report is out of date, or why the last one failed.
+    agent_detail: Option<String>,
     agent: Option<Report>,
     attached: Vec<&'static str>,
     detached: Vec<&'static str>,
@@ -92,11 +95,14 @@ struct Fill {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Paths { pin_dir, run_dir, .. } = &arguments.paths;
-    let tables = Tables::open(pin_dir)?;
-    let (agent, agent_running) = match report::read(run_dir) {
-        Some((report, running)) => (Some(report), running),
-        None => (None, false),
+    let presence = Presence::of(run_dir);
+    let tables = match Tables::open(pin_dir) {
+        Err(Error::NoTables(_)) => anyhow::bail!(no_tables(pin_dir, &presence)),
+        opened => opened?,
     };
+    let agent_in_words = presence.to_string();
+    let agent_running = presence.is_running();
+    let Presence { state: agent_state, detail: agent_detail, report: agent, pid: _ } = presence;
     let (attached, detached): (Vec<_>, Vec<_>) = HOOKS.iter().partition(|hook| is_attached(pin_dir, hook));
     let mut services = inventory::read(&tables)?;
     let capacity = vec![
@@ -126,6 +132,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let count = |index| tables.totals.load(index).unwrap_or_default();
     let status = Status {
         agent_running,
+        agent_state,
+        agent_detail,
         agent,
         beside,
         devices,
@@ -140,9 +148,57 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     match arguments.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&status)?),
-        Output::Table => print(&status),
+        Output::Table => print(&agent_in_words, &status),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Why there are no tables to read.
+fn no_tables(pin_dir: &Path, agent: &Presence) -> String {
+    let place = pin_dir.display();
+    let elsewhere = agent.report.as_ref().filter(|report| report.pin_dir != pin_dir);
+    let mut why = match (agent.state, bpffs_mounted(pin_dir).unwrap_or(true)) {
+        _ if let Some(Report { pin_dir: other, .. }) = elsewhere
+            && !other.as_os_str().is_empty() =>
+        {
+            format!(
+                "no maps under {place}: the agent's are under {}; name that by --pin-dir",
+                other.display()
+            )
+        }
+        (State::NeverRan, true) => format!(
+            "no maps under {place}: `sidestep run` has not run on this node, or with another --pin-dir"
+        ),
+        (State::NeverRan, false) => format!(
+            "no BPF file system is mounted at {place}: `sidestep run` has not run on this node, or with another \
+             --pin-dir"
+        ),
+        (State::Starting, _) => format!("no maps under {place} yet"),
+        (State::Running, false) => format!(
+            "the BPF file system at {place} was unmounted while the agent runs: it goes on serving, but everything ends \
+             with it; mount one there again (`mount -t bpf bpf /sys/fs/bpf`), and the agent pins its maps and programs \
+             anew"
+        ),
+        (State::Running, true) => format!(
+            "the pins of the agent are gone from {place}: its BPF file system was unmounted or replaced while it runs. It \
+             goes on serving, and pins its maps and programs anew within a few seconds"
+        ),
+        (State::Stopped | State::Failed | State::Died, false) => format!(
+            "no BPF file system is mounted at {place}: with it went all maps and programs, and no Service is served until \
+             an agent starts"
+        ),
+        (State::Stopped | State::Failed | State::Died, true) => format!(
+            "no maps under {place}, though an agent ran here: its BPF file system was unmounted or replaced, or the agent \
+             failed before it made any; no Service is served until an agent starts"
+        ),
+    };
+    if agent.state != State::NeverRan {
+        let _ = write!(why, "\nagent     {agent}");
+    }
+    for problem in agent.report.iter().flat_map(|report| &report.problems) {
+        let _ = write!(why, "\n  {problem}");
+    }
+    why
 }
 
 /// Combines what the kernel reports as attached with the agent's reasons.
@@ -180,19 +236,8 @@ fn never_answered(tables: &Tables) -> Vec<NeverAnswered> {
     counts.into_iter().filter(|(_, count)| count.is_striking()).map(told).collect()
 }
 
-fn print(status: &Status) {
-    match (&status.agent, status.agent_running) {
-        (Some(Report { version, pid, node, source, synced, .. }), true) => {
-            let state = if *synced { "in sync" } else { "still reading" };
-            println!("agent     {version}, process {pid}, node {node}, {source}: {state}");
-        }
-        (Some(report), false) => {
-            println!("agent     not running (was process {}); Services stay as they are", report.pid);
-        }
-        (None, _) => {
-            println!("agent     not running, and no report of an earlier one; Services stay as they are");
-        }
-    }
+fn print(agent: &str, status: &Status) {
+    println!("agent     {agent}");
     if let Some(progress) = status.agent.as_ref().and_then(|report| report.takeover.as_ref()) {
         println!("takeover  {progress}");
     }

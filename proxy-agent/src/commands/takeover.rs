@@ -10,7 +10,7 @@ use super::{
     patience::{Patience, left, told},
 };
 use crate::{
-    agent::report::{self, Report},
+    agent::{Presence, Report},
     dataplane::{Comparison, Difference, Found, KubeProxyTable, Running, Takeover, not_supported, running},
 };
 
@@ -119,8 +119,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 /// Refuses where nobody would serve what kube-proxy served, or nothing can be compared yet. Returns the agent's report, and
 /// what runs of kube-proxy's.
 fn check_agent(paths: &Paths, compare: bool) -> anyhow::Result<(Report, Running)> {
-    let Some((report, true)) = report::read(&paths.run_dir) else {
+    let agent = Presence::of(&paths.run_dir);
+    if !agent.is_running() {
         bail!("no agent runs here, so nobody would serve what kube-proxy served: start it first");
+    }
+    let (None, Some(report)) = (&agent.detail, agent.report.clone()) else {
+        bail!("the agent has left no report: {agent}");
     };
     ensure!(report.synced, "the agent has not installed all Services yet: see `sidestep status`");
     ensure!(

@@ -1,5 +1,5 @@
 //! The few `bpf(2)` calls that aya lacks or does not export: replacing the program behind a link to a cgroup, detaching
-//! a pinned link at once, and asking what is attached to a cgroup and what a pinned link is attached to.
+//! a pinned link at once, pinning something a second time, and asking what is attached to a cgroup and what a pinned link is attached to.
 
 use std::{
     ffi::CString,
@@ -14,7 +14,7 @@ use aya_obj::generated::bpf_cmd;
 
 use super::Error;
 
-/// The part of `union bpf_attr` that BPF_OBJ_GET reads.
+/// The part of `union bpf_attr` that BPF_OBJ_GET and BPF_OBJ_PIN read.
 #[repr(C)]
 #[derive(Default)]
 struct ObjGet {
@@ -110,6 +110,21 @@ fn open_pin(pin: &Path) -> Result<OwnedFd, Error> {
     let fd = unsafe { bpf(bpf_cmd::BPF_OBJ_GET, &mut attr) }.map_err(Error::system("BPF_OBJ_GET", pin))?;
     // SAFETY: the kernel has just returned this descriptor, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Pins what is pinned at `old` at `new`, too.
+pub(crate) fn pin_again(old: &Path, new: &Path) -> Result<(), Error> {
+    let object = open_pin(old)?;
+    let path = CString::new(new.as_os_str().as_encoded_bytes())
+        .map_err(|error| Error::system("BPF_OBJ_PIN", new)(error.into()))?;
+    let mut attr = ObjGet {
+        pathname: path.as_ptr() as u64,
+        bpf_fd: object.as_raw_fd().cast_unsigned(),
+        ..Default::default()
+    };
+    // SAFETY: `path` outlives the call.
+    unsafe { bpf(bpf_cmd::BPF_OBJ_PIN, &mut attr) }.map_err(Error::system("BPF_OBJ_PIN", new))?;
+    Ok(())
 }
 
 /// What a link to a cgroup joins.

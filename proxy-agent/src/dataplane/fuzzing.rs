@@ -1,6 +1,6 @@
 //! What fuzzers throw at the dataplane: what it reads of the kernel.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use proxy_common::ServiceName;
 
@@ -23,9 +23,10 @@ pub fn members(btf: &[u8]) -> Option<usize> {
     Some(members)
 }
 
-/// What `/proc/self/mountinfo` says of the node's mounts: where its cgroups are, and whether its BPF file system is its own.
-pub fn mounts(text: &str) -> Option<(Result<std::path::PathBuf, String>, Result<(), String>)> {
+/// Where the node's cgroups are, as `/proc/self/mountinfo` says; whether its BPF file system is the node's is asked, too.
+pub fn mounts(text: &str) -> Option<PathBuf> {
     let mounts = host::parse(text.as_bytes()).ok()?;
-    let cgroup = host::choose_cgroup(&mounts, true, |_| false);
-    Some((cgroup, host::bpffs_is_nodes(&mounts, None, Path::new("/sys/fs/bpf/sidestep"))))
+    let reader = host::Reader { container: true, in_init_namespace: false };
+    let _ = host::bpffs_is_nodes(&mounts, None, Path::new("/sys/fs/bpf/sidestep"));
+    host::choose_cgroup(&mounts, reader, |_| false).ok()?
 }

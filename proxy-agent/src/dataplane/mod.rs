@@ -7,7 +7,7 @@
 //! | `node` | the node's kernel: uplinks, routes, namespaces, mounts, reserved ports |
 //! | `followers` | background work: stale sockets, clients' addresses, idle flows |
 //!
-//! `apply` combines the maps and their followers into [`Dataplane`]; `lock` admits one agent; `beside` tells who else
+//! `apply` combines the maps and their followers into [`Dataplane`]; `pins` admits one agent; `beside` tells who else
 //! translates addresses here; `cleanup` removes everything; `takeover` removes what kube-proxy left (`taking_over` in the
 //! agent, by itself), `shadow` compares what it serves with what we do, and `drain` gives the node back to it; `bpf` has
 //! the few raw `bpf(2)` calls that aya lacks.
@@ -21,8 +21,8 @@ mod error;
 mod followers;
 #[doc(hidden)]
 pub mod fuzzing;
-mod lock;
 mod node;
+mod pins;
 mod programs;
 mod shadow;
 mod tables;
@@ -35,9 +35,11 @@ pub use cleanup::cleanup;
 pub use drain::Drain;
 pub use error::Error;
 pub use followers::flows::{FlowState, ListedFlow, Unanswered, list as list_flows, unanswered};
-pub use lock::lock;
 pub use node::{
-    host::{bpffs_mounted, check_bpffs, ensure_bpffs, mount_missing, node_cgroup, sees_namespaces},
+    host::{
+        NO_CGROUP, above_bpffs, bpffs_mounted, check_bpffs, ensure_bpffs, mount_missing, mounted_cgroup,
+        node_cgroup, sees_namespaces,
+    },
     interfaces::{
         Ahead, Changes as NetworkChanges, Device, Hooked, Interfaces, Wanted, Way, Why, has_tcx, hooked,
         leaves_by, meaning_of_order, not_forwarded, would_choose,
@@ -49,6 +51,7 @@ pub use node::{
         uptime,
     },
 };
+pub use pins::{Pins, lock};
 #[cfg(test)]
 pub(crate) use programs::load::make_beside;
 pub use programs::{

@@ -5,6 +5,7 @@ mod cleanup;
 mod comes_and_goes;
 mod command_line;
 mod events;
+mod faults;
 mod growing_tables;
 mod health_and_metrics;
 mod log_of_changes;

@@ -37,28 +37,46 @@ impl Pod {
     /// Runs `script` like a container's first process, in cgroup and mount namespaces of its own. In it, `$sidestep` is
     /// the binary and `$mount` the mount point of cgroup2.
     fn run(&self, script: &str) -> Output {
+        // As in every pod. Otherwise the agent looks at PID 1, which some machines hide even from root.
+        self.command("", script).env("KUBERNETES_SERVICE_HOST", "10.96.0.1").output().expect("sh")
+    }
+
+    /// Runs `script` as the first process of a node that is itself a container, as kind makes them.
+    fn run_as_node(&self, script: &str) -> String {
+        let namespaces = "--pid --fork --mount-proc --net";
+        let output =
+            self.command(namespaces, script).env_remove("KUBERNETES_SERVICE_HOST").output().expect("sh");
+        let [text, errors] =
+            [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
+        assert!(output.status.success(), "{}: {text}{errors}", output.status);
+        text
+    }
+
+    fn command(&self, namespaces: &str, script: &str) -> Command {
         let enter = r#"echo $$ > "$cgroup/cgroup.procs" &&
-            exec timeout 20 unshare --cgroup --mount --propagation slave sh -ec "$script""#;
+            exec timeout 30 unshare --cgroup --mount --propagation slave $namespaces sh -ec "$script""#;
         let own = cgroup::own_directory().expect("a cgroup");
         let mount = own.ancestors().filter(|path| path.join("cgroup.controllers").exists()).last();
         let mut command = Command::new("sh");
         command.args(["-c", enter]).env("cgroup", &self.cgroup).env("script", script);
-        // As in every pod. Otherwise the agent looks at PID 1, which some machines hide even from root.
-        command.env("KUBERNETES_SERVICE_HOST", "10.96.0.1");
+        command.env("namespaces", namespaces);
         command.env("mount", mount.expect("cgroup2")).env("sidestep", agent::binary().expect("a binary"));
-        command.output().expect("sh")
+        command
     }
 
     /// The outcome and detail of doctor's `check` after `script`.
     fn check(&self, script: &str, check: &str) -> (String, String) {
         let output = self.run(&format!("{script}\n\"$sidestep\" doctor --output json || true"));
-        let text = String::from_utf8_lossy(&output.stdout);
-        let checks: Vec<Value> = serde_json::from_str(&text)
-            .unwrap_or_else(|error| panic!("{error}: {text}{}", String::from_utf8_lossy(&output.stderr)));
-        let found = checks.iter().find(|found| found["name"] == check).expect("the check");
-        let field = |name: &str| found[name].as_str().expect("text").to_owned();
-        (field("outcome"), field("detail"))
+        outcome(&String::from_utf8_lossy(&output.stdout), check)
     }
+}
+
+/// The outcome and detail of `check` in doctor's JSON.
+fn outcome(text: &str, check: &str) -> (String, String) {
+    let checks: Vec<Value> = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let found = checks.iter().find(|found| found["name"] == check).expect("the check");
+    let field = |name: &str| found[name].as_str().expect("text").to_owned();
+    (field("outcome"), field("detail"))
 }
 
 impl Drop for Pod {
@@ -105,6 +123,67 @@ fn the_nodes_cgroup_is_found_where_it_was_mounted_into_the_container() {
     fs::create_dir(&given).expect("a folder");
     let script = format!("mount --bind \"$mount\" {}\n{OWN_CGROUP}", given.display());
     assert_eq!(pod.check(&script, "cgroup2"), ("ok".to_owned(), given.display().to_string()));
+}
+
+/// On hybrid cgroups a pod is in its node's cgroup namespace. Where the node is itself a container, its cgroup looks like a
+/// pod's own; with `hostPID`, PID 1 tells.
+#[test]
+fn the_cgroup_of_a_node_that_is_a_container_is_found_from_a_pod_in_its_cgroup_namespace() {
+    if let Some(reason) = skip::missing() {
+        skip!("{reason}");
+    }
+    let pod = Pod::new("node");
+    // The pod has the node's processes and cgroup namespace, and mounts of its own.
+    let script = |namespaces: &str, before: &str| {
+        format!(
+            r#"{OWN_CGROUP}
+            mkdir "$mount/kubepods"
+            export KUBERNETES_SERVICE_HOST=10.96.0.1
+            sh -c 'echo $$ > "$mount/kubepods/cgroup.procs"
+                exec unshare --mount {namespaces} sh -c "$0"' '{before} "$sidestep" doctor --output json || true'
+            rmdir "$mount/kubepods""#
+        )
+    };
+    let (found, detail) = outcome(&pod.run_as_node(&script("", "")), "cgroup2");
+    assert_eq!(found, "ok", "{detail}");
+    assert!(detail.starts_with("/sys/fs/cgroup"), "{detail}");
+    // With a cgroup namespace of its own it sees its own cgroup, whoever PID 1 is.
+    let (found, detail) =
+        outcome(&pod.run_as_node(&script("--cgroup", &format!("{OWN_CGROUP};"))), "cgroup2");
+    assert!(found == "failed" && detail.contains("is this container's"), "{found}: {detail}");
+}
+
+/// The agent waits for cgroup2, says so, and goes on when it is mounted.
+#[test]
+fn cgroup2_may_be_mounted_after_the_agent_was_started() {
+    if let Some(reason) = skip::missing() {
+        skip!("{reason}");
+    }
+    let pod = Pod::new("late");
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = format!(
+        r#"umount -l "$mount"
+        mount -t bpf none /sys/fs/bpf
+        "$sidestep" run --manifests {0} --run-dir {0}/run --interface none --node-name n1 2> {0}/log &
+        agent=$!
+        until_says() {{
+            for try in $(seq 100); do
+                "$sidestep" status --run-dir {0}/run > {0}/said 2>&1 || true
+                if grep -q "$1" {0}/said; then cat {0}/said; return; fi
+                sleep 0.1
+            done
+            cat {0}/said {0}/log; exit 1
+        }}
+        until_says "waits: cgroup2 is not mounted"
+        mount -t cgroup2 none "$mount"
+        until_says ": in sync"
+        kill $agent
+        wait $agent
+        "$sidestep" cleanup --run-dir {0}/run"#,
+        folder.path().display()
+    );
+    let text = pod.run_as_node(&script);
+    assert!(text.contains("programs  all 9 attached"), "{text}");
 }
 
 #[test]

@@ -24,42 +24,81 @@ const BPFFS: &str = "/sys/fs/bpf";
 ///
 /// In a container there may be two of them, its own and the node's (by hostPath); the node's is taken.
 pub fn node_cgroup() -> Result<PathBuf, Error> {
+    mounted_cgroup()?.ok_or_else(|| Error::Missing(NO_CGROUP.to_owned()))
+}
+
+/// The same; `None` while cgroup2 is not mounted at all.
+pub fn mounted_cgroup() -> Result<Option<PathBuf>, Error> {
+    let reader = Reader { container: in_container(), in_init_namespace: shares_cgroup_namespace_with_init() };
     // The machine's root cgroup has no events: it can be neither empty nor frozen (`cgroup_base_files`).
-    choose_cgroup(&mounts("self")?, in_container(), |path| !path.join("cgroup.events").exists())
+    choose_cgroup(&mounts("self")?, reader, |path| !path.join("cgroup.events").exists())
         .map_err(Error::Missing)
+}
+
+/// What to do where cgroup2 is not mounted.
+pub const NO_CGROUP: &str = "cgroup2 is not mounted: mount it with `sidestep mount` (in a pod: by an init container), or \
+                             boot with systemd.unified_cgroup_hierarchy=1";
+
+/// Who reads mountinfo.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reader {
+    /// Whether this process is in a container.
+    pub(crate) container: bool,
+    /// Whether it is known to be in the cgroup namespace of the node's first process.
+    pub(crate) in_init_namespace: bool,
 }
 
 /// Picks the node's cgroup among the mounts; `is_machine_root` looks into a mounted cgroup.
 pub(crate) fn choose_cgroup(
     mounts: &[MountInfo],
-    container: bool,
+    reader: Reader,
     is_machine_root: impl Fn(&Path) -> bool,
-) -> Result<PathBuf, String> {
+) -> Result<Option<PathBuf>, String> {
     let cgroups = || mounts.iter().filter(|mount| mount.fs_type == "cgroup2");
+    let Reader { container, in_init_namespace } = reader;
     let is_nodes = |mount: &MountInfo| match mount.root.as_str() {
         // What mountinfo shows is relative to the reader's cgroup namespace. Its root may be a container's.
-        "/" => !container || is_machine_root(&mount.mount_point),
+        "/" => !container || in_init_namespace || is_machine_root(&mount.mount_point),
         // Only `..`: the mount shows more than the reader's namespace. So it was given to this container.
         root => root.split('/').skip(1).all(|part| part == ".."),
     };
-    if let Some(mount) = cgroups().find(|mount| is_nodes(mount)) {
-        return Ok(mount.mount_point.clone());
-    }
-    Err(match cgroups().next() {
-        Some(mount) => format!(
+    let Some(any) = cgroups().next() else { return Ok(None) };
+    match cgroups().find(|mount| is_nodes(mount)) {
+        Some(mount) => Ok(Some(mount.mount_point.clone())),
+        None => Err(format!(
             "the cgroup at {} is this container's, not the node's: programs attached there would serve this \
-             container alone. Mount the node's /sys/fs/cgroup by hostPath, or name a cgroup with --cgroup-root",
-            mount.mount_point.display()
-        ),
-        None => "cgroup2 is not mounted: mount it with `sidestep mount` (in a pod: by an init container), \
-                 or boot with systemd.unified_cgroup_hierarchy=1"
-            .to_owned(),
-    })
+             container alone. Mount the node's /sys/fs/cgroup by hostPath, with hostPID where the node is itself a \
+             container, or name a cgroup with --cgroup-root",
+            any.mount_point.display()
+        )),
+    }
+}
+
+/// Whether this process is in the cgroup namespace of the node's PID 1, of which `/` is all of the node. On hybrid cgroups
+/// pods are; where the node is itself a container, nothing else tells its cgroup from a pod's.
+fn shares_cgroup_namespace_with_init() -> bool {
+    let namespace = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/cgroup")).ok();
+    let own = namespace("self");
+    // The node's, and not the pod's own (`shareProcessNamespace`), whose runtime shows it only its own cgroup.
+    own.is_some()
+        && own == namespace("1")
+        && !own_namespace_is_init()
+        && mounts("1").is_ok_and(|mounts| shows_whole_namespace(&mounts))
+}
+
+fn shows_whole_namespace(mounts: &[MountInfo]) -> bool {
+    mounts.iter().any(|mount| mount.fs_type == "cgroup2" && mount.root == "/")
 }
 
 /// Whether `path` is on a mounted BPF file system.
 pub fn bpffs_mounted(path: &Path) -> Result<bool, Error> {
     Ok(bpffs_of(&mounts("self")?, path).is_some())
+}
+
+/// The directory in which the BPF file system of `path` is mounted: it stays when that is unmounted.
+pub fn above_bpffs(path: &Path) -> Result<Option<PathBuf>, Error> {
+    let mounts = mounts("self")?;
+    Ok(bpffs_of(&mounts, path).and_then(|mount| mount.mount_point.parent()).map(Path::to_owned))
 }
 
 /// Refuses a BPF file system at `pin_dir` that is the container's own; one that is not mounted passes.
@@ -215,8 +254,10 @@ mod tests {
 
     #[test]
     fn the_nodes_cgroup_is_told_from_a_containers() {
-        let choose = |lines: &[&str], container, root| choose_cgroup(&table(lines), container, |_| root);
-        let path = |path: &str| Ok(PathBuf::from(path));
+        let choose = |lines: &[&str], container, root| {
+            choose_cgroup(&table(lines), Reader { container, in_init_namespace: false }, |_| root)
+        };
+        let path = |path: &str| Ok(Some(PathBuf::from(path)));
         assert_eq!(choose(&[NODE], false, true), path("/sys/fs/cgroup"));
         // A node that is itself a container (kind): its namespace's root is all there is of it.
         assert_eq!(choose(&[NODE], false, false), path("/sys/fs/cgroup"));
@@ -230,7 +271,20 @@ mod tests {
         // A part of the node's, mounted into a pod.
         let part = GIVEN.replace("/../../../..", "/../../other");
         assert!(choose(&[&part], true, false).is_err());
-        assert!(choose(&[], false, false).unwrap_err().contains("not mounted"));
+        assert_eq!(choose(&[], false, false), Ok(None));
+    }
+
+    /// On hybrid cgroups a pod is in its node's cgroup namespace; where that node is a container, only PID 1 tells.
+    #[test]
+    fn the_cgroup_of_a_node_in_a_container_is_told_by_its_first_process() {
+        let pod = Reader { container: true, in_init_namespace: true };
+        let choose = |lines: &[&str]| choose_cgroup(&table(lines), pod, |_| false);
+        let own = OWN.replace("0:28 /", "0:28 /kubepods/pod1");
+        assert_eq!(choose(&[&own, NODE]), Ok(Some("/sys/fs/cgroup".into())));
+        assert!(choose(&[&own]).is_err());
+        // PID 1 is the pod's own: its runtime mounts nothing but the container's cgroup for it.
+        assert!(!shows_whole_namespace(&table(&[&own])));
+        assert!(shows_whole_namespace(&table(&[NODE])));
     }
 
     #[test]
