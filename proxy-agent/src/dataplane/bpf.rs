@@ -14,7 +14,7 @@ use aya_obj::generated::bpf_cmd;
 
 use super::Error;
 
-/// The part of `union bpf_attr` that BPF_OBJ_GET and BPF_OBJ_PIN read.
+/// The part of `union bpf_attr` that BPF_OBJ_GET and `BPF_OBJ_PIN` read.
 #[repr(C)]
 #[derive(Default)]
 struct ObjGet {
