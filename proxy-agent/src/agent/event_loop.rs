@@ -22,7 +22,7 @@ use super::{
 use crate::{
     announce::{self, Announcement, Announcer},
     config::{self, Settings},
-    dataplane::{Bypass, NetworkChanges},
+    dataplane::{self, Bypass, NetworkChanges},
     privileges::places,
     source::{self, Batch, kube::MarkSocket},
 };
@@ -101,11 +101,9 @@ fn confine(start: &Start, settings: &Settings) {
         info!("the kubeconfig gets credentials from a program, so the agent may execute and write files");
         return;
     }
-    if start.take_over {
-        info!("a takeover looks at the processes of others, so the agent may write files");
-        return;
-    }
-    match places::confine(&[&start.pin_dir, &start.run_dir]) {
+    // A file system that is mounted anew is another place, with nothing in it but what the agent pins.
+    let above = dataplane::above_bpffs(&start.pin_dir).ok().flatten();
+    match places::confine(&[&start.pin_dir, &start.run_dir], above.as_deref()) {
         Ok(true) => debug!("confined to the pin directory and the run directory (landlock)"),
         Ok(false) => {
             debug!("this kernel has no landlock: file permissions alone say what the agent may write");

@@ -11,9 +11,7 @@ use super::{
 };
 use crate::{
     announce::Announcer,
-    dataplane::{
-        self, Dataplane, Interfaces, NotInstalled, Options, Pins, ReservedPorts, TakingOver,
-    },
+    dataplane::{self, Dataplane, Interfaces, NotInstalled, Options, Pins, ReservedPorts, TakingOver},
     memory,
     model::{Event, Problem},
     plan::{Changes, Family, Planner, is_api_server},
@@ -42,9 +40,7 @@ pub(super) struct Agent {
     pub(super) neighbours: Neighbours,
     pub(super) serve: Serve,
     pub(super) announcer: Announcer,
-    /// Whether to take over from kube-proxy.
-    pub(super) take_over: bool,
-    /// The takeover, once it has begun.
+    /// The takeover from kube-proxy, where it is wanted.
     pub(super) taking_over: Option<TakingOver>,
     /// Whether much has changed since memory was given back.
     pub(super) untidy: bool,
@@ -206,17 +202,12 @@ impl Agent {
 
     /// Begins the takeover from kube-proxy once there is somebody to serve what it served, and reports how far it is.
     fn take_over(&mut self) {
-        if !self.take_over {
-            return;
+        let Some(taking_over) = &mut self.taking_over else { return };
+        if self.report.synced && !self.report.devices.is_empty() {
+            taking_over.begin();
         }
-        if self.taking_over.is_none() && self.report.synced && !self.report.devices.is_empty() {
-            match TakingOver::start(&self.options.pin_dir, &self.options.cgroup_root) {
-                Ok(begun) => self.taking_over = Some(begun),
-                Err(error) => warn!(%error, "cannot take over from kube-proxy; trying again"),
-            }
-        }
-        let progress = self.taking_over.as_ref().map(TakingOver::progress);
-        if progress.is_some() && self.report.takeover != progress {
+        let progress = Some(taking_over.progress());
+        if self.report.takeover != progress {
             self.report.takeover = progress;
             self.write_report();
         }

@@ -19,7 +19,8 @@ use crate::{
     announce::{Announcement, Announcer},
     config::Settings,
     dataplane::{
-        self, Capacity, Dataplane, FlowOptions, Interfaces, Options, Pins, Progress, ReservedPorts, Wanted,
+        self, Capacity, Dataplane, FlowOptions, Interfaces, Options, Pins, Progress, ReservedPorts,
+        TakingOver, Wanted,
     },
     plan::{Planner, is_api_server},
     privileges::{capabilities, memory},
@@ -145,6 +146,8 @@ impl Agent {
         let reserved_ports = ReservedPorts::reserve(source_ports, &start.run_dir);
         let interfaces =
             Interfaces::open(&options.pin_dir, dataplane.shared(), start.devices.clone(), start.tcx)?;
+        let taking_over =
+            start.take_over.then(|| TakingOver::start(&options.pin_dir, &options.cgroup_root)).transpose()?;
         let report = first_report(start, &options.cgroup_root, &node);
         info!(
             version = report.version, node, source = report.source, cgroup = %options.cgroup_root.display(),
@@ -169,8 +172,7 @@ impl Agent {
             no_node: NoNode::default(),
             serve,
             announcer,
-            take_over: start.take_over,
-            taking_over: None,
+            taking_over,
             untidy: false,
         };
         agent.announcer.tell(Announcement::starting());

@@ -110,18 +110,23 @@ impl fmt::Display for Progress {
 #[derive(Debug)]
 pub struct TakingOver {
     progress: Arc<Mutex<Progress>>,
-    _stop: Sender<()>,
+    begun: bool,
+    /// Lets the thread begin, and stops it when it is dropped.
+    thread: Sender<()>,
 }
 
 impl TakingOver {
-    /// Starts it. The tables below `pin_dir` are complete, and the programs attached, those of sockets to `cgroup_root`.
+    /// Starts the thread, which does nothing before [`TakingOver::begin`].
     pub fn start(pin_dir: &Path, cgroup_root: &Path) -> Result<Self, Error> {
-        let progress = Arc::new(Mutex::new(Progress::Nothing));
-        let (stop, stopped) = channel::<()>();
+        let progress = Arc::new(Mutex::new(Progress::NotBegun));
+        let (thread, told_to) = channel::<()>();
         let (told, mut steps) = (Arc::clone(&progress), Steps::of(pin_dir, cgroup_root));
         std::thread::Builder::new()
             .name("takeover".to_owned())
             .spawn(move || {
+                if told_to.recv().is_err() {
+                    return;
+                }
                 loop {
                     let now =
                         steps.step().unwrap_or_else(|error| Progress::Failed { why: error.to_string() });
@@ -136,13 +141,21 @@ impl TakingOver {
                     if before != now {
                         tracing::info!("takeover from kube-proxy: {now}");
                     }
-                    if stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
+                    if told_to.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
                         break;
                     }
                 }
             })
             .map_err(Error::system("starting a thread", "takeover"))?;
-        Ok(Self { progress, _stop: stop })
+        Ok(Self { progress, begun: false, thread })
+    }
+
+    /// The tables are complete, and the programs attached.
+    pub fn begin(&mut self) {
+        if !std::mem::replace(&mut self.begun, true) {
+            // A thread that is gone has said why.
+            let _ = self.thread.send(());
+        }
     }
 
     /// How far it is.

@@ -16,18 +16,25 @@ use landlock::{
 /// The newest version of landlock whose rights are known here; an older kernel takes those that it knows.
 const KNOWN: ABI = ABI::V5;
 
-/// Confines the calling thread. Returns whether the kernel does so, at least in part.
-pub(crate) fn confine(writable: &[&Path]) -> Result<bool, RulesetError> {
+/// What pins need: they are made and removed, never written as files.
+const PINNING: &[AccessFs] =
+    &[AccessFs::MakeReg, AccessFs::MakeDir, AccessFs::RemoveFile, AccessFs::RemoveDir, AccessFs::Refer];
+
+/// Confines the calling thread: it may change `writable`, and make and remove files and directories in `pins`, where
+/// a BPF file system may be mounted. Returns whether the kernel does so, at least in part.
+pub(crate) fn confine(writable: &[&Path], pins: Option<&Path>) -> Result<bool, RulesetError> {
     let changing: BitFlags<AccessFs> = AccessFs::from_write(KNOWN) | AccessFs::Execute;
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(changing)?
         .create()?
         .no_new_privs(true);
-    for place in writable {
+    let pinning = PINNING.iter().copied().collect();
+    let writable = writable.iter().map(|place| (*place, AccessFs::from_write(KNOWN)));
+    for (place, rights) in writable.chain(pins.map(|place| (place, pinning))) {
         // A place that is not there cannot be written to either.
         if let Ok(place) = PathFd::new(place) {
-            rules = rules.add_rule(PathBeneath::new(place, AccessFs::from_write(KNOWN)))?;
+            rules = rules.add_rule(PathBeneath::new(place, rights))?;
         }
     }
     Ok(rules.restrict_self()?.ruleset != RulesetStatus::NotEnforced)
@@ -43,12 +50,12 @@ mod tests {
 
     #[test]
     fn only_the_named_places_can_be_changed() {
-        let [own, other] = [(), ()].map(|()| tempfile::tempdir().expect("a folder"));
+        let [own, pins, other] = [(), (), ()].map(|()| tempfile::tempdir().expect("a folder"));
         fs::write(other.path().join("there"), "text").expect("a file");
         let open = fs::OpenOptions::new().append(true).open(other.path().join("there")).expect("a file");
         let is_confined = thread::scope(|scope| {
             let confined = || {
-                if !confine(&[own.path(), Path::new("/nowhere")]).expect("rules") {
+                if !confine(&[own.path(), Path::new("/nowhere")], Some(pins.path())).expect("rules") {
                     return false;
                 }
                 let refused = |result: std::io::Result<()>| {
@@ -58,6 +65,9 @@ mod tests {
                 fs::rename(own.path().join("new"), own.path().join("newer")).expect("renamed");
                 fs::remove_file(own.path().join("newer")).expect("removed");
                 fs::create_dir(own.path().join("folder")).expect("made");
+                fs::create_dir(pins.path().join("links")).expect("made");
+                fs::remove_dir(pins.path().join("links")).expect("removed");
+                refused(fs::write(pins.path().join("new"), "text"));
                 for path in [other.path().join("there"), other.path().join("new"), "/dev/null".into()] {
                     refused(fs::write(path, "text"));
                 }
