@@ -35,6 +35,7 @@ pub mod name_server;
 pub mod namespace;
 pub mod netfilter;
 pub mod offload;
+pub mod other_layout;
 pub mod pace;
 pub mod packets;
 pub mod pages;

@@ -1,8 +1,9 @@
 //! The stages after the source: each change is planned, installed, served and reported in turn.
 
-use std::{collections::BTreeSet, net::IpAddr, time::Instant};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Instant};
 
 use nix::ifaddrs::getifaddrs;
+use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::{
@@ -50,6 +51,11 @@ pub(super) struct Agent {
 const BURST: usize = 256;
 
 impl Agent {
+    /// Notified when there are too many connections for their table.
+    pub(super) fn crowded(&self) -> Arc<Notify> {
+        self.dataplane.crowded()
+    }
+
     /// The node's name.
     pub(super) fn node(&self) -> &str {
         &self.report.node

@@ -41,6 +41,17 @@ impl Agent {
         }
     }
 
+    /// Makes the table of connections bigger, as a quarter of it is in use.
+    pub(super) fn make_room_for_connections(&mut self) {
+        // Its records move when the programs of all devices do.
+        if self.report.synced
+            && !self.growth.has_just_failed()
+            && let Some(size) = self.dataplane.capacity().with_more_flows(self.growth.limits)
+        {
+            self.begin_to_grow(size);
+        }
+    }
+
     /// Loads programs on tables of this size, if none are being loaded.
     fn begin_to_grow(&mut self, size: Capacity) {
         if self.growth.loading.is_some() {

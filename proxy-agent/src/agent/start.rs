@@ -112,6 +112,7 @@ impl Start {
             flows: FlowOptions {
                 source_ports: settings.source_ports,
                 timeouts: settings.timeouts,
+                limit: self.limits.flows,
                 through_stack: self.through_stack,
             },
         }
@@ -134,10 +135,11 @@ impl Agent {
         // Before any thread is started, which would keep what it has.
         capabilities::drop_others(listens_below_1024(settings)).context("cannot drop capabilities")?;
         let pins = Pins::lock(&options.pin_dir)?;
-        let mut ebpf = dataplane::load(&options).map_err(|error| match memory::too_low() {
-            Some(why) => anyhow::Error::new(error).context(why),
-            None => error.into(),
-        })?;
+        let (mut ebpf, upgrade) =
+            dataplane::load_or_upgrade(&options).map_err(|error| match memory::too_low() {
+                Some(why) => anyhow::Error::new(error).context(why),
+                None => error.into(),
+            })?;
         if options.program_log {
             follow_program_log(&mut ebpf);
         }
@@ -175,6 +177,10 @@ impl Agent {
             taking_over,
             untidy: false,
         };
+        if let Some(upgrade) = upgrade {
+            agent.interfaces.replace_programs(&mut agent.ebpf)?;
+            upgrade.finish(&agent.dataplane.shared().now())?;
+        }
         agent.announcer.tell(Announcement::starting());
         agent.write_report();
         Ok(agent)

@@ -3,13 +3,16 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use proxy_common::Protocol;
+use tokio::sync::Notify;
 
 use super::{
     Error, Options,
-    followers::Followers,
+    followers::{Followers, flows::Crowd},
+    node::system::uptime,
     tables::{
         capacity::Capacity, enlarge::Enlarged, exposed::Exposed, growth, installed::Installed, maps::abi_dir,
         not_installed::NotInstalled, pinned::Tables, shared::SharedTables, writer::Writer,
@@ -23,6 +26,7 @@ pub struct Dataplane {
     writer: Writer,
     followers: Followers,
     shared: SharedTables,
+    crowded: Arc<Notify>,
     pin_dir: PathBuf,
 }
 
@@ -32,8 +36,15 @@ impl Dataplane {
         let pin_dir = options.pin_dir.clone();
         let writer = Writer::open(&pin_dir)?;
         let shared = SharedTables::new(writer.tables().again(&pin_dir)?);
-        let followers = Followers::start(&pin_dir, &shared, options.flows.timeouts)?;
-        Ok(Self { writer, followers, shared, pin_dir })
+        let crowd = Crowd::new(options.flows.limit);
+        let crowded = crowd.grow();
+        let followers = Followers::start(&pin_dir, &shared, options.flows.timeouts, crowd)?;
+        Ok(Self { writer, followers, shared, crowded, pin_dir })
+    }
+
+    /// Notified when FLOWS is to grow.
+    pub fn crowded(&self) -> Arc<Notify> {
+        Arc::clone(&self.crowded)
     }
 
     /// The tables, for those of this process who only look.
@@ -54,13 +65,14 @@ impl Dataplane {
     /// Copies everything to the bigger tables that programs were loaded on ([`super::load_beside`]). Nothing may be
     /// installed until [`Dataplane::follow`].
     pub fn enlarge(&self) -> Result<Enlarged, Error> {
-        self.writer.enlarge(&self.pin_dir)
+        self.writer.enlarge(&self.pin_dir, uptime())
     }
 
     /// Uses the bigger tables from now on, as all programs do, and installs there what the present ones had no room for.
     pub fn follow(&mut self, enlarged: Enlarged) -> Result<(), Error> {
         self.writer.follow(enlarged);
         self.shared.replace(self.writer.tables().again(&self.pin_dir)?);
+        self.followers.follow_tables();
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! The few `bpf(2)` calls that aya lacks or does not export: replacing the program behind a link to a cgroup, detaching
-//! a pinned link at once, pinning something a second time, and asking what is attached to a cgroup and what a pinned link is attached to.
+//! a pinned link at once, pinning something a second time, and asking what is attached to a cgroup, what a pinned link is
+//! attached to, and what types a map has.
 
 use std::{
     ffi::CString,
@@ -94,7 +95,7 @@ struct TcxLinkInfo {
 ///
 /// # Safety
 /// `attr` must be what `command` expects, and every address in it must outlive the call.
-unsafe fn bpf<T>(command: bpf_cmd, attr: &mut T) -> io::Result<i32> {
+pub(super) unsafe fn bpf<T>(command: bpf_cmd, attr: &mut T) -> io::Result<i32> {
     // SAFETY: the caller's promise.
     let result = unsafe {
         libc::syscall(libc::SYS_bpf, command as libc::c_long, std::ptr::from_mut(attr), size_of::<T>())
@@ -102,7 +103,7 @@ unsafe fn bpf<T>(command: bpf_cmd, attr: &mut T) -> io::Result<i32> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(i32::try_from(result).unwrap_or_default()) }
 }
 
-fn open_pin(pin: &Path) -> Result<OwnedFd, Error> {
+pub(super) fn open_pin(pin: &Path) -> Result<OwnedFd, Error> {
     let path = CString::new(pin.as_os_str().as_encoded_bytes())
         .map_err(|error| Error::system("BPF_OBJ_GET", pin)(error.into()))?;
     let mut attr = ObjGet { pathname: path.as_ptr() as u64, ..Default::default() };
@@ -166,16 +167,97 @@ pub(crate) fn tcx_link(link: &Path) -> Result<TcxLink, Error> {
 /// # Safety
 /// Any bytes must be a `T`.
 unsafe fn link_info<T>(link: &Path, info: &mut T) -> Result<(), Error> {
-    let link_fd = open_pin(link)?;
+    // SAFETY: the caller's promise; there are no addresses in it.
+    unsafe { object_info(&open_pin(link)?, info) }.map_err(Error::system("BPF_OBJ_GET_INFO_BY_FD", link))
+}
+
+/// Asks about an object.
+///
+/// # Safety
+/// Any bytes must be a `T`, and every address in it must outlive the call.
+unsafe fn object_info<T>(object: &OwnedFd, info: &mut T) -> io::Result<()> {
     let mut attr = ObjInfo {
-        bpf_fd: link_fd.as_raw_fd().cast_unsigned(),
+        bpf_fd: object.as_raw_fd().cast_unsigned(),
         info_len: u32::try_from(size_of::<T>()).unwrap_or_default(),
         info: std::ptr::from_mut(info) as u64,
     };
-    // SAFETY: the kernel writes at most `info_len` bytes to `info`, which outlives the call.
-    unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }
-        .map_err(Error::system("BPF_OBJ_GET_INFO_BY_FD", link))?;
-    Ok(())
+    // SAFETY: the kernel writes at most `info_len` bytes to `info`, which outlives the call; the rest is the caller's promise.
+    unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }.map(drop)
+}
+
+/// The beginning of `struct bpf_map_info`.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct MapInfo {
+    /// `enum bpf_map_type`.
+    pub(crate) kind: u32,
+    id: u32,
+    /// Bytes of a key.
+    pub(crate) key_size: u32,
+    /// Bytes of a value.
+    pub(crate) value_size: u32,
+    /// How many entries it has room for.
+    pub(crate) max_entries: u32,
+    /// `BPF_F_MMAPABLE` and the like.
+    pub(crate) flags: u32,
+    name: [u64; 2],
+    ifindex: u32,
+    vmlinux_value_type: u32,
+    netns: [u64; 2],
+    /// The id of its BTF; 0 if it has none.
+    pub(crate) btf: u32,
+    /// The id of the key's type there.
+    pub(crate) key_type: u32,
+    /// The id of the value's type there.
+    pub(crate) value_type: u32,
+    padding: u32,
+}
+
+/// Asks about a map.
+pub(super) fn map_info(map: &OwnedFd) -> io::Result<MapInfo> {
+    let mut info = MapInfo::default();
+    // SAFETY: plain numbers, which may have any value.
+    unsafe { object_info(map, &mut info) }?;
+    Ok(info)
+}
+
+/// The part of `union bpf_attr` that `BPF_BTF_GET_FD_BY_ID` reads.
+#[repr(C)]
+#[derive(Default)]
+struct GetById {
+    id: u32,
+    next_id: u32,
+    flags: u32,
+}
+
+/// The beginning of `struct bpf_btf_info`.
+#[repr(C)]
+#[derive(Default)]
+struct BtfInfo {
+    btf: u64,
+    size: u32,
+    id: u32,
+}
+
+/// The BTF with this id.
+pub(crate) fn btf_by_id(id: u32) -> Result<Vec<u8>, Error> {
+    let failed = |command| Error::system(command, format!("BTF {id}"));
+    let mut attr = GetById { id, ..Default::default() };
+    // SAFETY: no addresses.
+    let fd =
+        unsafe { bpf(bpf_cmd::BPF_BTF_GET_FD_BY_ID, &mut attr) }.map_err(failed("BPF_BTF_GET_FD_BY_ID"))?;
+    // SAFETY: the kernel has just returned this descriptor, and nothing else owns it.
+    let object = unsafe { OwnedFd::from_raw_fd(fd) };
+    let mut bytes = Vec::new();
+    // How long it is, then all of it.
+    for _ in 0..2 {
+        let size = u32::try_from(bytes.len()).unwrap_or_default();
+        let mut info = BtfInfo { btf: bytes.as_mut_ptr() as u64, size, id: 0 };
+        // SAFETY: plain numbers, and the kernel writes at most `size` bytes to `bytes`.
+        unsafe { object_info(&object, &mut info) }.map_err(failed("BPF_OBJ_GET_INFO_BY_FD"))?;
+        bytes.resize(info.size as usize, 0);
+    }
+    Ok(bytes)
 }
 
 /// Atomically replaces the program behind a pinned link to a cgroup (5.7).

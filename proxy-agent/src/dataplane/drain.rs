@@ -13,7 +13,7 @@ use proxy_common::{AddressBits, Port, Protocol, Tuple};
 
 use super::{
     Error,
-    followers::flows::{FlowState, Flows, ListedFlow, list},
+    followers::flows::{Crowd, FlowState, Flows, ListedFlow, list},
     lock,
     node::{
         kube_proxy::{self, Rules},
@@ -58,7 +58,7 @@ impl Drain {
             writer,
             conntrack: Conntrack::new()?,
             reserved: HashSet::new(),
-            _flows: Flows::start(pin_dir, &tables, Timeouts::default())?,
+            _flows: Flows::start(pin_dir, &tables, Timeouts::default(), Crowd::default())?,
             _lock: lock,
         };
         // Before kube-proxy gets connections from outside the node.

@@ -9,12 +9,13 @@
 //!
 //! `apply` combines the maps and their followers into [`Dataplane`]; `pins` admits one agent; `beside` tells who else
 //! translates addresses here; `cleanup` removes everything; `takeover` removes what kube-proxy left (`taking_over` in the
-//! agent, by itself), `shadow` compares what it serves with what we do, and `drain` gives the node back to it; `bpf` has
-//! the few raw `bpf(2)` calls that aya lacks.
+//! agent, by itself), `upgrade` converts tables of another version, `shadow` compares what it serves with what we do, and `drain` gives the node back to it; `bpf` has
+//! the few raw `bpf(2)` calls that aya lacks, `raw_map` maps of any layout, `btf` reads types.
 
 mod apply;
 mod beside;
 mod bpf;
+mod btf;
 mod cleanup;
 mod drain;
 mod error;
@@ -24,10 +25,12 @@ pub mod fuzzing;
 mod node;
 mod pins;
 mod programs;
+mod raw_map;
 mod shadow;
 mod tables;
 mod takeover;
 mod taking_over;
+mod upgrade;
 
 pub use apply::{Dataplane, abandon_growth, commit_growth};
 pub use beside::Beside;
@@ -80,3 +83,4 @@ pub use tables::{
 };
 pub use takeover::{Found, Left, Takeover, release as release_netfilter};
 pub use taking_over::{Progress, TakingOver};
+pub use upgrade::{Upgrade, load_or_upgrade};

@@ -14,6 +14,7 @@ mod doctor;
 mod established;
 mod flows;
 mod fragments;
+mod growing_connections;
 mod growing_tables;
 mod held_nat;
 mod icmp_errors;

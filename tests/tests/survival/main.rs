@@ -4,3 +4,4 @@ mod everything_at_once;
 mod many_restarts;
 mod many_services;
 mod more_than_fits;
+mod other_layouts;

@@ -29,14 +29,26 @@ pub(super) const AGENT: &[Stage] = &[
     stage("config", &["model", "plan", "ports", "timeouts"]),
     stage("dataplane/error", &[]),
     stage("dataplane/bpf", &["dataplane/error"]),
-    stage("dataplane/tables", &["memory", "model", "plan", "ports", "dataplane/bpf", "dataplane/error"]),
+    stage("dataplane/btf", &[]),
+    stage(
+        "dataplane/tables",
+        &["memory", "model", "plan", "ports", "dataplane/bpf", "dataplane/btf", "dataplane/error"],
+    ),
     stage(
         "dataplane/programs",
         &["memory", "ports", "timeouts", "dataplane/bpf", "dataplane/error", "dataplane/tables", NODE],
     ),
     stage(
         NODE,
-        &["model", "ports", "dataplane/bpf", "dataplane/error", "dataplane/programs", "dataplane/tables"],
+        &[
+            "model",
+            "ports",
+            "dataplane/bpf",
+            "dataplane/btf",
+            "dataplane/error",
+            "dataplane/programs",
+            "dataplane/tables",
+        ],
     ),
     stage(
         "dataplane/followers",

@@ -16,7 +16,12 @@ use std::{collections::BTreeSet, path::Path};
 
 use proxy_common::{Address, Port, Protocol};
 
-use self::{clients::Clients, flows::Flows, stale::Stale, sweep::Sweep};
+use self::{
+    clients::Clients,
+    flows::{Crowd, Flows},
+    stale::Stale,
+    sweep::Sweep,
+};
 use crate::{
     dataplane::{Error, SharedTables},
     plan::Changes,
@@ -28,17 +33,22 @@ use crate::{
 pub(super) struct Followers {
     clients: Clients,
     stale: Stale,
-    _flows: Flows,
+    flows: Flows,
     _sweep: Sweep,
 }
 
 impl Followers {
     /// Starts them on the tables below `pin_dir`.
-    pub(super) fn start(pin_dir: &Path, tables: &SharedTables, timeouts: Timeouts) -> Result<Self, Error> {
+    pub(super) fn start(
+        pin_dir: &Path,
+        tables: &SharedTables,
+        timeouts: Timeouts,
+        crowd: Crowd,
+    ) -> Result<Self, Error> {
         Ok(Self {
             clients: Clients::start(pin_dir, tables)?,
             stale: Stale::start(pin_dir, tables)?,
-            _flows: Flows::start(pin_dir, tables, timeouts)?,
+            flows: Flows::start(pin_dir, tables, timeouts, crowd)?,
             _sweep: Sweep::start(pin_dir)?,
         })
     }
@@ -63,6 +73,11 @@ impl Followers {
             self.stale.gone(protocol, address, port);
         }
         self.stale.look(complete, udp);
+    }
+
+    /// Call it after the tables were replaced.
+    pub(super) fn follow_tables(&self) {
+        self.flows.look();
     }
 
     /// Which stale sockets were not found.

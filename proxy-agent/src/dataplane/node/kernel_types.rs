@@ -1,14 +1,10 @@
-//! Where the members of the running kernel's structures are, from its BTF (`Documentation/bpf/btf.rst`).
-//!
-//! By hand: aya-obj keeps its types to itself, and what else reads BTF builds all 150,000 types of a kernel in memory.
+//! Where the members of the running kernel's structures are, from its BTF.
 
 use std::{fs, path::Path};
 
-use crate::dataplane::Error;
+use crate::dataplane::{Error, btf};
 
 const BTF: &str = "/sys/kernel/btf/vmlinux";
-
-const STRUCT: u32 = 4;
 
 /// Offsets in bytes of these members, each named with its structure.
 ///
@@ -35,47 +31,17 @@ pub(crate) fn offsets<const N: usize>(members: [(&str, &str); N]) -> Result<[u32
 
 /// Calls back for every member of every structure. Nothing if the data are not BTF.
 pub(crate) fn walk(btf: &[u8], mut each: impl FnMut(&str, &str, u32)) -> Option<()> {
-    let header = |index: usize| word(btf, index * 4);
-    if header(0)? & 0xffff != 0xeb9f {
-        return None;
-    }
-    let (begin, types) = (header(1)? as usize, header(2)? as usize);
-    let (length, strings) = (header(3)? as usize, header(4)? as usize);
-    let types = btf.get(begin + types..begin + types + length)?;
-    let strings = btf.get(begin + strings..)?;
-    let mut at = 0;
-    while at < types.len() {
-        let (name, info) = (word(types, at)?, word(types, at + 4)?);
-        let (kind, count, has_bit_fields) = (info >> 24 & 0x1f, (info & 0xffff) as usize, info >> 31 != 0);
-        at += 12;
-        if kind == STRUCT {
-            let structure = text(strings, name)?;
-            for member in 0..count {
-                let (name, offset) = (word(types, at + member * 12)?, word(types, at + member * 12 + 8)?);
-                let bits = if has_bit_fields { offset & 0x00ff_ffff } else { offset };
-                each(structure, text(strings, name)?, bits / 8);
+    for found in btf::types(btf)? {
+        let found = found?;
+        if found.kind == btf::STRUCT {
+            let structure = found.name()?;
+            for member in found.members() {
+                let member = member?;
+                each(structure, member.name, member.bits / 8);
             }
         }
-        at += match kind {
-            1 | 14 | 17 => 4,                   // INT, VAR, DECL_TAG
-            3 => 12,                            // ARRAY
-            STRUCT | 5 | 15 | 19 => count * 12, // UNION, DATASEC, ENUM64
-            6 | 13 => count * 8,                // ENUM, FUNC_PROTO
-            2 | 7..=12 | 16 | 18 => 0,          // what only names another type
-            _ => return None,
-        };
     }
     Some(())
-}
-
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-}
-
-fn text(strings: &[u8], at: u32) -> Option<&str> {
-    let rest = strings.get(at as usize..)?;
-    let end = rest.iter().position(|byte| *byte == 0)?;
-    str::from_utf8(rest.get(..end)?).ok()
 }
 
 #[cfg(test)]

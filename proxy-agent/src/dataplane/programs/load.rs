@@ -7,7 +7,7 @@ use std::{
     fs,
     hash::{BuildHasher as _, RandomState},
     panic,
-    path::{Path, PathBuf},
+    path::Path,
     thread,
 };
 
@@ -30,7 +30,7 @@ use crate::dataplane::{
     tables::{
         capacity::Capacity,
         growth,
-        maps::{MAPS, MapSpec, abi_dir, mapped, room},
+        maps::{MAPS, MapSpec, abi_dir, mapped, mapped_at, room},
     },
 };
 
@@ -38,20 +38,35 @@ pub(crate) mod iterators;
 #[cfg(test)]
 mod stack;
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SIDESTEP_EBPF_OBJECT"));
+pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SIDESTEP_EBPF_OBJECT"));
 
 /// Loads the socket programs on the pinned maps, and makes missing maps. Attaches nothing. Packet programs are loaded
 /// when a device needs them (`interfaces`).
 pub fn load(options: &Options) -> Result<Ebpf, Error> {
+    load_replacing(options, &[])
+}
+
+/// The same on new tables in place of these, which are made empty, beside the present ones (`growth`).
+pub(crate) fn load_replacing(options: &Options, replaced: &[&'static str]) -> Result<Ebpf, Error> {
     ensure_bpffs(&options.pin_dir)?;
     let dir = abi_dir(&options.pin_dir);
     let links = dir.join("links");
     fs::create_dir_all(&links).map_err(Error::system("mkdir", &links))?;
     growth::settle(&dir)?;
     let capacity = existing_capacity(&dir, options.capacity)?;
-    let mut ebpf = open_maps(options, &capacity, |map| Ok(dir.join(map.name)))?;
+    let mut ebpf = open_maps(options, &capacity, replaced)?;
     all_loaded(&mut ebpf, HOOKS.iter().map(|hook| hook.name))?;
     Ok(ebpf)
+}
+
+/// Adds all tables of connections if one of them is among these tables.
+pub(crate) fn with_all_of_connections(mut names: Vec<&'static str>) -> Vec<&'static str> {
+    let all = || MAPS.iter().filter(|map| map.of_connections).map(|map| map.name);
+    if all().any(|name| names.contains(&name)) {
+        names.retain(|name| all().all(|other| other != *name));
+        names.extend(all());
+    }
+    names
 }
 
 /// Loads the socket programs and these packet programs on tables of another capacity.
@@ -76,23 +91,27 @@ pub fn loaded_packet_programs(ebpf: &Ebpf) -> Vec<&'static str> {
 pub(crate) fn make_beside(options: &Options, capacity: &Capacity) -> Result<Ebpf, Error> {
     let dir = abi_dir(&options.pin_dir);
     growth::settle(&dir)?;
-    open_maps(options, capacity, |map| {
-        let differs = map.length.map(|length| Ok::<_, Error>(length(capacity) != room(&dir, map.name)?));
-        let differs = differs.transpose()?;
-        Ok(if differs == Some(true) { growth::next(&dir, map.name) } else { dir.join(map.name) })
-    })
+    let differs = |map: &MapSpec| match map.length {
+        Some(length) => Ok::<_, Error>(length(capacity) != room(&dir, map.name)?),
+        None => Ok(false),
+    };
+    let mut made_anew = Vec::new();
+    for map in &MAPS {
+        if differs(map)? {
+            made_anew.push(map.name);
+        }
+    }
+    open_maps(options, capacity, &with_all_of_connections(made_anew))
 }
 
-/// Opens the maps that are pinned at these places, makes those that are not, and gives the programs what they need of them.
-fn open_maps(
-    options: &Options,
-    capacity: &Capacity,
-    place: impl Fn(&MapSpec) -> Result<PathBuf, Error>,
-) -> Result<Ebpf, Error> {
+/// Opens the maps that are pinned, makes those that are not and, beside the present ones, those that are to be replaced,
+/// and gives the programs what they need of them.
+fn open_maps(options: &Options, capacity: &Capacity, replaced: &[&'static str]) -> Result<Ebpf, Error> {
     let dir = abi_dir(&options.pin_dir);
     let mut loader = EbpfLoader::new();
     for map in &MAPS {
-        let path = place(map)?;
+        let is_replaced = replaced.contains(&map.name);
+        let path = if is_replaced { growth::next(&dir, map.name) } else { dir.join(map.name) };
         if path.exists() {
             map.check(&path)?;
         }
@@ -101,7 +120,7 @@ fn open_maps(
         }
         loader.map_pin_path(map.name, path);
     }
-    let FlowOptions { source_ports, timeouts, through_stack } = options.flows;
+    let FlowOptions { source_ports, timeouts, limit: _, through_stack } = options.flows;
     let seed = flow_seed(&dir)?;
     let node_netns = netns_cookie()?;
     let log_level = if options.program_log { aya_log::Level::Debug as u8 } else { 0 };
@@ -125,7 +144,9 @@ fn open_maps(
         .override_global(aya_log::LEVEL, &log_level, true)
         .load(OBJECT)?;
     // Nothing is attached yet, or it was there before.
-    mapped::<u64>(&dir, "FLOW_SEED")?.store(0, &seed);
+    let seeds =
+        if replaced.contains(&"FLOW_SEED") { growth::next(&dir, "FLOW_SEED") } else { dir.join("FLOW_SEED") };
+    mapped_at::<u64>(&seeds, "FLOW_SEED")?.store(0, &seed);
     Ok(ebpf)
 }
 

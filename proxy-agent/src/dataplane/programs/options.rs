@@ -26,6 +26,8 @@ pub struct FlowOptions {
     pub source_ports: PortRange,
     /// How long they stay.
     pub timeouts: Timeouts,
+    /// How many there may be room for in the end; 0 if the table is never to grow.
+    pub limit: u32,
     /// Whether new connections to endpoints on other nodes stay off the fast path.
     pub through_stack: bool,
 }

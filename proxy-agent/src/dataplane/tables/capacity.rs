@@ -27,9 +27,12 @@ impl Capacity {
     const FULL: u64 = 256 << 20;
     /// By how much they grow at least.
     const STEP: u32 = 4;
+    /// The connections of the first Service that can be reached from outside: what may come while the table grows that a
+    /// quarter of these fill.
+    const FIRST_FLOWS: u32 = 1 << 13;
 
     /// What the tables may grow to with so many bytes for them: all of them full take no more. Connections have the same
-    /// room everywhere, as it is not asked for before there is one.
+    /// room everywhere.
     pub fn of_memory(bytes: u64) -> Self {
         let mut most = Self::default();
         let (mut room, mut step) = (bytes, 0_u32);
@@ -67,12 +70,11 @@ impl Capacity {
     pub fn grown(self, needed: Self, limits: Self) -> Option<Self> {
         let with_spare = needed.zip(needed, |needed, _| needed.saturating_add(needed / 3));
         let lacks = |size: u32, wanted: u32, limit: u32| wanted > size && size < limit;
-        // How many these will be is not known before: they get all that they may have.
-        let whole =
-            |size: u32, wanted: u32, limit: u32| if lacks(size, wanted, limit) { limit } else { size };
-        let clients = whole(self.clients, needed.clients, limits.clients);
-        // Connections do not move, so their table grows only before the first of them.
-        let flows = if self.flows == 0 { whole(0, needed.flows, limits.flows) } else { self.flows };
+        // How many clients will be is not known before: they get all that they may have.
+        let clients =
+            if lacks(self.clients, needed.clients, limits.clients) { limits.clients } else { self.clients };
+        let begins = self.flows == 0 && needed.flows > 0;
+        let flows = if begins { limits.flows.min(Self::FIRST_FLOWS) } else { self.flows };
         let mut size = Self { clients, flows, ..self };
         while lacks(size.services, with_spare.services, limits.services)
             || lacks(size.frontends, with_spare.frontends, limits.frontends)
@@ -83,11 +85,19 @@ impl Capacity {
         (size != self).then_some(size)
     }
 
-    /// Whether `needed` fits into the present size, with nothing to spare.
+    /// The next size for connections; `None` where they have all the room that they may have.
+    pub fn with_more_flows(self, limits: Self) -> Option<Self> {
+        let flows = self.flows.saturating_mul(Self::STEP).min(limits.flows);
+        (flows > self.flows).then_some(Self { flows, ..self })
+    }
+
+    /// Whether `needed` fits into the present size, with nothing to spare. Clients never do before their table has its full
+    /// size: those that were remembered while it grew might be sent to another endpoint.
     pub fn holds(self, needed: Self) -> bool {
         needed.services <= self.services
             && needed.frontends <= self.frontends
             && needed.endpoints <= self.endpoints
+            && needed.clients <= self.clients
             && (needed.flows == 0 || self.flows != 0)
     }
 
@@ -178,17 +188,21 @@ mod tests {
     }
 
     #[test]
-    fn clients_and_connections_get_their_whole_table_at_once() {
+    fn clients_get_their_whole_table_at_once_and_connections_when_there_are_more() {
         let needed = Capacity { services: 1, frontends: 1, endpoints: 1, clients: 0, flows: 0 };
         let grown = |needed| Capacity::START.grown(needed, LIMITS);
         assert_eq!(grown(needed), None);
         let affinity = grown(Capacity { clients: 1 << 13, ..needed });
         assert_eq!(affinity, Some(Capacity { clients: LIMITS.clients, ..Capacity::START }));
+        assert!(!Capacity::START.holds(Capacity { clients: u32::MAX, ..needed }));
         let outside = grown(Capacity { flows: 1, ..needed }).expect("a NodePort");
-        assert_eq!(outside, Capacity { flows: LIMITS.flows, ..Capacity::START });
-        assert_eq!(
-            outside.grown(Capacity { flows: 1, ..needed }, Capacity { flows: 1 << 20, ..LIMITS }),
-            None
-        );
+        assert_eq!(outside, Capacity { flows: 1 << 13, ..Capacity::START });
+        assert_eq!(outside.grown(Capacity { flows: u32::MAX, ..needed }, LIMITS), None);
+        let more = outside.with_more_flows(LIMITS).expect("below the limit");
+        assert_eq!(more, Capacity { flows: 1 << 15, ..outside });
+        assert_eq!(more.with_more_flows(LIMITS), Some(Capacity { flows: LIMITS.flows, ..outside }));
+        assert_eq!(Capacity { flows: LIMITS.flows, ..outside }.with_more_flows(LIMITS), None);
+        let few = Capacity { flows: 100, ..LIMITS };
+        assert_eq!(Capacity::START.grown(Capacity { flows: 1, ..needed }, few), Some(Capacity { flows: 100, ..Capacity::START }));
     }
 }

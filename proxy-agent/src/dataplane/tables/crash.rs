@@ -2,8 +2,8 @@
 //!
 //! Every store into a mapped table and every insert and delete of an element calls [`point`] first (`mapped`,
 //! `elements`). Unit tests unwind there (`properties/crashes`). A debug build of the agent kills itself at the write that
-//! [`VARIABLE`] names, counted from its first change after the start (the scenario test `crashes`). In a release build
-//! both functions are empty.
+//! [`VARIABLE`] names, counted from its first change after the start (the scenario test `crashes`), or from the conversion
+//! of another version's tables (`other_layouts`). In a release build both functions are empty.
 
 /// The number of the write before which a debug build dies, from 1.
 #[cfg(debug_assertions)]
@@ -17,7 +17,7 @@ thread_local! {
 
 /// A write comes next.
 #[cfg(debug_assertions)]
-pub(super) fn point() {
+pub(crate) fn point() {
     let left = LEFT.get();
     LEFT.set(left.saturating_sub(1));
     if left == 1 {
@@ -28,7 +28,7 @@ pub(super) fn point() {
 /// A write comes next.
 #[cfg(not(debug_assertions))]
 #[inline(always)]
-pub(super) const fn point() {}
+pub(crate) const fn point() {}
 
 /// Whether the kernel has no memory for an element: in tests that say so.
 #[cfg(test)]
@@ -59,7 +59,7 @@ pub(super) fn without_memory<T>(act: impl FnOnce() -> T) -> T {
 
 /// A change of a running agent comes next: counts from the first one on.
 #[cfg(debug_assertions)]
-pub(super) fn a_change_begins() {
+pub(crate) fn a_change_begins() {
     static FIRST: std::sync::Once = std::sync::Once::new();
     FIRST.call_once(|| {
         let number = std::env::var(VARIABLE).ok().and_then(|number| number.parse().ok());
@@ -70,7 +70,7 @@ pub(super) fn a_change_begins() {
 /// A change of a running agent comes next.
 #[cfg(not(debug_assertions))]
 #[inline(always)]
-pub(super) const fn a_change_begins() {}
+pub(crate) const fn a_change_begins() {}
 
 /// As `kill -9` does it.
 #[cfg(all(debug_assertions, not(test)))]

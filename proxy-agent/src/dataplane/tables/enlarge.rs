@@ -4,11 +4,19 @@ use std::{collections::BTreeMap, io, path::Path, sync::atomic::Ordering};
 
 use aya::maps::{HashMap, MapData, MapError};
 use proxy_common::{
-    AddressBits, FrontendKind, ServiceCounters, ServiceRefusals,
+    AddressBits, FrontendKind, PortOwners, ServiceCounters, ServiceRefusals,
     counters::{SHARDS, shard},
 };
 
-use super::{capacity::Capacity, mapped::Mapped, names, pinned::Tables, writer::Writer};
+use super::{
+    capacity::Capacity,
+    flow_moves::{Destination, Moved},
+    flow_table::FlowTable,
+    mapped::Mapped,
+    names,
+    pinned::Tables,
+    writer::Writer,
+};
 use crate::{dataplane::Error, plan::Changes};
 
 /// `BPF_NOEXIST`.
@@ -20,6 +28,18 @@ pub struct Enlarged {
     tables: Tables,
     /// What the present ones had counted.
     copied: Counted,
+    /// SOURCE_PORTS, where connections move.
+    source_ports: Option<Mapped<PortOwners>>,
+    /// When the copy began, in seconds since boot.
+    second: u32,
+}
+
+impl Enlarged {
+    /// Takes over the connections of `from`, and what changed in those that are here.
+    fn take_connections(&self, from: &FlowTable) -> Option<Moved> {
+        let owners = self.source_ports.as_ref()?;
+        Some(Destination { flows: &self.tables.flows, owners }.take_from(from))
+    }
 }
 
 impl Writer {
@@ -73,9 +93,9 @@ impl Writer {
         }
     }
 
-    /// Copies everything to the tables that programs were loaded on beside these. Nothing may be installed until
-    /// [`Writer::follow`].
-    pub(crate) fn enlarge(&self, pin_dir: &Path) -> Result<Enlarged, Error> {
+    /// Copies everything to the tables that programs were loaded on beside these, at `second` since boot. Nothing may be
+    /// installed until [`Writer::follow`].
+    pub(crate) fn enlarge(&self, pin_dir: &Path, second: u32) -> Result<Enlarged, Error> {
         let (from, mut to) = (&self.tables, self.tables.next(pin_dir)?);
         let mut copied = Counted::default();
         if to.services.len() != from.services.len() {
@@ -98,19 +118,38 @@ impl Writer {
         if to.affinities_room() != from.affinities_room() {
             copy(&from.affinities, &mut to.affinities, 0).map_err(Error::map("AFFINITY"))?;
         }
-        Ok(Enlarged { tables: to, copied })
+        let source_ports = Tables::next_source_ports(pin_dir)?;
+        let enlarged = Enlarged { tables: to, copied, source_ports, second };
+        if let Some(moved) = enlarged.take_connections(&from.flows) {
+            tracing::debug!(?moved, "moved connections");
+        }
+        Ok(enlarged)
     }
 
     /// Uses the bigger tables from now on, as all programs do. Waits for those that still read the old ones, for what they
     /// counted and remembered.
     pub(crate) fn follow(&mut self, enlarged: Enlarged) {
-        let Enlarged { tables, copied } = enlarged;
+        // At once, for their answers: those that began before the programs of all devices were replaced.
+        let late = enlarged.take_connections(&self.tables.flows);
+        let Enlarged { tables, copied, source_ports, second } = enlarged;
         let before = std::mem::replace(&mut self.tables, tables);
         self.slots.extend(before.endpoints.len(), self.tables.endpoints.len());
         self.ids.extend(self.tables.states.len());
         self.indexes.extend(self.tables.services.len());
         let freed = self.grace.pass();
         self.reuse(freed);
+        if let (Some(late), Some(owners)) = (late, source_ports) {
+            let destination = Destination { flows: &self.tables.flows, owners: &owners };
+            let last = destination.take_from(&before.flows);
+            destination.give_up_ended(&before.flows, second);
+            if late.lost + last.lost > 0 {
+                tracing::warn!(
+                    connections = late.lost + last.lost,
+                    "the bigger table has no room for connections"
+                );
+            }
+            tracing::debug!(late = late.moved, last = last.moved, "moved connections that began meanwhile");
+        }
         if before.services.len() != self.tables.services.len() {
             Counted::of(&before).since(&copied).add_to(&self.tables);
         }

@@ -1,7 +1,7 @@
 //! FLOWS, in memory that the programs write at any moment.
 //!
-//! The agent never writes a record. It only makes a slot evictable, and only if no packet of its connection has
-//! passed since the verdict.
+//! The agent writes no record, but for moving them to another table (`flow_moves`). It only makes a slot evictable, and only
+//! if no packet of its connection has passed since the verdict.
 
 use std::sync::atomic::Ordering;
 
@@ -36,7 +36,7 @@ pub struct Found {
 }
 
 impl FlowTable {
-    pub(super) fn new(
+    pub(crate) fn new(
         records: Mapped<Record>,
         tags: Mapped<FlowTags>,
         uses: Mapped<FlowUses>,
@@ -69,6 +69,22 @@ impl FlowTable {
         }
     }
 
+    /// Calls `visit` with the tag, the second of the last packet and the [`Kept`] bits of every slot.
+    pub(crate) fn visit_slots(&self, mut visit: impl FnMut(u8, u8, u8)) {
+        for bucket in 0..self.tags.len() {
+            let tags = self.tags.load(bucket).unwrap_or_default();
+            let uses = self.uses.load(bucket).unwrap_or_default();
+            for slot in 0..SLOTS as usize {
+                visit(tags.tags[slot], uses.seconds[slot], uses.kept[slot]);
+            }
+        }
+    }
+
+    /// Where the records of a client are.
+    pub(super) fn home_of(&self, client: &Address, port: Port, protocol: u8) -> Home {
+        Home::new(buckets::hash(client, port, protocol, self.seed), self.tags.len() / buckets::REGION)
+    }
+
     /// The records of a client.
     pub(crate) fn of_client(
         &self,
@@ -77,8 +93,7 @@ impl FlowTable {
         protocol: u8,
     ) -> impl Iterator<Item = Found> + use<'_> {
         let client = *client;
-        let hash = buckets::hash(&client, port, protocol, self.seed);
-        let home = Home::new(hash, self.tags.len() / buckets::REGION);
+        let home = self.home_of(&client, port, protocol);
         let is_its = move |found: &Found| {
             let Ends { client: other, client_port, protocol: its, .. } = &found.record.ends;
             *other == client && *client_port == port && *its == protocol
@@ -109,7 +124,7 @@ impl FlowTable {
         self.uses.word(bucket, 1).fetch_update(Ordering::AcqRel, Ordering::Acquire, release).is_ok()
     }
 
-    fn in_bucket(&self, bucket: u32) -> impl Iterator<Item = Found> + use<'_> {
+    pub(super) fn in_bucket(&self, bucket: u32) -> impl Iterator<Item = Found> + use<'_> {
         let tags = self.tags.load(bucket).unwrap_or_default();
         let uses = self.uses.load(bucket).unwrap_or_default();
         (0..SLOTS).zip(tags.tags.into_iter().zip(uses.kept)).filter_map(move |(slot, (tag, kept))| {
@@ -126,8 +141,7 @@ impl FlowTable {
     #[cfg(test)]
     pub(crate) fn insert(&self, record: &Record, kept: bool) -> RecordId {
         let ends = &record.ends;
-        let hash = buckets::hash(&ends.client, ends.client_port, ends.protocol, self.seed);
-        let home = Home::new(hash, self.tags.len() / buckets::REGION);
+        let home = self.home_of(&ends.client, ends.client_port, ends.protocol);
         let bucket = home.bucket(0);
         let (mut tags, mut uses) =
             (self.tags.load(bucket).expect("tags"), self.uses.load(bucket).expect("uses"));

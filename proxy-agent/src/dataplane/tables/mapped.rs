@@ -47,6 +47,15 @@ impl<T: bytemuck::Pod> Mapped<T> {
         Ok(Self { memory: Arc::new(memory), length, element: PhantomData })
     }
 
+    /// An array of this process alone, of zeros.
+    pub(crate) fn private(length: u32) -> Result<Self, Error> {
+        let memory = MmapOptions::new()
+            .len(length as usize * size_of::<T>())
+            .map_anon()
+            .map_err(Error::system("mmap", "memory of the agent"))?;
+        Ok(Self { memory: Arc::new(memory.into()), length, element: PhantomData })
+    }
+
     /// How many elements there are.
     pub fn len(&self) -> u32 {
         self.length

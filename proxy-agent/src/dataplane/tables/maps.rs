@@ -25,16 +25,24 @@ pub struct MapSpec {
     pub value: usize,
     /// How many entries it has, where that depends on the capacity.
     pub(crate) length: Option<fn(&Capacity) -> u32>,
+    /// Whether it is one of those that say together which connections there are: they refer to each other by place, so
+    /// all of them are made anew if one is.
+    pub(crate) of_connections: bool,
 }
 
 /// A map that has the length that its program says.
 const fn fixed<K, V>(name: &'static str) -> MapSpec {
-    MapSpec { name, key: size_of::<K>(), value: size_of::<V>(), length: None }
+    MapSpec { name, key: size_of::<K>(), value: size_of::<V>(), length: None, of_connections: false }
 }
 
 /// A map whose length the capacity says.
 const fn sized<K, V>(name: &'static str, length: fn(&Capacity) -> u32) -> MapSpec {
     MapSpec { length: Some(length), ..fixed::<K, V>(name) }
+}
+
+/// One of the tables of connections.
+const fn of_connections<V>(name: &'static str, length: fn(&Capacity) -> u32) -> MapSpec {
+    MapSpec { of_connections: true, ..sized::<u32, V>(name, length) }
 }
 
 /// All pinned maps.
@@ -56,10 +64,10 @@ pub const MAPS: [MapSpec; 36] = [
     fixed::<u64, ClientAddresses>("CLIENTS"),
     fixed::<u32, u64>("ADDRESS_FILTER"),
     fixed::<u32, u64>("NODE_PORTS"),
-    sized::<u32, Record>("FLOWS", |to| to.buckets() * SLOTS),
-    sized::<u32, FlowTags>("FLOW_TAGS", Capacity::buckets),
-    sized::<u32, FlowUses>("FLOW_USES", Capacity::buckets),
-    sized::<u32, PortOwners>("SOURCE_PORTS", |to| if to.flows == 0 { 1 } else { 1 << 16 }),
+    of_connections::<Record>("FLOWS", |to| to.buckets() * SLOTS),
+    of_connections::<FlowTags>("FLOW_TAGS", Capacity::buckets),
+    of_connections::<FlowUses>("FLOW_USES", Capacity::buckets),
+    of_connections::<PortOwners>("SOURCE_PORTS", |to| if to.flows == 0 { 1 } else { 1 << 16 }),
     fixed::<u32, u64>("FOREIGN_PORTS"),
     fixed::<Tuple, u64>("OUTGOING"),
     fixed::<Tuple, u64>("STRAYS"),
@@ -137,7 +145,7 @@ pub(crate) fn mapped<T: bytemuck::Pod>(dir: &Path, name: &'static str) -> Result
 }
 
 /// The same of the map at this pin.
-pub(super) fn mapped_at<T: bytemuck::Pod>(pin: &Path, name: &'static str) -> Result<Mapped<T>, Error> {
+pub(crate) fn mapped_at<T: bytemuck::Pod>(pin: &Path, name: &'static str) -> Result<Mapped<T>, Error> {
     match pinned_at(pin, name)? {
         Map::Array(data) => Mapped::new(&data, name),
         _ => Err(Error::Missing(format!("{} is not an array", pin.display()))),

@@ -17,9 +17,10 @@
 //! | `exposed` | the north-south frontends |
 //! | `grace`, `retired` | giving things back only when no program can still be reading them |
 //! | `ranges` | the clients of restricted LoadBalancer IPs |
+//! | `layout` | layouts of elements, and from one to another |
 //! | `maps` | which maps are pinned, what they look like, and opening one |
 //! | `pinned` | the pinned maps, typed; `shared`: for those who only look; `mapped`: those that are memory; `bitmaps`: those that are bits |
-//! | `flow_table` | FLOWS, in memory that the programs write at any moment |
+//! | `flow_table` | FLOWS, in memory that the programs write at any moment; `flow_moves`: its records to a bigger table |
 //! | `names` | Service port identities as the tables spell them |
 //! | `elements` | inserting and deleting elements; `crash`: where tests let the agent die between two writes |
 //! | `bypass` | marking the agent's own sockets, which the hooks leave alone |
@@ -29,10 +30,11 @@ mod adopt;
 pub(super) mod bitmaps;
 pub(super) mod bypass;
 pub(super) mod capacity;
-mod crash;
+pub(super) mod crash;
 mod elements;
 pub(super) mod enlarge;
 pub(super) mod exposed;
+pub(super) mod flow_moves;
 pub(super) mod flow_table;
 mod frontends;
 pub(super) mod grace;
@@ -40,6 +42,7 @@ pub(super) mod growth;
 mod ids;
 mod install;
 pub(super) mod installed;
+pub(super) mod layout;
 pub(super) mod lines;
 pub(super) mod mapped;
 pub(super) mod maps;

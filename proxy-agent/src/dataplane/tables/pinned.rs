@@ -8,8 +8,8 @@ use std::{
 use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, MapData, SkStorage, lpm_trie::Key};
 use proxy_common::{
     Address, AddressBits, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint,
-    EndpointState, Found, Frontend, FrontendKey, Interface, OverflowKey, Overflowed, Peer, Policy, Service,
-    ServiceCounters, ServiceName, ServiceRefusals, SourceRangeKey, Span, Translation,
+    EndpointState, Found, Frontend, FrontendKey, Interface, OverflowKey, Overflowed, Peer, Policy,
+    PortOwners, Service, ServiceCounters, ServiceName, ServiceRefusals, SourceRangeKey, Span, Translation,
     counters::{SHARDS, shard},
     frontend_lines::Lined,
     service::EndpointSet,
@@ -21,7 +21,7 @@ use super::{
     growth,
     lines::FrontendLines,
     mapped::Mapped,
-    maps::{abi_dir, hash, mapped, mapped_at, pinned, pinned_at, room, room_at},
+    maps::{abi_dir, hash, mapped, mapped_at, pinned, pinned_at, room_at},
 };
 use crate::dataplane::Error;
 
@@ -85,6 +85,22 @@ impl Tables {
     /// Opens those that are to follow these (`growth`), and these where nothing is to follow.
     pub(super) fn next(&self, pin_dir: &Path) -> Result<Self, Error> {
         Pins { next: true, known: Some(self), dir: abi_dir(pin_dir) }.open()
+    }
+
+    /// Opens the tables that are to follow those below `pin_dir`, and those where nothing is to follow.
+    pub(crate) fn open_next(pin_dir: &Path) -> Result<Self, Error> {
+        Pins { next: true, known: None, dir: abi_dir(pin_dir) }.open()
+    }
+
+    /// Opens SOURCE_PORTS, to fill it.
+    pub(crate) fn source_ports(pin_dir: &Path) -> Result<Mapped<PortOwners>, Error> {
+        mapped(&abi_dir(pin_dir), "SOURCE_PORTS")
+    }
+
+    /// Opens the SOURCE_PORTS that are to follow, to fill them; `None` where none are.
+    pub(crate) fn next_source_ports(pin_dir: &Path) -> Result<Option<Mapped<PortOwners>>, Error> {
+        let place = growth::next(&abi_dir(pin_dir), "SOURCE_PORTS");
+        place.exists().then(|| mapped_at(&place, "SOURCE_PORTS")).transpose()
     }
 
     /// Opens ADDRESS_FILTER, which only the writer needs.
@@ -204,7 +220,7 @@ struct Pins<'a> {
 
 impl Pins<'_> {
     fn open(&self) -> Result<Tables, Error> {
-        let source_ranges = pinned(&self.dir, "SOURCE_RANGES")?;
+        let source_ranges = pinned_at(&self.place("SOURCE_RANGES"), "SOURCE_RANGES")?;
         Ok(Tables {
             frontends: self.hash("FRONTENDS")?,
             lines: FrontendLines(self.mapped("FRONTEND_LINES", |known| &known.lines.0)?),
@@ -212,12 +228,12 @@ impl Pins<'_> {
             names: self.hash("NAMES")?,
             affinities: self.hash("AFFINITY")?,
             source_ranges: source_ranges.try_into().map_err(Error::map("SOURCE_RANGES"))?,
-            clients: hash(&self.dir, "CLIENTS")?,
+            clients: self.hash("CLIENTS")?,
             flows: FlowTable::new(
                 self.mapped("FLOWS", |known| known.flows.records())?,
                 self.mapped("FLOW_TAGS", |known| known.flows.tags())?,
                 self.mapped("FLOW_USES", |known| known.flows.uses())?,
-                &mapped(&self.dir, "FLOW_SEED")?,
+                &mapped_at(&self.place("FLOW_SEED"), "FLOW_SEED")?,
             ),
             has_flows: self.room("SOURCE_PORTS")? > 1,
             services: self.mapped("SERVICES", |known| &known.services)?,
@@ -228,7 +244,7 @@ impl Pins<'_> {
             totals: self.mapped("TOTALS", |known| &known.totals)?,
             frontends_room: self.room("FRONTENDS")?,
             affinities_room: self.room("AFFINITY")?,
-            source_ranges_room: room(&self.dir, "SOURCE_RANGES")?,
+            source_ranges_room: self.room("SOURCE_RANGES")?,
         })
     }
 

@@ -7,11 +7,13 @@
 //! |---|---|
 //! | `verdict` | whether a connection is idle for too long (pure) |
 //! | `sweep` | one pass over FLOWS |
+//! | `crowd` | when the table is to grow |
 //! | `strays` | removing conntrack entries of ended connections |
 //! | `schedule` | when to sweep again (pure) |
 //! | `list` | records as people read them |
 //! | `unanswered` | how many were never answered |
 
+mod crowd;
 mod list;
 mod schedule;
 mod strays;
@@ -28,6 +30,7 @@ use std::{
     time::Instant,
 };
 
+pub(crate) use self::crowd::Crowd;
 pub use self::{
     list::{FlowState, ListedFlow, list},
     unanswered::{Unanswered, unanswered},
@@ -48,26 +51,38 @@ use crate::{
 /// The thread that sweeps.
 #[derive(Debug)]
 pub(crate) struct Flows {
-    /// `None` only while dropping: the thread ends when this is gone.
-    stop: Option<Sender<()>>,
+    /// Wakes the thread. `None` only while dropping: it ends when this is gone.
+    wake: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Flows {
-    pub(crate) fn start(pin_dir: &Path, tables: &SharedTables, timeouts: Timeouts) -> Result<Self, Error> {
+    pub(crate) fn start(
+        pin_dir: &Path,
+        tables: &SharedTables,
+        timeouts: Timeouts,
+        crowd: Crowd,
+    ) -> Result<Self, Error> {
         let (tables, mut strays) = (tables.clone(), Strays::open(pin_dir)?);
         let mut foreign = Foreign::open(pin_dir, tables.clone())?;
-        let (stop, stopped) = channel::<()>();
+        let (wake, woken) = channel::<()>();
         let thread = std::thread::Builder::new()
             .name("flows".to_owned())
             .spawn(move || {
                 let mut schedule = Schedule::new(&timeouts);
                 let mut due = Instant::now() + schedule.wait();
-                let wait = |due: Instant| due.saturating_duration_since(Instant::now()).min(strays::PERIOD);
-                while stopped.recv_timeout(wait(due)) == Err(RecvTimeoutError::Timeout) {
-                    strays.look(&tables.now().flows, uptime());
-                    foreign.look_if_due();
+                let mut strays_due = Instant::now() + strays::PERIOD;
+                let wait = |due: Instant| {
+                    due.saturating_duration_since(Instant::now()).min(crowd.period(&tables.now()))
+                };
+                while woken.recv_timeout(wait(due.min(strays_due))) != Err(RecvTimeoutError::Disconnected) {
+                    crowd.look(&tables.now(), uptime());
                     let began = Instant::now();
+                    if began >= strays_due {
+                        strays.look(&tables.now().flows, uptime());
+                        foreign.look_if_due();
+                        strays_due = began + strays::PERIOD;
+                    }
                     if began < due {
                         continue;
                     }
@@ -79,13 +94,21 @@ impl Flows {
                 }
             })
             .map_err(Error::system("starting a thread", "flows"))?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        Ok(Self { wake: Some(wake), thread: Some(thread) })
+    }
+
+    /// The table is another one, and may have to be looked at more often.
+    pub(crate) fn look(&self) {
+        if let Some(wake) = &self.wake {
+            // A thread that is gone has said why.
+            let _ = wake.send(());
+        }
     }
 }
 
 impl Drop for Flows {
     fn drop(&mut self) {
-        self.stop = None;
+        self.wake = None;
         if let Some(thread) = self.thread.take() {
             // The thread ends within one sweep; the next agent continues.
             let _ = thread.join();

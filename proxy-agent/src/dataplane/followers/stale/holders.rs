@@ -2,7 +2,7 @@
 //! the host's processes.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
@@ -63,6 +63,27 @@ pub(super) fn walk(wanted: Vec<Found>, mut each: impl FnMut(&Found, &OwnedFd)) -
         }
     }
     missing.into_values().collect()
+}
+
+/// Calls back with a descriptor of every socket that a visible process holds.
+pub(crate) fn every_socket(mut each: impl FnMut(&OwnedFd)) {
+    let mut seen = HashSet::new();
+    for process in numbered(Path::new("/proc")) {
+        for holder in descriptor_tables(&process) {
+            for descriptor in numbered(&holder.join("fd")) {
+                let inode = fs::read_link(&descriptor).ok().and_then(|target| inode(target.to_str()?));
+                if let Some(inode) = inode
+                    && !seen.contains(&inode)
+                    && let (Some(thread), Some(descriptor)) = (number(&holder), number(&descriptor))
+                    && let Some(socket) = borrow_from(thread, descriptor, PidfdFlags::empty())
+                        .or_else(|| borrow_from(thread, descriptor, OF_THREAD))
+                {
+                    seen.insert(inode);
+                    each(&socket);
+                }
+            }
+        }
+    }
 }
 
 /// The process, and those of its threads that have descriptors of their own, as far as the kernel tells: all of them

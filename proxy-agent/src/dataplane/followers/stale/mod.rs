@@ -23,7 +23,7 @@
 //! | `tracked` | NAMESPACES: where such sockets can be |
 //! | `untranslated` | sockets that were connected to a Service before our programs were attached |
 
-mod holders;
+pub(crate) mod holders;
 mod reconnect;
 mod search;
 mod tracked;

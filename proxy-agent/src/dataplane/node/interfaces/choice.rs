@@ -116,6 +116,18 @@ pub(super) fn choose(
     network.links.iter().filter_map(chosen).collect()
 }
 
+/// The devices among these that are still there.
+pub(super) fn still_there(network: &Network, hooked: &BTreeSet<u32>) -> Vec<Chosen> {
+    let hooked = network.links.iter().filter(|link| hooked.contains(&link.index));
+    let chosen = |link: &Link| Chosen {
+        index: link.index,
+        name: link.name.clone(),
+        header: header(link.layer),
+        why: Why::Before,
+    };
+    hooked.map(chosen).collect()
+}
+
 /// Whether its packets are another device's: of a bond, a bridge, a switch. A VRF only chooses routes.
 fn is_port(network: &Network, link: &Link) -> bool {
     link.master.is_some_and(|master| {

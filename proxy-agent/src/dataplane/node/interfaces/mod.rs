@@ -40,7 +40,7 @@ use proxy_common::{Address, Interface};
 use serde::{Deserialize, Serialize};
 
 use self::{
-    choice::{Chosen, Header, choose},
+    choice::{Chosen, Header, choose, still_there},
     hooks::{DIRECTIONS, Hooks},
     order::{Contests, Step},
     programs::Programs,
@@ -200,6 +200,21 @@ impl Interfaces {
             took = ?began.elapsed(),
             "read devices, addresses and routes"
         );
+    }
+
+    /// Replaces the programs at the devices that have some, whichever are wanted. What failed is tried again with the next
+    /// pass.
+    ///
+    /// # Errors
+    /// When the devices cannot be listed.
+    pub fn replace_programs(&mut self, ebpf: &mut Ebpf) -> Result<(), Error> {
+        let (network, hooked) = (Network::here()?, self.hooks.devices()?);
+        let present = still_there(&network, &hooked);
+        self.programs.load_for(ebpf, &present);
+        let mut problems = Vec::new();
+        self.attach(ebpf, &present, &mut problems);
+        self.problems = problems;
+        Ok(())
     }
 
     /// Attaches missing programs, and returns the devices where that failed.
