@@ -28,7 +28,7 @@ pub const NODE_NAME: &str = "lab-node";
 pub const ABI: &str = "v1";
 
 /// Longest wait until an agent has installed everything.
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_mins(1);
 /// Longest wait for an agent to end after SIGTERM.
 const STOP: Duration = Duration::from_secs(10);
 /// How much of the log is shown when a test fails.
@@ -111,6 +111,11 @@ impl Agent {
     pub fn wrapped<T: Into<OsString>>(mut self, wrapper: impl IntoIterator<Item = T>) -> Self {
         self.wrapper = wrapper.into_iter().map(Into::into).collect();
         self
+    }
+
+    /// Has the next start use this binary; nothing for the one to test.
+    pub fn set_binary(&mut self, binary: Option<PathBuf>) {
+        self.binary = binary;
     }
 
     /// Has the next start use these arguments of `run` and this binary.

@@ -25,8 +25,8 @@ pub(crate) const NAMES: [u32; 5] = [8, 9, 10, 11, 18];
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Type<'a> {
     pub(crate) kind: u32,
-    /// Bytes of a structure, union, integer or enumeration; for others the id of the type that they refer to.
-    pub(crate) size_or_type: u32,
+    /// Its size, or what it refers to.
+    third: u32,
     has_bit_fields: bool,
     name: u32,
     body: &'a [u8],
@@ -47,6 +47,16 @@ impl<'a> Type<'a> {
     /// Its name; empty if it has none.
     pub(crate) fn name(&self) -> Option<&'a str> {
         text(self.strings, self.name)
+    }
+
+    /// Bytes of a structure, union, number or enumeration.
+    pub(crate) const fn size(&self) -> usize {
+        self.third as usize
+    }
+
+    /// The id of the type that a pointer, variable or name refers to.
+    pub(crate) const fn target(&self) -> u32 {
+        self.third
     }
 
     /// The members of a structure or union.
@@ -87,7 +97,7 @@ pub(crate) fn types(btf: &[u8]) -> Option<impl Iterator<Item = Option<Type<'_>>>
 }
 
 fn read<'a>(bytes: &'a [u8], strings: &'a [u8]) -> Option<(Type<'a>, &'a [u8])> {
-    let (name, info, size_or_type) = (word(bytes, 0)?, word(bytes, 4)?, word(bytes, 8)?);
+    let (name, info, third) = (word(bytes, 0)?, word(bytes, 4)?, word(bytes, 8)?);
     let (kind, count) = (info >> 24 & 0x1f, (info & 0xffff) as usize);
     let length = match kind {
         INT | VAR | 17 => 4, // DECL_TAG
@@ -98,7 +108,7 @@ fn read<'a>(bytes: &'a [u8], strings: &'a [u8]) -> Option<(Type<'a>, &'a [u8])> 
         _ => return None,
     };
     let (body, rest) = bytes.get(12..)?.split_at_checked(length)?;
-    Some((Type { kind, size_or_type, has_bit_fields: info >> 31 != 0, name, body, strings }, rest))
+    Some((Type { kind, third, has_bit_fields: info >> 31 != 0, name, body, strings }, rest))
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {

@@ -26,6 +26,9 @@ struct Element {
     flags: u64,
 }
 
+/// A key and its value.
+pub(crate) type KeyAndValue = (Vec<u8>, Vec<u8>);
+
 /// An open map.
 #[derive(Debug)]
 pub(crate) struct RawMap {
@@ -43,7 +46,7 @@ impl RawMap {
     }
 
     /// All elements. Of a table that others write, each at least once, if it is there all the time.
-    pub(crate) fn elements(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+    pub(crate) fn elements(&self) -> Result<Vec<KeyAndValue>, Error> {
         let mut elements = Vec::new();
         let mut last: Option<Vec<u8>> = None;
         // Others may insert faster than this reads.

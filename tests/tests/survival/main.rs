@@ -5,3 +5,5 @@ mod many_restarts;
 mod many_services;
 mod more_than_fits;
 mod other_layouts;
+mod previous_release;
+mod staying;

@@ -203,6 +203,9 @@ mod tests {
         assert_eq!(more.with_more_flows(LIMITS), Some(Capacity { flows: LIMITS.flows, ..outside }));
         assert_eq!(Capacity { flows: LIMITS.flows, ..outside }.with_more_flows(LIMITS), None);
         let few = Capacity { flows: 100, ..LIMITS };
-        assert_eq!(Capacity::START.grown(Capacity { flows: 1, ..needed }, few), Some(Capacity { flows: 100, ..Capacity::START }));
+        assert_eq!(
+            Capacity::START.grown(Capacity { flows: 1, ..needed }, few),
+            Some(Capacity { flows: 100, ..Capacity::START })
+        );
     }
 }

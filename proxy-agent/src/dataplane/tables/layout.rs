@@ -23,6 +23,13 @@ pub(crate) struct Layout {
     fields: Vec<Field>,
 }
 
+impl Layout {
+    /// Whether it has a field of this name, by itself.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.fields.iter().any(|field| field.path == path)
+    }
+}
+
 /// More fields than any table has.
 const MOST: usize = 4096;
 /// More levels of structures, arrays and names.
@@ -65,7 +72,7 @@ impl<'a> Types<'a> {
         fields: &mut Vec<Field>,
     ) -> Option<usize> {
         let (found, depth) = (self.get(id)?, depth.checked_sub(1)?);
-        let size = found.size_or_type as usize;
+        let size = found.size();
         match found.kind {
             btf::STRUCT | btf::UNION => {
                 for member in found.members() {
@@ -99,9 +106,7 @@ impl<'a> Types<'a> {
                 }
                 Some(each * count)
             }
-            kind if btf::NAMES.contains(&kind) => {
-                self.collect(found.size_or_type, path, offset, depth, fields)
-            }
+            kind if btf::NAMES.contains(&kind) => self.collect(found.target(), path, offset, depth, fields),
             kind if kind == btf::INT || kind == btf::FLOAT || btf::ENUMS.contains(&kind) => {
                 fields.push(Field { path: path.to_owned(), offset, size });
                 Some(size)
@@ -121,9 +126,11 @@ pub(crate) struct Conversion {
 
 impl Conversion {
     /// Of numbers in little-endian order, as those of all nodes that eBPF has this object for.
-    pub(crate) fn new(from: &Layout, to: &Layout) -> Self {
+    /// Fields are found by their names, or by the present ones of those that were `renamed`.
+    pub(crate) fn new(from: &Layout, to: &Layout, renamed: &[(&str, &str)]) -> Self {
         let copy = |field: &Field| {
-            let old = from.fields.iter().find(|old| old.path == field.path)?;
+            let is_it = |old: &&Field| old.path == field.path || present(&old.path, renamed) == field.path;
+            let old = from.fields.iter().find(is_it)?;
             Some((old.offset, field.offset, old.size.min(field.size)))
         };
         Self { size: to.size, copies: to.fields.iter().filter_map(copy).collect() }
@@ -139,6 +146,16 @@ impl Conversion {
         }
         to
     }
+}
+
+/// A path with the present names of its parts, such as `entries[0].endpoint_port.number`.
+fn present(path: &str, renamed: &[(&str, &str)]) -> String {
+    let parts = path.split('.').map(|part| {
+        let (name, place) = part.split_at(part.find('[').unwrap_or(part.len()));
+        let name = renamed.iter().find(|(former, _)| *former == name).map_or(name, |(_, present)| present);
+        format!("{name}{place}")
+    });
+    parts.collect::<Vec<_>>().join(".")
 }
 
 #[cfg(test)]
@@ -159,8 +176,16 @@ mod tests {
         let old = layout(12, &[("a", 0, 2), ("gone", 2, 2), ("b", 4, 4), ("c", 8, 4)]);
         let new = layout(16, &[("c", 0, 2), ("added", 2, 2), ("a", 4, 4), ("b", 8, 4)]);
         let element = [1, 2, 9, 9, 3, 4, 5, 6, 7, 8, 0, 0];
-        let converted = Conversion::new(&old, &new).apply(&element);
+        let converted = Conversion::new(&old, &new, &[]).apply(&element);
         assert_eq!(converted, [7, 8, 0, 0, 1, 2, 0, 0, 3, 4, 5, 6, 0, 0, 0, 0]);
-        assert_eq!(Conversion::new(&new, &old).apply(&converted), [1, 2, 0, 0, 3, 4, 5, 6, 7, 8, 0, 0]);
+        assert_eq!(Conversion::new(&new, &old, &[]).apply(&converted), [1, 2, 0, 0, 3, 4, 5, 6, 7, 8, 0, 0]);
+    }
+
+    #[test]
+    fn fields_that_were_renamed_are_found() {
+        let (old, new) =
+            (layout(2, &[("all[1].old.number", 0, 2)]), layout(2, &[("all[1].new.number", 0, 2)]));
+        let converted = |renamed: &[(&str, &str)]| Conversion::new(&old, &new, renamed).apply(&[1, 2]);
+        assert_eq!((converted(&[("old", "new")]), converted(&[("ol", "new")])), (vec![1, 2], vec![0, 0]));
     }
 }

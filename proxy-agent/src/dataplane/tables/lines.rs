@@ -55,7 +55,7 @@ impl FrontendLines {
     }
 
     /// Makes the lines what FRONTENDS says: an agent that was killed, or that knew no lines, left them otherwise.
-    pub(super) fn adopt(&self, frontends: &HashMap<FrontendKey, Frontend>, records: &Mapped<Service>) {
+    pub(crate) fn adopt(&self, frontends: &HashMap<FrontendKey, Frontend>, records: &Mapped<Service>) {
         for line in 0..self.0.len() {
             for place in 0..FrontendLine::PLACES {
                 if let Some((key, _)) = self.entry(line, place)

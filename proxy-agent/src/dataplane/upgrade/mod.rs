@@ -1,0 +1,149 @@
+//! Tables of another version of Sidestep, whose layouts differ: an upgrade or a downgrade.
+//!
+//! As for a growth (`tables/growth`), new tables are made beside the present ones and programs loaded on them; then every
+//! element is converted (`tables/layout`), the programs behind all links are replaced, and the new pins take the place of
+//! the old ones. The programs of the other version note connections, clients and sockets until they are replaced, so these are
+//! converted once more afterwards. A table that is as it was is used further by both.
+//!
+//! `shape` compares layouts, `former` converts a table, `earlier` knows what earlier versions called otherwise.
+
+mod earlier;
+mod former;
+mod shape;
+
+use std::path::{Path, PathBuf};
+
+use aya::Ebpf;
+use proxy_common::{FlowTags, FlowUses, Record, connection::buckets::SLOTS};
+
+use self::former::{Former, Pass, convert_sockets};
+use super::{
+    Error, Options, commit_growth,
+    node::{host::ensure_bpffs, system::uptime},
+    programs::{
+        attach::{attach, is_pinned},
+        hooks::HOOKS,
+        load::{load, load_replacing},
+    },
+    raw_map::RawMap,
+    tables::{
+        crash,
+        flow_moves::Destination,
+        flow_table::FlowTable,
+        growth,
+        mapped::Mapped,
+        maps::{abi_dir, mapped},
+        pinned::Tables,
+    },
+};
+
+/// The tables of the other version that this one cannot use as they are.
+#[derive(Debug)]
+pub struct Upgrade {
+    pin_dir: PathBuf,
+    tables: Vec<Former>,
+    /// When the first copy began, in seconds since boot.
+    second: u32,
+}
+
+/// [`load`], with tables of another version converted, and what its programs serve for sockets switched over.
+/// [`Upgrade::finish`] when the programs at devices are ours, too.
+pub fn load_or_upgrade(options: &Options) -> Result<(Ebpf, Option<Upgrade>), Error> {
+    ensure_bpffs(&options.pin_dir)?;
+    growth::settle(&abi_dir(&options.pin_dir))?;
+    let Some(upgrade) = Upgrade::find(&options.pin_dir)? else { return Ok((load(options)?, None)) };
+    let names: Vec<&'static str> = upgrade.tables.iter().map(|table| table.name).collect();
+    tracing::info!(tables = ?names, "the tables are of another version: converting them");
+    let mut ebpf = load_replacing(options, &names)?;
+    crash::a_change_begins();
+    upgrade.convert(Pass::First)?;
+    if HOOKS.iter().any(|hook| is_pinned(&options.pin_dir, hook)) {
+        attach(&mut ebpf, options)?;
+        upgrade.convert(Pass::Again)?;
+    }
+    commit_growth(&options.pin_dir)?;
+    Ok((ebpf, Some(upgrade)))
+}
+
+impl Upgrade {
+    /// Compares the pinned tables with ours. `None` if they are alike.
+    fn find(pin_dir: &Path) -> Result<Option<Self>, Error> {
+        let dir = abi_dir(pin_dir);
+        if !dir.join("FRONTENDS").exists() {
+            return Ok(None);
+        }
+        let tables: Vec<Former> = shape::changed(&dir)?.into_iter().map(Former::new).collect();
+        Ok((!tables.is_empty()).then(|| Self { pin_dir: pin_dir.to_owned(), tables, second: uptime() }))
+    }
+
+    fn convert(&self, pass: Pass) -> Result<(), Error> {
+        let dir = abi_dir(&self.pin_dir);
+        let mut of_sockets = Vec::new();
+        for table in self.tables.iter().filter(|table| !table.is_of_connections()) {
+            let new = RawMap::open(&growth::next(&dir, table.name))?;
+            if table.is_of_sockets() {
+                of_sockets.push((table, new));
+            } else {
+                table.convert(&new, pass)?;
+            }
+        }
+        convert_sockets(&of_sockets);
+        if pass == Pass::Again {
+            return Ok(());
+        }
+        let tables = Tables::open_next(&self.pin_dir)?;
+        let frontends = tables.frontends.iter().collect::<Result<_, _>>().map_err(Error::map("FRONTENDS"))?;
+        tables.lines.adopt(&frontends, &tables.services);
+        if let Some(flows) = self.connections()?
+            && let Some(owners) = Tables::next_source_ports(&self.pin_dir)?
+        {
+            let moved = Destination { flows: &tables.flows, owners: &owners }.take_from(&flows);
+            tracing::info!(connections = moved.moved, without_room = moved.lost, "converted connections");
+        }
+        Ok(())
+    }
+
+    /// Converts what the other version's programs at devices noted of connections until they were replaced by ours.
+    pub fn finish(self, tables: &Tables) -> Result<(), Error> {
+        if let Some(flows) = self.connections()? {
+            let owners = Tables::source_ports(&self.pin_dir)?;
+            let destination = Destination { flows: &tables.flows, owners: &owners };
+            let moved = destination.take_from(&flows);
+            destination.give_up_ended(&flows, self.second);
+            tracing::debug!(?moved, "converted connections that began meanwhile");
+        }
+        Ok(())
+    }
+
+    /// The other version's connections, in our layout; `None` if their tables are used further.
+    fn connections(&self) -> Result<Option<FlowTable>, Error> {
+        let named = |name: &str| self.tables.iter().find(|table| table.name == name);
+        let (Some(records), Some(tags), Some(uses)) =
+            (named("FLOWS"), named("FLOW_TAGS"), named("FLOW_USES"))
+        else {
+            return Ok(None);
+        };
+        let buckets = tags.map.info.max_entries;
+        let (all_tags, all_uses) =
+            (Mapped::<FlowTags>::private(buckets)?, Mapped::<FlowUses>::private(buckets)?);
+        let all_records = Mapped::<Record>::private(buckets * SLOTS)?;
+        for bucket in 0..buckets {
+            let Some(found) =
+                tags.element::<FlowTags>(bucket)?.filter(|found| found.tags != [0; SLOTS as usize])
+            else {
+                continue;
+            };
+            all_tags.store(bucket, &found);
+            all_uses.store(bucket, &uses.element(bucket)?.unwrap_or_default());
+            for slot in (0..SLOTS).filter(|slot| found.tags[*slot as usize] != 0) {
+                let index = bucket * SLOTS + slot;
+                if let Some(record) = records.element::<Record>(index)? {
+                    // The checks depend on the layout.
+                    all_records.store(index, &record.sealed());
+                }
+            }
+        }
+        let seed = mapped(&abi_dir(&self.pin_dir), "FLOW_SEED")?;
+        Ok(Some(FlowTable::new(all_records, all_tags, all_uses, &seed)))
+    }
+}
