@@ -122,7 +122,7 @@ reasons! {
         "the device that leads to the endpoint has no address of the flow's family to masquerade with";
     // Not the Service's doing.
     9 FlowTableFull "flow-table-full" reject node []
-        "FLOWS is full of confirmed north-south flows; run `sidestep cleanup` and start again with a larger --max-flows";
+        "FLOWS is full of confirmed north-south flows; start the agent again with a larger --max-flows";
     // The reset makes the client try another port.
     10 CollidingFlows "colliding-flows" reject node []
         "the client has another connection to the same endpoint from the same port, through another frontend";

@@ -20,6 +20,7 @@ mod soak;
 mod structure;
 mod tarball;
 mod test;
+mod upgrade;
 mod vm;
 mod workspace;
 
@@ -98,6 +99,10 @@ enum Command {
     /// Includes the scenarios in network namespaces, which need root and otherwise count as skipped. Ends with two lines
     /// of counts: tests, and rows of service semantics.
     Test(test::Args),
+    /// Replace the last release by this tree under traffic
+    ///
+    /// Builds it from the repository's history, and runs the test `previous_release` with it.
+    Upgrade(upgrade::Args),
     /// Test the agent on other kernels, in emulated machines
     ///
     /// Boots Debian's kernels in QEMU without KVM, so it runs anywhere and changes nothing on the host.
@@ -119,6 +124,7 @@ fn main() -> ExitCode {
         Command::Rows(args) => test::Rows::read().and_then(|rows| rows.print(&args)),
         Command::Soak(args) => soak::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Upgrade(args) => upgrade::run(&args),
         Command::Vm(args) => vm::run(&args),
     };
     let Err(error) = result else { return ExitCode::SUCCESS };

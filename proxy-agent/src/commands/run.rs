@@ -53,9 +53,10 @@ pub(super) struct Arguments {
     max_endpoints: Option<u32>,
     /// Capacity for north-south connections and UDP flows
     ///
-    /// When the table is full, new connections evict unconfirmed ones, so a SYN flood cannot displace established
-    /// connections. If all are confirmed, clients are refused with the reason `flow-table-full`. The table is made when
-    /// the first Service can be reached from outside the node, and keeps its size until `sidestep cleanup`.
+    /// The table is made when the first Service can be reached from outside the node, with room for 8,192, and grows when a
+    /// quarter of it is in use. When it is full, new connections evict unconfirmed ones, so a SYN flood cannot displace
+    /// established connections. If all are confirmed, clients are refused with the reason `flow-table-full`. A restart
+    /// honours a larger number.
     #[arg(long, default_value_t = Capacity::default().flows, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
     max_flows: u32,
     /// Devices for north-south traffic, such as eth0 or wg*, or `none` [default: all uplinks]
