@@ -79,13 +79,13 @@ impl Before {
     fn of(id: &ServicePortId, dataplane: &Dataplane) -> Option<Self> {
         let found = dataplane.installed().get(id)?;
         let tables = dataplane.tables();
-        let endpoints = found.block.clone().filter_map(|slot| tables.endpoints.load(slot));
+        let endpoints = found.block.filter_map(|slot| tables.endpoints.load(slot));
         let usable = endpoints.filter(|endpoint| {
             let bits = tables.states.load(endpoint.id).map_or(0, |state| state.bits);
             bits & !EndpointState::SERVING != 0
         });
         let endpoints = usable.map(|endpoint| (endpoint.address, endpoint.port)).collect();
-        Some(Self { frontends: found.frontends.clone(), endpoints })
+        Some(Self { frontends: found.frontends, endpoints })
     }
 }
 

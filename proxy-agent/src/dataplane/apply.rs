@@ -1,7 +1,6 @@
 //! [`Dataplane`]: the maps, and their followers.
 
 use std::{
-    collections::HashMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -14,8 +13,8 @@ use super::{
     followers::{Followers, flows::Crowd},
     node::system::uptime,
     tables::{
-        capacity::Capacity, enlarge::Enlarged, exposed::Exposed, growth, installed::Installed, maps::abi_dir,
-        not_installed::NotInstalled, pinned::Tables, shared::SharedTables, writer::Writer,
+        capacity::Capacity, enlarge::Enlarged, exposed::Exposed, growth, installed::InstalledPorts,
+        maps::abi_dir, not_installed::NotInstalled, pinned::Tables, shared::SharedTables, writer::Writer,
     },
 };
 use crate::plan::{Changes, ServicePlan, ServicePortId};
@@ -128,7 +127,7 @@ impl Dataplane {
     }
 
     /// The installed Services.
-    pub fn installed(&self) -> &HashMap<ServicePortId, Installed> {
+    pub fn installed(&self) -> &InstalledPorts {
         self.writer.installed()
     }
 

@@ -73,7 +73,7 @@ pub use tables::{
     enlarge::Enlarged,
     exposed::{Exposed, Families, exposed_endpoints},
     flow_table::FlowTable,
-    installed::Installed,
+    installed::{Installed, InstalledPorts},
     mapped::Mapped,
     maps::{MAPS, MapSpec, abi_dir},
     names::from_table as identity,

@@ -6,6 +6,7 @@
 use std::{fmt, marker::PhantomData};
 
 use serde::{Serialize, de::DeserializeOwned};
+use smallvec::SmallVec;
 
 /// A packed `T`. Equal bytes are equal values.
 pub struct Packed<T> {
@@ -13,8 +14,8 @@ pub struct Packed<T> {
     of: PhantomData<fn() -> T>,
 }
 
-/// Room for one usual value while it is packed.
-const USUAL: usize = 256;
+/// Room for one usual value while it is packed: on the stack, for an allocation that goes at once leaves a hole.
+type Usual = SmallVec<[u8; 256]>;
 
 impl<T: Serialize + DeserializeOwned> Packed<T> {
     /// Packs a value.
@@ -22,8 +23,8 @@ impl<T: Serialize + DeserializeOwned> Packed<T> {
     /// # Panics
     /// If `T` serializes as something without a length, which no type of ours does.
     pub fn new(value: &T) -> Self {
-        let bytes = postcard::to_extend(value, Vec::with_capacity(USUAL)).expect("types of known lengths");
-        // A copy of just the right size, rather than a larger allocation cut short, which would leave a hole.
+        let bytes = postcard::to_extend(value, Usual::new()).expect("types of known lengths");
+        // A copy of just the right size.
         Self { bytes: bytes.as_slice().into(), of: PhantomData }
     }
 
@@ -33,6 +34,17 @@ impl<T: Serialize + DeserializeOwned> Packed<T> {
     /// If `T` does not deserialize from what it serializes to.
     pub fn get(&self) -> T {
         postcard::from_bytes(&self.bytes).expect("what was packed as this type")
+    }
+}
+
+impl<A: DeserializeOwned, B> Packed<(A, B)> {
+    /// Unpacks the first of a pair.
+    ///
+    /// # Panics
+    /// If `A` does not deserialize from what it serializes to.
+    pub fn first(&self) -> A {
+        let (first, _) = postcard::take_from_bytes(&self.bytes).expect("what was packed as this type");
+        first
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 use proxy_common::{Address, AddressBits, EndpointState, Frontend, FrontendKey, FrontendKind, Service};
 
 use super::{
-    installed::Installed,
+    installed::{Installed, InstalledPorts},
     names,
     pinned::Tables,
     ranges::{self, Restriction},
@@ -25,7 +25,7 @@ use crate::plan::ServicePortId;
 /// The state that the tables are in.
 #[derive(Debug, Default)]
 pub(crate) struct Adopted {
-    pub(crate) installed: HashMap<ServicePortId, Installed>,
+    pub(crate) installed: InstalledPorts,
     /// Entries of FRONTENDS that lead to no known Service.
     pub(crate) orphans: Vec<FrontendKey>,
     pub(crate) addresses: HashMap<Address, AddressBits>,
@@ -79,8 +79,10 @@ pub(crate) fn adopt(tables: &Tables) -> Result<Adopted, Error> {
         adopted
             .ids
             .extend(block.clone().filter_map(|slot| tables.endpoints.load(slot)).map(|endpoint| endpoint.id));
-        let found = Installed { index, block, frontends: frontends.into_boxed_slice(), planned: false };
-        if let Some(twin) = adopted.installed.insert(id, found) {
+        let found = Installed { index, block, frontends: frontends.into_boxed_slice() };
+        let twin = adopted.installed.get(&id);
+        adopted.installed.set(&id, &found);
+        if let Some(twin) = twin {
             adopted.orphans.extend(twin.frontends.iter().map(|(key, _)| *key));
             if let Some(Restriction { set, ranges, .. }) = adopted.restrictions.remove(&twin.index) {
                 sets.insert((twin.index, set), ranges.into());

@@ -63,7 +63,8 @@ impl Writer {
         let (mut clients, mut flows) = (0, 0);
         for plan in &changes.install {
             let found = self.installed.get(&plan.id);
-            let (had, block) = found.map_or((0, 0), |found| (found.frontends.len(), found.block.len()));
+            let (had, block) =
+                found.as_ref().map_or((0, 0), |found| (found.frontends.len(), found.block.len()));
             services += usize::from(found.is_none());
             frontends += plan.frontends.len().saturating_sub(had);
             slots += plan.endpoints.len().saturating_sub(block);
@@ -102,8 +103,8 @@ impl Writer {
             to.services.copy_from(&from.services);
             copied = Counted::of(from);
             copied.add_to(&to);
-            for (id, found) in &self.installed {
-                to.names.insert(found.index, names::to_table(id), 0).map_err(Error::map("NAMES"))?;
+            for (id, found) in self.installed.iter() {
+                to.names.insert(found.index, names::to_table(&id), 0).map_err(Error::map("NAMES"))?;
             }
         }
         if to.endpoints.len() != from.endpoints.len() {

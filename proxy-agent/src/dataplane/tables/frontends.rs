@@ -13,7 +13,7 @@ impl Writer {
         index: u32,
         missing: &mut Vec<NotInstalled>,
     ) -> Vec<FrontendKey> {
-        let before = self.installed.get(&plan.id).map_or_else(Box::default, |found| found.frontends.clone());
+        let before = self.installed.get(&plan.id).map_or_else(Box::default, |found| found.frontends);
         let known = !self.refused.has(&plan.id);
         let record = self.tables.services.load(index);
         let mut now = Vec::with_capacity(plan.frontends.len());
@@ -38,11 +38,12 @@ impl Writer {
             .map(|(key, _)| *key)
             .filter(|key| !now.iter().any(|(kept, _)| kept == key))
             .collect();
-        if let Some(found) = self.installed.get_mut(&plan.id) {
+        if let Some(mut found) = self.installed.get(&plan.id) {
             self.exposed.remove(&before);
             self.exposed.add(&now);
             self.frontends = self.frontends + now.len() - before.len();
             found.frontends = now.into_boxed_slice();
+            self.installed.set(&plan.id, &found);
         }
         gone
     }

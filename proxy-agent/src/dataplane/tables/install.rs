@@ -21,13 +21,15 @@
 //!
 //! What remembers an index or id beyond that (sockets, affinity) remembers its generation.
 
+use std::collections::HashSet;
+
 use proxy_common::{Address, AddressBits, EndpointState, FrontendKey, Protocol};
 
 use super::{
     crash, elements::Elements as _, installed::Installed, not_installed::NotInstalled, retired::Retired,
     writer::Writer,
 };
-use crate::plan::{Changes, ServicePlan, ServicePortId};
+use crate::plan::{Changes, ServicePlan};
 
 /// How much is tried again without a reason: a full table answers at once, but there may be very many.
 const SOME: usize = 512;
@@ -86,7 +88,7 @@ impl Writer {
     /// The first part of a whole plan says everything anew.
     fn begin_whole_plan(&mut self, changes: &Changes) {
         if (changes.more || changes.complete) && self.deferred.is_none() {
-            self.installed.values_mut().for_each(|found| found.planned = false);
+            self.unplanned = self.installed.iter().map(|(id, _)| id).collect();
             self.deferred = Some(Vec::new());
             self.refused.clear();
         }
@@ -95,9 +97,7 @@ impl Writer {
     /// Steps 1 to 4 for everything that is to be there.
     fn install_all(&mut self, changes: &Changes, leaving: &mut Leaving) {
         for plan in &changes.install {
-            if let Some(found) = self.installed.get_mut(&plan.id) {
-                found.planned = true;
-            }
+            self.unplanned.remove(&plan.id);
             self.install(plan, leaving);
         }
         for (address, bits) in changes.addresses.iter().filter(|(_, bits)| !bits.is_none()) {
@@ -120,7 +120,7 @@ impl Writer {
 
     /// Takes Service ports out that are in no plan any more.
     fn withdraw_all(&mut self, changes: &Changes, leaving: &mut Leaving) {
-        let stray = if changes.complete { self.not_planned() } else { Vec::new() };
+        let stray = if changes.complete { std::mem::take(&mut self.unplanned) } else { HashSet::new() };
         for id in changes.remove.iter().chain(&stray) {
             self.refused.forget(id);
             if let Some(found) = self.installed.remove(id) {
@@ -130,11 +130,6 @@ impl Writer {
                 self.withdraw(id.protocol, &found, &mut leaving.retired);
             }
         }
-    }
-
-    /// What is installed and not in the whole plan.
-    fn not_planned(&self) -> Vec<ServicePortId> {
-        self.installed.iter().filter(|(_, found)| !found.planned).map(|(id, _)| id.clone()).collect()
     }
 
     /// Step 6 for a Service port that is no more.

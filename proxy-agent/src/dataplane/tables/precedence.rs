@@ -47,9 +47,9 @@ impl Writer {
     }
 
     /// The Service port that is missed least, among those that are suitable.
-    fn least(&self, suitable: impl Fn(&Candidate<'_>) -> bool) -> Option<ServicePortId> {
-        let least = self.candidates().filter(suitable).min_by_key(Candidate::rank)?;
-        Some(least.id.clone())
+    fn least(&self, suitable: impl Fn(&Candidate) -> bool) -> Option<ServicePortId> {
+        let least = self.candidates().filter(suitable).min_by(|a, b| a.rank().cmp(&b.rank()))?;
+        Some(least.id)
     }
 
     /// One whose endpoints leave room enough, as little more as possible; else the one with the last slots, so that what
@@ -60,17 +60,17 @@ impl Writer {
             return None;
         }
         let enough = self.candidates().filter(|found| found.slots.len() >= wanted);
-        let enough = enough.min_by_key(|found| (found.slots.len(), found.rank()));
+        let enough = enough.min_by(|a, b| (a.slots.len(), a.rank()).cmp(&(b.slots.len(), b.rank())));
         let last = || {
             self.candidates().filter(|found| !found.slots.is_empty()).max_by_key(|found| found.slots.start)
         };
-        Some(enough.or_else(last)?.id.clone())
+        Some(enough.or_else(last)?.id)
     }
 
     /// How many endpoints could have room if everyone made way who can.
     fn most_slots(&self) -> usize {
         let first = self.installed.iter().filter(|(id, _)| goes_first(&id.service));
-        let mut blocks: Vec<Range<u32>> = first.map(|(_, found)| found.block.clone()).collect();
+        let mut blocks: Vec<Range<u32>> = first.map(|(_, found)| found.block).collect();
         blocks.sort_unstable_by_key(|block| block.start);
         let (length, mut row, mut next, mut taken) = (self.tables.endpoints.len(), 0_u32, 0, 0);
         for block in
@@ -84,20 +84,20 @@ impl Writer {
         (row as usize).min((self.tables.states.len() as usize - 1).saturating_sub(taken))
     }
 
-    fn candidates(&self) -> impl Iterator<Item = Candidate<'_>> {
+    fn candidates(&self) -> impl Iterator<Item = Candidate> {
         self.installed.iter().filter(|(id, _)| !goes_first(&id.service)).map(|(id, found)| Candidate {
-            id,
-            planned: found.planned,
-            slots: found.block.clone(),
+            planned: !self.unplanned.contains(&id),
+            slots: found.block,
             has_frontends: !found.frontends.is_empty(),
+            id,
         })
     }
 
     /// Takes a Service port out, and notes it as one that has no room.
     fn evict(&mut self, id: &ServicePortId, full: FullTable) {
-        let Some(found) = self.installed.get(id).cloned() else { return };
+        let Some(found) = self.installed.remove(id) else { return };
         // What the whole plan has not come to yet is noted when it does.
-        if found.planned && !self.refused.deprive(id, full) {
+        if !self.unplanned.contains(id) && !self.refused.deprive(id, full) {
             let plan = self.plan_of(id, &found);
             let missing = NotInstalled::ServicePort { id: id.clone(), full };
             if let Some(plan) = plan {
@@ -105,7 +105,6 @@ impl Writer {
             }
         }
         tracing::debug!(service = %id, "makes way for a Service that goes first");
-        self.installed.remove(id);
         self.exposed.remove(&found.frontends);
         self.frontends -= found.frontends.len();
         self.delete_frontends(found.frontends.iter().map(|(key, _)| (*key, found.index)).collect());
@@ -140,22 +139,22 @@ impl Writer {
     /// The addresses of Services that go first.
     fn first_addresses(&self) -> HashSet<Address> {
         let first = self.installed.iter().filter(|(id, _)| goes_first(&id.service));
-        let keys = first.flat_map(|(_, found)| found.frontends.iter().map(|(key, _)| key));
+        let keys = first.flat_map(|(_, found)| found.frontends).map(|(key, _)| key);
         keys.filter(|key| key.any_address == 0).map(|key| key.address).collect()
     }
 }
 
 /// A Service port that may make way.
-struct Candidate<'a> {
-    id: &'a ServicePortId,
+struct Candidate {
+    id: ServicePortId,
     planned: bool,
     slots: Range<u32>,
     has_frontends: bool,
 }
 
-impl<'a> Candidate<'a> {
+impl Candidate {
     /// The lowest is missed least: what is in no plan (yet), what has no endpoints, what comes last.
-    fn rank(&self) -> (bool, bool, Reverse<&'a ServicePortId>) {
-        (self.planned, !self.slots.is_empty(), Reverse(self.id))
+    fn rank(&self) -> (bool, bool, Reverse<&ServicePortId>) {
+        (self.planned, !self.slots.is_empty(), Reverse(&self.id))
     }
 }

@@ -32,7 +32,7 @@ impl Writer {
         retired: &mut Retired,
         missing: &mut Vec<NotInstalled>,
     ) -> Result<u32, FullTable> {
-        let known = self.installed.get(&plan.id).cloned();
+        let known = self.installed.get(&plan.id);
         let old = known.as_ref().map_or(0..0, |found| found.block.clone());
         let mut former: HashMap<(Address, Port), (u32, u16)> = HashMap::with_capacity(old.len());
         let mut same = old.len() == plan.endpoints.len();
@@ -92,13 +92,8 @@ impl Writer {
         if !same && !old.is_empty() {
             retired.slots.push(old);
         }
-        let entry = self.installed.entry(plan.id.clone()).or_insert(Installed {
-            index,
-            block: 0..0,
-            frontends: Box::default(),
-            planned: true,
-        });
-        entry.block = room.block;
+        let frontends = known.map_or_else(Box::default, |found| found.frontends);
+        self.installed.set(&plan.id, &Installed { index, block: room.block, frontends });
         Ok(index)
     }
 

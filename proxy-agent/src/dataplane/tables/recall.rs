@@ -8,15 +8,12 @@ use crate::plan::{AllowedClients, PlannedEndpoint, ServicePlan, ServicePortId, T
 impl Writer {
     /// The plans that are in effect, of the Services for which `wanted` says so.
     pub(crate) fn recall(&self, wanted: impl Fn(&ServicePortId) -> bool) -> Vec<ServicePlan> {
-        self.installed()
-            .iter()
-            .filter(|(id, _)| wanted(id))
-            .filter_map(|(id, found)| self.plan_of(id, found))
-            .collect()
+        let wanted = self.installed().iter().filter(|(id, _)| wanted(id));
+        wanted.filter_map(|(id, found)| self.plan_of(&id, &found)).collect()
     }
 
     pub(super) fn plan_of(&self, id: &ServicePortId, found: &Installed) -> Option<ServicePlan> {
-        let Installed { index, block, frontends, planned: _ } = found;
+        let Installed { index, block, frontends } = found;
         let record = self.tables().services.load(*index)?;
         let target = |span: Span| match span {
             Span { base, count: 0 } => Target::Refuse(Reason::from_number(base)),

@@ -18,7 +18,7 @@ use super::{
     grace::Grace,
     growth,
     ids::Ids,
-    installed::Installed,
+    installed::InstalledPorts,
     maps::abi_dir,
     not_installed::NotInstalled,
     pinned::Tables,
@@ -27,7 +27,7 @@ use super::{
     retired::Retired,
     slab::Slab,
 };
-use crate::{dataplane::Error, memory::shrink, plan::ServicePortId};
+use crate::{dataplane::Error, plan::ServicePortId};
 
 /// The maps and what is free in them. There is only one writer, since the agent holds a lock.
 #[derive(Debug)]
@@ -37,7 +37,9 @@ pub(crate) struct Writer {
     pub(super) slots: Slab,
     pub(super) ids: Ids,
     pub(super) indexes: Ids,
-    pub(super) installed: HashMap<ServicePortId, Installed>,
+    pub(super) installed: InstalledPorts,
+    /// What of it the whole plan that comes, or came last, does not name so far.
+    pub(super) unplanned: HashSet<ServicePortId>,
     /// How many frontends lead to them.
     pub(super) frontends: usize,
     /// What ADDRESSES held when it was opened, until the first whole plan is installed.
@@ -72,13 +74,15 @@ impl Writer {
             adopt(&tables)?;
         // What nothing leads to may still be read by a program that began before the last agent ended.
         grace.pass();
-        let mut exposed = Exposed::default();
-        for found in installed.values() {
+        let (mut exposed, mut frontends) = (Exposed::default(), 0);
+        let (mut unplanned, mut blocks) = (HashSet::new(), Vec::new());
+        for (id, found) in installed.iter() {
             exposed.add(&found.frontends);
+            frontends += found.frontends.len();
+            blocks.push(found.block);
+            unplanned.insert(id);
         }
-        let frontends = installed.values().map(|found| found.frontends.len()).sum();
-        let beside = held.iter().map(|(_, run)| run.clone());
-        let blocks = installed.values().map(|found| found.block.clone()).chain(beside).collect();
+        blocks.extend(held.iter().map(|(_, run)| run.clone()));
         let mut writer = Self {
             slots: Slab::new(tables.endpoints.len(), blocks),
             ids: Ids::new(tables.states.len(), ids),
@@ -86,6 +90,7 @@ impl Writer {
             tables,
             grace,
             installed,
+            unplanned,
             frontends,
             node_addresses: addresses
                 .iter()
@@ -121,7 +126,7 @@ impl Writer {
     }
 
     /// The installed Services.
-    pub(crate) fn installed(&self) -> &HashMap<ServicePortId, Installed> {
+    pub(crate) fn installed(&self) -> &InstalledPorts {
         &self.installed
     }
 
@@ -142,7 +147,7 @@ impl Writer {
 
     /// Gives back the room of what is gone.
     pub(crate) fn shrink(&mut self) {
-        shrink(&mut self.installed);
+        self.installed.shrink();
     }
 
     /// The endpoints that went with the last change.

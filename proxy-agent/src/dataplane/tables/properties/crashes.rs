@@ -120,12 +120,12 @@ impl Node {
 
     /// Slots that two Service ports hold.
     fn shared_slots(&self) -> Vec<String> {
-        let mut holders: BTreeMap<u32, &ServicePortId> = BTreeMap::new();
-        let installed = self.dataplane.iter().flat_map(Dataplane::installed);
-        let slots = installed.flat_map(|(id, found)| found.block.clone().map(move |slot| (slot, id)));
+        let mut holders: BTreeMap<u32, ServicePortId> = BTreeMap::new();
+        let installed = self.dataplane.iter().flat_map(|dataplane| dataplane.installed().iter());
+        let slots = installed.flat_map(|(id, found)| found.block.map(move |slot| (slot, id.clone())));
         slots
             .filter_map(|(slot, id)| {
-                let other = holders.insert(slot, id)?;
+                let other = holders.insert(slot, id.clone())?;
                 Some(format!("slot {slot} is {id}'s and {other}'s"))
             })
             .collect()
