@@ -1,7 +1,7 @@
 //! Turns a watch of one kind into changes. A repeated list yields a difference, not a new start: it marks its objects
 //! as they arrive, and deletes only those left unmarked at its end.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use crate::model::{
     EndpointSlice, Event, Kind, Node, Object, ObjectKey, ObjectName, Service,
@@ -53,42 +53,46 @@ impl Watched for wire::Node {
     }
 }
 
-/// The objects of one kind that were reported, each with the list in which it was last seen.
+/// The objects of one kind that were reported.
 #[derive(Default, Debug)]
 pub(super) struct Relist {
-    seen: HashMap<ObjectName, u64>,
-    list: u64,
+    seen: HashSet<ObjectName>,
+    /// While a list is taken: those that were not on it so far.
+    unlisted: HashSet<ObjectName>,
 }
 
 impl Relist {
     /// A list starts. One that starts before the one before it ended starts the marking over.
-    pub(super) const fn start(&mut self) {
-        self.list += 1;
+    pub(super) fn start(&mut self) {
+        self.unlisted = self.seen.clone();
     }
 
     /// An object is there, or is now like this.
     pub(super) fn apply<W: Watched>(&mut self, object: W) -> Option<Event> {
         let name = object.key().name;
         let Some(object) = object.read() else { return self.delete::<W>(name) };
+        self.unlisted.remove(&name);
         // The object's own name, so that all tables share one.
-        self.seen.insert(object.key().name, self.list);
+        self.seen.insert(object.key().name);
         Some(Event::Upsert(object))
     }
 
     /// An object is gone.
     pub(super) fn delete<W: Watched>(&mut self, name: ObjectName) -> Option<Event> {
-        let known = self.seen.remove(&name).is_some();
+        self.unlisted.remove(&name);
+        let known = self.seen.remove(&name);
         (known && W::FORGET).then(|| Event::Delete(ObjectKey::new(W::KIND, name)))
     }
 
     /// A list is complete: what was not on it is gone.
     pub(super) fn sweep<W: Watched>(&mut self) -> Vec<Event> {
-        let list = self.list;
-        let gone = self.seen.extract_if(|_, seen| *seen != list);
-        let gone = gone.map(|(name, _)| Event::Delete(ObjectKey::new(W::KIND, name)));
+        let gone = std::mem::take(&mut self.unlisted);
         // All of them are taken out, forgotten or not.
-        let gone: Vec<Event> = gone.collect();
-        if W::FORGET { gone } else { Vec::new() }
+        for name in &gone {
+            self.seen.remove(name);
+        }
+        let gone = gone.into_iter().map(|name| Event::Delete(ObjectKey::new(W::KIND, name)));
+        if W::FORGET { gone.collect() } else { Vec::new() }
     }
 }
 
