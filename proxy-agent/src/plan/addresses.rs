@@ -1,4 +1,4 @@
-//! The bits of ADDRESSES: what each address is to this node. Counts the reasons for every bit.
+//! The bits of ADDRESSES: what each address is to this node. Counts the reasons for the bits that Services give.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,35 +7,26 @@ use proxy_common::{Address, AddressBits, FrontendKind};
 use super::ServicePlan;
 use crate::memory::shrink;
 
-/// How many reasons there are for each bit of an address.
+/// How many frontends are the reason for each bit of an address.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 struct Reasons {
     cluster_ip: u32,
     vip: u32,
-    node: u32,
-    silent_loopback: u32,
 }
 
 impl Reasons {
     fn bits(self) -> AddressBits {
-        let Self { cluster_ip, vip, node, silent_loopback } = self;
-        [
-            (cluster_ip, AddressBits::CLUSTER_IP),
-            (vip, AddressBits::VIP),
-            (node, AddressBits::NODE),
-            (silent_loopback, AddressBits::SILENT_LOOPBACK),
-        ]
-        .into_iter()
-        .filter(|(count, _)| *count > 0)
-        .fold(AddressBits::NONE, |bits, (_, bit)| bits.with(bit))
+        let Self { cluster_ip, vip } = self;
+        [(cluster_ip, AddressBits::CLUSTER_IP), (vip, AddressBits::VIP)]
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .fold(AddressBits::NONE, |bits, (_, bit)| bits.with(bit))
     }
 
     fn of(&mut self, bit: AddressBits) -> Option<&mut u32> {
         match bit {
             AddressBits::CLUSTER_IP => Some(&mut self.cluster_ip),
             AddressBits::VIP => Some(&mut self.vip),
-            AddressBits::NODE => Some(&mut self.node),
-            AddressBits::SILENT_LOOPBACK => Some(&mut self.silent_loopback),
             _ => None,
         }
     }
@@ -44,7 +35,10 @@ impl Reasons {
 /// Every address that is something to this node, and those that changed since they were last taken.
 #[derive(Default, Debug)]
 pub(super) struct Addresses {
-    reasons: HashMap<Address, Reasons>,
+    /// The addresses of Services.
+    of_services: HashMap<Address, Reasons>,
+    /// The bits of the few that are something by themselves: NODE, SILENT_LOOPBACK.
+    of_node: BTreeMap<Address, AddressBits>,
     /// The bits that were last taken, of addresses that have been touched since.
     before: BTreeMap<Address, AddressBits>,
 }
@@ -52,26 +46,36 @@ pub(super) struct Addresses {
 impl Addresses {
     /// Gives back the room of what is gone.
     pub(super) fn shrink(&mut self) {
-        shrink(&mut self.reasons);
+        shrink(&mut self.of_services);
+    }
+
+    /// Sets the bits that an address has by itself.
+    pub(super) fn set_own(&mut self, address: Address, bits: AddressBits) {
+        self.touch(address);
+        if bits.is_none() {
+            self.of_node.remove(&address);
+        } else {
+            self.of_node.insert(address, bits);
+        }
     }
 
     /// Adds a reason.
-    pub(super) fn add(&mut self, address: Address, bit: AddressBits) {
+    fn add(&mut self, address: Address, bit: AddressBits) {
         self.touch(address);
-        if let Some(count) = self.reasons.entry(address).or_default().of(bit) {
+        if let Some(count) = self.of_services.entry(address).or_default().of(bit) {
             *count += 1;
         }
     }
 
     /// Takes a reason back.
-    pub(super) fn subtract(&mut self, address: Address, bit: AddressBits) {
+    fn subtract(&mut self, address: Address, bit: AddressBits) {
         self.touch(address);
-        let Some(reasons) = self.reasons.get_mut(&address) else { return };
+        let Some(reasons) = self.of_services.get_mut(&address) else { return };
         if let Some(count) = reasons.of(bit) {
             *count = count.saturating_sub(1);
         }
         if *reasons == Reasons::default() {
-            self.reasons.remove(&address);
+            self.of_services.remove(&address);
         }
     }
 
@@ -97,13 +101,16 @@ impl Addresses {
 
     /// Every address, in order.
     pub(super) fn all(&self) -> Vec<(Address, AddressBits)> {
-        let mut all: Vec<_> = self.reasons.iter().map(|(address, r)| (*address, r.bits())).collect();
+        let addresses = self.of_services.keys().chain(self.of_node.keys());
+        let mut all: Vec<_> = addresses.map(|address| (*address, self.bits(address))).collect();
         all.sort_unstable_by_key(|(address, _)| *address);
+        all.dedup();
         all
     }
 
     fn bits(&self, address: &Address) -> AddressBits {
-        self.reasons.get(address).map_or(AddressBits::NONE, |reasons| reasons.bits())
+        let of_services = self.of_services.get(address).map_or(AddressBits::NONE, |reasons| reasons.bits());
+        self.of_node.get(address).map_or(of_services, |own| of_services.with(*own))
     }
 
     fn touch(&mut self, address: Address) {
@@ -132,16 +139,17 @@ mod tests {
         let mut addresses = Addresses::default();
         addresses.add(A, AddressBits::VIP);
         addresses.add(A, AddressBits::VIP);
-        addresses.add(A, AddressBits::NODE);
+        addresses.set_own(A, AddressBits::NODE);
         let both = AddressBits::VIP.with(AddressBits::NODE);
+        assert_eq!(addresses.all(), [(A, both)]);
         assert_eq!(addresses.take_changes(), [(A, both)]);
         addresses.subtract(A, AddressBits::VIP);
         assert_eq!(addresses.take_changes(), []);
         addresses.subtract(A, AddressBits::VIP);
         assert_eq!(addresses.take_changes(), [(A, AddressBits::NODE)]);
-        addresses.subtract(A, AddressBits::NODE);
+        addresses.set_own(A, AddressBits::NONE);
         assert_eq!(addresses.take_changes(), [(A, AddressBits::NONE)]);
-        assert!(addresses.reasons.is_empty());
+        assert!(addresses.of_services.is_empty() && addresses.of_node.is_empty());
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Exactly one does, by a rule that every node applies alike: the oldest Service, then the first by
 //! namespace and name, then its first port. The others wait, and the next one takes over at once when the
 //! owner goes.
+//!
+//! Nearly always nobody waits: so who does is kept apart from the owners, of whom there are as many as frontends.
 
 use std::collections::{BTreeSet, HashMap, hash_map::Entry};
 
@@ -13,40 +15,43 @@ use crate::{memory::shrink, model::ObjectName};
 /// The claimant; the least one owns the frontend.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Claimant {
-    /// When the Service was created, in seconds since 1970.
-    pub(super) created: i64,
+    /// When the Service was created.
+    pub(super) created: Created,
     /// The Service.
     pub(super) service: ObjectName,
     /// Position in its `spec.ports`.
     pub(super) port: u16,
 }
 
-/// The claimants of one frontend. Usually one Service, which costs no allocation.
-#[derive(Debug)]
-struct Claim {
-    owner: Claimant,
-    #[expect(
-        clippy::box_collection,
-        reason = "nearly always nobody waits, and then it is a third of the size"
-    )]
-    waiting: Option<Box<BTreeSet<Claimant>>>,
+/// Seconds since 1970, in as few bytes as they take; the latest where none are known.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Created(u32);
+
+impl Created {
+    /// From seconds since 1970.
+    pub(super) fn at(seconds: i64) -> Self {
+        Self(u32::try_from(seconds.max(0)).unwrap_or(u32::MAX))
+    }
 }
 
 /// All claimed frontends.
 #[derive(Default, Debug)]
 pub(super) struct Claims {
-    claims: HashMap<FrontendKey, Claim>,
+    owners: HashMap<FrontendKey, Claimant>,
+    /// The other claimants, where there are any.
+    waiting: HashMap<FrontendKey, BTreeSet<Claimant>>,
 }
 
 impl Claims {
     /// Gives back the room of what is gone.
     pub(super) fn shrink(&mut self) {
-        shrink(&mut self.claims);
+        shrink(&mut self.owners);
+        shrink(&mut self.waiting);
     }
 
     /// The owner of a frontend.
     pub(super) fn owner(&self, key: &FrontendKey) -> Option<&Claimant> {
-        self.claims.get(key).map(|claim| &claim.owner)
+        self.owners.get(key)
     }
 
     /// Replaces what a Service asked for (`before`) by what it asks for (`after`). Gives the *other*
@@ -72,10 +77,8 @@ impl Claims {
 
         let mut concerned = BTreeSet::new();
         for (key, before) in keys.iter().zip(owners) {
-            if self.owner(key) != before.as_ref()
-                && let Some(claim) = self.claims.get(key)
-            {
-                concerned.extend(claim.all().map(|claimant| claimant.service.clone()));
+            if self.owner(key) != before.as_ref() {
+                concerned.extend(self.claimants(key).map(|claimant| claimant.service.clone()));
             }
         }
         concerned.remove(service);
@@ -83,17 +86,17 @@ impl Claims {
     }
 
     fn claim(&mut self, key: FrontendKey, mut claimant: Claimant) {
-        match self.claims.entry(key) {
+        match self.owners.entry(key) {
             Entry::Vacant(entry) => {
-                entry.insert(Claim { owner: claimant, waiting: None });
+                entry.insert(claimant);
             }
             Entry::Occupied(mut entry) => {
-                let claim = entry.get_mut();
-                if claimant < claim.owner {
-                    std::mem::swap(&mut claim.owner, &mut claimant);
+                let owner = entry.get_mut();
+                if claimant < *owner {
+                    std::mem::swap(owner, &mut claimant);
                 }
-                if claimant != claim.owner {
-                    claim.waiting.get_or_insert_default().insert(claimant);
+                if claimant != *owner {
+                    self.waiting.entry(key).or_default().insert(claimant);
                 }
             }
         }
@@ -101,30 +104,30 @@ impl Claims {
 
     /// Takes back every claim of a Service on a frontend.
     fn withdraw(&mut self, service: &ObjectName, key: &FrontendKey) {
-        let Entry::Occupied(mut entry) = self.claims.entry(*key) else { return };
-        let claim = entry.get_mut();
+        let Entry::Occupied(mut owner) = self.owners.entry(*key) else { return };
+        let owns = owner.get().service == *service;
         let mut next = None;
-        if let Some(waiting) = &mut claim.waiting {
+        if let Entry::Occupied(mut entry) = self.waiting.entry(*key) {
+            let waiting = entry.get_mut();
             waiting.retain(|claimant| claimant.service != *service);
-            if claim.owner.service == *service {
+            if owns {
                 next = waiting.pop_first();
             }
             if waiting.is_empty() {
-                claim.waiting = None;
+                entry.remove();
             }
         }
-        if claim.owner.service == *service {
+        if owns {
             match next {
-                Some(next) => claim.owner = next,
-                None => drop(entry.remove()),
+                Some(next) => drop(owner.insert(next)),
+                None => drop(owner.remove()),
             }
         }
     }
-}
 
-impl Claim {
-    fn all(&self) -> impl Iterator<Item = &Claimant> {
-        std::iter::once(&self.owner).chain(self.waiting.iter().flat_map(|waiting| &**waiting))
+    /// Everyone who claims a frontend.
+    fn claimants(&self, key: &FrontendKey) -> impl Iterator<Item = &Claimant> {
+        self.owners.get(key).into_iter().chain(self.waiting.get(key).into_iter().flatten())
     }
 }
 
@@ -141,7 +144,14 @@ mod tests {
     }
 
     fn claimant(service: &str, created: i64, port: u16) -> Claimant {
-        Claimant { created, service: name(service), port }
+        Claimant { created: Created::at(created), service: name(service), port }
+    }
+
+    /// A cluster has a hundred thousand owners.
+    #[test]
+    fn a_claimant_is_two_words() {
+        assert_eq!(size_of::<Claimant>(), 16);
+        assert!(Created::at(-1) < Created::at(1) && Created::at(1 << 31) < Created::at(i64::MAX));
     }
 
     /// FE-6: the oldest, then by name, then by port.
@@ -175,7 +185,7 @@ mod tests {
         assert_eq!(claims.owner(&KEY), Some(&claimant("b", 0, 0)));
         assert!(claims.replace(&name("c"), &[KEY], &[]).is_empty(), "the owner did not change");
         assert!(claims.replace(&name("b"), &[KEY], &[]).is_empty(), "nobody is left");
-        assert!(claims.claims.is_empty());
+        assert!(claims.owners.is_empty() && claims.waiting.is_empty());
     }
 
     #[test]

@@ -27,7 +27,7 @@ impl NodeAddresses {
     pub(super) fn choose(&mut self, chosen: NodePortAddresses, addresses: &mut Addresses) {
         for any in [Address::ANY_V4, Address::ANY_V6] {
             if !chosen.answers_at_loopback(any.is_v4()) {
-                addresses.add(any, AddressBits::SILENT_LOOPBACK);
+                addresses.set_own(any, AddressBits::SILENT_LOOPBACK);
             }
         }
         self.chosen = chosen;
@@ -55,10 +55,10 @@ impl NodeAddresses {
         self.own = self.local.iter().chain(of_node).copied().collect();
         let before = std::mem::replace(&mut self.answering, answering);
         for address in before.difference(&self.answering) {
-            addresses.subtract(*address, AddressBits::NODE);
+            addresses.set_own(*address, AddressBits::NONE);
         }
         for address in self.answering.difference(&before) {
-            addresses.add(*address, AddressBits::NODE);
+            addresses.set_own(*address, AddressBits::NODE);
         }
     }
 

@@ -18,7 +18,7 @@ use super::{
     Changes, HealthCheck, NodePortAddresses, ServicePlan, ServicePortId, Tally,
     addresses::Addresses,
     api_server,
-    claims::{Claimant, Claims},
+    claims::{Claimant, Claims, Created},
     draft::{Draft, drafts},
     frontends,
     health_checks::{HealthCheckCount, count},
@@ -330,7 +330,8 @@ impl Planner {
         let mut after: Vec<(FrontendKey, Claimant)> = Vec::new();
         if let Some(service) = self.store.service(name) {
             for Draft { port, wants, .. } in drafts(&service, self.view()) {
-                let claimant = Claimant { created: service.created, service: name.clone(), port: port.index };
+                let created = Created::at(service.created);
+                let claimant = Claimant { created, service: name.clone(), port: port.index };
                 after.extend(wants.iter().map(|want| (want.key, claimant.clone())));
             }
         }
