@@ -114,6 +114,10 @@ impl Agent {
             problems: self.report.problems.len(),
             synced: self.report.synced,
         });
+        if changes.complete {
+            drop(changes);
+            memory::give_back();
+        }
         Ok(())
     }
 
@@ -132,7 +136,6 @@ impl Agent {
         self.interfaces.set_node(self.planner.node_addresses());
         self.interfaces.look(&mut self.ebpf);
         info!(services = self.dataplane.installed().len(), "in sync: all Services are installed");
-        memory::give_back();
         Ok(())
     }
 

@@ -18,6 +18,7 @@ mod problem;
 mod service;
 mod service_fields;
 mod service_parts;
+mod slices;
 mod source_ranges;
 mod store;
 mod subject;

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use smallvec::SmallVec;
 
-use super::{EndpointSlice, Kind, Node, Object, ObjectKey, ObjectName, Service, packed::Packed};
+use super::{
+    EndpointSlice, Kind, Node, Object, ObjectKey, ObjectName, Service, packed::Packed, slices::Slices,
+};
 use crate::memory::shrink;
 
 /// The latest state of every object that matters to one node, packed.
@@ -14,22 +16,15 @@ pub struct Store {
     node: Option<Node>,
     /// By the Service's name, whether it exists or only slices of it do.
     services: HashMap<ObjectName, Known>,
-    slices: HashMap<ObjectName, KnownSlice>,
+    /// The Service of each slice.
+    slices: HashMap<ObjectName, ObjectName>,
 }
 
 /// The state of one Service.
 #[derive(Default, Debug)]
 struct Known {
     service: Option<Packed<Service>>,
-    /// Names of its slices, in order. Usually it is one.
-    slices: SmallVec<[ObjectName; 1]>,
-}
-
-#[derive(Debug)]
-struct KnownSlice {
-    /// Its Service.
-    service: ObjectName,
-    slice: Packed<EndpointSlice>,
+    slices: Slices,
 }
 
 /// What has to be planned anew after a change.
@@ -72,9 +67,9 @@ impl Store {
                 }
                 // Under the name that came with the Service: who else keeps it keeps the same allocation.
                 let slices = self.services.remove(&service.name).unwrap_or_default().slices;
-                for slice in &slices {
+                for (slice, _) in slices.iter() {
                     if let Some(known) = self.slices.get_mut(slice) {
-                        known.service = service.name.clone();
+                        *known = service.name.clone();
                     }
                 }
                 self.services.insert(service.name.clone(), Known { service: Some(packed), slices });
@@ -97,25 +92,23 @@ impl Store {
     fn upsert_slice(&mut self, slice: &EndpointSlice) -> Touched {
         let packed = Packed::new(slice);
         let mut touched = SmallVec::new();
-        if let Some(known) = self.slices.get_mut(&slice.name) {
-            if known.service == slice.service {
-                if known.slice == packed {
+        if let Some(service) = self.slices.get(&slice.name).cloned() {
+            if service == slice.service {
+                let known = self.services.entry(service).or_default();
+                if known.slices.get(&slice.name) == Some(&packed) {
                     return Touched::Nothing;
                 }
-                known.slice = packed;
+                known.slices.set(slice.name.clone(), packed);
                 return Touched::service(slice.service.clone());
             }
-            touched.push(known.service.clone());
+            touched.push(service);
             self.delete_slice(&slice.name);
         }
         // The name that is there already, rather than a second copy of it.
         let entry = self.services.entry(slice.service.clone());
         let service = entry.key().clone();
-        let names = &mut entry.or_default().slices;
-        if let Err(place) = names.binary_search(&slice.name) {
-            names.insert(place, slice.name.clone());
-        }
-        self.slices.insert(slice.name.clone(), KnownSlice { service: service.clone(), slice: packed });
+        entry.or_default().slices.set(slice.name.clone(), packed);
+        self.slices.insert(slice.name.clone(), service.clone());
         touched.push(service);
         Touched::Services(touched)
     }
@@ -142,9 +135,9 @@ impl Store {
     }
 
     fn delete_slice(&mut self, name: &ObjectName) -> Touched {
-        let Some(KnownSlice { service, .. }) = self.slices.remove(name) else { return Touched::Nothing };
+        let Some(service) = self.slices.remove(name) else { return Touched::Nothing };
         if let Some(known) = self.services.get_mut(&service) {
-            known.slices.retain(|slice| slice != name);
+            known.slices.remove(name);
             if known.slices.is_empty() && known.service.is_none() {
                 self.services.remove(&service);
             }
@@ -176,14 +169,13 @@ impl Store {
 
     /// The EndpointSlices of a Service, in the order of their names.
     pub fn slices_of(&self, service: &ObjectName) -> Vec<EndpointSlice> {
-        let names = self.services.get(service).map(|known| &*known.slices).unwrap_or_default();
-        let slice = |name: &ObjectName| {
-            let KnownSlice { service, slice } = self.slices.get(name)?;
+        let Some((service, known)) = self.services.get_key_value(service) else { return Vec::new() };
+        let slice = |(name, slice): (&ObjectName, &Packed<EndpointSlice>)| {
             let mut slice = slice.get();
             (slice.name, slice.service) = (name.clone(), service.clone());
-            Some(slice)
+            slice
         };
-        names.iter().filter_map(slice).collect()
+        known.slices.iter().map(slice).collect()
     }
 }
 
