@@ -4,6 +4,8 @@
 //! port an index is, FRONTENDS which addresses lead to it, ENDPOINT_STATE and ENDPOINTS which slots and ids it holds,
 //! its record and SOURCE_RANGES who may use it. An agent that was killed in the middle of an update left a Service
 //! either before or after its one store; the slots and ids of the other side are free.
+//!
+//! What is only needed meanwhile is in few large allocations: small ones would leave holes between those that stay.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -41,32 +43,32 @@ pub(crate) struct Adopted {
 
 pub(crate) fn adopt(tables: &Tables) -> Result<Adopted, Error> {
     let mut adopted = Adopted::default();
-    let mut frontends: HashMap<u32, Vec<(FrontendKey, FrontendKind)>> = HashMap::new();
+    let mut frontends = Vec::new();
     let found: HashMap<FrontendKey, Frontend> =
         tables.frontends.iter().collect::<Result<_, _>>().map_err(Error::map("FRONTENDS"))?;
     tables.lines.adopt(&found, &tables.services);
     for (key, value) in found {
         match FrontendKind::from_number(value.kind) {
-            Some(kind) => frontends.entry(value.service).or_default().push((key, kind)),
+            Some(kind) => frontends.push((value.service, (key, kind))),
             None => adopted.orphans.push(key),
         }
     }
+    frontends.sort_unstable();
     for entry in &tables.addresses {
         let (address, value) = entry.map_err(Error::map("ADDRESSES"))?;
         adopted.addresses.insert(address, value.kind);
     }
     let mut sets = ranges::sets(tables)?;
-    let mut live = live_slots(tables);
+    let live = live_slots(tables);
     for entry in &tables.names {
         let (index, name) = entry.map_err(Error::map("NAMES"))?;
         let (Some(id), Some(record)) = (names::from_table(&name), tables.services.load(index)) else {
             continue;
         };
         let is_own = |slot| tables.endpoints.load(slot).is_some_and(|endpoint| endpoint.service == index);
-        let (block, beside) = block(&record, live.remove(&index).unwrap_or_default(), is_own);
+        let (block, beside) = block(&record, of(&live, index).collect(), is_own);
         adopted.held.extend(beside.into_iter().map(|run| (id.clone(), run)));
-        let mut frontends = frontends.remove(&index).unwrap_or_default();
-        frontends.sort_unstable();
+        let frontends: Box<[(FrontendKey, FrontendKind)]> = of(&frontends, index).collect();
         if record.source_set != 0 {
             let mut ranges = sets.remove(&(index, record.source_set)).unwrap_or_default();
             ranges.sort_unstable();
@@ -79,7 +81,7 @@ pub(crate) fn adopt(tables: &Tables) -> Result<Adopted, Error> {
         adopted
             .ids
             .extend(block.clone().filter_map(|slot| tables.endpoints.load(slot)).map(|endpoint| endpoint.id));
-        let found = Installed { index, block, frontends: frontends.into_boxed_slice() };
+        let found = Installed { index, block, frontends };
         let twin = adopted.installed.get(&id);
         adopted.installed.set(&id, &found);
         if let Some(twin) = twin {
@@ -89,7 +91,9 @@ pub(crate) fn adopt(tables: &Tables) -> Result<Adopted, Error> {
             }
         }
     }
-    adopted.orphans.extend(frontends.into_values().flatten().map(|(key, _)| key));
+    let known: HashSet<u32> = adopted.indexes.iter().copied().collect();
+    let unknown = frontends.iter().filter(|(index, _)| !known.contains(index));
+    adopted.orphans.extend(unknown.map(|(_, (key, _))| *key));
     adopted.former_sets = ranges::former(sets);
     let kept: HashSet<u32> = adopted.ids.iter().copied().collect();
     for id in 1..tables.states.len() {
@@ -103,19 +107,26 @@ pub(crate) fn adopt(tables: &Tables) -> Result<Adopted, Error> {
     Ok(adopted)
 }
 
-/// Slots that a live id leads to and that agree with it, by service index.
-fn live_slots(tables: &Tables) -> HashMap<u32, Vec<u32>> {
-    let mut slots: HashMap<u32, Vec<u32>> = HashMap::new();
+/// Slots that a live id leads to and that agree with it, with the index of their service, sorted.
+fn live_slots(tables: &Tables) -> Vec<(u32, u32)> {
+    let mut slots = Vec::new();
     for id in 1..tables.states.len() {
         if let Some(state) = tables.states.load(id)
             && state.bits != 0
             && let Some(endpoint) = tables.endpoints.load(state.slot)
             && endpoint.id == id
         {
-            slots.entry(endpoint.service).or_default().push(state.slot);
+            slots.push((endpoint.service, state.slot));
         }
     }
+    slots.sort_unstable();
     slots
+}
+
+/// What of a sorted list is a service's.
+fn of<T: Copy>(sorted: &[(u32, T)], index: u32) -> impl Iterator<Item = T> {
+    let rest = sorted.get(sorted.partition_point(|(of, _)| *of < index)..).unwrap_or_default();
+    rest.iter().take_while(move |(of, _)| *of == index).map(|(_, found)| *found)
 }
 
 /// The slots that a Service holds: those of its live ids where they are one run around its spans, else (an

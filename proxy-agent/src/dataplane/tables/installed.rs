@@ -79,7 +79,8 @@ impl InstalledPorts {
         let port = Port::new(id, installed);
         let hash = |port: &Port| hasher.hash_one(port.id());
         match ports.find_mut(hasher.hash_one(id), |port| port.is(id)) {
-            Some(before) => before.packed = port.packed,
+            // With the name that everyone else keeps: what was adopted came with its own.
+            Some(before) => *before = port,
             None => drop(ports.insert_unique(hasher.hash_one(id), port, hash)),
         }
     }
