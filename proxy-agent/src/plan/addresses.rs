@@ -37,7 +37,7 @@ impl Reasons {
 pub(super) struct Addresses {
     /// The addresses of Services.
     of_services: HashMap<Address, Reasons>,
-    /// The bits of the few that are something by themselves: NODE, SILENT_LOOPBACK.
+    /// The bits of the few that are something by themselves: NODE, `SILENT_LOOPBACK`.
     of_node: BTreeMap<Address, AddressBits>,
     /// The bits that were last taken, of addresses that have been touched since.
     before: BTreeMap<Address, AddressBits>,
