@@ -57,8 +57,9 @@ pub use service::{Policy, Service, Span};
 pub use source_ranges::{SourceRange, SourceRangeKey};
 pub use translation::{Aged, Asker, Datagrams, OverflowKey, Overflowed, SharedPorts, Translation};
 
-/// Version of the tables' layout, and the name of the directory that they are pinned in (`…/v1`).
+/// Version of the tables, and the name of the directory that they are pinned in (`…/v1`).
 ///
-/// A change of any type in this crate that the kernel sees makes a new version: an agent never
-/// reads tables of a layout other than its own.
+/// Layouts may change within a version: an agent converts what it finds, by the names of fields
+/// (`proxy-agent/src/dataplane/upgrade`). Tables whose elements no conversion could make from the former ones are a new
+/// version.
 pub const ABI: &str = "v1";

@@ -178,8 +178,11 @@ impl Agent {
             untidy: false,
         };
         if let Some(upgrade) = upgrade {
-            agent.interfaces.replace_programs(&mut agent.ebpf)?;
-            upgrade.finish(&agent.dataplane.shared().now())?;
+            let replaced = agent.interfaces.replace_programs(&mut agent.ebpf);
+            let finished = replaced.and_then(|()| upgrade.finish(&agent.dataplane.shared().now()));
+            if let Err(error) = finished {
+                warn!(%error, "connections from outside that began in the last moment may have to begin again");
+            }
         }
         agent.announcer.tell(Announcement::starting());
         agent.write_report();

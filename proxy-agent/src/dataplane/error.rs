@@ -15,8 +15,8 @@ pub enum Error {
     },
     /// A pinned map is not what this version expects.
     #[error(
-        "the pinned map {path} has {found}, but this version of sidestep needs {expected}: another build made \
-         it; stop its agent and run `sidestep cleanup`"
+        "the pinned map {path} has {found}, but this version of sidestep needs {expected}: another version made \
+         it; use its `sidestep`, or start this version's agent, which converts it"
     )]
     Layout {
         /// The pin.

@@ -7,7 +7,7 @@ use proxy_common::ServiceName;
 pub use super::node::netlink::fuzzing as netlink;
 use super::{
     node::{host, kernel_types},
-    tables::names,
+    tables::{layout::Types, names},
 };
 use crate::plan::ServicePortId;
 
@@ -20,6 +20,8 @@ pub fn to_table(id: &ServicePortId) -> ServiceName {
 pub fn members(btf: &[u8]) -> Option<usize> {
     let mut members = 0;
     kernel_types::walk(btf, |_, _, _| members += 1)?;
+    let types = Types::of(btf)?;
+    (1..64).filter_map(|id| types.layout(id)).for_each(|layout| assert!(layout.fields() <= Types::MOST));
     Some(members)
 }
 

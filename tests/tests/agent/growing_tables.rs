@@ -8,6 +8,7 @@ use sidestep_tests::{
     Agent, Lab, bpftool, cluster,
     cluster::{Cluster, at, service},
     eventually,
+    eventually::{SOON, wait_for},
     many::Many,
     pressure::Pressure,
     traffic::{Asker, Conversation, ask},
@@ -30,7 +31,10 @@ fn tables(lab: &Lab) -> Tables {
 
 fn wait_for_services(lab: &Lab, count: usize) {
     let began = std::time::Instant::now();
-    eventually(&format!("{count} Service ports are installed"), || tables(lab).names.keys().count() == count);
+    // Reading the manifests of very many takes a while.
+    let patience = SOON + Duration::from_millis(count as u64);
+    let installed = || tables(lab).names.keys().count() == count;
+    wait_for(patience, &format!("{count} Service ports are installed"), installed).expect("in time");
     println!("{count} Service ports after {:?}", began.elapsed());
 }
 
@@ -43,7 +47,8 @@ fn counted(lab: &Lab, name: &str) -> u64 {
     tables.counted(found.expect("installed").0).connections()
 }
 
-/// From a few Services to twelve hundred and to thirty-five hundred while clients of every kind go on.
+/// From a few Services to twelve hundred and to thirty-five hundred while clients of every kind go on; then to as many as
+/// `SIDESTEP_GROW_TO` says.
 #[test]
 fn tables_grow_and_no_client_notices() {
     let cluster = cluster!(3);
@@ -70,12 +75,13 @@ fn tables_grow_and_no_client_notices() {
     eventually("affinity has its room", || tables(&cluster.lab).affinities_room() > before.affinities_room());
     let stays = cluster.client.run(|| ask(at(STICKY))).expect("an answer").server;
 
-    for (count, room) in [(1200, 1 << 12), (3500, 1 << 14)] {
+    let last = std::env::var("SIDESTEP_GROW_TO").ok().map(|text| text.parse().expect("a number"));
+    for (count, room) in [(1200, 1 << 12), (3500, 1 << 14)].into_iter().chain(last.map(|last| (last, last))) {
         pressure.let_pass(50);
         let seen = counted(&cluster.lab, "web");
         Many::write(&cluster.lab, backend(&cluster), count).expect("manifests");
         // Two ports each.
-        wait_for_services(&cluster.lab, usize::from(count) + 4);
+        wait_for_services(&cluster.lab, count as usize + 4);
         // What fits into the present ones does not wait for bigger ones.
         eventually("room to spare", || tables(&cluster.lab).services.len() >= room);
         assert!(counted(&cluster.lab, "web") >= seen, "counts went back");
@@ -97,7 +103,9 @@ fn tables_grow_and_no_client_notices() {
         asker.ask_peer().is_ok_and(|(answer, _)| answer.server != named)
     });
     pressure.let_pass(50);
-    pressure.stop().assert_flawless();
+    let outcome = pressure.stop();
+    println!("{} requests, the longest {:?}", outcome.requests, outcome.longest);
+    outcome.assert_flawless();
 }
 
 /// The tables of before are gone when nobody reads them any more, and a restarted agent goes on with the bigger ones.
@@ -167,7 +175,7 @@ fn a_killed_growth_serves_on() {
         met += u32::from(fs::exists(&next).unwrap_or(false));
         pressure.let_pass(20);
         agent.restart(&cluster.lab).expect("restart");
-        wait_for_services(&cluster.lab, usize::from(count) + 2);
+        wait_for_services(&cluster.lab, count as usize + 2);
         eventually("nothing is left behind", || !next.exists());
     }
     println!("{met} of 2 were killed before the bigger tables were in place");

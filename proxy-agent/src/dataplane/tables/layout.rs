@@ -24,22 +24,32 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
+    /// How many fields it has.
+    pub(crate) fn fields(&self) -> usize {
+        self.fields.len()
+    }
+
     /// Whether it has a field of this name, by itself.
     pub(crate) fn has(&self, path: &str) -> bool {
         self.fields.iter().any(|field| field.path == path)
     }
 }
 
-/// More fields than any table has.
-const MOST: usize = 4096;
-/// More levels of structures, arrays and names.
-const DEEPEST: u32 = 32;
+/// The fields so far, and how many types were looked at for them: types may refer to each other in circles.
+#[derive(Default)]
+struct Collected {
+    fields: Vec<Field>,
+    steps: usize,
+}
 
 /// All types of a piece of BTF.
 #[derive(Debug)]
 pub(crate) struct Types<'a>(Vec<Type<'a>>);
 
 impl<'a> Types<'a> {
+    /// As many types as are looked at for a layout, and so its fields: more than any table has.
+    pub(crate) const MOST: usize = 512;
+
     /// `None` if these are not BTF.
     pub(crate) fn of(bytes: &'a [u8]) -> Option<Self> {
         btf::types(bytes)?.collect::<Option<_>>().map(Self)
@@ -57,21 +67,16 @@ impl<'a> Types<'a> {
 
     /// The layout of a type, without what only names another.
     pub(crate) fn layout(&self, id: u32) -> Option<Layout> {
-        let mut fields = Vec::new();
-        let size = self.collect(id, "", 0, DEEPEST, &mut fields)?;
-        Some(Layout { size, fields })
+        let mut found = Collected::default();
+        let size = self.collect(id, "", 0, &mut found)?;
+        Some(Layout { size, fields: found.fields })
     }
 
     /// Adds the fields of a type that begins at `offset`. Returns its size.
-    fn collect(
-        &self,
-        id: u32,
-        path: &str,
-        offset: usize,
-        depth: u32,
-        fields: &mut Vec<Field>,
-    ) -> Option<usize> {
-        let (found, depth) = (self.get(id)?, depth.checked_sub(1)?);
+    fn collect(&self, id: u32, path: &str, offset: usize, all: &mut Collected) -> Option<usize> {
+        let found = self.get(id)?;
+        all.steps += 1;
+        (all.steps <= Self::MOST).then_some(())?;
         let size = found.size();
         match found.kind {
             btf::STRUCT | btf::UNION => {
@@ -82,33 +87,30 @@ impl<'a> Types<'a> {
                     } else {
                         format!("{path}.{}", member.name)
                     };
-                    self.collect(member.kind, &path, offset + member.bits as usize / 8, depth, fields)?;
+                    self.collect(member.kind, &path, offset.checked_add(member.bits as usize / 8)?, all)?;
                 }
                 Some(size)
             }
             btf::ARRAY => {
                 let (kind, count) = found.elements()?;
-                let count = count as usize;
-                let first = fields.len();
-                let each = self.collect(kind, &format!("{path}[0]"), offset, depth, fields)?;
-                if each == 1 {
+                let (count, first) = (count as usize, all.fields.len());
+                let each = self.collect(kind, &format!("{path}[0]"), offset, all)?;
+                let size = each.checked_mul(count)?;
+                if each == 1 || count == 0 {
                     // Bytes are one field.
-                    fields.truncate(first);
-                    fields.push(Field { path: path.to_owned(), offset, size: count });
-                    return Some(count);
-                }
-                if count == 0 {
-                    fields.truncate(first);
+                    all.fields.truncate(first);
+                    all.fields.push(Field { path: path.to_owned(), offset, size });
+                    return Some(size);
                 }
                 for index in 1..count {
-                    self.collect(kind, &format!("{path}[{index}]"), offset + index * each, depth, fields)?;
-                    (fields.len() <= MOST).then_some(())?;
+                    let path = format!("{path}[{index}]");
+                    self.collect(kind, &path, offset.checked_add(index * each)?, all)?;
                 }
-                Some(each * count)
+                Some(size)
             }
-            kind if btf::NAMES.contains(&kind) => self.collect(found.target(), path, offset, depth, fields),
+            kind if btf::NAMES.contains(&kind) => self.collect(found.target(), path, offset, all),
             kind if kind == btf::INT || kind == btf::FLOAT || btf::ENUMS.contains(&kind) => {
-                fields.push(Field { path: path.to_owned(), offset, size });
+                all.fields.push(Field { path: path.to_owned(), offset, size });
                 Some(size)
             }
             _ => None,

@@ -103,14 +103,16 @@ impl Upgrade {
         Ok(())
     }
 
-    /// Converts what the other version's programs at devices noted of connections until they were replaced by ours.
+    /// Converts what the other version's programs at devices noted of connections until they were replaced by ours: at once
+    /// for the answers, and what a program was about to write then.
     pub fn finish(self, tables: &Tables) -> Result<(), Error> {
-        if let Some(flows) = self.connections()? {
+        for _ in 0..2 {
+            let Some(flows) = self.connections()? else { return Ok(()) };
             let owners = Tables::source_ports(&self.pin_dir)?;
             let destination = Destination { flows: &tables.flows, owners: &owners };
             let moved = destination.take_from(&flows);
             destination.give_up_ended(&flows, self.second);
-            tracing::debug!(?moved, "converted connections that began meanwhile");
+            tracing::debug!(connections = moved.moved, "converted connections that began meanwhile");
         }
         Ok(())
     }
