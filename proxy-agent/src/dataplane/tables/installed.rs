@@ -169,6 +169,20 @@ mod tests {
         assert_eq!(ports.get(&ids[0]), Some(installed(9)));
     }
 
+    /// So many that some of their hashes begin alike.
+    #[test]
+    fn each_of_many_ports_has_its_own_state() {
+        let named = |number: u32| id("web", &format!("p{number}"), Protocol::Tcp);
+        let mut ports = InstalledPorts::default();
+        (0..1000).for_each(|number| ports.set(&named(number), &installed(number)));
+        for number in 0..1000 {
+            assert_eq!(ports.get(&named(number)), Some(installed(number)));
+        }
+        (1..1000).for_each(|number| assert_eq!(ports.remove(&named(number)), Some(installed(number))));
+        ports.shrink();
+        assert_eq!((ports.get(&named(0)), ports.len()), (Some(installed(0)), 1));
+    }
+
     /// A cluster has a hundred thousand of them.
     #[test]
     fn a_usual_port_takes_few_bytes() {
