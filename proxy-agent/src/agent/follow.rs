@@ -43,11 +43,11 @@ pub(super) struct Agent {
     pub(super) announcer: Announcer,
     /// The takeover from kube-proxy, where it is wanted.
     pub(super) taking_over: Option<TakingOver>,
-    /// Whether much has changed since memory was given back.
-    pub(super) untidy: bool,
+    /// How many Service ports have changed since memory was given back.
+    pub(super) untidy: usize,
 }
 
-/// So many Service ports in a change leave memory to give back.
+/// So many changed Service ports leave memory to give back.
 const BURST: usize = 256;
 
 impl Agent {
@@ -145,7 +145,7 @@ impl Agent {
         }
         let parts = u32::try_from(self.planner.parts_left()).unwrap_or(u32::MAX);
         self.make_room(changes, parts);
-        self.untidy |= changes.install.len() + changes.remove.len() >= BURST;
+        self.untidy += changes.install.len() + changes.remove.len();
         let log = ChangeLog::of(changes, &self.dataplane);
         self.not_installed = self.dataplane.apply(changes);
         self.make_room_for_refused();
@@ -192,9 +192,10 @@ impl Agent {
         Ok(())
     }
 
-    /// Gives back what a burst of changes took.
+    /// Gives back what many changes took.
     fn tidy_up(&mut self) {
-        if std::mem::take(&mut self.untidy) {
+        if self.untidy >= BURST {
+            self.untidy = 0;
             self.planner.shrink();
             self.dataplane.shrink();
             memory::give_back();

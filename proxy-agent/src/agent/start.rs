@@ -175,7 +175,7 @@ impl Agent {
             serve,
             announcer,
             taking_over,
-            untidy: false,
+            untidy: 0,
         };
         if let Some(upgrade) = upgrade {
             let replaced = agent.interfaces.replace_programs(&mut agent.ebpf);
