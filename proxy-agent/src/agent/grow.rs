@@ -114,6 +114,7 @@ impl Agent {
         }
         if self.report.synced {
             self.interfaces.renew();
+            self.dataplane.enlarge_connections(&enlarged);
             self.interfaces.look(&mut self.ebpf);
         }
         self.dataplane.follow(enlarged)

@@ -67,6 +67,11 @@ impl Dataplane {
         self.writer.enlarge(&self.pin_dir, uptime())
     }
 
+    /// Copies what began since, as the programs of devices are about to be replaced.
+    pub fn enlarge_connections(&self, enlarged: &Enlarged) {
+        self.writer.enlarge_connections(enlarged);
+    }
+
     /// Uses the bigger tables from now on, as all programs do, and installs there what the present ones had no room for.
     pub fn follow(&mut self, enlarged: Enlarged) -> Result<(), Error> {
         self.writer.follow(enlarged);

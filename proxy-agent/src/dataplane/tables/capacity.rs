@@ -27,9 +27,9 @@ impl Capacity {
     const FULL: u64 = 256 << 20;
     /// By how much they grow at least.
     const STEP: u32 = 4;
-    /// The connections of the first Service that can be reached from outside: what may come while the table grows that a
-    /// quarter of these fill.
-    const FIRST_FLOWS: u32 = 1 << 13;
+    /// What the table of connections begins with, when the first Service can be reached from outside. Most nodes never have
+    /// so many: when it grows, a connection that begins in the very moment may have to begin again.
+    const FIRST_FLOWS: u32 = 1 << 16;
 
     /// What the tables may grow to with so many bytes for them: all of them full take no more. Connections have the same
     /// room everywhere.
@@ -196,12 +196,14 @@ mod tests {
         assert_eq!(affinity, Some(Capacity { clients: LIMITS.clients, ..Capacity::START }));
         assert!(!Capacity::START.holds(Capacity { clients: u32::MAX, ..needed }));
         let outside = grown(Capacity { flows: 1, ..needed }).expect("a NodePort");
-        assert_eq!(outside, Capacity { flows: 1 << 13, ..Capacity::START });
+        assert_eq!(outside, Capacity { flows: 1 << 16, ..Capacity::START });
         assert_eq!(outside.grown(Capacity { flows: u32::MAX, ..needed }, LIMITS), None);
-        let more = outside.with_more_flows(LIMITS).expect("below the limit");
-        assert_eq!(more, Capacity { flows: 1 << 15, ..outside });
-        assert_eq!(more.with_more_flows(LIMITS), Some(Capacity { flows: LIMITS.flows, ..outside }));
-        assert_eq!(Capacity { flows: LIMITS.flows, ..outside }.with_more_flows(LIMITS), None);
+        assert_eq!(outside.with_more_flows(LIMITS), None);
+        let higher = Capacity { flows: 300_000, ..LIMITS };
+        let more = outside.with_more_flows(higher).expect("below the limit");
+        assert_eq!(more, Capacity { flows: 1 << 18, ..outside });
+        assert_eq!(more.with_more_flows(higher), Some(Capacity { flows: 300_000, ..outside }));
+        assert_eq!(Capacity { flows: 300_000, ..outside }.with_more_flows(higher), None);
         let few = Capacity { flows: 100, ..LIMITS };
         assert_eq!(
             Capacity::START.grown(Capacity { flows: 1, ..needed }, few),

@@ -127,6 +127,11 @@ impl Writer {
         Ok(enlarged)
     }
 
+    /// Moves connections that began since the copy.
+    pub(crate) fn enlarge_connections(&self, enlarged: &Enlarged) {
+        enlarged.take_connections(&self.tables.flows);
+    }
+
     /// Uses the bigger tables from now on, as all programs do. Waits for those that still read the old ones, for what they
     /// counted and remembered.
     pub(crate) fn follow(&mut self, enlarged: Enlarged) {

@@ -24,6 +24,13 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
+    /// The same with the present names of fields that were `renamed`.
+    pub(crate) fn renamed(&self, renamed: &[(&str, &str)]) -> Self {
+        let fields =
+            self.fields.iter().map(|field| Field { path: present(&field.path, renamed), ..field.clone() });
+        Self { size: self.size, fields: fields.collect() }
+    }
+
     /// How many fields it has.
     pub(crate) fn fields(&self) -> usize {
         self.fields.len()
@@ -128,11 +135,9 @@ pub(crate) struct Conversion {
 
 impl Conversion {
     /// Of numbers in little-endian order, as those of all nodes that eBPF has this object for.
-    /// Fields are found by their names, or by the present ones of those that were `renamed`.
-    pub(crate) fn new(from: &Layout, to: &Layout, renamed: &[(&str, &str)]) -> Self {
+    pub(crate) fn new(from: &Layout, to: &Layout) -> Self {
         let copy = |field: &Field| {
-            let is_it = |old: &&Field| old.path == field.path || present(&old.path, renamed) == field.path;
-            let old = from.fields.iter().find(is_it)?;
+            let old = from.fields.iter().find(|old| old.path == field.path)?;
             Some((old.offset, field.offset, old.size.min(field.size)))
         };
         Self { size: to.size, copies: to.fields.iter().filter_map(copy).collect() }
@@ -178,16 +183,17 @@ mod tests {
         let old = layout(12, &[("a", 0, 2), ("gone", 2, 2), ("b", 4, 4), ("c", 8, 4)]);
         let new = layout(16, &[("c", 0, 2), ("added", 2, 2), ("a", 4, 4), ("b", 8, 4)]);
         let element = [1, 2, 9, 9, 3, 4, 5, 6, 7, 8, 0, 0];
-        let converted = Conversion::new(&old, &new, &[]).apply(&element);
+        let converted = Conversion::new(&old, &new).apply(&element);
         assert_eq!(converted, [7, 8, 0, 0, 1, 2, 0, 0, 3, 4, 5, 6, 0, 0, 0, 0]);
-        assert_eq!(Conversion::new(&new, &old, &[]).apply(&converted), [1, 2, 0, 0, 3, 4, 5, 6, 7, 8, 0, 0]);
+        assert_eq!(Conversion::new(&new, &old).apply(&converted), [1, 2, 0, 0, 3, 4, 5, 6, 7, 8, 0, 0]);
     }
 
     #[test]
     fn fields_that_were_renamed_are_found() {
         let (old, new) =
             (layout(2, &[("all[1].old.number", 0, 2)]), layout(2, &[("all[1].new.number", 0, 2)]));
-        let converted = |renamed: &[(&str, &str)]| Conversion::new(&old, &new, renamed).apply(&[1, 2]);
+        let converted =
+            |renamed: &[(&str, &str)]| Conversion::new(&old.renamed(renamed), &new).apply(&[1, 2]);
         assert_eq!((converted(&[("old", "new")]), converted(&[("ol", "new")])), (vec![1, 2], vec![0, 0]));
     }
 }

@@ -7,8 +7,8 @@ use proxy_common::Translation;
 use crate::dataplane::tables::layout::Layout;
 
 /// Names of fields that have others now: the former one, and the present one. (0.1.0)
-pub(super) const RENAMED: [(&str, &str); 2] =
-    [("backend", "endpoint_address"), ("backend_port", "endpoint_port")];
+pub(super) const RENAMED: [(&str, &str); 3] =
+    [("backend", "endpoint_address"), ("backend_port", "endpoint_port"), ("places", "record_ids")];
 
 /// Adds to a converted value what follows from its being of an earlier layout.
 pub(super) fn complete(table: &str, from: &Layout, value: &mut [u8]) {

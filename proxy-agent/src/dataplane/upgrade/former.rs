@@ -4,10 +4,7 @@ use std::os::fd::AsFd as _;
 
 use bytemuck::Pod;
 
-use super::{
-    earlier::{RENAMED, complete},
-    shape::Pinned,
-};
+use super::{earlier::complete, shape::Pinned};
 use crate::dataplane::{
     Error,
     followers::stale::holders,
@@ -57,8 +54,8 @@ impl Former {
             map,
             is_alike: theirs.kind == ours.kind && ours.kind != 0,
             keys_differ: theirs.key != ours.key,
-            key: Conversion::new(&theirs.key, &ours.key, &RENAMED),
-            value: Conversion::new(&theirs.value, &ours.value, &RENAMED),
+            key: Conversion::new(&theirs.key, &ours.key),
+            value: Conversion::new(&theirs.value, &ours.value),
             layout: theirs.value,
         }
     }

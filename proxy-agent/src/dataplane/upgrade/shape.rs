@@ -4,6 +4,7 @@ use std::{collections::HashMap, path::Path};
 
 use object::{Object as _, ObjectSection as _};
 
+use super::earlier::RENAMED;
 use crate::dataplane::{
     Error, bpf,
     programs::load::{OBJECT, with_all_of_connections},
@@ -87,10 +88,11 @@ fn object_types() -> Result<Types<'static>, Error> {
     section.and_then(Types::of).ok_or_else(|| Error::Missing("the object has no BTF".to_owned()))
 }
 
-/// The shape of a map, by its BTF.
+/// The shape of a map, by its BTF, with the present names of its fields.
 fn of_map(map: &RawMap, btf: &[u8]) -> Option<Shape> {
     let types = Types::of(btf)?;
-    let (key, value) = (types.layout(map.info.key_type)?, types.layout(map.info.value_type)?);
+    let layout = |id| Some(types.layout(id)?.renamed(&RENAMED));
+    let (key, value) = (layout(map.info.key_type)?, layout(map.info.value_type)?);
     Some(Shape { kind: map.info.kind, length: map.info.max_entries, key, value })
 }
 
