@@ -4,7 +4,7 @@ use std::{collections::HashMap, path::Path};
 
 use object::{Object as _, ObjectSection as _};
 
-use super::earlier::RENAMED;
+use super::earlier::renamed;
 use crate::dataplane::{
     Error, bpf,
     programs::load::{OBJECT, with_all_of_connections},
@@ -59,7 +59,10 @@ pub(super) fn changed(dir: &Path) -> Result<Vec<Pinned>, Error> {
         }
         let found = Pinned {
             name: spec.name,
-            theirs: btf.get(&map.info.btf).and_then(|btf| of_map(&map, btf)).map(|shape| shape.of(spec)),
+            theirs: btf
+                .get(&map.info.btf)
+                .and_then(|btf| of_map(spec.name, &map, btf))
+                .map(|shape| shape.of(spec)),
             ours: in_object(&ours, spec.name).map(|shape| shape.of(spec)),
             map,
         };
@@ -89,9 +92,9 @@ fn object_types() -> Result<Types<'static>, Error> {
 }
 
 /// The shape of a map, by its BTF, with the present names of its fields.
-fn of_map(map: &RawMap, btf: &[u8]) -> Option<Shape> {
+fn of_map(name: &str, map: &RawMap, btf: &[u8]) -> Option<Shape> {
     let types = Types::of(btf)?;
-    let layout = |id| Some(types.layout(id)?.renamed(&RENAMED));
+    let layout = |id| Some(types.layout(id)?.renamed(&renamed(name)));
     let (key, value) = (layout(map.info.key_type)?, layout(map.info.value_type)?);
     Some(Shape { kind: map.info.kind, length: map.info.max_entries, key, value })
 }
@@ -136,7 +139,7 @@ mod tests {
         let types = object_types().expect("types");
         for spec in MAPS.iter().filter(|spec| spec.name != "GRACE") {
             let map = RawMap::open(&dir.join(spec.name)).expect("a map");
-            let theirs = of_map(&map, &bpf::btf_by_id(map.info.btf).expect("BTF"));
+            let theirs = of_map(spec.name, &map, &bpf::btf_by_id(map.info.btf).expect("BTF"));
             let theirs = theirs.map(|shape| shape.of(spec));
             assert_eq!(theirs, in_object(&types, spec.name).map(|shape| shape.of(spec)), "{}", spec.name);
             let shape = theirs.unwrap_or_else(|| panic!("{} without types", spec.name));
