@@ -68,6 +68,17 @@ pub fn rewrite(directory: &Path) -> Result<Vec<String>> {
     Ok(rewritten)
 }
 
+/// Makes a hash one that forgets (`BPF_MAP_TYPE_LRU_HASH`), and empties it: a table that no version can convert.
+pub fn forget(pin: &Path) -> Result<()> {
+    let old = object(pin)?;
+    let mut info = Info::default();
+    ask(&old, &mut info)?;
+    ensure!(info.kind == HASH, "{} is no hash", pin.display());
+    let new = create(&Info { kind: LRU_HASH, flags: 0, ..info }, &load(&types(info.btf)?)?)?;
+    fs::remove_file(pin)?;
+    pin_at(&new, pin)
+}
+
 fn rewrite_one(pin: &Path) -> Result<bool> {
     let old = object(pin)?;
     let mut info = Info::default();

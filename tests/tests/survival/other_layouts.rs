@@ -108,3 +108,22 @@ fn an_agent_that_dies_while_it_converts_leaves_tables_that_serve() {
     staying.check("after the conversion");
     pressure.stop().assert_flawless();
 }
+
+/// Then the programs of the other version serve until this one has read all Services.
+#[test]
+fn a_table_that_cannot_be_converted_stops_no_service() {
+    let nodes = two_nodes!(Variant::DIRECT);
+    let _servers = publish(&nodes);
+    let client = nodes.pod_here("client").expect("a pod");
+    let mut agent = nodes.lab().agent().expect("an agent");
+    let way = cluster_ips()[0];
+    let pressure = Pressure::start(&client, way.tcp, way.udp);
+    pressure.let_pass(50);
+    assert!(agent.stop().expect("it stops").success());
+    other_layout::forget(&nodes.lab().pin_directory().join("v1/FRONTENDS")).expect("another table");
+    agent.restart(nodes.lab()).expect("restart");
+    assert!(agent.log_tail().contains("cannot be converted"), "{}", agent.log_tail());
+    assert_eq!(left_behind(&nodes), [""; 0]);
+    pressure.let_pass(50);
+    pressure.stop().assert_flawless();
+}

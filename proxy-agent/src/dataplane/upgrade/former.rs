@@ -11,7 +11,7 @@ use crate::dataplane::{
     raw_map::RawMap,
     tables::{
         layout::{Conversion, Layout},
-        maps::MAPS,
+        maps::MapSpec,
     },
 };
 
@@ -34,7 +34,7 @@ pub(super) enum Pass {
 /// A table of the other version.
 #[derive(Debug)]
 pub(super) struct Former {
-    pub(super) name: &'static str,
+    pub(super) spec: &'static MapSpec,
     pub(super) map: RawMap,
     /// Whether it is still a map of the same kind.
     is_alike: bool,
@@ -47,10 +47,10 @@ pub(super) struct Former {
 }
 
 impl Former {
-    pub(super) fn new(Pinned { name, map, theirs, ours }: Pinned) -> Self {
+    pub(super) fn new(Pinned { spec, map, theirs, ours }: Pinned) -> Self {
         let (theirs, ours) = (theirs.unwrap_or_default(), ours.unwrap_or_default());
         Self {
-            name,
+            spec,
             map,
             is_alike: theirs.kind == ours.kind && ours.kind != 0,
             keys_differ: theirs.key != ours.key,
@@ -60,26 +60,28 @@ impl Former {
         }
     }
 
-    /// Whether it is one of the tables of connections, which are converted together.
-    pub(super) fn is_of_connections(&self) -> bool {
-        MAPS.iter().any(|map| map.name == self.name && map.of_connections)
-    }
-
     /// Whether it holds what sockets have.
     pub(super) fn is_of_sockets(&self) -> bool {
         self.is_alike && self.map.info.kind == kind::SK_STORAGE
     }
 
+    /// Whether its elements can be converted. The length of a prefix counts bits of the layout, so a trie whose keys have
+    /// another one cannot be.
+    pub(super) fn can_convert(&self) -> bool {
+        self.is_alike && !(self.keys_differ && self.map.info.kind == kind::LPM_TRIE)
+    }
+
     /// Converts all elements; again those that programs write, where ours have not written them.
     pub(super) fn convert(&self, new: &RawMap, pass: Pass) -> Result<(), Error> {
         match self.map.info.kind {
-            _ if !self.is_alike => {
-                tracing::warn!(table = self.name, "another kind of map: what it held is not taken over");
+            _ if !self.can_convert() => {
+                tracing::warn!(
+                    table = self.spec.name,
+                    "what it held cannot be converted, and is not taken over"
+                );
                 Ok(())
             }
             kind::ARRAY if pass == Pass::First => self.convert_array(new),
-            // The length of a prefix counts bits of the layout; the plan brings source ranges anew.
-            kind::LPM_TRIE if self.keys_differ => Ok(()),
             kind::HASH | kind::LRU_HASH | kind::LPM_TRIE => self.convert_hash(new, pass),
             _ => Ok(()),
         }
@@ -107,7 +109,7 @@ impl Former {
     /// A value, in our layout.
     fn value(&self, value: &[u8]) -> Vec<u8> {
         let mut converted = self.value.apply(value);
-        complete(self.name, &self.layout, &mut converted);
+        complete(self.spec.name, &self.layout, &mut converted);
         converted
     }
 
@@ -130,7 +132,7 @@ pub(super) fn convert_sockets(tables: &[(&Former, RawMap)]) {
                 None => Ok(()),
             });
             if let Err(error) = converted {
-                tracing::debug!(%error, table = old.name, "cannot convert what a socket has");
+                tracing::debug!(%error, table = old.spec.name, "cannot convert what a socket has");
             }
         }
     });

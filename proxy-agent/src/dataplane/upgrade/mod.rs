@@ -23,7 +23,7 @@ use super::{
     programs::{
         attach::{attach, is_pinned},
         hooks::HOOKS,
-        load::{load, load_replacing},
+        load::{load, load_replacing, with_all_of_connections},
     },
     raw_map::RawMap,
     tables::{
@@ -42,28 +42,47 @@ use super::{
 pub struct Upgrade {
     pin_dir: PathBuf,
     tables: Vec<Former>,
+    /// Whether Services can be served from what is converted. Otherwise the other version's programs go on with its tables
+    /// until the first plan is installed.
+    serves: bool,
     /// When the first copy began, in seconds since boot.
     second: u32,
 }
 
 /// [`load`], with tables of another version converted, and what its programs serve for sockets switched over.
-/// [`Upgrade::finish`] when the programs at devices are ours, too.
+/// [`Upgrade::finish`] when the programs at devices are ours, too. Nothing is switched over, and there is nothing to finish,
+/// where Services cannot be served from what was converted.
 pub fn load_or_upgrade(options: &Options) -> Result<(Ebpf, Option<Upgrade>), Error> {
     ensure_bpffs(&options.pin_dir)?;
     growth::settle(&abi_dir(&options.pin_dir))?;
     let Some(upgrade) = Upgrade::find(&options.pin_dir)? else { return Ok((load(options)?, None)) };
-    let names: Vec<&'static str> = upgrade.tables.iter().map(|table| table.name).collect();
+    let names: Vec<&'static str> = upgrade.tables.iter().map(|table| table.spec.name).collect();
     tracing::info!(tables = ?names, "the tables are of another version: converting them");
     let mut ebpf = load_replacing(options, &names)?;
     crash::a_change_begins();
     upgrade.convert(Pass::First)?;
-    if HOOKS.iter().any(|hook| is_pinned(&options.pin_dir, hook)) {
+    if upgrade.serves && HOOKS.iter().any(|hook| is_pinned(&options.pin_dir, hook)) {
         attach(&mut ebpf, options)?;
         upgrade.convert(Pass::Again)?;
     }
     commit_growth(&options.pin_dir)?;
-    Ok((ebpf, Some(upgrade)))
+    Ok((ebpf, Some(upgrade).filter(|upgrade| upgrade.serves)))
 }
+
+/// What Services are served from, and the plan brings anew.
+const OF_SERVICES: [&str; 11] = [
+    "FRONTENDS",
+    "FRONTEND_LINES",
+    "ADDRESSES",
+    "SERVICES",
+    "ENDPOINTS",
+    "ENDPOINT_STATE",
+    "SOURCE_RANGES",
+    "CLIENTS",
+    "ADDRESS_FILTER",
+    "NODE_PORTS",
+    "NAMES",
+];
 
 impl Upgrade {
     /// Compares the pinned tables with ours. `None` if they are alike.
@@ -72,15 +91,27 @@ impl Upgrade {
         if !dir.join("FRONTENDS").exists() {
             return Ok(None);
         }
-        let tables: Vec<Former> = shape::changed(&dir)?.into_iter().map(Former::new).collect();
-        Ok((!tables.is_empty()).then(|| Self { pin_dir: pin_dir.to_owned(), tables, second: uptime() }))
+        let all: Vec<(bool, Former)> =
+            shape::pinned(&dir)?.into_iter().map(|found| (found.is_ours(), Former::new(found))).collect();
+        let others = || all.iter().filter(|(is_ours, _)| !is_ours).map(|(_, table)| table);
+        let serves = others().all(|table| table.can_convert() || !OF_SERVICES.contains(&table.spec.name));
+        let mut changed: Vec<&'static str> = others().map(|table| table.spec.name).collect();
+        if !serves {
+            // Programs that go on with the old ones must not see half of the new ones.
+            changed.extend(OF_SERVICES);
+        }
+        let changed = with_all_of_connections(changed);
+        let tables = all.into_iter().map(|(_, table)| table);
+        let tables: Vec<Former> = tables.filter(|table| changed.contains(&table.spec.name)).collect();
+        let pin_dir = pin_dir.to_owned();
+        Ok((!tables.is_empty()).then(|| Self { pin_dir, tables, serves, second: uptime() }))
     }
 
     fn convert(&self, pass: Pass) -> Result<(), Error> {
         let dir = abi_dir(&self.pin_dir);
         let mut of_sockets = Vec::new();
-        for table in self.tables.iter().filter(|table| !table.is_of_connections()) {
-            let new = RawMap::open(&growth::next(&dir, table.name))?;
+        for table in self.tables.iter().filter(|table| !table.spec.of_connections) {
+            let new = RawMap::open(&growth::next(&dir, table.spec.name))?;
             if table.is_of_sockets() {
                 of_sockets.push((table, new));
             } else {
@@ -119,7 +150,7 @@ impl Upgrade {
 
     /// The other version's connections, in our layout; `None` if their tables are used further.
     fn connections(&self) -> Result<Option<FlowTable>, Error> {
-        let named = |name: &str| self.tables.iter().find(|table| table.name == name);
+        let named = |name: &str| self.tables.iter().find(|table| table.spec.name == name);
         let (Some(records), Some(tags), Some(uses)) =
             (named("FLOWS"), named("FLOW_TAGS"), named("FLOW_USES"))
         else {

@@ -7,7 +7,7 @@ use object::{Object as _, ObjectSection as _};
 use super::earlier::renamed;
 use crate::dataplane::{
     Error, bpf,
-    programs::load::{OBJECT, with_all_of_connections},
+    programs::load::OBJECT,
     raw_map::RawMap,
     tables::{
         layout::{Layout, Types},
@@ -36,7 +36,7 @@ impl Shape {
 /// A pinned table, and what it is to look like.
 #[derive(Debug)]
 pub(super) struct Pinned {
-    pub(super) name: &'static str,
+    pub(super) spec: &'static MapSpec,
     pub(super) map: RawMap,
     /// Nothing if the kernel does not know its types.
     pub(super) theirs: Option<Shape>,
@@ -44,43 +44,46 @@ pub(super) struct Pinned {
     pub(super) ours: Option<Shape>,
 }
 
-/// The tables pinned in `dir` that this version cannot use as they are.
-pub(super) fn changed(dir: &Path) -> Result<Vec<Pinned>, Error> {
-    let ours = object_types()?;
-    let (mut btf, mut all, mut changed) = (HashMap::new(), Vec::new(), Vec::new());
-    for spec in &MAPS {
-        let pin = dir.join(spec.name);
-        if !pin.exists() {
-            continue;
+impl Pinned {
+    fn new(spec: &'static MapSpec, map: RawMap, theirs: Option<&Types<'_>>, ours: &Types<'_>) -> Self {
+        Self {
+            spec,
+            theirs: theirs.and_then(|types| of_map(spec.name, &map, types)).map(|shape| shape.of(spec)),
+            ours: in_object(ours, spec.name).map(|shape| shape.of(spec)),
+            map,
         }
-        let map = RawMap::open(&pin)?;
+    }
+
+    /// Whether this version can use it as it is.
+    pub(super) fn is_ours(&self) -> bool {
+        if let (Some(theirs), Some(ours)) = (&self.theirs, &self.ours) {
+            return theirs == ours;
+        }
+        // Without types only sizes tell.
+        let sizes = (self.map.info.key_size as usize, self.map.info.value_size as usize);
+        sizes == (self.spec.key, self.spec.value)
+    }
+}
+
+/// The tables pinned in `dir`.
+pub(super) fn pinned(dir: &Path) -> Result<Vec<Pinned>, Error> {
+    let (mut btf, mut maps) = (HashMap::new(), Vec::new());
+    for spec in MAPS.iter().filter(|spec| dir.join(spec.name).exists()) {
+        let map = RawMap::open(&dir.join(spec.name))?;
+        // All maps of one agent have their types in one piece.
         if map.info.btf != 0 && !btf.contains_key(&map.info.btf) {
             btf.insert(map.info.btf, bpf::btf_by_id(map.info.btf)?);
         }
-        let found = Pinned {
-            name: spec.name,
-            theirs: btf
-                .get(&map.info.btf)
-                .and_then(|btf| of_map(spec.name, &map, btf))
-                .map(|shape| shape.of(spec)),
-            ours: in_object(&ours, spec.name).map(|shape| shape.of(spec)),
-            map,
-        };
-        let is_same = match (&found.theirs, &found.ours) {
-            (Some(theirs), Some(ours)) => theirs == ours,
-            // Without types only sizes tell.
-            _ => {
-                (found.map.info.key_size as usize, found.map.info.value_size as usize)
-                    == (spec.key, spec.value)
-            }
-        };
-        if !is_same {
-            changed.push(spec.name);
-        }
-        all.push(found);
+        maps.push((spec, map));
     }
-    let changed = with_all_of_connections(changed);
-    Ok(all.into_iter().filter(|found| changed.contains(&found.name)).collect())
+    let ours = object_types()?;
+    let theirs: HashMap<u32, Types<'_>> =
+        btf.iter().filter_map(|(id, bytes)| Some((*id, Types::of(bytes)?))).collect();
+    let found = maps.into_iter().map(|(spec, map)| {
+        let types = theirs.get(&map.info.btf);
+        Pinned::new(spec, map, types, &ours)
+    });
+    Ok(found.collect())
 }
 
 /// The types of our object.
@@ -92,8 +95,7 @@ fn object_types() -> Result<Types<'static>, Error> {
 }
 
 /// The shape of a map, by its BTF, with the present names of its fields.
-fn of_map(name: &str, map: &RawMap, btf: &[u8]) -> Option<Shape> {
-    let types = Types::of(btf)?;
+fn of_map(name: &str, map: &RawMap, types: &Types<'_>) -> Option<Shape> {
     let layout = |id| Some(types.layout(id)?.renamed(&renamed(name)));
     let (key, value) = (layout(map.info.key_type)?, layout(map.info.value_type)?);
     Some(Shape { kind: map.info.kind, length: map.info.max_entries, key, value })
@@ -117,29 +119,23 @@ mod tests {
     use sidestep_tests::{identity::Identity, pins::PinDirectory};
 
     use super::*;
-    use crate::dataplane::{Capacity, FlowOptions, Options, abi_dir, load};
+    use crate::dataplane::{Capacity, Options, abi_dir, load};
 
     /// By their types, and not for want of them.
     #[test]
     fn tables_of_this_version_are_used_as_they_are() {
         let pins = PinDirectory::new(&Identity::new().to_string()).expect("bpffs");
-        let options = Options {
-            pin_dir: pins.path().to_owned(),
-            // Nothing is attached.
-            cgroup_root: "/nowhere".into(),
-            capacity: Capacity::START,
-            program_log: false,
-            flows: FlowOptions::default(),
-        };
+        let options = Options::unattached(pins.path(), Capacity::START);
         drop(load(&options).expect("the maps"));
         let dir = abi_dir(pins.path());
-        let changed: Vec<_> =
-            changed(&dir).expect("comparable").into_iter().map(|table| table.name).collect();
-        assert_eq!(changed, [""; 0]);
+        let all = pinned(&dir).expect("comparable");
+        let others = all.iter().filter(|table| !table.is_ours()).map(|table| table.spec.name);
+        assert_eq!((all.len(), others.collect::<Vec<_>>()), (MAPS.len(), vec![]));
         let types = object_types().expect("types");
         for spec in MAPS.iter().filter(|spec| spec.name != "GRACE") {
             let map = RawMap::open(&dir.join(spec.name)).expect("a map");
-            let theirs = of_map(spec.name, &map, &bpf::btf_by_id(map.info.btf).expect("BTF"));
+            let btf = bpf::btf_by_id(map.info.btf).expect("BTF");
+            let theirs = of_map(spec.name, &map, &Types::of(&btf).expect("types"));
             let theirs = theirs.map(|shape| shape.of(spec));
             assert_eq!(theirs, in_object(&types, spec.name).map(|shape| shape.of(spec)), "{}", spec.name);
             let shape = theirs.unwrap_or_else(|| panic!("{} without types", spec.name));
