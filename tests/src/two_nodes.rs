@@ -14,6 +14,7 @@
 
 mod cni_rules;
 mod lan;
+mod long_lived;
 mod published;
 mod second_uplink;
 mod variant;
@@ -24,6 +25,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context, Result};
 
+pub use self::long_lived::LongLived;
 pub use self::published::slices;
 pub use self::variant::{Routing, Rules, Variant};
 pub use self::ways_in::{

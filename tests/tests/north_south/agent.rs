@@ -7,8 +7,8 @@ use sidestep_tests::{
     cluster::Backend,
     eventually, in_every_variant,
     pressure::Pressure,
-    traffic::{Asker, Conversation, ask, connect, connect_from, is_refused},
-    two_nodes::{WayIn, node_ports, ways_in, web},
+    traffic::{Asker, Conversation, ask, connect, is_refused},
+    two_nodes::{LongLived, WayIn, node_ports, ways_in, web},
 };
 
 use crate::serve;
@@ -30,30 +30,13 @@ fn a_crash_and_a_restart_lose_no_packet(nodes: &TwoNodes) {
     let mut agent = serve(nodes, &[&servers[0], &servers[1]]);
     let before = bpftool::pinned_ids(nodes.lab().pin_directory()).expect("ids");
     let pressures = node_ports().map(|way| Pressure::paced(nodes.outside(), way.tcp, way.udp, PAUSE));
-    // They have a client address of their own: two connections from one client port through two frontends to the
-    // same endpoint cannot coexist.
-    let lines = "addr add 192.0.2.101/24 dev uplink\naddr add 2001:db8:192::101/64 dev uplink nodad\n";
-    nodes.outside().namespace().ip_batch(lines).expect("addresses");
-    let mut flows: Vec<_> = ways_in()
-        .into_iter()
-        .flat_map(|way| [way; 4])
-        .map(|way| {
-            let source = if way.tcp.is_ipv4() { "192.0.2.101" } else { "2001:db8:192::101" };
-            let source = source.parse().expect("an address");
-            let connected = nodes.outside().run(|| connect_from(source, way.tcp));
-            let mut flow = Conversation::over(connected.expect("a connection")).expect("a connection");
-            let answer = flow.ask().expect("an answer");
-            (flow, answer)
-        })
-        .collect();
+    let mut flows = LongLived::begin(nodes, 4).expect("connections");
     for _ in 0..2 {
         agent.kill().expect("kill -9");
         pressures[0].let_pass(100);
         agent.restart(nodes.lab()).expect("restart");
         pressures[1].let_pass(100);
-        for (flow, answer) in &mut flows {
-            assert_eq!(flow.ask().expect("an answer"), *answer);
-        }
+        flows.check().expect("they go on");
         assert!(agent.stop().expect("it stops").success());
         pressures[1].let_pass(100);
         agent.restart(nodes.lab()).expect("restart");
@@ -62,9 +45,7 @@ fn a_crash_and_a_restart_lose_no_packet(nodes: &TwoNodes) {
     for pressure in pressures {
         pressure.stop().assert_flawless();
     }
-    for (flow, answer) in &mut flows {
-        assert_eq!(flow.ask().expect("an answer"), *answer);
-    }
+    flows.check().expect("they go on");
 }
 
 /// ST-4: established connections go on and new ones begin while no agent runs, and after the next one has started.

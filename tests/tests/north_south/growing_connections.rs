@@ -3,8 +3,8 @@
 use serde_json::Value;
 use sidestep_tests::{
     Agent, TwoNodes, eventually, in_every_variant,
-    traffic::{Asker, Conversation, ask, connect_from},
-    two_nodes::{node_ports, ways_in, web},
+    traffic::{Asker, ask},
+    two_nodes::{LongLived, node_ports, web},
 };
 
 in_every_variant!(connections_stay_while_their_table_grows, also_without_tcx);
@@ -30,20 +30,7 @@ fn fill(nodes: &TwoNodes, agent: Agent) {
     let _agent = agent.started(nodes.lab()).expect("an agent");
     let before = room(nodes);
     assert!(before < 70_000, "{before}");
-    let lines = "addr add 192.0.2.101/24 dev uplink\naddr add 2001:db8:192::101/64 dev uplink nodad\n";
-    nodes.outside().namespace().ip_batch(lines).expect("addresses");
-    let mut connections: Vec<_> = ways_in()
-        .into_iter()
-        .flat_map(|way| [way; 4])
-        .map(|way| {
-            let source = if way.tcp.is_ipv4() { "192.0.2.101" } else { "2001:db8:192::101" };
-            let source = source.parse().expect("an address");
-            let connected = nodes.outside().run(|| connect_from(source, way.tcp));
-            let mut connection = Conversation::over(connected.expect("a connection")).expect("a connection");
-            let answer = connection.ask().expect("an answer");
-            (connection, answer)
-        })
-        .collect();
+    let mut connections = LongLived::begin(nodes, 4).expect("connections");
     for way in node_ports() {
         nodes.outside().run(|| {
             for number in 0..FLOWS / 2 {
@@ -54,9 +41,7 @@ fn fill(nodes: &TwoNodes, agent: Agent) {
         });
     }
     eventually("the table of connections is bigger", || room(nodes) > 3 * before);
-    for (connection, answer) in &mut connections {
-        assert_eq!(connection.ask().expect("an answer"), *answer);
-    }
+    connections.check().expect("they go on");
     for way in node_ports() {
         nodes.outside().run(|| (0..50).for_each(|_| drop(ask(way.tcp).expect("a new connection"))));
     }

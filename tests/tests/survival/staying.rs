@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use sidestep_tests::{
     Place, TwoNodes,
     cluster::{Backend, at, service},
-    traffic::{Answer, Asker, Conversation, ask, connect, connect_from},
-    two_nodes::{cluster_ips, ways_in, web},
+    traffic::{Answer, Asker, Conversation, ask},
+    two_nodes::{LongLived, cluster_ips, web},
 };
 
 /// A Service whose clients stay with their endpoint.
@@ -14,7 +14,8 @@ const STICKY: &str = "10.96.0.40:80";
 
 /// What must go on as it was.
 pub(crate) struct Staying {
-    connections: Vec<(Conversation, Answer)>,
+    from_outside: LongLived,
+    from_a_pod: Vec<(Conversation, Answer)>,
     /// Connected to a Service.
     connected: Asker,
     /// Asked a Service, and has not read the answer.
@@ -25,20 +26,13 @@ pub(crate) struct Staying {
 
 impl Staying {
     pub(crate) fn begin(nodes: &TwoNodes, client: Place) -> Self {
-        let lines = "addr add 192.0.2.101/24 dev uplink\naddr add 2001:db8:192::101/64 dev uplink nodad\n";
-        nodes.outside().namespace().ip_batch(lines).expect("addresses");
-        let outside = ways_in().into_iter().flat_map(|way| [way; 3]).map(|way| {
-            let source = if way.tcp.is_ipv4() { "192.0.2.101" } else { "2001:db8:192::101" };
-            nodes.outside().run(|| connect_from(source.parse().expect("an address"), way.tcp))
-        });
-        let inside = cluster_ips().map(|way| client.run(|| connect(way.tcp)));
-        let connections = outside.chain(inside).map(|connected| {
-            let mut conversation =
-                Conversation::over(connected.expect("a connection")).expect("a connection");
+        let from_outside = LongLived::begin(nodes, 3).expect("connections");
+        let from_a_pod = cluster_ips().map(|way| {
+            let mut conversation = client.run(|| Conversation::with(way.tcp)).expect("a connection");
             let answer = conversation.ask().expect("an answer");
             (conversation, answer)
         });
-        let connections = connections.collect();
+        let from_a_pod = from_a_pod.into();
         let dns = cluster_ips()[0].udp;
         let (connected, unread, sticky) = client.run(|| {
             let [connected, unread] = [(); 2].map(|()| Asker::v4().expect("a socket"));
@@ -47,11 +41,12 @@ impl Staying {
             unread.socket().send_to(b"who\n", dns).expect("sent");
             (connected, unread, ask(at(STICKY)).expect("an answer"))
         });
-        Self { connections, connected, unread, sticky, client }
+        Self { from_outside, from_a_pod, connected, unread, sticky, client }
     }
 
     pub(crate) fn check(&mut self, when: &str) {
-        for (conversation, answer) in &mut self.connections {
+        self.from_outside.check().expect(when);
+        for (conversation, answer) in &mut self.from_a_pod {
             assert_eq!(conversation.ask().expect(when), *answer, "{when}");
         }
         let dns = cluster_ips()[0].udp;
