@@ -75,7 +75,7 @@ impl RunDir {
             field: "report".to_owned(),
             message: format!(
                 "{trouble}; Services are served all the same, but `sidestep status` shows an old report or none: make \
-                 room in the run directory, or start with another --run-dir"
+                 room in the run directory, start the agent again if that was removed, or use another --run-dir"
             ),
         })
     }

@@ -19,6 +19,20 @@ pub struct Options {
     pub flows: FlowOptions,
 }
 
+#[cfg(test)]
+impl Options {
+    /// Of tables in a directory of a test's own, on which nothing is attached.
+    pub(crate) fn unattached(pin_dir: &std::path::Path, capacity: Capacity) -> Self {
+        Self {
+            pin_dir: pin_dir.to_owned(),
+            cgroup_root: "/nowhere".into(),
+            capacity,
+            program_log: false,
+            flows: FlowOptions::default(),
+        }
+    }
+}
+
 /// Options for flows, of the programs and the sweep.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct FlowOptions {

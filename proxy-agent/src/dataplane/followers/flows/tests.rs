@@ -11,7 +11,7 @@ use sidestep_tests::{identity::Identity, pins::PinDirectory, skip};
 
 use super::sweep::{Swept, sweep};
 use crate::{
-    dataplane::{Capacity, FlowOptions, FlowTable, Options, Tables, load},
+    dataplane::{Capacity, FlowTable, Options, Tables, load},
     timeouts::Timeouts,
 };
 
@@ -42,14 +42,10 @@ struct Fixture {
 impl Fixture {
     fn new(flows: u32) -> Self {
         let pins = PinDirectory::new(&Identity::new().to_string()).expect("bpffs");
-        let options = Options {
-            pin_dir: pins.path().to_owned(),
-            // Nothing is attached.
-            cgroup_root: "/nowhere".into(),
-            capacity: Capacity { services: 64, frontends: 64, endpoints: 64, clients: 64, flows },
-            program_log: false,
-            flows: FlowOptions::default(),
-        };
+        let options = Options::unattached(
+            pins.path(),
+            Capacity { services: 64, frontends: 64, endpoints: 64, clients: 64, flows },
+        );
         drop(load(&options).expect("the maps"));
         Self { table: Tables::open(pins.path()).expect("the tables").flows, pins }
     }

@@ -4,6 +4,7 @@
 use std::{
     collections::{HashMap, HashSet},
     fs,
+    ops::ControlFlow,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
@@ -36,50 +37,60 @@ fn borrow_from(process: i32, descriptor: i32, flags: PidfdFlags) -> Option<Owned
 }
 
 /// Calls back with a descriptor of each socket among `wanted` that a visible process holds, and returns the others. For
-/// kernels without iterators: it finds holders as `ss -p` does, by the inode that `/proc/<pid>/fd` names.
+/// kernels without iterators.
 pub(super) fn walk(wanted: Vec<Found>, mut each: impl FnMut(&Found, &OwnedFd)) -> Vec<Found> {
     let mut missing: HashMap<u32, Found> = wanted.into_iter().map(|found| (found.inode, found)).collect();
-    for process in numbered(Path::new("/proc")) {
-        for holder in descriptor_tables(&process) {
-            if missing.is_empty() {
-                return Vec::new();
-            }
-            for descriptor in numbered(&holder.join("fd")) {
-                let Some(found) = fs::read_link(&descriptor)
-                    .ok()
-                    .and_then(|target| missing.get(&inode(target.to_str()?)?).cloned())
-                else {
-                    continue;
-                };
-                if let (Some(thread), Some(descriptor)) = (number(&holder), number(&descriptor))
-                    && let Some(socket) = borrow_from(thread, descriptor, PidfdFlags::empty())
-                        .or_else(|| borrow_from(thread, descriptor, OF_THREAD))
-                    && is(&socket, found.cookie())
-                {
-                    each(&found, &socket);
-                    missing.remove(&found.inode);
-                }
-            }
+    in_all_processes(|held| {
+        if let Some(found) = missing.get(&held.inode).cloned()
+            && let Some(socket) = held.borrow().filter(|socket| is(socket, found.cookie()))
+        {
+            each(&found, &socket);
+            missing.remove(&found.inode);
         }
-    }
+        if missing.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
     missing.into_values().collect()
 }
 
 /// Calls back with a descriptor of every socket that a visible process holds.
 pub(crate) fn every_socket(mut each: impl FnMut(&OwnedFd)) {
     let mut seen = HashSet::new();
+    in_all_processes(|held| {
+        if !seen.contains(&held.inode)
+            && let Some(socket) = held.borrow()
+        {
+            seen.insert(held.inode);
+            each(&socket);
+        }
+        ControlFlow::Continue(())
+    });
+}
+
+/// A descriptor of a process, or of a thread that has its own.
+struct Held {
+    thread: i32,
+    descriptor: i32,
+    inode: u32,
+}
+
+impl Held {
+    fn borrow(&self) -> Option<OwnedFd> {
+        let &Self { thread, descriptor, .. } = self;
+        borrow_from(thread, descriptor, PidfdFlags::empty())
+            .or_else(|| borrow_from(thread, descriptor, OF_THREAD))
+    }
+}
+
+/// Visits the descriptors of sockets as `ss -p` finds them, by the inode that `/proc/<pid>/fd` names.
+fn in_all_processes(mut visit: impl FnMut(&Held) -> ControlFlow<()>) {
     for process in numbered(Path::new("/proc")) {
         for holder in descriptor_tables(&process) {
-            for descriptor in numbered(&holder.join("fd")) {
-                let inode = fs::read_link(&descriptor).ok().and_then(|target| inode(target.to_str()?));
-                if let Some(inode) = inode
-                    && !seen.contains(&inode)
-                    && let (Some(thread), Some(descriptor)) = (number(&holder), number(&descriptor))
-                    && let Some(socket) = borrow_from(thread, descriptor, PidfdFlags::empty())
-                        .or_else(|| borrow_from(thread, descriptor, OF_THREAD))
+            for link in numbered(&holder.join("fd")) {
+                let inode = fs::read_link(&link).ok().and_then(|target| inode(target.to_str()?));
+                if let (Some(inode), Some(thread), Some(descriptor)) = (inode, number(&holder), number(&link))
+                    && visit(&Held { thread, descriptor, inode }).is_break()
                 {
-                    seen.insert(inode);
-                    each(&socket);
+                    return;
                 }
             }
         }

@@ -8,7 +8,7 @@ use sidestep_tests::{identity::Identity, pins::PinDirectory};
 
 use super::*;
 use crate::dataplane::{
-    Capacity, FlowOptions, Options, abi_dir, load, make_beside,
+    Capacity, Options, abi_dir, load, make_beside,
     tables::{maps::mapped, pinned::Tables},
 };
 
@@ -31,14 +31,7 @@ impl Fixture {
     fn new(old: u32, new: u32) -> Self {
         let pins = PinDirectory::new(&Identity::new().to_string()).expect("bpffs");
         let capacity = Capacity { services: 64, frontends: 64, endpoints: 64, clients: 64, flows: old };
-        let options = Options {
-            pin_dir: pins.path().to_owned(),
-            // Nothing is attached.
-            cgroup_root: "/nowhere".into(),
-            capacity,
-            program_log: false,
-            flows: FlowOptions::default(),
-        };
+        let options = Options::unattached(pins.path(), capacity);
         drop(load(&options).expect("the maps"));
         let old = Tables::open(pins.path()).expect("the tables");
         drop(make_beside(&options, &Capacity { flows: new, ..capacity }).expect("bigger ones"));

@@ -24,8 +24,7 @@ use sidestep_tests::{identity::Identity, pins::PinDirectory, skip};
 
 use crate::{
     dataplane::{
-        Capacity, Dataplane, FlowOptions, FullTable, NotInstalled, Options, abi_dir, commit_growth, load,
-        make_beside,
+        Capacity, Dataplane, FullTable, NotInstalled, Options, abi_dir, commit_growth, load, make_beside,
     },
     model::Event,
     plan::{
@@ -86,14 +85,7 @@ struct Node {
 impl Node {
     fn new(cluster: Cluster, capacity: Capacity) -> Self {
         let pins = PinDirectory::new(&Identity::new().to_string()).expect("bpffs");
-        let options = Options {
-            pin_dir: pins.path().to_owned(),
-            // Nothing is attached.
-            cgroup_root: "/nowhere".into(),
-            capacity,
-            program_log: false,
-            flows: FlowOptions::default(),
-        };
+        let options = Options::unattached(pins.path(), capacity);
         drop(load(&options).expect("the maps"));
         let mut node = Self {
             cluster,
