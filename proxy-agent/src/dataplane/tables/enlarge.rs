@@ -164,7 +164,7 @@ impl Writer {
         {
             tracing::debug!(%error, "cannot copy the affinity of the last clients");
         }
-        if !self.refused.is_empty() && self.deferred.is_none() {
+        if !self.refused.is_empty() && !self.in_parts {
             self.try_all_again();
         }
     }

@@ -11,7 +11,8 @@
 //! 4. **Frontends** are inserted when the record that they lead to is whole; a frontend that moves from one
 //!    Service to another is overwritten, so that there is no moment without it. Then ADDRESSES, so that a
 //!    ClusterIP refuses unknown ports only when its known ones are there.
-//! 5. Frontends that are no more are deleted, then addresses.
+//! 5. Frontends that are no more are deleted, then addresses. Those that a Service port loses were deleted or taken
+//!    over before its record changed (`losers`).
 //! 6. Slots, ids, indexes and former sets of ranges are **retired**: used again only after a grace period (`grace`).
 //! 7. What there was no room for (`refused`) is tried again if something went.
 //!
@@ -65,7 +66,7 @@ impl Writer {
         self.withdraw_all(changes, &mut leaving);
         room |= !leaving.is_empty() || changes.complete;
         let Leaving { frontends, mut retired } = leaving;
-        self.delete_or_defer(frontends, changes.more);
+        self.delete_frontends(frontends);
         room |= self.remove_addresses(changes);
         if changes.complete {
             self.delete_left_behind(changes);
@@ -87,18 +88,21 @@ impl Writer {
 
     /// The first part of a whole plan says everything anew.
     fn begin_whole_plan(&mut self, changes: &Changes) {
-        if (changes.more || changes.complete) && self.deferred.is_none() {
+        if (changes.more || changes.complete) && !self.in_parts {
             self.unplanned = self.installed.iter().map(|(id, _)| id).collect();
-            self.deferred = Some(Vec::new());
             self.refused.clear();
         }
+        self.in_parts = changes.more;
     }
 
     /// Steps 1 to 4 for everything that is to be there.
     fn install_all(&mut self, changes: &Changes, leaving: &mut Leaving) {
         for plan in &changes.install {
             self.unplanned.remove(&plan.id);
-            self.install(plan, leaving);
+            self.install_in_turn(plan, leaving);
+        }
+        if !changes.more {
+            self.install_losers(leaving);
         }
         for (address, bits) in changes.addresses.iter().filter(|(_, bits)| !bits.is_none()) {
             self.set_address(*address, *bits);
@@ -147,18 +151,6 @@ impl Writer {
         retired.services.push(found.index);
     }
 
-    /// Step 5 for frontends: at the end of the whole plan while that comes in parts, for one may have moved to a Service of
-    /// a later part.
-    fn delete_or_defer(&mut self, mut gone: Vec<(FrontendKey, u32)>, more: bool) {
-        if let Some(deferred) = &mut self.deferred {
-            deferred.append(&mut gone);
-        }
-        if !more {
-            let gone = self.deferred.take().unwrap_or(gone);
-            self.delete_frontends(gone);
-        }
-    }
-
     /// Step 5 for addresses; whether there were any.
     fn remove_addresses(&mut self, changes: &Changes) -> bool {
         let mut any = false;
@@ -203,8 +195,9 @@ impl Writer {
     fn try_again(&mut self, (plans, addresses): (Vec<ServicePlan>, Vec<(Address, AddressBits)>)) {
         let mut leaving = Leaving::default();
         for plan in &plans {
-            self.install(plan, &mut leaving);
+            self.install_in_turn(plan, &mut leaving);
         }
+        self.install_losers(&mut leaving);
         for (address, bits) in addresses {
             self.set_address(address, bits);
         }

@@ -6,6 +6,7 @@
 //! | `install` | applies [`crate::plan::Changes`]; the order of writes and why it is safe |
 //! | `publish` | its first steps: endpoints, and the one store that publishes them |
 //! | `frontends`, `addresses` | its other steps: entries of FRONTENDS and ADDRESSES |
+//! | `losers` | when Service ports that lose frontends change |
 //! | `lines` | FRONTENDS once more, as the programs read it |
 //! | `capacity` | how many entries the tables have |
 //! | `growth`, `enlarge` | bigger tables beside the present ones; copying what these hold |
@@ -44,6 +45,7 @@ mod install;
 pub(super) mod installed;
 pub(super) mod layout;
 pub(super) mod lines;
+mod losers;
 pub(super) mod mapped;
 pub(super) mod maps;
 pub(super) mod names;

@@ -3,9 +3,7 @@
 
 use std::{collections::HashMap, ops::Range, sync::atomic::Ordering};
 
-use proxy_common::{
-    Address, Endpoint, EndpointState, FrontendKey, FrontendKind, Port, Service, Span, service::EndpointSet,
-};
+use proxy_common::{Address, Endpoint, EndpointState, Port, Service, Span, service::EndpointSet};
 
 use super::{
     elements::Elements as _,
@@ -78,7 +76,6 @@ impl Writer {
             self.tables.states.store(*id, &EndpointState { slot, generation: *generation, bits });
             former.remove(&(planned.address, planned.port));
         }
-        self.withdraw_restricted_vips(plan, index);
         let set = self.ranges.write(&mut self.tables.source_ranges, plan, index, retired, missing);
         self.publish_record(plan, index, known.is_none(), room.block.start, set);
         if known.is_none() || self.refused.has(&plan.id) {
@@ -144,30 +141,6 @@ impl Writer {
         let freed = self.grace.wait();
         self.reuse(freed);
         take(self).ok_or(table)
-    }
-
-    /// Deletes the LoadBalancer IPs that a restricted Service loses together with its ranges, and waits until no
-    /// program can be between such a frontend and the Service's record, where it would apply the new ranges.
-    fn withdraw_restricted_vips(&mut self, plan: &ServicePlan, index: u32) {
-        if !self.ranges.change(plan, index) {
-            return;
-        }
-        let Some(found) = self.installed.get(&plan.id) else { return };
-        let is_kept = |key: &FrontendKey| plan.frontends.iter().any(|(kept, _)| kept == key);
-        let lost: Vec<FrontendKey> = found
-            .frontends
-            .iter()
-            .filter(|(key, kind)| *kind == FrontendKind::LoadBalancer && !is_kept(key))
-            .map(|(key, _)| *key)
-            .collect();
-        if lost.is_empty() {
-            return;
-        }
-        for key in &lost {
-            self.delete_frontend(key, Some(index));
-        }
-        let freed = self.grace.pass();
-        self.reuse(freed);
     }
 
     /// Step 2.

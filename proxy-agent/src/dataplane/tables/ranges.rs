@@ -139,11 +139,13 @@ impl Ranges {
         self.leaving.remove(&(former.service, former.set));
     }
 
-    /// Whether the Service at this index is restricted, and the plan says something else.
+    /// Whether `plan` lets other clients use the LoadBalancer IPs of the Service at this index than those that may now.
     pub(crate) fn change(&self, plan: &ServicePlan, index: u32) -> bool {
-        self.installed
-            .get(&index)
-            .is_some_and(|before| !matches!(&plan.allowed_clients, AllowedClients::Only(ranges) if *ranges == before.ranges))
+        match (self.installed.get(&index), &plan.allowed_clients) {
+            (None, AllowedClients::Everyone) => false,
+            (Some(before), AllowedClients::Only(ranges)) => *ranges != before.ranges,
+            _ => true,
+        }
     }
 
     /// A restricted LoadBalancer IP of each family, if there is one.

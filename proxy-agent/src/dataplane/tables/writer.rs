@@ -19,6 +19,7 @@ use super::{
     growth,
     ids::Ids,
     installed::InstalledPorts,
+    losers::Losers,
     maps::abi_dir,
     not_installed::NotInstalled,
     pinned::Tables,
@@ -48,8 +49,10 @@ pub(crate) struct Writer {
     pub(super) node_addresses: BTreeSet<Address>,
     /// Frontends that lead to nothing that has a name.
     pub(super) orphans: HashSet<FrontendKey>,
-    /// While the whole plan comes in parts: frontends to delete at its end, and where they led.
-    pub(super) deferred: Option<Vec<(FrontendKey, u32)>>,
+    /// Whether more parts of the whole plan are to come.
+    pub(super) in_parts: bool,
+    /// What waits for the end of the change, or of the whole plan.
+    pub(super) losers: Losers,
     /// Slots that records lead to, beside their Services' blocks, until the first whole plan is installed.
     pub(super) held: Vec<(ServicePortId, Range<u32>)>,
     pub(super) refused: Refused,
@@ -99,7 +102,8 @@ impl Writer {
                 .collect(),
             found_addresses: Some(addresses),
             orphans: orphans.into_iter().collect(),
-            deferred: None,
+            in_parts: false,
+            losers: Losers::default(),
             held,
             refused: Refused::default(),
             exposed,
