@@ -6,15 +6,12 @@
 //! port changes before that. What nobody takes is deleted first. Only two that exchange frontends in one change
 //! cannot both be the last: what the first of them loses shows its change until the other one has it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use proxy_common::{FrontendKey, FrontendKind};
 
 use super::{install::Leaving, writer::Writer};
-use crate::plan::{ServicePlan, ServicePortId};
-
-/// Plans of Service ports that lose frontends.
-pub(super) type Losers = BTreeMap<ServicePortId, ServicePlan>;
+use crate::plan::ServicePlan;
 
 /// Frontends of a Service port.
 type Frontends = [(FrontendKey, FrontendKind)];

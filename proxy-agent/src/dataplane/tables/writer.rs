@@ -4,7 +4,7 @@
 //! [`Writer`].
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ops::Range,
     path::Path,
 };
@@ -19,7 +19,6 @@ use super::{
     growth,
     ids::Ids,
     installed::InstalledPorts,
-    losers::Losers,
     maps::abi_dir,
     not_installed::NotInstalled,
     pinned::Tables,
@@ -28,7 +27,10 @@ use super::{
     retired::Retired,
     slab::Slab,
 };
-use crate::{dataplane::Error, plan::ServicePortId};
+use crate::{
+    dataplane::Error,
+    plan::{ServicePlan, ServicePortId},
+};
 
 /// The maps and what is free in them. There is only one writer, since the agent holds a lock.
 #[derive(Debug)]
@@ -51,8 +53,8 @@ pub(crate) struct Writer {
     pub(super) orphans: HashSet<FrontendKey>,
     /// Whether more parts of the whole plan are to come.
     pub(super) in_parts: bool,
-    /// What waits for the end of the change, or of the whole plan.
-    pub(super) losers: Losers,
+    /// What loses frontends, and waits for the end of the change, or of the whole plan.
+    pub(super) losers: BTreeMap<ServicePortId, ServicePlan>,
     /// Slots that records lead to, beside their Services' blocks, until the first whole plan is installed.
     pub(super) held: Vec<(ServicePortId, Range<u32>)>,
     pub(super) refused: Refused,
@@ -103,7 +105,7 @@ impl Writer {
             found_addresses: Some(addresses),
             orphans: orphans.into_iter().collect(),
             in_parts: false,
-            losers: Losers::default(),
+            losers: BTreeMap::new(),
             held,
             refused: Refused::default(),
             exposed,
