@@ -17,6 +17,10 @@ static HAS_SET_RETVAL: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
 static HAS_REUSEPORT_OPTION: Global<u8> = Global::new(0);
 
+/// 1 where a program that calls functions may be followed by another one (`bpf_tail_call`).
+#[unsafe(no_mangle)]
+static HAS_TAIL_CALLS: Global<u8> = Global::new(0);
+
 /// Length of SERVICES, and so of one shard of COUNTERS.
 #[unsafe(no_mangle)]
 static SERVICES_LEN: Global<u32> = Global::new(0);
@@ -43,6 +47,11 @@ pub(crate) fn has_set_retval() -> bool {
 #[inline(always)]
 pub(crate) fn has_reuseport_option() -> bool {
     HAS_REUSEPORT_OPTION.load() != 0
+}
+
+#[inline(always)]
+pub(crate) fn has_tail_calls() -> bool {
+    HAS_TAIL_CALLS.load() != 0
 }
 
 #[inline(always)]

@@ -9,7 +9,7 @@ use core::arch::asm;
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
-    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, SkStorage, lpm_trie::Key},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, ProgramArray, SkStorage, lpm_trie::Key},
     macros::btf_map,
 };
 use proxy_common::{
@@ -163,6 +163,11 @@ pub(crate) static STRAYS: LruHashMap<Tuple, u64, STRAYS_LEN> = LruHashMap::new()
 /// The value of `FLOW_HASH_SEED`, for the next agent. No program reads it.
 #[btf_map]
 pub(crate) static FLOW_SEED: Array<u64, 1, MMAPABLE> = Array::new();
+
+/// While connections move to bigger tables: the packet programs on those, by [`proxy_common::PacketHook::place`]. Not
+/// pinned: each set of programs has its own, which the kernel empties when the agent that filled it ends.
+#[btf_map]
+pub(crate) static SUCCESSORS: ProgramArray<4> = ProgramArray::new();
 
 /// Locks for taking a slot of FLOWS or a source port.
 #[btf_map]

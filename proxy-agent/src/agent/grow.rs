@@ -1,9 +1,9 @@
 //! Lets the tables grow with what they are to hold, before a change is installed for which they are too small.
 
-use std::{panic, time::Instant};
+use std::{mem, panic, time::Instant};
 
 use aya::Ebpf;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{follow::Agent, growth::Loading, start::follow_program_log};
 use crate::{
@@ -107,17 +107,28 @@ impl Agent {
     /// Uses these programs and their tables.
     fn move_to(&mut self, ebpf: Ebpf, size: Capacity) -> Result<(), dataplane::Error> {
         let (ebpf, enlarged) = self.move_sockets(ebpf)?;
-        self.ebpf = ebpf;
+        let mut before = mem::replace(&mut self.ebpf, ebpf);
         self.options.capacity = size;
         if self.options.program_log {
             follow_program_log(&mut self.ebpf);
         }
         if self.report.synced {
+            if enlarged.has_connections() {
+                self.move_connections(&mut before, &enlarged);
+            }
             self.interfaces.renew();
-            self.dataplane.enlarge_connections(&enlarged);
             self.interfaces.look(&mut self.ebpf);
         }
         self.dataplane.follow(enlarged)
+    }
+
+    /// Lets connections begin in the bigger tables, and moves those that have begun.
+    fn move_connections(&mut self, before: &mut Ebpf, enlarged: &Enlarged) {
+        self.dataplane.enlarge_connections(enlarged);
+        if let Err(error) = dataplane::hand_on(before, &self.ebpf) {
+            warn!(%error, "connections that begin while the tables grow may be lost");
+        }
+        self.dataplane.enlarge_connections(enlarged);
     }
 
     /// Everything up to the point of no return: the copy, the programs of sockets, which all move or none, then the pins.

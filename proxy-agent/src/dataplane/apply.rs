@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::{
     Error, Options,
     followers::{Followers, flows::Crowd},
-    node::system::uptime,
+    node::system::{has_tail_calls, uptime},
     tables::{
         capacity::Capacity, enlarge::Enlarged, exposed::Exposed, growth, installed::InstalledPorts,
         maps::abi_dir, not_installed::NotInstalled, pinned::Tables, shared::SharedTables, writer::Writer,
@@ -58,7 +58,10 @@ impl Dataplane {
 
     /// What the tables must have room for when `changes` are installed, and as many more of the same as `parts` says.
     pub fn needed(&self, changes: &Changes, parts: u32) -> Capacity {
-        self.writer.needed(changes, parts)
+        let needed = self.writer.needed(changes, parts);
+        // Where programs cannot give packets to their successors, connections get all their room at once.
+        let flows = if needed.flows == 0 || has_tail_calls() { needed.flows } else { u32::MAX };
+        Capacity { flows, ..needed }
     }
 
     /// Copies everything to the bigger tables that programs were loaded on ([`super::load_beside`]). Nothing may be
@@ -67,8 +70,9 @@ impl Dataplane {
         self.writer.enlarge(&self.pin_dir, uptime())
     }
 
-    /// Copies what began since, as the programs of devices are about to be replaced.
-    pub fn enlarge_connections(&self, enlarged: &Enlarged) {
+    /// Copies what began since: once before connections begin in the bigger tables, so that few source ports are unknown there,
+    /// and once after that, before the programs of devices are replaced.
+    pub fn enlarge_connections(&mut self, enlarged: &Enlarged) {
         self.writer.enlarge_connections(enlarged);
     }
 

@@ -65,6 +65,7 @@ pub use programs::{
     },
     neighbours::Neighbour,
     options::{FlowOptions, Options},
+    successors::hand_on,
 };
 pub use shadow::{Comparison, Difference};
 pub use tables::{

@@ -33,6 +33,13 @@ impl PacketHook {
             Self::Egress => Side::Source,
         }
     }
+
+    /// The place of this hook's program in SUCCESSORS: that for devices with an Ethernet header, or that for devices
+    /// without a link header.
+    #[inline(always)]
+    pub const fn place(self, has_link_header: bool) -> u32 {
+        2 * self as u32 + !has_link_header as u32
+    }
 }
 
 /// An IPv4 header from the checksum on, and the ports.

@@ -10,7 +10,7 @@ use proxy_common::{
 use super::{
     DROP, PASS, back,
     clock::clock,
-    errors,
+    errors, give_on,
     headers::{self, Kind, State},
     outgoing,
     skb::Skb,
@@ -27,7 +27,14 @@ pub(super) fn egress<const LINK: u32>(ctx: &TcContext) -> i32 {
     let Some(state) = headers::state() else { return PASS };
     match headers::read::<LINK>(&skb, PacketHook::Egress, state) {
         Kind::Other | Kind::Late => return PASS,
-        Kind::Control => return errors::error_at_egress(ctx.skb.skb),
+        Kind::Control => {
+            let action = errors::error_at_egress(ctx.skb.skb);
+            if action != errors::WITHOUT_RECORD {
+                return action;
+            }
+            give_on::<LINK>(ctx, PacketHook::Egress);
+            return PASS;
+        }
         Kind::Packet => {}
     }
     let id = find::<Answer>(&Maps, &state.tuple, &mut state.ends);
@@ -38,6 +45,7 @@ pub(super) fn egress<const LINK: u32>(ctx: &TcContext) -> i32 {
     if id.is_some() && state.ends.is_masqueraded() {
         return masquerade(ctx, state, id);
     }
+    give_on::<LINK>(ctx, PacketHook::Egress);
     outgoing::note(state);
     unserved::refuse::<LINK>(ctx, state)
 }

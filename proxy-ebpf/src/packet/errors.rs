@@ -16,6 +16,9 @@ use super::{
 };
 use crate::tables::Maps;
 
+/// Returned instead of an action: the quoted packet belongs to no connection.
+pub(super) const WITHOUT_RECORD: i32 = -1000;
+
 /// Translates an incoming error, to an endpoint or a client, that quotes a packet of a connection. A step: see
 /// [`super`].
 #[unsafe(no_mangle)]
@@ -35,7 +38,7 @@ pub(super) extern "C" fn error_at_ingress(skb: *mut __sk_buff) -> i32 {
         state.routed = Tuple::new(0, state.ends.to(), state.ends.to());
         return translate_error(skb, PacketHook::Ingress as u32);
     }
-    PASS
+    WITHOUT_RECORD
 }
 
 /// Translates an outgoing error, from an endpoint or a client, that quotes a packet of a connection. A step: see
@@ -59,7 +62,7 @@ pub(super) extern "C" fn error_at_egress(skb: *mut __sk_buff) -> i32 {
         *routed = Tuple::new(0, origin.masquerade(), origin.masquerade());
         return translate_error(skb, PacketHook::Egress as u32);
     }
-    PASS
+    WITHOUT_RECORD
 }
 
 /// Parses the packet that an error quotes; returns 1 on success. Sets `tuple` in the state to the tuple of the

@@ -21,7 +21,7 @@ use super::{
     clock::clock,
     errors,
     forward::{self, Towards},
-    fragments,
+    fragments, give_on,
     headers::{self, Beginning, Kind, State},
     masquerade, outgoing,
     skb::{Held, Skb},
@@ -45,7 +45,14 @@ pub(super) fn ingress<const LINK: u32>(ctx: &TcContext) -> i32 {
     }
     match kind {
         Kind::Other => return PASS,
-        Kind::Control => return errors::error_at_ingress(ctx.skb.skb),
+        Kind::Control => {
+            let action = errors::error_at_ingress(ctx.skb.skb);
+            if action != errors::WITHOUT_RECORD {
+                return action;
+            }
+            give_on::<LINK>(ctx, PacketHook::Ingress);
+            return PASS;
+        }
         Kind::Late => return fragments::late::<LINK>(ctx, state),
         Kind::Packet => {}
     }
@@ -62,6 +69,10 @@ fn translate<const LINK: u32>(ctx: &TcContext, state: &mut State) -> i32 {
     if Maps::has_owners(state.tuple.destination_port) {
         let id = RecordId(find_source());
         if id.is_some() {
+            if state.ends.seen.ended() {
+                // Its port may be that of a connection that began in the other tables.
+                give_on::<LINK>(ctx, PacketHook::Ingress);
+            }
             return answer::<LINK>(ctx, state, id, clock);
         }
     }
@@ -74,6 +85,7 @@ fn translate<const LINK: u32>(ctx: &TcContext, state: &mut State) -> i32 {
             Noted::Anew => Maps.free(id, state.ends.check),
         }
     }
+    give_on::<LINK>(ctx, PacketHook::Ingress);
     if !state.transport.segment.begins() {
         return PASS;
     }

@@ -26,6 +26,10 @@
 //! take and return plain numbers.
 //!
 //! Each hook is two programs: for devices with an Ethernet header, and for those without a link header.
+//!
+//! **Successors**: while connections move to bigger tables, the programs on the present ones give a packet without a
+//! record to those on the others ([`give_on`]). So every packet is looked up in both tables wherever it comes by, and
+//! connections begin in the bigger one, from one moment on.
 
 mod answer;
 mod back;
@@ -48,6 +52,9 @@ use aya_ebpf::{
     macros::classifier,
     programs::TcContext,
 };
+use proxy_common::PacketHook;
+
+use crate::{config, tables::SUCCESSORS};
 
 /// The packet continues, through other programs and then the stack.
 const PASS: i32 = TC_ACT_UNSPEC;
@@ -58,6 +65,15 @@ const DROP: i32 = TC_ACT_SHOT;
 const ETHERNET: u32 = 14;
 /// Length of the link header of a device without one.
 const NONE: u32 = 0;
+
+/// Gives a packet without a record to the same program on the tables that connections move to. Returns if there is none.
+#[inline(always)]
+fn give_on<const LINK: u32>(ctx: &TcContext, hook: PacketHook) {
+    if config::has_tail_calls() {
+        // SAFETY: nothing is held, and the packet is as it came.
+        unsafe { SUCCESSORS.tail_call(ctx, hook.place(LINK == ETHERNET)) };
+    }
+}
 
 /// Packets that come in through a device with an Ethernet header.
 #[classifier]

@@ -1,6 +1,6 @@
 //! The kernel's capabilities: network namespace cookies, helpers.
 
-use std::{fs, io, os::fd::AsRawFd, path::Path};
+use std::{fs, io, os::fd::AsRawFd, path::Path, sync::LazyLock};
 
 use aya::{
     programs::ProgramType,
@@ -78,6 +78,22 @@ pub fn has_fib_source() -> bool {
 /// getsockopt(2) (6.1, 65ddc82d3b96).
 pub(crate) fn has_reuseport_option() -> bool {
     KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 1, 0))
+}
+
+/// Whether a program that calls functions may be followed by another one (`bpf_tail_call`): with the JIT compiler of
+/// x86-64 (5.10, ebf7d1f508a7), with that of arm64 since 6.0 (d4609a5d8c70).
+pub(crate) fn has_tail_calls() -> bool {
+    static KNOWN: LazyLock<bool> = LazyLock::new(|| {
+        let is_new_enough = match std::env::consts::ARCH {
+            "x86_64" => true,
+            "aarch64" => KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 0, 0)),
+            _ => false,
+        };
+        // Only the initial network namespace shows it.
+        let jit = fs::read_to_string("/proc/sys/net/core/bpf_jit_enable");
+        is_new_enough && jit.map_or(true, |enabled| enabled.trim() != "0")
+    });
+    *KNOWN
 }
 
 /// The cookie of the network namespace at `path`, such as `/proc/1/ns/net`.

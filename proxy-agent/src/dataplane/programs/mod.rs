@@ -7,6 +7,7 @@
 //! | `links` | the pinned links of the socket hooks |
 //! | `load` | creating maps, loading programs |
 //! | `attach` | attaching to a cgroup, replacing programs behind their links |
+//! | `successors` | giving packets to the programs on bigger tables |
 //! | `neighbours` | programs of others at the same hooks; `service_proxies`: those that do what ours do |
 
 pub(super) mod attach;
@@ -16,3 +17,4 @@ pub(super) mod load;
 pub(super) mod neighbours;
 pub(super) mod options;
 pub(super) mod service_proxies;
+pub(super) mod successors;

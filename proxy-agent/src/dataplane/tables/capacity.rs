@@ -27,9 +27,8 @@ impl Capacity {
     const FULL: u64 = 256 << 20;
     /// By how much they grow at least.
     const STEP: u32 = 4;
-    /// What the table of connections begins with, when the first Service can be reached from outside. Most nodes never have
-    /// so many: when it grows, a connection that begins in the very moment may have to begin again.
-    const FIRST_FLOWS: u32 = 1 << 16;
+    /// What the table of connections begins with, when the first Service can be reached from outside.
+    pub(super) const FIRST_FLOWS: u32 = 1 << 13;
 
     /// What the tables may grow to with so many bytes for them: all of them full take no more. Connections have the same
     /// room everywhere.
@@ -74,7 +73,7 @@ impl Capacity {
         let clients =
             if lacks(self.clients, needed.clients, limits.clients) { limits.clients } else { self.clients };
         let begins = self.flows == 0 && needed.flows > 0;
-        let flows = if begins { limits.flows.min(Self::FIRST_FLOWS) } else { self.flows };
+        let flows = if begins { limits.flows.min(needed.flows) } else { self.flows };
         let mut size = Self { clients, flows, ..self };
         while lacks(size.services, with_spare.services, limits.services)
             || lacks(size.frontends, with_spare.frontends, limits.frontends)
@@ -195,19 +194,16 @@ mod tests {
         let affinity = grown(Capacity { clients: 1 << 13, ..needed });
         assert_eq!(affinity, Some(Capacity { clients: LIMITS.clients, ..Capacity::START }));
         assert!(!Capacity::START.holds(Capacity { clients: u32::MAX, ..needed }));
-        let outside = grown(Capacity { flows: 1, ..needed }).expect("a NodePort");
-        assert_eq!(outside, Capacity { flows: 1 << 16, ..Capacity::START });
-        assert_eq!(outside.grown(Capacity { flows: u32::MAX, ..needed }, LIMITS), None);
-        assert_eq!(outside.with_more_flows(LIMITS), None);
-        let higher = Capacity { flows: 300_000, ..LIMITS };
-        let more = outside.with_more_flows(higher).expect("below the limit");
-        assert_eq!(more, Capacity { flows: 1 << 18, ..outside });
-        assert_eq!(more.with_more_flows(higher), Some(Capacity { flows: 300_000, ..outside }));
-        assert_eq!(Capacity { flows: 300_000, ..outside }.with_more_flows(higher), None);
+        let needed = Capacity { flows: Capacity::FIRST_FLOWS, ..needed };
+        let outside = grown(needed).expect("a NodePort");
+        assert_eq!(outside, Capacity { flows: 1 << 13, ..Capacity::START });
+        assert_eq!(outside.grown(needed, LIMITS), None);
+        let more = outside.with_more_flows(LIMITS).expect("below the limit");
+        assert_eq!(more, Capacity { flows: 1 << 15, ..outside });
+        let most = Capacity { flows: 1 << 16, ..outside };
+        assert_eq!(more.with_more_flows(LIMITS), Some(most));
+        assert_eq!(most.with_more_flows(LIMITS), None);
         let few = Capacity { flows: 100, ..LIMITS };
-        assert_eq!(
-            Capacity::START.grown(Capacity { flows: 1, ..needed }, few),
-            Some(Capacity { flows: 100, ..Capacity::START })
-        );
+        assert_eq!(Capacity::START.grown(needed, few), Some(Capacity { flows: 100, ..Capacity::START }));
     }
 }

@@ -35,6 +35,11 @@ pub struct Enlarged {
 }
 
 impl Enlarged {
+    /// Whether connections move, too.
+    pub fn has_connections(&self) -> bool {
+        self.source_ports.is_some()
+    }
+
     /// Takes over the connections of `from`, and what changed in those that are here.
     fn take_connections(&self, from: &FlowTable) -> Option<Moved> {
         let owners = self.source_ports.as_ref()?;
@@ -73,7 +78,7 @@ impl Writer {
                 clients = u32::MAX;
             }
             if plan.frontends.iter().any(|(_, kind)| *kind != FrontendKind::ClusterIp) {
-                flows = u32::MAX;
+                flows = Capacity::FIRST_FLOWS;
             }
         }
         let all = |present: usize, more: usize| {
@@ -127,8 +132,10 @@ impl Writer {
         Ok(enlarged)
     }
 
-    /// Moves connections that began since the copy.
-    pub(crate) fn enlarge_connections(&self, enlarged: &Enlarged) {
+    /// Moves connections that began since the copy, also those of programs that are running now.
+    pub(crate) fn enlarge_connections(&mut self, enlarged: &Enlarged) {
+        let freed = self.grace.pass();
+        self.reuse(freed);
         enlarged.take_connections(&self.tables.flows);
     }
 
