@@ -27,8 +27,9 @@ impl Capacity {
     const FULL: u64 = 256 << 20;
     /// By how much they grow at least.
     const STEP: u32 = 4;
-    /// What the table of connections begins with, when the first Service can be reached from outside.
-    pub(super) const FIRST_FLOWS: u32 = 1 << 13;
+    /// What the table of connections begins with, when the first Service can be reached from outside. Most nodes never have
+    /// so many: when it grows in the middle of a burst, two connections may draw one source port (docs/north-south.md).
+    pub(super) const FIRST_FLOWS: u32 = 1 << 16;
 
     /// What the tables may grow to with so many bytes for them: all of them full take no more. Connections have the same
     /// room everywhere.
@@ -196,13 +197,15 @@ mod tests {
         assert!(!Capacity::START.holds(Capacity { clients: u32::MAX, ..needed }));
         let needed = Capacity { flows: Capacity::FIRST_FLOWS, ..needed };
         let outside = grown(needed).expect("a NodePort");
-        assert_eq!(outside, Capacity { flows: 1 << 13, ..Capacity::START });
+        assert_eq!(outside, Capacity { flows: 1 << 16, ..Capacity::START });
         assert_eq!(outside.grown(needed, LIMITS), None);
-        let more = outside.with_more_flows(LIMITS).expect("below the limit");
-        assert_eq!(more, Capacity { flows: 1 << 15, ..outside });
-        let most = Capacity { flows: 1 << 16, ..outside };
-        assert_eq!(more.with_more_flows(LIMITS), Some(most));
-        assert_eq!(most.with_more_flows(LIMITS), None);
+        assert_eq!(outside.with_more_flows(LIMITS), None);
+        let higher = Capacity { flows: 300_000, ..LIMITS };
+        let more = outside.with_more_flows(higher).expect("below the limit");
+        assert_eq!(more, Capacity { flows: 1 << 18, ..outside });
+        let most = Capacity { flows: 300_000, ..outside };
+        assert_eq!(more.with_more_flows(higher), Some(most));
+        assert_eq!(most.with_more_flows(higher), None);
         let few = Capacity { flows: 100, ..LIMITS };
         assert_eq!(Capacity::START.grown(needed, few), Some(Capacity { flows: 100, ..Capacity::START }));
     }

@@ -140,7 +140,7 @@ fn what_changed_since_the_first_copy_follows() {
 
 #[test]
 fn a_table_without_room_says_how_many_are_lost() {
-    let fixture = Fixture::new(2 * REGION, REGION);
+    let fixture = Fixture::new(8 * REGION, REGION);
     for number in 0..500 {
         fixture.put(&record(number), true);
     }
