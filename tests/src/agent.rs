@@ -33,6 +33,8 @@ const START: Duration = Duration::from_mins(1);
 const STOP: Duration = Duration::from_secs(10);
 /// How much of the log is shown when a test fails.
 const TAIL: usize = 60;
+/// How many equal readings in a row, 50 ms apart, show that memory has settled.
+const SETTLED: usize = 5;
 
 /// A running agent. Dropping it ends the process and leaves the datapath in place.
 #[derive(Debug)]
@@ -195,8 +197,23 @@ impl Agent {
         self.process.as_ref().map(|process| process.child.id())
     }
 
+    /// The memory of its own in KiB, once it has been the same for a quarter of a second: what a start or a burst took is
+    /// given back a moment after the agent says that it is done.
+    pub fn settled_memory(&self) -> Result<u64> {
+        let start = Instant::now();
+        let mut readings = vec![self.own_memory()?];
+        while readings.len() < SETTLED {
+            ensure!(start.elapsed() < within(START), "the agent's own memory does not settle");
+            std::thread::sleep(Duration::from_millis(50));
+            let now = self.own_memory()?;
+            readings.retain(|reading| *reading == now);
+            readings.push(now);
+        }
+        Ok(readings[0])
+    }
+
     /// The memory of its own (`RssAnon`), in KiB: the tables that it maps are apart.
-    pub fn own_memory(&self) -> Result<u64> {
+    fn own_memory(&self) -> Result<u64> {
         let file = format!("/proc/{}/status", self.pid().context("the agent does not run")?);
         let status = fs::read_to_string(&file).with_context(|| file.clone())?;
         let value =

@@ -75,7 +75,7 @@ fn services_that_were_deleted_leave_nothing() {
         if round == 1 {
             grown = Some(pins());
         }
-        memory.push(agent.own_memory().expect("its memory"));
+        memory.push(agent.settled_memory().expect("its memory"));
         descriptors.push(agent.descriptors().expect("its descriptors"));
     }
     eprintln!(
