@@ -350,11 +350,7 @@ fn tables_that_disagree_refuse_by_name() {
 #[test]
 fn reasons_keep_their_numbers() {
     let numbers: Vec<u32> = Reason::ALL.iter().map(|reason| *reason as u32).collect();
-    assert_eq!(
-        numbers,
-        [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12],
-        "numbers are never reused; append new reasons"
-    );
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12], "numbers are never reused; append new reasons");
     for reason in Reason::ALL {
         assert_eq!(Reason::from_number(reason as u32), reason);
         assert!((reason as u32) < Reason::LIMIT);

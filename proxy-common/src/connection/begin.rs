@@ -4,7 +4,7 @@ use bytemuck::must_cast;
 
 use super::{
     buckets::{self, Home, Kept, REACH, RecordId, SLOT_LANES},
-    find::{Drafted, Request},
+    find::{self, Drafted, Request},
     life::{Clock, Rival, is_live},
     ports::{PortOwners, give_port},
     record::{Ends, Origin, Seen, Tuple},
@@ -46,7 +46,7 @@ pub struct Draft {
     /// Second half of that other record.
     pub(super) other_origin: Origin,
     reservation: Reservation,
-    tuple: Tuple,
+    pub(super) tuple: Tuple,
 }
 
 /// The outcome of creating a record.
@@ -55,8 +55,6 @@ pub struct Draft {
 pub enum Begun {
     /// The connection has a record.
     Connection,
-    /// The endpoint could not tell its packets from those of another live connection of this client.
-    Colliding,
     /// No slot is free or evictable.
     NoRoom,
     /// No source port is free.
@@ -143,15 +141,15 @@ impl Default for Draft {
 /// frontend. `try_port` is [`super::ports::try_port`]. Kernel programs call the three steps themselves, to save
 /// stack.
 ///
-/// Fails with [`Begun::Colliding`] if the client has a live connection to the same endpoint through another
-/// frontend.
+/// If the client port has a live connection to the same endpoint through another frontend, the packets of both would be the
+/// same there: this one gets another port ([`Ends::REMAPPED`]).
 #[inline(always)]
 pub fn begin<F: Flows>(flows: &F, draft: &mut Draft, try_port: impl Fn(&mut Draft, Rival) -> bool) -> Begun {
     let started = start(flows, draft);
     if started != Begun::Connection {
         return started;
     }
-    let has_port = !draft.ends.is_masqueraded() || give_port(draft, try_port);
+    let has_port = !draft.ends.has_source_port() || give_port(draft, try_port);
     finish(flows, draft, has_port)
 }
 
@@ -160,9 +158,6 @@ pub fn begin<F: Flows>(flows: &F, draft: &mut Draft, try_port: impl Fn(&mut Draf
 pub fn start<F: Flows>(flows: &F, draft: &mut Draft) -> Begun {
     // Each step is called from here, not from the step before it: nested calls would need more stack.
     let hash = buckets::hash(&draft.ends.client, draft.ends.client_port, draft.ends.protocol, flows.seed());
-    if !give_way(flows, draft, hash) {
-        return Begun::Colliding;
-    }
     let record_id = match reserve(flows, draft, hash) {
         Chosen::Slot => draft.reservation.record_id,
         Chosen::Busy => return Begun::Busy,
@@ -188,6 +183,22 @@ pub fn finish<F: Flows>(flows: &F, draft: &mut Draft, has_port: bool) -> Begun {
 }
 
 impl Draft {
+    /// Whether the other record, of the same client, is that of a live connection.
+    #[inline(always)]
+    fn meets(&self, flows: &impl Flows, record_id: RecordId) -> bool {
+        is_live(flows, record_id, &self.other, &self.other_origin, self.clock, Rival::SameClient)
+    }
+
+    /// Lets the client's packets have a source port, whatever their address.
+    #[inline(always)]
+    const fn remap(&mut self) {
+        self.ends.flags |= Ends::REMAPPED;
+        self.ends.check = self.ends.checksum();
+        if !self.ends.is_masqueraded() {
+            self.origin.source = self.ends.client;
+        }
+    }
+
     /// A scratch tuple that the caller may use until [`begin`].
     #[inline(always)]
     pub const fn scratch(&mut self) -> &mut Tuple {
@@ -207,22 +218,36 @@ impl Draft {
     }
 }
 
-/// Frees the ended record of this client through another frontend to the same endpoint, if there is one. `false`
-/// if that connection is live.
+/// Whether a live connection of this client has the tuple of the draft at the endpoint, through another frontend: from
+/// the same port, or from another one that was replaced by it. An ended one is freed.
 #[inline(never)]
-fn give_way(flows: &impl Flows, draft: &mut Draft, hash: u64) -> bool {
+fn collides(flows: &impl Flows, draft: &mut Draft, hash: u64) -> bool {
     draft.tuple = Tuple::new(draft.ends.protocol, draft.ends.from(), draft.ends.to());
     let record_id = flows.find_anywhere::<Drafted>(&draft.tuple, hash, &mut draft.other);
     if record_id.is_some() {
         if flows.read_origin(record_id, draft.other.check, &mut draft.other_origin)
-            && is_live(flows, record_id, &draft.other, &draft.other_origin, draft.clock, Rival::SameClient)
+            && draft.meets(flows, record_id)
         {
-            return false;
+            return true;
         }
         flows.free(record_id, draft.other.check);
     }
-    draft.tuple.lead_to(draft.ends.asked());
-    true
+    let record_id = flows.find_remapped(draft);
+    if record_id.is_some() {
+        if draft.meets(flows, record_id) {
+            return true;
+        }
+        flows.free(record_id, draft.other.check);
+    }
+    false
+}
+
+/// See [`Flows::find_remapped`].
+#[inline(always)]
+pub fn find_remapped(flows: &impl Flows, draft: &mut Draft) -> RecordId {
+    let Draft { ends, tuple, owners, other, other_origin, .. } = draft;
+    *tuple = Tuple::new(ends.protocol, ends.to(), ends.from());
+    find::find_remapped(flows, tuple, owners, other, other_origin)
 }
 
 /// The outcome of the search for a slot.
@@ -233,8 +258,8 @@ enum Chosen {
     None,
 }
 
-/// Attempts to reserve a slot: another processor may take the chosen slot first.
-const TRIES: u32 = 2;
+/// Attempts to reserve a slot: another processor may take the chosen slot first, and an ended record may be freed.
+const TRIES: u32 = 3;
 
 #[inline(always)]
 fn reserve(flows: &impl Flows, draft: &mut Draft, hash: u64) -> Chosen {
@@ -244,7 +269,11 @@ fn reserve(flows: &impl Flows, draft: &mut Draft, hash: u64) -> Chosen {
         if chosen != Chosen::Slot {
             return chosen;
         }
-        // Another processor may have created this record before `choose` read its words.
+        // Another processor may have created this record, or the other one, before `choose` read its words.
+        if !draft.ends.is_remapped() && collides(flows, draft, hash) {
+            draft.remap();
+        }
+        draft.tuple = Tuple::new(draft.ends.protocol, draft.ends.from(), draft.ends.asked());
         if flows.find_anywhere::<Request>(&draft.tuple, hash, &mut draft.other).is_some() {
             return Chosen::Busy;
         }

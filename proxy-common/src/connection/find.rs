@@ -56,9 +56,10 @@ pub enum Kind {
 
 const FRONTEND: usize = 2;
 const ENDPOINT: usize = 4;
-// A record with PENDING set, which is still being written, never matches.
+// A record with PENDING set, which is still being written, never matches. Towards the endpoint a remapped connection has
+// another port than the client's.
 const FRONTEND_PORTS: u64 = 0x00ff_0000_ffff_ffff | (Ends::PENDING as u64) << 56;
-const ENDPOINT_PORTS: u64 = 0x00ff_ffff_0000_ffff | (Ends::PENDING as u64) << 56;
+const ENDPOINT_PORTS: u64 = 0x00ff_ffff_0000_ffff | ((Ends::PENDING | Ends::REMAPPED) as u64) << 56;
 
 /// At ingress, from the client to the frontend.
 #[derive(Clone, Copy, Debug)]
@@ -200,6 +201,31 @@ pub fn find_by_source(
     ends: &mut Ends,
     origin: &mut Origin,
 ) -> RecordId {
+    find_by_port::<false>(flows, tuple, owners, ends, origin)
+}
+
+/// Finds the record of a [remapped](Ends::REMAPPED) connection by an answer to its client, as it is between ingress and
+/// egress. Copies both halves of the record to `ends` and `origin`.
+#[inline(always)]
+pub fn find_remapped(
+    flows: &impl Flows,
+    tuple: &Tuple,
+    owners: &mut PortOwners,
+    ends: &mut Ends,
+    origin: &mut Origin,
+) -> RecordId {
+    find_by_port::<true>(flows, tuple, owners, ends, origin)
+}
+
+/// Finds the record that owns the destination port of an answer.
+#[inline(always)]
+fn find_by_port<const REMAPPED: bool>(
+    flows: &impl Flows,
+    tuple: &Tuple,
+    owners: &mut PortOwners,
+    ends: &mut Ends,
+    origin: &mut Origin,
+) -> RecordId {
     if !flows.owners(tuple.destination_port, owners) {
         return RecordId::NONE;
     }
@@ -210,10 +236,11 @@ pub fn find_by_source(
         let first = candidates & candidates.wrapping_neg();
         let id = owners.record_id(buckets::lane(first));
         if flows.read_ends(id, ends)
-            && answers(ends, tuple)
+            && comes_from(ends, tuple)
+            && (if REMAPPED { ends.is_remapped() } else { has_left(ends) })
             && flows.read_origin(id, ends.check, origin)
             && origin.source_port.number == tuple.destination_port.number
-            && origin.source.words() == tuple.destination.words()
+            && (if REMAPPED { &ends.client } else { &origin.source }).words() == tuple.destination.words()
         {
             return id;
         }
@@ -223,15 +250,20 @@ pub fn find_by_source(
     RecordId::NONE
 }
 
-/// Whether a packet comes from the endpoint of a connection whose packets left with our SNAT source. (If the CNI
-/// masqueraded them first, replies to its source may arrive at the same port.) One that gave its port up may still be
-/// named by a lane: of an earlier record in the same slot.
+/// Whether a packet comes from the endpoint of a connection that still has a port. (One that gave it up may still be
+/// named by a lane: of an earlier record in the same slot.)
 #[inline(always)]
-fn answers(ends: &Ends, tuple: &Tuple) -> bool {
-    ends.seen.client & Seen::LEFT != 0
-        && ends.seen.reset != Seen::GIVEN_UP
-        && ends.flags & (Ends::MASQUERADED | Ends::PENDING) == Ends::MASQUERADED
+fn comes_from(ends: &Ends, tuple: &Tuple) -> bool {
+    ends.seen.reset != Seen::GIVEN_UP
+        && ends.flags & Ends::PENDING == 0
         && ends.protocol == tuple.protocol
         && ends.endpoint_port.number == tuple.source_port.number
         && ends.endpoint.words() == tuple.source.words()
+}
+
+/// Whether packets of a connection left with our SNAT source. (If the CNI masqueraded them first, replies to its source
+/// may arrive at the same port.)
+#[inline(always)]
+const fn has_left(ends: &Ends) -> bool {
+    ends.is_masqueraded() && ends.seen.client & Seen::LEFT != 0
 }

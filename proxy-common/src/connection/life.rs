@@ -273,8 +273,7 @@ pub fn left(flows: &impl Flows, record_id: RecordId, ends: &mut Ends) {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Rival {
-    /// The same client through another frontend. Its answered UDP flow is over; should it send there again, a new
-    /// flow begins.
+    /// The same client through another frontend, whose packets can have another port.
     SameClient = 0,
     /// Another client, which has other ports to try.
     Patient = 1,
@@ -304,10 +303,7 @@ pub(super) fn is_live(
     if is_tcp && matches!(rival, Rival::Impatient) {
         return false;
     }
-    let is_answered = !is_tcp && ends.seen.answered();
-    if is_answered && matches!(rival, Rival::SameClient) {
-        return false;
-    }
+    let is_answered = ends.seen.answered() && matches!(rival, Rival::Impatient);
     let timeout = if is_tcp {
         TCP_TIMEOUT
     } else if is_answered && clock.udp_timeout > ANSWERED_TIMEOUT {

@@ -38,9 +38,9 @@ pub mod table;
 
 pub use begin::{Begun, Considered, Draft, SourcePorts, begin, finish, start};
 pub use buckets::{FlowLock, FlowTags, FlowUses, Home, Kept, RecordId};
-pub use find::{Answer, Drafted, Kind, Leaving, Request, Way, find, find_by_source};
+pub use find::{Answer, Drafted, Kind, Leaving, Request, Way, find, find_by_source, find_remapped};
 pub use foreign::{EXPECTED, FOREIGN_WORDS, foreign_bit};
 pub use life::{Clock, Known, Noted, Rival, answered, asked, left};
-pub use ports::{LANES, PortOwners, give_port, has_port, try_port};
+pub use ports::{LANES, PortOwners, give_port, read_source, try_port};
 pub use record::{Ends, Origin, Record, Seen, Tuple};
 pub use table::{Flows, Reservation};

@@ -8,8 +8,9 @@ use bytemuck::{Pod, Zeroable, must_cast};
 use super::{
     begin::Draft,
     buckets::{self, RecordId},
+    find::Drafted,
     life::{Rival, is_live},
-    record::{Ends, Seen},
+    record::{Ends, Origin, Seen, Tuple},
     table::Flows,
 };
 use crate::{
@@ -93,7 +94,7 @@ pub fn give_port(draft: &mut Draft, try_port: impl Fn(&mut Draft, Rival) -> bool
 }
 
 /// Takes the candidate port if no other connection to the endpoint of the draft uses it, nor (`is_taken`) a socket
-/// of the node. The record names the port before SOURCE_PORTS names the record: other processors then never take
+/// of the node. If it is to replace the client's, the client may not use it either. The record names the port before SOURCE_PORTS names the record: other processors then never take
 /// the new owner for a stale one.
 #[inline(always)]
 pub fn try_port<F: Flows>(
@@ -104,7 +105,7 @@ pub fn try_port<F: Flows>(
 ) -> bool {
     let id = draft.record_id();
     let lane = choose_lane(flows, id, draft, rival);
-    if lane >= LANES {
+    if lane >= LANES || (draft.ends.is_remapped() && is_of_client(flows, draft)) {
         return false;
     }
     draft.origin.source_port = draft.port;
@@ -124,7 +125,7 @@ impl Draft {
     fn look_at(&mut self, flows: &impl Flows, owner: RecordId) -> bool {
         let Self { other, other_origin, port, .. } = self;
         flows.read_ends(owner, other)
-            && other.is_masqueraded()
+            && other.has_source_port()
             && flows.read_origin(owner, other.check, other_origin)
             && other_origin.source_port.number == port.number
     }
@@ -192,6 +193,14 @@ fn choose_lane(flows: &impl Flows, id: RecordId, draft: &mut Draft, rival: Rival
     LANES
 }
 
+/// Whether the client has a connection to the same endpoint from the candidate port.
+#[inline(always)]
+fn is_of_client(flows: &impl Flows, draft: &mut Draft) -> bool {
+    let Draft { ends, tuple, other, port, .. } = draft;
+    *tuple = Tuple::new(ends.protocol, (ends.client, *port), ends.to());
+    flows.find_anywhere::<Drafted>(tuple, tuple.source_hash(flows.seed()), other).is_some()
+}
+
 #[inline(always)]
 fn is_same_endpoint(ends: &Ends, other: &Ends) -> bool {
     ends.protocol == other.protocol
@@ -199,10 +208,23 @@ fn is_same_endpoint(ends: &Ends, other: &Ends) -> bool {
         && ends.endpoint.words() == other.endpoint.words()
 }
 
-/// Whether a record still owns its source port. An ended connection may have lost it: late packets must not leave
-/// with the source of another connection.
+/// Reads the second half of a record, whose first half is `ends`, to `origin`. `false` if it is gone, or if the connection
+/// has ended and lost its source port: late packets must not leave with the source of another connection.
+#[inline(always)]
+pub fn read_source(
+    flows: &impl Flows,
+    id: RecordId,
+    ends: &Ends,
+    origin: &mut Origin,
+    owners: &mut PortOwners,
+) -> bool {
+    flows.read_origin(id, ends.check, origin)
+        && (!ends.seen.ended() || has_port(flows, id, ends, origin.source_port, owners))
+}
+
+/// Whether a record still owns its source port.
 #[inline(never)]
-pub fn has_port(flows: &impl Flows, id: RecordId, ends: &Ends, port: Port, owners: &mut PortOwners) -> bool {
+fn has_port(flows: &impl Flows, id: RecordId, ends: &Ends, port: Port, owners: &mut PortOwners) -> bool {
     if !flows.owners(port, owners) {
         return false;
     }

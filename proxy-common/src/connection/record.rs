@@ -150,7 +150,7 @@ pub struct Ends {
     pub endpoint_port: Port,
     /// IANA protocol number.
     pub protocol: u8,
-    /// [`Ends::MASQUERADED`], [`Ends::LOCAL`], [`Ends::PENDING`].
+    /// [`Ends::MASQUERADED`], [`Ends::LOCAL`], [`Ends::PENDING`], [`Ends::REMAPPED`].
     pub flags: u8,
     /// [`Ends::checksum`]; a mismatch means that a write is in progress.
     pub check: u32,
@@ -165,6 +165,10 @@ impl Ends {
     pub const LOCAL: u8 = 2;
     /// The record is still being written, and lookups ignore it. Not covered by the check, so one store clears it.
     pub const PENDING: u8 = 4;
+    /// Another connection of the client port leads to the same endpoint. So between ingress and egress, and to an
+    /// endpoint on this node, the packets of this one have the [source port](Origin::source_port) instead of the
+    /// client's.
+    pub const REMAPPED: u8 = 8;
 
     /// Words of this half.
     pub const WORDS: usize = 8;
@@ -181,6 +185,18 @@ impl Ends {
     #[inline(always)]
     pub const fn is_local(&self) -> bool {
         self.flags & Self::LOCAL != 0
+    }
+
+    /// Whether the client's port is replaced between ingress and egress.
+    #[inline(always)]
+    pub const fn is_remapped(&self) -> bool {
+        self.flags & Self::REMAPPED != 0
+    }
+
+    /// Whether the connection has a source port.
+    #[inline(always)]
+    pub const fn has_source_port(&self) -> bool {
+        self.flags & (Self::MASQUERADED | Self::REMAPPED) != 0
     }
 
     /// Whether the check matches.
@@ -209,6 +225,12 @@ impl Ends {
         (self.client, self.client_port)
     }
 
+    /// Address and port of the client between ingress and egress.
+    #[inline(always)]
+    pub const fn inside(&self, origin: &Origin) -> (Address, Port) {
+        (self.client, if self.is_remapped() { origin.source_port } else { self.client_port })
+    }
+
     /// Address and port of the endpoint.
     #[inline(always)]
     pub const fn to(&self) -> (Address, Port) {
@@ -226,9 +248,9 @@ impl Ends {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 #[repr(C, align(8))]
 pub struct Origin {
-    /// The SNAT address; arbitrary if the connection is not masqueraded.
+    /// The SNAT address; the client's if only the port is replaced, arbitrary if nothing is.
     pub source: Address,
-    /// The SNAT port.
+    /// The SNAT port; [`Port::NONE`] if the client keeps its own.
     pub source_port: Port,
     /// The generation of the endpoint's id.
     pub generation: u16,

@@ -56,6 +56,15 @@ pub trait Flows {
         })
     }
 
+    /// Finds the remapped connection of the client of a draft that has the client's port and the same endpoint.
+    /// Overridden for the same reason.
+    fn find_remapped(&self, draft: &mut Draft) -> RecordId
+    where
+        Self: Sized,
+    {
+        begin::find_remapped(self, draft)
+    }
+
     /// [`begin::consider`], overridden for the same reason.
     fn consider(&self, draft: &mut Draft, hash: u64, turn: u32) -> Considered
     where

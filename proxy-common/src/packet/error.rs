@@ -117,18 +117,7 @@ pub fn rewrite<P: Read + Edit>(
         packet.store(inner.checksum_offset(), &adjusted)?;
         difference = checksum::add(difference, checksum::difference(inner.checksum, adjusted));
     }
-    if let Some(offset) = transport::checksum_offset(inner.protocol)
-        // An error may quote too little of a TCP header.
-        && let Some(old) = packet.load::<u16>(inner.transport + offset)
-        && (old != 0 || inner.protocol != Protocol::Udp as u8)
-    {
-        let adjusted = match checksum::adjust(old, checksum::add(address, port)) {
-            0 if inner.protocol == Protocol::Udp as u8 => u16::MAX,
-            adjusted => adjusted,
-        };
-        packet.store(inner.transport + offset, &adjusted)?;
-        difference = checksum::add(difference, checksum::difference(old, adjusted));
-    }
+    difference = checksum::add(difference, adjust_transport(packet, inner, checksum::add(address, port))?);
 
     let checksum_offset = outer.transport + CHECKSUM;
     let change = Change { pseudo_header: false, v6: outer.v6, optional: false };
@@ -140,4 +129,45 @@ pub fn rewrite<P: Read + Edit>(
         packet.store(outer.checksum_offset(), &checksum::adjust(outer.checksum, address))?;
     }
     store_address(packet, outer, outer_offset, &new.0)
+}
+
+/// Replaces one port of the quoted packet, and nothing else. `side` is its address's in the quoted packet. `None`: the
+/// packet must be dropped.
+#[inline(always)]
+pub fn renumber<P: Read + Edit>(
+    packet: &mut P,
+    outer: &Network,
+    quoted: &Quoted,
+    side: Side,
+    new: Port,
+) -> Option<()> {
+    let Quoted { network: inner, transport, redirect: _ } = quoted;
+    let (old, offset) = match side {
+        Side::Source => (transport.source, inner.transport),
+        Side::Destination => (transport.destination, inner.transport + 2),
+    };
+    let port = checksum::of_port(old, new);
+    packet.store(offset, &new.to_network())?;
+    let difference = checksum::add(port, adjust_transport(packet, inner, port)?);
+    let change = Change { pseudo_header: false, v6: outer.v6, optional: false };
+    packet.transport_checksum(outer.transport + CHECKSUM, difference, change)
+}
+
+/// Adjusts the transport checksum of the quoted packet, if the error quotes it and it is used. Returns the difference for
+/// which the checksum of the error must compensate.
+#[inline(always)]
+fn adjust_transport<P: Read + Edit>(packet: &mut P, inner: &Network, by: u32) -> Option<u32> {
+    if let Some(offset) = transport::checksum_offset(inner.protocol)
+        // An error may quote too little of a TCP header.
+        && let Some(old) = packet.load::<u16>(inner.transport + offset)
+        && (old != 0 || inner.protocol != Protocol::Udp as u8)
+    {
+        let adjusted = match checksum::adjust(old, by) {
+            0 if inner.protocol == Protocol::Udp as u8 => u16::MAX,
+            adjusted => adjusted,
+        };
+        packet.store(inner.transport + offset, &adjusted)?;
+        return Some(checksum::difference(old, adjusted));
+    }
+    Some(0)
 }

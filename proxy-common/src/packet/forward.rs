@@ -204,24 +204,5 @@ pub fn take_hop<P: Read + Edit>(packet: &mut P, network: &Network) -> Option<()>
     packet.store(network.checksum_offset(), &checksum::adjust(checksum, difference))
 }
 
-/// Updates the parsed headers after the destination has been rewritten. `false` if the packet is too short.
-#[inline(always)]
-pub fn reread(
-    packet: &impl Read,
-    network: &mut Network,
-    transport: &mut Transport,
-    (address, port): (Address, Port),
-) -> bool {
-    (network.destination, transport.destination) = (address, port);
-    if network.v6 {
-        return true;
-    }
-    match packet.load(network.checksum_offset()) {
-        Some(checksum) => network.checksum = checksum,
-        None => return false,
-    }
-    true
-}
-
 const _: () = assert!(size_of::<Ethernet>() == 14);
 const _: () = assert!(size_of::<HeadV4>() == 38 && size_of::<HeadV6>() == 58);

@@ -5,7 +5,7 @@
 //! | `checksum` | the Internet checksum, and its incremental update |
 //! | `network` | IPv4 and IPv6 headers, options, extension headers, fragments |
 //! | `transport` | ports, and the state that a TCP segment shows |
-//! | `rewrite` | rewriting one address and port, checksums included |
+//! | `rewrite` | rewriting addresses and ports, checksums included |
 //! | `forward` | forwarding a packet past the stack |
 //! | `error` | ICMP and ICMPv6 errors: the packet that they quote |
 //! | `answer` | TCP resets and "port unreachable" |
@@ -28,7 +28,7 @@ pub mod transport;
 use bytemuck::Pod;
 
 pub use network::{Fragment, Network};
-pub use rewrite::{PacketHook, Side, rewrite};
+pub use rewrite::{PacketHook, Side, rewrite, rewrite_both};
 pub use transport::{Numbers, Segment, Transport};
 
 /// A packet's bytes.

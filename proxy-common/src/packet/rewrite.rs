@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Change, Edit, Network, Transport, checksum, network::Fragment, transport};
+use super::{Change, Edit, Network, Read, Transport, checksum, network::Fragment, transport};
 use crate::address::{Address, Port, Protocol};
 
 /// Which address of a packet.
@@ -115,6 +115,23 @@ pub fn rewrite(
         edit.uncovered(difference);
     }
     Some(())
+}
+
+/// Replaces both addresses and ports. `None`: the packet must be dropped.
+#[inline(always)]
+pub fn rewrite_both<P: Read + Edit>(
+    packet: &mut P,
+    network: &mut Network,
+    transport: &mut Transport,
+    source: (Address, Port),
+    destination: (Address, Port),
+) -> Option<()> {
+    rewrite(packet, network, transport, Side::Destination, destination)?;
+    (network.destination, transport.destination) = destination;
+    if !network.v6 {
+        network.checksum = packet.load(network.checksum_offset())?;
+    }
+    rewrite(packet, network, transport, Side::Source, source)
 }
 
 #[inline(always)]

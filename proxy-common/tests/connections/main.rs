@@ -11,6 +11,7 @@
 //! | `story` | a sequence of events, and what must hold after each; the fuzzer runs these too |
 //! | `stories` | random sequences of events, in tables of all sizes |
 //! | `losses` | every part of a connection that can be lost |
+//! | `remapped` | connections of one client port to one endpoint |
 //! | `processors` | every interleaving of two processors that the code distinguishes |
 //! | `crowded` | one client port with many frontends, many clients, and full tables |
 
@@ -19,5 +20,6 @@ mod losses;
 mod memory;
 mod node;
 mod processors;
+mod remapped;
 mod stories;
 mod story;

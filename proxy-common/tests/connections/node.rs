@@ -4,7 +4,7 @@ use proxy_common::{
     Address, Endpoint, Port, PortOwners, Tuple,
     connection::{
         Answer, Begun, Clock, Draft, Ends, Flows as _, Leaving, Noted, RecordId, Request, Seen, SourcePorts,
-        answered, asked, begin, find, find_by_source, has_port, left, try_port,
+        answered, asked, begin, find, find_by_source, find_remapped, left, read_source, try_port,
     },
     packet::{Numbers, Segment, Transport},
 };
@@ -114,21 +114,27 @@ impl Node {
             if begun != Begun::Connection {
                 return Fate::Refused(begun);
             }
-            ends = draft.ends;
+            (record_id, ends, origin) = (draft.record_id(), draft.ends, draft.origin);
         }
         let endpoint = ends.to();
+        let mut owners = PortOwners::default();
+        if ends.is_remapped() && !read_source(memory, record_id, &ends, &mut origin, &mut owners) {
+            return Fate::Dropped;
+        }
+        let client = ends.inside(&origin);
         if self.foreign {
             return Fate::Arrives { source: client, endpoint };
         }
         let leaving = Tuple::new(protocol, client, endpoint);
-        let record_id = find::<Leaving>(memory, &leaving, &mut ends);
+        let mut record_id = find::<Leaving>(memory, &leaving, &mut ends);
+        if !record_id.is_some() {
+            let answer = leaving.reversed();
+            record_id = find_remapped(memory, &answer, &mut owners, &mut ends, &mut origin);
+        }
         if !record_id.is_some() || !ends.is_masqueraded() {
             return Fate::Arrives { source: client, endpoint };
         }
-        let mut owners = PortOwners::default();
-        if !memory.read_origin(record_id, ends.check, &mut origin)
-            || (ends.seen.ended() && !has_port(memory, record_id, &ends, origin.source_port, &mut owners))
-        {
+        if !read_source(memory, record_id, &ends, &mut origin, &mut owners) {
             return Fate::Dropped;
         }
         left(memory, record_id, &mut ends);
@@ -145,14 +151,18 @@ impl Node {
         if record_id.is_some()
             && answered(memory, record_id, &mut ends, &self.transport(segment), false, self.clock)
         {
-            to = ends.from();
+            to = ends.inside(&origin);
         }
         let tuple = Tuple::new(protocol, endpoint, to);
-        let record_id = find::<Answer>(memory, &tuple, &mut ends);
+        let mut record_id = find::<Answer>(memory, &tuple, &mut ends);
+        if !record_id.is_some() {
+            let owners = &mut PortOwners::default();
+            record_id = find_remapped(memory, &tuple, owners, &mut ends, &mut origin);
+        }
         if record_id.is_some()
             && answered(memory, record_id, &mut ends, &self.transport(segment), true, self.clock)
         {
-            return (to, ends.asked());
+            return (ends.from(), ends.asked());
         }
         (to, endpoint)
     }

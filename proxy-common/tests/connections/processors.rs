@@ -20,12 +20,15 @@ const MANY: u32 = 400;
 /// Checks the invariants of the tables.
 fn check(memory: &Memory, what: &str) {
     let (mut clients, mut sources) = (HashMap::<(u8, Side, Side), RecordId>::new(), HashMap::new());
+    let mut inside = HashMap::<(u8, Side, Side), RecordId>::new();
     for (id, Record { ends, origin }) in memory.all() {
         assert_eq!(memory.kept(id) & 2, 0, "{what}: {id:?} is still reserved");
         let (client, frontend) = (ends.from(), ends.asked());
         let other = clients.insert((ends.protocol, client, frontend), id);
         assert_eq!(other, None, "{what}: two records of {client:?}");
-        if ends.is_masqueraded() && !ends.seen.ended() {
+        let other = inside.insert((ends.protocol, ends.inside(&origin), ends.to()), id);
+        assert_eq!(other, None, "{what}: two records of one tuple between ingress and egress");
+        if ends.has_source_port() && !ends.seen.ended() {
             let other: Option<Ends> = sources.insert((ends.protocol, ends.to(), origin.masquerade()), ends);
             assert_eq!(other, None, "{what}: two live connections with one SNAT source");
             let owners = memory.owners.borrow()[usize::from(origin.source_port.get())];
@@ -52,8 +55,7 @@ fn interleave(what: &str, ports: u16, before: impl Fn(&Memory, &Node), one: Say,
         serve(&memory, [1, 3]);
         before(&memory, &node);
         let say = move |memory: &Memory, (protocol, client, frontend, bits): Say| {
-            // Each frontend has its own endpoint: connections of a client to the same endpoint would collide.
-            let far = crate::node::endpoint(if frontend == self::frontend(0) { 1 } else { 3 });
+            let far = crate::node::endpoint(if frontend == self::frontend(1) { 3 } else { 1 });
             node.send(memory, protocol, (client, frontend), segment(protocol, bits), || Some(far))
         };
         memory.interrupt(
@@ -103,6 +105,14 @@ fn one_connection_begins_once() {
 fn two_connections_of_a_client_begin() {
     let say = |to| (TCP, client(1, 2000), frontend(to), SYN);
     interleave("two frontends", 64, |_, _| {}, say(0), say(1));
+}
+
+#[test]
+fn two_connections_of_a_client_port_to_one_endpoint_begin() {
+    for protocol in [TCP, UDP] {
+        let say = |to| (protocol, client(1, 2000), frontend(to), SYN);
+        interleave("one endpoint", 64, |_, _| {}, say(0), say(2));
+    }
 }
 
 #[test]

@@ -176,7 +176,7 @@ impl Story {
         };
         let all = self.memory.all();
         let (_, record) = all.iter().find(|(_, record)| is_it(record))?;
-        Some(if record.ends.is_masqueraded() { record.origin.masquerade() } else { client })
+        Some(if record.ends.has_source_port() { record.origin.masquerade() } else { client })
     }
 }
 

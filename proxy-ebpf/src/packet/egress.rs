@@ -4,7 +4,7 @@
 use aya_ebpf::programs::TcContext;
 use proxy_common::{
     NodeEvent, PacketHook,
-    connection::{Answer, Flows as _, Leaving, RecordId, answered, find, has_port, left},
+    connection::{self, Answer, Flows as _, Leaving, RecordId, answered, find, left, read_source},
 };
 
 use super::{
@@ -37,17 +37,35 @@ pub(super) fn egress<const LINK: u32>(ctx: &TcContext) -> i32 {
         }
         Kind::Packet => {}
     }
-    let id = find::<Answer>(&Maps, &state.tuple, &mut state.ends);
+    let mut id = find::<Answer>(&Maps, &state.tuple, &mut state.ends);
+    if !id.is_some() && Maps::has_owners(state.tuple.destination_port) {
+        id = RecordId(find_remapped(0));
+    }
     if id.is_some() {
         return answer::<LINK>(ctx, state, id);
     }
-    let id = find::<Leaving>(&Maps, &state.tuple, &mut state.ends);
+    let mut id = find::<Leaving>(&Maps, &state.tuple, &mut state.ends);
+    if !id.is_some() && Maps::has_owners(state.tuple.source_port) {
+        id = RecordId(find_remapped(1));
+    }
     if id.is_some() && state.ends.is_masqueraded() {
         return masquerade(ctx, state, id);
     }
     give_on::<LINK>(ctx, PacketHook::Egress);
     outgoing::note(state);
     unserved::refuse::<LINK>(ctx, state)
+}
+
+/// Finds the record of a remapped connection by an answer (`leaves`: 0) or a request (1); returns a [`RecordId`]. A step:
+/// see [`super`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn find_remapped(leaves: u32) -> u32 {
+    let Some(State { tuple, owners, ends, origin, routed, .. }) = headers::state() else {
+        return RecordId::NONE.0;
+    };
+    *routed = if leaves == 0 { *tuple } else { tuple.reversed() };
+    connection::find_remapped(&Maps, routed, owners, ends, origin).0
 }
 
 /// An answer. It leaves by the device at which its request arrived.
@@ -57,8 +75,12 @@ fn answer<const LINK: u32>(ctx: &TcContext, state: &mut State, id: RecordId) -> 
     if !answered(&Maps, id, ends, transport, true, clock(seconds)) {
         return PASS;
     }
-    let frontend = ends.asked();
-    let action = headers::rewrite(ctx, state, PacketHook::Egress, frontend);
+    let action = if ends.is_remapped() {
+        headers::remap(ctx.skb.skb, PacketHook::Egress as u32)
+    } else {
+        let frontend = ends.asked();
+        headers::rewrite(ctx, state, PacketHook::Egress, frontend)
+    };
     if action == PASS {
         return back::send::<LINK>(ctx, state, Maps.device_of(id));
     }
@@ -69,8 +91,7 @@ fn answer<const LINK: u32>(ctx: &TcContext, state: &mut State, id: RecordId) -> 
 #[inline(always)]
 fn masquerade(ctx: &TcContext, state: &mut State, id: RecordId) -> i32 {
     let State { ends, origin, owners, .. } = state;
-    let is_whole = Maps.read_origin(id, ends.check, origin);
-    if !is_whole || (ends.seen.ended() && !has_port(&Maps, id, ends, origin.source_port, owners)) {
+    if !read_source(&Maps, id, ends, origin, owners) {
         // Its source port now belongs to another connection. Nor may the packet leave with the address of the
         // client.
         count::event(NodeEvent::WithoutSource);

@@ -10,6 +10,7 @@ use proxy_common::{
 
 use super::{
     DROP, PASS,
+    egress::find_remapped,
     headers::{self, State},
     ingress::find_source,
     skb::Skb,
@@ -29,16 +30,26 @@ pub(super) extern "C" fn error_at_ingress(skb: *mut __sk_buff) -> i32 {
         return PASS;
     }
     if RecordId(find_source()).is_some() {
-        state.routed = Tuple::new(0, state.ends.from(), state.ends.from());
+        let client = state.ends.inside(&state.origin);
+        state.routed = Tuple::new(0, client, client);
         return translate_error(skb, PacketHook::Ingress as u32);
     }
-    let State { tuple, ends, .. } = state;
+    let State { tuple, ends, origin, routed, .. } = state;
     let hash = tuple.source_hash(Maps.seed());
-    if Maps.find_anywhere::<Request>(tuple, hash, ends).is_some() {
-        state.routed = Tuple::new(0, state.ends.to(), state.ends.to());
-        return translate_error(skb, PacketHook::Ingress as u32);
+    let id = Maps.find_anywhere::<Request>(tuple, hash, ends);
+    if !id.is_some() {
+        return WITHOUT_RECORD;
     }
-    WITHOUT_RECORD
+    *routed = Tuple::new(0, ends.to(), ends.to());
+    if ends.is_remapped() {
+        // The endpoint has sent to another port.
+        if !Maps.read_origin(id, ends.check, origin)
+            || renumber_error(skb, PacketHook::Ingress as u32) != PASS
+        {
+            return DROP;
+        }
+    }
+    translate_error(skb, PacketHook::Ingress as u32)
 }
 
 /// Translates an outgoing error, from an endpoint or a client, that quotes a packet of a connection. A step: see
@@ -50,14 +61,24 @@ pub(super) extern "C" fn error_at_egress(skb: *mut __sk_buff) -> i32 {
     if read_quoted(skb) == 0 {
         return PASS;
     }
-    let State { tuple, ends, origin, routed, .. } = state;
-    let hash = tuple.destination_hash(Maps.seed());
-    if Maps.find_anywhere::<Answer>(tuple, hash, ends).is_some() {
-        *routed = Tuple::new(0, ends.asked(), ends.asked());
+    let hash = state.tuple.destination_hash(Maps.seed());
+    let mut id = Maps.find_anywhere::<Answer>(&state.tuple, hash, &mut state.ends);
+    if !id.is_some() {
+        id = RecordId(find_remapped(0));
+    }
+    if id.is_some() {
+        state.routed = Tuple::new(0, state.ends.asked(), state.ends.asked());
+        if state.ends.is_remapped() && renumber_error(skb, PacketHook::Egress as u32) != PASS {
+            return DROP;
+        }
         return translate_error(skb, PacketHook::Egress as u32);
     }
-    let hash = tuple.source_hash(Maps.seed());
-    let id = Maps.find_anywhere::<Leaving>(tuple, hash, ends);
+    let hash = state.tuple.source_hash(Maps.seed());
+    let mut id = Maps.find_anywhere::<Leaving>(&state.tuple, hash, &mut state.ends);
+    if !id.is_some() {
+        id = RecordId(find_remapped(1));
+    }
+    let State { ends, origin, routed, .. } = state;
     if id.is_some() && ends.is_masqueraded() && Maps.read_origin(id, ends.check, origin) {
         *routed = Tuple::new(0, origin.masquerade(), origin.masquerade());
         return translate_error(skb, PacketHook::Egress as u32);
@@ -80,6 +101,24 @@ extern "C" fn read_quoted(skb: *mut __sk_buff) -> u32 {
             1
         }
         _ => 0,
+    }
+}
+
+/// Replaces the port of a remapped client in the packet that an error quotes: by the source port at ingress, by the client's
+/// own at egress. A step: see [`super`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn renumber_error(skb: *mut __sk_buff, hook: u32) -> i32 {
+    let Some(State { network, ends, origin, begin, .. }) = headers::state() else { return DROP };
+    let (side, port) = if hook == PacketHook::Egress as u32 {
+        (Side::Source, ends.client_port)
+    } else {
+        (Side::Destination, origin.source_port)
+    };
+    let ctx = TcContext::new(skb);
+    match error::renumber(&mut Skb(&ctx), network, &begin.quoted, side, port) {
+        Some(()) => PASS,
+        None => DROP,
     }
 }
 

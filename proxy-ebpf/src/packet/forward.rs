@@ -23,9 +23,9 @@ use aya_ebpf::{
 };
 use proxy_common::{
     Address, NodeEvent, Port, Protocol, Tuple,
-    connection::{Ends, Flows as _, RecordId, Seen, has_port},
+    connection::{Ends, Flows as _, RecordId, Seen, read_source},
     packet::{
-        self, Fragment, Network, Side, Transport,
+        self, Fragment, Network, Transport,
         forward::{Head, HeadV4, HeadV6, send_on, take_hop},
         transport::Tcp,
     },
@@ -52,13 +52,14 @@ pub(super) enum Towards {
 
 /// Whether a packet may take the fast path.
 ///
-/// Never to endpoints on this node: the stack enforces their policy. And not before packets in both directions
+/// Never to endpoints on this node: the stack enforces their policy. Nor where the client's port is replaced, which is
+/// rare. And not before packets in both directions
 /// (for UDP: in this direction) left the stack as expected: the stack keeps new connections, and those that it
 /// drops, encrypts, or masquerades in a way of its own.
 #[inline(always)]
 pub(super) fn is_wanted<const LINK: u32>(ends: &Ends, transport: &Transport, towards: Towards) -> bool {
     let Ends { seen, flags, .. } = ends;
-    if LINK != ETHERNET || flags & (Ends::MASQUERADED | Ends::LOCAL) != Ends::MASQUERADED {
+    if LINK != ETHERNET || flags & (Ends::MASQUERADED | Ends::LOCAL | Ends::REMAPPED) != Ends::MASQUERADED {
         return false;
     }
     if ends.protocol != Protocol::Tcp as u8 {
@@ -132,10 +133,7 @@ fn prepare(state: &mut State, id: RecordId, towards: Towards) -> bool {
     let destination = match towards {
         Towards::Client => ends.from(),
         Towards::Endpoint => {
-            if !Maps.read_origin(id, ends.check, origin) {
-                return false;
-            }
-            if ends.seen.ended() && !has_port(&Maps, id, ends, origin.source_port, owners) {
+            if !read_source(&Maps, id, ends, origin, owners) {
                 return false;
             }
             ends.to()
@@ -284,9 +282,7 @@ fn send_odd(ctx: &TcContext, state: &mut State, towards: Towards) -> i32 {
     }
     let (new, destination) = (source(state, towards), state.routed.to());
     let State { network, transport, .. } = state;
-    if packet::rewrite(&mut skb, network, transport, Side::Destination, destination).is_none()
-        || !packet::forward::reread(&skb, network, transport, destination)
-        || packet::rewrite(&mut skb, network, transport, Side::Source, new).is_none()
+    if packet::rewrite_both(&mut skb, network, transport, new, destination).is_none()
         || take_hop(&mut skb, network).is_none()
     {
         return DROP;

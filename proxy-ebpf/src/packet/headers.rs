@@ -227,6 +227,29 @@ fn recall(network: &Network, hook: PacketHook) -> Option<FragmentPorts> {
     if ports.fingerprint == key.fingerprint() { Some(ports) } else { None }
 }
 
+/// Rewrites both addresses and ports of a packet of a remapped connection, whose record is in the state: to the endpoint at
+/// ingress, to the client at egress. A step: see [`super`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn remap(skb: *mut __sk_buff, hook: u32) -> i32 {
+    let Some(State { network, transport, tuple, ends, origin, routed, .. }) = state() else { return DROP };
+    let ctx = TcContext::new(skb);
+    let (source, destination) = if hook == PacketHook::Ingress as u32 {
+        let source = ends.inside(origin);
+        *routed = Tuple::new(tuple.protocol, source, ends.to());
+        (source, ends.to())
+    } else {
+        if matches!(network.fragment, Fragment::First) {
+            remember(network, tuple, PacketHook::Egress);
+        }
+        (ends.asked(), ends.from())
+    };
+    match packet::rewrite_both(&mut Skb(&ctx), network, transport, source, destination) {
+        Some(()) => PASS,
+        None => DROP,
+    }
+}
+
 /// Rewrites address and port: of the destination at ingress, of the source at egress.
 #[inline(always)]
 pub(super) fn rewrite(ctx: &TcContext, state: &mut State, hook: PacketHook, new: (Address, Port)) -> i32 {

@@ -7,11 +7,11 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use proxy_common::{
-    Address, Client, Decision, Endpoint, FrontendKey, FrontendKind, PacketHook, Protocol, Reason, Scope,
-    Tables,
+    Address, Client, Decision, Endpoint, FrontendKey, FrontendKind, NodeEvent, PacketHook, Protocol, Reason,
+    Scope, Tables,
     connection::{
         Begun, Clock, Draft, Flows as _, Noted, RecordId, Request, answered, asked, find, find_by_source,
-        finish, give_port, start,
+        finish, give_port, read_source, start,
     },
     select::{Resolution, choose, resolve},
 };
@@ -109,6 +109,14 @@ fn request<const LINK: u32>(ctx: &TcContext, state: &mut State, id: RecordId) ->
             return action;
         }
     }
+    if state.ends.is_remapped() {
+        let State { ends, origin, owners, .. } = state;
+        if !read_source(&Maps, id, ends, origin, owners) {
+            count::event(NodeEvent::WithoutSource);
+            return DROP;
+        }
+        return headers::remap(ctx.skb.skb, PacketHook::Ingress as u32);
+    }
     let endpoint = state.ends.to();
     headers::rewrite(ctx, state, PacketHook::Ingress, endpoint)
 }
@@ -126,7 +134,7 @@ fn answer<const LINK: u32>(ctx: &TcContext, state: &mut State, id: RecordId, clo
             return action;
         }
     }
-    let client = state.ends.from();
+    let client = state.ends.inside(&state.origin);
     let action = headers::rewrite(ctx, state, PacketHook::Ingress, client);
     if action == PASS && LINK == ETHERNET && state.ends.is_local() {
         return begin_again(ctx);
@@ -150,36 +158,29 @@ fn begin_again(ctx: &TcContext) -> i32 {
     unsafe { bpf_redirect(skb.device(), u64::from(BPF_F_INGRESS)) as i32 }
 }
 
-/// Maximum number of endpoints drawn for a connection, until one does not collide ([`Begun::Colliding`]).
-const DRAWS: u32 = 3;
-
 #[inline(always)]
 fn first<const LINK: u32>(ctx: &TcContext, state: &mut State) -> i32 {
     let found = Choice::of(find_service(ctx.skb.skb));
     if found != Choice::Endpoint {
         return without_endpoint::<LINK>(ctx, found);
     }
-    let mut draws = 0;
-    // 5.10 takes a loop only if a jump leads back to its head.
-    loop {
-        let drawn = Choice::of(draw_endpoint());
-        if drawn != Choice::Endpoint {
-            return without_endpoint::<LINK>(ctx, drawn);
-        }
-        let mut begun = begun(start_connection(ctx.skb.skb));
-        if begun == Begun::Connection {
-            begun = publish(ctx, state);
-        }
-        draws += 1;
-        match begun {
-            Begun::Connection => {
-                let Endpoint { address, port, .. } = state.begin.endpoint;
-                return headers::rewrite(ctx, state, PacketHook::Ingress, (address, port));
-            }
-            Begun::Colliding if draws < DRAWS => {}
-            _ => return without_endpoint::<LINK>(ctx, failed(begun, state.begin.endpoint.service)),
-        }
+    let drawn = Choice::of(draw_endpoint());
+    if drawn != Choice::Endpoint {
+        return without_endpoint::<LINK>(ctx, drawn);
     }
+    let mut begun = begun(start_connection(ctx.skb.skb));
+    if begun == Begun::Connection {
+        begun = publish(ctx, state);
+    }
+    if begun != Begun::Connection {
+        return without_endpoint::<LINK>(ctx, failed(begun, state.begin.endpoint.service));
+    }
+    if state.begin.draft.ends.is_remapped() {
+        (state.ends, state.origin) = (state.begin.draft.ends, state.begin.draft.origin);
+        return headers::remap(ctx.skb.skb, PacketHook::Ingress as u32);
+    }
+    let Endpoint { address, port, .. } = state.begin.endpoint;
+    headers::rewrite(ctx, state, PacketHook::Ingress, (address, port))
 }
 
 /// Handles a packet that gets no endpoint.
@@ -205,13 +206,11 @@ extern "C" fn start_connection(skb: *mut __sk_buff) -> u32 {
 #[inline(always)]
 fn begun(code: u32) -> Begun {
     const CONNECTION: u32 = Begun::Connection as u32;
-    const COLLIDING: u32 = Begun::Colliding as u32;
     const NO_ROOM: u32 = Begun::NoRoom as u32;
     const NO_PORT: u32 = Begun::NoPort as u32;
     const NO_ADDRESS: u32 = Begun::NoAddress as u32;
     match code {
         CONNECTION => Begun::Connection,
-        COLLIDING => Begun::Colliding,
         NO_ROOM => Begun::NoRoom,
         NO_PORT => Begun::NoPort,
         NO_ADDRESS => Begun::NoAddress,
@@ -240,7 +239,7 @@ fn connect(ctx: &TcContext, state: &mut State) -> Begun {
 fn publish(ctx: &TcContext, state: &mut State) -> Begun {
     let Beginning { draft, endpoint, remembered, .. } = &mut state.begin;
     let try_port = |_: &mut Draft, rival| masquerade::try_source_port(ctx.skb.skb, rival as u32) != 0;
-    let has_port = !draft.ends.is_masqueraded() || give_port(draft, try_port);
+    let has_port = !draft.ends.has_source_port() || give_port(draft, try_port);
     let begun = finish(&Maps, draft, has_port);
     if begun == Begun::Connection {
         count::connection(endpoint.service, *remembered != 0);
@@ -252,7 +251,6 @@ fn publish(ctx: &TcContext, state: &mut State) -> Begun {
 #[inline(always)]
 fn failed(begun: Begun, service: u32) -> Choice {
     match begun {
-        Begun::Colliding => refuse(None, Reason::CollidingFlows),
         Begun::NoRoom => refuse(None, Reason::FlowTableFull),
         Begun::NoPort => refuse(Some(service), Reason::SourcePortsExhausted),
         Begun::NoAddress => refuse(Some(service), Reason::NoSourceAddress),

@@ -156,6 +156,12 @@ impl Flows for Maps {
 
     /// The draft must be that of the current packet.
     #[inline(always)]
+    fn find_remapped(&self, _: &mut Draft) -> RecordId {
+        RecordId(find_remapped_for_draft())
+    }
+
+    /// The draft must be that of the current packet.
+    #[inline(always)]
     fn consider(&self, _: &mut Draft, hash: u64, turn: u32) -> Considered {
         const BEST: u32 = Considered::Best as u32;
         const MORE: u32 = Considered::More as u32;
@@ -369,6 +375,16 @@ extern "C" fn consider_bucket(hash: u64, turn: u32) -> u32 {
     match headers::state() {
         Some(state) => begin::consider(&Maps, &mut state.begin.draft, hash, turn) as u32,
         None => Considered::Busy as u32,
+    }
+}
+
+/// A step: see [`super`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn find_remapped_for_draft() -> u32 {
+    match headers::state() {
+        Some(state) => begin::find_remapped(&Maps, &mut state.begin.draft).0,
+        None => RecordId::NONE.0,
     }
 }
 

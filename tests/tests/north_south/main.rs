@@ -26,6 +26,7 @@ mod netfilter;
 mod no_endpoints;
 mod nobodys_requests;
 mod node_port_addresses;
+mod one_client_port;
 mod options;
 mod other_nodes;
 mod other_programs;

@@ -182,14 +182,10 @@ fn go_back(nodes: &TwoNodes, flavour: Flavour) {
     netfilter::track(nodes.node()).expect("rules");
     let pod = client_pod(nodes);
     let mut agent = nodes.lab().agent().expect("an agent");
-    // A client that connects to one pod from one port through two frontends is refused (`colliding-flows`).
-    use_ports(nodes.outside(), "20000 24999");
     let mut from_outside = begin(nodes.outside(), &node_ports(nodes), EACH);
     let mut datagrams = exchange(nodes.outside(), &udp_node_ports(nodes), EACH);
-    use_ports(nodes.outside(), "25000 29999");
     from_outside.extend(begin(nodes.outside(), &load_balancer_ips(80), EACH));
     datagrams.extend(exchange(nodes.outside(), &load_balancer_ips(53), EACH));
-    use_ports(nodes.outside(), "32768 60999");
     let mut east_west = begin(&pod, &cluster_ips(80), EACH);
     east_west.extend(begin(nodes.node(), &cluster_ips(80), EACH));
     let mut sockets = exchange(&pod, &cluster_ips(53), EACH);

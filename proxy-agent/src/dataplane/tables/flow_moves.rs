@@ -92,7 +92,7 @@ impl Destination<'_> {
     fn fill(&self, id: RecordId, home: Home, found: &Found, second: u8) -> bool {
         let (bucket, slot) = (id.bucket(), id.slot());
         self.flows.records().store(id.index(), &found.record);
-        let owned = !found.record.ends.is_masqueraded() || self.own(id, &found.record);
+        let owned = !found.record.ends.has_source_port() || self.own(id, &found.record);
         if owned {
             set_byte(self.flows.uses().word(bucket, 0), slot, second);
             set_byte(self.flows.tags().word(bucket, 0), slot, home.tag());

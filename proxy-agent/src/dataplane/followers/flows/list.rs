@@ -89,7 +89,7 @@ pub fn list(tables: &Tables) -> Vec<ListedFlow> {
             client: socket(ends.from()),
             frontend: socket(ends.asked()),
             endpoint: socket(ends.to()),
-            source: ends.is_masqueraded().then(|| socket(origin.masquerade())),
+            source: ends.has_source_port().then(|| socket(origin.masquerade())),
             service: owner(tables, origin),
             state: FlowState::of(ends.seen),
             answered: ends.seen.answered(),
@@ -108,7 +108,10 @@ fn is_fast(ends: &Ends) -> bool {
     if *protocol == Protocol::Tcp as u8 {
         seen.route == Seen::FAST
     } else {
-        ends.is_masqueraded() && !ends.is_local() && seen.client & seen.endpoint & Seen::LEFT != 0
+        ends.is_masqueraded()
+            && !ends.is_local()
+            && !ends.is_remapped()
+            && seen.client & seen.endpoint & Seen::LEFT != 0
     }
 }
 
