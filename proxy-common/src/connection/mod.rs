@@ -11,6 +11,9 @@
 //! | endpoint -> client | egress | the client | frontend -> client |
 //! | endpoint -> SNAT source | ingress | the source port | endpoint -> client |
 //!
+//! Two connections of one client port to one endpoint would be the same in all rows but the first. So all but one are
+//! [remapped](Ends::REMAPPED): in the other rows, they have their source port instead of the client's, and are found by it.
+//!
 //! | file | concept |
 //! |---|---|
 //! | `record` | the record, and which packets belong to it |

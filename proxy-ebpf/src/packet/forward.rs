@@ -52,10 +52,9 @@ pub(super) enum Towards {
 
 /// Whether a packet may take the fast path.
 ///
-/// Never to endpoints on this node: the stack enforces their policy. Nor where the client's port is replaced, which is
-/// rare. And not before packets in both directions
-/// (for UDP: in this direction) left the stack as expected: the stack keeps new connections, and those that it
-/// drops, encrypts, or masquerades in a way of its own.
+/// Never to endpoints on this node: the stack enforces their policy. Nor if the connection is remapped, which is rare. And
+/// not before packets in both directions (for UDP: in this direction) left the stack as expected: the stack keeps new
+/// connections, and those that it drops, encrypts, or masquerades in a way of its own.
 #[inline(always)]
 pub(super) fn is_wanted<const LINK: u32>(ends: &Ends, transport: &Transport, towards: Towards) -> bool {
     let Ends { seen, flags, .. } = ends;

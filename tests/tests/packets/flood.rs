@@ -224,6 +224,7 @@ fn a_million_packets_are_translated_or_left_alone_and_never_corrupted() {
                 (seen.destination, seen.source),
                 (seen.destination, asked.source),
                 (asked.destination, seen.source),
+                (seen.destination, SocketAddr::new(asked.source.ip(), seen.source.port())),
             ];
             if !ends.is_some_and(|ends| may.contains(&ends)) {
                 fail(seed, number, [&back.frame, &expected], &format!("the answer to {asked:?} through {seen:?}"));

@@ -141,6 +141,11 @@ fn translated(node: &Node, before: &[u8], after: &[u8], seen: Seen) -> Result<()
             return Err(format!("{} may not use {}", seen.source, seen.destination));
         }
     }
+    // The client's port may already have a flow to the endpoint through another frontend.
+    let remapped = !seen.later && new.source.port() != seen.source.port();
+    if remapped && !node.source_ports.contains(&new.source.port()) {
+        return Err(format!("{} got the port {}", seen.source, new.source.port()));
+    }
     let length = if seen.destination.is_ipv6() { 16 } else { 4 };
     changed_only(before, after, |place| {
         let checksum = match seen.protocol {
@@ -149,6 +154,7 @@ fn translated(node: &Node, before: &[u8], after: &[u8], seen: Seen) -> Result<()
         };
         (seen.address..seen.address + length).contains(&place)
             || (!seen.later && (seen.transport + 2..seen.transport + 4).contains(&place))
+            || (remapped && (seen.transport..seen.transport + 2).contains(&place))
             || (!seen.later && (checksum..checksum + 2).contains(&place))
             || (length == 4 && (ETHERNET + 10..ETHERNET + 12).contains(&place))
     })
@@ -171,11 +177,9 @@ pub(crate) fn changed_only(before: &[u8], after: &[u8], may: impl Fn(usize) -> b
 
 /// Checks that a refused packet became an answer to its sender.
 fn answered(node: &Node, before: &[u8], after: &[u8], seen: Seen) -> Result<(), String> {
-    // A Service with endpoints may refuse, too: the client's port may already have a flow to the chosen endpoint
-    // through another frontend.
     let refused = match node.service(seen.destination) {
         Some((kind, load_balancer)) => {
-            kind != Kind::NoneHere && (!load_balancer || kind.admits(seen.source.ip()))
+            kind == Kind::None && (!load_balancer || kind.admits(seen.source.ip()))
         }
         None => is_cluster_ip(seen.destination.ip()),
     };
