@@ -106,3 +106,33 @@ fn a_table_is_nearly_full_before_somebody_is_refused() {
     println!("{percent} % of {room} slots had confirmed connections when one found no slot");
     assert!(percent >= 80, "{percent} %");
 }
+
+/// A client that asks with a new port each time, such as a resolver, finds a source port as long as those of the last
+/// seconds leave some free: datagrams are not sent again by the network.
+#[test]
+fn a_source_port_is_found_at_any_rate_that_leaves_some_free() {
+    const PORTS: u16 = 1024;
+    for per_second in [10, 50, 100] {
+        let (memory, mut node) = (Memory::new(64), Node::new(PORTS));
+        let endpoint = far(1);
+        memory.serving.borrow_mut().insert((endpoint.id, endpoint.generation));
+        let mut refused = 0;
+        for number in 0..20_000_u32 {
+            let [_, _, high, low] = number.to_be_bytes();
+            let ends = (client(1, u16::from_be_bytes([high, low])), frontend(0));
+            match node.send(&memory, UDP, ends, Segment::DATAGRAM, || Some(endpoint)) {
+                Fate::Arrives { source, endpoint } => {
+                    let arrival =
+                        Arrival { protocol: UDP, client: ends.0, frontend: ends.1, source, endpoint };
+                    assert_eq!(node.answer(&memory, &arrival, Segment::DATAGRAM), ends);
+                }
+                fate => {
+                    assert_eq!(fate, Fate::Refused(Begun::NoPort));
+                    refused += 1;
+                }
+            }
+            node.clock.seconds += u32::from(number % per_second == 0);
+        }
+        assert_eq!(refused, 0, "{per_second} a second");
+    }
+}
