@@ -59,7 +59,7 @@ impl Fixture {
     }
 }
 
-/// The record of one of a client's connections; every third is masqueraded.
+/// The record of one of a client's connections; of three, one is masqueraded, and one remapped.
 fn record(number: u16) -> Record {
     let [high, low] = (number / FRONTENDS).to_be_bytes();
     let mut record = Record::zeroed();
@@ -71,7 +71,7 @@ fn record(number: u16) -> Record {
         frontend_port: Port::new(30_000 + number % FRONTENDS),
         endpoint_port: Port::new(8000 + number % FRONTENDS),
         protocol: Protocol::Tcp as u8,
-        flags: if number.is_multiple_of(3) { Ends::MASQUERADED } else { 0 },
+        flags: [Ends::MASQUERADED, Ends::REMAPPED | Ends::LOCAL, Ends::LOCAL][usize::from(number % 3)],
         seen: Seen { client: Seen::PACKET, ..Seen::default() },
         ..record.ends
     };
@@ -96,7 +96,7 @@ fn every_connection_is_in_the_bigger_table_and_owns_its_source_port() {
         assert_eq!(fixture.new.flows.second_of(found.id), 77);
         let Ends { client, client_port, protocol, .. } = record.ends;
         assert!(fixture.new.flows.of_client(&client, client_port, protocol).any(|its| its == found));
-        if record.ends.is_masqueraded() {
+        if number % 3 != 2 {
             let owners = fixture.new_owners.load(record.origin.source_port.number.into()).expect("a port");
             let tag = PortOwners::tag(&record.ends.endpoint, record.ends.endpoint_port, protocol);
             let owns = |lane| owners.tags[lane as usize] == tag && owners.record_id(lane) == found.id;
