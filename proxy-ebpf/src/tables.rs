@@ -18,7 +18,7 @@ use proxy_common::{
     FrontendLine, Interface, NodeEvent, OverflowKey, Overflowed, Peer, Policy, Port, PortOwners, Rate,
     Record, Service, ServiceCounters, ServiceName, ServiceRefusals, SharedPorts, SourceRangeKey, Span,
     Tables, Translation, Tuple, address,
-    connection::{self, Draft, buckets, foreign_bit},
+    connection::{self, Draft, SourcePorts, buckets, foreign_bit},
     counters::SHARDS,
     frontend,
     frontend_lines::Lined,
@@ -37,7 +37,7 @@ const SERVICES_LEN: usize = 1 << 17;
 const FRONTENDS_LEN: usize = 1 << 18;
 const ENDPOINTS_LEN: usize = 1 << 18;
 const CLIENTS_LEN: usize = 1 << 16;
-const NAMESPACES_LEN: usize = 1 << 14;
+const NAMESPACES_LEN: usize = 1 << 13;
 const SOURCE_RANGES_LEN: usize = 1 << 16;
 const FLOW_REGIONS: usize = 147;
 const FLOW_BUCKETS: usize = FLOW_REGIONS * buckets::REGION as usize;
@@ -46,7 +46,7 @@ const SOURCE_PORTS_LEN: usize = 1 << 16;
 const OUTGOING_LEN: usize = 1 << 12;
 const ASKERS_LEN: usize = 1 << 10;
 const STRAYS_LEN: usize = 1 << 9;
-const FRAGMENTS_LEN: usize = 1 << 13;
+const FRAGMENTS_LEN: usize = 1 << 12;
 const INTERFACES_LEN: usize = 1 << 10;
 
 /// Frontends: address, port and protocol to Service. Not preallocated: memory grows with the entries.
@@ -169,6 +169,10 @@ pub(crate) static FLOW_SEED: Array<u64, 1, MMAPABLE> = Array::new();
 #[btf_map]
 pub(crate) static SUCCESSORS: ProgramArray<4> = ProgramArray::new();
 
+/// Which source ports are drawn: a [`proxy_common::connection::PortShare`]. Not pinned, as SUCCESSORS.
+#[btf_map]
+pub(crate) static PORT_SHARE: Array<u32, 1> = Array::new();
+
 /// Locks for taking a slot of FLOWS or a source port.
 #[btf_map]
 pub(crate) static FLOW_LOCKS: Array<FlowLock, { buckets::FLOW_LOCKS as usize }> = Array::new();
@@ -253,6 +257,14 @@ impl Maps {
         // SAFETY: the value of FOREIGN_PORTS is one aligned word.
         let bits = unsafe { word(pointer) };
         bits & bit != 0
+    }
+
+    /// Those of the source ports that these programs may draw now.
+    #[inline(always)]
+    pub(crate) fn drawn_ports(ports: SourcePorts) -> SourcePorts {
+        let Some(share) = PORT_SHARE.get_ptr(0) else { return ports };
+        // SAFETY: the value of PORT_SHARE, which only the agent writes.
+        ports.share(unsafe { share.read_volatile() })
     }
 
     /// Whether connections are, or were, masqueraded with this port.

@@ -3,6 +3,7 @@
 use std::{mem, panic, time::Instant};
 
 use aya::Ebpf;
+use proxy_common::connection::PortShare;
 use tracing::{error, info, warn};
 
 use super::{follow::Agent, growth::Loading, start::follow_program_log};
@@ -82,7 +83,12 @@ impl Agent {
         let Some(Loading { size, began, thread }) = self.growth.loading.take() else { return };
         let ebpf = thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload));
         let (before, switched) = (self.dataplane.capacity(), Instant::now());
-        match ebpf.and_then(|ebpf| self.move_to(ebpf, size)) {
+        let moved = ebpf.and_then(|ebpf| self.move_to(ebpf, size));
+        // Of those that serve now, whichever they are.
+        if let Err(error) = dataplane::share_ports(&mut self.ebpf, PortShare::All) {
+            warn!(%error, "half of the source ports are not used");
+        }
+        match moved {
             Ok(()) => {
                 let Capacity { services, frontends, endpoints, clients, flows } = size;
                 info!(
@@ -105,7 +111,9 @@ impl Agent {
     }
 
     /// Uses these programs and their tables.
-    fn move_to(&mut self, ebpf: Ebpf, size: Capacity) -> Result<(), dataplane::Error> {
+    fn move_to(&mut self, mut ebpf: Ebpf, size: Capacity) -> Result<(), dataplane::Error> {
+        dataplane::share_ports(&mut self.ebpf, PortShare::Lower)?;
+        dataplane::share_ports(&mut ebpf, PortShare::Upper)?;
         let (ebpf, enlarged) = self.move_sockets(ebpf)?;
         let mut before = mem::replace(&mut self.ebpf, ebpf);
         self.options.capacity = size;
@@ -122,7 +130,8 @@ impl Agent {
         self.dataplane.follow(enlarged)
     }
 
-    /// Lets connections begin in the bigger tables, and moves those that have begun.
+    /// Lets connections begin in the bigger tables, and moves those that have begun: before that the last that drew any source
+    /// port, and after it the last that began in the present tables.
     fn move_connections(&mut self, before: &mut Ebpf, enlarged: &Enlarged) {
         self.dataplane.enlarge_connections(enlarged);
         if let Err(error) = dataplane::hand_on(before, &self.ebpf) {

@@ -53,7 +53,7 @@ pub(super) struct Arguments {
     max_endpoints: Option<u32>,
     /// Capacity for north-south connections and UDP flows
     ///
-    /// The table is made when the first Service can be reached from outside the node, with room for 65,536, and grows when a
+    /// The table is made when the first Service can be reached from outside the node, with room for 12,288, and grows when a
     /// quarter of it is in use. When it is full, new connections evict unconfirmed ones, so a SYN flood cannot displace
     /// established connections. If all are confirmed, clients are refused with the reason `flow-table-full`. A restart
     /// honours a larger number.

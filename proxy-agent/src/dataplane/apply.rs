@@ -70,8 +70,8 @@ impl Dataplane {
         self.writer.enlarge(&self.pin_dir, uptime())
     }
 
-    /// Copies what began since: once before connections begin in the bigger tables, so that few source ports are unknown there,
-    /// and once after that, before the programs of devices are replaced.
+    /// Copies what began since: once before connections begin in the bigger tables, so that all source ports are known there
+    /// that were drawn before the programs shared them, and once after that, before the programs of devices are replaced.
     pub fn enlarge_connections(&mut self, enlarged: &Enlarged) {
         self.writer.enlarge_connections(enlarged);
     }

@@ -65,7 +65,7 @@ pub use programs::{
     },
     neighbours::Neighbour,
     options::{FlowOptions, Options},
-    successors::hand_on,
+    successors::{hand_on, share_ports},
 };
 pub use shadow::{Comparison, Difference};
 pub use tables::{

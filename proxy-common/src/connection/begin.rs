@@ -24,6 +24,36 @@ pub struct SourcePorts {
     pub count: u16,
 }
 
+/// Which of the source ports a set of programs draws: while connections move from the tables of one set to those of another,
+/// either cannot see what the other draws, so each has its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum PortShare {
+    /// All.
+    All = 0,
+    /// The lower half: the programs that are replaced.
+    Lower = 1,
+    /// The upper half: those that replace them.
+    Upper = 2,
+}
+
+impl SourcePorts {
+    /// A share of these ports, by the number of a [`PortShare`]. A single port has no halves.
+    #[inline(always)]
+    #[must_use]
+    pub const fn share(self, share: u32) -> Self {
+        const LOWER: u32 = PortShare::Lower as u32;
+        const UPPER: u32 = PortShare::Upper as u32;
+        let half = self.count / 2;
+        match share {
+            _ if half == 0 => self,
+            LOWER => Self { count: half, ..self },
+            UPPER => Self { first: self.first + half, count: self.count - half },
+            _ => self,
+        }
+    }
+}
+
 /// A record under construction, with working data. Kernel programs keep it in a map: their stack is small.
 #[derive(Clone, Copy, Debug)]
 pub struct Draft {
@@ -359,4 +389,22 @@ pub fn consider(flows: &impl Flows, draft: &mut Draft, hash: u64, turn: u32) -> 
         }
     }
     if turn + 1 >= NEAR && reservation.record_id.is_some() { Considered::Best } else { Considered::More }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_halves_of_the_source_ports_are_all_of_them_and_apart() {
+        for (count, lower, upper) in [(2, 1, 1), (5, 2, 3), (16_384, 8_192, 8_192)] {
+            let ports = SourcePorts { first: 1_024, count };
+            assert_eq!(ports.share(PortShare::All as u32), ports);
+            assert_eq!(ports.share(PortShare::Lower as u32), SourcePorts { count: lower, ..ports });
+            let rest = SourcePorts { first: 1_024 + lower, count: upper };
+            assert_eq!(ports.share(PortShare::Upper as u32), rest);
+        }
+        let one = SourcePorts { first: 1_024, count: 1 };
+        assert_eq!([one.share(PortShare::Lower as u32), one.share(PortShare::Upper as u32)], [one; 2]);
+    }
 }

@@ -39,7 +39,7 @@ pub mod ports;
 pub mod record;
 pub mod table;
 
-pub use begin::{Begun, Considered, Draft, SourcePorts, begin, finish, start};
+pub use begin::{Begun, Considered, Draft, PortShare, SourcePorts, begin, finish, start};
 pub use buckets::{FlowLock, FlowTags, FlowUses, Home, Kept, RecordId};
 pub use find::{Answer, Drafted, Kind, Leaving, Request, Way, find, find_by_source, find_remapped};
 pub use foreign::{EXPECTED, FOREIGN_WORDS, foreign_bit};

@@ -224,7 +224,7 @@ fn connect(ctx: &TcContext, state: &mut State) -> Begun {
     let flags = masquerade::flags(ctx, state);
     let State { tuple, begin: Beginning { draft, endpoint, .. }, .. } = state;
     draft.clock = clock;
-    draft.ports = config::ports();
+    draft.ports = Maps::drawn_ports(config::ports());
     // SAFETY: the helper takes no pointers.
     draft.random = unsafe { bpf_get_prandom_u32() };
     draft.set(tuple, endpoint, flags, Skb(ctx).device());

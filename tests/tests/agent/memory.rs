@@ -28,17 +28,18 @@ fn field(pid: u32, name: &str) -> u64 {
     kibibytes << 10
 }
 
-/// Fifty Services take twelve mebibytes together, tables and agent.
+/// Fifty Services take twelve mebibytes together, tables and agent, also if they can be reached from outside.
 #[test]
 fn fifty_services_take_little() {
     let cluster = cluster!(2);
     for number in 1..=50 {
         let name = format!("web-{number}");
-        let service = service(&name, &[&format!("10.96.1.{number}")]);
+        let service = service(&name, &[&format!("10.96.1.{number}")]).node_port(30_000 + number);
         cluster.serve(&name, &service).expect("manifests");
     }
     let agent = cluster.lab.agent().expect("an agent");
-    let (tables, own) = (tables(&cluster), field(agent.pid().expect("running"), "RssAnon"));
+    let own = agent.settled_memory().expect("running") << 10;
+    let tables = tables(&cluster);
     let resident = field(agent.pid().expect("running"), "VmRSS");
     println!(
         "tables {} KiB, agent {} KiB of its own, {} KiB resident",

@@ -165,11 +165,11 @@ fn memory() -> u64 {
             "COUNTERS" => 4 * value * u64::from(services),
             "ENDPOINTS" | "ENDPOINT_STATE" => value * u64::from(endpoints),
             "SOURCE_RANGES" => 128 << 16,
-            "CLIENTS" => hash(1 << 14),
+            "CLIENTS" => hash(1 << 13),
             "FLOWS" => value * u64::from(flows),
             "FLOW_TAGS" | "FLOW_USES" => value * u64::from(flows.div_ceil(SLOTS)),
             "PEERS" | "SOURCE_PORTS" => value << 16,
-            "FRAGMENTS" => (16 + 48 + key + value) << 13,
+            "FRAGMENTS" => (16 + 48 + key + value) << 12,
             "OVERFLOW" => hash(1) * translation::OVERFLOW as u64,
             "AFFINITY" => (16 + 48 + key + value) * u64::from(clients),
             // Socket storage is added below; the others take two mebibytes each at most.

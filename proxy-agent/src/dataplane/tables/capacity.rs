@@ -22,14 +22,14 @@ pub struct Capacity {
 impl Capacity {
     /// What tables begin with. They grow with what they are to hold ([`Capacity::grown`]).
     pub const START: Self =
-        Self { services: 1 << 10, frontends: 1 << 11, endpoints: 1 << 11, clients: 1 << 12, flows: 0 };
+        Self { services: 1 << 10, frontends: 1 << 11, endpoints: 1 << 11, clients: 1 << 6, flows: 0 };
     /// Bytes of the tables of [`Capacity::default`], all of them full (`deploy/base/daemonset.yaml` adds them up).
     const FULL: u64 = 256 << 20;
     /// By how much they grow at least.
     const STEP: u32 = 4;
-    /// What the table of connections begins with, when the first Service can be reached from outside. Most nodes never have
-    /// so many: when it grows in the middle of a burst, two connections may draw one source port (docs/north-south.md).
-    pub(super) const FIRST_FLOWS: u32 = 1 << 16;
+    /// What the table of connections begins with, when the first Service can be reached from outside. It grows when a quarter
+    /// is in use: the rest is for the connections of a burst until then.
+    pub(super) const FIRST_FLOWS: u32 = 12_288;
 
     /// What the tables may grow to with so many bytes for them: all of them full take no more. Connections have the same
     /// room everywhere.
@@ -85,9 +85,10 @@ impl Capacity {
         (size != self).then_some(size)
     }
 
-    /// The next size for connections; `None` where they have all the room that they may have.
+    /// The next size for connections; `None` where they have all the room that they may have. The last step is not a small one.
     pub fn with_more_flows(self, limits: Self) -> Option<Self> {
-        let flows = self.flows.saturating_mul(Self::STEP).min(limits.flows);
+        let next = self.flows.saturating_mul(Self::STEP);
+        let flows = if next > limits.flows / 2 { limits.flows } else { next };
         (flows > self.flows).then_some(Self { flows, ..self })
     }
 
@@ -197,15 +198,16 @@ mod tests {
         assert!(!Capacity::START.holds(Capacity { clients: u32::MAX, ..needed }));
         let needed = Capacity { flows: Capacity::FIRST_FLOWS, ..needed };
         let outside = grown(needed).expect("a NodePort");
-        assert_eq!(outside, Capacity { flows: 1 << 16, ..Capacity::START });
+        assert_eq!(outside, Capacity { flows: Capacity::FIRST_FLOWS, ..Capacity::START });
         assert_eq!(outside.grown(needed, LIMITS), None);
-        assert_eq!(outside.with_more_flows(LIMITS), None);
-        let higher = Capacity { flows: 300_000, ..LIMITS };
+        let all = outside.with_more_flows(LIMITS).expect("below the limit");
+        assert_eq!(all, Capacity { flows: LIMITS.flows, ..outside });
+        assert_eq!(all.with_more_flows(LIMITS), None);
+        let higher = Capacity { flows: 100_000, ..LIMITS };
         let more = outside.with_more_flows(higher).expect("below the limit");
-        assert_eq!(more, Capacity { flows: 1 << 18, ..outside });
-        let most = Capacity { flows: 300_000, ..outside };
+        assert_eq!(more.flows, 4 * Capacity::FIRST_FLOWS);
+        let most = Capacity { flows: 100_000, ..outside };
         assert_eq!(more.with_more_flows(higher), Some(most));
-        assert_eq!(most.with_more_flows(higher), None);
         let few = Capacity { flows: 100, ..LIMITS };
         assert_eq!(Capacity::START.grown(needed, few), Some(Capacity { flows: 100, ..Capacity::START }));
     }

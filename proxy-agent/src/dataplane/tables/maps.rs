@@ -74,7 +74,7 @@ pub const MAPS: [MapSpec; 36] = [
     fixed::<Asker, u64>("ASKERS"),
     fixed::<u32, FlowLock>("FLOW_LOCKS"),
     fixed::<u32, u64>("FLOW_SEED"),
-    sized::<FragmentKey, FragmentPorts>("FRAGMENTS", |to| if to.flows == 0 { 1 << 6 } else { 1 << 13 }),
+    sized::<FragmentKey, FragmentPorts>("FRAGMENTS", |to| if to.flows == 0 { 1 << 6 } else { 1 << 12 }),
     fixed::<u32, Interface>("INTERFACES"),
     fixed::<u32, Rate>("REFUSED_RATE"),
     fixed::<u32, Rate>("HELD_RATE"),
