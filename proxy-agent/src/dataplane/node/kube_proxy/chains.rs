@@ -27,9 +27,10 @@ pub(super) enum Client {
 
 /// The chains of a table.
 pub(super) struct Chains<'a> {
-    ruleset: &'a Ruleset,
+    ruleset: &'a Ruleset<Statement>,
     table: &'a str,
     v4: bool,
+    /// What is known of those that several may lead to: not of the endpoints', which are most.
     known: HashMap<(String, Client), Choice>,
     /// Rules that were not understood.
     pub(super) not_understood: BTreeSet<String>,
@@ -37,21 +38,18 @@ pub(super) struct Chains<'a> {
 
 impl<'a> Chains<'a> {
     /// Those of a table of IPv4 or IPv6, which is called so.
-    pub(super) fn new(ruleset: &'a Ruleset, table: &'a str, v4: bool) -> Self {
+    pub(super) fn new(ruleset: &'a Ruleset<Statement>, table: &'a str, v4: bool) -> Self {
         Self { ruleset, table, v4, known: HashMap::new(), not_understood: BTreeSet::new() }
     }
 
     /// The rules of a chain.
-    pub(super) fn statements(&mut self, chain: &str) -> Vec<Statement> {
-        let rules = self.ruleset.rules.get(chain).map_or(&[][..], Vec::as_slice);
-        let mut all = Vec::with_capacity(rules.len());
-        for rule in rules {
-            let statement = Statement::read(rule, self.v4);
-            if let Some(unknown) = &statement.unknown {
+    pub(super) fn statements(&mut self, chain: &str) -> &'a [Statement] {
+        let all = self.ruleset.rules.get(chain).map_or(&[][..], Vec::as_slice);
+        for Statement { handle, unknown, .. } in all {
+            if let Some(unknown) = unknown {
                 self.not_understood
-                    .insert(format!("table {}, chain {chain}, rule {}: {unknown}", self.table, rule.handle));
+                    .insert(format!("table {}, chain {chain}, rule {handle}: {unknown}", self.table));
             }
-            all.push(statement);
         }
         all
     }
@@ -71,9 +69,9 @@ impl<'a> Chains<'a> {
         }
         // Should it lead back to itself, which the kernel does not allow.
         self.known.insert(key.clone(), Choice::default());
-        let mut choice = Choice::default();
+        let (mut choice, mut is_endpoints) = (Choice::default(), false);
         for statement in self.statements(chain) {
-            let remembers = self.remembers(&statement);
+            let remembers = self.remembers(statement);
             let is_everyones = match (&statement.source, client) {
                 // Of those that it remembers.
                 _ if remembers.is_some() => false,
@@ -83,11 +81,12 @@ impl<'a> Chains<'a> {
                 _ => continue,
             };
             choice.seconds = choice.seconds.max(remembers.unwrap_or(0));
-            let chains = match statement.action {
-                Action::To(chain) => vec![chain],
-                Action::Map(map) => self.targets(&map),
+            let chains = match &statement.action {
+                Action::To(chain) => vec![chain.as_str()],
+                Action::Map(map) => self.targets(map),
                 Action::Gets(endpoint) => {
-                    choice.endpoints.insert(endpoint);
+                    choice.endpoints.insert(*endpoint);
+                    is_endpoints = true;
                     break;
                 }
                 Action::Refused if is_everyones => break,
@@ -95,7 +94,7 @@ impl<'a> Chains<'a> {
             };
             let mut led = false;
             for chain in chains {
-                let Choice { endpoints, seconds } = self.follow(&chain, client, depth - 1);
+                let Choice { endpoints, seconds } = self.follow(chain, client, depth - 1);
                 led |= !endpoints.is_empty();
                 choice.endpoints.extend(endpoints);
                 choice.seconds = choice.seconds.max(seconds);
@@ -105,7 +104,11 @@ impl<'a> Chains<'a> {
                 break;
             }
         }
-        self.known.insert(key, choice.clone());
+        if is_endpoints {
+            self.known.remove(&key);
+        } else {
+            self.known.insert(key, choice.clone());
+        }
         choice
     }
 
@@ -119,10 +122,10 @@ impl<'a> Chains<'a> {
     }
 
     /// The chains that a map leads to.
-    fn targets(&self, map: &str) -> Vec<String> {
+    fn targets(&self, map: &str) -> Vec<&'a str> {
         let elements = self.ruleset.sets.get(map).map_or(&[][..], |map| map.elements.as_slice());
         let to = elements.iter().filter_map(|element| match &element.verdict {
-            Some(Verdict::To(chain)) => Some(chain.clone()),
+            Some(Verdict::To(chain)) => Some(chain.as_str()),
             _ => None,
         });
         to.collect()
@@ -162,22 +165,22 @@ impl<'a> Chains<'a> {
     pub(super) fn restricted(&mut self, chain: &str) -> (Option<Ranges>, Option<String>) {
         let (mut ranges, mut restricts, mut to) = (Vec::new(), false, None);
         for statement in self.statements(chain) {
-            match (statement.source, statement.action) {
-                (_, Action::To(chain)) if names::marks(&chain) => {}
+            match (&statement.source, &statement.action) {
+                (_, Action::To(chain)) if names::marks(chain) => {}
                 (source, Action::To(chain)) => {
-                    to.get_or_insert(chain);
+                    to.get_or_insert_with(|| chain.clone());
                     if let Some(Source::In(first, last)) = source {
                         restricts = true;
-                        ranges.push((first, last));
+                        ranges.push((*first, *last));
                     }
                 }
                 (Some(Source::NotIn(first, last)), Action::Refused) => {
                     restricts = true;
-                    ranges.push((first, last));
+                    ranges.push((*first, *last));
                 }
                 (Some(Source::NotInSet(set)), Action::Refused) => {
                     restricts = true;
-                    ranges.extend(self.addresses(&set));
+                    ranges.extend(self.addresses(set));
                 }
                 (None, Action::Refused) => restricts = true,
                 _ => {}

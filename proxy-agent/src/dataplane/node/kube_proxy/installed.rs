@@ -10,11 +10,11 @@ use super::{
     chains::{Chains, Client},
     names,
     served::{Choice, Served, Serves},
-    statement::{Action, address_of, port_of},
+    statement::{Action, Statement, address_of, port_of},
 };
 
 /// What a table of mode nftables serves.
-pub(super) fn of_nftables(ruleset: &Ruleset, table: &str, v4: bool) -> Serves {
+pub(super) fn of_nftables(ruleset: &Ruleset<Statement>, table: &str, v4: bool) -> Serves {
     let mut chains = Chains::new(ruleset, table, v4);
     let mut frontends = BTreeMap::new();
     let elements = |map: &str| ruleset.sets.get(map).map_or(&[][..], |map| map.elements.as_slice()).iter();
@@ -53,22 +53,22 @@ pub(super) fn of_nftables(ruleset: &Ruleset, table: &str, v4: bool) -> Serves {
 }
 
 /// What the tables of mode iptables serve: `nat`, and those chains of `filter` that refuse.
-pub(super) fn of_iptables(nat: &Ruleset, filter: &Ruleset, v4: bool) -> Serves {
+pub(super) fn of_iptables(nat: &Ruleset<Statement>, filter: &Ruleset<Statement>, v4: bool) -> Serves {
     let (nat_name, filter_name) = if v4 { ("ip nat", "ip filter") } else { ("ip6 nat", "ip6 filter") };
     let mut chains = Chains::new(nat, nat_name, v4);
     let mut frontends = BTreeMap::new();
     for entered in [names::SERVICES, names::NODE_PORTS] {
         for statement in chains.statements(entered) {
-            let Action::To(chain) = statement.action else { continue };
+            let Action::To(chain) = &statement.action else { continue };
             let place = (statement.destination, statement.port, statement.protocol);
             let Some(key) = frontend(place, entered == names::NODE_PORTS, v4) else { continue };
             let (clients, led) =
-                if names::restricts(&chain) { chains.restricted(&chain) } else { (None, None) };
-            let chain = led.unwrap_or(chain);
+                if names::restricts(chain) { chains.restricted(chain) } else { (None, None) };
+            let chain = led.as_ref().unwrap_or(chain);
             let served = Served {
                 service: statement.comment.as_deref().and_then(names::service_in),
-                inside: chains.choice(&chain, Client::Inside),
-                outside: chains.choice(&chain, Client::Outside),
+                inside: chains.choice(chain, Client::Inside),
+                outside: chains.choice(chain, Client::Outside),
                 clients,
             };
             frontends.insert(key, served);

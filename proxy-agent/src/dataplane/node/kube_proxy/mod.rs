@@ -29,12 +29,13 @@ mod statement;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use self::running::{Running, running};
+use self::statement::Statement;
 pub(crate) use self::{
     foreign::Foreign,
     ranges::Ranges,
     served::{Choice, Served, Serves},
 };
-use super::netlink::{Chain, Change, Nftables, Ruleset};
+use super::netlink::{Chain, Change, Nftables, Rule, Ruleset};
 use crate::dataplane::Error;
 
 /// The table that keeps the kernel's NAT on while connections need it ([`Change::HoldNat`]).
@@ -193,9 +194,11 @@ impl Rules {
 /// Reads what kube-proxy's rules serve.
 pub(crate) fn serves(nftables: &Nftables) -> Result<Serves, Error> {
     let (mut all, chains) = (Serves::default(), nftables.chains()?);
-    let rules = |family, table: &str, is_wanted: fn(&str) -> bool, all: &mut Ruleset| {
+    let keep = |v4| move |rule: &Rule| Statement::read(rule, v4);
+    let rules = |family, table: &str, is_wanted: fn(&str) -> bool, all: &mut Ruleset<Statement>| {
         let of_table = chains.iter().filter(|chain| (chain.family, chain.table.as_str()) == (family, table));
-        of_table.filter(|chain| is_wanted(&chain.name)).try_for_each(|chain| nftables.add_rules(chain, all))
+        let mut wanted = of_table.filter(|chain| is_wanted(&chain.name));
+        wanted.try_for_each(|chain| nftables.add_rules(chain, all, &keep(family == FAMILIES[0])))
     };
     for (family, name) in nftables.tables()? {
         if !FAMILIES.contains(&family) {
@@ -203,7 +206,7 @@ pub(crate) fn serves(nftables: &Nftables) -> Result<Serves, Error> {
         }
         let v4 = family == FAMILIES[0];
         if name == names::TABLE {
-            let mut ruleset = nftables.sets(family, &name)?;
+            let mut ruleset = nftables.sets(family, &name, &keep(v4))?;
             rules(family, &name, |_| true, &mut ruleset)?;
             let table = format!("{} {name}", family_name(family));
             all = all.and(installed::of_nftables(&ruleset, &table, v4));

@@ -15,6 +15,7 @@ use super::{
     installed::{of_iptables, of_nftables},
     ranges::Ranges,
     served::{Choice, Served, Serves},
+    statement::Statement,
 };
 
 const NFTABLES: &[u8] = include_bytes!("samples/nftables.bin");
@@ -33,16 +34,20 @@ fn messages(mut bytes: &[u8]) -> Vec<(u16, &[u8])> {
     all
 }
 
+fn ruleset(bytes: &[u8], family: u8, table: &str, v4: bool) -> Ruleset<Statement> {
+    Ruleset::of(messages(bytes), family, table, |rule| Statement::read(rule, v4))
+}
+
 fn nftables(bytes: &[u8]) -> Serves {
     FAMILIES.into_iter().fold(Serves::default(), |all, (family, v4)| {
-        let ruleset = Ruleset::of(messages(bytes), family, "kube-proxy");
+        let ruleset = ruleset(bytes, family, "kube-proxy", v4);
         all.and(of_nftables(&ruleset, if v4 { "ip kube-proxy" } else { "ip6 kube-proxy" }, v4))
     })
 }
 
 fn iptables(bytes: &[u8]) -> Serves {
     FAMILIES.into_iter().fold(Serves::default(), |all, (family, v4)| {
-        let [nat, filter] = ["nat", "filter"].map(|table| Ruleset::of(messages(bytes), family, table));
+        let [nat, filter] = ["nat", "filter"].map(|table| ruleset(bytes, family, table, v4));
         all.and(of_iptables(&nat, &filter, v4))
     })
 }

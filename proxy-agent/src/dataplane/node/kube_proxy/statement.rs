@@ -24,6 +24,8 @@ const RECENT_CHECK: u8 = 1;
 /// A rule in kube-proxy's terms.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(super) struct Statement {
+    /// The rule's number in its table.
+    pub(super) handle: u64,
     /// The destination's address.
     pub(super) destination: Option<Address>,
     /// Whether the destination is any address of the node's.
@@ -39,9 +41,9 @@ pub(super) struct Statement {
     /// What happens.
     pub(super) action: Action,
     /// The comment.
-    pub(super) comment: Option<String>,
+    pub(super) comment: Option<Box<str>>,
     /// The name of a condition or an action that is not understood.
-    pub(super) unknown: Option<String>,
+    pub(super) unknown: Option<Box<str>>,
 }
 
 /// The senders of packets.
@@ -90,11 +92,11 @@ enum Holds {
 impl Statement {
     /// Reads a rule of a table of IPv4 or IPv6.
     pub(super) fn read(rule: &Rule, v4: bool) -> Self {
-        let mut statement = Self::default();
+        let mut statement = Self { handle: rule.handle, ..Self::default() };
         let mut registers: HashMap<u32, Holds> = HashMap::new();
         for expression in &rule.expressions {
             if let Err(unknown) = statement.add(expression, v4, &mut registers) {
-                statement.unknown.get_or_insert(unknown);
+                statement.unknown.get_or_insert(unknown.into_boxed_str());
             }
         }
         statement
@@ -243,7 +245,7 @@ impl Statement {
         match name.as_str() {
             "comment" => {
                 let end = info.iter().position(|byte| *byte == 0).unwrap_or(info.len());
-                self.comment = String::from_utf8(info[..end].to_vec()).ok();
+                self.comment = std::str::from_utf8(&info[..end]).ok().map(Into::into);
             }
             // Source ports, then destination ports: the first and the last. Of SCTP the other way round.
             "tcp" | "udp" | "sctp" => {

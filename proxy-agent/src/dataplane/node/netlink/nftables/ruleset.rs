@@ -37,11 +37,11 @@ const INTERVAL: u32 = 4;
 /// How much of a set or a chain is read: several times what a hundred thousand Services need.
 const MOST: usize = 1 << 22;
 
-/// Rules and sets of a table.
+/// Rules and sets of a table. There may be hundreds of thousands of rules, so what matters of each is kept, an `R`.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub(crate) struct Ruleset {
+pub(crate) struct Ruleset<R> {
     /// The rules of each chain, in order.
-    pub(crate) rules: HashMap<String, Vec<Rule>>,
+    pub(crate) rules: HashMap<String, Vec<R>>,
     /// Sets and maps.
     pub(crate) sets: HashMap<String, Set>,
 }
@@ -80,15 +80,15 @@ pub(crate) struct Element {
 }
 
 /// What a listed message has.
-enum Listed {
-    Rule(String, Rule),
+enum Listed<R> {
+    Rule(String, R),
     Set(String, Set),
     Elements(String, Vec<Element>),
 }
 
-impl Ruleset {
+impl<R: Default> Ruleset<R> {
     /// Takes what a message lists; nothing from one that is something else, or is cut off.
-    fn take(&mut self, listed: Listed) {
+    fn take(&mut self, listed: Listed<R>) {
         match listed {
             Listed::Rule(chain, rule) => self.rules.entry(chain).or_default().push(rule),
             Listed::Set(name, set) => drop(self.sets.insert(name, set)),
@@ -102,6 +102,7 @@ impl Ruleset {
         messages: impl IntoIterator<Item = (u16, &'a [u8])>,
         family: u8,
         table: &str,
+        keep: impl Fn(&Rule) -> R,
     ) -> Self {
         let mut all = Self::default();
         for (kind, body) in messages {
@@ -110,7 +111,7 @@ impl Ruleset {
             let is_wanted = message.attributes().text(SET_TABLE).as_deref() == Some(table);
             if message.family() == family
                 && is_wanted
-                && let Some(listed) = read(&message)
+                && let Some(listed) = read(&message, &keep)
             {
                 all.take(listed);
             }
@@ -120,36 +121,52 @@ impl Ruleset {
 }
 
 impl Nftables {
-    /// Reads the sets of a table, but for the elements of those that packets fill.
-    pub(crate) fn sets(&self, family: u8, table: &str) -> Result<Ruleset, Error> {
+    /// Reads the sets of a table, but for the elements of those that packets fill. `keep` says what is kept of a rule.
+    pub(crate) fn sets<R: Default>(
+        &self,
+        family: u8,
+        table: &str,
+        keep: &impl Fn(&Rule) -> R,
+    ) -> Result<Ruleset<R>, Error> {
         let mut all = Ruleset::default();
         let question = Message::new(GET_SET, family).text(SET_TABLE, table);
-        self.gather(("NFT_MSG_GETSET", table), &question, &mut all)?;
+        self.gather(("NFT_MSG_GETSET", table), &question, &mut all, keep)?;
         let sets: Vec<String> =
             all.sets.iter().filter(|(_, set)| set.seconds.is_none()).map(|(name, _)| name.clone()).collect();
         for set in sets {
             let question = Message::new(GET_ELEMENTS, family).text(LIST_TABLE, table).text(LIST_SET, &set);
-            self.gather(("NFT_MSG_GETSETELEM", table), &question, &mut all)?;
+            self.gather(("NFT_MSG_GETSETELEM", table), &question, &mut all, keep)?;
         }
         Ok(all)
     }
 
     /// Adds the rules of a chain. One chain after the other: the kernel begins to count at a table's first rule for each
     /// part of a list, which took minutes for all rules of ten thousand Services at once.
-    pub(crate) fn add_rules(&self, chain: &Chain, all: &mut Ruleset) -> Result<(), Error> {
-        self.gather(("NFT_MSG_GETRULE", &chain.table), &of_chain(GET_RULE, chain), all)
+    pub(crate) fn add_rules<R: Default>(
+        &self,
+        chain: &Chain,
+        all: &mut Ruleset<R>,
+        keep: &impl Fn(&Rule) -> R,
+    ) -> Result<(), Error> {
+        self.gather(("NFT_MSG_GETRULE", &chain.table), &of_chain(GET_RULE, chain), all, keep)?;
+        // Most chains have two rules, and a vector begins with room for four.
+        if let Some(rules) = all.rules.get_mut(&chain.name) {
+            rules.shrink_to_fit();
+        }
+        Ok(())
     }
 
-    fn gather(
+    fn gather<R: Default>(
         &self,
         (call, table): (&'static str, &str),
         question: &Message,
-        all: &mut Ruleset,
+        all: &mut Ruleset<R>,
+        keep: &impl Fn(&Rule) -> R,
     ) -> Result<(), Error> {
         let mut count = 0;
         let listed = self.conversation.collect((call, table), question, NLM_F_DUMP, |message| {
             count += 1;
-            if count > MOST { None } else { read(&message) }
+            if count > MOST { None } else { read(&message, keep) }
         });
         let listed = match listed {
             Err(Error::System { error, .. }) if is_absent(&error) => Vec::new(),
@@ -167,7 +184,7 @@ impl Nftables {
     }
 }
 
-fn read(message: &Message) -> Option<Listed> {
+fn read<R>(message: &Message, keep: &impl Fn(&Rule) -> R) -> Option<Listed<R>> {
     let attributes = message.attributes();
     match message.kind {
         NEW_RULE => {
@@ -175,7 +192,7 @@ fn read(message: &Message) -> Option<Listed> {
                 handle: u64::from_be_bytes(attributes.number(RULE_HANDLE)?),
                 expressions: attributes.nested(RULE_EXPRESSIONS).map(expressions).unwrap_or_default(),
             };
-            Some(Listed::Rule(attributes.text(RULE_CHAIN)?, rule))
+            Some(Listed::Rule(attributes.text(RULE_CHAIN)?, keep(&rule)))
         }
         NEW_SET => {
             let flags = attributes.number(SET_FLAGS).map_or(0, u32::from_be_bytes);
