@@ -1,6 +1,11 @@
 //! Tables grow with what they hold, under traffic, and nobody notices: not a connection, not a socket, not a count.
 
-use std::{collections::BTreeMap, fs, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    net::IpAddr,
+    time::Duration,
+};
 
 use proxy_agent::dataplane::{Tables, identity};
 use proxy_common::Protocol;
@@ -105,6 +110,9 @@ fn tables_grow_and_no_client_notices() {
     pressure.let_pass(50);
     let outcome = pressure.stop();
     println!("{} requests, the longest {:?}", outcome.requests, outcome.longest);
+    // How long nothing was installed: `switch`.
+    let log = fs::read_to_string(cluster.lab.log_file()).expect("a log");
+    log.lines().filter(|line| line.contains("made the tables bigger")).for_each(|line| println!("{line}"));
     outcome.assert_flawless();
 }
 
@@ -136,21 +144,34 @@ fn smaller_tables_go_and_a_restart_keeps_the_bigger_ones() {
     cluster.client.run(|| ask(Many::last(1200))).expect("an answer");
 }
 
-/// A limit is a limit: what is beyond it is named. With more room at a restart it is installed.
+/// A limit is a limit: of half as many more than fit, exactly those are named that are not served. With more room at a restart
+/// all of them are, and none is named.
 #[test]
 fn tables_grow_up_to_the_limit_and_a_higher_one_is_honoured() {
     let cluster = cluster!(1);
-    Many::write(&cluster.lab, backend(&cluster), 1200).expect("manifests");
-    let mut agent = Agent::reading(&cluster.lab).arguments(["--max-services", "1100"]);
+    Many::write(&cluster.lab, backend(&cluster), 1800).expect("manifests");
+    let mut agent = Agent::reading(&cluster.lab).arguments(["--max-services", "1201"]);
     agent.restart(&cluster.lab).expect("an agent");
+    let served: BTreeSet<String> = tables(&cluster.lab)
+        .names
+        .iter()
+        .filter_map(|found| identity(&found.expect("an entry").1))
+        .map(|id| format!("Service {}, port {:?}", id.service, id.port))
+        .collect();
+    let problems = agent.report().expect("a report").problems;
+    let named: BTreeSet<String> =
+        problems.iter().map(|problem| format!("{}, {}", problem.object, problem.field)).collect();
     // Index 0 stands for nothing.
-    assert_eq!(tables(&cluster.lab).names.keys().count(), 1099);
-    assert_eq!(agent.report().expect("a report").problems.len(), 101);
+    assert_eq!((served.len(), named.len(), problems.len()), (1200, 600, 600), "{:?}", problems[0]);
+    let all = (0..18).flat_map(|service| (0..100).map(move |port| (service, port)));
+    let all = all.map(|(service, port)| format!("Service default/many-{service}, port \"p{port}\""));
+    assert_eq!(&served | &named, all.collect(), "each is served or named");
+    assert!(problems.iter().all(|problem| problem.message.contains("--max-services")));
 
     agent.stop().expect("it stops");
     let mut agent = Agent::reading(&cluster.lab).arguments(["--max-services", "4000"]);
     agent.restart(&cluster.lab).expect("an agent");
-    assert_eq!(tables(&cluster.lab).names.keys().count(), 1200);
+    assert_eq!(tables(&cluster.lab).names.keys().count(), 1800);
     assert_eq!(agent.report().expect("a report").problems.len(), 0);
 }
 
