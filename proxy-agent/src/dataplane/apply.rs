@@ -13,7 +13,7 @@ use super::{
     followers::{Followers, flows::Crowd},
     node::system::{has_tail_calls, uptime},
     tables::{
-        capacity::Capacity, enlarge::Enlarged, exposed::Exposed, growth, installed::InstalledPorts,
+        capacity::Capacity, crash, enlarge::Enlarged, exposed::Exposed, growth, installed::InstalledPorts,
         maps::abi_dir, not_installed::NotInstalled, pinned::Tables, shared::SharedTables, writer::Writer,
     },
 };
@@ -67,7 +67,9 @@ impl Dataplane {
     /// Copies everything to the bigger tables that programs were loaded on ([`super::load_beside`]). Nothing may be
     /// installed until [`Dataplane::follow`].
     pub fn enlarge(&self) -> Result<Enlarged, Error> {
-        self.writer.enlarge(&self.pin_dir, uptime())
+        let enlarged = self.writer.enlarge(&self.pin_dir, uptime());
+        crash::a_switch_begins();
+        enlarged
     }
 
     /// Copies what began since: once before connections begin in the bigger tables, so that all source ports are known there

@@ -21,7 +21,7 @@ use super::{
     neighbours::{Neighbour, neighbours},
     options::Options,
 };
-use crate::dataplane::{Error, bpf};
+use crate::dataplane::{Error, bpf, tables::crash};
 
 /// Attaches every program to the cgroup, or replaces the program behind its pinned link.
 pub fn attach(ebpf: &mut Ebpf, options: &Options) -> Result<(), Error> {
@@ -31,6 +31,7 @@ pub fn attach(ebpf: &mut Ebpf, options: &Options) -> Result<(), Error> {
     for hook in &HOOKS {
         let pin = link_pin(&options.pin_dir, hook);
         let program = program(ebpf, hook.name)?;
+        crash::point();
         if pin.exists() {
             match bpf::replace_program(&pin, program) {
                 Ok(()) => {

@@ -3,7 +3,8 @@
 //! Every store into a mapped table and every insert and delete of an element calls [`point`] first (`mapped`,
 //! `elements`). Unit tests unwind there (`properties/crashes`). A debug build of the agent kills itself at the write that
 //! [`VARIABLE`] names, counted from its first change after the start (the scenario test `crashes`), or from the conversion
-//! of another version's tables (`other_layouts`). In a release build both functions are empty.
+//! of another version's tables (`other_layouts`); `switch-5` counts from the moment when other tables are filled and are about to
+//! be used. There each pin and each link counts as a write, too. In a release build all functions are empty.
 
 /// The number of the write before which a debug build dies, from 1.
 #[cfg(debug_assertions)]
@@ -71,6 +72,19 @@ pub(crate) fn a_change_begins() {
 #[cfg(not(debug_assertions))]
 #[inline(always)]
 pub(crate) const fn a_change_begins() {}
+
+/// Other tables are filled, and programs are about to use them.
+#[cfg(debug_assertions)]
+pub(crate) fn a_switch_begins() {
+    let asked = std::env::var(VARIABLE).ok();
+    let number = asked.and_then(|asked| asked.strip_prefix("switch-")?.parse().ok());
+    LEFT.set(number.unwrap_or_else(|| LEFT.get()));
+}
+
+/// Other tables are filled, and programs are about to use them.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub(crate) const fn a_switch_begins() {}
 
 /// As `kill -9` does it.
 #[cfg(all(debug_assertions, not(test)))]

@@ -10,6 +10,7 @@ use proxy_common::{
 
 use super::{
     capacity::Capacity,
+    crash,
     flow_moves::{Destination, Moved},
     flow_table::FlowTable,
     mapped::Mapped,
@@ -109,6 +110,7 @@ impl Writer {
             copied = Counted::of(from);
             copied.add_to(&to);
             for (id, found) in self.installed.iter() {
+                crash::point();
                 to.names.insert(found.index, names::to_table(&id), 0).map_err(Error::map("NAMES"))?;
             }
         }
@@ -185,6 +187,7 @@ fn copy<K: aya::Pod, V: aya::Pod>(
 ) -> Result<Vec<(K, V)>, MapError> {
     let entries: Vec<(K, V)> = from.iter().collect::<Result<_, _>>()?;
     for (key, value) in &entries {
+        crash::point();
         match to.insert(key, value, flags) {
             Err(MapError::SyscallError(call))
                 if flags == IF_MISSING && call.io_error.kind() == io::ErrorKind::AlreadyExists => {}

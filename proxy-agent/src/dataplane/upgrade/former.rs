@@ -71,7 +71,7 @@ impl Former {
         self.is_alike && !(self.keys_differ && self.map.info.kind == kind::LPM_TRIE)
     }
 
-    /// Converts all elements; again those that programs write, where ours have not written them.
+    /// Converts all elements; again only where ours have not written any.
     pub(super) fn convert(&self, new: &RawMap, pass: Pass) -> Result<(), Error> {
         match self.map.info.kind {
             _ if !self.can_convert() => {
@@ -81,17 +81,22 @@ impl Former {
                 );
                 Ok(())
             }
-            kind::ARRAY if pass == Pass::First => self.convert_array(new),
+            kind::ARRAY => self.convert_array(new, pass),
             kind::HASH | kind::LRU_HASH | kind::LPM_TRIE => self.convert_hash(new, pass),
             _ => Ok(()),
         }
     }
 
-    fn convert_array(&self, new: &RawMap) -> Result<(), Error> {
+    fn convert_array(&self, new: &RawMap, pass: Pass) -> Result<(), Error> {
+        // New arrays hold zeros.
+        let is_written = |map: &RawMap, index: u32| {
+            let value = map.lookup(&index.to_ne_bytes())?.unwrap_or_default();
+            Ok::<_, Error>(Some(value).filter(|value| value.iter().any(|byte| *byte != 0)))
+        };
         for index in 0..self.map.info.max_entries.min(new.info.max_entries) {
-            let value = self.map.lookup(&index.to_ne_bytes())?.unwrap_or_default();
-            // New arrays hold zeros.
-            if value.iter().any(|byte| *byte != 0) {
+            if let Some(value) = is_written(&self.map, index)?
+                && (pass == Pass::First || is_written(new, index)?.is_none())
+            {
                 new.insert(&index.to_ne_bytes(), &self.value(&value), 0)?;
             }
         }

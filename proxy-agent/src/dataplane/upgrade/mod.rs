@@ -1,9 +1,9 @@
 //! Tables of another version of Sidestep, whose layouts differ: an upgrade or a downgrade.
 //!
 //! As for a growth (`tables/growth`), new tables are made beside the present ones and programs loaded on them; then every
-//! element is converted (`tables/layout`), the programs behind all links are replaced, and the new pins take the place of
-//! the old ones. The programs of the other version note connections, clients and sockets until they are replaced, so these are
-//! converted once more afterwards. A table that is as it was is used further by both.
+//! element is converted (`tables/layout`), the new pins take the place of the old ones, and the programs behind all links are
+//! replaced. The programs of the other version note connections, clients and sockets until they are replaced, so these are
+//! converted once more afterwards, by the next agent if this one is killed. A table that is as it was is used further by both.
 //!
 //! `shape` compares layouts, `former` converts a table, `earlier` knows what earlier versions called otherwise.
 
@@ -18,7 +18,7 @@ use proxy_common::{FlowTags, FlowUses, Record, connection::buckets::SLOTS};
 
 use self::former::{Former, Pass, convert_sockets};
 use super::{
-    Error, Options, commit_growth,
+    Error, Options,
     node::{host::ensure_bpffs, system::uptime},
     programs::{
         attach::{attach, is_pinned},
@@ -45,7 +45,7 @@ pub struct Upgrade {
     /// Whether Services can be served from what is converted. Otherwise the other version's programs go on with its tables
     /// until the first plan is installed.
     serves: bool,
-    /// When the first copy began, in seconds since boot.
+    /// When the first copy began, in seconds since boot; 0 if an earlier agent made it.
     second: u32,
 }
 
@@ -53,19 +53,33 @@ pub struct Upgrade {
 /// [`Upgrade::finish`] when the programs at devices are ours, too. Nothing is switched over, and there is nothing to finish,
 /// where Services cannot be served from what was converted.
 pub fn load_or_upgrade(options: &Options) -> Result<(Ebpf, Option<Upgrade>), Error> {
+    let dir = abi_dir(&options.pin_dir);
     ensure_bpffs(&options.pin_dir)?;
-    growth::settle(&abi_dir(&options.pin_dir))?;
-    let Some(upgrade) = Upgrade::find(&options.pin_dir)? else { return Ok((load(options)?, None)) };
+    growth::settle(&dir)?;
+    let Some(upgrade) = Upgrade::find(&options.pin_dir)? else {
+        let mut ebpf = load(options)?;
+        let unfinished = Upgrade::unfinished(&options.pin_dir)?;
+        if let Some(upgrade) = &unfinished {
+            tracing::info!("an agent was killed before it had taken over all from another version: going on");
+            crash::a_switch_begins();
+            upgrade.switch(&mut ebpf, options)?;
+        }
+        return Ok((ebpf, unfinished));
+    };
+    growth::forget_former(&dir)?;
     let names: Vec<&'static str> = upgrade.tables.iter().map(|table| table.spec.name).collect();
     tracing::info!(tables = ?names, "the tables are of another version: converting them");
     let mut ebpf = load_replacing(options, &names)?;
     crash::a_change_begins();
-    upgrade.convert(Pass::First)?;
-    if upgrade.serves && HOOKS.iter().any(|hook| is_pinned(&options.pin_dir, hook)) {
-        attach(&mut ebpf, options)?;
-        upgrade.convert(Pass::Again)?;
+    upgrade.convert()?;
+    crash::a_switch_begins();
+    if upgrade.serves {
+        growth::keep_former(&dir, &names)?;
     }
-    commit_growth(&options.pin_dir)?;
+    growth::commit(&dir)?;
+    if upgrade.serves {
+        upgrade.switch(&mut ebpf, options)?;
+    }
     Ok((ebpf, Some(upgrade).filter(|upgrade| upgrade.serves)))
 }
 
@@ -91,8 +105,9 @@ impl Upgrade {
         if !dir.join("FRONTENDS").exists() {
             return Ok(None);
         }
+        let pinned = shape::pinned(|name| dir.join(name))?;
         let all: Vec<(bool, Former)> =
-            shape::pinned(&dir)?.into_iter().map(|found| (found.is_ours(), Former::new(found))).collect();
+            pinned.into_iter().map(|found| (found.is_ours(), Former::new(found))).collect();
         let others = || all.iter().filter(|(is_ours, _)| !is_ours).map(|(_, table)| table);
         let serves = others().all(|table| table.can_convert() || !OF_SERVICES.contains(&table.spec.name));
         let mut changed: Vec<&'static str> = others().map(|table| table.spec.name).collect();
@@ -107,11 +122,36 @@ impl Upgrade {
         Ok((!tables.is_empty()).then(|| Self { pin_dir, tables, serves, second: uptime() }))
     }
 
-    fn convert(&self, pass: Pass) -> Result<(), Error> {
-        let dir = abi_dir(&self.pin_dir);
+    /// What a killed agent had converted, but had not taken over to the last.
+    fn unfinished(pin_dir: &Path) -> Result<Option<Self>, Error> {
+        let dir = abi_dir(pin_dir);
+        let pinned = shape::pinned(|name| growth::former(&dir, name))?;
+        let tables: Vec<Former> = pinned.into_iter().map(Former::new).collect();
+        let pin_dir = pin_dir.to_owned();
+        Ok((!tables.is_empty()).then(|| Self { pin_dir, tables, serves: true, second: 0 }))
+    }
+
+    /// Replaces the programs of sockets, and converts what the other version's have noted since.
+    fn switch(&self, ebpf: &mut Ebpf, options: &Options) -> Result<(), Error> {
+        if HOOKS.iter().any(|hook| is_pinned(&options.pin_dir, hook)) {
+            attach(ebpf, options)?;
+            let dir = abi_dir(&self.pin_dir);
+            let written = |table: &&Former| !OF_SERVICES.contains(&table.spec.name);
+            self.convert_elements(Pass::Again, written, |name| dir.join(name))?;
+        }
+        Ok(())
+    }
+
+    /// Converts all elements of those tables that are `wanted`, but for connections.
+    fn convert_elements(
+        &self,
+        pass: Pass,
+        wanted: impl Fn(&&Former) -> bool,
+        place: impl Fn(&str) -> PathBuf,
+    ) -> Result<(), Error> {
         let mut of_sockets = Vec::new();
-        for table in self.tables.iter().filter(|table| !table.spec.of_connections) {
-            let new = RawMap::open(&growth::next(&dir, table.spec.name))?;
+        for table in self.tables.iter().filter(|table| !table.spec.of_connections).filter(wanted) {
+            let new = RawMap::open(&place(table.spec.name))?;
             if table.is_of_sockets() {
                 of_sockets.push((table, new));
             } else {
@@ -119,9 +159,13 @@ impl Upgrade {
             }
         }
         convert_sockets(&of_sockets);
-        if pass == Pass::Again {
-            return Ok(());
-        }
+        Ok(())
+    }
+
+    /// Fills the next tables.
+    fn convert(&self) -> Result<(), Error> {
+        let dir = abi_dir(&self.pin_dir);
+        self.convert_elements(Pass::First, |_| true, |name| growth::next(&dir, name))?;
         let tables = Tables::open_next(&self.pin_dir)?;
         let frontends = tables.frontends.iter().collect::<Result<_, _>>().map_err(Error::map("FRONTENDS"))?;
         tables.lines.adopt(&frontends, &tables.services);
@@ -137,6 +181,11 @@ impl Upgrade {
     /// Converts what the other version's programs at devices noted of connections until they were replaced by ours: at once
     /// for the answers, and what a program was about to write then.
     pub fn finish(self, tables: &Tables) -> Result<(), Error> {
+        self.take_connections(tables)?;
+        growth::forget_former(&abi_dir(&self.pin_dir))
+    }
+
+    fn take_connections(&self, tables: &Tables) -> Result<(), Error> {
         for _ in 0..2 {
             let Some(flows) = self.connections()? else { return Ok(()) };
             let owners = Tables::source_ports(&self.pin_dir)?;

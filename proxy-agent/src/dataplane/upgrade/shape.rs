@@ -1,6 +1,6 @@
 //! What maps look like: those that are pinned, and those of this version's programs.
 
-use std::{collections::HashMap, path::Path};
+use std::{collections::HashMap, path::PathBuf};
 
 use object::{Object as _, ObjectSection as _};
 
@@ -65,11 +65,11 @@ impl Pinned {
     }
 }
 
-/// The tables pinned in `dir`.
-pub(super) fn pinned(dir: &Path) -> Result<Vec<Pinned>, Error> {
+/// The tables that are pinned, at `place` of their names.
+pub(super) fn pinned(place: impl Fn(&str) -> PathBuf) -> Result<Vec<Pinned>, Error> {
     let (mut btf, mut maps) = (HashMap::new(), Vec::new());
-    for spec in MAPS.iter().filter(|spec| dir.join(spec.name).exists()) {
-        let map = RawMap::open(&dir.join(spec.name))?;
+    for spec in MAPS.iter().filter(|spec| place(spec.name).exists()) {
+        let map = RawMap::open(&place(spec.name))?;
         // All maps of one agent have their types in one piece.
         if map.info.btf != 0 && !btf.contains_key(&map.info.btf) {
             btf.insert(map.info.btf, bpf::btf_by_id(map.info.btf)?);
@@ -128,7 +128,7 @@ mod tests {
         let options = Options::unattached(pins.path(), Capacity::START);
         drop(load(&options).expect("the maps"));
         let dir = abi_dir(pins.path());
-        let all = pinned(&dir).expect("comparable");
+        let all = pinned(|name| dir.join(name)).expect("comparable");
         let others = all.iter().filter(|table| !table.is_ours()).map(|table| table.spec.name);
         assert_eq!((all.len(), others.collect::<Vec<_>>()), (MAPS.len(), vec![]));
         let types = object_types().expect("types");

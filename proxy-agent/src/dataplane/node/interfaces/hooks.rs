@@ -34,7 +34,7 @@ use crate::dataplane::{
     Error, bpf,
     node::netlink::{Direction, Filters},
     programs::load,
-    tables::maps::abi_dir,
+    tables::{crash, maps::abi_dir},
 };
 
 /// The order of attaching: programs that undo translations before those that make them.
@@ -78,6 +78,7 @@ impl Hooks {
         way: Way,
     ) -> Result<(), Error> {
         let (name, program) = program(ebpf, device, direction)?;
+        crash::point();
         match way {
             Way::Tcx => {
                 self.link(program, name, device, direction)?;

@@ -20,7 +20,7 @@ use proxy_common::{
 };
 use sidestep_tests::skip;
 
-use super::{Node, ROOMY, THREADS};
+use super::{GROWTH, Node, ROOMY, THREADS};
 use crate::{
     dataplane::{
         Dataplane,
@@ -242,14 +242,9 @@ fn crash_at_each_write(from: &Cluster, to: &Cluster) -> Vec<String> {
     faults
 }
 
-/// ST-1 too. A load balancer's IP goes to another Service, or to none, in the change that gives its first one other
-/// endpoints, another port and source ranges: it shows none of these.
-#[test]
-fn a_frontend_shows_nothing_of_the_service_that_loses_it() {
-    if let Some(reason) = skip::missing() {
-        skip!("{reason}");
-    }
-    let service = |port, vip: bool, ranges: &[&'static str]| AService {
+/// A load balancer's Service at this port, with its IP or without, and these source ranges.
+fn service(port: u16, vip: bool, ranges: &[&'static str]) -> AService {
+    AService {
         created: 1,
         kind: "LoadBalancer",
         cluster_ips: vec!["10.0.0.1"],
@@ -260,7 +255,11 @@ fn a_frontend_shows_nothing_of_the_service_that_loses_it() {
         external: "Cluster",
         affinity: AnAffinity::None,
         ranges: ranges.to_vec(),
-    };
+    }
+}
+
+/// Two of them, each with an endpoint; the first one's is at this address.
+fn two_services(first: AService, host: u8, second: AService) -> Cluster {
     let slice = |service, host| ASlice {
         service,
         address_type: "IPv4",
@@ -275,17 +274,49 @@ fn a_frontend_shows_nothing_of_the_service_that_loses_it() {
             nodes: Vec::new(),
         }],
     };
-    let cluster = |first: AService, host, second: AService| Cluster {
+    Cluster {
         services: [("s1".into(), first), ("s2".into(), AService { cluster_ips: vec!["10.0.0.2"], ..second })]
             .into(),
         slices: [("a".into(), slice("s1", host)), ("b".into(), slice("s2", 9))].into(),
         ..Cluster::default()
-    };
-    let before = cluster(service(80, true, &[]), 1, service(80, false, &[]));
-    let taken = cluster(service(81, true, &["172.16.0.0/12"]), 2, service(80, true, &[]));
-    let deleted = cluster(service(81, true, &["172.16.0.0/12"]), 2, service(80, false, &[]));
+    }
+}
+
+/// ST-1 too. A load balancer's IP goes to another Service, or to none, in the change that gives its first one other
+/// endpoints, another port and source ranges: it shows none of these.
+#[test]
+fn a_frontend_shows_nothing_of_the_service_that_loses_it() {
+    if let Some(reason) = skip::missing() {
+        skip!("{reason}");
+    }
+    let before = two_services(service(80, true, &[]), 1, service(80, false, &[]));
+    let taken = two_services(service(81, true, &["172.16.0.0/12"]), 2, service(80, true, &[]));
+    let deleted = two_services(service(81, true, &["172.16.0.0/12"]), 2, service(80, false, &[]));
     for (from, to) in [(&before, &taken), (&before, &deleted)] {
         assert_eq!(crash_at_each_write(from, to), [""; 0]);
+    }
+}
+
+/// ST-1 too: also what the next agent finds shows clients what they got before.
+#[test]
+fn a_crash_at_any_step_of_a_growth_changes_nothing_for_clients() {
+    if let Some(reason) = skip::missing() {
+        skip!("{reason}");
+    }
+    let cluster = two_services(service(80, true, &["172.16.0.0/12"]), 1, service(80, false, &[]));
+    for number in 1.. {
+        let mut node = Node::new(cluster.clone(), ROOMY);
+        let destinations = node.destinations();
+        let before = node.fates(&destinations);
+        let lived = node.grow(number);
+        assert_eq!(node.faults(), [""; 0], "at write {number}");
+        assert_eq!(node.fates(&destinations), before, "at write {number}");
+        if lived {
+            println!("{} deaths", number - 1);
+            // One for each pin that takes its place, and more of what is copied.
+            assert!((40..GROWTH).contains(&number), "{number}");
+            break;
+        }
     }
 }
 

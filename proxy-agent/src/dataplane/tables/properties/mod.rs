@@ -25,6 +25,7 @@ use sidestep_tests::{identity::Identity, pins::PinDirectory, skip};
 use crate::{
     dataplane::{
         Capacity, Dataplane, FullTable, NotInstalled, Options, abi_dir, commit_growth, load, make_beside,
+        tables::crash,
     },
     model::Event,
     plan::{
@@ -50,23 +51,14 @@ enum Step {
     Change(Vec<Change>),
     /// The agent ends, things change, and another one starts.
     Restart(Vec<Change>),
-    /// The tables grow, or would have if the agent had not been killed.
-    Grow(Growth),
+    /// The tables grow, or would have if the agent had not died before its write of this number; 0 for none.
+    Grow(u64),
     /// The agent ends, an element of NAMES is lost, FRONTEND_LINES are shifted, and another one starts.
     LostName(prop::sample::Index),
 }
 
-/// How far the tables get.
-#[derive(Clone, Copy, Debug)]
-enum Growth {
-    Done,
-    /// The agent is killed when the bigger tables are filled.
-    Filled,
-    /// And when all programs use them.
-    Used,
-    /// And when the first of them is in its place.
-    BetweenPins,
-}
+/// More writes than a growth takes at most.
+const GROWTH: u64 = 800;
 
 /// A node with its tables and, mostly, an agent.
 struct Node {
@@ -149,7 +141,7 @@ impl Node {
                 }
                 self.start();
             }
-            Step::Grow(growth) => self.grow(growth),
+            Step::Grow(death) => drop(self.grow(death)),
             Step::LostName(which) => {
                 self.dataplane = None;
                 readback::lose_name(&self.options.pin_dir, |count| which.index(count));
@@ -159,11 +151,12 @@ impl Node {
         }
     }
 
-    fn grow(&mut self, growth: Growth) {
-        let dir = abi_dir(&self.options.pin_dir);
+    /// Whether the agent lived through it. If not, the next one has started.
+    fn grow(&mut self, death: u64) -> bool {
         let dataplane = self.dataplane.as_mut().expect("an agent");
         let four = |length: u32| (length * 4).min(1024);
-        let Capacity { services, frontends, endpoints, clients, flows } = dataplane.capacity();
+        let before = dataplane.capacity();
+        let Capacity { services, frontends, endpoints, clients, flows } = before;
         let size = Capacity {
             services: four(services),
             frontends: four(frontends),
@@ -172,31 +165,25 @@ impl Node {
             flows,
         };
         drop(make_beside(&self.options, &size).expect("bigger tables"));
-        let enlarged = dataplane.enlarge().expect("a copy");
-        match growth {
-            Growth::Filled => {}
-            Growth::Done => commit_growth(&self.options.pin_dir).expect("in place"),
-            Growth::Used | Growth::BetweenPins => {
-                fs::create_dir(dir.join("ready")).expect("ready");
-                if let Growth::BetweenPins = growth
-                    && size.services != services
-                {
-                    fs::rename(dir.join("next-SERVICES"), dir.join("SERVICES")).expect("in its place");
-                }
-            }
-        }
-        if let Growth::Done = growth {
+        let lived = crash::before_write(death, || {
+            let enlarged = dataplane.enlarge().expect("a copy");
+            commit_growth(&self.options.pin_dir).expect("in place");
             dataplane.follow(enlarged).expect("the bigger tables");
+        })
+        .is_some();
+        if lived {
             self.named = dataplane.not_installed();
         } else {
-            drop(enlarged);
             self.dataplane = None;
             self.start();
         }
-        let dataplane = self.dataplane.as_ref().expect("an agent");
-        self.options.capacity = dataplane.capacity();
-        let wanted = if let Growth::Filled = growth { services } else { size.services };
-        assert_eq!(self.options.capacity.services, wanted, "{growth:?}");
+        let dir = abi_dir(&self.options.pin_dir);
+        let left = fs::read_dir(dir).expect("pins").map(|entry| entry.expect("an entry").file_name());
+        let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with("next-")).collect();
+        assert!(left.is_empty(), "{left:?}");
+        self.options.capacity = self.dataplane.as_ref().expect("an agent").capacity();
+        assert!([before, size].contains(&self.options.capacity), "{:?}", self.options.capacity);
+        lived
     }
 
     /// What is wrong with the tables; nothing, mostly.
@@ -317,13 +304,7 @@ fn step() -> impl Strategy<Value = Step> {
         20 => changes().prop_map(Step::Change),
         1 => changes().prop_map(Step::Restart),
         1 => any::<prop::sample::Index>().prop_map(Step::LostName),
-        1 => prop_oneof![
-            3 => Just(Growth::Done),
-            1 => Just(Growth::Filled),
-            1 => Just(Growth::Used),
-            1 => Just(Growth::BetweenPins),
-        ]
-        .prop_map(Step::Grow),
+        1 => prop_oneof![1 => Just(0), 1 => 1..GROWTH].prop_map(Step::Grow),
     ]
 }
 
