@@ -277,6 +277,12 @@ impl Agent {
         lines[lines.len().saturating_sub(TAIL)..].join("\n")
     }
 
+    /// How many lines of its log, and of the logs of those before it in its place, say this.
+    pub fn logged(&self, text: &str) -> usize {
+        let log = fs::read_to_string(&self.seat.log).unwrap_or_default();
+        log.lines().filter(|line| line.contains(text)).count()
+    }
+
     /// Sends it a signal, such as SIGSTOP.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let pid = self.pid().context("the agent does not run")?;

@@ -54,6 +54,11 @@ impl Agents {
         self.each[node].change(source.map(OsString::from).collect(), binary);
     }
 
+    /// How many times the agents made their tables bigger.
+    pub(super) fn growths(&self) -> u64 {
+        self.each.iter().map(|agent| agent.logged("made the tables bigger") as u64).sum()
+    }
+
     /// Ends a node's agent, by either signal.
     fn end(&mut self, node: usize, signal: Signal, shared: &Shared) -> Result<()> {
         shared.calm.disturb(node);

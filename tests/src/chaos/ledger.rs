@@ -32,6 +32,7 @@ pub(super) enum Event {
     Forgotten,
     Flood,
     Crowd,
+    Growth,
     Change,
     Beat,
     Tcp,
@@ -41,7 +42,7 @@ pub(super) enum Event {
     Repeated,
 }
 
-const EVENTS: [(Event, &str); 19] = [
+const EVENTS: [(Event, &str); 20] = [
     (Event::Kill, "agents killed and started"),
     (Event::KillAtStart, "agents killed, and again while they started"),
     (Event::Stop, "agents stopped and started"),
@@ -53,7 +54,8 @@ const EVENTS: [(Event, &str); 19] = [
     (Event::Lie, "times with a faulty API server"),
     (Event::Forgotten, "histories forgotten by the API server"),
     (Event::Flood, "floods of changes"),
-    (Event::Crowd, "times that the tables grew and shrank"),
+    (Event::Crowd, "crowds of Services that came and went"),
+    (Event::Growth, "times that tables grew"),
     (Event::Change, "changes of objects"),
     (Event::Beat, "changes that a client on the node was waiting for"),
     (Event::Tcp, "new TCP connections"),

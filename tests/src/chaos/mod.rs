@@ -50,7 +50,13 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use self::{beats::Calm, cast::Cast, cluster::Cluster, ledger::Ledger, roster::Roster};
+use self::{
+    beats::Calm,
+    cast::Cast,
+    cluster::Cluster,
+    ledger::{Event, Ledger},
+    roster::Roster,
+};
 pub use self::{interrupt::Interrupt, ledger::Verdict};
 use crate::place::Place;
 
@@ -162,8 +168,10 @@ pub fn run(settings: Settings, interrupt: &Interrupt, mut tell: impl FnMut(&str)
     // The clients' last exchanges are with the agents as they are now.
     let clients = threads.end();
     let (cluster, agents) = (joined(cluster), joined(agents));
+    let agents = agents?;
+    shared.ledger.count(Event::Growth, agents.growths());
     // What an agent leaves is put away as users do it, and by the lab.
-    drop((cluster?, agents?));
+    drop((cluster?, agents));
     clients?;
     drop(servers);
     Ok(shared.ledger.verdict(took, &shared.settings))

@@ -29,6 +29,7 @@ const WANTED: &[&str] = &[
     "nft_ct",
     "nft_nat",
     "nft_masq",
+    "nft_numgen",
     "nft_counter",
     "nft_fib_inet",
     "nft_fib_ipv4",
