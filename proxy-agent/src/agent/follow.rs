@@ -184,6 +184,7 @@ impl Agent {
         }
         self.look_at_addresses()?;
         self.try_interfaces_again();
+        self.try_to_grow_again();
         self.take_over();
         if self.neighbours.look_again(&self.options, Instant::now()) {
             self.write_report();

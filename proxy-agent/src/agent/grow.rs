@@ -42,6 +42,13 @@ impl Agent {
         }
     }
 
+    /// Tries again to make them bigger, if that failed a while ago.
+    pub(super) fn try_to_grow_again(&mut self) {
+        if let Some(size) = self.growth.due_again() {
+            self.begin_to_grow(size);
+        }
+    }
+
     /// Makes the table of connections bigger, as a quarter of it is in use.
     pub(super) fn make_room_for_connections(&mut self) {
         // Its records move when the programs of all devices do.
@@ -68,7 +75,7 @@ impl Agent {
         let thread = std::thread::Builder::new().name("growth".to_owned()).spawn(load);
         match thread {
             Ok(thread) => self.growth.loading = Some(Loading { size, began: Instant::now(), thread }),
-            Err(error) => self.failed_to_grow(&dataplane::Error::thread("growth", error)),
+            Err(error) => self.failed_to_grow(size, &dataplane::Error::thread("growth", error)),
         }
     }
 
@@ -98,16 +105,16 @@ impl Agent {
                 );
                 self.growth.note_success();
             }
-            Err(error) => self.failed_to_grow(&error),
+            Err(error) => self.failed_to_grow(size, &error),
         }
     }
 
-    fn failed_to_grow(&mut self, error: &dataplane::Error) {
+    fn failed_to_grow(&mut self, size: Capacity, error: &dataplane::Error) {
         error!(%error, "cannot make the tables bigger");
         if let Err(error) = dataplane::abandon_growth(&self.options.pin_dir) {
             error!(%error, "cannot remove the tables that nobody uses");
         }
-        self.growth.note_failure(error);
+        self.growth.note_failure(size, error);
     }
 
     /// Uses these programs and their tables.

@@ -24,8 +24,16 @@ pub(super) struct Growth {
     pub(super) loading: Option<Loading>,
     /// Says when it is loaded.
     loaded: Arc<Notify>,
-    /// Why the last one failed.
-    failed: Option<(Instant, Problem)>,
+    /// The last one, if it failed.
+    failed: Option<Failed>,
+}
+
+/// A growth that failed.
+#[derive(Debug)]
+struct Failed {
+    when: Instant,
+    size: Capacity,
+    problem: Problem,
 }
 
 /// Programs that are being loaded on bigger tables. It takes the verifier a while, and nothing waits for it that fits into
@@ -44,7 +52,7 @@ impl Growth {
 
     /// Why the tables are smaller than they should be, if they are.
     pub(super) fn problem(&self) -> Option<&Problem> {
-        self.failed.as_ref().map(|(_, problem)| problem)
+        self.failed.as_ref().map(|failed| &failed.problem)
     }
 
     /// Notified when the programs of bigger tables are loaded.
@@ -53,12 +61,18 @@ impl Growth {
     }
 
     pub(super) fn has_just_failed(&self) -> bool {
-        self.failed.as_ref().is_some_and(|(when, _)| when.elapsed() < PATIENCE)
+        self.failed.as_ref().is_some_and(|failed| failed.when.elapsed() < PATIENCE)
     }
 
-    /// Notes that the last growth failed.
-    pub(super) fn note_failure(&mut self, error: &dataplane::Error) {
-        self.failed = Some((Instant::now(), problem(error)));
+    /// The size to try again, if the last growth failed a while ago.
+    pub(super) fn due_again(&self) -> Option<Capacity> {
+        let is_due = self.loading.is_none() && !self.has_just_failed();
+        self.failed.as_ref().filter(|_| is_due).map(|failed| failed.size)
+    }
+
+    /// Notes that a growth failed.
+    pub(super) fn note_failure(&mut self, size: Capacity, error: &dataplane::Error) {
+        self.failed = Some(Failed { when: Instant::now(), size, problem: problem(error) });
     }
 
     /// Notes that it did not.
@@ -72,8 +86,9 @@ fn problem(error: &dataplane::Error) -> Problem {
         subject: Subject::ThisNode,
         field: "tables".to_owned(),
         message: format!(
-            "cannot be made bigger: {error}; what does not fit is not served. The agent tries again with the next \
-             change; a memory limit of its container counts the tables, too"
+            "cannot be made bigger: {error}; what does not fit is not served. The agent tries again every {} seconds; a \
+             memory limit of its container counts the tables, too",
+            PATIENCE.as_secs()
         ),
     }
 }

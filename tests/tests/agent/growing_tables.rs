@@ -185,7 +185,7 @@ fn a_growth_that_dies_serves_on() {
     let mut agent = cluster.lab.agent().expect("an agent");
     let pressure = Pressure::start(&cluster.client, at(TCP), at(UDP));
     let mut deaths = 0;
-    for (count, number) in [(1200, 4), (3500, 14), (14_000, 18)] {
+    for (count, number) in [(1200, 4), (3500, 16)] {
         agent.stop().expect("it stops");
         let mut dying =
             Agent::reading(&cluster.lab).variable("SIDESTEP_DIE_BEFORE_WRITE", format!("switch-{number}"));
@@ -209,5 +209,26 @@ fn a_growth_that_dies_serves_on() {
     if deaths == 0 {
         skip!("the agent is a release build, which has no place to die");
     }
-    assert_eq!(deaths, 3);
+    assert_eq!(deaths, 2);
+}
+
+/// Something is in the way of the bigger tables. When it is gone, they grow without a change.
+#[test]
+fn tables_that_could_not_grow_are_tried_again() {
+    let cluster = cluster!(1);
+    let agent = cluster.lab.agent().expect("an agent");
+    let obstacle = cluster.lab.pin_directory().join(sidestep_tests::agent::ABI).join("next-SERVICES");
+    fs::create_dir(&obstacle).expect("a directory");
+    Many::write(&cluster.lab, backend(&cluster), 1200).expect("manifests");
+    let told = || {
+        let problems = agent.report().map(|report| report.problems).unwrap_or_default();
+        problems.into_iter().map(|problem| problem.message).collect::<Vec<_>>()
+    };
+    eventually("the failure is told", || {
+        told().iter().any(|message| message.contains("cannot be made bigger: unlink"))
+    });
+    fs::remove_dir(&obstacle).expect("an empty directory");
+    let grown = || tables(&cluster.lab).names.keys().count() == 1200 && told().is_empty();
+    wait_for(Duration::from_secs(40), "the tables grow", grown).expect("in time");
+    cluster.client.run(|| ask(Many::last(1200))).expect("the last Service");
 }

@@ -28,7 +28,8 @@ fn field(pid: u32, name: &str) -> u64 {
     kibibytes << 10
 }
 
-/// Fifty Services take twelve mebibytes together, tables and agent, also if they can be reached from outside.
+/// Of fifty Services that can be reached from outside, the tables take less than eight mebibytes, and with a release build of the agent
+/// (`cargo xtask test --release`) twelve; `ps` shows less than twenty-one for it, and twenty for the static build that is shipped.
 #[test]
 fn fifty_services_take_little() {
     let cluster = cluster!(2);
@@ -47,5 +48,10 @@ fn fifty_services_take_little() {
         own >> 10,
         resident >> 10
     );
-    assert!(tables + own <= 12 << 20, "{tables} and {own} bytes");
+    assert!(tables <= 8 << 20, "{tables} bytes");
+    let binary = std::env::var(sidestep_tests::agent::BINARY).unwrap_or_default();
+    if binary.contains("/release/") {
+        assert!(tables + own <= 12 << 20, "{tables} and {own} bytes");
+        assert!(resident <= 21 << 20, "{resident} bytes");
+    }
 }

@@ -1,7 +1,12 @@
 //! Half as many Services again as the tables have room for: what is left out is named, exactly; `default/kubernetes` and
 //! the cluster's DNS are never among it, whenever they come; and when others go, nothing is.
 
-use std::{collections::BTreeSet, net::Ipv4Addr, time::Instant};
+use std::{
+    collections::BTreeSet,
+    io::Write as _,
+    net::{Ipv4Addr, SocketAddr},
+    time::Instant,
+};
 
 use serde_json::{Value, json};
 use sidestep_tests::{
@@ -14,7 +19,7 @@ use sidestep_tests::{
     lab,
     manifest::NAMESPACE,
     topology::NODE_V4,
-    traffic::{Asker, ask},
+    traffic::{Asker, ask, connect},
 };
 
 /// Half as many again as [`ROOM`] has place for.
@@ -64,6 +69,7 @@ fn scenario(capacity: &[&str]) {
     let agent = Agent::following(&lab, &server).arguments(capacity).started(&lab).expect("an agent");
     let mut scene = Scene { from: 1, server, agent, client, endpoint, lab };
     assert!(scene.left_out() > usize::from(SERVICES) / 4, "everything fits");
+    scene.assert_told();
 
     // The last to come, with the tables full.
     scene.put_first();
@@ -138,6 +144,28 @@ impl Scene {
                 self.report().into_iter().filter(|named| named.ends_with(&what)).collect();
             assert!(named.is_empty(), "{when}: {named:?}");
         }
+    }
+
+    /// Events and metrics say the same as the report.
+    fn assert_told(&self) {
+        let left_out = self.report();
+        let of_events = || {
+            let events = self.server.recorded().into_iter().map(|written| written.object);
+            let events = events.filter(|event| event["reason"] == "FailedToInstall");
+            events.map(|event| {
+                format!("Service {NAMESPACE}/{}", event["regarding"]["name"].as_str().unwrap_or("?"))
+            })
+        };
+        eventually("an Event is written", || of_events().next().is_some());
+        of_events().for_each(|service| assert!(left_out.contains(&service), "{service}"));
+        let scrape = || {
+            let mut stream = connect(SocketAddr::from(([127, 0, 0, 1], 10_249)))?;
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")?;
+            std::io::read_to_string(stream)
+        };
+        let text = self.lab.node().run(scrape).expect("metrics");
+        let problems = self.agent.report().expect("a report").problems.len();
+        assert!(text.contains(&format!("\nsidestep_problems {problems}\n")), "{problems} problems: {text}");
     }
 
     /// How many of the others are left out: those that do not answer are those that the report names.
