@@ -108,7 +108,7 @@ fn flows_are_listed_and_released_when_idle() {
     for line in [
         "sidestep_flows{state=\"confirmed\"} 4\n",
         "sidestep_table_entries{table=\"flows\"} 4\n",
-        "sidestep_table_room{table=\"flows\"} 65856\n",
+        "sidestep_table_room{table=\"flows\"} 12544\n",
         "sidestep_refusals_total{reason=\"flow-table-full\"} 0\n",
     ] {
         assert!(metrics.contains(line), "no line {line}in\n{metrics}");

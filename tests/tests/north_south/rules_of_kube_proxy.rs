@@ -222,7 +222,6 @@ fn go_back(nodes: &TwoNodes, flavour: Flavour) {
     assert!(still.len() < sources.len() / 2, "entries are left: {still:?}");
     let all = east_west.iter_mut().chain(&mut of_kube_proxy);
     ledger.go_on(all, QUESTIONS, "the programs are gone");
-    ledger.go_on(sockets.iter_mut(), QUESTIONS, "the programs are gone");
     let_pass(&clients);
     ledger.close("the way back", of);
     end(clients);
