@@ -125,8 +125,9 @@ pub(crate) struct Node {
 impl Node {
     /// Turns a host into a node.
     pub(crate) fn new(place: Place, range: PodRange, pod_mtu: u32) -> Result<Self> {
+        // An address of its own: else it has the lowest of its ports', and pods lose the node when a port goes.
         place.namespace.ip_batch(&format!(
-            "link add pods type bridge forward_delay 0 mcast_snooping 0
+            "link add pods address 02:00:5e:01:00:01 type bridge forward_delay 0 mcast_snooping 0
 addr add {}/24 dev pods
 addr add {}/64 dev pods nodad
 link set pods mtu {pod_mtu} up

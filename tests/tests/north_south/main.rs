@@ -20,6 +20,7 @@ mod held_nat;
 mod icmp_errors;
 mod interfaces;
 mod interfaces_without_tcx;
+mod left_by_kube_proxy;
 mod legacy_rules;
 mod local_policy;
 mod netfilter;

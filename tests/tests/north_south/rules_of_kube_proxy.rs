@@ -1,6 +1,6 @@
 //! `sidestep takeover` and the way back: rules and programs go, and none of the connections that they translated breaks.
 
-use std::{net::SocketAddr, process::Command, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use sidestep_tests::{
     TwoNodes,
@@ -14,8 +14,8 @@ use sidestep_tests::{
 };
 
 use crate::talks::{
-    Exchange, Ledger, Talk, assert_go_on, begin, client_pod, cluster_ips, exchange, load_balancer_ips,
-    node_ports, publish, records, remember_datagrams, serve, told, udp_node_ports,
+    Exchange, Ledger, Talk, assert_go_on, begin, client_pod, close, cluster_ips, exchange, load_balancer_ips,
+    node_ports, publish, records, remember_datagrams, ruleset, serve, told, udp_node_ports,
 };
 
 in_every_variant!(kube_proxy_that_still_runs_is_named);
@@ -325,17 +325,4 @@ fn held(node: &Place, sources: &[SocketAddr], is_held: bool) -> Vec<SocketAddr> 
 /// Whether rules of kube-proxy's decide where connections go.
 fn decides(rules: &str) -> bool {
     rules.contains("KUBE-SERVICES") || rules.contains("kube-proxy")
-}
-
-fn ruleset(place: &Place) -> String {
-    let mut command = Command::new("nft");
-    let output = place.run(|| command.args(["list", "ruleset"]).output()).expect("nft runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn close(talks: Vec<Talk>) {
-    for talk in talks {
-        talk.close().expect("closed");
-    }
 }

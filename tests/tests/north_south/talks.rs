@@ -323,3 +323,18 @@ pub(crate) fn told(nodes: &TwoNodes, arguments: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
 }
+
+/// netfilter's rules in a place.
+pub(crate) fn ruleset(place: &Place) -> String {
+    let mut command = Command::new("nft");
+    let output = place.run(|| command.args(["list", "ruleset"]).output()).expect("nft runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Ends connections as most clients do.
+pub(crate) fn close(talks: Vec<Talk>) {
+    for talk in talks {
+        talk.close().expect("closed");
+    }
+}
