@@ -130,7 +130,7 @@ fn values_reach_the_objects() {
         "--set-file",
         &configuration,
         "--set",
-        "takeOver=true,extraArgs={--max-services=262144,--interface=eth0}",
+        "takeOver=false,extraArgs={--max-services=262144,--interface=eth0}",
         "--set",
         "image.repository=registry.example/sidestep,image.tag=next",
         "--set",
@@ -161,7 +161,7 @@ fn values_reach_the_objects() {
     let agent = &pod.containers[0];
     assert_eq!(
         agent.args.as_deref().expect("arguments").join(" "),
-        "run --config /etc/sidestep/config.yaml --take-over --max-services=262144 --interface=eth0"
+        "run --config /etc/sidestep/config.yaml --max-services=262144 --interface=eth0"
     );
     let capabilities = agent.security_context.as_ref().and_then(|context| context.capabilities.as_ref());
     let added = capabilities.and_then(|capabilities| capabilities.add.as_ref()).expect("capabilities");

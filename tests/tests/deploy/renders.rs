@@ -88,7 +88,10 @@ fn overlay(overlay: &str, server: &str) {
     let [mount] = pod.init_containers.as_deref().expect("an init container") else { panic!("one") };
     assert_eq!(mount.args, Some(vec!["mount".to_owned()]));
     assert_eq!(mount.image, agent.image);
-    assert_eq!(agent.args.as_deref().expect("arguments").join(" "), "run --config /etc/sidestep/config.yaml");
+    assert_eq!(
+        agent.args.as_deref().expect("arguments").join(" "),
+        "run --config /etc/sidestep/config.yaml --take-over"
+    );
     let volume = pod.volumes.iter().flatten().find(|volume| volume.name == "config").expect("the volume");
     assert_eq!(volume.config_map.as_ref().expect("a ConfigMap").name, name(&config.metadata));
     let mounted = agent.volume_mounts.iter().flatten().find(|mount| mount.name == "config");
@@ -251,29 +254,4 @@ fn the_overlay_for_k3s_renders_valid_objects() {
 #[test]
 fn the_overlay_for_kind_renders_valid_objects() {
     overlay("kind", "https://kind-control-plane:6443");
-}
-
-/// IN-6: the component adds the flag to any overlay, and nothing else.
-#[test]
-fn the_component_has_the_agent_take_over_from_kube_proxy() {
-    // kustomize takes relative paths only.
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
-    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").canonicalize().expect("a path");
-    let here = folder.path().canonicalize().expect("a path");
-    let up = "../".repeat(here.components().count() - 1);
-    let deploy = format!("{up}{}", deploy.display().to_string().trim_start_matches('/'));
-    let text = format!("resources: [{deploy}/overlays/k3s]\ncomponents: [{deploy}/components/take-over]\n");
-    std::fs::write(folder.path().join("kustomization.yaml"), text).expect("written");
-    let arguments = |objects: &[Value]| {
-        let daemon_set: DaemonSet = only(objects, "DaemonSet");
-        daemon_set.spec.template.spec.expect("a pod").containers[0].args.clone().expect("arguments")
-    };
-    match (render_folder(folder.path()), render("k3s")) {
-        (Ok(with), Ok(without)) => {
-            let expected: Vec<String> =
-                arguments(&without).into_iter().chain(["--take-over".to_owned()]).collect();
-            assert_eq!(arguments(&with), expected);
-        }
-        (Err(reason), _) | (_, Err(reason)) => skip!("kubectl is needed: {reason}"),
-    }
 }
