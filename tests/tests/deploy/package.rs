@@ -59,7 +59,7 @@ fn the_package_has_the_binary_with_its_manual_and_completions() {
     let settings = fs::read_to_string(root.join("etc/default/sidestep")).expect("settings");
     let help = String::from_utf8(run(&["run", "--help"])).expect("text");
     let flags: Vec<&str> = settings.split([' ', '"', '=']).filter(|word| word.starts_with("--")).collect();
-    assert_eq!(flags, ["--kubeconfig"]);
+    assert_eq!(flags, ["--kubeconfig", "--take-over"]);
     for flag in flags.into_iter().chain(["SIDESTEP_SERVER", "NODE_NAME", "SIDESTEP_LOG"]) {
         assert!(help.contains(flag) && settings.contains(flag), "{flag}");
     }
