@@ -20,8 +20,15 @@ pub struct Interface {
     /// (`bpf_fib_lookup` does not know that of routes, and before 5.12 none of segmented packets.) 0 for a device without an
     /// Ethernet header.
     pub longest: u32,
-    /// Zero.
-    pub padding: u32,
+    /// Bits of [`Interface::INSIDE`] and [`Interface::KEEPS_SOURCE`].
+    pub flags: u32,
+}
+
+impl Interface {
+    /// It leads to pods of this node: what comes in there are requests of clients inside.
+    pub const INSIDE: u32 = 1 << 0;
+    /// What leaves there for an endpoint keeps its source: the answer comes back by the same device.
+    pub const KEEPS_SOURCE: u32 = 1 << 1;
 }
 
 const _: () = assert!(size_of::<Interface>() == 40);

@@ -167,7 +167,7 @@ pub(crate) static FLOW_SEED: Array<u64, 1, MMAPABLE> = Array::new();
 /// While connections move to bigger tables: the packet programs on those, by [`proxy_common::PacketHook::place`]. Not
 /// pinned: each set of programs has its own, which the kernel empties when the agent that filled it ends.
 #[btf_map]
-pub(crate) static SUCCESSORS: ProgramArray<4> = ProgramArray::new();
+pub(crate) static SUCCESSORS: ProgramArray<5> = ProgramArray::new();
 
 /// Which source ports are drawn: a [`proxy_common::connection::PortShare`]. Not pinned, as SUCCESSORS.
 #[btf_map]

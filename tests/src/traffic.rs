@@ -5,6 +5,8 @@
 
 mod bulk;
 pub mod crowd;
+mod datagrams;
+mod refused;
 mod silence;
 mod tcp_client;
 mod tcp_server;
@@ -14,6 +16,8 @@ mod udp_server;
 use std::{net::SocketAddr, time::Duration};
 
 pub use bulk::{EchoServer, echo_through};
+pub use datagrams::echo_datagrams;
+pub use refused::assert_refused;
 pub use silence::assert_silent;
 pub use tcp_client::{Conversation, ask, connect, connect_bound, connect_from};
 pub use tcp_server::TcpServer;

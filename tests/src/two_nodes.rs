@@ -12,10 +12,12 @@
 //!
 //! Packets are captured while a scenario runs, and kept if it fails ([`capture`](crate::capture)).
 
+mod behind;
 mod cni_rules;
 mod lan;
 mod long_lived;
 mod published;
+mod routed_pod;
 mod second_uplink;
 mod variant;
 mod vxlan;

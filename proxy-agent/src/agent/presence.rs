@@ -160,6 +160,7 @@ mod tests {
             synced,
             takeover: None,
             devices: Vec::new(),
+            pod_devices: Vec::new(),
             problems: Vec::new(),
         }
     }

@@ -18,7 +18,8 @@ impl Agent {
         for _ in 0..2 {
             let problems = self.problems();
             self.tell_new(&problems);
-            self.report.devices = self.interfaces.devices();
+            (self.report.devices, self.report.pod_devices) =
+                (self.interfaces.devices(), self.interfaces.of_pods());
             self.report.problems = problems;
             if !self.run_dir.write(&self.report) {
                 break;

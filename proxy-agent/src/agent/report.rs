@@ -36,6 +36,9 @@ pub struct Report {
     pub takeover: Option<Progress>,
     /// The uplinks.
     pub devices: Vec<Device>,
+    /// The devices of pods whose packets are served.
+    #[serde(default)]
+    pub pod_devices: Vec<Device>,
     /// What could not be used or installed.
     pub problems: Vec<Problem>,
 }

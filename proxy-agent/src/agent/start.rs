@@ -114,6 +114,7 @@ impl Start {
                 timeouts: settings.timeouts,
                 limit: self.limits.flows,
                 through_stack: self.through_stack,
+                of_pods: !self.devices.pods.is_nothing(),
             },
         }
     }
@@ -144,7 +145,7 @@ impl Agent {
             follow_program_log(&mut ebpf);
         }
         let dataplane = Dataplane::open(&options)?;
-        let source_ports = (!start.devices.is_nothing()).then_some(settings.source_ports);
+        let source_ports = (!start.devices.uplinks.is_nothing()).then_some(settings.source_ports);
         let reserved_ports = ReservedPorts::reserve(source_ports, &start.run_dir);
         let interfaces =
             Interfaces::open(&options.pin_dir, dataplane.shared(), start.devices.clone(), start.tcx)?;
@@ -232,6 +233,7 @@ fn first_report(start: &Start, cgroup_root: &Path, node: &str) -> Report {
         synced: false,
         takeover: start.take_over.then(Progress::default),
         devices: Vec::new(),
+        pod_devices: Vec::new(),
         problems: Vec::new(),
     }
 }

@@ -9,7 +9,7 @@ use super::{Paths, cleanup, mount};
 use crate::{
     agent::{self, Objects, Start},
     config::{Flags, Settings},
-    dataplane::{self, Capacity, Wanted, has_tcx, memory_for_tables},
+    dataplane::{self, Capacity, Devices, Wanted, has_tcx, memory_for_tables},
 };
 
 /// Arguments of `run`.
@@ -70,6 +70,17 @@ pub(super) struct Arguments {
         env = "SIDESTEP_INTERFACE"
     )]
     interface: Vec<glob::Pattern>,
+    /// Devices of pods whose packets to Services are served, such as cali*, or * for all
+    ///
+    /// What a pod's sockets send is translated before there is a packet. What comes out of a pod otherwise is translated at
+    /// the node's end of the pod's wire: packets that a pod forwards (VPNs, routers, containers inside it), those of virtual
+    /// machines, and those of sockets that no hook serves. `none` leaves these alone.
+    #[arg(
+        long, value_name = "NAME", value_delimiter = ',', value_parser = glob::Pattern::new,
+        default_value = "none",
+        env = "SIDESTEP_POD_INTERFACE"
+    )]
+    pod_interface: Vec<glob::Pattern>,
     /// Send all packets through the node's network stack instead of the fast path
     ///
     /// By default the packets of an established connection to an endpoint on another node are forwarded at ingress,
@@ -152,11 +163,17 @@ impl Arguments {
 
     /// The devices to attach the packet programs to.
     fn wanted(&self, masquerade_all: bool) -> Wanted {
-        if self.interface.is_empty() {
-            return if masquerade_all { Wanted::WithPods } else { Wanted::Auto };
-        }
         let is_name = |pattern: &&glob::Pattern| pattern.as_str() != "none";
-        Wanted::Named(self.interface.iter().filter(is_name).cloned().collect())
+        let named = |patterns: &[glob::Pattern]| match patterns {
+            [] => Devices::Auto,
+            patterns => Devices::Named(patterns.iter().filter(is_name).cloned().collect()),
+        };
+        let uplinks = named(&self.interface);
+        Wanted {
+            masquerade_all: masquerade_all && uplinks == Devices::Auto,
+            uplinks,
+            pods: named(&self.pod_interface),
+        }
     }
 }
 

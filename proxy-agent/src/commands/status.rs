@@ -14,7 +14,7 @@ use crate::{
     agent::{Presence, Report, State},
     dataplane::{
         Ahead, Beside, Error, HOOKS, Hooked, Tables, Unanswered, Way, Why, bpffs_mounted, hooked,
-        is_attached, is_pinned, list_flows, unanswered, uptime,
+        is_attached, is_pinned, list_flows, pod_devices, unanswered, uptime,
     },
 };
 
@@ -52,6 +52,8 @@ struct Status {
     beside: Option<Beside>,
     /// The uplinks.
     devices: Vec<AtDevice>,
+    /// The devices of pods whose packets are served.
+    pod_devices: Vec<AtDevice>,
     services: Vec<inventory::Installed>,
     /// Services with a striking share of unanswered north-south connections.
     unanswered: Vec<NeverAnswered>,
@@ -127,7 +129,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             );
         }
     }
-    let devices = devices(pin_dir, agent.as_ref())?;
+    let (devices, pod_devices) = devices(pin_dir, agent.as_ref())?;
     let beside = beside(&arguments.paths, agent.as_ref());
     let count = |index| tables.totals.load(index).unwrap_or_default();
     let status = Status {
@@ -137,6 +139,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         agent,
         beside,
         devices,
+        pod_devices,
         attached: attached.iter().map(|hook| hook.name).collect(),
         detached: detached.iter().map(|hook| hook.name).collect(),
         severed: detached.iter().filter(|hook| is_pinned(pin_dir, hook)).map(|hook| hook.name).collect(),
@@ -201,10 +204,12 @@ fn no_tables(pin_dir: &Path, agent: &Presence) -> String {
     why
 }
 
-/// Combines what the kernel reports as attached with the agent's reasons.
-fn devices(pin_dir: &Path, agent: Option<&Report>) -> anyhow::Result<Vec<AtDevice>> {
+/// Combines what the kernel reports as attached with the agent's reasons: uplinks, and devices of pods.
+fn devices(pin_dir: &Path, agent: Option<&Report>) -> anyhow::Result<(Vec<AtDevice>, Vec<AtDevice>)> {
+    let of_pods = pod_devices(pin_dir)?;
     let device = |Hooked { index, way, attached, ahead }| {
-        let told = agent.and_then(|report| report.devices.iter().find(|device| device.index == index));
+        let all = agent.into_iter().flat_map(|report| report.devices.iter().chain(&report.pod_devices));
+        let told = all.into_iter().find(|device| device.index == index);
         let name = nix::net::if_::if_indextoname(index).ok();
         AtDevice {
             index,
@@ -216,7 +221,7 @@ fn devices(pin_dir: &Path, agent: Option<&Report>) -> anyhow::Result<Vec<AtDevic
             addresses: told.map(|device| device.addresses.clone()).unwrap_or_default(),
         }
     };
-    Ok(hooked(pin_dir)?.into_iter().map(device).collect())
+    Ok(hooked(pin_dir)?.into_iter().map(device).partition(|device| !of_pods.contains(&device.index)))
 }
 
 /// Looks at the cgroup that is named, or that the agent had, or at the node's.
@@ -260,6 +265,13 @@ fn print(agent: &str, status: &Status) {
         devices => {
             let described: Vec<String> = devices.iter().map(describe).collect();
             println!("devices   {}", described.join("\n          "));
+        }
+    }
+    if let [first, others @ ..] = status.pod_devices.as_slice() {
+        let name = first.name.as_deref().unwrap_or("one that is gone");
+        match others.len() {
+            0 => println!("pods      {name}"),
+            count => println!("pods      {name} and {count} more devices"),
         }
     }
     for Fill { table, used, room } in &status.capacity {

@@ -27,6 +27,8 @@ pub struct Dataplane {
     shared: SharedTables,
     crowded: Arc<Notify>,
     pin_dir: PathBuf,
+    /// Whether packets of pods may begin connections with any Service.
+    of_pods: bool,
 }
 
 impl Dataplane {
@@ -37,8 +39,9 @@ impl Dataplane {
         let shared = SharedTables::new(writer.tables().again(&pin_dir)?);
         let crowd = Crowd::new(options.flows.limit);
         let crowded = crowd.grow();
-        let followers = Followers::start(&pin_dir, &shared, options.flows.timeouts, crowd)?;
-        Ok(Self { writer, followers, shared, crowded, pin_dir })
+        let of_pods = options.flows.of_pods;
+        let followers = Followers::start(&pin_dir, &shared, options.flows.timeouts, crowd, of_pods)?;
+        Ok(Self { writer, followers, shared, crowded, pin_dir, of_pods })
     }
 
     /// Notified when FLOWS is to grow.
@@ -58,7 +61,10 @@ impl Dataplane {
 
     /// What the tables must have room for when `changes` are installed, and as many more of the same as `parts` says.
     pub fn needed(&self, changes: &Changes, parts: u32) -> Capacity {
-        let needed = self.writer.needed(changes, parts);
+        let mut needed = self.writer.needed(changes, parts);
+        if self.of_pods && !changes.install.is_empty() {
+            needed.flows = Capacity::FIRST_FLOWS;
+        }
         // Where programs cannot give packets to their successors, connections get all their room at once.
         let flows = if needed.flows == 0 || has_tail_calls() { needed.flows } else { u32::MAX };
         Capacity { flows, ..needed }

@@ -58,7 +58,7 @@ impl Drain {
             writer,
             conntrack: Conntrack::new()?,
             reserved: HashSet::new(),
-            _flows: Flows::start(pin_dir, &tables, Timeouts::default(), Crowd::default())?,
+            _flows: Flows::start(pin_dir, &tables, Timeouts::default(), Crowd::default(), false)?,
             _lock: lock,
         };
         // Before kube-proxy gets connections from outside the node.

@@ -44,8 +44,8 @@ pub use node::{
         node_cgroup, sees_namespaces,
     },
     interfaces::{
-        Ahead, Changes as NetworkChanges, Device, Hooked, Interfaces, Wanted, Way, Why, has_tcx, hooked,
-        leaves_by, meaning_of_order, not_forwarded, would_choose,
+        Ahead, Changes as NetworkChanges, Device, Devices, Hooked, Interfaces, Wanted, Way, Why, has_tcx,
+        hooked, leaves_by, meaning_of_order, not_forwarded, pod_devices, would_choose,
     },
     kube_proxy::{KubeProxyTable, Running, not_supported, running},
     reserved_ports::{ReservedPorts, can_reserve as can_reserve_ports, release as release_ports},

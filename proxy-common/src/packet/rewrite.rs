@@ -34,6 +34,9 @@ impl PacketHook {
         }
     }
 
+    /// The place in SUCCESSORS of the program for packets that go out to a pod.
+    pub const TO_POD: u32 = 4;
+
     /// The place of this hook's program in SUCCESSORS: that for devices with an Ethernet header, or that for devices
     /// without a link header.
     #[inline(always)]

@@ -8,9 +8,9 @@ use proxy_common::{
 };
 
 use super::{
-    DROP, PASS, back,
+    DROP, ETHERNET, PASS, back,
     clock::clock,
-    errors, give_on,
+    errors, give_on, give_on_to,
     headers::{self, Kind, State},
     outgoing,
     skb::Skb,
@@ -54,6 +54,45 @@ pub(super) fn egress<const LINK: u32>(ctx: &TcContext) -> i32 {
     give_on::<LINK>(ctx, PacketHook::Egress);
     outgoing::note(state);
     unserved::refuse::<LINK>(ctx, state)
+}
+
+/// A packet to a pod of this node: perhaps an answer to a request that it sent by this device. Only a client that is its own
+/// endpoint is masqueraded there.
+#[inline(always)]
+pub(super) fn to_pod(ctx: &TcContext) -> i32 {
+    let skb = Skb(ctx);
+    if skb.is_sent_on() {
+        return PASS;
+    }
+    let Some(state) = headers::state() else { return PASS };
+    match headers::read::<ETHERNET>(&skb, PacketHook::Egress, state) {
+        Kind::Other | Kind::Late => return PASS,
+        Kind::Control => {
+            let action = errors::error_at_egress(ctx.skb.skb);
+            if action != errors::WITHOUT_RECORD {
+                return action;
+            }
+            give_on_to(ctx, PacketHook::TO_POD);
+            return PASS;
+        }
+        Kind::Packet => {}
+    }
+    let mut id = find::<Answer>(&Maps, &state.tuple, &mut state.ends);
+    if !id.is_some() && Maps::has_owners(state.tuple.destination_port) {
+        id = RecordId(find_remapped(0));
+    }
+    if id.is_some() {
+        return answer::<ETHERNET>(ctx, state, id);
+    }
+    if state.tuple.source.words() == state.tuple.destination.words() {
+        let id = find::<Leaving>(&Maps, &state.tuple, &mut state.ends);
+        if id.is_some() && state.ends.is_masqueraded() {
+            return masquerade(ctx, state, id);
+        }
+    }
+    give_on_to(ctx, PacketHook::TO_POD);
+    outgoing::note(state);
+    PASS
 }
 
 /// Finds the record of a remapped connection by an answer (`leaves`: 0) or a request (1); returns a [`RecordId`]. A step:

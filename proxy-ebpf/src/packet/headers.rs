@@ -56,6 +56,8 @@ pub(super) struct Beginning {
     pub(super) endpoint: Endpoint,
     /// 1 if affinity chose the endpoint.
     pub(super) remembered: u32,
+    /// Flags of the device at which it begins ([`proxy_common::Interface`]).
+    pub(super) device: u32,
     /// Space for the longest answer to a refused packet.
     pub(super) answer: UnreachableV6,
     /// The packet that an error quotes.

@@ -7,8 +7,8 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use proxy_common::{
-    Address, Client, Decision, Endpoint, FrontendKey, FrontendKind, NodeEvent, PacketHook, Protocol, Reason,
-    Scope, Tables,
+    Address, Client, Decision, Endpoint, FrontendKey, FrontendKind, Interface, NodeEvent, PacketHook,
+    Protocol, Reason, Scope, Tables,
     connection::{
         Begun, Clock, Draft, Flows as _, Noted, RecordId, Request, answered, asked, find, find_by_source,
         finish, give_port, read_source, start,
@@ -24,7 +24,7 @@ use super::{
     fragments, give_on,
     headers::{self, Beginning, Kind, State},
     masquerade, outgoing,
-    skb::{Held, Skb},
+    skb::{Held, Receiver, Skb},
 };
 use crate::{
     config, count,
@@ -34,13 +34,18 @@ use crate::{
 #[inline(always)]
 pub(super) fn ingress<const LINK: u32>(ctx: &TcContext) -> i32 {
     let skb = Skb(ctx);
-    // The stack handles or drops packets to other hosts, broadcast and multicast.
-    if !skb.is_for_us() {
+    // The stack handles or drops broadcast and multicast.
+    let receiver = skb.receiver();
+    if matches!(receiver, Receiver::All) {
         return PASS;
     }
     let Some(state) = headers::state() else { return PASS };
     let kind = headers::read::<LINK>(&skb, PacketHook::Ingress, state);
     if matches!(kind, Kind::Other) || !Maps::may_be_ours(&state.network.destination) {
+        return PASS;
+    }
+    // Also packets to other hosts. But at the port of a bridge, those to the node have the bridge's address.
+    if matches!(receiver, Receiver::Other) && !leads_to_pod(skb.device()) {
         return PASS;
     }
     match kind {
@@ -60,6 +65,13 @@ pub(super) fn ingress<const LINK: u32>(ctx: &TcContext) -> i32 {
     // After the datagram's record exists: later fragments look it up.
     fragments::first(state);
     action
+}
+
+#[inline(always)]
+fn leads_to_pod(device: u32) -> bool {
+    let Some(interface) = INTERFACES.get_ptr(&device) else { return false };
+    // SAFETY: the element lives as long as the program runs.
+    unsafe { (*interface).flags & Interface::INSIDE != 0 }
 }
 
 /// Translates a packet that belongs to a connection or begins one.
@@ -303,13 +315,17 @@ extern "C" fn find_service(skb: *mut __sk_buff) -> u32 {
 fn service(ctx: &TcContext, state: &mut State) -> Choice {
     let State { tuple, seconds, begin, .. } = state;
     let destination = FrontendKey::new(tuple.destination, tuple.destination_port, tuple.protocol);
-    match resolve(&Maps, &destination, &PacketClient { source: &tuple.source }) {
+    match resolve(&Maps, &destination, &PacketClient { source: &tuple.source, device: 0 }) {
         Resolution::NotService => Choice::NotService,
         Resolution::UnknownPort => refuse(None, Reason::UnknownPort),
-        // The programs of other devices, by which the answer may come, are not all attached yet.
-        Resolution::Service(_) if INTERFACES.get_ptr(&Skb(ctx).device()).is_none() => Choice::NotService,
         Resolution::Service(found) => {
+            let Some(interface) = INTERFACES.get_ptr(&Skb(ctx).device()) else {
+                // The programs of other devices, by which the answer may come, are not all attached yet.
+                return Choice::NotService;
+            };
             begin.frontend = found;
+            // SAFETY: the element lives as long as the program runs.
+            begin.device = unsafe { (*interface).flags };
             let at_node = found.kind() == FrontendKind::NodePort as u8;
             if tuple.protocol == Protocol::Udp as u8
                 && outgoing::is_expected(ctx, tuple, begin.draft.scratch(), clock(seconds).seconds, at_node)
@@ -336,7 +352,7 @@ fn draw(state: &mut State) -> Choice {
     let State { tuple, begin, .. } = state;
     // SAFETY: the helpers take no pointers.
     let (clock, random) = (|| unsafe { bpf_ktime_get_ns() }, || unsafe { bpf_get_prandom_u32() });
-    let client = PacketClient { source: &tuple.source };
+    let client = PacketClient { source: &tuple.source, device: begin.device };
     match choose(&Maps, &tuple.destination, begin.frontend, &client, clock, random) {
         Decision::NotService => Choice::NotService,
         Decision::Refuse { service, reason } => refuse(service, reason),
@@ -357,6 +373,8 @@ fn refuse(service: Option<u32>, reason: Reason) -> Choice {
 
 struct PacketClient<'a> {
     source: &'a Address,
+    /// Flags of the device at which its packet came in.
+    device: u32,
 }
 
 impl Client for PacketClient<'_> {
@@ -367,13 +385,13 @@ impl Client for PacketClient<'_> {
 
     #[inline(always)]
     fn is_node(&self) -> bool {
-        // A packet from outside never reaches the loopback of the node, whatever its addresses.
+        // A packet that comes in by a device never reaches the loopback of the node, whatever its addresses.
         false
     }
 
     #[inline(always)]
     fn scope(&self) -> Scope {
-        Scope::Outside
+        if self.device & Interface::INSIDE != 0 { Scope::Inside } else { Scope::Outside }
     }
 
     #[inline(always)]

@@ -1,19 +1,23 @@
 //! Decides, when a connection begins, whether and with which address it is masqueraded, by the route to its
 //! endpoint.
 //!
-//! It is masqueraded if the endpoint is on another node; if the endpoint is on this node but its answers would
+//! A connection from outside is masqueraded if the endpoint is on another node; if the endpoint is on this node but its answers would
 //! bypass the node, because the route to it leaves by an uplink (a pod on a bridge with the uplink, macvlan, an
 //! interface of its own); and if the endpoint is the client itself (hairpin), which would drop packets with its
 //! own source address as forged (PO-22).
+//!
+//! A pod's keeps its source, as the answer comes back to this node. Only if the endpoint is the pod itself, or if it is on
+//! another node and the client is behind the pod (a VPN's, a router's), whose address other nodes may not know, is it masqueraded.
 
 use aya_ebpf::{
     bindings::{
         __sk_buff, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
+        bpf_fib_lookup as Lookup,
     },
     programs::TcContext,
 };
 use proxy_common::{
-    Address, Endpoint,
+    Address, Endpoint, Interface, Network,
     connection::{Draft, Ends, Rival, try_port},
 };
 
@@ -38,16 +42,42 @@ const SOURCE: u32 = 1 << 4;
 pub(super) fn flags(ctx: &TcContext, state: &mut State) -> u8 {
     let State { network, lookup, begin, .. } = state;
     let endpoint: &Endpoint = &begin.endpoint;
+    let keeps_source = begin.device & Interface::KEEPS_SOURCE != 0;
+    let is_behind =
+        keeps_source && !endpoint.is_local() && is_behind_gateway(ctx, network, lookup, &endpoint.address);
     let flags = if config::has_fib_source() { SKIP_NEIGHBOUR | SOURCE } else { 0 };
     routes::ask(lookup, network, &network.source, &endpoint.address);
     let answer = routes::lookup(ctx, lookup, Skb(ctx).device(), flags);
-    let is_known =
-        matches!(answer, BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH | BPF_FIB_LKUP_RET_FRAG_NEEDED);
     let local = if endpoint.is_local() { Ends::LOCAL } else { 0 };
-    let leaves = local == 0
-        || endpoint.address.words() == network.source.words()
-        || (is_known && INTERFACES.get_ptr(&lookup.ifindex).is_some());
-    local | if leaves { Ends::MASQUERADED } else { 0 }
+    let leaves = if keeps_source {
+        is_behind
+    } else {
+        local == 0 || (is_route(answer) && masquerades_at(lookup.ifindex))
+    };
+    let is_itself = endpoint.address.words() == network.source.words();
+    local | if leaves || is_itself { Ends::MASQUERADED } else { 0 }
+}
+
+#[inline(always)]
+fn is_route(answer: u32) -> bool {
+    matches!(answer, BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH | BPF_FIB_LKUP_RET_FRAG_NEEDED)
+}
+
+/// Whether a device has the programs, and does not lead to pods alone.
+#[inline(always)]
+fn masquerades_at(device: u32) -> bool {
+    let Some(interface) = INTERFACES.get_ptr(&device) else { return false };
+    // SAFETY: the element lives as long as the program runs.
+    unsafe { (*interface).flags & Interface::KEEPS_SOURCE == 0 }
+}
+
+/// Whether packets to the client go to a gateway.
+#[inline(always)]
+fn is_behind_gateway(ctx: &TcContext, network: &Network, lookup: &mut Lookup, endpoint: &Address) -> bool {
+    routes::ask(lookup, network, endpoint, &network.source);
+    let flags = if config::has_fib_source() { SKIP_NEIGHBOUR } else { 0 };
+    is_route(routes::lookup(ctx, lookup, Skb(ctx).device(), flags))
+        && routes::gateway(lookup, network, &network.source)
 }
 
 /// Chooses the SNAT address, after [`flags`]. `false` if there is none, or none that the agent knows yet: ingress

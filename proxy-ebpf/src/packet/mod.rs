@@ -1,4 +1,5 @@
-//! The packet programs, at TC: north-south traffic, translated with the same maps as the socket programs use.
+//! The packet programs, at TC: north-south traffic, and what pods send that no socket hook translated. They use the same maps
+//! as the socket programs.
 //!
 //! Ingress rewrites destinations only, egress rewrites sources only: the stack in between sees the client and the
 //! endpoint, and so do the CNI's conntrack, policies and routes.
@@ -25,7 +26,8 @@
 //! walks each of them once, not once for each path that leads there. Their inputs are in [`headers::State`]; they
 //! take and return plain numbers.
 //!
-//! Each hook is two programs: for devices with an Ethernet header, and for those without a link header.
+//! Each hook is two programs: for devices with an Ethernet header, and for those without a link header. Egress to pods of
+//! this node is a third, which does less: pods' packets to each other pass it, too.
 //!
 //! **Successors**: while connections move to bigger tables, the programs on the present ones give a packet without a
 //! record to those on the others ([`give_on`]). So every packet is looked up in both tables wherever it comes by, and
@@ -69,9 +71,15 @@ const NONE: u32 = 0;
 /// Gives a packet without a record to the same program on the tables that connections move to. Returns if there is none.
 #[inline(always)]
 fn give_on<const LINK: u32>(ctx: &TcContext, hook: PacketHook) {
+    give_on_to(ctx, hook.place(LINK == ETHERNET));
+}
+
+/// The same, by the program's place in SUCCESSORS.
+#[inline(always)]
+fn give_on_to(ctx: &TcContext, place: u32) {
     if config::has_tail_calls() {
         // SAFETY: nothing is held, and the packet is as it came.
-        unsafe { SUCCESSORS.tail_call(ctx, hook.place(LINK == ETHERNET)) };
+        unsafe { SUCCESSORS.tail_call(ctx, place) };
     }
 }
 
@@ -85,6 +93,12 @@ pub(crate) fn ingress(ctx: TcContext) -> i32 {
 #[classifier]
 pub(crate) fn egress(ctx: TcContext) -> i32 {
     egress::egress::<ETHERNET>(&ctx)
+}
+
+/// Packets that go out to a pod of this node.
+#[classifier]
+pub(crate) fn egress_pod(ctx: TcContext) -> i32 {
+    egress::to_pod(&ctx)
 }
 
 /// Packets that come in through a device without a link header.

@@ -39,6 +39,23 @@ pub(super) fn ask(lookup: &mut Lookup, network: &Network, source: &Address, dest
     }
 }
 
+/// Whether the route that was found leads to a gateway, and not to `destination` itself.
+#[inline(always)]
+pub(super) fn gateway(lookup: &Lookup, network: &Network, destination: &Address) -> bool {
+    let [.., last] = destination.words();
+    // An IPv4 route may go by a gateway in IPv6.
+    let family = if network.v6 { AF_INET6 } else { AF_INET };
+    // SAFETY: plain numbers, whichever the helper wrote.
+    unsafe {
+        lookup.family != family
+            || if network.v6 {
+                lookup.__bindgen_anon_4.ipv6_dst != destination.words()
+            } else {
+                lookup.__bindgen_anon_4.ipv4_dst != last
+            }
+    }
+}
+
 /// The source address that the routes prefer, if the lookup asked for it.
 #[inline(always)]
 pub(super) fn source(lookup: &Lookup, network: &Network) -> Address {

@@ -33,6 +33,17 @@ pub(super) enum Version {
     V6,
 }
 
+/// Whom a frame is for, by its Ethernet address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Receiver {
+    /// This device.
+    Us,
+    /// Another one: a switch has flooded it, or this device is a bridge's port.
+    Other,
+    /// Broadcast or multicast.
+    All,
+}
+
 /// How long a packet has gone round through the device's own queue.
 #[derive(Clone, Copy)]
 pub(super) struct Held {
@@ -69,12 +80,17 @@ impl Skb<'_> {
         }
     }
 
-    /// Whether the frame is for this device: not flooded by a switch, broadcast or multicast.
+    /// Whom the frame is for.
     #[inline(always)]
-    pub(super) fn is_for_us(&self) -> bool {
+    pub(super) fn receiver(&self) -> Receiver {
         const PACKET_HOST: u32 = 0;
+        const PACKET_OTHERHOST: u32 = 3;
         // SAFETY: as in `version`.
-        unsafe { (&raw const (*self.0.skb.skb).pkt_type).read_volatile() == PACKET_HOST }
+        match unsafe { (&raw const (*self.0.skb.skb).pkt_type).read_volatile() } {
+            PACKET_HOST => Receiver::Us,
+            PACKET_OTHERHOST => Receiver::Other,
+            _ => Receiver::All,
+        }
     }
 
     /// Whether the packet carries a VLAN tag, including that of VLAN 0.

@@ -7,9 +7,8 @@ use std::{
 
 use sidestep_tests::{
     Place, TwoNodes, eventually, in_every_variant,
-    pace::within,
     snmp::counter,
-    traffic::{Asker, TcpServer, ask, connect, is_refused},
+    traffic::{self, Asker, TcpServer, ask},
     two_nodes::{WayIn, cluster_ips, load_balancer_ips, node_ports, ways_in},
 };
 
@@ -22,23 +21,11 @@ in_every_variant!(
     refusals_are_limited,
 );
 
-/// A refusal arrives before the client's first retry.
-const AT_ONCE: Duration = Duration::from_millis(500);
-
 /// The counter of received ICMP "unreachable" errors.
 const ERRORS: &str = "Icmp.InDestUnreachs";
 
-fn assert_refused(place: &Place, way: WayIn) {
-    place.run(|| {
-        let start = Instant::now();
-        let connected = connect(way.tcp);
-        assert!(is_refused(&connected), "TCP to {way:?}: {connected:?}");
-        let asker = Asker::for_address(way.udp).expect("a socket");
-        asker.connect(way.udp).expect("connect");
-        let answer = asker.ask_peer();
-        assert!(is_refused(&answer), "UDP to {way:?}: {answer:?}");
-        assert!(start.elapsed() < within(AT_ONCE), "{way:?}: {:?}", start.elapsed());
-    });
+fn assert_refused(place: &Place, WayIn { tcp, udp, .. }: WayIn) {
+    place.run(|| traffic::assert_refused(tcp, udp)).expect("sockets");
 }
 
 /// PO-1: TCP gets a reset, UDP an ICMP error; a new endpoint is used at once.

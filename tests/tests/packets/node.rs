@@ -201,7 +201,7 @@ impl Node {
         let mut interfaces: HashMap<_, u32, Interface> = interfaces.try_into().expect("a hash");
         // Connections begin at recorded devices only.
         let [v4, v6] = lab.node().addresses().map(Address::from);
-        interfaces.insert(uplink, Interface { v4, v6, longest: 0, padding: 0 }, 0).expect("recorded");
+        interfaces.insert(uplink, Interface { v4, v6, longest: 0, flags: 0 }, 0).expect("recorded");
         let mut dataplane = Dataplane::open(&options).expect("the tables");
         let addresses = lab.node().addresses();
         let mut changes = Changes { complete: true, ..Changes::default() };

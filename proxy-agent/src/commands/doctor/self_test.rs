@@ -22,8 +22,8 @@ use super::{
 use crate::{
     commands::Paths,
     dataplane::{
-        Capacity, Dataplane, FlowOptions, Interfaces, Options, SharedTables, Wanted, attach, cleanup,
-        ensure_bpffs, has_tcx, load, load_packet_programs,
+        Capacity, Dataplane, Devices, FlowOptions, Interfaces, Options, SharedTables, Wanted, attach,
+        cleanup, ensure_bpffs, has_tcx, load, load_packet_programs,
     },
     model::ObjectName,
     plan::{AllowedClients, Changes, Family, PlannedEndpoint, ServicePlan, ServicePortId, Target},
@@ -81,7 +81,8 @@ fn test(paths: &Paths) -> anyhow::Result<Vec<Check>> {
 fn packets(ebpf: &mut Ebpf, options: &Options, tables: SharedTables) -> anyhow::Result<Check> {
     const NAME: &str = "north-south traffic";
     let (loopback, tcx) = (glob::Pattern::new("lo")?, has_tcx());
-    let mut interfaces = Interfaces::open(&options.pin_dir, tables, Wanted::Named(vec![loopback]), tcx)?;
+    let wanted = Wanted::of_uplinks(Devices::Named(vec![loopback]));
+    let mut interfaces = Interfaces::open(&options.pin_dir, tables, wanted, tcx)?;
     interfaces.look(ebpf);
     Ok(match (interfaces.problems(), tcx) {
         ([], true) => Check::new(NAME, Outcome::Ok, "programs attach to devices as TCX links"),

@@ -44,11 +44,12 @@ impl Followers {
         tables: &SharedTables,
         timeouts: Timeouts,
         crowd: Crowd,
+        of_pods: bool,
     ) -> Result<Self, Error> {
         Ok(Self {
             clients: Clients::start(pin_dir, tables)?,
             stale: Stale::start(pin_dir, tables)?,
-            flows: Flows::start(pin_dir, tables, timeouts, crowd)?,
+            flows: Flows::start(pin_dir, tables, timeouts, crowd, of_pods)?,
             _sweep: Sweep::start(pin_dir)?,
         })
     }

@@ -25,8 +25,8 @@ pub const HOOKS: [Hook; 9] = [
     Hook { name: "connect6", attach_type: bpf_attach_type::BPF_CGROUP_INET6_CONNECT },
 ];
 
-/// The programs of packets, for both directions and both kinds of devices.
-pub(crate) const PACKET_PROGRAMS: [&str; 4] = ["egress", "egress_l3", "ingress", "ingress_l3"];
+/// The programs of packets, for both directions and all kinds of devices.
+pub(crate) const PACKET_PROGRAMS: [&str; 5] = ["egress", "egress_l3", "egress_pod", "ingress", "ingress_l3"];
 
 /// All programs: the socket programs, then the packet programs.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {

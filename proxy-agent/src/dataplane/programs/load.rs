@@ -120,7 +120,7 @@ fn open_maps(options: &Options, capacity: &Capacity, replaced: &[&'static str]) 
         }
         loader.map_pin_path(map.name, path);
     }
-    let FlowOptions { source_ports, timeouts, limit: _, through_stack } = options.flows;
+    let FlowOptions { source_ports, timeouts, limit: _, through_stack, of_pods: _ } = options.flows;
     let seed = flow_seed(&dir)?;
     let node_netns = netns_cookie()?;
     let log_level = if options.program_log { aya_log::Level::Debug as u8 } else { 0 };

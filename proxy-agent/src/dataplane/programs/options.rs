@@ -44,4 +44,6 @@ pub struct FlowOptions {
     pub limit: u32,
     /// Whether new connections to endpoints on other nodes stay off the fast path.
     pub through_stack: bool,
+    /// Whether packets of pods may begin one.
+    pub of_pods: bool,
 }

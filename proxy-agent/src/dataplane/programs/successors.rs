@@ -14,9 +14,10 @@ const PORT_SHARE: &str = "PORT_SHARE";
 
 /// The packet programs and their places. Those that answers meet come first: once a connection begins in the other
 /// tables, every program finds it there.
-const PLACES: [(&str, u32); 4] = [
+const PLACES: [(&str, u32); 5] = [
     ("egress", PacketHook::Egress.place(true)),
     ("egress_l3", PacketHook::Egress.place(false)),
+    ("egress_pod", PacketHook::TO_POD),
     ("ingress_l3", PacketHook::Ingress.place(false)),
     ("ingress", PacketHook::Ingress.place(true)),
 ];

@@ -29,7 +29,7 @@ impl Capacity {
     const STEP: u32 = 4;
     /// What the table of connections begins with, when the first Service can be reached from outside. It grows when a quarter
     /// is in use: the rest is for the connections of a burst until then.
-    pub(super) const FIRST_FLOWS: u32 = 12_288;
+    pub(crate) const FIRST_FLOWS: u32 = 12_288;
 
     /// What the tables may grow to with so many bytes for them: all of them full take no more. Connections have the same
     /// room everywhere.

@@ -62,9 +62,10 @@ impl Flows {
         tables: &SharedTables,
         timeouts: Timeouts,
         crowd: Crowd,
+        of_pods: bool,
     ) -> Result<Self, Error> {
         let (tables, mut strays) = (tables.clone(), Strays::open(pin_dir)?);
-        let mut foreign = Foreign::open(pin_dir, tables.clone())?;
+        let mut foreign = Foreign::open(pin_dir, tables.clone(), of_pods)?;
         let (wake, woken) = channel::<()>();
         let thread = std::thread::Builder::new()
             .name("flows".to_owned())

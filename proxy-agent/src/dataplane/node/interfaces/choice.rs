@@ -1,33 +1,67 @@
-//! Which devices are uplinks: one pure function.
+//! Which devices get the packet programs: one pure function.
 //!
 //! North-south traffic arrives at the devices that lead out of the node, and reaches other nodes' pods through them
-//! or through tunnels. Devices that lead to the node's own pods (their veths, the CNI's bridge) are no uplinks: the
-//! socket programs serve the processes there. Of a bond, a team or a bridge only the master sees packets as the stack
+//! or through tunnels: these are uplinks. Of a bond, a team or a bridge only the master sees packets as the stack
 //! does, and of stacked VLANs only the device with the routes, so each packet passes one ingress program.
+//!
+//! Devices that lead to one pod each (the node's ends of their veths, taps of virtual machines) see what comes out of that
+//! pod, also where they are ports of the CNI's bridge. The bridge itself is no such device: pods' packets to each other do not
+//! pass it.
 
-use std::{collections::BTreeSet, fmt, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+};
 
+use proxy_common::Interface;
 use serde::{Deserialize, Serialize};
 
 use crate::dataplane::node::netlink::{Kind, Link, LinkLayer, Network, Route};
 
-/// The devices that the user asks for.
+/// Devices of one kind that the user asks for.
 #[derive(Clone, Default, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// All uplinks.
+pub enum Devices {
+    /// All of them.
     #[default]
     Auto,
-    /// All uplinks, and the devices that lead to this node's pods: `masqueradeAll` (CF-10) masquerades north-south
-    /// traffic to local pods as well, at egress of those devices.
-    WithPods,
-    /// Devices with a matching name, and no others. An empty list switches north-south traffic off.
+    /// Those with a matching name. An empty list: none.
     Named(Vec<glob::Pattern>),
 }
 
-impl Wanted {
-    /// Whether north-south traffic is switched off.
+impl Devices {
+    /// None of them.
+    pub const NONE: Self = Self::Named(Vec::new());
+
+    /// Whether no device is wanted.
     pub fn is_nothing(&self) -> bool {
         matches!(self, Self::Named(names) if names.is_empty())
+    }
+
+    fn has(&self, name: &str) -> bool {
+        match self {
+            Self::Auto => true,
+            Self::Named(names) => names.iter().any(|pattern| pattern.matches(name)),
+        }
+    }
+}
+
+/// The devices that the user asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Where north-south traffic arrives.
+    pub uplinks: Devices,
+    /// Those that lead to a pod.
+    pub pods: Devices,
+    /// `masqueradeAll` (CF-10): north-south traffic to local pods is masqueraded as well, at egress of all devices that lead
+    /// to pods.
+    pub masquerade_all: bool,
+}
+
+impl Wanted {
+    /// These uplinks, and no devices of pods.
+    pub const fn of_uplinks(uplinks: Devices) -> Self {
+        Self { uplinks, pods: Devices::NONE, masquerade_all: false }
     }
 }
 
@@ -47,8 +81,10 @@ pub enum Why {
     NodeAddress,
     /// It is a network card with an address.
     Card,
-    /// It leads to pods of this node.
+    /// It leads to pods of this node, and what leaves there is masqueraded.
     Pods,
+    /// It leads to one pod.
+    Pod,
     /// It was chosen before, and existing connections through it still need its programs.
     Before,
 }
@@ -63,6 +99,7 @@ impl fmt::Display for Why {
             Self::NodeAddress => "the Node's address",
             Self::Card => "network card with an address",
             Self::Pods => "leads to pods (masqueradeAll)",
+            Self::Pod => "leads to a pod",
             Self::Before => "chosen before",
         })
     }
@@ -85,47 +122,92 @@ pub(super) struct Chosen {
     pub(super) name: String,
     pub(super) header: Header,
     pub(super) why: Why,
+    /// Of its element of INTERFACES.
+    pub(super) flags: u32,
+}
+
+impl Chosen {
+    /// Whether it leads to a pod, and is no uplink.
+    pub(super) const fn of_pod(&self) -> bool {
+        self.flags & Interface::INSIDE != 0
+    }
 }
 
 /// Chooses devices, in the kernel's order. `node` holds the addresses of the Node object, `hooked` the devices with
-/// programs attached.
+/// programs attached, and whether they are pods'.
 pub(super) fn choose(
     network: &Network,
     wanted: &Wanted,
     node: &BTreeSet<IpAddr>,
-    hooked: &BTreeSet<u32>,
+    hooked: &BTreeMap<u32, bool>,
 ) -> Vec<Chosen> {
+    let keeps_source = if wanted.masquerade_all { 0 } else { Interface::KEEPS_SOURCE };
     let chosen = |link: &Link| {
-        let before = hooked.contains(&link.index);
-        let why = match wanted {
-            Wanted::Named(names) => {
-                let named = names.iter().any(|name| name.matches(&link.name));
-                (named && (link.up || before)).then_some(Why::Named)
-            }
-            _ if link.loopback || is_port(network, link) || link.kind == Some(Kind::Vrf) => None,
-            Wanted::Auto | Wanted::WithPods => {
-                let pods =
-                    || (*wanted == Wanted::WithPods && leads_to_pods(network, link)).then_some(Why::Pods);
-                let reason = reason(network, link, node).or_else(pods).filter(|_| link.up);
-                reason.or_else(|| before.then_some(Why::Before))
-            }
+        let before = hooked.get(&link.index).copied();
+        let uplink = why_uplink(network, wanted, link, node, before == Some(false));
+        let pod = || why_pod(network, wanted, link, node, before == Some(true));
+        let uplink = uplink.map(|why| described(link, why, 0));
+        let pod = || Some(described(link, pod()?, Interface::INSIDE | keeps_source));
+        let pods = || {
+            let pods =
+                wanted.masquerade_all && link.up && !is_port(network, link) && leads_to_pods(network, link);
+            pods.then(|| described(link, Why::Pods, 0))
         };
-        let (index, name, header) = (link.index, link.name.clone(), header(link.layer));
-        why.map(|why| Chosen { index, name, header, why })
+        uplink.or_else(pod).or_else(pods)
     };
     network.links.iter().filter_map(chosen).collect()
 }
 
-/// The devices among these that are still there.
-pub(super) fn still_there(network: &Network, hooked: &BTreeSet<u32>) -> Vec<Chosen> {
-    let hooked = network.links.iter().filter(|link| hooked.contains(&link.index));
-    let chosen = |link: &Link| Chosen {
-        index: link.index,
-        name: link.name.clone(),
-        header: header(link.layer),
-        why: Why::Before,
+/// The devices among these, with their flags, that are still there.
+pub(super) fn still_there(network: &Network, hooked: &BTreeMap<u32, u32>) -> Vec<Chosen> {
+    let chosen = |link: &Link| Some(described(link, Why::Before, *hooked.get(&link.index)?));
+    network.links.iter().filter_map(chosen).collect()
+}
+
+fn described(link: &Link, why: Why, flags: u32) -> Chosen {
+    Chosen { index: link.index, name: link.name.clone(), header: header(link.layer), why, flags }
+}
+
+fn why_uplink(
+    network: &Network,
+    wanted: &Wanted,
+    link: &Link,
+    node: &BTreeSet<IpAddr>,
+    before: bool,
+) -> Option<Why> {
+    match &wanted.uplinks {
+        named @ Devices::Named(_) => (named.has(&link.name) && (link.up || before)).then_some(Why::Named),
+        Devices::Auto if link.loopback || is_port(network, link) || link.kind == Some(Kind::Vrf) => None,
+        Devices::Auto => {
+            let reason = reason(network, link, node).filter(|_| link.up);
+            reason.or_else(|| before.then_some(Why::Before))
+        }
+    }
+}
+
+/// Whether it is the node's end of a pod's wire.
+fn why_pod(
+    network: &Network,
+    wanted: &Wanted,
+    link: &Link,
+    node: &BTreeSet<IpAddr>,
+    before: bool,
+) -> Option<Why> {
+    let is_wire = match &link.kind {
+        Some(Kind::Veth) => true,
+        Some(Kind::Tun) => header(link.layer) == Header::Ethernet,
+        Some(Kind::Other(kind)) => kind == "netkit",
+        _ => false,
     };
-    hooked.map(chosen).collect()
+    if !is_wire || !wanted.pods.has(&link.name) {
+        return None;
+    }
+    let leads = match network.bridge_of(link.index) {
+        Some(bridge) => leads_to_pods(network, bridge) && !leads_out(network, bridge, node),
+        None => !is_port(network, link) && leads_to_pods(network, link),
+    };
+    let pod = (leads && link.up).then_some(Why::Pod);
+    pod.or_else(|| before.then_some(Why::Before))
 }
 
 /// Whether its packets are another device's: of a bond, a bridge, a switch. A VRF only chooses routes.
@@ -159,6 +241,13 @@ fn reason(network: &Network, link: &Link, node: &BTreeSet<IpAddr>) -> Option<Why
 /// Whether it has a route, as the ends of pods' wires and the bridges between them have.
 fn leads_to_pods(network: &Network, link: &Link) -> bool {
     network.routes.iter().any(|route| route.device == link.index && leads_somewhere(route))
+}
+
+/// Whether a bridge has an uplink among its ports, or is one: pods there have other gateways than the node. A route to a gateway
+/// may go to a pod.
+fn leads_out(network: &Network, bridge: &Link, node: &BTreeSet<IpAddr>) -> bool {
+    let mut ports = network.links.iter().filter(|link| link.master == Some(bridge.index));
+    matches!(reason(network, bridge, node), Some(Why::DefaultRoute | Why::NodeAddress)) || ports.any(is_card)
 }
 
 /// Every device has a route to its own link in IPv6.

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::dataplane::node::netlink::Assigned;
@@ -26,6 +26,7 @@ fn machine(lines: &[&str]) -> Network {
             "wireguard" => (Some(Kind::Wireguard), LinkLayer::None),
             "ipip" => (Some(Kind::IpIp), LinkLayer::Tunnel),
             "gre" => (Some(Kind::GreTun), LinkLayer::Ipgre),
+            "netkit" => (Some(Kind::Other("netkit".to_owned())), LinkLayer::Ether),
             "openvswitch" => (Some(Kind::Other("openvswitch".to_owned())), LinkLayer::Ether),
             other => panic!("{other}"),
         };
@@ -81,14 +82,16 @@ fn ip(text: &str) -> IpAddr {
 /// The chosen devices and why, for a Node object with this address.
 fn chosen(lines: &[&str]) -> Vec<(String, Why)> {
     let node = BTreeSet::from([ip("192.0.2.10")]);
-    let chosen = choose(&machine(lines), &Wanted::Auto, &node, &BTreeSet::new());
+    let wanted = Wanted::of_uplinks(Devices::Auto);
+    let chosen = choose(&machine(lines), &wanted, &node, &BTreeMap::new());
     chosen.into_iter().map(|chosen| (chosen.name, chosen.why)).collect()
 }
 
 fn named(lines: &[&str], names: &[&str], hooked: &[u32]) -> Vec<String> {
     let patterns = names.iter().map(|name| glob::Pattern::new(name).expect("a pattern")).collect();
-    let hooked = hooked.iter().copied().collect();
-    let chosen = choose(&machine(lines), &Wanted::Named(patterns), &BTreeSet::new(), &hooked);
+    let hooked = hooked.iter().map(|index| (*index, false)).collect();
+    let wanted = Wanted::of_uplinks(Devices::Named(patterns));
+    let chosen = choose(&machine(lines), &wanted, &BTreeSet::new(), &hooked);
     chosen.into_iter().map(|chosen| chosen.name).collect()
 }
 
@@ -214,6 +217,47 @@ fn uplinks_are_chosen_and_devices_of_pods_are_not() {
     }
 }
 
+/// Among them a container's of Docker, whose bridge is as a CNI's.
+#[test]
+fn the_nodes_ends_of_pods_wires_are_chosen_and_no_bridge() {
+    let lines = [
+        "eth0 card addr 192.0.2.10 to 0.0.0.0/0 via 192.0.2.1",
+        "cni0 bridge addr 10.244.1.1 to 10.244.1.0/24",
+        "veth1 veth in cni0 to fe80::/64",
+        "tap1 tap in cni0",
+        "veth2 veth down in cni0",
+        "cali1 veth to 10.244.1.5/32",
+        "nk1 netkit to 10.244.1.6/32",
+        "loose veth to fe80::/64",
+        "tun0 tun addr 10.8.0.1 to 10.8.0.0/24",
+        "br0 bridge addr 198.51.100.1 to 198.51.100.0/24",
+        "eth1 card in br0",
+        "vnet1 veth in br0",
+        "cni1 bridge addr 10.244.9.1 to 10.244.9.0/24 to 10.8.1.0/24 via 10.244.9.2",
+        "veth3 veth in cni1",
+        "vxlan0 vxlan in cni0",
+    ];
+    let pods = |wanted: &Wanted, hooked: &BTreeMap<u32, bool>| -> Vec<(String, Why, u32)> {
+        let chosen = choose(&machine(&lines), wanted, &BTreeSet::new(), hooked);
+        let of_pods = chosen.into_iter().filter(Chosen::of_pod);
+        of_pods.map(|chosen| (chosen.name, chosen.why, chosen.flags)).collect()
+    };
+    let both = Interface::INSIDE | Interface::KEEPS_SOURCE;
+    let all =
+        |flags| ["veth1", "tap1", "cali1", "nk1", "veth3"].map(|name| (name.to_owned(), Why::Pod, flags));
+    let wanted = Wanted { pods: Devices::Auto, ..Wanted::of_uplinks(Devices::Auto) };
+    assert_eq!(pods(&wanted, &BTreeMap::new()), all(both));
+    let masquerading = Wanted { masquerade_all: true, ..wanted.clone() };
+    assert_eq!(pods(&masquerading, &BTreeMap::new()), all(Interface::INSIDE));
+    let named =
+        Wanted { pods: Devices::Named(vec![glob::Pattern::new("cali*").expect("one")]), ..wanted.clone() };
+    assert_eq!(pods(&named, &BTreeMap::new()), all(both)[2..3]);
+    // One that went down is kept.
+    let down = pods(&wanted, &BTreeMap::from([(5, true)]));
+    assert!(down.contains(&("veth2".to_owned(), Why::Before, both)), "{down:?}");
+    assert!(pods(&Wanted::of_uplinks(Devices::Auto), &BTreeMap::new()).is_empty());
+}
+
 #[test]
 fn named_devices_are_chosen_and_no_others() {
     let lines = [
@@ -232,9 +276,10 @@ fn named_devices_are_chosen_and_no_others() {
 
 #[test]
 fn a_device_that_was_chosen_stays_until_it_is_a_port() {
-    let hooked = BTreeSet::from([1, 2, 3]);
+    let hooked = BTreeMap::from([(1, false), (2, false), (3, false)]);
     let network = machine(&["eth0 card", "eth1 card down", "eth2 card in br0", "br0 bridge"]);
-    let chosen = choose(&network, &Wanted::Auto, &BTreeSet::new(), &hooked);
+    let wanted = Wanted::of_uplinks(Devices::Auto);
+    let chosen = choose(&network, &wanted, &BTreeSet::new(), &hooked);
     let chosen: Vec<(&str, Why)> = chosen.iter().map(|chosen| (chosen.name.as_str(), chosen.why)).collect();
     assert_eq!(chosen, [("eth0", Why::Before), ("eth1", Why::Before)]);
 }
@@ -242,8 +287,8 @@ fn a_device_that_was_chosen_stays_until_it_is_a_port() {
 #[test]
 fn the_link_layer_says_which_programs_a_device_gets() {
     let headers = |line: &str| {
-        let all = BTreeSet::from([1]);
-        choose(&machine(&[line]), &Wanted::Auto, &BTreeSet::new(), &all)[0].header
+        let (wanted, all) = (Wanted::of_uplinks(Devices::Auto), BTreeMap::from([(1, false)]));
+        choose(&machine(&[line]), &wanted, &BTreeSet::new(), &all)[0].header
     };
     assert_eq!(headers("eth0 card"), Header::Ethernet);
     assert_eq!(headers("vx vxlan"), Header::Ethernet);

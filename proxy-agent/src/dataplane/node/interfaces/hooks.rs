@@ -25,6 +25,8 @@ use aya::{
     },
 };
 
+use proxy_common::Interface;
+
 use super::{
     Way,
     choice::{Chosen, Header},
@@ -40,9 +42,12 @@ use crate::dataplane::{
 /// The order of attaching: programs that undo translations before those that make them.
 pub(super) const DIRECTIONS: [Direction; 2] = [Direction::Egress, Direction::Ingress];
 
-/// The program for packets that begin like this, if there is one.
-pub(super) fn program_for(header: Header, direction: Direction) -> Result<&'static str, Error> {
-    match (direction, header) {
+/// The program for one side of a device, if there is one.
+pub(super) fn program_for(device: &Chosen, direction: Direction) -> Result<&'static str, Error> {
+    match (direction, device.header) {
+        (Direction::Egress, Header::Ethernet) if device.flags & Interface::KEEPS_SOURCE != 0 => {
+            Ok("egress_pod")
+        }
         (Direction::Egress, Header::Ethernet) => Ok("egress"),
         (Direction::Egress, Header::None) => Ok("egress_l3"),
         (Direction::Ingress, Header::Ethernet) => Ok("ingress"),
@@ -263,7 +268,7 @@ fn program<'a>(
     device: &Chosen,
     direction: Direction,
 ) -> Result<(&'static str, &'a mut Program), Error> {
-    let name = program_for(device.header, direction)?;
+    let name = program_for(device, direction)?;
     Ok((name, load::program(ebpf, name)?))
 }
 

@@ -22,7 +22,7 @@ pub(super) fn interface(
         v4: preferred(true).unwrap_or(IpAddr::from(Ipv4Addr::UNSPECIFIED).into()),
         v6: preferred(false).unwrap_or(Address::ANY_V6),
         longest: network.narrowest.get(&device).copied().unwrap_or(u32::MAX),
-        padding: 0,
+        flags: 0,
     }
 }
 

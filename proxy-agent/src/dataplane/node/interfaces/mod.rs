@@ -1,4 +1,4 @@
-//! The node's uplinks, and the packet programs attached to them.
+//! The node's uplinks and the devices of its pods, and the packet programs attached to them.
 //!
 //! At the first complete plan and at every change notification the agent lists all devices, addresses and routes, and
 //! applies the difference between chosen and attached devices, so a lost notification loses nothing. A device that
@@ -10,7 +10,7 @@
 //!
 //! | file | concept |
 //! |---|---|
-//! | `choice` | which devices are uplinks (pure) |
+//! | `choice` | which devices are uplinks, and which are pods' (pure) |
 //! | `hooks` | attaching, finding again, detaching |
 //! | `order` | the position of our programs among those of others |
 //! | `programs` | loading our programs when a device needs them |
@@ -46,7 +46,7 @@ use self::{
     programs::Programs,
 };
 pub use self::{
-    choice::{Wanted, Why},
+    choice::{Devices, Wanted, Why},
     forwarding::not_forwarded,
     hooks::{Hooked, has_tcx, hooked},
     order::{Ahead, meaning as meaning_of_order},
@@ -80,7 +80,7 @@ impl fmt::Display for Way {
     }
 }
 
-/// An uplink, for people.
+/// A device with the programs, for people.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Device {
@@ -94,6 +94,9 @@ pub struct Device {
     pub way: Way,
     /// The node's addresses there, with which it masquerades.
     pub addresses: Vec<IpAddr>,
+    /// Whether it leads to a pod, and is no uplink.
+    #[serde(default)]
+    pub of_pod: bool,
 }
 
 /// The attached devices, and the state for the next pass.
@@ -121,6 +124,7 @@ pub struct Interfaces {
 impl Interfaces {
     /// The devices of the calling thread's network namespace. Attaches nothing.
     pub fn open(pin_dir: &Path, tables: SharedTables, wanted: Wanted, tcx: bool) -> Result<Self, Error> {
+        let of_pods = !wanted.pods.is_nothing();
         Ok(Self {
             wanted,
             way: if tcx { Way::Tcx } else { Way::Clsact },
@@ -132,7 +136,7 @@ impl Interfaces {
             hooked: BTreeMap::new(),
             programs: Programs::default(),
             contests: Contests::default(),
-            foreign: Foreign::open(pin_dir, tables)?,
+            foreign: Foreign::open(pin_dir, tables, of_pods)?,
             served: Families::default(),
             current: BTreeSet::new(),
             problems: Vec::new(),
@@ -174,7 +178,7 @@ impl Interfaces {
         // Answers to masqueraded packets may come to any of the node's addresses.
         network.addresses.iter().for_each(|assigned| self.filter.add(&assigned.address.into()));
         let mut problems = self.unknown_names(&network);
-        let known = self.hooked.keys().copied().collect();
+        let known = self.hooked.values().map(|device| (device.index, device.of_pod)).collect();
         let chosen = choose(&network, &self.wanted, &self.node, &known);
         self.programs.load_for(ebpf, &chosen);
         // The new agent's programs go first: if a packet passes two of ours, the first one translates it. A device is
@@ -184,12 +188,14 @@ impl Interfaces {
         if chosen.iter().any(|device| !self.hooked.contains_key(&device.index)) {
             self.foreign.look();
         }
+        let mut towards = Towards::default();
         for device in chosen.iter().filter(|device| !failed.contains(&device.index)) {
-            self.keep(device, &network, &mut problems);
+            self.keep(device, &network, &mut towards, &mut problems);
             self.keep_order(ebpf, device, began, &mut problems);
         }
         self.contests.retain(|index| self.hooked.contains_key(&index));
-        let names = self.hooked.values().map(|device| device.name.as_str());
+        let uplinks = self.hooked.values().filter(|device| !device.of_pod);
+        let names = uplinks.map(|device| device.name.as_str());
         problems.extend(not_forwarded(names, self.served));
         self.problems = problems;
         let Network { links, addresses, routes, .. } = &network;
@@ -208,8 +214,9 @@ impl Interfaces {
     /// # Errors
     /// When the devices cannot be listed.
     pub fn replace_programs(&mut self, ebpf: &mut Ebpf) -> Result<(), Error> {
+        let flags = |index: u32| (index, self.table.get(&index, 0).map_or(0, |found| found.flags));
         let (network, hooked) = (Network::here()?, self.hooks.devices()?);
-        let present = still_there(&network, &hooked);
+        let present = still_there(&network, &hooked.into_iter().map(flags).collect());
         self.programs.load_for(ebpf, &present);
         let mut problems = Vec::new();
         self.attach(ebpf, &present, &mut problems);
@@ -236,10 +243,14 @@ impl Interfaces {
                     failed.insert(index);
                     problems.push(problem(
                         Subject::device(&device.name),
-                        format!(
-                            "cannot serve north-south traffic at this device: {error}; name other devices with \
-                             --interface"
-                        ),
+                        if device.of_pod() {
+                            format!("cannot serve what this pod's sockets do not translate: {error}")
+                        } else {
+                            format!(
+                                "cannot serve north-south traffic at this device: {error}; name other devices with \
+                                 --interface"
+                            )
+                        },
                     ));
                 }
             }
@@ -261,11 +272,15 @@ impl Interfaces {
         };
         for index in found.into_iter().filter(|index| !is_chosen(*index)) {
             match self.hooks.detach(index) {
-                Ok(_) => {
-                    if let Some(Device { name, .. }) = self.hooked.remove(&index) {
+                Ok(_) => match self.hooked.remove(&index) {
+                    Some(Device { name, of_pod: true, .. }) => {
+                        tracing::debug!(device = name, "detached: the pod's device is gone");
+                    }
+                    Some(Device { name, .. }) => {
                         tracing::info!(device = name, "detached: the device is gone or no longer an uplink");
                     }
-                }
+                    None => {}
+                },
                 Err(error) => {
                     let device = Subject::device(&format!("device {index}"));
                     problems.push(problem(device, error.to_string()));
@@ -281,10 +296,16 @@ impl Interfaces {
     }
 
     /// Records an attached device and its addresses.
-    fn keep(&mut self, chosen: &Chosen, network: &Network, problems: &mut Vec<Problem>) {
-        let Chosen { index, name, header, why } = chosen.clone();
-        let ask = |address| self.routes.source_towards(address, Some(index));
-        let mut interface = masquerade::interface(network, index, ask);
+    fn keep(
+        &mut self,
+        chosen: &Chosen,
+        network: &Network,
+        towards: &mut Towards,
+        problems: &mut Vec<Problem>,
+    ) {
+        let of_pod = chosen.of_pod();
+        let Chosen { index, name, header, why, flags } = chosen.clone();
+        let mut interface = Interface { flags, ..towards.of(network, index, &self.routes) };
         if header != Header::Ethernet {
             // Such devices need a route with each packet, which only the stack provides.
             interface.longest = 0;
@@ -301,9 +322,10 @@ impl Interfaces {
         }
         let listed = [interface.v4, interface.v6].map(IpAddr::from);
         let addresses = listed.into_iter().filter(|ip| !ip.is_unspecified()).collect();
-        let device = Device { index, name, why, way: self.way, addresses };
+        let device = Device { index, name, why, way: self.way, addresses, of_pod };
         let Device { name, why, way, addresses, .. } = &device;
         match self.hooked.get(&index) {
+            None if of_pod => tracing::debug!(device = name, %way, "attached: serving a pod's packets"),
             None => {
                 tracing::info!(device = name, %why, %way, ?addresses, "attached: serving north-south traffic");
             }
@@ -353,7 +375,7 @@ impl Interfaces {
 
     /// Names without a device.
     fn unknown_names(&self, network: &Network) -> Vec<Problem> {
-        let Wanted::Named(names) = &self.wanted else { return Vec::new() };
+        let Devices::Named(names) = &self.wanted.uplinks else { return Vec::new() };
         let missing = names.iter().filter(|name| !network.links.iter().any(|link| name.matches(&link.name)));
         missing
             .map(|name| {
@@ -365,9 +387,14 @@ impl Interfaces {
             .collect()
     }
 
-    /// The attached devices, in order.
+    /// The uplinks with programs, in order.
     pub fn devices(&self) -> Vec<Device> {
-        self.hooked.values().cloned().collect()
+        self.hooked.values().filter(|device| !device.of_pod).cloned().collect()
+    }
+
+    /// The devices of pods with programs, in order.
+    pub fn of_pods(&self) -> Vec<Device> {
+        self.hooked.values().filter(|device| device.of_pod).cloned().collect()
     }
 
     /// The problems with devices.
@@ -376,10 +403,30 @@ impl Interfaces {
     }
 }
 
+/// The devices that lead to pods and have programs, without the agent.
+pub fn pod_devices(pin_dir: &Path) -> Result<BTreeSet<u32>, Error> {
+    let table = Tables::interfaces(pin_dir)?;
+    let entries = table.iter().filter_map(Result::ok);
+    Ok(entries.filter(|(_, found)| found.flags & Interface::INSIDE != 0).map(|(index, _)| index).collect())
+}
+
+/// What a pass has found of the ways out: pods on one bridge have the same.
+#[derive(Default)]
+struct Towards(BTreeMap<u32, Interface>);
+
+impl Towards {
+    /// INTERFACES' element of a device, by the routes through it or, if it is a port, through its bridge.
+    fn of(&mut self, network: &Network, index: u32, routes: &Routes) -> Interface {
+        let way = network.bridge_of(index).map_or(index, |bridge| bridge.index);
+        let ask = |address| routes.source_towards(address, Some(way));
+        *self.0.entry(way).or_insert_with(|| masquerade::interface(network, way, ask))
+    }
+}
+
 /// The names of the devices that an agent without --interface would choose here, for a node without an agent.
 pub fn would_choose() -> Result<Vec<String>, Error> {
-    let (node, hooked) = (BTreeSet::new(), BTreeSet::new());
-    let chosen = choose(&Network::here()?, &Wanted::Auto, &node, &hooked);
+    let (node, hooked) = (BTreeSet::new(), BTreeMap::new());
+    let chosen = choose(&Network::here()?, &Wanted::of_uplinks(Devices::Auto), &node, &hooked);
     Ok(chosen.into_iter().map(|device| device.name).collect())
 }
 

@@ -43,5 +43,5 @@ impl Programs {
 }
 
 fn needed_by(device: &Chosen) -> impl Iterator<Item = &'static str> {
-    DIRECTIONS.into_iter().filter_map(|direction| program_for(device.header, direction).ok())
+    DIRECTIONS.into_iter().filter_map(|direction| program_for(device, direction).ok())
 }

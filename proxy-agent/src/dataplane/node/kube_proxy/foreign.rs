@@ -37,13 +37,15 @@ pub(crate) struct Foreign {
     /// Connections to a Service, which may be deleted before they end.
     known: HashSet<Tuple>,
     conntrack: Option<Conntrack>,
+    /// Whether packets of pods pass a program: those to ClusterIPs, too.
+    of_pods: bool,
     /// When to look again; `None` once there are none and can be no more.
     due: Option<Instant>,
 }
 
 impl Foreign {
-    /// Opens the tables.
-    pub(crate) fn open(pin_dir: &Path, tables: SharedTables) -> Result<Self, Error> {
+    /// Opens the tables. `of_pods` says whether packets of pods pass a program.
+    pub(crate) fn open(pin_dir: &Path, tables: SharedTables, of_pods: bool) -> Result<Self, Error> {
         let dir = maps::abi_dir(pin_dir);
         Ok(Self {
             ports: Tables::foreign_ports(pin_dir)?,
@@ -54,6 +56,7 @@ impl Foreign {
             known: HashSet::new(),
             // Without netfilter there are none.
             conntrack: Conntrack::new().ok(),
+            of_pods,
             due: Some(Instant::now()),
         })
     }
@@ -81,8 +84,9 @@ impl Foreign {
         self.known = all.iter().map(|one| one.asked).collect();
         tracing::debug!(connections = all.len(), "translated by netfilter");
         self.ports.replace(all.iter().filter(|one| one.masqueraded).map(|one| &one.answered));
-        // Clients of ClusterIPs are on the node, and pass no program of packets.
-        let passes = |one: &&Translated| self.kind(one) != Some(FrontendKind::ClusterIp as u8);
+        // Clients of ClusterIPs are on the node.
+        let passes =
+            |one: &&Translated| self.of_pods || self.kind(one) != Some(FrontendKind::ClusterIp as u8);
         let exchanges = all.iter().filter(|one| one.asked.protocol == Protocol::Udp as u8);
         let exchanges: Vec<&Translated> = exchanges.filter(passes).collect();
         self.note(&exchanges);

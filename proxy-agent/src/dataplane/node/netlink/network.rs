@@ -82,6 +82,12 @@ pub(crate) struct Network {
 }
 
 impl Network {
+    /// The bridge that a device is a port of.
+    pub(crate) fn bridge_of(&self, device: u32) -> Option<&Link> {
+        let link = |index| self.links.iter().find(|link| link.index == index);
+        link(link(device)?.master?).filter(|master| master.kind == Some(Kind::Bridge))
+    }
+
     /// What there is in the namespace of the calling thread.
     pub(crate) fn here() -> Result<Self, Error> {
         let conversation = Conversation::<RouteNetlinkMessage>::new(NETLINK_ROUTE)?;

@@ -14,9 +14,8 @@ use crate::dataplane::Error;
 
 /// `RTNLGRP_LINK`, `RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV4_ROUTE`, `RTNLGRP_IPV6_IFADDR`, `RTNLGRP_IPV6_ROUTE`.
 const GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
-/// Changes come together: a device that is set up, a router that announces all that it knows.
-const BURST: Duration = Duration::from_millis(50);
-/// Passes take at most this part of the time, however much changes.
+/// Passes take at most this part of the time, however much changes: a device that is set up, a router that announces all that
+/// it knows. The first one waits for nothing: a pod may have come, whose first packet is on its way.
 const SHARE: u32 = 10;
 /// The interval of passes without a notification.
 const IDLE: Duration = Duration::from_secs(30);
@@ -76,7 +75,7 @@ impl Notifications {
                     ready.clear_ready();
                     if !self.heard {
                         self.heard = true;
-                        self.due = self.earliest.max(Instant::now() + BURST);
+                        self.due = self.earliest.max(Instant::now());
                     }
                 }
                 () = sleep_until(self.due.into()) => return,
