@@ -145,7 +145,7 @@ impl Agent {
             follow_program_log(&mut ebpf);
         }
         let dataplane = Dataplane::open(&options)?;
-        let source_ports = (!start.devices.uplinks.is_nothing()).then_some(settings.source_ports);
+        let source_ports = (!start.devices.is_nothing()).then_some(settings.source_ports);
         let reserved_ports = ReservedPorts::reserve(source_ports, &start.run_dir);
         let interfaces =
             Interfaces::open(&options.pin_dir, dataplane.shared(), start.devices.clone(), start.tcx)?;

@@ -70,14 +70,13 @@ pub(super) struct Arguments {
         env = "SIDESTEP_INTERFACE"
     )]
     interface: Vec<glob::Pattern>,
-    /// Devices of pods whose packets to Services are served, such as cali*, or * for all
+    /// Devices of pods whose packets to Services are served, such as cali*, or `none` [default: all of them]
     ///
     /// What a pod's sockets send is translated before there is a packet. What comes out of a pod otherwise is translated at
     /// the node's end of the pod's wire: packets that a pod forwards (VPNs, routers, containers inside it), those of virtual
-    /// machines, and those of sockets that no hook serves. `none` leaves these alone.
+    /// machines, and those of sockets that no hook serves.
     #[arg(
         long, value_name = "NAME", value_delimiter = ',', value_parser = glob::Pattern::new,
-        default_value = "none",
         env = "SIDESTEP_POD_INTERFACE"
     )]
     pod_interface: Vec<glob::Pattern>,

@@ -27,9 +27,8 @@ fn serve(nodes: &TwoNodes, endpoints: &[&Backend]) -> Agent {
     agent(nodes)
 }
 
-/// An agent that serves what comes out of pods.
 fn agent(nodes: &TwoNodes) -> Agent {
-    Agent::reading(nodes.lab()).arguments(["--pod-interface", "*"]).started(nodes.lab()).expect("an agent")
+    nodes.lab().agent().expect("an agent")
 }
 
 /// A pod on the node whose sockets no program serves.

@@ -59,6 +59,11 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// Whether no device is wanted.
+    pub fn is_nothing(&self) -> bool {
+        self.uplinks.is_nothing() && self.pods.is_nothing()
+    }
+
     /// These uplinks, and no devices of pods.
     pub const fn of_uplinks(uplinks: Devices) -> Self {
         Self { uplinks, pods: Devices::NONE, masquerade_all: false }
