@@ -14,9 +14,11 @@ use crate::dataplane::Error;
 
 /// `RTNLGRP_LINK`, `RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV4_ROUTE`, `RTNLGRP_IPV6_IFADDR`, `RTNLGRP_IPV6_ROUTE`.
 const GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
-/// Passes take at most this part of the time, however much changes: a device that is set up, a router that announces all that
-/// it knows. The first one waits for nothing: a pod may have come, whose first packet is on its way.
+/// Passes take at most this part of the time, however much changes: a router may announce all that it knows.
 const SHARE: u32 = 10;
+/// But so much of the time that they may take they may have in advance: a pod may have come, whose device is changed a few times
+/// while it is set up, and whose first packet is on its way.
+const ADVANCE: Duration = Duration::from_secs(2);
 /// The interval of passes without a notification.
 const IDLE: Duration = Duration::from_secs(30);
 
@@ -28,8 +30,8 @@ pub(crate) struct Notifications {
     due: Instant,
     /// Whether a notification has arrived since the last pass.
     heard: bool,
-    /// The earliest time of the next pass.
-    earliest: Instant,
+    /// When as much time will have passed as passes may have taken until then.
+    settled: Instant,
 }
 
 /// A socket with the groups.
@@ -62,7 +64,7 @@ impl Notifications {
         };
         let socket = make().map_err(Error::system("socket(NETLINK_ROUTE)", "(netlink)"))?;
         let now = Instant::now();
-        Ok(Self { socket, due: now + IDLE, heard: false, earliest: now })
+        Ok(Self { socket, due: now + IDLE, heard: false, settled: now })
     }
 
     /// Waits until a pass is due. Cancel safe.
@@ -75,7 +77,8 @@ impl Notifications {
                     ready.clear_ready();
                     if !self.heard {
                         self.heard = true;
-                        self.due = self.earliest.max(Instant::now());
+                        let now = Instant::now();
+                        self.due = now + self.settled.saturating_duration_since(now).saturating_sub(ADVANCE);
                     }
                 }
                 () = sleep_until(self.due.into()) => return,
@@ -87,7 +90,7 @@ impl Notifications {
     pub(crate) fn looked(&mut self, took: Duration) {
         let now = Instant::now();
         self.heard = false;
-        self.earliest = now + took * (SHARE - 1);
+        self.settled = self.settled.max(now) + took * SHARE;
         self.due = now + IDLE;
     }
 }
