@@ -150,12 +150,12 @@ fn choose_lane(flows: &impl Flows, id: RecordId, draft: &mut Draft, rival: Rival
     let tags = draft.owners.tags_word();
     let mut lane = LANES;
     let mut candidates = buckets::lanes_with(tags, draft.tag());
+    // Not worth examining more owners: there are other ports.
+    if candidates.count_ones() > ALIKE {
+        return LANES;
+    }
     let mut count = 0;
-    while candidates != 0 {
-        // Not worth examining more owners: there are other ports.
-        if count == ALIKE {
-            return LANES;
-        }
+    while candidates != 0 && count < ALIKE {
         count += 1;
         let first = candidates & candidates.wrapping_neg();
         let owner = draft.owners.record_id(buckets::lane(first));
@@ -209,7 +209,8 @@ fn is_same_endpoint(ends: &Ends, other: &Ends) -> bool {
 }
 
 /// Reads the second half of a record, whose first half is `ends`, to `origin`. `false` if it is gone, or if the connection
-/// has ended and lost its source port: late packets must not leave with the source of another connection.
+/// has ended and lost its source port, or given it up: late packets must not leave with the source of another connection, and
+/// their answers would not be taken for theirs.
 #[inline(always)]
 pub fn read_source(
     flows: &impl Flows,
@@ -219,6 +220,7 @@ pub fn read_source(
     owners: &mut PortOwners,
 ) -> bool {
     flows.read_origin(id, ends.check, origin)
+        && ends.seen.reset != Seen::GIVEN_UP
         && (!ends.seen.ended() || has_port(flows, id, ends, origin.source_port, owners))
 }
 
