@@ -88,7 +88,10 @@ impl Foreign {
         let passes =
             |one: &&Translated| self.of_pods || self.kind(one) != Some(FrontendKind::ClusterIp as u8);
         let exchanges = all.iter().filter(|one| one.asked.protocol == Protocol::Udp as u8);
-        let exchanges: Vec<&Translated> = exchanges.filter(passes).collect();
+        let mut exchanges: Vec<&Translated> = exchanges.filter(passes).collect();
+        // Where there are more than OUTGOING holds, those of clients outside displace those of pods, whose sockets are mostly
+        // served by the hooks.
+        exchanges.sort_by_cached_key(|one| self.kind(one) != Some(FrontendKind::ClusterIp as u8));
         self.note(&exchanges);
         // Once a device is recorded, new ones are ours.
         if all.is_empty() && self.interfaces.keys().next().is_some() {
