@@ -8,6 +8,7 @@ mod behind_pods;
 mod beside_kube_proxy;
 mod frontends;
 mod new_pods;
+mod node_local_dns;
 mod refusals;
 mod sizes;
 
