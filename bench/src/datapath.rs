@@ -5,7 +5,7 @@ use std::{fs, net::IpAddr, path::PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use aya::Ebpf;
 use proxy_agent::{
-    dataplane::{self, Capacity, Dataplane, FlowOptions, HOOKS, MAPS, Options},
+    dataplane::{self, Capacity, Dataplane, FlowOptions, HOOKS, MAPS, Options, SocketOptions},
     model::ObjectName,
     plan::{AllowedClients, Changes, Family, PlannedEndpoint, ServicePlan, ServicePortId, Target},
 };
@@ -42,6 +42,7 @@ impl Datapath {
             cgroup_root: cgroup.path().to_owned(),
             capacity: Capacity::default(),
             program_log: false,
+            sockets: SocketOptions::default(),
             flows: FlowOptions::default(),
         };
         let ebpf = dataplane::load(&options)?;
@@ -94,6 +95,7 @@ fn plan(services: u32) -> Changes {
         addresses: (0..services)
             .map(|number| (Address::from(IpAddr::from(service_address(number))), AddressBits::CLUSTER_IP))
             .collect(),
+        pods: None,
     }
 }
 

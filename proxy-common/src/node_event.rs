@@ -69,6 +69,11 @@ events! {
     /// A connected UDP socket was connected to another endpoint of its Service, because its own is gone (ST-5). Counted
     /// by the agent.
     25 MovedSocket "moved-sockets" socket;
+    /// A socket asked for a Service in a network namespace that the socket programs pass by (BYPASSED), or it sent a datagram
+    /// there: its packets are translated at the pod's device.
+    26 PassedSocket "passed-sockets" socket;
+    /// A socket asked for a Service in a network namespace that the agent has not looked at yet: it does so now.
+    27 UnknownNamespace "unknown-namespaces" socket;
 }
 
 impl NodeEvent {

@@ -21,6 +21,14 @@ static HAS_REUSEPORT_OPTION: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
 static HAS_TAIL_CALLS: Global<u8> = Global::new(0);
 
+/// 1 if the socket programs serve the node's own network namespace alone.
+#[unsafe(no_mangle)]
+static HOST_ONLY: Global<u8> = Global::new(0);
+
+/// 1 if the socket programs pass by those namespaces of which BYPASSED says so.
+#[unsafe(no_mangle)]
+static PASSES_BY: Global<u8> = Global::new(0);
+
 /// Length of SERVICES, and so of one shard of COUNTERS.
 #[unsafe(no_mangle)]
 static SERVICES_LEN: Global<u32> = Global::new(0);
@@ -37,6 +45,16 @@ pub(crate) fn frontend_lines() -> u32 {
 #[inline(always)]
 pub(crate) fn node_netns() -> u64 {
     NODE_NETNS.load()
+}
+
+#[inline(always)]
+pub(crate) fn host_only() -> bool {
+    HOST_ONLY.load() != 0
+}
+
+#[inline(always)]
+pub(crate) fn passes_by() -> bool {
+    PASSES_BY.load() != 0
 }
 
 #[inline(always)]

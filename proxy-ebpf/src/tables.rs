@@ -117,6 +117,11 @@ pub(crate) static SOURCE_RANGES: LpmTrie<SourceRangeKey, u32, SOURCE_RANGES_LEN>
 #[btf_map]
 pub(crate) static CLIENTS: HashMap<u64, ClientAddresses, NAMESPACES_LEN, NO_PREALLOC> = HashMap::new();
 
+/// Network namespaces that the agent has looked at, by cookie: why the socket programs pass one by, a
+/// [`proxy_common::PassedBy`], or 0 if they do not.
+#[btf_map]
+pub(crate) static BYPASSED: HashMap<u64, u64, NAMESPACES_LEN, NO_PREALLOC> = HashMap::new();
+
 /// A filter of the addresses that are worth a lookup for an arriving packet: one bit for each hash value.
 #[btf_map]
 pub(crate) static ADDRESS_FILTER: Array<u64, { address::FILTER_WORDS as usize }, MMAPABLE> = Array::new();

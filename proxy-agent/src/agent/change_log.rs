@@ -36,7 +36,7 @@ struct Before {
 impl ChangeLog {
     /// `None` unless there is a change to log and level info is on.
     pub(super) fn of(changes: &Changes, dataplane: &Dataplane) -> Option<Self> {
-        let Changes { more, complete, install, remove, addresses: _ } = changes;
+        let Changes { more, complete, install, remove, addresses: _, pods: _ } = changes;
         if *more || *complete || (install.is_empty() && remove.is_empty()) || !enabled!(Level::INFO) {
             return None;
         }

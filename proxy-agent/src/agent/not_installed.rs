@@ -57,9 +57,9 @@ fn make_room(flag: &str) -> String {
     format!("remove other Services, or start again with more memory or a larger {flag}")
 }
 
-/// The problem that clients of restricted LoadBalancer IPs cannot be found.
-pub(super) fn clients(message: String) -> Problem {
-    Problem { subject: Subject::ThisNode, field: "CLIENTS".to_owned(), message }
+/// The problem that clients of restricted LoadBalancer IPs, or whom to pass by, cannot be found.
+pub(super) fn namespaces(message: String) -> Problem {
+    Problem { subject: Subject::ThisNode, field: "network namespaces".to_owned(), message }
 }
 
 /// The problem that stale sockets cannot be found.

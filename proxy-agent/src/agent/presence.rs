@@ -161,6 +161,8 @@ mod tests {
             takeover: None,
             devices: Vec::new(),
             pod_devices: Vec::new(),
+            host_only: false,
+            passed_by: Vec::new(),
             problems: Vec::new(),
         }
     }

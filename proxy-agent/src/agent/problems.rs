@@ -20,6 +20,7 @@ impl Agent {
             self.tell_new(&problems);
             (self.report.devices, self.report.pod_devices) =
                 (self.interfaces.devices(), self.interfaces.of_pods());
+            self.report.passed_by = self.dataplane.passed_by();
             self.report.problems = problems;
             if !self.run_dir.write(&self.report) {
                 break;
@@ -38,7 +39,7 @@ impl Agent {
         let told = problems.iter().any(|problem| problem.subject == Subject::node(node));
         let (synced, known) = (self.report.synced, told || self.planner.knows_node());
         problems.extend(self.no_node.problem(node, synced, known, Instant::now()));
-        problems.extend(self.dataplane.clients_problem().map(not_installed::clients));
+        problems.extend(self.dataplane.namespaces_problem().map(not_installed::namespaces));
         problems.extend(self.dataplane.stale_problem().map(not_installed::stale_sockets));
         problems.extend(self.reserved_ports.problem().cloned());
         problems.extend(self.neighbours.problems().iter().cloned());

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    dataplane::{Device, Progress},
+    dataplane::{Device, PassedNamespace, Progress},
     model::Problem,
 };
 
@@ -39,6 +39,12 @@ pub struct Report {
     /// The devices of pods whose packets are served.
     #[serde(default)]
     pub pod_devices: Vec<Device>,
+    /// Whether the socket programs serve the node's own network namespace alone (`--socket-lb host-only`).
+    #[serde(default)]
+    pub host_only: bool,
+    /// The network namespaces that the socket programs pass by.
+    #[serde(default)]
+    pub passed_by: Vec<PassedNamespace>,
     /// What could not be used or installed.
     pub problems: Vec<Problem>,
 }

@@ -20,7 +20,7 @@ use crate::{
     config::Settings,
     dataplane::{
         self, Capacity, Dataplane, FlowOptions, Interfaces, Options, Pins, Progress, ReservedPorts,
-        TakingOver, Wanted,
+        SocketOptions, TakingOver, Wanted,
     },
     plan::{Planner, is_api_server},
     privileges::{capabilities, memory},
@@ -51,6 +51,8 @@ pub struct Start {
     pub tcx: bool,
     /// Whether new connections to endpoints on other nodes stay off the fast path.
     pub through_stack: bool,
+    /// Whose sockets the socket programs serve.
+    pub sockets: SocketOptions,
     /// Whether the programs log every decision.
     pub program_log: bool,
     /// Whether to take over from kube-proxy.
@@ -109,6 +111,7 @@ impl Start {
             cgroup_root,
             capacity: Capacity::START.within(self.limits),
             program_log: self.program_log,
+            sockets: self.sockets,
             flows: FlowOptions {
                 source_ports: settings.source_ports,
                 timeouts: settings.timeouts,
@@ -234,6 +237,8 @@ fn first_report(start: &Start, cgroup_root: &Path, node: &str) -> Report {
         takeover: start.take_over.then(Progress::default),
         devices: Vec::new(),
         pod_devices: Vec::new(),
+        host_only: start.sockets.host_only,
+        passed_by: Vec::new(),
         problems: Vec::new(),
     }
 }

@@ -3,13 +3,13 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::{Paths, cleanup, mount};
 use crate::{
     agent::{self, Objects, Start},
     config::{Flags, Settings},
-    dataplane::{self, Capacity, Devices, Wanted, has_tcx, memory_for_tables},
+    dataplane::{self, Capacity, Devices, SocketOptions, Wanted, has_tcx, memory_for_tables},
 };
 
 /// Arguments of `run`.
@@ -18,7 +18,7 @@ use crate::{
 pub(super) struct Arguments {
     #[command(flatten)]
     paths: Paths,
-    /// Read Services, EndpointSlices and Nodes from the YAML files in this directory
+    /// Read Services, EndpointSlices, Nodes and Pods from the YAML files in this directory
     ///
     /// The agent follows the directory: it installs a changed file at once and lists what is wrong with it among the
     /// problems. Without this flag it watches the API server that the kubeconfig or the pod's service account names.
@@ -80,6 +80,20 @@ pub(super) struct Arguments {
         env = "SIDESTEP_POD_INTERFACE"
     )]
     pod_interface: Vec<glob::Pattern>,
+    /// Whose sockets get their endpoint in `connect()` and `sendto()`: `all`, or those of the node itself (`host-only`)
+    ///
+    /// With `host-only` a pod's sockets keep the Service's address, and its packets are translated at the node's end of the
+    /// pod's wire: for meshes and VPNs that must see every Service's address, at the price of a translation for each packet.
+    #[arg(long, value_enum, default_value_t, env = "SIDESTEP_SOCKET_LB")]
+    socket_lb: SocketLb,
+    /// Pass by the sockets of those pods alone that ask for it
+    ///
+    /// By default the sockets of some network namespaces are passed by, as their own rules or routes must see the Service's
+    /// address: of clusters and containers inside a pod, of pods whose netfilter rules redirect what they send (Istio,
+    /// Linkerd), and of pods whose route to Services is not their default route (VPNs). `sidestep status` lists them. A Pod's
+    /// annotation `sidestep.dev/socket-lb`, with the value `off` or `on`, decides for itself.
+    #[arg(long)]
+    no_bypass_detection: bool,
     /// Send all packets through the node's network stack instead of the fast path
     ///
     /// By default the packets of an established connection to an endpoint on another node are forwarded at ingress,
@@ -125,6 +139,16 @@ pub(super) struct Arguments {
     v: Option<u8>,
 }
 
+/// Whose sockets are translated.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, ValueEnum)]
+enum SocketLb {
+    /// Those of every pod, and of the node.
+    #[default]
+    All,
+    /// Those of the node's own network namespace.
+    HostOnly,
+}
+
 impl Arguments {
     /// The agent's start parameters, from the command line and the configuration.
     fn start(self, settings: &Settings) -> anyhow::Result<Start> {
@@ -134,6 +158,12 @@ impl Arguments {
         }
         self.paths.check_bpffs()?;
         let devices = self.wanted(settings.masquerade_all);
+        let host_only = self.socket_lb == SocketLb::HostOnly;
+        anyhow::ensure!(
+            !host_only || !devices.pods.is_nothing(),
+            "--socket-lb host-only with --pod-interface none would leave pods without Services: name devices of pods, or leave \
+             one of the two out"
+        );
         let most = Capacity::of_memory(memory_for_tables());
         let limits = Capacity {
             services: self.max_services.unwrap_or(most.services),
@@ -156,6 +186,7 @@ impl Arguments {
             tcx: !self.no_tcx && has_tcx(),
             through_stack: self.through_stack,
             program_log: self.program_log,
+            sockets: SocketOptions { host_only, detects_bypass: !self.no_bypass_detection },
             take_over: self.take_over,
         })
     }

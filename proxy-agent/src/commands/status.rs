@@ -13,8 +13,8 @@ use super::{Output, Paths, inventory};
 use crate::{
     agent::{Presence, Report, State},
     dataplane::{
-        Ahead, Beside, Error, HOOKS, Hooked, Tables, Unanswered, Way, Why, bpffs_mounted, hooked,
-        is_attached, is_pinned, list_flows, pod_devices, unanswered, uptime,
+        Ahead, Beside, Error, HOOKS, Hooked, PassedNamespace, Tables, Unanswered, Way, Why, bpffs_mounted,
+        hooked, is_attached, is_pinned, list_flows, pod_devices, unanswered, uptime,
     },
 };
 
@@ -274,6 +274,16 @@ fn print(agent: &str, status: &Status) {
             count => println!("pods      {name} and {count} more devices"),
         }
     }
+    if status.agent.as_ref().is_some_and(|report| report.host_only) {
+        println!(
+            "bypass    the socket programs serve the node's own network namespace alone (--socket-lb host-only)"
+        );
+    }
+    let passed_by: Vec<String> =
+        status.agent.iter().flat_map(|report| &report.passed_by).map(passed).collect();
+    if !passed_by.is_empty() {
+        println!("bypass    {}", passed_by.join("\n          "));
+    }
     for Fill { table, used, room } in &status.capacity {
         println!("{:<9} {used} of {room}", table.to_lowercase());
     }
@@ -323,6 +333,16 @@ fn print(agent: &str, status: &Status) {
             println!("  {problem}");
         }
     }
+}
+
+/// A network namespace that is passed by, in a line.
+fn passed(PassedNamespace { cookie, place, why }: &PassedNamespace) -> String {
+    let place = if place.as_os_str().is_empty() {
+        format!("network namespace {cookie}")
+    } else {
+        place.display().to_string()
+    };
+    format!("{place}: {}, {}", why.name(), why.explanation())
 }
 
 /// A device in a line.

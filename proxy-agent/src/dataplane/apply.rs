@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::{
     Error, Options,
-    followers::{Followers, flows::Crowd},
+    followers::{Followers, flows::Crowd, namespaces::PassedNamespace},
     node::system::{has_tail_calls, uptime},
     tables::{
         capacity::Capacity, crash, enlarge::Enlarged, exposed::Exposed, growth, installed::InstalledPorts,
@@ -40,7 +40,9 @@ impl Dataplane {
         let crowd = Crowd::new(options.flows.limit);
         let crowded = crowd.grow();
         let of_pods = options.flows.of_pods;
-        let followers = Followers::start(&pin_dir, &shared, options.flows.timeouts, crowd, of_pods)?;
+        let timeouts = options.flows.timeouts;
+        let bypass = (options.passes_by(), options.sockets.detects_bypass);
+        let followers = Followers::start(&pin_dir, &shared, timeouts, crowd, of_pods, bypass)?;
         Ok(Self { writer, followers, shared, crowded, pin_dir, of_pods })
     }
 
@@ -123,9 +125,14 @@ impl Dataplane {
         self.followers.stale_problem()
     }
 
-    /// Why clients of restricted LoadBalancer IPs cannot be identified, if they cannot.
-    pub fn clients_problem(&self) -> Option<String> {
-        self.followers.clients_problem()
+    /// Why clients of restricted LoadBalancer IPs, or namespaces to be passed by, cannot be found, if they cannot.
+    pub fn namespaces_problem(&self) -> Option<String> {
+        self.followers.namespaces_problem()
+    }
+
+    /// The network namespaces that the socket programs pass by.
+    pub fn passed_by(&self) -> Vec<PassedNamespace> {
+        self.followers.passed_by()
     }
 
     /// The plans that are in effect, of the Services for which `wanted` says so.

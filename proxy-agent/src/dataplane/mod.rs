@@ -37,7 +37,10 @@ pub use beside::Beside;
 pub use cleanup::cleanup;
 pub use drain::Drain;
 pub use error::Error;
-pub use followers::flows::{FlowState, ListedFlow, Unanswered, list as list_flows, unanswered};
+pub use followers::{
+    flows::{FlowState, ListedFlow, Unanswered, list as list_flows, unanswered},
+    namespaces::PassedNamespace,
+};
 pub use node::{
     host::{
         NO_CGROUP, above_bpffs, bpffs_mounted, check_bpffs, ensure_bpffs, mount_missing, mounted_cgroup,
@@ -64,7 +67,7 @@ pub use programs::{
         load, load_all, load_beside, load_packet_programs, loaded_packet_programs, verified_instructions,
     },
     neighbours::Neighbour,
-    options::{FlowOptions, Options},
+    options::{FlowOptions, Options, SocketOptions},
     successors::{hand_on, share_ports},
 };
 pub use shadow::{Comparison, Difference};

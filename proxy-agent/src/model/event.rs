@@ -1,6 +1,6 @@
 //! The events of all sources: the one stream of changes that the later stages consume.
 
-use super::{EndpointSlice, Flaw, Kind, Node, ObjectKey, ObjectName, Service, Subject, Unread};
+use super::{EndpointSlice, Flaw, Kind, Node, ObjectKey, ObjectName, Pod, Service, Subject, Unread};
 
 /// An object of a kind that Sidestep reads.
 #[derive(Clone, PartialEq, Debug)]
@@ -11,6 +11,8 @@ pub enum Object {
     EndpointSlice(EndpointSlice),
     /// A Node.
     Node(Node),
+    /// A Pod of this node.
+    Pod(Pod),
 }
 
 impl Object {
@@ -20,6 +22,7 @@ impl Object {
             Self::Service(service) => ObjectKey::new(Kind::Service, service.name.clone()),
             Self::EndpointSlice(slice) => ObjectKey::new(Kind::EndpointSlice, slice.name.clone()),
             Self::Node(node) => ObjectKey::new(Kind::Node, ObjectName::new("", &node.name)),
+            Self::Pod(pod) => ObjectKey::new(Kind::Pod, pod.name.clone()),
         }
     }
 
@@ -29,6 +32,7 @@ impl Object {
             Self::Service(service) => &service.flaws,
             Self::EndpointSlice(slice) => &slice.flaws,
             Self::Node(node) => &node.flaws,
+            Self::Pod(pod) => &pod.flaws,
         }
     }
 }

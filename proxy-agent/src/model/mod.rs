@@ -1,7 +1,7 @@
-//! What the agent knows of the cluster: Services, EndpointSlices and its own Node, slim.
+//! What the agent knows of the cluster: Services, EndpointSlices, its own Node and its Pods, slim.
 //!
 //! Objects come in as [`wire`] types, which decode whatever the API allows and nothing more than is used. Reading one
-//! ([`Service::read`], [`EndpointSlice::read`], [`Node::read`]) checks every field once: what is kept is valid by its
+//! ([`Service::read`], [`EndpointSlice::read`], [`Node::read`], [`Pod::read`]) checks every field once: what is kept is valid by its
 //! type, and each field that cannot be used becomes a [`Flaw`] that names it, while the rest of the object stays in
 //! use. The [`Store`] keeps the objects and says which Services a change touches. Nothing here decides where traffic
 //! goes: that is the plan's job.
@@ -13,6 +13,7 @@ mod flaw;
 mod name;
 mod node;
 mod packed;
+mod pod;
 mod port;
 mod problem;
 mod service;
@@ -31,6 +32,7 @@ pub use flaw::{Flaw, Flaws};
 pub use name::{Kind, ObjectKey, ObjectName};
 pub use node::Node;
 pub use packed::Packed;
+pub use pod::Pod;
 pub use problem::Problem;
 pub use service::Service;
 pub use service_parts::{Listed, ServicePort, TrafficPolicy};

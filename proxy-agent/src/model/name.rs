@@ -14,11 +14,13 @@ pub enum Kind {
     EndpointSlice,
     /// `v1` Node.
     Node,
+    /// `v1` Pod.
+    Pod,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Service, Self::EndpointSlice, Self::Node];
+    pub const ALL: [Self; 4] = [Self::Service, Self::EndpointSlice, Self::Node, Self::Pod];
 
     /// The value of `kind`.
     pub const fn name(self) -> &'static str {
@@ -26,13 +28,14 @@ impl Kind {
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
             Self::Node => "Node",
+            Self::Pod => "Pod",
         }
     }
 
     /// The value of `apiVersion`.
     pub const fn api_version(self) -> &'static str {
         match self {
-            Self::Service | Self::Node => "v1",
+            Self::Service | Self::Node | Self::Pod => "v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
         }
     }

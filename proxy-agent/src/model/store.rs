@@ -1,11 +1,11 @@
 //! Keeps the objects, and says which Services a change touches.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use smallvec::SmallVec;
 
 use super::{
-    EndpointSlice, Kind, Node, Object, ObjectKey, ObjectName, Service, packed::Packed, slices::Slices,
+    EndpointSlice, Kind, Node, Object, ObjectKey, ObjectName, Pod, Service, packed::Packed, slices::Slices,
 };
 use crate::memory::shrink;
 
@@ -18,6 +18,9 @@ pub struct Store {
     services: HashMap<ObjectName, Known>,
     /// The Service of each slice.
     slices: HashMap<ObjectName, ObjectName>,
+    pods: BTreeMap<ObjectName, Pod>,
+    /// Whether they have changed since somebody last asked.
+    pods_changed: bool,
 }
 
 /// The state of one Service.
@@ -48,7 +51,14 @@ impl Touched {
 impl Store {
     /// An empty store for the node of this name (EP-5).
     pub fn new(node_name: &str) -> Self {
-        Self { node_name: node_name.into(), node: None, services: HashMap::new(), slices: HashMap::new() }
+        Self {
+            node_name: node_name.into(),
+            node: None,
+            services: HashMap::new(),
+            slices: HashMap::new(),
+            pods: BTreeMap::new(),
+            pods_changed: false,
+        }
     }
 
     /// Stores a new or changed object. An unchanged object touches nothing.
@@ -86,7 +96,17 @@ impl Store {
                 self.node = Some(node);
                 if same { Touched::Nothing } else { Touched::Everything }
             }
+            Object::Pod(pod) => {
+                self.pods_changed |= self.pods.get(&pod.name) != Some(&pod);
+                self.pods.insert(pod.name.clone(), pod);
+                Touched::Nothing
+            }
         }
+    }
+
+    /// The Pods that say something about their sockets, if that has changed since the last call.
+    pub fn take_pods(&mut self) -> Option<impl Iterator<Item = &Pod>> {
+        std::mem::take(&mut self.pods_changed).then(|| self.pods.values())
     }
 
     fn upsert_slice(&mut self, slice: &EndpointSlice) -> Touched {
@@ -130,6 +150,10 @@ impl Store {
                     return Touched::Nothing;
                 }
                 Touched::Everything
+            }
+            Kind::Pod => {
+                self.pods_changed |= self.pods.remove(&key.name).is_some();
+                Touched::Nothing
             }
         }
     }

@@ -2,9 +2,11 @@
 //!
 //! A plan says what one node installs, in the tables' own spelling, and nothing of how.
 
-use std::{cmp::Ordering, fmt, ops::Range};
+use std::{cmp::Ordering, collections::BTreeMap, fmt, ops::Range};
 
-use proxy_common::{Address, AddressBits, FrontendKey, FrontendKind, Port, Protocol, Reason, SourceRange};
+use proxy_common::{
+    Address, AddressBits, FrontendKey, FrontendKind, Port, Protocol, Reason, SocketWish, SourceRange,
+};
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
@@ -114,6 +116,9 @@ impl ServicePlan {
     }
 }
 
+/// What Pods say about their sockets, by their uid.
+pub type PodWishes = BTreeMap<Box<str>, SocketWish>;
+
 /// A difference between two plans.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Changes {
@@ -128,6 +133,8 @@ pub struct Changes {
     pub remove: Vec<ServicePortId>,
     /// New values of ADDRESSES; no bits removes the address.
     pub addresses: Vec<(Address, AddressBits)>,
+    /// What Pods say about their sockets, if that has changed.
+    pub pods: Option<PodWishes>,
 }
 
 impl Changes {
@@ -138,7 +145,8 @@ impl Changes {
 
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        let Self { more, complete, install, remove, addresses } = self;
-        !more && !complete && install.is_empty() && remove.is_empty() && addresses.is_empty()
+        let Self { more, complete, install, remove, addresses, pods } = self;
+        let is_quiet = !more && !complete && pods.is_none();
+        is_quiet && install.is_empty() && remove.is_empty() && addresses.is_empty()
     }
 }

@@ -34,7 +34,9 @@ mod usable;
 mod view;
 
 pub use health_checks::HealthCheck;
-pub use install::{AllowedClients, Changes, Family, PlannedEndpoint, ServicePlan, ServicePortId, Target};
+pub use install::{
+    AllowedClients, Changes, Family, PlannedEndpoint, PodWishes, ServicePlan, ServicePortId, Target,
+};
 pub use node_port_addresses::NodePortAddresses;
 pub use planner::Planner;
 pub use precedence::{goes_first, is_api_server};

@@ -15,7 +15,7 @@ use std::{
 use proxy_common::{Address, FrontendKey};
 
 use super::{
-    Changes, HealthCheck, NodePortAddresses, ServicePlan, ServicePortId, Tally,
+    Changes, HealthCheck, NodePortAddresses, PodWishes, ServicePlan, ServicePortId, Tally,
     addresses::Addresses,
     api_server,
     claims::{Claimant, Claims, Created},
@@ -31,7 +31,8 @@ use super::{
 };
 use crate::memory::shrink;
 use crate::model::{
-    EndpointSlice, Event, Flaw, Kind, Object, ObjectKey, ObjectName, Packed, Problem, Service, Store, Touched,
+    EndpointSlice, Event, Flaw, Kind, Object, ObjectKey, ObjectName, Packed, Pod, Problem, Service, Store,
+    Touched,
 };
 
 /// Turns what sources say into what the node installs.
@@ -171,7 +172,11 @@ impl Planner {
             self.synced = true;
             return self.begin();
         }
-        if self.synced { self.recompute(touched) } else { Changes::default() }
+        if !self.synced {
+            return Changes::default();
+        }
+        let changes = self.recompute(touched);
+        Changes { pods: self.take_pods(), ..changes }
     }
 
     /// Takes an object in; which Services it concerns.
@@ -185,11 +190,17 @@ impl Planner {
         }
         let triggered = match &object {
             Object::EndpointSlice(slice) => slice.triggered,
-            Object::Service(_) | Object::Node(_) => 0,
+            Object::Service(_) | Object::Node(_) | Object::Pod(_) => 0,
         };
         let touched = self.store.upsert(object);
         self.tally.note(key.kind, &touched, triggered);
         touched
+    }
+
+    /// What Pods say about their sockets, if that has changed.
+    fn take_pods(&mut self) -> Option<PodWishes> {
+        let wish = |pod: &Pod| Some((pod.uid.clone(), pod.wish?));
+        self.store.take_pods().map(|pods| pods.filter_map(wish).collect())
     }
 
     /// Forgets an object; which Services it concerned.
@@ -262,6 +273,7 @@ impl Planner {
         self.addresses.take_changes();
         if changes.complete {
             changes.addresses = self.addresses.all();
+            changes.pods = self.take_pods();
         }
         changes
     }

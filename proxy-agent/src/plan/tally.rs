@@ -22,7 +22,7 @@ impl Tally {
         match kind {
             Kind::Service => self.services += 1,
             Kind::EndpointSlice => self.slices += 1,
-            Kind::Node => {}
+            Kind::Node | Kind::Pod => {}
         }
         if triggered != 0 {
             self.triggered.push(triggered);

@@ -139,8 +139,8 @@ impl Serve {
                 }
                 Event::Upsert(Object::EndpointSlice(_))
                 | Event::Delete(ObjectKey { kind: Kind::EndpointSlice, .. }) => slices += 1,
-                Event::Upsert(Object::Node(_))
-                | Event::Delete(ObjectKey { kind: Kind::Node, .. })
+                Event::Upsert(Object::Node(_) | Object::Pod(_))
+                | Event::Delete(ObjectKey { kind: Kind::Node | Kind::Pod, .. })
                 | Event::Found { .. }
                 | Event::Unread(_)
                 | Event::Synced => {}

@@ -123,6 +123,7 @@ impl Parsed {
             Kind::Service => Ok(Wire::Service(Box::new(decode(document)?))),
             Kind::EndpointSlice => Ok(Wire::EndpointSlice(Box::new(decode(document)?))),
             Kind::Node => Ok(Wire::Node(Box::new(decode(document)?))),
+            Kind::Pod => Ok(Wire::Pod(Box::new(decode(document)?))),
         });
     }
 
@@ -145,6 +146,7 @@ impl Parsed {
                 Kind::Service => Ok(Wire::Service(Box::new(from_value(&item)?))),
                 Kind::EndpointSlice => Ok(Wire::EndpointSlice(Box::new(from_value(&item)?))),
                 Kind::Node => Ok(Wire::Node(Box::new(from_value(&item)?))),
+                Kind::Pod => Ok(Wire::Pod(Box::new(from_value(&item)?))),
             });
         }
     }
@@ -184,7 +186,7 @@ impl Header {
                     .and_then(|metadata| metadata.named(metadata.labels.as_ref()?.service.as_deref()));
                 service.map_or_else(Unread::anything, Unread::of)
             }
-            Some(Kind::Node) => Unread::default(),
+            Some(Kind::Node | Kind::Pod) => Unread::default(),
         }
     }
 }
@@ -206,6 +208,7 @@ enum Wire {
     Service(Box<wire::Service>),
     EndpointSlice(Box<wire::EndpointSlice>),
     Node(Box<wire::Node>),
+    Pod(Box<wire::Pod>),
 }
 
 impl Wire {
@@ -223,6 +226,10 @@ impl Wire {
             Self::Node(mut node) => {
                 complete(&mut node.metadata, false)?;
                 Ok((node.key(), node.read()))
+            }
+            Self::Pod(mut pod) => {
+                complete(&mut pod.metadata, true)?;
+                Ok((pod.key(), pod.read()))
             }
         }
     }
@@ -255,7 +262,7 @@ fn kind(header: &Header) -> Result<Kind, Flaw> {
         None => Err(Flaw::new(
             "kind",
             format!(
-                "sidestep does not read `{written}` (only Service, EndpointSlice, Node and List); move it to \
+                "sidestep does not read `{written}` (only Service, EndpointSlice, Node, Pod and List); move it to \
                  another directory"
             ),
         )),

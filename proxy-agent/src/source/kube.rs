@@ -27,11 +27,14 @@ pub async fn run(client: Client, node_name: &str, events: mpsc::Sender<Batch>) {
         Some("!service.kubernetes.io/headless"), // IN-3
         None,
     );
-    let node = Requests::<wire::Node>::new(client, None, Some(&node)); // IN-5
+    let node = Requests::<wire::Node>::new(client.clone(), None, Some(&node)); // IN-5
+    let here = format!("spec.nodeName={node_name}");
+    let pods = Requests::<wire::Pod>::new(client, None, Some(&here));
     tokio::join!(
         follow(services, &gate, &events),
         follow(slices, &gate, &events),
         follow(node, &gate, &events),
+        follow(pods, &gate, &events),
         go_on_without_node(&gate, &events),
     );
 }

@@ -82,6 +82,12 @@ fn object(request: &str, version: &str) -> Value {
         metadata["labels"] = json!({"kubernetes.io/service-name": "n1"});
         return json!({"metadata": metadata, "addressType": "IPv4", "endpoints": null, "ports": null});
     }
+    if request.contains("/pods") {
+        metadata["uid"] = json!("u");
+        metadata["annotations"] =
+            json!({"sidestep.dev/socket-lb": if version == "1" { "off" } else { "on" }});
+        return json!({"metadata": metadata});
+    }
     metadata["namespace"] = Value::Null;
     json!({"metadata": metadata, "status": {"addresses": [{"type": "InternalIP", "address": format!("192.168.0.{version}")}]}})
 }
@@ -96,14 +102,14 @@ async fn everything_is_listed_before_synced_and_then_followed() {
 
     let mut kinds = Vec::new();
     let mut synced_after = None;
-    while kinds.len() < 6 || synced_after.is_none() {
+    while kinds.len() < 8 || synced_after.is_none() {
         let batch = tokio::time::timeout(Duration::from_secs(20), batches.recv()).await;
         for event in batch.expect("something comes").expect("the source goes on") {
             match event {
                 Event::Upsert(object) => kinds.push(object.key().kind),
                 Event::Synced => {
-                    let listed: std::collections::BTreeSet<Kind> = kinds.iter().copied().collect();
-                    assert_eq!(listed.len(), 3, "{kinds:?}");
+                    let needed = [Kind::Service, Kind::EndpointSlice, Kind::Node];
+                    assert!(needed.iter().all(|kind| kinds.contains(kind)), "{kinds:?}");
                     synced_after = Some(kinds.len());
                 }
                 other => panic!("unexpected {other:?}"),
@@ -125,6 +131,7 @@ async fn everything_is_listed_before_synced_and_then_followed() {
             &["labelSelector=%21service.kubernetes.io%2Fheadless&"],
         ),
         ("/api/v1/nodes?", &["fieldSelector=metadata.name%3Dn1&"]),
+        ("/api/v1/pods?", &["fieldSelector=spec.nodeName%3Dn1&"]),
     ] {
         let of_kind: Vec<_> = requests.iter().filter(|request| request.contains(path)).collect();
         assert!(of_kind.len() >= 2, "{path} is listed and watched: {requests:#?}");

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use crate::model::{
-    EndpointSlice, Event, Kind, Node, Object, ObjectKey, ObjectName, Service,
+    EndpointSlice, Event, Kind, Node, Object, ObjectKey, ObjectName, Pod, Service,
     wire::{self},
 };
 
@@ -50,6 +50,14 @@ impl Watched for wire::Node {
 
     fn read(self) -> Option<Object> {
         Some(Object::Node(Node::read(self)))
+    }
+}
+
+impl Watched for wire::Pod {
+    const KIND: Kind = Kind::Pod;
+
+    fn read(self) -> Option<Object> {
+        Pod::read(self).map(Object::Pod)
     }
 }
 

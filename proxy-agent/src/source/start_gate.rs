@@ -10,6 +10,9 @@ use crate::model::{Flaw, Kind, Subject};
 /// How long the Node may come after the Services and EndpointSlices: as long as kube-proxy waits for it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The kinds that Services are planned from. What Pods say is of no use before there are Services, and it may be withheld.
+const NEEDED: [Kind; 3] = [Kind::Service, Kind::EndpointSlice, Kind::Node];
+
 /// Waits for the first complete list of every kind.
 #[derive(Debug)]
 pub(super) struct StartGate {
@@ -19,22 +22,22 @@ pub(super) struct StartGate {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct State {
-    /// Whether the first list of the kind, in the order of [`Kind::ALL`], is complete.
-    listed: [bool; Kind::ALL.len()],
+    /// Whether the first list of the kind, in the order of [`NEEDED`], is complete.
+    listed: [bool; NEEDED.len()],
     open: bool,
 }
 
 impl State {
     /// Whether all lists are complete, but for that of this kind.
     fn has_all_but(self, spared: Option<Kind>) -> bool {
-        Kind::ALL.into_iter().zip(self.listed).all(|(kind, listed)| listed || Some(kind) == spared)
+        NEEDED.into_iter().zip(self.listed).all(|(kind, listed)| listed || Some(kind) == spared)
     }
 }
 
 impl StartGate {
     /// Waits for all kinds, for the node of this name.
     pub(super) fn new(node: &str) -> Self {
-        let (state, _) = watch::channel(State { listed: [false; Kind::ALL.len()], open: false });
+        let (state, _) = watch::channel(State { listed: [false; NEEDED.len()], open: false });
         Self { node: node.to_owned(), state }
     }
 
@@ -44,7 +47,7 @@ impl StartGate {
         let mut said = Batch::new();
         self.state.send_modify(|state| {
             let late = state.open && kind == Kind::Node && !state.has_all_but(None);
-            for (known, listed) in Kind::ALL.into_iter().zip(&mut state.listed) {
+            for (known, listed) in NEEDED.into_iter().zip(&mut state.listed) {
                 *listed |= known == kind;
             }
             if late {

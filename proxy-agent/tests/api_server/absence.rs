@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::world::World;
+use crate::{KINDS, world::World};
 
 const BACK_OFF: Duration = Duration::from_secs(35);
 
@@ -21,8 +21,11 @@ async fn two_hours_without_a_server_lose_nothing_and_the_agent_catches_up_within
         }
         let (lists, watches) = world.requests_since(before);
         // At the most every 7.5 s, after the first few; on average every 19 s.
-        assert!(watches <= 3 * (7200 / 15), "{watches} watches");
-        assert!(watches >= 3 * (7200 / 30), "{watches} watches: a server that comes back is followed soon");
+        assert!(watches <= KINDS * (7200 / 15), "{watches} watches");
+        assert!(
+            watches >= KINDS * (7200 / 30),
+            "{watches} watches: a server that comes back is followed soon"
+        );
         assert_eq!(lists, 0, "a server that is not there cannot say that a version is no good");
         if forgets {
             world.objects.compact();
@@ -31,7 +34,7 @@ async fn two_hours_without_a_server_lose_nothing_and_the_agent_catches_up_within
         world.recovers_within(BACK_OFF).await;
         let (lists, _) = world.requests_since(before);
         // The fresh start's, and those that are needed.
-        assert!(lists <= if forgets { 6 } else { 3 }, "{lists} lists");
+        assert!(lists <= if forgets { 2 * KINDS } else { KINDS }, "{lists} lists");
         world.follows_at_once().await;
     }
 }
@@ -44,7 +47,7 @@ async fn an_agent_that_starts_without_a_server_waits_for_it() {
     world.objects.vanish();
     world.pass(Duration::from_hours(2)).await;
     assert!(!world.node.is_synced() && world.node.installed.is_empty());
-    assert_eq!(world.node.problems().len(), 3, "{:?}", world.node.problems());
+    assert_eq!(world.node.problems().len(), KINDS, "{:?}", world.node.problems());
     world.recovers_within(BACK_OFF).await;
     world.pass(Duration::from_mins(1)).await;
     assert!(world.node.problems().is_empty());

@@ -11,3 +11,6 @@ mod order;
 mod random;
 mod watches;
 mod world;
+
+/// How many kinds are followed.
+const KINDS: usize = proxy_agent::model::Kind::ALL.len();

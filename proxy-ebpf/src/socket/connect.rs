@@ -9,7 +9,9 @@ use proxy_common::{
 
 use super::{
     connected,
-    context::{ALLOW, Hook, SocketClient, choose_for, destination, protocol, refuse_connect, rewrite},
+    context::{
+        ALLOW, Hook, SocketClient, choose_for, destination, is_passed_by, protocol, refuse_connect, rewrite,
+    },
     peers, steps, translations,
 };
 use crate::{config, count, tables::Maps};
@@ -95,36 +97,40 @@ pub(super) fn connect<M: Memory>(ctx: &SockAddrContext, hook: Hook) -> i32 {
         }
         // The agent's own way to the API server.
         _ if translations::is_bypassed(ctx, protocol) => ALLOW,
+        // As with netfilter, where the socket's port and the frontend name one connection.
+        Resolution::Service(frontend)
+            if protocol == Protocol::Udp as u8 && M::keep(ctx, hook, &destination, frontend.service) =>
+        {
+            ALLOW
+        }
+        _ if is_passed_by(ctx) => {
+            M::forget(ctx, &destination);
+            ALLOW
+        }
         Resolution::UnknownPort => {
             let is_refused = fails::<M>(ctx, &destination, NO_SERVICE, Reason::UnknownPort);
             answer::<M>(ctx, hook, &destination, is_refused)
         }
-        Resolution::Service(frontend) => {
-            // As with netfilter, where the socket's port and the frontend name one connection.
-            if protocol == Protocol::Udp as u8 && M::keep(ctx, hook, &destination, frontend.service) {
-                return ALLOW;
+        Resolution::Service(frontend) => match choose_for(ctx, &destination.address, frontend) {
+            Decision::NotService => ALLOW,
+            Decision::Refuse { reason, .. } => {
+                let is_refused = fails::<M>(ctx, &destination, frontend.service, reason);
+                answer::<M>(ctx, hook, &destination, is_refused)
             }
-            match choose_for(ctx, &destination.address, frontend) {
-                Decision::NotService => ALLOW,
-                Decision::Refuse { reason, .. } => {
-                    let is_refused = fails::<M>(ctx, &destination, frontend.service, reason);
-                    answer::<M>(ctx, hook, &destination, is_refused)
-                }
-                Decision::Forward(Forward { endpoint, slot, remembered }) => {
-                    M::remember(ctx, &destination, &endpoint, slot);
-                    rewrite(ctx, hook, &endpoint.address, endpoint.port);
-                    count::connection(endpoint.service, remembered);
-                    debug!(
-                        ctx,
-                        "connect to {:i}:{} got endpoint {}",
-                        destination.address.bytes,
-                        destination.port.get(),
-                        endpoint.id
-                    );
-                    ALLOW
-                }
+            Decision::Forward(Forward { endpoint, slot, remembered }) => {
+                M::remember(ctx, &destination, &endpoint, slot);
+                rewrite(ctx, hook, &endpoint.address, endpoint.port);
+                count::connection(endpoint.service, remembered);
+                debug!(
+                    ctx,
+                    "connect to {:i}:{} got endpoint {}",
+                    destination.address.bytes,
+                    destination.port.get(),
+                    endpoint.id
+                );
+                ALLOW
             }
-        }
+        },
     }
 }
 

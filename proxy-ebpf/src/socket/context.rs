@@ -6,11 +6,14 @@ use aya_ebpf::{
     programs::SockAddrContext,
 };
 use proxy_common::{
-    Address, AddressBits, Client, Decision, Endpoint, Found, FrontendKey, FrontendKind, Port, Protocol,
-    Reason, Scope, Tables, select::choose,
+    Address, AddressBits, Client, Decision, Endpoint, Found, FrontendKey, FrontendKind, NodeEvent, Port,
+    Protocol, Reason, Scope, Tables, select::choose,
 };
 
-use crate::{config, tables::Maps};
+use crate::{
+    config, count,
+    tables::{BYPASSED, Maps},
+};
 
 /// The program's verdict: go on.
 pub(super) const ALLOW: i32 = 1;
@@ -173,27 +176,63 @@ fn refuse() -> i32 {
     REJECT
 }
 
+/// The cookie of the socket's network namespace.
+#[inline(always)]
+fn namespace(ctx: &SockAddrContext) -> u64 {
+    // SAFETY: the helper takes the program's own context.
+    unsafe { bpf_get_netns_cookie(ctx.as_ptr()) }
+}
+
+/// The cookie of the node's.
+#[inline(always)]
+fn node_namespace() -> u64 {
+    match config::node_netns() {
+        // SAFETY: null asks for the initial namespace's cookie.
+        0 => unsafe { bpf_get_netns_cookie(core::ptr::null_mut()) },
+        cookie => cookie,
+    }
+}
+
+/// Whether the socket keeps the Service's address that it asks for: its packets are translated at the pod's device. Asked
+/// only once a Service was found. A function of its own, so that the verifier walks it apart.
+#[inline(never)]
+pub(super) fn is_passed_by(ctx: &SockAddrContext) -> bool {
+    let passes = if config::host_only() {
+        namespace(ctx) != node_namespace()
+    } else {
+        config::passes_by() && is_to_pass(namespace(ctx))
+    };
+    if passes {
+        count::event(NodeEvent::PassedSocket);
+    }
+    passes
+}
+
+/// What the agent says of a network namespace. One that it does not know yet is served, and it comes to look.
+#[inline(always)]
+fn is_to_pass(namespace: u64) -> bool {
+    let Some(why) = BYPASSED.get_ptr(&namespace) else {
+        count::event(NodeEvent::UnknownNamespace);
+        return false;
+    };
+    // SAFETY: the value of BYPASSED is one aligned word. Cookies are never used again, and an element goes after its
+    // namespace, so it is this one's.
+    unsafe { why.read_volatile() != 0 }
+}
+
 /// The client behind a socket.
 pub(super) struct SocketClient<'a>(pub(super) &'a SockAddrContext);
 
 impl Client for SocketClient<'_> {
     #[inline(always)]
     fn identity(&self) -> Address {
-        // SAFETY: the helper takes the program's own context.
-        let cookie = unsafe { bpf_get_netns_cookie(self.0.as_ptr()) };
+        let cookie = namespace(self.0);
         Address::from_words([cookie as u32, (cookie >> 32) as u32, 0, 0])
     }
 
     #[inline(always)]
     fn is_node(&self) -> bool {
-        // SAFETY: the helper takes the program's own context; null asks for the initial namespace's cookie.
-        unsafe {
-            let node = match config::node_netns() {
-                0 => bpf_get_netns_cookie(core::ptr::null_mut()),
-                cookie => cookie,
-            };
-            bpf_get_netns_cookie(self.0.as_ptr()) == node
-        }
+        namespace(self.0) == node_namespace()
     }
 
     #[inline(always)]
@@ -207,9 +246,7 @@ impl Client for SocketClient<'_> {
         if !bound.is_unspecified() {
             return Some(bound);
         }
-        // SAFETY: the helper takes the program's own context.
-        let cookie = unsafe { bpf_get_netns_cookie(self.0.as_ptr()) };
-        tables.client(cookie)?.for_destination(destination)
+        tables.client(namespace(self.0))?.for_destination(destination)
     }
 }
 

@@ -14,7 +14,8 @@ use proxy_common::{
 use super::{
     askers,
     context::{
-        ALLOW, Hook, SocketClient, choose_for, destination, is_connected, protocol, refuse_datagram, rewrite,
+        ALLOW, Hook, SocketClient, choose_for, destination, is_connected, is_passed_by, protocol,
+        refuse_datagram, rewrite,
     },
     datagrams, overflow, steps, translations,
 };
@@ -43,6 +44,10 @@ fn sendmsg(ctx: &SockAddrContext, hook: Hook) -> i32 {
             steps::send_directly(ctx, &destination);
             return ALLOW;
         }
+        Resolution::UnknownPort if is_passed_by(ctx) => {
+            steps::send_directly(ctx, &destination);
+            return ALLOW;
+        }
         Resolution::UnknownPort => {
             count::refusal(None, Reason::UnknownPort);
             return refuse_datagram();
@@ -68,6 +73,10 @@ fn sendmsg(ctx: &SockAddrContext, hook: Hook) -> i32 {
     }
     if let Some(known) = steps::send_again(ctx, &destination, frontend.service) {
         rewrite(ctx, hook, &known.endpoint_address, known.endpoint_port);
+        return ALLOW;
+    }
+    if is_passed_by(ctx) {
+        steps::send_directly(ctx, &destination);
         return ALLOW;
     }
     match choose_for(ctx, &destination.address, frontend) {

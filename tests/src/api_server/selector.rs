@@ -9,6 +9,7 @@ pub(super) struct Facts {
     namespace: String,
     name: String,
     cluster_ip: String,
+    node: String,
 }
 
 impl Facts {
@@ -20,6 +21,7 @@ impl Facts {
             namespace: text(&object["metadata"]["namespace"]),
             name: text(&object["metadata"]["name"]),
             cluster_ip: text(&object["spec"]["clusterIP"]),
+            node: text(&object["spec"]["nodeName"]),
         }
     }
 }
@@ -33,6 +35,8 @@ enum Requirement {
     ClusterIpIsNot(String),
     /// `metadata.name=value`
     NameIs(String),
+    /// `spec.nodeName=value`
+    NodeIs(String),
     /// A request for one namespace.
     NamespaceIs(String),
 }
@@ -63,6 +67,9 @@ impl Selector {
                     ("fieldSelector", None, Some(("metadata.name", value))) => {
                         Requirement::NameIs(value.to_owned())
                     }
+                    ("fieldSelector", None, Some(("spec.nodeName", value))) => {
+                        Requirement::NodeIs(value.to_owned())
+                    }
                     _ => return Err(unknown()),
                 });
             }
@@ -81,6 +88,7 @@ impl Selector {
             Requirement::WithoutLabel(label) => !facts.labels.contains(label),
             Requirement::ClusterIpIsNot(value) => facts.cluster_ip != *value,
             Requirement::NameIs(value) => facts.name == *value,
+            Requirement::NodeIs(value) => facts.node == *value,
             Requirement::NamespaceIs(value) => facts.namespace == *value,
         })
     }

@@ -19,6 +19,8 @@ pub enum Kind {
     EndpointSlice,
     /// `v1` Node.
     Node,
+    /// `v1` Pod.
+    Pod,
 }
 
 impl Kind {
@@ -28,6 +30,7 @@ impl Kind {
             Self::Service => "/api/v1/services",
             Self::EndpointSlice => "/apis/discovery.k8s.io/v1/endpointslices",
             Self::Node => "/api/v1/nodes",
+            Self::Pod => "/api/v1/pods",
         }
     }
 
@@ -37,10 +40,11 @@ impl Kind {
             Self::Service => ("v1", "Service"),
             Self::EndpointSlice => ("discovery.k8s.io/v1", "EndpointSlice"),
             Self::Node => ("v1", "Node"),
+            Self::Pod => ("v1", "Pod"),
         }
     }
 
-    pub(super) const ALL: [Self; 3] = [Self::Service, Self::EndpointSlice, Self::Node];
+    pub(super) const ALL: [Self; 4] = [Self::Service, Self::EndpointSlice, Self::Node, Self::Pod];
 
     fn of(object: &Value) -> Self {
         let kind = object["kind"].as_str().unwrap_or_default();

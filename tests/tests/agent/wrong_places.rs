@@ -3,7 +3,7 @@
 
 use std::process::Output;
 
-use proxy_agent::dataplane::{Capacity, FlowOptions, HOOKS, Options, attach, load};
+use proxy_agent::dataplane::{Capacity, FlowOptions, HOOKS, Options, SocketOptions, attach, load};
 use sidestep_tests::{
     Lab, agent, bpftool,
     cgroup::Cgroup,
@@ -57,6 +57,7 @@ fn attached_to(cluster: &Cluster, cgroup: &Cgroup) {
         cgroup_root: cgroup.path().to_owned(),
         capacity: Capacity::default(),
         program_log: false,
+        sockets: SocketOptions::default(),
         flows: FlowOptions::default(),
     };
     let mut programs = load(&options).expect("the programs load");

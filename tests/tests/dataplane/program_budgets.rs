@@ -1,7 +1,9 @@
 //! A ratchet on the programs' cost to the verifier. If a program grows past its budget, split or shrink it, or raise
 //! the budget here and say why.
 
-use proxy_agent::dataplane::{Capacity, FlowOptions, Options, load_all, verified_instructions};
+use proxy_agent::dataplane::{
+    Capacity, FlowOptions, Options, SocketOptions, load_all, verified_instructions,
+};
 use sidestep_tests::{lab, skip};
 
 /// Instructions that the verifier may process for each program, measured on 6.18 and rounded up by a tenth.
@@ -46,6 +48,7 @@ fn every_program_stays_within_its_budget_of_verified_instructions() {
         cgroup_root: lab.root().path().to_owned(),
         capacity: Capacity::default(),
         program_log: false,
+        sockets: SocketOptions::default(),
         flows: FlowOptions::default(),
     };
     let mut programs = load_all(&options).expect("the programs load");

@@ -45,7 +45,7 @@ fn objects(output: Output) -> Vec<Value> {
     serde_saphyr::from_multiple(&text).expect("YAML")
 }
 
-/// The objects by kind, without what differs by tool: its labels, and the digest in the ConfigMap's name.
+/// The objects by kind and name, without what differs by tool: its labels, and the digest in the ConfigMap's name.
 fn comparable(objects: Vec<Value>) -> BTreeMap<String, Value> {
     let named: ConfigMap = only(&objects, "ConfigMap");
     let name = named.metadata.name.expect("a name");
@@ -53,7 +53,7 @@ fn comparable(objects: Vec<Value>) -> BTreeMap<String, Value> {
     assert_eq!(digest.len(), 10, "{name}");
     let config = Value::from(named.data.expect("data")["config.yaml"].clone());
     let configuration: Value = serde_saphyr::from_str(config.as_str().expect("text")).expect("YAML");
-    let mut by_kind = BTreeMap::new();
+    let mut by_name = BTreeMap::new();
     for mut object in objects {
         replace(&mut object, &Value::from(name.clone()), &Value::from("sidestep"));
         // Drops the comments of the overlays' file.
@@ -63,10 +63,10 @@ fn comparable(objects: Vec<Value>) -> BTreeMap<String, Value> {
                 labels.remove(key);
             }
         }
-        let kind = object["kind"].as_str().expect("a kind").to_owned();
-        assert!(by_kind.insert(kind, object).is_none());
+        let name = format!("{} {}", object["kind"], object["metadata"]["name"]);
+        assert!(by_name.insert(name, object).is_none());
     }
-    by_kind
+    by_name
 }
 
 /// Replaces a value wherever it is.

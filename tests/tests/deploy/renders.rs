@@ -7,7 +7,7 @@ use k8s_openapi::{
     api::{
         apps::v1::DaemonSet,
         core::v1::{ConfigMap, Container, PodSpec, ServiceAccount, Volume},
-        rbac::v1::ClusterRoleBinding,
+        rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -37,11 +37,20 @@ fn render_folder(folder: &Path) -> Result<Vec<Value>, String> {
 
 /// The only object of a kind. It must survive a round trip through its type, because decoding drops misspelt fields.
 pub(super) fn only<T: DeserializeOwned + serde::Serialize>(objects: &[Value], kind: &str) -> T {
-    let found: Vec<&Value> = objects.iter().filter(|object| object["kind"] == kind).collect();
-    let [object] = found[..] else { panic!("{} objects of kind {kind}", found.len()) };
-    let typed: T = serde_json::from_value(object.clone()).unwrap_or_else(|error| panic!("{kind}: {error}"));
-    assert_eq!(&serde_json::to_value(&typed).expect("JSON"), object, "{kind}");
-    typed
+    let mut found = all(objects, kind);
+    assert_eq!(found.len(), 1, "objects of kind {kind}");
+    found.remove(0)
+}
+
+/// The objects of a kind, in order.
+fn all<T: DeserializeOwned + serde::Serialize>(objects: &[Value], kind: &str) -> Vec<T> {
+    let typed = |object: &Value| {
+        let typed: T =
+            serde_json::from_value(object.clone()).unwrap_or_else(|error| panic!("{kind}: {error}"));
+        assert_eq!(&serde_json::to_value(&typed).expect("JSON"), object, "{kind}");
+        typed
+    };
+    objects.iter().filter(|object| object["kind"] == kind).map(typed).collect()
 }
 
 fn name(metadata: &ObjectMeta) -> &str {
@@ -57,17 +66,27 @@ fn overlay(overlay: &str, server: &str) {
         Ok(objects) => objects,
         Err(reason) => skip!("kubectl is needed: {reason}"),
     };
-    assert_eq!(objects.len(), 4, "{objects:?}");
+    assert_eq!(objects.len(), 6, "{objects:?}");
     let account: ServiceAccount = only(&objects, "ServiceAccount");
-    let binding: ClusterRoleBinding = only(&objects, "ClusterRoleBinding");
+    let bindings: Vec<ClusterRoleBinding> = all(&objects, "ClusterRoleBinding");
+    let role: ClusterRole = only(&objects, "ClusterRole");
     let config: ConfigMap = only(&objects, "ConfigMap");
     let daemon_set: DaemonSet = only(&objects, "DaemonSet");
 
-    assert_eq!(binding.role_ref.name, "system:node-proxier");
-    let subject = &binding.subjects.expect("subjects")[0];
+    let roles: Vec<&str> = bindings.iter().map(|binding| binding.role_ref.name.as_str()).collect();
+    assert_eq!(roles, ["system:node-proxier", name(&role.metadata)]);
+    for binding in &bindings {
+        let subject = &binding.subjects.as_ref().expect("subjects")[0];
+        assert_eq!(
+            (subject.name.as_str(), &subject.namespace),
+            (name(&account.metadata), &account.metadata.namespace)
+        );
+    }
+    let rules = role.rules.expect("rules");
+    let [PolicyRule { resources, verbs, .. }] = rules.as_slice() else { panic!("{rules:?}") };
     assert_eq!(
-        (subject.name.as_str(), &subject.namespace),
-        (name(&account.metadata), &account.metadata.namespace)
+        (resources.as_deref(), verbs.as_slice()),
+        (Some(&["pods".to_owned()][..]), &["list", "watch"].map(str::to_owned)[..])
     );
     let data = config.data.expect("data");
     assert_eq!(data["server"], server);
@@ -176,9 +195,9 @@ fn memory() -> u64 {
             "OVERFLOW" => hash(1) * translation::OVERFLOW as u64,
             "AFFINITY" => (16 + 48 + key + value) * u64::from(clients),
             // Socket storage is added below; the others take two mebibytes each at most.
-            "SOCKETS" | "DATAGRAMS" | "NAMESPACES" | "ADDRESS_FILTER" | "NODE_PORTS" | "OUTGOING"
-            | "STRAYS" | "ASKERS" | "FLOW_LOCKS" | "FLOW_SEED" | "INTERFACES" | "REFUSED_RATE"
-            | "HELD_RATE" | "TOTALS" | "GRACE" | "SHARED_PORTS" | "FOREIGN_PORTS" => 0,
+            "SOCKETS" | "DATAGRAMS" | "NAMESPACES" | "BYPASSED" | "ADDRESS_FILTER" | "NODE_PORTS"
+            | "OUTGOING" | "STRAYS" | "ASKERS" | "FLOW_LOCKS" | "FLOW_SEED" | "INTERFACES"
+            | "REFUSED_RATE" | "HELD_RATE" | "TOTALS" | "GRACE" | "SHARED_PORTS" | "FOREIGN_PORTS" => 0,
             other => panic!("{other}: how much memory does it take? The DaemonSet's comment adds it up"),
         }
     });

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use aya::{Ebpf, maps::HashMap};
 use proxy_agent::{
-    dataplane::{Capacity, Dataplane, FlowOptions, Options, load_all},
+    dataplane::{Capacity, Dataplane, FlowOptions, Options, SocketOptions, load_all},
     model::ObjectName,
     plan::{AllowedClients, Changes, Family, PlannedEndpoint, ServicePlan, ServicePortId, Target},
 };
@@ -193,6 +193,7 @@ impl Node {
             cgroup_root: lab.root().path().to_owned(),
             capacity: Capacity { services: 64, frontends: 256, endpoints: 256, clients: 256, flows },
             program_log: false,
+            sockets: SocketOptions::default(),
             flows: FlowOptions::default(),
         };
         let mut programs = load_all(&options).expect("the programs load");

@@ -9,6 +9,7 @@ mod beside_kube_proxy;
 mod frontends;
 mod new_pods;
 mod node_local_dns;
+mod passed_by;
 mod refusals;
 mod sizes;
 

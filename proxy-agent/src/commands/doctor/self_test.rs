@@ -22,8 +22,8 @@ use super::{
 use crate::{
     commands::Paths,
     dataplane::{
-        Capacity, Dataplane, Devices, FlowOptions, Interfaces, Options, SharedTables, Wanted, attach,
-        cleanup, ensure_bpffs, has_tcx, load, load_packet_programs,
+        Capacity, Dataplane, Devices, FlowOptions, Interfaces, Options, SharedTables, SocketOptions, Wanted,
+        attach, cleanup, ensure_bpffs, has_tcx, load, load_packet_programs,
     },
     model::ObjectName,
     plan::{AllowedClients, Changes, Family, PlannedEndpoint, ServicePlan, ServicePortId, Target},
@@ -48,6 +48,7 @@ fn test(paths: &Paths) -> anyhow::Result<Vec<Check>> {
         cgroup_root: scratch.cgroup.clone(),
         capacity: Capacity { services: 64, frontends: 64, endpoints: 64, clients: 64, flows: 64 },
         program_log: false,
+        sockets: SocketOptions::default(),
         flows: FlowOptions::default(),
     };
     let mut ebpf = load(&options)?;
@@ -230,5 +231,6 @@ fn plan(servers: Servers) -> Changes {
             (Address::from(VIP4), AddressBits::CLUSTER_IP),
             (Address::from(VIP6), AddressBits::CLUSTER_IP),
         ],
+        pods: None,
     }
 }

@@ -1,11 +1,16 @@
 //! The client in the command's arguments, and what is known of it.
 
-use std::{net::IpAddr, path::PathBuf, str::FromStr};
+use std::{
+    fmt,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use anyhow::{Context as _, bail};
-use proxy_common::{Address, Scope};
+use proxy_common::{Address, PassedBy, Scope};
 
-use crate::dataplane::{netns_cookie, netns_cookie_of};
+use crate::dataplane::{Error, Tables, netns_cookie, netns_cookie_of};
 
 /// A client as named on the command line.
 #[derive(Clone, Debug)]
@@ -39,6 +44,39 @@ impl FromStr for ClientName {
                     "{text:?} is none of: node, outside:ADDRESS, outside, pid:N, netns:PATH, or an IP address"
                 )
             }),
+        }
+    }
+}
+
+/// Where a client's traffic to Services is translated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum PathTaken {
+    /// At its sockets.
+    Socket,
+    /// At its sockets, unless it is passed by.
+    Unknown,
+    /// At the pod's device, as the socket programs serve the node alone.
+    HostOnly,
+    /// At the pod's device, for this reason.
+    PassedBy(PassedBy),
+    /// At the uplink.
+    Uplink,
+}
+
+impl fmt::Display for PathTaken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket => f.write_str("socket: connect() and sendto() get the endpoint's address"),
+            Self::Unknown => f.write_str(
+                "socket, unless its network namespace is passed by: name the client as pid:N or netns:PATH",
+            ),
+            Self::HostOnly => f.write_str(
+                "packets at the pod's device: --socket-lb host-only leaves the sockets of pods alone",
+            ),
+            Self::PassedBy(why) => {
+                write!(f, "packets at the pod's device: {}, {}", why.name(), why.explanation())
+            }
+            Self::Uplink => f.write_str("packets at the uplink"),
         }
     }
 }
@@ -83,6 +121,21 @@ impl Client {
 }
 
 impl Client {
+    /// How it reaches Services. `host_only` says whether the socket programs serve the node alone.
+    pub(super) fn path(&self, pin_dir: &Path, host_only: bool) -> Result<PathTaken, Error> {
+        let known = || Tables::bypassed(pin_dir).map(|map| map.get(&self.cookie, 0).ok());
+        Ok(match (self.scope, self.address) {
+            (Scope::Outside, _) => PathTaken::Uplink,
+            _ if self.is_node => PathTaken::Socket,
+            _ if host_only => PathTaken::HostOnly,
+            (Scope::Inside, Some(_)) => PathTaken::Unknown,
+            (Scope::Inside, None) => match known()?.and_then(PassedBy::from_number) {
+                Some(why) => PathTaken::PassedBy(why),
+                None => PathTaken::Socket,
+            },
+        })
+    }
+
     /// Why its last endpoint (affinity) is unknown, if it is: at sockets a client is a network namespace (ST-9), in
     /// packets a source address.
     pub(super) fn unknown(&self) -> Option<&'static str> {

@@ -21,7 +21,7 @@ use self::{
     recorder::Recorder,
 };
 use super::{Output, Paths, inventory};
-use crate::dataplane::Tables;
+use crate::{agent::Presence, dataplane::Tables};
 
 /// Arguments of `explain`.
 #[derive(Debug, Args)]
@@ -76,6 +76,8 @@ impl FromStr for Destination {
 #[serde(rename_all = "camelCase")]
 struct Explanation {
     destination: String,
+    /// Where this client's traffic to Services is translated.
+    path: String,
     lookups: Vec<String>,
     service: Option<String>,
     candidates: Vec<String>,
@@ -94,7 +96,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let client = Client::of(&arguments.client)?;
     let Destination { address, protocol } = arguments.destination;
     let key = FrontendKey::new(Address::from(address.ip()), Port::new(address.port()), protocol as u8);
-    let mut explanation = explain(&tables, &key, &client);
+    let host_only = Presence::of(&arguments.paths.run_dir).report.is_some_and(|report| report.host_only);
+    let path = client.path(&arguments.paths.pin_dir, host_only)?;
+    let mut explanation = explain(&tables, &key, &client, path.to_string());
     if protocol == Protocol::Sctp && explanation.decision != "not-a-service" {
         explanation.because += " (according to the maps; but no program serves SCTP, so it is left alone)";
     }
@@ -105,7 +109,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn explain(tables: &Tables, key: &FrontendKey, client: &Client) -> Explanation {
+fn explain(tables: &Tables, key: &FrontendKey, client: &Client, path: String) -> Explanation {
     let recorder = Recorder::new(tables, client.unknown());
     let decision = select(&recorder, key, client, monotonic_nanoseconds, || 0);
     let (service, name, reason, endpoint, because) = match decision {
@@ -131,6 +135,7 @@ fn explain(tables: &Tables, key: &FrontendKey, client: &Client) -> Explanation {
     let masqueraded = candidates.iter().filter(is_masqueraded).map(socket).collect();
     Explanation {
         destination: key.to_string(),
+        path,
         lookups: recorder.lines(),
         service: service.map(|index| inventory::name_of(tables, index)),
         candidates: candidates.iter().map(socket).collect(),
@@ -165,6 +170,9 @@ fn print(explanation: &Explanation) {
     println!("{}", explanation.destination);
     for lookup in &explanation.lookups {
         println!("  {lookup}");
+    }
+    if explanation.service.is_some() {
+        println!("path        {}", explanation.path);
     }
     if let Some(service) = &explanation.service {
         println!("service     {service}");

@@ -3,12 +3,12 @@
 //! | folder | concept |
 //! |---|---|
 //! | `stale` | moving the connected UDP sockets of endpoints that are gone |
-//! | `clients` | the addresses of each network namespace, for source ranges |
+//! | `namespaces` | the addresses of each network namespace, for source ranges, and which are passed by |
 //! | `flows` | releasing idle north-south flows |
 //! | `sweep` | giving back old translations of datagrams, and elements of sockets that are gone |
 
-pub(super) mod clients;
 pub(super) mod flows;
+pub(super) mod namespaces;
 pub(super) mod stale;
 mod sweep;
 
@@ -17,8 +17,8 @@ use std::{collections::BTreeSet, path::Path};
 use proxy_common::{Address, Port, Protocol};
 
 use self::{
-    clients::Clients,
     flows::{Crowd, Flows},
+    namespaces::{Namespaces, PassedNamespace},
     stale::Stale,
     sweep::Sweep,
 };
@@ -31,7 +31,7 @@ use crate::{
 /// All followers; they end with it.
 #[derive(Debug)]
 pub(super) struct Followers {
-    clients: Clients,
+    namespaces: Namespaces,
     stale: Stale,
     flows: Flows,
     _sweep: Sweep,
@@ -45,9 +45,10 @@ impl Followers {
         timeouts: Timeouts,
         crowd: Crowd,
         of_pods: bool,
+        bypass: (bool, bool),
     ) -> Result<Self, Error> {
         Ok(Self {
-            clients: Clients::start(pin_dir, tables)?,
+            namespaces: Namespaces::start(pin_dir, tables, bypass)?,
             stale: Stale::start(pin_dir, tables)?,
             flows: Flows::start(pin_dir, tables, timeouts, crowd, of_pods)?,
             _sweep: Sweep::start(pin_dir)?,
@@ -56,7 +57,7 @@ impl Followers {
 
     /// Call it before `changes` are installed.
     pub(super) fn expect(&mut self, changes: &Changes, nodes: &BTreeSet<Address>) {
-        self.clients.expect(changes, nodes);
+        self.namespaces.expect(changes, nodes);
     }
 
     /// Call it after changes are installed, with the removed endpoints, the restricted LoadBalancer IPs, whether
@@ -69,7 +70,7 @@ impl Followers {
         complete: bool,
         udp: bool,
     ) {
-        self.clients.follow(restricted_vips, nodes);
+        self.namespaces.follow(restricted_vips, nodes);
         for (protocol, address, port) in gone {
             self.stale.gone(protocol, address, port);
         }
@@ -86,8 +87,13 @@ impl Followers {
         self.stale.problem()
     }
 
-    /// Why clients cannot be found, if they cannot.
-    pub(super) fn clients_problem(&self) -> Option<String> {
-        self.clients.problem()
+    /// Why clients, or those to be passed by, cannot be found, if they cannot.
+    pub(super) fn namespaces_problem(&self) -> Option<String> {
+        self.namespaces.problem()
+    }
+
+    /// Whom the socket programs pass by.
+    pub(super) fn passed_by(&self) -> Vec<PassedNamespace> {
+        self.namespaces.passed_by()
     }
 }

@@ -6,6 +6,7 @@
 //! | `reserved_ports` | the source ports of masqueraded packets and NodePorts, kept from the node's own sockets |
 //! | `netlink` | asking the kernel about devices, routes, sockets and filters |
 //! | `kube_proxy` | the rules of kube-proxy |
+//! | `iptables` | the tables of iptables-legacy |
 //! | `namespaces` | finding the machine's network namespaces |
 //! | `host` | the node's own cgroup2 and bpffs, told from a container's |
 //! | `kernel_types` | where members of kernel structures are |
@@ -13,6 +14,7 @@
 
 pub(super) mod host;
 pub(super) mod interfaces;
+pub(super) mod iptables;
 pub(super) mod kernel_types;
 pub(super) mod kube_proxy;
 pub(super) mod namespaces;

@@ -129,8 +129,12 @@ fn open_maps(options: &Options, capacity: &Capacity, replaced: &[&'static str]) 
     let reuseport_option = u8::from(has_reuseport_option());
     let tail_calls = u8::from(has_tail_calls());
     let fast_path = u8::from(!through_stack);
+    let host_only = u8::from(options.sockets.host_only);
+    let passes_by = u8::from(options.passes_by());
     let ebpf = loader
         .override_global("NODE_NETNS", &node_netns, true)
+        .override_global("HOST_ONLY", &host_only, true)
+        .override_global("PASSES_BY", &passes_by, true)
         .override_global("HAS_SET_RETVAL", &set_retval, true)
         .override_global("HAS_FIB_SOURCE", &fib_source, true)
         .override_global("HAS_REUSEPORT_OPTION", &reuseport_option, true)

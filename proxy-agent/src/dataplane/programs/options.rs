@@ -15,8 +15,17 @@ pub struct Options {
     pub capacity: Capacity,
     /// Whether the programs log every decision (`aya_log`), for debugging. Switched off, the verifier removes it.
     pub program_log: bool,
+    /// Whose sockets the socket programs serve.
+    pub sockets: SocketOptions,
     /// How the programs treat north-south flows.
     pub flows: FlowOptions,
+}
+
+impl Options {
+    /// Whether anybody may be passed by: those are whose packets are served, at the devices of pods.
+    pub(crate) fn passes_by(&self) -> bool {
+        self.flows.of_pods && !self.sockets.host_only
+    }
 }
 
 #[cfg(test)]
@@ -28,9 +37,19 @@ impl Options {
             cgroup_root: "/nowhere".into(),
             capacity,
             program_log: false,
+            sockets: SocketOptions::default(),
             flows: FlowOptions::default(),
         }
     }
+}
+
+/// Whose sockets the socket programs serve. Whom they do not is served at the devices of pods.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct SocketOptions {
+    /// Whether those of the node's own network namespace alone.
+    pub host_only: bool,
+    /// Whether namespaces are passed by that redirect or route traffic to Services by themselves, or are within a pod.
+    pub detects_bypass: bool,
 }
 
 /// Options for flows, of the programs and the sweep.

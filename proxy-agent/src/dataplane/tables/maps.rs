@@ -46,7 +46,7 @@ const fn of_connections<V>(name: &'static str, length: fn(&Capacity) -> u32) -> 
 }
 
 /// All pinned maps.
-pub const MAPS: [MapSpec; 36] = [
+pub const MAPS: [MapSpec; 37] = [
     sized::<FrontendKey, Frontend>("FRONTENDS", |to| to.frontends),
     sized::<u32, FrontendLine>("FRONTEND_LINES", |to| FrontendLine::lines(to.frontends)),
     sized::<Address, AddressEntry>("ADDRESSES", |to| to.frontends),
@@ -62,6 +62,7 @@ pub const MAPS: [MapSpec; 36] = [
     sized::<AffinityKey, Affinity>("AFFINITY", |to| to.clients),
     fixed::<Key<SourceRangeKey>, u32>("SOURCE_RANGES"),
     fixed::<u64, ClientAddresses>("CLIENTS"),
+    fixed::<u64, u64>("BYPASSED"),
     fixed::<u32, u64>("ADDRESS_FILTER"),
     fixed::<u32, u64>("NODE_PORTS"),
     of_connections::<Record>("FLOWS", |to| to.buckets() * SLOTS),

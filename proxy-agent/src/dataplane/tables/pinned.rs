@@ -128,6 +128,11 @@ impl Tables {
         hash(&abi_dir(pin_dir), "CLIENTS")
     }
 
+    /// Opens BYPASSED: for the one that writes it, and for commands.
+    pub(crate) fn bypassed(pin_dir: &Path) -> Result<HashMap<MapData, u64, u64>, Error> {
+        hash(&abi_dir(pin_dir), "BYPASSED")
+    }
+
     /// Opens GRACE, which only the writer needs.
     pub(crate) fn grace(pin_dir: &Path) -> Result<ArrayOfMaps<MapData, Array<MapData, u32>>, Error> {
         pinned(&abi_dir(pin_dir), "GRACE")?.try_into().map_err(Error::map("GRACE"))

@@ -1,4 +1,4 @@
-//! `metadata`, without what only other programs read. Of the annotations one is kept.
+//! `metadata`, without what only other programs read. Of the annotations two are kept.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +12,7 @@ struct Slim {
     namespace: Option<String>,
     creation_timestamp: Option<Time>,
     resource_version: Option<String>,
+    uid: Option<String>,
     deletion_timestamp: Option<Time>,
     labels: Option<BTreeMap<String, String>>,
     annotations: Option<Annotations>,
@@ -20,10 +21,16 @@ struct Slim {
 /// When the change was made that led to this version of an EndpointSlice.
 pub(in crate::model) const TRIGGERED: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 
+/// Of a Pod: `off` if its sockets are to be passed by, `on` if they are to be served whatever its network namespace looks
+/// like.
+pub(in crate::model) const SOCKET_LB: &str = "sidestep.dev/socket-lb";
+
 #[derive(Deserialize)]
 struct Annotations {
     #[serde(rename = "endpoints.kubernetes.io/last-change-trigger-time")]
     triggered: Option<String>,
+    #[serde(rename = "sidestep.dev/socket-lb")]
+    socket_lb: Option<String>,
 }
 
 /// Decodes the parts that are used.
@@ -33,19 +40,24 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
         namespace,
         creation_timestamp,
         resource_version,
+        uid,
         deletion_timestamp,
         labels,
         annotations,
     } = Slim::deserialize(deserializer)?;
-    let triggered = annotations.and_then(|annotations| annotations.triggered);
+    let kept = annotations.map(|Annotations { triggered, socket_lb }| {
+        let all = [(TRIGGERED, triggered), (SOCKET_LB, socket_lb)];
+        all.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect::<BTreeMap<_, _>>()
+    });
     Ok(ObjectMeta {
         name,
         namespace,
         creation_timestamp,
         resource_version,
+        uid,
         deletion_timestamp,
         labels,
-        annotations: triggered.map(|time| BTreeMap::from([(TRIGGERED.to_owned(), time)])),
+        annotations: kept.filter(|kept| !kept.is_empty()),
         ..ObjectMeta::default()
     })
 }

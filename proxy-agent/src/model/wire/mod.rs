@@ -2,15 +2,17 @@
 //!
 //! Only the fields that are used, each of the widest type that the API allows, since one object that does
 //! not decode would make a whole list fail. `null` means the same as nothing. Metadata is slim from the
-//! first byte: `managedFields`, and annotations but one, are passed over without being kept.
+//! first byte: `managedFields`, and annotations but two, are passed over without being kept.
 
 mod endpoint_slice;
 pub(in crate::model) mod metadata;
 mod node;
+mod pod;
 mod service;
 
 pub use endpoint_slice::{Conditions, Endpoint, EndpointPort, EndpointSlice, HintTarget, Hints};
 pub use node::{Node, NodeAddress, NodeSpec, NodeStatus, Taint};
+pub use pod::{Pod, PodSpec};
 pub use service::{
     ClientIpConfig, LoadBalancerIngress, LoadBalancerStatus, Service, ServicePort, ServiceSpec,
     ServiceStatus, SessionAffinityConfig,
@@ -52,4 +54,5 @@ macro_rules! resource {
 
 resource!(Service, k8s_openapi::NamespaceResourceScope, "", "services");
 resource!(EndpointSlice, k8s_openapi::NamespaceResourceScope, "discovery.k8s.io", "endpointslices");
+resource!(Pod, k8s_openapi::NamespaceResourceScope, "", "pods");
 resource!(Node, k8s_openapi::ClusterResourceScope, "", "nodes");

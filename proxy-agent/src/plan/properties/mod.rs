@@ -29,7 +29,7 @@ struct Installed {
 
 impl Installed {
     fn apply(&mut self, changes: Changes) {
-        let Changes { more, complete, install, remove, addresses } = changes;
+        let Changes { more, complete, install, remove, addresses, pods: _ } = changes;
         assert!(!more, "a small cluster is one part");
         if complete {
             *self = Self::default();

@@ -11,7 +11,7 @@ mod writer;
 
 use std::time::{Duration, Instant};
 
-use proxy_agent::dataplane::{Capacity, Dataplane, FlowOptions, Options, attach, load};
+use proxy_agent::dataplane::{Capacity, Dataplane, FlowOptions, Options, SocketOptions, attach, load};
 use sidestep_tests::lab;
 
 use clients::Clients;
@@ -34,6 +34,7 @@ fn no_client_is_misled_while_the_tables_are_rewritten() {
         // Small tables, so that slots, ids and indexes are reused often.
         capacity: Capacity { services: 256, frontends: 512, endpoints: 1 << 14, clients: 256, flows: 256 },
         program_log: false,
+        sockets: SocketOptions::default(),
         flows: FlowOptions::default(),
     };
     let mut programs = load(&options).expect("the programs load");

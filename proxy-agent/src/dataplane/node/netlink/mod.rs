@@ -7,7 +7,8 @@
 //! |---|---|
 //! | `conversation` | a request and its answers, to the end or an error |
 //! | `network` | devices, addresses and routes |
-//! | `routes` | the source address of a route |
+//! | `routes` | where a route leads, and its source address |
+//! | `wires` | devices whose other end is in another namespace |
 //! | `notifications` | changes of devices, addresses and routes |
 //! | `filters` | TC filters of a device, for kernels without TCX |
 //! | `message` | messages of netfilter, by hand |
@@ -27,6 +28,7 @@ mod nftables;
 mod notifications;
 mod routes;
 mod sockets;
+mod wires;
 
 #[cfg(test)]
 pub(crate) use self::network::Assigned;
@@ -34,8 +36,9 @@ pub(crate) use self::{
     conntrack::{Conntrack, Translated},
     filters::{Direction, Filters},
     network::{Kind, Link, LinkLayer, Network, Route},
-    nftables::{Chain, Change, Expression, Extension, Nftables, Rule, Ruleset, Verdict},
+    nftables::{Chain, Change, Expression, Extension, Nftables, REDIRECTING, Rule, Ruleset, Verdict},
     notifications::Notifications,
     routes::Routes,
     sockets::{Diag, Found},
+    wires::{Wire, Wires},
 };

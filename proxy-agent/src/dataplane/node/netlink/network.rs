@@ -256,7 +256,7 @@ pub(super) fn mtu(message: &RouteMessage) -> Option<u32> {
     })
 }
 
-fn gateway(attribute: &RouteAttribute) -> Option<IpAddr> {
+pub(super) fn gateway(attribute: &RouteAttribute) -> Option<IpAddr> {
     match attribute {
         RouteAttribute::Gateway(address) => ip(address),
         RouteAttribute::Via(RouteVia::Inet(v4)) => Some((*v4).into()),

@@ -1,4 +1,4 @@
-//! Asking the kernel for the source address of a route (`ip route get`). The kernel's side is
+//! Asking the kernel for the route to an address, and its source address (`ip route get`). The kernel's side is
 //! `inet_rtm_getroute` and `inet6_rtm_getroute`. No packet is sent.
 
 use std::{
@@ -14,7 +14,7 @@ use netlink_packet_route::{
 use netlink_sys::protocols::NETLINK_ROUTE;
 use proxy_common::Address;
 
-use super::conversation::Conversation;
+use super::{conversation::Conversation, network::gateway};
 use crate::dataplane::Error;
 
 /// A `NETLINK_ROUTE` socket.
@@ -38,16 +38,45 @@ impl Routes {
     /// The source address of a packet from here to `destination`, through `device` if one is named; nothing without a
     /// route, or for a local destination.
     pub(crate) fn source_towards(&self, destination: Address, device: Option<u32>) -> Option<Address> {
+        preferred_source(&self.towards(destination, device)?)
+    }
+
+    /// How packets from here to `destination` leave; nothing without a route, or for a local destination.
+    pub(crate) fn way_towards(&self, destination: Address) -> Option<WayOut> {
+        way_out(&self.towards(destination, None)?)
+    }
+
+    fn towards(&self, destination: Address, device: Option<u32>) -> Option<RouteMessage> {
         let question = RouteNetlinkMessage::GetRoute(question(destination.into(), device));
-        let mut source = None;
+        let mut found = None;
         let each = |answer| {
             if let RouteNetlinkMessage::NewRoute(route) = answer {
-                source = preferred_source(&route);
+                found = Some(route);
             }
         };
         self.conversation.ask(("RTM_GETROUTE", "(netlink)"), question, NLM_F_ACK, each).ok()?;
-        source
+        found
     }
+}
+
+/// How packets leave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct WayOut {
+    /// By this device.
+    pub(crate) device: u32,
+    /// To this router, or to the destination itself.
+    pub(crate) gateway: Option<IpAddr>,
+}
+
+fn way_out(route: &RouteMessage) -> Option<WayOut> {
+    if route.header.kind != RouteType::Unicast {
+        return None;
+    }
+    let device = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(device) => Some(*device),
+        _ => None,
+    });
+    Some(WayOut { device: device?, gateway: route.attributes.iter().find_map(gateway) })
 }
 
 fn question(destination: IpAddr, device: Option<u32>) -> RouteMessage {

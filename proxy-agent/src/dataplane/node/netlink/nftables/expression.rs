@@ -13,6 +13,9 @@ const VERDICT_CHAIN: u16 = 2;
 const WIDE: std::ops::RangeInclusive<u32> = 1..=4;
 const NARROW: u32 = 8;
 
+/// Targets of iptables that give a packet another destination.
+pub(crate) const REDIRECTING: [&str; 2] = ["DNAT", "REDIRECT"];
+
 /// An expression.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Expression {
@@ -143,6 +146,16 @@ impl Verdict {
 }
 
 impl Expression {
+    /// Whether it gives a packet another destination.
+    pub(crate) fn redirects(&self) -> bool {
+        match self {
+            Self::Destination { .. } => true,
+            Self::Other(name) => name == "redir",
+            Self::Target(extension) => REDIRECTING.contains(&extension.name.as_str()),
+            _ => false,
+        }
+    }
+
     /// Reads one. What lacks an attribute is [`Self::Other`].
     pub(super) fn read(expression: Attributes<'_>) -> Self {
         let name = expression.text(NAME).unwrap_or_default();

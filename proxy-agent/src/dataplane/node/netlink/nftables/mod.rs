@@ -17,7 +17,7 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
 pub(crate) use self::{
-    expression::{Expression, Extension, Verdict},
+    expression::{Expression, Extension, REDIRECTING, Verdict},
     ruleset::{Rule, Ruleset},
 };
 use super::{
@@ -67,7 +67,8 @@ const REGISTER: u32 = 1;
 const CT_STATE: u32 = 0;
 /// The chain of [`Change::HoldNat`].
 const HELD: &str = "known-connections";
-/// `NF_INET_POST_ROUTING`.
+/// `NF_INET_LOCAL_OUT`, `NF_INET_POST_ROUTING`.
+const OUTPUT: u32 = 3;
 const POSTROUTING: u32 = 4;
 
 /// An nftables socket.
@@ -141,6 +142,12 @@ impl Nftables {
         Ok(Self { conversation: Conversation::new(NETLINK_NETFILTER)? })
     }
 
+    /// Whether the kernel has nftables.
+    pub(crate) fn is_there(&self) -> bool {
+        let question = Message::new(GET_TABLE, 0);
+        self.conversation.list::<Message>(("NFT_MSG_GETTABLE", "(netlink)"), &question, NLM_F_DUMP).is_ok()
+    }
+
     /// The tables of all families: family and name.
     pub(crate) fn tables(&self) -> Result<Vec<(u8, String)>, Error> {
         let all = self.list("NFT_MSG_GETTABLE", &Message::new(GET_TABLE, 0))?;
@@ -160,6 +167,29 @@ impl Nftables {
     pub(crate) fn has_chain(&self, family: u8, table: &str, name: &str) -> bool {
         let question = Message::new(GET_CHAIN, family).text(CHAIN_TABLE, table).text(CHAIN_NAME, name);
         self.conversation.ask(("NFT_MSG_GETCHAIN", "(netlink)"), question, NLM_F_ACK, drop).is_ok()
+    }
+
+    /// Whether rules give another destination to what processes of this namespace send: in a chain of type `nat` at the
+    /// hook `output`, or in one that it may jump to.
+    pub(crate) fn redirects_output(&self) -> Result<bool, Error> {
+        let all = self.list("NFT_MSG_GETCHAIN", &Message::new(GET_CHAIN, 0))?;
+        let outputs: Vec<Chain> = all.iter().filter(|chain| is_nat_output(chain)).filter_map(chain).collect();
+        for output in &outputs {
+            let of_table = all.iter().filter_map(chain).filter(|chain| {
+                (chain.family, &chain.table) == (output.family, &output.table)
+                    && (!chain.is_base || chain.name == output.name)
+            });
+            let mut rules = Ruleset::<bool>::default();
+            for chain in of_table {
+                self.add_rules(&chain, &mut rules, &|rule| {
+                    rule.expressions.iter().any(Expression::redirects)
+                })?;
+            }
+            if rules.rules.into_values().flatten().any(|redirects| redirects) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The rules of a chain that jump. A rule that picks its chain from a map is not among them.
@@ -200,6 +230,13 @@ impl Nftables {
 /// The kernel has no nftables, or the table or chain is gone.
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL | libc::EOPNOTSUPP))
+}
+
+/// Whether packets that processes of this namespace send are translated there.
+fn is_nat_output(message: &Message) -> bool {
+    let chain = message.attributes();
+    let hook = chain.nested(CHAIN_HOOK).and_then(|hook| hook.number(HOOK_NUMBER));
+    hook.map(u32::from_be_bytes) == Some(OUTPUT) && chain.text(CHAIN_TYPE).as_deref() == Some("nat")
 }
 
 /// A chain, as the kernel lists it.

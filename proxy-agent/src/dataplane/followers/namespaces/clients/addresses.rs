@@ -10,21 +10,16 @@ use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags};
 use proxy_common::{Address, ClientAddresses};
 
 use super::Sought;
-use crate::dataplane::{
-    Error,
-    node::{netlink::Routes, system::netns_cookie_of_socket},
-};
+use crate::dataplane::node::netlink::Routes;
 
-/// The cookie of the calling thread's network namespace, and the addresses of those in it.
-pub(super) fn here(sought: &Sought) -> Result<(u64, ClientAddresses), Error> {
-    let routes = Routes::new()?;
-    let cookie = netns_cookie_of_socket(&routes)?;
+/// The addresses of those in the calling thread's network namespace, which has this cookie.
+pub(in super::super) fn here(routes: &Routes, cookie: u64, sought: &Sought) -> ClientAddresses {
     let preferred = |vip: Option<Address>| vip.and_then(|vip| routes.source_towards(vip, None));
     let [v4, v6] = sought.vips.map(preferred);
     let interfaces = if v4.is_none() || v6.is_none() { interface_addresses() } else { Vec::new() };
     let v4 = v4.or_else(|| first(&interfaces, true, &sought.nodes));
     let v6 = v6.or_else(|| first(&interfaces, false, &sought.nodes));
-    Ok((cookie, ClientAddresses::new(cookie, v4, v6)))
+    ClientAddresses::new(cookie, v4, v6)
 }
 
 /// The first global address of a family.
