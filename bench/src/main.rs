@@ -11,7 +11,7 @@
 //! | file | concept |
 //! |---|---|
 //! | `connect`, `udp` | the benchmarks of east-west traffic, and what they compare |
-//! | `nodeport` | the benchmark of north-south traffic |
+//! | `nodeport` | the benchmarks of north-south traffic, and of pods' packets |
 //! | `sync` | the benchmarks of the agent: how fast it follows an API server, starts, and moves stale sockets |
 //! | `topology` | client pod, node, server pod, and their addresses |
 //! | `wire`, `switch` | the parts of topologies |
@@ -88,6 +88,10 @@ enum Command {
     /// A host outside, two nodes and their pods, once for each system: direct routing, Sidestep, iptables and nftables
     /// rules in kube-proxy's shape.
     Nodeport(Options),
+    /// Pods without socket programs: TCP connections and requests, through a ClusterIP
+    ///
+    /// As `nodeport`, with the clients in a pod: what a pod forwards and what a virtual machine sends is served so.
+    Pods(Options),
     /// The agent following an API server: first sync, time from change to connection, memory, CPU time
     ///
     /// With Services from an API server of the benchmark's own, by their number.
@@ -123,6 +127,7 @@ fn main() -> Result<ExitCode> {
         Command::Connect(options) => measure(&options, connect::run),
         Command::Udp(options) => measure(&options, udp::run),
         Command::Nodeport(options) => measure(&options, nodeport::run),
+        Command::Pods(options) => measure(&options, nodeport::run_in_pod),
         Command::Sync(options) => measure(&options, sync::run),
         Command::Start(options) => measure(&options, sync::start::run),
         Command::Stale(options) => measure(&options, sync::stale::run),

@@ -15,7 +15,7 @@ use crate::{
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Args {
-    /// `connect`, `udp`, `nodeport`, `sync`, `start` or `stale`, and the benchmark's own options: `-o json`, `--check`, `--quick`
+    /// `connect`, `udp`, `nodeport`, `pods`, `sync`, `start` or `stale`, and the benchmark's own options: `-o json`, `--check`, `--quick`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<OsString>,
 }

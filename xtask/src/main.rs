@@ -53,7 +53,7 @@ enum Command {
     Build(build::Args),
     /// Measure the cost of translation, compared with direct connections and with kube-proxy's rules
     ///
-    /// Builds in release, then runs the benchmark: `connect`, `udp`, `nodeport`, `sync` or `start`. See
+    /// Builds in release, then runs the benchmark: `connect`, `udp`, `nodeport`, `pods`, `sync` or `start`. See
     /// `cargo xtask bench --help` for its options, and docs/performance.md for results.
     Bench(bench::Args),
     /// Disturb agents and the API server under traffic, and count broken, failed and misrouted connections

@@ -32,7 +32,7 @@ pub(super) fn cells(lab: &Lab, transport: Transport, endpoint: Endpoint, at_rand
         match services {
             Services::NONE => {}
             Services(1) => add(PAST, endpoint.direct()),
-            _ if at_random => add(AT_RANDOM, services.any(transport, endpoint)),
+            _ if at_random => add(AT_RANDOM, services.any(lab.clients, transport, endpoint)),
             _ => {}
         }
     }
@@ -113,6 +113,14 @@ pub(super) fn flat(section: &Section, sizes: &[Services]) -> Option<Goal> {
     let limit = (limit * 1e3).round() / 1e3;
     let ratio = Summary::ratio(&many.samples, &few.samples);
     Some(Goal::at_least(format!("{}: {} to {}", section.title, many.name, few.name), ratio, limit))
+}
+
+/// The goal that Sidestep is ahead of rules with as many Services.
+pub(super) fn ahead(section: &Section, system: System, services: Services) -> Option<Goal> {
+    let (rules, sidestep) = (row(section, system, services)?, row(section, System::Sidestep, services)?);
+    let ratio = Summary::ratio(&sidestep.samples, &rules.samples);
+    let name = format!("{}: {} to {}", section.title, sidestep.name, rules.name);
+    Some(Goal::at_least(name, ratio, 1.0))
 }
 
 /// The goal for the part of the rules' cost that Sidestep saves.

@@ -103,7 +103,7 @@ fn probes(lab: &Lab, milliseconds: u16) -> Vec<Probe> {
                 ("datagram", offer, Transport::Udp),
             ] {
                 for (way, target) in [
-                    (services.name(), services.hot(transport, endpoint)),
+                    (services.name(), services.hot(lab.clients, transport, endpoint)),
                     (format!("{}, straight to the pod", services.name()), endpoint.direct()),
                 ] {
                     probes.push(Probe {

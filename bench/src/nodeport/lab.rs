@@ -9,7 +9,7 @@ use super::{
     floor, receive,
     services::{Endpoint, Services, Transport},
     sidestep::Sidestep,
-    site::{NODE_INSIDE, NODE_POD, OUTSIDE, OUTSIDE_TO_PODS, Site},
+    site::{Clients, NODE_INSIDE, NODE_POD, Site},
 };
 use crate::{
     interrupt,
@@ -54,10 +54,12 @@ impl System {
     }
 
     /// The client address that the pod sees.
-    const fn source(self, endpoint: Endpoint) -> Ipv4Addr {
+    const fn source(self, clients: Clients, endpoint: Endpoint) -> Ipv4Addr {
         match (self, endpoint) {
-            (Self::Nothing | Self::Floor, _) => OUTSIDE_TO_PODS,
-            (Self::Sidestep, Endpoint::Local) => OUTSIDE,
+            (Self::Nothing | Self::Floor, _) => clients.address_to_pods(),
+            // Answers to a pod come to its node by themselves.
+            _ if matches!(clients, Clients::InPod) => clients.address(),
+            (Self::Sidestep, Endpoint::Local) => clients.address(),
             (_, Endpoint::Remote) => NODE_INSIDE,
             // kube-proxy masquerades all north-south traffic with policy Cluster, also to local endpoints.
             (Self::Rules(_), Endpoint::Local) => NODE_POD,
@@ -71,6 +73,8 @@ pub(super) struct Installation {
     pub(super) system: System,
     /// With how many Services.
     pub(super) services: Services,
+    /// Where its client is.
+    clients: Clients,
     /// Index of its client.
     pub(super) worker: usize,
     /// The agent, where it is Sidestep.
@@ -93,7 +97,7 @@ impl Installation {
     pub(super) fn target(&self, transport: Transport, endpoint: Endpoint) -> Target {
         match self.services {
             Services::NONE => endpoint.direct(),
-            services => services.hot(transport, endpoint),
+            services => services.hot(self.clients, transport, endpoint),
         }
     }
 }
@@ -108,6 +112,8 @@ pub(super) struct Lab {
     pub(super) readers: Vec<&'static str>,
     /// Clients of the site with nothing: two, so that they can be compared with each other.
     pub(super) direct: [usize; 2],
+    /// Where clients are.
+    pub(super) clients: Clients,
     /// Where clients and servers run.
     pub(super) processors: Processors,
     bare: Site,
@@ -117,18 +123,19 @@ pub(super) struct Lab {
 
 impl Lab {
     /// Makes everything, each system with each number of Services.
-    pub(super) fn new(sizes: &[Services], progress: &mut Progress) -> Result<Self> {
-        progress.stage("making the host outside, the nodes and the pods");
+    pub(super) fn new(clients: Clients, sizes: &[Services], progress: &mut Progress) -> Result<Self> {
+        progress.stage("making the clients' host, the nodes and the pods");
         let processors = Processors::find()?;
         let root = Cgroup::new(&Identity::new().to_string())?;
         let outside = root.child("outside")?;
-        let bare = Site::new(0, &outside, processors)?;
+        let bare = Site::new(0, clients, &outside, processors)?;
         let workers = vec![bare.worker(&outside, processors)?, bare.worker(&outside, processors)?];
         let mut lab = Self {
             workers,
             installations: Vec::new(),
             readers: Vec::new(),
             direct: [0, 1],
+            clients,
             processors,
             bare,
             outside,
@@ -147,7 +154,8 @@ impl Lab {
     }
 
     fn install(&mut self, system: System, services: Services) -> Result<()> {
-        let site = Site::new(self.installations.len() + 1, &self.outside, self.processors)?;
+        let clients = self.clients;
+        let site = Site::new(self.installations.len() + 1, clients, &self.outside, self.processors)?;
         let mut sidestep = None;
         match system {
             System::Nothing => {}
@@ -155,12 +163,16 @@ impl Lab {
                 let served = self.served().context("the floor comes after Sidestep")?;
                 floor::attach(&site, &served.site)?;
             }
-            System::Sidestep => sidestep = Some(Sidestep::new(&self.root, &site.node, services)?),
-            System::Rules(flavour) => self.readers.push(flavour.install(&services.ruled(), &site.node)?),
+            System::Sidestep => {
+                sidestep = Some(Sidestep::new(&self.root, &site.node, &services.manifests(clients))?);
+            }
+            System::Rules(flavour) => {
+                self.readers.push(flavour.install(&services.ruled(clients), &site.node)?);
+            }
         }
         self.workers.push(site.worker(&self.outside, self.processors)?);
         let worker = self.workers.len() - 1;
-        self.installations.push(Installation { system, services, worker, sidestep, site });
+        self.installations.push(Installation { system, services, clients, worker, sidestep, site });
         Ok(())
     }
 
@@ -173,7 +185,7 @@ impl Lab {
     pub(super) fn ensure_translated(&mut self) -> Result<()> {
         for endpoint in Endpoint::ALL {
             for worker in self.direct {
-                let expected = System::Nothing.source(endpoint);
+                let expected = System::Nothing.source(self.clients, endpoint);
                 for workload in [Workload::Who, Workload::DatagramWho] {
                     ensure_seen(&mut self.workers[worker], workload, endpoint.direct(), expected)
                         .with_context(|| format!("{DIRECT}, {}", endpoint.name()))?;
@@ -181,7 +193,7 @@ impl Lab {
             }
             for installation in &self.installations {
                 let worker = &mut self.workers[installation.worker];
-                let expected = installation.system.source(endpoint);
+                let expected = installation.system.source(self.clients, endpoint);
                 for (workload, transport) in
                     [(Workload::Who, Transport::Tcp), (Workload::DatagramWho, Transport::Udp)]
                 {

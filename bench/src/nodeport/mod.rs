@@ -1,8 +1,8 @@
-//! `bench nodeport`: the cost of a Service for north-south clients.
+//! `bench nodeport`: the cost of a Service for north-south clients; `bench pods`: for pods that no socket hook serves.
 //!
 //! | file | concept |
 //! |---|---|
-//! | `site` | north-south client, two nodes, two pods; `receive`: how node A receives in measurements of loss |
+//! | `site` | client, two nodes, two pods; `receive`: how node A receives in measurements of loss |
 //! | `services` | the Services, as manifests and as rules |
 //! | `sidestep` | the agent on a site's node |
 //! | `floor` | programs that do nothing, where the agent has its own |
@@ -34,6 +34,7 @@ use crate::{
 
 use lab::{Lab, System};
 use services::{Endpoint, Services};
+use site::Clients;
 
 /// The extent of a run.
 struct Scale {
@@ -68,12 +69,21 @@ const QUICK: Scale = Scale {
     inside: Budget { rounds: 20, time: Duration::from_secs(6), turn: Duration::from_millis(5) },
 };
 
-/// Runs the benchmark.
+/// Runs the benchmark with clients outside.
 pub(crate) fn run(options: &Options) -> Result<Report> {
+    measure("nodeport", Clients::Outside, options)
+}
+
+/// The same with clients in a pod.
+pub(crate) fn run_in_pod(options: &Options) -> Result<Report> {
+    measure("pods", Clients::InPod, options)
+}
+
+fn measure(benchmark: &'static str, clients: Clients, options: &Options) -> Result<Report> {
     let scale = if options.quick { QUICK } else { FULL };
     let machine = Machine::find();
     let mut progress = Progress::new();
-    let mut lab = Lab::new(scale.sizes, &mut progress)?;
+    let mut lab = Lab::new(clients, scale.sizes, &mut progress)?;
     lab.ensure_translated()?;
     let (mut sections, mut goals, mut notes) = (Vec::new(), Vec::new(), Vec::new());
     for (part, workload, title) in [
@@ -83,14 +93,16 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         for endpoint in Endpoint::ALL.into_iter().filter(|_| options.wants(part)) {
             let section =
                 connections::measure(&mut lab, workload, endpoint, title, scale.rounds, &mut progress)?;
-            goals.extend(connections::goals(&section, workload, endpoint, scale.sizes));
+            goals.extend(connections::goals(&section, workload, (clients, endpoint), scale.sizes));
             sections.push(section);
         }
     }
-    if options.wants(Part::Datagrams) || options.wants(Part::Programs) {
+    // Loss begins where a network card hands packets over: not in a pod.
+    let datagrams = clients == Clients::Outside && options.wants(Part::Datagrams);
+    if datagrams || options.wants(Part::Programs) {
         lab.receive_on_threads()?;
     }
-    if options.wants(Part::Datagrams) {
+    if datagrams {
         for endpoint in Endpoint::ALL {
             let (cells, saturated) = datagrams::saturate(&mut lab, endpoint, scale.saturated, &mut progress)?;
             let until_loss = datagrams::until_loss(
@@ -119,16 +131,21 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     let method = method(&lab, &scale);
     drop(lab);
     let seconds = progress.seconds();
-    Ok(Report { benchmark: "nodeport", machine, method, sections, tables: Vec::new(), notes, goals, seconds })
+    Ok(Report { benchmark, machine, method, sections, tables: Vec::new(), notes, goals, seconds })
 }
 
 fn method(lab: &Lab, scale: &Scale) -> Vec<String> {
     let mut sentences = vec![
         format!(
-            "Clients on processor {}, servers on processor {}, before all ordinary processes of the machine; a host \
-             outside, node A, node B and a pod on each, every one in a network namespace, and all five once for each \
-             system that is compared. What goes to the pod on B goes through A.",
-            lab.processors.client, lab.processors.server
+            "Clients {} on processor {}, servers on processor {}, before all ordinary processes of the machine; node A, \
+             node B and a pod on each, every one in a network namespace, and all five once for each system that is \
+             compared. What goes to the pod on B goes through A.",
+            match lab.clients {
+                Clients::Outside => "on a host outside",
+                Clients::InPod => "in another pod of node A, outside of the cgroup with socket programs,",
+            },
+            lab.processors.client,
+            lab.processors.server
         ),
         format!(
             "Rounds of turns of {:?} (datagrams: {:?} and {:?}), each round in another order; ratios are taken within \
@@ -142,9 +159,17 @@ fn method(lab: &Lab, scale: &Scale) -> Vec<String> {
          endpoints on A. \"1 Service\" stands for one of each of these four kinds. Unless at random, it is always the \
          same Service, the middle one."
             .to_owned(),
-        "Before and after, the pods were asked whom they see. Sidestep: the client itself where the endpoint is on A, \
-         and A where it is on B; rules: always A, as kube-proxy has it. Sidestep's nodes tracked 0 connections."
-            .to_owned(),
+        match lab.clients {
+            Clients::Outside => {
+                "Before and after, the pods were asked whom they see. Sidestep: the client itself where the endpoint is on \
+                 A, and A where it is on B; rules: always A, as kube-proxy has it. Sidestep's nodes tracked 0 connections."
+            }
+            Clients::InPod => {
+                "Before and after, the pods were asked whom they see: the client itself. Sidestep's nodes tracked 0 \
+                 connections."
+            }
+        }
+        .to_owned(),
         "Past it, to no Service: on a node with this system, a connection to the pod's address.".to_owned(),
         "floor: the same on a node whose devices carry, where Sidestep has its programs, ones that end at once \
          (TCX_NEXT): what any packet path pays."

@@ -1,8 +1,8 @@
 //! The Services of `bench nodeport`. Each has one port, one NodePort and one endpoint, so a client knows which
 //! endpoint answers.
 //!
-//! They alternate between four kinds: TCP and UDP, each with the endpoint on the client's node and on the other one.
-//! NodePorts of a kind follow one another.
+//! They are of four kinds: TCP and UDP, each with the endpoint on node A and on the other one. NodePorts and ClusterIPs of a
+//! kind follow one another.
 
 use std::{
     fmt::Write as _,
@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::site::{NODE, POD, SITE_NODES};
+use super::site::{Clients, POD, SITE_NODES};
 use crate::{
     netfilter::{self, Ruled},
     protocol::SERVER_PORT,
@@ -106,21 +106,40 @@ impl Services {
     }
 
     /// One in the middle: wherever rules stand in line, it is an average one.
-    pub(super) fn hot(self, transport: Transport, endpoint: Endpoint) -> Target {
-        Target { port: node_port(kind(transport, endpoint), self.0 / 2), ports: 1, ..Self::at_the_node() }
+    pub(super) fn hot(self, clients: Clients, transport: Transport, endpoint: Endpoint) -> Target {
+        self.some(clients, transport, endpoint, self.0 / 2, 1)
     }
 
     /// Any of them.
-    pub(super) fn any(self, transport: Transport, endpoint: Endpoint) -> Target {
-        Target { port: node_port(kind(transport, endpoint), 0), ports: self.0, ..Self::at_the_node() }
+    pub(super) fn any(self, clients: Clients, transport: Transport, endpoint: Endpoint) -> Target {
+        self.some(clients, transport, endpoint, 0, self.0)
     }
 
-    const fn at_the_node() -> Target {
-        Target { address: NODE, addresses: 1, port: 0, ports: 1 }
+    /// So many from the first on, as these clients ask for them.
+    fn some(
+        self,
+        clients: Clients,
+        transport: Transport,
+        endpoint: Endpoint,
+        first: u16,
+        count: u16,
+    ) -> Target {
+        let kind = kind(transport, endpoint);
+        match clients {
+            Clients::Outside => {
+                Target { address: clients.node(), addresses: 1, port: node_port(kind, first), ports: count }
+            }
+            Clients::InPod => Target {
+                address: service_address(self.number(kind, first)),
+                addresses: count.into(),
+                port: SERVICE_PORT,
+                ports: 1,
+            },
+        }
     }
 
     /// What rules are made from.
-    pub(super) fn ruled(self) -> Ruled {
+    pub(super) fn ruled(self, clients: Clients) -> Ruled {
         let service =
             |(number, transport, endpoint, node_port): (u32, Transport, Endpoint, u16)| netfilter::Service {
                 address: service_address(number),
@@ -129,13 +148,13 @@ impl Services {
                 node_port: Some(node_port),
                 endpoints: vec![SocketAddrV4::new(POD[endpoint.place()], SERVER_PORT)],
             };
-        Ruled { node: NODE, services: self.each().map(service).collect() }
+        Ruled { node: clients.node(), services: self.each().map(service).collect() }
     }
 
     /// The objects that an agent reads, as YAML documents (which JSON documents are).
-    pub(super) fn manifests(self) -> String {
+    pub(super) fn manifests(self, clients: Clients) -> String {
         let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": SITE_NODES[0]},
-            "status": {"addresses": [{"type": "InternalIP", "address": NODE}]}});
+            "status": {"addresses": [{"type": "InternalIP", "address": clients.node()}]}});
         let objects = self.each().flat_map(|(number, transport, endpoint, node_port)| {
             [service(number, transport, node_port), slice(number, transport, endpoint)]
         });
@@ -148,12 +167,16 @@ impl Services {
 
     /// Number, protocol, endpoint and NodePort of each.
     fn each(self) -> impl Iterator<Item = (u32, Transport, Endpoint, u16)> {
-        (0..self.0).flat_map(|index| {
+        (0..self.0).flat_map(move |index| {
             (0_u16..).zip(KINDS).map(move |(kind, (transport, endpoint))| {
-                let number = u32::from(index) * 4 + u32::from(kind);
-                (number, transport, endpoint, node_port(kind, index))
+                (self.number(kind, index), transport, endpoint, node_port(kind, index))
             })
         })
+    }
+
+    /// Those of a kind follow one another.
+    fn number(self, kind: u16, index: u16) -> u32 {
+        u32::from(kind) * u32::from(self.0) + u32::from(index)
     }
 }
 
@@ -209,8 +232,8 @@ mod tests {
         let services = Services(10);
         for endpoint in Endpoint::ALL {
             for transport in [Transport::Tcp, Transport::Udp] {
-                let any = services.any(transport, endpoint);
-                let hot = services.hot(transport, endpoint);
+                let any = services.any(Clients::Outside, transport, endpoint);
+                let hot = services.hot(Clients::Outside, transport, endpoint);
                 assert!((any.port..any.port + any.ports).contains(&hot.port));
                 for (_, of, at, node_port) in services.each() {
                     let is_one = (any.port..any.port + any.ports).contains(&node_port);

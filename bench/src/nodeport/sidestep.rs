@@ -16,7 +16,7 @@ use sidestep_tests::{
     agent, cgroup::Cgroup, identity::Identity, namespace::Namespace, pins::PinDirectory, report::Report,
 };
 
-use super::{services::Services, site::SITE_NODES};
+use super::site::SITE_NODES;
 use crate::place::{self, Urgency};
 
 /// Longest wait for everything to be installed.
@@ -33,7 +33,7 @@ pub(super) struct Sidestep {
 
 impl Sidestep {
     /// Starts the agent on this node and waits until everything is installed.
-    pub(super) fn new(parent: &Cgroup, node: &Namespace, services: Services) -> Result<Self> {
+    pub(super) fn new(parent: &Cgroup, node: &Namespace, manifests: &str) -> Result<Self> {
         let name = Identity::new().to_string();
         let cgroup = parent.child(&name)?;
         let pins = PinDirectory::new(&name)?;
@@ -41,7 +41,7 @@ impl Sidestep {
         for child in ["manifests", "run"] {
             fs::create_dir_all(directory.join(child)).with_context(|| directory.display().to_string())?;
         }
-        fs::write(directory.join("manifests/bench.yaml"), services.manifests())?;
+        fs::write(directory.join("manifests/bench.yaml"), manifests)?;
         let log = File::create(directory.join("log"))?;
         let mut command = Command::new(agent::binary()?);
         command.arg("run").arg("--manifests").arg(directory.join("manifests"));

@@ -1,10 +1,12 @@
-//! A north-south client, two nodes that route, a pod on each: five network namespaces and four links.
+//! A client, two nodes that route, a pod on each: five network namespaces and four links.
 //!
 //! ```text
 //!                                        pod 10.244.1.10           pod 10.244.2.10
 //!                                             │                         │
 //!   outside 192.0.2.10 ── 192.0.2.1 node A 192.168.1.1 ── 192.168.1.2 node B
 //! ```
+//! Or the client is another pod of node A, 10.244.3.10, whose sockets no program serves.
+//!
 //! Every compared system has a site of its own with the same addresses, isolated from the others; it runs on node A,
 //! which all packets pass in both directions.
 
@@ -25,13 +27,50 @@ use crate::{
     worker::Worker,
 };
 
-/// The client's address towards nodes.
-pub(super) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
-/// The client's address towards pods. With one address for both, a connection through a NodePort and a direct one could
-/// have the same ports, and be the same connection to the pod.
-pub(super) const OUTSIDE_TO_PODS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 11);
-/// Node A, as it is known in the cluster: where its NodePorts are.
-pub(super) const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// Where clients are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Clients {
+    /// On a host outside; they ask for NodePorts.
+    Outside,
+    /// In a pod on node A; they ask for ClusterIPs.
+    InPod,
+}
+
+impl Clients {
+    /// Their address towards Services.
+    pub(super) const fn address(self) -> Ipv4Addr {
+        match self {
+            Self::Outside => Ipv4Addr::new(192, 0, 2, 10),
+            Self::InPod => Ipv4Addr::new(10, 244, 3, 10),
+        }
+    }
+
+    /// Their address towards pods. With one address for both, a connection through a Service and a direct one could
+    /// have the same ports, and be the same connection to the pod.
+    pub(super) const fn address_to_pods(self) -> Ipv4Addr {
+        match self {
+            Self::Outside => Ipv4Addr::new(192, 0, 2, 11),
+            Self::InPod => Ipv4Addr::new(10, 244, 3, 11),
+        }
+    }
+
+    /// Node A, at their side.
+    const fn gateway(self) -> Ipv4Addr {
+        match self {
+            Self::Outside => Ipv4Addr::new(192, 0, 2, 1),
+            Self::InPod => Ipv4Addr::new(10, 244, 3, 1),
+        }
+    }
+
+    /// Node A, as it is known in the cluster: where its NodePorts are.
+    pub(super) const fn node(self) -> Ipv4Addr {
+        match self {
+            Self::Outside => self.gateway(),
+            Self::InPod => NODE_INSIDE,
+        }
+    }
+}
+
 /// Node A on the way to node B.
 pub(super) const NODE_INSIDE: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 1);
 /// Node A on the way to its pod.
@@ -51,7 +90,7 @@ pub(super) struct Site {
     _servers: Vec<Server>,
     /// The sockets at which datagrams arrive, as in [`POD`].
     sinks: Vec<Sink>,
-    /// The host outside.
+    /// Where clients are.
     pub(super) outside: Namespace,
     /// The node to which clients connect.
     pub(super) node: Namespace,
@@ -63,14 +102,20 @@ pub(super) struct Site {
 impl Site {
     /// Makes the namespaces and starts the servers, in a cgroup that no program is attached to. `number` tells sites
     /// apart where namespaces do not: in the names of the kernel's threads.
-    pub(super) fn new(number: usize, cgroup: &Cgroup, processors: Processors) -> Result<Self> {
+    pub(super) fn new(
+        number: usize,
+        clients: Clients,
+        cgroup: &Cgroup,
+        processors: Processors,
+    ) -> Result<Self> {
         let name = Identity::new();
         let make = |part: &str| Namespace::new(format!("{name}-{part}"));
         let (outside, node, other) = (make("outside")?, make("node")?, make("other")?);
         let (pod, other_pod) = (make("pod")?, make("other-pod")?);
         let uplink = format!("up{}-{number}", std::process::id() % 10_000);
+        let addresses = [clients.address(), clients.address_to_pods()];
         let wires = [
-            (&outside, "eth0", [OUTSIDE, OUTSIDE_TO_PODS].as_slice(), &node, uplink.as_str(), NODE),
+            (&outside, "eth0", addresses.as_slice(), &node, uplink.as_str(), clients.gateway()),
             (&node, "inside", &[NODE_INSIDE], &other, "inside", OTHER_NODE),
             (&node, "pod", &[NODE_POD], &pod, "eth0", POD[0]),
             (&other, "pod", &[OTHER_NODE_POD], &other_pod, "eth0", POD[1]),
@@ -82,10 +127,15 @@ impl Site {
                 End { namespace: far, device: far_device, addresses: &[far_address] },
             )?;
         }
-        outside.ip_batch(&format!("route add {PODS} via {NODE} src {OUTSIDE_TO_PODS}\n"))?;
+        let (gateway, to_pods) = (clients.gateway(), clients.address_to_pods());
+        outside.ip_batch(&format!("route add {PODS} via {gateway} src {to_pods}\n"))?;
+        let way_out = match clients {
+            Clients::Outside => clients.address(),
+            Clients::InPod => OTHER_NODE,
+        };
         for (from, through) in [
-            (&outside, NODE),
-            (&node, OUTSIDE),
+            (&outside, gateway),
+            (&node, way_out),
             (&other, NODE_INSIDE),
             (&pod, NODE_POD),
             (&other_pod, OTHER_NODE_POD),
@@ -110,7 +160,7 @@ impl Site {
         Ok(Self { _servers: servers, sinks, outside, node, uplink, _others: [other, pod, other_pod] })
     }
 
-    /// Starts a client on the host outside.
+    /// Starts a client.
     pub(super) fn worker(&self, cgroup: &Cgroup, processors: Processors) -> Result<Worker> {
         Worker::start(&self.outside, cgroup, processors.client, &self.sinks, Urgency::RealTime)
     }
