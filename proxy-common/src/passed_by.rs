@@ -33,6 +33,11 @@ macro_rules! reasons {
                 }
             }
 
+            /// Whether a Pod asked for it.
+            pub const fn is_wish(self) -> bool {
+                matches!(self, Self::Annotated | Self::Runtime)
+            }
+
             /// From the value of an element of BYPASSED.
             pub const fn from_number(number: u64) -> Option<Self> {
                 match number {

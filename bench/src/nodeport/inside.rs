@@ -22,8 +22,8 @@ use crate::{
 };
 
 /// The programs of devices with an Ethernet header.
-const PROGRAMS: [&str; 2] = ["ingress", "egress"];
-/// A table that both use.
+const PROGRAMS: [&str; 3] = ["ingress", "egress", "egress_pod"];
+/// A table that all of them use.
 const TABLE: &str = "FLOWS";
 /// Connections in a turn, requests in a turn.
 const OPERATIONS: u32 = 150;

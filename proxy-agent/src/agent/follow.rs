@@ -135,6 +135,7 @@ impl Agent {
         self.report.synced = true;
         self.interfaces.set_node(self.planner.node_addresses());
         self.interfaces.look(&mut self.ebpf);
+        self.dataplane.look_at_namespaces();
         info!(services = self.dataplane.installed().len(), "in sync: all Services are installed");
         Ok(())
     }
@@ -226,8 +227,8 @@ impl Agent {
 
     /// Attaches the packet programs where they are missing, and pins them: where pins belong.
     fn look_at_interfaces(&mut self) {
-        if self.pins.look() {
-            self.interfaces.look(&mut self.ebpf);
+        if self.pins.look() && self.interfaces.look(&mut self.ebpf) {
+            self.dataplane.look_at_namespaces();
         }
     }
 

@@ -1,6 +1,7 @@
-//! `sidestep flows`: the connection records of north-south traffic, read from FLOWS.
+//! `sidestep flows`: the connection records of north-south traffic and of pods' packets, read from FLOWS.
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     process::ExitCode,
     str::FromStr,
@@ -8,10 +9,11 @@ use std::{
 
 use clap::Args;
 use comfy_table::{Table, presets};
+use nix::net::if_::if_indextoname;
 use serde::Serialize;
 
 use super::{Output, Paths, inventory};
-use crate::dataplane::{FlowState, ListedFlow, Tables, list_flows, uptime};
+use crate::dataplane::{FlowState, ListedFlow, Tables, list_flows, pod_devices, uptime};
 
 /// Arguments of `flows`.
 #[derive(Debug, Args)]
@@ -74,6 +76,10 @@ struct Told {
     source: Option<SocketAddr>,
     /// `None` once the Service or the endpoint is gone: the flow goes on without it.
     service: Option<String>,
+    /// The device that the client's packets arrive at; nothing if it is gone.
+    device: Option<String>,
+    /// Whether that leads to a pod: the client is inside.
+    of_pod: bool,
     state: FlowState,
     confirmed: bool,
     /// Whether it is on the fast path.
@@ -82,7 +88,7 @@ struct Told {
 }
 
 impl Told {
-    fn of(flow: ListedFlow, tables: &Tables, now: u32) -> Self {
+    fn of(flow: ListedFlow, tables: &Tables, pods: &BTreeSet<u32>, now: u32) -> Self {
         let ListedFlow {
             protocol,
             client,
@@ -90,6 +96,7 @@ impl Told {
             endpoint,
             source,
             service,
+            device,
             state,
             answered: _,
             fast,
@@ -104,6 +111,8 @@ impl Told {
             endpoint,
             source,
             service: service.map(|index| inventory::name_of(tables, index)),
+            device: if_indextoname(device).ok().map(|name| name.to_string_lossy().into_owned()),
+            of_pod: pods.contains(&device),
             state,
             confirmed,
             fast,
@@ -118,7 +127,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     flows.retain(|flow| arguments.address.is_none_or(|filter| filter.is_of(flow)));
     flows.sort_by_key(|flow| (flow.client, flow.frontend));
     let now = uptime();
-    let flows: Vec<Told> = flows.into_iter().map(|flow| Told::of(flow, &tables, now)).collect();
+    let pods = pod_devices(&arguments.paths.pin_dir)?;
+    let flows: Vec<Told> = flows.into_iter().map(|flow| Told::of(flow, &tables, &pods, now)).collect();
     match arguments.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&flows)?),
         Output::Table => print(&flows),
@@ -128,12 +138,22 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 fn print(flows: &[Told]) {
     if flows.is_empty() {
-        println!("no north-south flows");
+        println!("no flows: nobody outside and no pod's packets have asked for a Service");
         return;
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["", "CLIENT", "FRONTEND", "ENDPOINT", "MASQUERADED AS", "SERVICE", "STATE", "IDLE"]);
+    table.set_header([
+        "",
+        "CLIENT",
+        "FROM",
+        "FRONTEND",
+        "ENDPOINT",
+        "MASQUERADED AS",
+        "SERVICE",
+        "STATE",
+        "IDLE",
+    ]);
     for flow in flows {
         let Told {
             protocol,
@@ -142,6 +162,8 @@ fn print(flows: &[Told]) {
             endpoint,
             source,
             service,
+            device,
+            of_pod,
             state,
             confirmed,
             fast,
@@ -150,6 +172,7 @@ fn print(flows: &[Told]) {
         table.add_row([
             protocol.clone(),
             client.to_string(),
+            format!("{} {}", if *of_pod { "pod" } else { "uplink" }, device.as_deref().unwrap_or("(gone)")),
             frontend.to_string(),
             endpoint.to_string(),
             source.map_or("-".to_owned(), |source| source.to_string()),
@@ -180,6 +203,7 @@ mod tests {
             endpoint: at("[fd00::1]:8080"),
             source: Some(at("192.0.2.1:49152")),
             service: None,
+            device: 2,
             state: FlowState::Established,
             confirmed: true,
             answered: true,

@@ -172,6 +172,10 @@ impl Arguments {
             clients: most.clients,
             flows: self.max_flows,
         };
+        anyhow::ensure!(
+            !host_only || dataplane::netns_cookie()? != 0,
+            "--socket-lb host-only needs a kernel that tells network namespaces apart (5.14)"
+        );
         let Paths { pin_dir, run_dir, cgroup_root } = self.paths;
         Ok(Start {
             pin_dir,

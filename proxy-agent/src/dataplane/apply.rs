@@ -40,9 +40,7 @@ impl Dataplane {
         let crowd = Crowd::new(options.flows.limit);
         let crowded = crowd.grow();
         let of_pods = options.flows.of_pods;
-        let timeouts = options.flows.timeouts;
-        let bypass = (options.passes_by(), options.sockets.detects_bypass);
-        let followers = Followers::start(&pin_dir, &shared, timeouts, crowd, of_pods, bypass)?;
+        let followers = Followers::start(options, &shared, crowd)?;
         Ok(Self { writer, followers, shared, crowded, pin_dir, of_pods })
     }
 
@@ -128,6 +126,11 @@ impl Dataplane {
     /// Why clients of restricted LoadBalancer IPs, or namespaces to be passed by, cannot be found, if they cannot.
     pub fn namespaces_problem(&self) -> Option<String> {
         self.followers.namespaces_problem()
+    }
+
+    /// Call it when programs are attached, and when other devices of pods have some: who is to be passed by is looked for.
+    pub fn look_at_namespaces(&mut self) {
+        self.followers.look_at_namespaces();
     }
 
     /// The network namespaces that the socket programs pass by.

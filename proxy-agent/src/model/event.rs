@@ -55,6 +55,8 @@ pub enum Event {
     /// What could not be read since the source began, from now on; nothing until the first of these events. What an
     /// earlier agent installed of it stays.
     Unread(Unread),
+    /// Every Pod of this node has been reported. Comes after each list of them.
+    PodsListed,
     /// Everything that exists has been reported once. Comes once, after the first complete pass.
     Synced,
 }

@@ -4,7 +4,10 @@ use proxy_common::{PassedBy, SocketWish};
 
 use super::{
     Flaw, Flaws, ObjectName,
-    wire::{self, metadata::SOCKET_LB},
+    wire::{
+        self,
+        metadata::{MIRROR, SOCKET_LB},
+    },
 };
 
 /// Parts of the names of runtime classes whose Pods bring a network stack of their own.
@@ -15,7 +18,7 @@ const RUNTIMES: [&str; 4] = ["gvisor", "kata", "runsc", "virt"];
 pub struct Pod {
     /// Namespace and name.
     pub name: ObjectName,
-    /// `metadata.uid`, which is part of the names of its cgroups.
+    /// What the names of its cgroups have: `metadata.uid`, and of a static Pod its configuration's digest.
     pub uid: Box<str>,
     /// What it says; nothing if a field cannot be used.
     pub wish: Option<SocketWish>,
@@ -30,7 +33,8 @@ impl Pod {
         let spec = spec.unwrap_or_default();
         let mut flaws = Flaws::default();
         let field = || format!("metadata.annotations[{SOCKET_LB}]");
-        let written = metadata.annotations.as_ref().and_then(|annotations| annotations.get(SOCKET_LB));
+        let annotation = |key| metadata.annotations.as_ref().and_then(|annotations| annotations.get(key));
+        let (written, mirror) = (annotation(SOCKET_LB), annotation(MIRROR).cloned());
         let runtime = spec.runtime_class_name.as_deref().unwrap_or_default().to_ascii_lowercase();
         let has_own_stack = RUNTIMES.iter().any(|part| runtime.contains(part));
         let mut wish = has_own_stack.then_some(SocketWish::PassBy(PassedBy::Runtime));
@@ -52,7 +56,7 @@ impl Pod {
                 metadata.namespace.as_deref().unwrap_or_default(),
                 metadata.name.as_deref().unwrap_or_default(),
             ),
-            uid: metadata.uid.unwrap_or_default().into(),
+            uid: mirror.or(metadata.uid).unwrap_or_default().into(),
             wish,
             flaws,
         })
@@ -89,6 +93,14 @@ mod tests {
             assert_eq!(found.as_ref().and_then(|pod| pod.wish), wish, "{annotation:?} {spec}");
             assert_eq!(found.is_some(), wish.is_some());
         }
+    }
+
+    #[test]
+    fn a_static_pod_has_the_digest_of_its_configuration() {
+        let annotations = json!({SOCKET_LB: "off", "kubernetes.io/config.mirror": "digest"});
+        let pod = json!({"metadata": {"name": "a", "uid": "u", "annotations": annotations}});
+        let pod = Pod::read(serde_json::from_value(pod).expect("a Pod")).expect("it says something");
+        assert_eq!(&*pod.uid, "digest");
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct Store {
     /// The Service of each slice.
     slices: HashMap<ObjectName, ObjectName>,
     pods: BTreeMap<ObjectName, Pod>,
+    /// Whether all of them have been reported.
+    pods_known: bool,
     /// Whether they have changed since somebody last asked.
     pods_changed: bool,
 }
@@ -57,6 +59,7 @@ impl Store {
             services: HashMap::new(),
             slices: HashMap::new(),
             pods: BTreeMap::new(),
+            pods_known: false,
             pods_changed: false,
         }
     }
@@ -104,9 +107,14 @@ impl Store {
         }
     }
 
-    /// The Pods that say something about their sockets, if that has changed since the last call.
+    /// All Pods have been reported.
+    pub fn know_pods(&mut self) {
+        self.pods_changed |= !std::mem::replace(&mut self.pods_known, true);
+    }
+
+    /// The Pods that say something about their sockets, if that has changed since the last call; nothing before all are known.
     pub fn take_pods(&mut self) -> Option<impl Iterator<Item = &Pod>> {
-        std::mem::take(&mut self.pods_changed).then(|| self.pods.values())
+        (self.pods_known && std::mem::take(&mut self.pods_changed)).then(|| self.pods.values())
     }
 
     fn upsert_slice(&mut self, slice: &EndpointSlice) -> Touched {

@@ -165,6 +165,7 @@ impl Planner {
                 Event::Delete(key) => touched.add(self.delete(&key)),
                 Event::Found { subject, flaws } => self.problems.set(Origin::Source(subject), &flaws),
                 Event::Unread(unread) => touched.services.extend(self.recalled.set_unread(unread)),
+                Event::PodsListed => self.store.know_pods(),
                 Event::Synced => complete = !self.synced,
             }
         }

@@ -143,6 +143,7 @@ impl Serve {
                 | Event::Delete(ObjectKey { kind: Kind::Node | Kind::Pod, .. })
                 | Event::Found { .. }
                 | Event::Unread(_)
+                | Event::PodsListed
                 | Event::Synced => {}
             }
         }

@@ -112,6 +112,7 @@ async fn everything_is_listed_before_synced_and_then_followed() {
                     assert!(needed.iter().all(|kind| kinds.contains(kind)), "{kinds:?}");
                     synced_after = Some(kinds.len());
                 }
+                Event::PodsListed => {}
                 other => panic!("unexpected {other:?}"),
             }
         }

@@ -138,7 +138,7 @@ impl Reader {
         let mut batch = first.map_err(|error| Error::List { directory: self.directory.clone(), error })?;
         self.catalog.begun();
         batch.extend(self.tell());
-        batch.push(Event::Synced);
+        batch.extend([Event::PodsListed, Event::Synced]);
         loop {
             if events.is_closed() || (!batch.is_empty() && events.blocking_send(batch).is_err()) {
                 return Ok(());

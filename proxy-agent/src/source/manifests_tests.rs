@@ -218,7 +218,7 @@ async fn the_reader_ends_when_nobody_listens() {
     let (sender, mut events) = mpsc::channel(1);
     let path = directory.path().to_owned();
     let running = tokio::spawn(async move { run(&path, sender).await });
-    assert_eq!(events.recv().await, Some(vec![Event::Synced]));
+    assert_eq!(events.recv().await, Some(vec![Event::PodsListed, Event::Synced]));
     drop(events);
     fs::write(directory.path().join("a.yaml"), service("a", "10.0.0.1")).expect("written");
     running.await.expect("no panic").expect("no error");

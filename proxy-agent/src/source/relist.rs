@@ -17,6 +17,10 @@ pub(super) trait Watched: ::kube::Resource<DynamicType = ()> {
     /// machine that this runs on (IN-5).
     const FORGET: bool = true;
 
+    /// Whether lists may come from the API server's cache, and so be a moment old. A server without consistent reads from its
+    /// cache reads all objects of the kind from etcd otherwise, whatever the selector: there are too many Pods for that.
+    const FROM_CACHE: bool = false;
+
     /// Checks it and keeps what matters; nothing if it is none of a node's business.
     fn read(self) -> Option<Object>;
 
@@ -55,6 +59,7 @@ impl Watched for wire::Node {
 
 impl Watched for wire::Pod {
     const KIND: Kind = Kind::Pod;
+    const FROM_CACHE: bool = true;
 
     fn read(self) -> Option<Object> {
         Pod::read(self).map(Object::Pod)

@@ -53,13 +53,15 @@ impl<W: Watched + DeserializeOwned + Clone + std::fmt::Debug> Requests<W> {
         Self { client, api, labels: labels.map(Into::into), fields: fields.map(Into::into) }
     }
 
-    /// A page of a list, of the newest version that there is.
+    /// A page of a list, of the newest version that there is, or that the server's cache has.
     pub(super) async fn page(&self, token: Option<&str>, limit: u32) -> Result<ObjectList<W>, Failure> {
         let parameters = ListParams {
             label_selector: self.labels.clone(),
             field_selector: self.fields.clone(),
             limit: Some(limit),
             continue_token: token.map(Into::into),
+            // With a token the version is the token's.
+            resource_version: (W::FROM_CACHE && token.is_none()).then(|| "0".to_owned()),
             ..ListParams::default()
         };
         let late = |_| Failure::Late { request: Request::Page, limit: PAGE };

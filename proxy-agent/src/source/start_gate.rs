@@ -45,6 +45,9 @@ impl StartGate {
     /// Node came after all.
     pub(super) fn listed(&self, kind: Kind) -> Batch {
         let mut said = Batch::new();
+        if kind == Kind::Pod {
+            said.push(Event::PodsListed);
+        }
         self.state.send_modify(|state| {
             let late = state.open && kind == Kind::Node && !state.has_all_but(None);
             for (known, listed) in NEEDED.into_iter().zip(&mut state.listed) {

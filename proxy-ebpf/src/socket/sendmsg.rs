@@ -14,8 +14,8 @@ use proxy_common::{
 use super::{
     askers,
     context::{
-        ALLOW, Hook, SocketClient, choose_for, destination, is_connected, is_passed_by, protocol,
-        refuse_datagram, rewrite,
+        ALLOW, Hook, SocketClient, choose_for, destination, is_connected, is_connected_to, is_passed_by,
+        protocol, refuse_datagram, rewrite,
     },
     datagrams, overflow, steps, translations,
 };
@@ -59,14 +59,15 @@ fn sendmsg(ctx: &SockAddrContext, hook: Hook) -> i32 {
     {
         return ALLOW;
     }
+    // The kernel takes answers from the connected peer alone. IPv6 sockets name their IPv4 peer in each datagram, so the hook
+    // sees what others send without one.
+    if is_connected_to(ctx, &destination.address, destination.port) {
+        // Not through a hook: it was passed by, or is older than the hooks, or the agent is yet to find it an endpoint.
+        return ALLOW;
+    }
     if is_connected(ctx)
         && let Some(known) = translations::connected_peer(ctx, &destination)
     {
-        // The kernel takes answers from the connected peer alone. One without an endpoint is for the agent to connect; the
-        // hook sees it because IPv6 sockets name their IPv4 peer in each datagram.
-        if known.is_unserved() {
-            return ALLOW;
-        }
         overflow::refresh(ctx, datagrams::PEER);
         rewrite(ctx, hook, &known.endpoint_address, known.endpoint_port);
         return ALLOW;

@@ -187,7 +187,7 @@ fn memory() -> u64 {
             "COUNTERS" => 4 * value * u64::from(services),
             "ENDPOINTS" | "ENDPOINT_STATE" => value * u64::from(endpoints),
             "SOURCE_RANGES" => 128 << 16,
-            "CLIENTS" => hash(1 << 13),
+            "CLIENTS" | "BYPASSED" => hash(1 << 13),
             "FLOWS" => value * u64::from(flows),
             "FLOW_TAGS" | "FLOW_USES" => value * u64::from(flows.div_ceil(SLOTS)),
             "PEERS" | "SOURCE_PORTS" => value << 16,
@@ -195,9 +195,9 @@ fn memory() -> u64 {
             "OVERFLOW" => hash(1) * translation::OVERFLOW as u64,
             "AFFINITY" => (16 + 48 + key + value) * u64::from(clients),
             // Socket storage is added below; the others take two mebibytes each at most.
-            "SOCKETS" | "DATAGRAMS" | "NAMESPACES" | "BYPASSED" | "ADDRESS_FILTER" | "NODE_PORTS"
-            | "OUTGOING" | "STRAYS" | "ASKERS" | "FLOW_LOCKS" | "FLOW_SEED" | "INTERFACES"
-            | "REFUSED_RATE" | "HELD_RATE" | "TOTALS" | "GRACE" | "SHARED_PORTS" | "FOREIGN_PORTS" => 0,
+            "SOCKETS" | "DATAGRAMS" | "NAMESPACES" | "ADDRESS_FILTER" | "NODE_PORTS" | "OUTGOING"
+            | "STRAYS" | "ASKERS" | "FLOW_LOCKS" | "FLOW_SEED" | "INTERFACES" | "REFUSED_RATE"
+            | "HELD_RATE" | "TOTALS" | "GRACE" | "SHARED_PORTS" | "FOREIGN_PORTS" => 0,
             other => panic!("{other}: how much memory does it take? The DaemonSet's comment adds it up"),
         }
     });

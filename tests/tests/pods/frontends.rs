@@ -45,6 +45,8 @@ fn every_frontend_leads_to_an_endpoint_on_the_other_node(nodes: &TwoNodes) {
     let flows: Vec<serde_json::Value> = serde_json::from_slice(&flows.stdout).expect("JSON");
     assert!(flows.len() >= ways_in().len() * 2, "{flows:?}");
     assert!(flows.iter().all(|flow| flow["source"].is_null()), "nothing is masqueraded: {flows:?}");
+    let from_a_pod = |flow: &serde_json::Value| flow["ofPod"] == true && flow["device"].is_string();
+    assert!(flows.iter().all(from_a_pod), "they came out of a pod: {flows:?}");
 }
 
 /// PO-22: it sees an address of the node's.

@@ -2,8 +2,10 @@
 //! network namespace shows that its own rules or routes must see the Service's address.
 
 use std::{
-    net::SocketAddr,
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
     process::Command,
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -25,6 +27,7 @@ in_both_extremes!(
     a_sidecar_sees_the_services_address,
     a_namespace_within_a_pod_is_noticed_when_it_asks,
     what_has_an_endpoint_keeps_it_and_what_is_new_passes,
+    a_socket_that_was_passed_by_goes_on_when_its_pod_is_served,
     nobody_is_passed_by_if_that_is_not_wanted,
     a_pod_says_whether_it_is_passed_by,
     sockets_of_the_node_alone,
@@ -96,8 +99,22 @@ fn a_cluster_in_a_pod_keeps_its_own_services(nodes: &TwoNodes) {
     wait_until_passed(nodes, &inner, "nested");
     // The maps say so while no agent runs, and the next one takes it from there.
     agent.kill().expect("a running agent");
-    assert_eq!(inner.run(|| ask(cluster_ips()[0].tcp)).expect("an answer").server, "inner");
-    agent.restart(nodes.lab()).expect("an agent");
+    let restarted = AtomicBool::new(false);
+    let answers = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| {
+            inner.run(|| {
+                let mut answers = BTreeMap::<String, usize>::new();
+                while !restarted.load(Ordering::Relaxed) {
+                    *answers.entry(ask(cluster_ips()[0].tcp).expect("an answer").server).or_default() += 1;
+                }
+                answers
+            })
+        });
+        agent.restart(nodes.lab()).expect("an agent");
+        restarted.store(true, Ordering::Relaxed);
+        asked.join().expect("no panic")
+    });
+    assert!(answers.len() == 1 && answers.contains_key("inner"), "{answers:?}");
     nft(&inner, "delete table ip kube\ndelete table ip6 kube\n").expect("rules");
     for way in cluster_ips() {
         assert_served_behind(&inner, way, &pod);
@@ -251,6 +268,32 @@ fn what_has_an_endpoint_keeps_it_and_what_is_new_passes(nodes: &TwoNodes) {
     let events = nodes.lab().sidestep(&["status", "-o", "json"]).expect("it runs");
     let events: serde_json::Value = serde_json::from_slice(&events.stdout).expect("JSON");
     assert!(events["events"]["passed-sockets"].as_u64() >= Some(8), "{}", events["events"]);
+}
+
+/// A UDP socket that was connected to the Service's address itself goes on with it when the hooks serve its namespace again:
+/// IPv6 sockets show the hooks each datagram to an IPv4 peer.
+fn a_socket_that_was_passed_by_goes_on_when_its_pod_is_served(nodes: &TwoNodes) {
+    let server = nodes.backend_there("there").expect("a pod");
+    let pod = hooked(nodes, "app");
+    let rule = "table inet mesh { chain o { type nat hook output priority -100; ip daddr 10.96.9.9 tcp dport 1 redirect to :1; }; }\n";
+    nft(&pod, rule).expect("rules");
+    let _agent = serve(nodes, &[&server]);
+    wait_until_passed(nodes, &pod, "redirects");
+    let [way, _] = cluster_ips();
+    let IpAddr::V4(address) = way.udp.ip() else { panic!("an IPv4 address") };
+    let mapped = SocketAddr::new(address.to_ipv6_mapped().into(), way.udp.port());
+    let asker = pod.run(|| {
+        let asker = Asker::v6()?;
+        asker.connect(mapped)?;
+        asker.ask_peer()?;
+        Ok::<_, std::io::Error>(asker)
+    });
+    let asker = asker.expect("an answer");
+    nft(&pod, "delete table inet mesh\n").expect("rules");
+    wait_until_served(nodes, &pod);
+    for _ in 0..3 {
+        assert_eq!(pod.run(|| asker.ask_peer()).expect("it goes on").0.server, "there");
+    }
 }
 
 fn nobody_is_passed_by_if_that_is_not_wanted(nodes: &TwoNodes) {

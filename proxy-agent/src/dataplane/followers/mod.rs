@@ -12,7 +12,7 @@ pub(super) mod namespaces;
 pub(super) mod stale;
 mod sweep;
 
-use std::{collections::BTreeSet, path::Path};
+use std::collections::BTreeSet;
 
 use proxy_common::{Address, Port, Protocol};
 
@@ -23,9 +23,8 @@ use self::{
     sweep::Sweep,
 };
 use crate::{
-    dataplane::{Error, SharedTables},
+    dataplane::{Error, Options, SharedTables},
     plan::Changes,
-    timeouts::Timeouts,
 };
 
 /// All followers; they end with it.
@@ -38,19 +37,13 @@ pub(super) struct Followers {
 }
 
 impl Followers {
-    /// Starts them on the tables below `pin_dir`.
-    pub(super) fn start(
-        pin_dir: &Path,
-        tables: &SharedTables,
-        timeouts: Timeouts,
-        crowd: Crowd,
-        of_pods: bool,
-        bypass: (bool, bool),
-    ) -> Result<Self, Error> {
+    /// Starts them on the tables of this datapath.
+    pub(super) fn start(options: &Options, tables: &SharedTables, crowd: Crowd) -> Result<Self, Error> {
+        let (pin_dir, flows) = (&options.pin_dir, &options.flows);
         Ok(Self {
-            namespaces: Namespaces::start(pin_dir, tables, bypass)?,
+            namespaces: Namespaces::start(options, tables)?,
             stale: Stale::start(pin_dir, tables)?,
-            flows: Flows::start(pin_dir, tables, timeouts, crowd, of_pods)?,
+            flows: Flows::start(pin_dir, tables, flows.timeouts, crowd, flows.of_pods)?,
             _sweep: Sweep::start(pin_dir)?,
         })
     }
@@ -75,6 +68,11 @@ impl Followers {
             self.stale.gone(protocol, address, port);
         }
         self.stale.look(complete, udp);
+    }
+
+    /// Call it when programs are attached, and when other devices of pods have some.
+    pub(super) fn look_at_namespaces(&mut self) {
+        self.namespaces.look();
     }
 
     /// Call it after the tables were replaced.

@@ -3,9 +3,10 @@
 
 use std::{
     fs, io,
-    net::UdpSocket,
-    os::fd::{AsFd, AsRawFd as _, BorrowedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
 };
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 /// The options; of IPv6 the same.
 const INFO: i32 = 64;
@@ -23,8 +24,6 @@ const SIZE_AT: usize = 80;
 const OUTPUT: usize = 3;
 /// `offsetof(struct ipt_get_entries, entrytable)`.
 const ENTRIES_AT: usize = 40;
-/// How much is read: kube-proxy's rules for a hundred thousand Services.
-const MOST: usize = 1 << 30;
 
 /// A family's table.
 #[derive(Debug)]
@@ -51,21 +50,23 @@ impl NatRules {
     }
 }
 
-/// The tables that there are in the network namespace of the calling thread.
-pub(crate) fn nat_tables() -> Vec<NatTable> {
-    let v4 = || UdpSocket::bind("0.0.0.0:0");
-    let v6 = || UdpSocket::bind("[::]:0");
+/// The tables that there are in the network namespace of the calling thread. Of each at most so many bytes are read.
+pub(crate) fn nat_tables(most: usize) -> Vec<NatTable> {
+    let read = |family, level| -> io::Result<NatRules> {
+        let socket = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+        match read(socket.as_fd(), level, most) {
+            // It changed between two questions.
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => read(socket.as_fd(), level, most),
+            read => read,
+        }
+    };
     let mut found = Vec::new();
     // A table that nobody made would be made by asking for it.
     if is_there("ip_tables_names") {
-        found.push(NatTable {
-            family: "ip",
-            content: v4().and_then(|socket| read(socket.as_fd(), libc::SOL_IP)),
-        });
+        found.push(NatTable { family: "ip", content: read(AddressFamily::Inet, libc::SOL_IP) });
     }
     if is_there("ip6_tables_names") {
-        let content = v6().and_then(|socket| read(socket.as_fd(), libc::SOL_IPV6));
-        found.push(NatTable { family: "ip6", content });
+        found.push(NatTable { family: "ip6", content: read(AddressFamily::Inet6, libc::SOL_IPV6) });
     }
     found
 }
@@ -75,7 +76,7 @@ fn is_there(names: &str) -> bool {
     tables.is_ok_and(|tables| tables.lines().any(|line| line == NAT))
 }
 
-fn read(socket: BorrowedFd<'_>, level: i32) -> io::Result<NatRules> {
+fn read(socket: BorrowedFd<'_>, level: i32, most: usize) -> io::Result<NatRules> {
     let named = |size: usize| {
         let mut bytes = vec![0; size];
         bytes[..NAT.len()].copy_from_slice(NAT.as_bytes());
@@ -88,8 +89,8 @@ fn read(socket: BorrowedFd<'_>, level: i32) -> io::Result<NatRules> {
         bytes.map_or(0, |bytes| u32::from_ne_bytes(*bytes))
     };
     let size = number(SIZE_AT);
-    let length = ENTRIES_AT + usize::try_from(size).unwrap_or(MOST);
-    if length > MOST {
+    let length = ENTRIES_AT.saturating_add(usize::try_from(size).unwrap_or(usize::MAX));
+    if length > most {
         return Err(io::Error::from_raw_os_error(libc::E2BIG));
     }
     // A chain ends with its policy.

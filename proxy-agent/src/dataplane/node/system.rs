@@ -43,6 +43,11 @@ pub(crate) fn netns_cookie_of_socket(socket: &impl AsRawFd) -> Result<u64, Error
     }
 }
 
+/// Whether the kernel tells the cookie of a network namespace (5.14).
+pub(crate) fn has_netns_cookies() -> bool {
+    netns_cookie().is_ok_and(|cookie| cookie != 0)
+}
+
 /// Why clients cannot be identified here, so that restricted LoadBalancer IPs cannot be served (ST-8), if so.
 pub fn cannot_restrict() -> Result<Option<&'static str>, Error> {
     Ok(if netns_cookie()? == 0 {

@@ -2,7 +2,11 @@
 
 use std::path::PathBuf;
 
-use crate::{dataplane::tables::capacity::Capacity, ports::PortRange, timeouts::Timeouts};
+use crate::{
+    dataplane::{node::system::has_netns_cookies, tables::capacity::Capacity},
+    ports::PortRange,
+    timeouts::Timeouts,
+};
 
 /// Where a datapath lives.
 #[derive(Clone, Debug)]
@@ -22,9 +26,10 @@ pub struct Options {
 }
 
 impl Options {
-    /// Whether anybody may be passed by: those are whose packets are served, at the devices of pods.
+    /// Whether anybody may be passed by: those are whose packets are served, at the devices of pods. The kernel must tell
+    /// network namespaces apart for it (5.14).
     pub(crate) fn passes_by(&self) -> bool {
-        self.flows.of_pods && !self.sockets.host_only
+        self.flows.of_pods && !self.sockets.host_only && has_netns_cookies()
     }
 }
 

@@ -1,4 +1,4 @@
-//! `metadata`, without what only other programs read. Of the annotations two are kept.
+//! `metadata`, without what only other programs read. Of the annotations three are kept.
 
 use std::collections::BTreeMap;
 
@@ -25,12 +25,17 @@ pub(in crate::model) const TRIGGERED: &str = "endpoints.kubernetes.io/last-chang
 /// like.
 pub(in crate::model) const SOCKET_LB: &str = "sidestep.dev/socket-lb";
 
+/// Of a static Pod: what kubelet has for its uid.
+pub(in crate::model) const MIRROR: &str = "kubernetes.io/config.mirror";
+
 #[derive(Deserialize)]
 struct Annotations {
     #[serde(rename = "endpoints.kubernetes.io/last-change-trigger-time")]
     triggered: Option<String>,
     #[serde(rename = "sidestep.dev/socket-lb")]
     socket_lb: Option<String>,
+    #[serde(rename = "kubernetes.io/config.mirror")]
+    mirror: Option<String>,
 }
 
 /// Decodes the parts that are used.
@@ -45,8 +50,8 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
         labels,
         annotations,
     } = Slim::deserialize(deserializer)?;
-    let kept = annotations.map(|Annotations { triggered, socket_lb }| {
-        let all = [(TRIGGERED, triggered), (SOCKET_LB, socket_lb)];
+    let kept = annotations.map(|Annotations { triggered, socket_lb, mirror }| {
+        let all = [(TRIGGERED, triggered), (SOCKET_LB, socket_lb), (MIRROR, mirror)];
         all.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect::<BTreeMap<_, _>>()
     });
     Ok(ObjectMeta {

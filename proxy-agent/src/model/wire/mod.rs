@@ -2,7 +2,7 @@
 //!
 //! Only the fields that are used, each of the widest type that the API allows, since one object that does
 //! not decode would make a whole list fail. `null` means the same as nothing. Metadata is slim from the
-//! first byte: `managedFields`, and annotations but two, are passed over without being kept.
+//! first byte: `managedFields`, and annotations but three, are passed over without being kept.
 
 mod endpoint_slice;
 pub(in crate::model) mod metadata;

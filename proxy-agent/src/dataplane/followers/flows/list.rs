@@ -65,6 +65,8 @@ pub struct ListedFlow {
     pub source: Option<SocketAddr>,
     /// Index of its Service, if the endpoint is still one of it.
     pub service: Option<u32>,
+    /// Index of the device that the client's packets arrive at.
+    pub device: u32,
     /// Its state.
     pub state: FlowState,
     /// Whether the endpoint has ever answered.
@@ -91,6 +93,7 @@ pub fn list(tables: &Tables) -> Vec<ListedFlow> {
             endpoint: socket(ends.to()),
             source: ends.has_source_port().then(|| socket(origin.masquerade())),
             service: owner(tables, origin),
+            device: origin.device,
             state: FlowState::of(ends.seen),
             answered: ends.seen.answered(),
             fast: is_fast(ends),

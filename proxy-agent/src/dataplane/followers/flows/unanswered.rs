@@ -50,6 +50,7 @@ mod tests {
             endpoint: at,
             source: None,
             service: Some(service),
+            device: 0,
             state: if answered { FlowState::Established } else { FlowState::Unanswered },
             answered,
             fast: false,

@@ -21,7 +21,6 @@ mod watch;
 
 use std::{
     collections::BTreeSet,
-    path::Path,
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{Sender, channel},
@@ -35,11 +34,12 @@ use proxy_common::{Address, AddressBits};
 pub use self::bypass::PassedNamespace;
 use self::{bypass::Told, clients::Sought, watch::Watch};
 use crate::{
-    dataplane::{Error, SharedTables},
+    dataplane::{Error, Options, SharedTables},
     plan::{AllowedClients, Changes, PodWishes, ServicePlan},
 };
 
-/// Longest wait for the first search, before the first restricted LoadBalancer IP is installed, or the first Service at all.
+/// Longest wait for the first search: before the first restricted LoadBalancer IP is installed, or when programs are
+/// attached.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
 
 /// An address of a Service in each family, IPv4 first; `None` where there is none.
@@ -50,24 +50,35 @@ type Vips = [Option<Address>; 2];
 struct Wanted {
     /// The addresses of packets to restricted LoadBalancer IPs, while there are any.
     clients: Option<Sought>,
-    /// Whom to pass by, if anybody.
-    passed_by: Option<Rules>,
+    passed_by: PassBy,
 }
 
 /// Whom to pass by.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+enum PassBy {
+    /// Whom an earlier agent passed by: there are no programs of this one yet.
+    #[default]
+    AsBefore,
+    /// Nobody.
+    Nobody,
+    /// Those to which these rules apply.
+    Those(Rules),
+}
+
+/// Which namespaces are passed by.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 struct Rules {
     /// Whether also those that only look like it.
     detects: bool,
     /// Services' addresses, to which a namespace may have routes.
     services: Vips,
-    /// What Pods say.
-    pods: Arc<PodWishes>,
+    /// What Pods say; nothing as long as it is not known of all of them.
+    pods: Option<Arc<PodWishes>>,
 }
 
 impl Wanted {
     const fn is_nothing(&self) -> bool {
-        self.clients.is_none() && self.passed_by.is_none()
+        self.clients.is_none() && !matches!(self.passed_by, PassBy::Those(_))
     }
 }
 
@@ -84,12 +95,9 @@ struct Order {
 pub(super) struct Namespaces {
     /// `None` only while dropping: the thread ends when the sender is gone.
     orders: Option<Sender<Order>>,
-    /// Whether it passes anybody by.
-    passes_by: bool,
-    /// Whether also those that only look like it.
-    detects: bool,
+    options: Options,
     services: Services,
-    pods: Arc<PodWishes>,
+    pods: Option<Arc<PodWishes>>,
     told: Wanted,
     /// Whether it has had a message: the maps may hold what an earlier agent left.
     began: bool,
@@ -99,14 +107,10 @@ pub(super) struct Namespaces {
 }
 
 impl Namespaces {
-    /// `passes_by` says whether anybody is passed by, and `detects` whether also those that only look like it.
-    pub(super) fn start(
-        pin_dir: &Path,
-        tables: &SharedTables,
-        (passes_by, detects): (bool, bool),
-    ) -> Result<Self, Error> {
+    pub(super) fn start(options: &Options, tables: &SharedTables) -> Result<Self, Error> {
         let (problem, passed_by) = (Arc::default(), Told::default());
-        let watch = Watch::new(pin_dir, &tables.now(), Arc::clone(&problem), Arc::clone(&passed_by))?;
+        let watch =
+            Watch::new(&options.pin_dir, &tables.now(), Arc::clone(&problem), Arc::clone(&passed_by))?;
         let (orders, received) = channel();
         let thread = std::thread::Builder::new()
             .name("namespaces".to_owned())
@@ -115,10 +119,9 @@ impl Namespaces {
         let (told, thread) = (Wanted::default(), Some(thread));
         Ok(Self {
             orders: Some(orders),
-            passes_by,
-            detects,
+            options: options.clone(),
             services: Services::default(),
-            pods: Arc::default(),
+            pods: None,
             told,
             began: false,
             problem,
@@ -128,21 +131,33 @@ impl Namespaces {
     }
 
     /// Call it before `changes` are installed. If they contain the first restricted LoadBalancer IP, it waits for a
-    /// search, so that no client is refused as unknown; and if they are the first complete plan, so that nobody is
-    /// translated who is to be passed by.
+    /// search, so that no client is refused as unknown.
     pub(super) fn expect(&mut self, changes: &Changes, nodes: &BTreeSet<Address>) {
         self.services.follow(changes);
         if let Some(pods) = &changes.pods {
-            self.pods = Arc::new(pods.clone());
+            self.pods = Some(Arc::new(pods.clone()));
         }
-        let is_first = self.passes_by && changes.complete && self.told.passed_by.is_none();
-        let sought = if self.told.clients.is_none() { sought(changes, nodes) } else { None };
-        if !is_first && sought.is_none() {
+        if self.told.clients.is_some() {
             return;
         }
-        let clients = sought.or_else(|| self.told.clients.clone());
-        let passed_by = if is_first { Some(self.rules()) } else { self.told.passed_by.clone() };
-        let wanted = Wanted { clients, passed_by };
+        if let Some(sought) = sought(changes, nodes) {
+            self.tell_and_wait(Wanted { clients: Some(sought), passed_by: self.told.passed_by.clone() });
+        }
+    }
+
+    /// Call it when the programs are attached, which it waits for, and when other devices of pods have some: who is to be
+    /// passed by may be served now, at that device.
+    pub(super) fn look(&mut self) {
+        if !self.options.passes_by() {
+            return;
+        }
+        let is_first = self.told.passed_by == PassBy::AsBefore;
+        let wanted = Wanted { clients: self.told.clients.clone(), passed_by: PassBy::Those(self.rules()) };
+        if is_first { self.tell_and_wait(wanted) } else { self.tell(wanted, None) }
+    }
+
+    /// Waits for the search.
+    fn tell_and_wait(&mut self, wanted: Wanted) {
         let (done, looked) = channel();
         self.tell(wanted, Some(done));
         // May time out on a very busy machine; the refusal of an unknown client then starts another search.
@@ -153,7 +168,12 @@ impl Namespaces {
     pub(super) fn follow(&mut self, restricted: Vips, nodes: &BTreeSet<Address>) {
         let clients = (restricted != Vips::default())
             .then(|| Sought { vips: restricted, nodes: nodes.iter().copied().collect() });
-        let passed_by = self.told.passed_by.as_ref().map(|_| self.rules());
+        let passed_by = match self.told.passed_by {
+            PassBy::Those(_) => PassBy::Those(self.rules()),
+            PassBy::AsBefore if !self.options.passes_by() => PassBy::Nobody,
+            PassBy::AsBefore => PassBy::AsBefore,
+            PassBy::Nobody => PassBy::Nobody,
+        };
         let wanted = Wanted { clients, passed_by };
         if !self.began || self.told != wanted {
             self.tell(wanted, None);
@@ -161,7 +181,11 @@ impl Namespaces {
     }
 
     fn rules(&self) -> Rules {
-        Rules { detects: self.detects, services: self.services.lowest(), pods: Arc::clone(&self.pods) }
+        Rules {
+            detects: self.options.sockets.detects_bypass,
+            services: self.services.lowest(),
+            pods: self.pods.clone(),
+        }
     }
 
     fn tell(&mut self, wanted: Wanted, done: Option<Sender<()>>) {

@@ -8,8 +8,10 @@ const SHARE: u32 = 10;
 const PERIOD: Duration = Duration::from_secs(5);
 /// Searches without a reason take at most this fraction (one part in so many) of the time.
 const IDLE_SHARE: u32 = 100;
-/// The delay of another search after a mount, as a namespace is mounted before it has addresses.
-const SETTLED: Duration = Duration::from_secs(1);
+/// The delays of other searches after a mount: a namespace is mounted before it has wires, addresses and rules. Each is twice
+/// the one before it, from the first to the last.
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+const LAST_DELAY: Duration = Duration::from_millis(3_200);
 
 /// The state that decides when to search next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,8 +21,8 @@ pub(super) struct Schedule {
     took: Duration,
     /// The count of refusals when it began.
     refusals: u64,
-    /// The time of the last mount, if a search is still due after it.
-    mounted: Option<Instant>,
+    /// The time of the last mount, and after which delay a search is still due, if one is.
+    settling: Option<(Instant, Duration)>,
     news: bool,
 }
 
@@ -32,7 +34,7 @@ impl Schedule {
 
     /// Before the first search.
     pub(super) const fn new(now: Instant) -> Self {
-        Self { ended: now, took: Duration::ZERO, refusals: 0, mounted: None, news: false }
+        Self { ended: now, took: Duration::ZERO, refusals: 0, settling: None, news: false }
     }
 
     /// How many refusals had been counted when the last look began.
@@ -43,11 +45,13 @@ impl Schedule {
     /// Takes the state at `now`, and returns whether to search.
     pub(super) fn is_due(&mut self, now: Instant, refusals: u64, mounted: bool) -> bool {
         if mounted {
-            self.mounted = Some(now);
+            self.settling = Some((now, FIRST_DELAY));
         }
         self.news |= mounted || refusals != self.refusals;
-        if self.mounted.is_some_and(|then| now.saturating_duration_since(then) >= SETTLED) {
-            self.mounted = None;
+        if let Some((then, delay)) = self.settling
+            && now.saturating_duration_since(then) >= delay
+        {
+            self.settling = Some((then, delay * 2)).filter(|_| delay < LAST_DELAY);
             self.news = true;
         }
         let since = now.saturating_duration_since(self.ended);
@@ -74,15 +78,20 @@ mod tests {
     }
 
     #[test]
-    fn a_look_follows_when_what_was_mounted_has_settled() {
+    fn looks_follow_until_what_was_mounted_has_settled() {
         let start = Instant::now();
         let mut schedule = Schedule::new(start).looked(start, start, 0);
         assert!(schedule.is_due(start, 0, true));
-        schedule = schedule.looked(start, start + MS, 0);
-        assert!(!schedule.is_due(start + 500 * MS, 0, false));
-        assert!(schedule.is_due(start + 1_000 * MS, 0, false));
-        schedule = schedule.looked(start + 1_000 * MS, start + 1_001 * MS, 0);
-        assert!(!schedule.is_due(start + 2_500 * MS, 0, false));
+        let mut looks = Vec::new();
+        for ms in (50..=4_900).step_by(50) {
+            let now = start + ms * MS;
+            if schedule.is_due(now, 0, false) {
+                looks.push(ms);
+                schedule = schedule.looked(now, now + MS / 10, 0);
+            }
+        }
+        // The first was due and was not taken.
+        assert_eq!(looks, [50, 100, 200, 400, 800, 1_600, 3_200]);
     }
 
     #[test]

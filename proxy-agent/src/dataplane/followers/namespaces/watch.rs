@@ -17,7 +17,7 @@ use nix::sched::{CloneFlags, setns};
 use proxy_common::{NodeEvent, Reason};
 
 use super::{
-    Order, Wanted,
+    Order, PassBy, Wanted,
     bypass::{Bypass, Search, Told},
     clients::{self, Clients},
     mounts::Mounts,
@@ -30,6 +30,11 @@ use crate::dataplane::{
 
 /// How often to check for a reason to search: two loads and a system call.
 const GLANCE: Duration = Duration::from_millis(100);
+
+/// What a failure means.
+const REFUSED: &str = "LoadBalancer IPs with source ranges may refuse pods with `client-unknown`";
+const NOT_PASSED: &str = "sockets of pods that redirect or route traffic to Services by themselves, or of namespaces in a \
+                          pod, may not be passed by";
 
 /// The state of the thread.
 pub(super) struct Watch {
@@ -79,6 +84,7 @@ impl Watch {
     pub(super) fn run(mut self, orders: &Receiver<Order>) {
         let mut wanted = Wanted::default();
         let mut schedule = Schedule::new(Instant::now());
+        let mut news = false;
         loop {
             let order = if wanted.is_nothing() {
                 orders.recv().map_err(|_| RecvTimeoutError::Disconnected)
@@ -87,14 +93,17 @@ impl Watch {
             };
             let mut done = None;
             match order {
+                // Perhaps one for each of many pods: the schedule says when.
+                Ok(Order { wanted: next, done: None }) => (wanted, news) = (next, true),
                 Ok(order) => (wanted, done) = (order.wanted, order.done),
-                Err(RecvTimeoutError::Timeout) => {
-                    let news = self.mounts.have_changed() || self.has_unknown();
-                    if !schedule.is_due(Instant::now(), self.refusals(), news) {
-                        continue;
-                    }
-                }
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if done.is_none() {
+                let news = std::mem::take(&mut news) | self.mounts.have_changed() | self.has_unknown();
+                if !schedule.is_due(Instant::now(), self.refusals(), news) {
+                    continue;
+                }
             }
             let (began, refusals) = (Instant::now(), self.refusals());
             self.look(&wanted, refusals != schedule.refusals());
@@ -122,35 +131,35 @@ impl Watch {
     /// Searches all namespaces for what is wanted. `refused` says that an unknown client was refused since the last search.
     fn look(&mut self, wanted: &Wanted, refused: bool) {
         let (began, unknown, asked) = (Instant::now(), self.unknown_sockets(), self.has_unknown());
-        let mut found = Found::default();
+        let mut found = Found { bypass: self.bypass.begin(), ..Found::default() };
         let walked = if wanted.is_nothing() { Ok(true) } else { self.walk(wanted, &mut found) };
-        let mut failure = found.failure.or_else(|| walked.err().map(|error| error.to_string()));
+        let failure = found.failure.or_else(|| walked.err().map(|error| error.to_string()));
         let whole = failure.is_none();
+        let consequence = if wanted.clients.is_some() { REFUSED } else { NOT_PASSED };
+        let mut failure = failure.map(|why| format!("{consequence}: {why}"));
         match &wanted.passed_by {
-            Some(rules) => failure = self.bypass.decide(&found.bypass, rules, whole).or(failure),
-            None => self.bypass.forget(),
+            PassBy::Those(rules) => {
+                let problem = self.bypass.decide(&found.bypass, rules, whole);
+                failure = failure.or_else(|| problem.map(|why| format!("{NOT_PASSED}: {why}")));
+            }
+            PassBy::Nobody => self.bypass.forget(),
+            PassBy::AsBefore => {}
         }
         // A thread that stayed in a namespace would keep it alive after its pod is gone.
         if let Err(errno) = setns(&self.home, CloneFlags::CLONE_NEWNET) {
-            failure = Some(Error::system("setns", "/proc/thread-self/ns/net")(errno.into()).to_string());
+            let error = Error::system("setns", "/proc/thread-self/ns/net")(errno.into());
+            failure = Some(format!("{consequence}: {error}"));
         }
         if wanted.clients.is_some() {
             let problem = self.clients.enter(&found.clients, refused);
             if whole {
                 self.clients.leave(&found.met);
             }
-            failure = failure.or(problem);
+            failure = failure.or_else(|| problem.map(|why| format!("{REFUSED}: {why}")));
         } else {
             self.clients.forget();
         }
-        let consequence = if wanted.clients.is_some() {
-            "LoadBalancer IPs with source ranges may refuse pods with `client-unknown`"
-        } else {
-            "sockets of pods that redirect or route traffic to Services by themselves, or of namespaces in a pod, may not be \
-             passed by"
-        };
-        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) =
-            failure.map(|why| format!("{consequence}: {why}"));
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = failure;
         // Who is in a namespace that cannot be found asks no more until the next search.
         let is_fruitless = asked && found.met.is_subset(&self.met);
         self.unknown = Some(unknown).filter(|_| !is_fruitless);
@@ -186,11 +195,11 @@ impl Watch {
             found.clients.insert(cookie, clients::here(&routes, cookie, sought));
         }
         match &wanted.passed_by {
-            Some(_) if is_home => found.bypass.knows(cookie, path),
-            Some(rules) => {
-                self.bypass.look(&mut found.bypass, (cookie, namespace, path), &self.home, rules);
+            PassBy::Those(_) if is_home => found.bypass.knows(cookie, path),
+            PassBy::Those(rules) => {
+                self.bypass.look(&mut found.bypass, (cookie, namespace, path), (&self.home, &routes), rules);
             }
-            None => {}
+            PassBy::AsBefore | PassBy::Nobody => {}
         }
         Ok(())
     }

@@ -162,8 +162,18 @@ impl Interfaces {
     }
 
     /// Reads the network, loads the programs that devices need, and updates attachments and INTERFACES. Call it once
-    /// everything is installed, and after changes.
-    pub fn look(&mut self, ebpf: &mut Ebpf) {
+    /// everything is installed, and after changes. Returns whether other devices of pods have programs now.
+    pub fn look(&mut self, ebpf: &mut Ebpf) -> bool {
+        let before = self.pods_served();
+        self.pass(ebpf);
+        self.pods_served() != before
+    }
+
+    fn pods_served(&self) -> BTreeSet<u32> {
+        self.hooked.values().filter(|device| device.of_pod).map(|device| device.index).collect()
+    }
+
+    fn pass(&mut self, ebpf: &mut Ebpf) {
         let began = Instant::now();
         let network = match Network::here() {
             Ok(network) => network,

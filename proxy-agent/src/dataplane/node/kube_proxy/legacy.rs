@@ -3,9 +3,12 @@
 use super::names;
 use crate::dataplane::node::iptables::{NatTable, nat_tables};
 
+/// How much is read: kube-proxy's rules for a hundred thousand Services.
+const MOST: usize = 1 << 30;
+
 /// The tables with chains of kube-proxy's, such as `ip nat`.
 pub(super) fn tables() -> Vec<String> {
-    let ours = nat_tables().into_iter().filter(has_chains);
+    let ours = nat_tables(MOST).into_iter().filter(has_chains);
     ours.map(|NatTable { family, .. }| format!("{family} nat")).collect()
 }
 

@@ -38,7 +38,7 @@ pub(crate) use self::{
     network::{Kind, Link, LinkLayer, Network, Route},
     nftables::{Chain, Change, Expression, Extension, Nftables, REDIRECTING, Rule, Ruleset, Verdict},
     notifications::Notifications,
-    routes::Routes,
+    routes::{Routes, WayOut},
     sockets::{Diag, Found},
     wires::{Wire, Wires},
 };

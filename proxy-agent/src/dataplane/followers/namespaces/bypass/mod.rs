@@ -24,7 +24,7 @@ use std::{
 };
 
 use aya::maps::{self, MapData};
-use proxy_common::{Interface, PassedBy};
+use proxy_common::{Interface, PassedBy, SocketWish};
 use serde::{Deserialize, Serialize};
 
 use self::{
@@ -32,7 +32,7 @@ use self::{
     verdict::{Seen, verdicts},
 };
 use super::Rules;
-use crate::dataplane::{Error, Tables};
+use crate::dataplane::{Error, Tables, node::netlink::Routes};
 
 /// A network namespace that is passed by.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -65,6 +65,8 @@ pub(super) struct Bypass {
 /// The namespaces of one search.
 #[derive(Default)]
 pub(super) struct Search {
+    /// The node's devices that serve what comes out of pods.
+    devices: BTreeSet<u32>,
     all: BTreeMap<u64, Met>,
 }
 
@@ -91,16 +93,23 @@ impl Bypass {
         Ok(Self { map, interfaces, known, rulers: Rulers::new(), told })
     }
 
+    /// Begins a search.
+    pub(super) fn begin(&self) -> Search {
+        let devices = self.interfaces.iter().filter_map(Result::ok);
+        let of_pods = devices.filter(|(_, device)| device.flags & Interface::INSIDE != 0);
+        Search { devices: of_pods.map(|(index, _)| index).collect(), all: BTreeMap::new() }
+    }
+
     /// Looks at the namespace that the calling thread has entered. `node` is the node's own.
     pub(super) fn look(
         &mut self,
         search: &mut Search,
         (cookie, namespace, place): (u64, &File, &Path),
-        node: &File,
+        (node, routes): (&File, &Routes),
         rules: &Rules,
     ) {
-        let node = Node { namespace: node, uplinks: self.uplinks() };
-        let sight = Sight::here(&self.rulers, &node, rules);
+        let node = Node { namespace: node, devices: &search.devices };
+        let sight = Sight::here(&self.rulers, &node, routes, rules);
         if let Err(error) = &sight {
             tracing::debug!(%error, place = %place.display(), "cannot look at a namespace's wires, rules and routes");
         }
@@ -114,13 +123,25 @@ impl Bypass {
     /// Decides, and makes BYPASSED so. `whole` says whether every namespace was met; those that were not stay otherwise.
     /// The calling thread enters namespaces. Returns what could not be written.
     pub(super) fn decide(&mut self, search: &Search, rules: &Rules, whole: bool) -> Option<String> {
-        let (behind, wishes) = (search.behind(), pods::namespaces(&rules.pods));
+        let behind = search.behind();
+        let wishes = rules.pods.as_ref().map(|pods| pods::namespaces(pods));
         let seen = search.all.iter().filter_map(|(cookie, met)| {
             let sight = met.sight.as_ref()?;
-            let (of_node, redirects, routes) = (sight.of_node, sight.redirects, sight.routes);
-            let behind = behind.get(cookie).cloned().unwrap_or_default();
-            let wish = wishes.get(&met.inode).copied();
-            Some((*cookie, Seen { of_node, redirects, routes, behind, wish }))
+            let before = self.known.get(cookie).copied().flatten();
+            Some((
+                *cookie,
+                Seen {
+                    of_node: sight.of_node,
+                    // What could not be read is as it was.
+                    redirects: sight.redirects.unwrap_or(before == Some(PassedBy::Redirects)),
+                    routes: sight.routes,
+                    behind: behind.get(cookie).cloned().unwrap_or_default(),
+                    wish: match &wishes {
+                        Some(wishes) => wishes.get(&met.inode).copied(),
+                        None => before.filter(|why| why.is_wish()).map(SocketWish::PassBy),
+                    },
+                },
+            ))
         });
         let seen: BTreeMap<u64, Seen> = seen.collect();
         let passed = verdicts(&seen);
@@ -138,12 +159,6 @@ impl Bypass {
         });
         *self.told.lock().unwrap_or_else(PoisonError::into_inner) = told.collect();
         full
-    }
-
-    /// The node's uplinks that have programs.
-    fn uplinks(&self) -> BTreeSet<u32> {
-        let devices = self.interfaces.iter().filter_map(Result::ok);
-        devices.filter(|(_, device)| device.flags & Interface::INSIDE == 0).map(|(index, _)| index).collect()
     }
 
     /// Passes nobody by.
@@ -200,20 +215,20 @@ impl Search {
         self.all.get(&cookie).map(|met| met.place.clone()).unwrap_or_default()
     }
 
-    /// Behind which others each namespace is, among those that lead neither to the node alone nor nowhere. Few have wires
-    /// to others than the node.
+    /// Behind which others each namespace is that does not lead to the node itself. Few lead anywhere else.
     fn behind(&self) -> HashMap<u64, Vec<u64>> {
-        let open = || self.all.iter().filter_map(|(cookie, met)| Some((*cookie, met.open.as_ref()?, met)));
-        let inner = open().filter(|(.., met)| met.sight.as_ref().is_some_and(|sight| !sight.of_node));
+        let open = || {
+            let all = self.all.iter().filter_map(|(cookie, met)| Some((cookie, met.open.as_ref()?, met)));
+            all.filter_map(|(cookie, open, met)| Some((*cookie, open, met.sight.as_ref()?)))
+        };
+        // What leads to one other namespace alone has nothing behind it.
+        let outer = || open().filter(|(.., sight)| sight.of_node || sight.elsewhere.len() > 1);
         let mut found = HashMap::new();
-        for (cookie, namespace, met) in inner {
-            let Some(sight) = &met.sight else { continue };
-            let others = open().filter(|(other, ..)| *other != cookie);
-            match sight::which(namespace, &sight.elsewhere, others.map(|(other, open, _)| (other, open))) {
+        for (cookie, namespace, sight) in open().filter(|(.., sight)| !sight.of_node) {
+            let others = outer().filter(|(other, ..)| *other != cookie).map(|(other, open, _)| (other, open));
+            match sight::which(namespace, &sight.elsewhere, others) {
                 Ok(behind) => drop(found.insert(cookie, behind)),
-                Err(error) => {
-                    tracing::debug!(%error, place = %met.place.display(), "cannot see where a namespace's wires lead");
-                }
+                Err(error) => tracing::debug!(%error, cookie, "cannot see where a namespace's wires lead"),
             }
         }
         found

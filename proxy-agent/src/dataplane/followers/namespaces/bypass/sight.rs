@@ -3,29 +3,31 @@
 use std::{collections::BTreeSet, fs, fs::File, net::IpAddr};
 
 use nix::sched::{CloneFlags, setns};
-use proxy_common::Address;
 
 use super::Rules;
 use crate::dataplane::{
     Error,
     node::{
         iptables::{NatTable, nat_tables},
-        netlink::{Nftables, REDIRECTING, Routes, Wire, Wires},
+        netlink::{Nftables, REDIRECTING, Routes, WayOut, Wire, Wires},
     },
 };
 
 /// Addresses outside of every cluster, whose route is the default one (RFC 5737, RFC 3849).
 const ELSEWHERE: [&str; 2] = ["203.0.113.1", "2001:db8::1"];
 
+/// Bytes of a pod's rules that are read: those of a mesh take a hundredth.
+const MOST_RULES: usize = 1 << 20;
+
 /// What was seen.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(super) struct Sight {
-    /// Whether a wire leads to the node.
+    /// Whether what it sends to Services comes out at a device of the node's that serves pods.
     pub(super) of_node: bool,
     /// The other namespaces that its wires lead into, by their numbers in it.
-    pub(super) elsewhere: Vec<i32>,
-    /// Whether its rules redirect what its own processes send.
-    pub(super) redirects: bool,
+    pub(super) elsewhere: BTreeSet<i32>,
+    /// Whether its rules redirect what its own processes send; nothing if they cannot be read.
+    pub(super) redirects: Option<bool>,
     /// Whether its route to Services leads to the node, and is not its default route.
     pub(super) routes: bool,
 }
@@ -52,12 +54,11 @@ impl Rulers {
 
     /// Whether rules here redirect what processes of this namespace send.
     fn redirect_output(&self) -> Result<bool, Error> {
-        let is_redirecting = |table: &NatTable| {
-            let rules = table.content.as_ref();
-            rules.is_ok_and(|rules| rules.has_output && REDIRECTING.iter().any(|target| rules.names(target)))
-        };
-        if nat_tables().iter().any(is_redirecting) {
-            return Ok(true);
+        for NatTable { family, content } in nat_tables(MOST_RULES) {
+            let rules = content.map_err(Error::system("IPT_SO_GET_ENTRIES", family))?;
+            if rules.has_output && REDIRECTING.iter().any(|target| rules.names(target)) {
+                return Ok(true);
+            }
         }
         Ok(self.has_nftables() && Nftables::new()?.redirects_output()?)
     }
@@ -66,48 +67,59 @@ impl Rulers {
 /// The node.
 pub(super) struct Node<'a> {
     pub(super) namespace: &'a File,
-    /// The numbers of its uplinks.
-    pub(super) uplinks: BTreeSet<u32>,
+    /// Its devices that serve what comes out of pods.
+    pub(super) devices: &'a BTreeSet<u32>,
 }
 
 impl Sight {
     /// Looks at the namespace of the calling thread.
-    pub(super) fn here(rulers: &Rulers, node: &Node<'_>, rules: &Rules) -> Result<Self, Error> {
+    pub(super) fn here(
+        rulers: &Rulers,
+        node: &Node<'_>,
+        routes: &Routes,
+        rules: &Rules,
+    ) -> Result<Self, Error> {
         let wires = Wires::new()?;
         // The kernel may number a namespace only when it lists a device that leads there.
         let all = wires.list()?;
         let number = wires.number_of(node.namespace)?;
         let (to_node, others): (Vec<Wire>, Vec<Wire>) =
             all.into_iter().partition(|wire| Some(wire.leads_to) == number);
-        // Behind an uplink are other machines.
-        let to_node: Vec<Wire> =
-            to_node.into_iter().filter(|wire| !node.uplinks.contains(&wire.other_end)).collect();
-        let of_node = !to_node.is_empty();
+        // What comes out elsewhere nobody would translate: at an uplink, or at a switch's port.
+        let is_served = |found: &WayOut| {
+            let mut wires = to_node.iter().filter(|wire| node.devices.contains(&wire.other_end));
+            wires.any(|wire| wire.device == found.device)
+        };
+        let to_services: Vec<(WayOut, &str)> = rules
+            .services
+            .into_iter()
+            .zip(ELSEWHERE)
+            .filter_map(|(service, elsewhere)| Some((routes.way_towards(service?)?, elsewhere)))
+            .filter(|(way, _)| is_served(way))
+            .collect();
+        let of_node = !to_services.is_empty();
         if !rules.detects {
             return Ok(Self { of_node, ..Self::default() });
         }
-        let elsewhere: Vec<i32> = others.iter().map(|wire| wire.leads_to).collect();
+        let elsewhere = others.iter().map(|wire| wire.leads_to).collect();
         if !of_node {
             return Ok(Self { elsewhere, ..Self::default() });
         }
-        let routes = Routes::new()?;
-        let is_own_route = |service: Option<Address>, elsewhere: &str| {
-            let elsewhere = elsewhere.parse::<IpAddr>().ok().map(Address::from);
-            let way = |to: Option<Address>| routes.way_towards(to?);
-            way(service).is_some_and(|found| {
-                to_node.iter().any(|wire| wire.device == found.device)
-                    && way(elsewhere).is_some_and(|default| default != found)
-            })
+        let is_default = |(way, elsewhere): &(WayOut, &str)| {
+            let elsewhere: Option<IpAddr> = elsewhere.parse().ok();
+            elsewhere
+                .and_then(|address| routes.way_towards(address.into()))
+                .is_none_or(|default| default == *way)
         };
+        let redirects = rulers.redirect_output();
+        if let Err(error) = &redirects {
+            tracing::debug!(%error, "cannot read a namespace's rules");
+        }
         Ok(Self {
             of_node,
             elsewhere,
-            redirects: rulers.redirect_output()?,
-            routes: rules
-                .services
-                .into_iter()
-                .zip(ELSEWHERE)
-                .any(|(service, other)| is_own_route(service, other)),
+            redirects: redirects.ok(),
+            routes: !to_services.iter().all(is_default),
         })
     }
 }
@@ -115,7 +127,7 @@ impl Sight {
 /// Which of the others the wires of this namespace lead into. The calling thread is in it afterwards.
 pub(super) fn which<'a>(
     namespace: &File,
-    elsewhere: &[i32],
+    elsewhere: &BTreeSet<i32>,
     others: impl Iterator<Item = (u64, &'a File)>,
 ) -> Result<Vec<u64>, Error> {
     setns(namespace, CloneFlags::CLONE_NEWNET)

@@ -7,7 +7,7 @@ use proxy_common::{PassedBy, SocketWish};
 /// What is known of a namespace.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(super) struct Seen {
-    /// Whether a wire leads to the node.
+    /// Whether a wire leads to a device of the node's that serves what comes out of pods.
     pub(super) of_node: bool,
     /// Whether its rules redirect what its own processes send.
     pub(super) redirects: bool,

@@ -11,7 +11,7 @@
 mod expression;
 mod ruleset;
 
-use std::io;
+use std::{collections::BTreeSet, io};
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP};
 use netlink_sys::protocols::NETLINK_NETFILTER;
@@ -70,6 +70,9 @@ const HELD: &str = "known-connections";
 /// `NF_INET_LOCAL_OUT`, `NF_INET_POST_ROUTING`.
 const OUTPUT: u32 = 3;
 const POSTROUTING: u32 = 4;
+
+/// How many chains are followed from those at the hook `output`: a mesh has a dozen.
+const MOST_CHAINS: usize = 1_024;
 
 /// An nftables socket.
 #[derive(Debug)]
@@ -170,23 +173,31 @@ impl Nftables {
     }
 
     /// Whether rules give another destination to what processes of this namespace send: in a chain of type `nat` at the
-    /// hook `output`, or in one that it may jump to.
+    /// hook `output`, or in one that its rules jump to.
     pub(crate) fn redirects_output(&self) -> Result<bool, Error> {
         let all = self.list("NFT_MSG_GETCHAIN", &Message::new(GET_CHAIN, 0))?;
-        let outputs: Vec<Chain> = all.iter().filter(|chain| is_nat_output(chain)).filter_map(chain).collect();
-        for output in &outputs {
-            let of_table = all.iter().filter_map(chain).filter(|chain| {
-                (chain.family, &chain.table) == (output.family, &output.table)
-                    && (!chain.is_base || chain.name == output.name)
-            });
-            let mut rules = Ruleset::<bool>::default();
-            for chain in of_table {
-                self.add_rules(&chain, &mut rules, &|rule| {
-                    rule.expressions.iter().any(Expression::redirects)
-                })?;
+        let mut open: Vec<Chain> =
+            all.iter().filter(|chain| is_nat_output(chain)).filter_map(chain).collect();
+        let mut met: BTreeSet<Chain> = open.iter().cloned().collect();
+        while let Some(next) = open.pop() {
+            let mut rules = Ruleset::<Vec<Expression>>::default();
+            self.add_rules(&next, &mut rules, &|rule| rule.expressions.clone())?;
+            for expression in rules.rules.into_values().flatten().flatten() {
+                // A map of verdicts in such a chain leads to chains that do, as in kube-proxy's rules.
+                if expression.redirects() || matches!(expression, Expression::Decide { .. }) {
+                    return Ok(true);
+                }
+                if let Expression::Verdict(Verdict::To(name)) = expression {
+                    let chain = Chain { name, is_base: false, ..next.clone() };
+                    if met.insert(chain.clone()) {
+                        open.push(chain);
+                    }
+                }
             }
-            if rules.rules.into_values().flatten().any(|redirects| redirects) {
-                return Ok(true);
+            if met.len() > MOST_CHAINS {
+                return Err(Error::Missing(format!(
+                    "rules lead from an output chain to more than {MOST_CHAINS} others"
+                )));
             }
         }
         Ok(false)
