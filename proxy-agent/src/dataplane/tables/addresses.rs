@@ -47,6 +47,8 @@ impl Writer {
     /// Removes what an earlier agent left and the whole plan does not have.
     pub(super) fn remove_found_addresses(&mut self, planned: &[(Address, AddressBits)]) {
         let planned: HashSet<Address> = planned.iter().map(|(address, _)| *address).collect();
+        // One that made way is noted to be tried again, and is found no more.
+        self.refused.keep_addresses(|address| planned.contains(address));
         let found = self.found_addresses.take().unwrap_or_default();
         for address in found.keys().filter(|address| !planned.contains(address)) {
             self.remove_address(address);

@@ -54,6 +54,11 @@ impl Refused {
         self.addresses.remove(address);
     }
 
+    /// Forgets all addresses but these.
+    pub(crate) fn keep_addresses(&mut self, is_kept: impl Fn(&Address) -> bool) {
+        self.addresses.retain(|address, _| is_kept(address));
+    }
+
     /// Forgets everything: a complete plan says it all anew.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();

@@ -5,6 +5,7 @@
 //! through the pins (`readback`).
 
 mod crashes;
+mod made_way;
 mod no_memory;
 mod readback;
 
