@@ -1,4 +1,4 @@
-//! When to search for clients: a pure function of the known state and the time.
+//! When to search: a pure function of the known state and the time.
 
 use std::time::{Duration, Instant};
 
@@ -8,8 +8,8 @@ const SHARE: u32 = 10;
 const PERIOD: Duration = Duration::from_secs(5);
 /// Searches without a reason take at most this fraction (one part in so many) of the time.
 const IDLE_SHARE: u32 = 100;
-/// The delays of other searches after a mount: a namespace is mounted before it has wires, addresses and rules. Each is twice
-/// the one before it, from the first to the last.
+/// The delays of other searches after one with a reason: a namespace is mounted before it has wires, addresses and rules. Each
+/// is twice the one before it, from the first to the last.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LAST_DELAY: Duration = Duration::from_millis(3_200);
 
@@ -21,7 +21,7 @@ pub(super) struct Schedule {
     took: Duration,
     /// The count of refusals when it began.
     refusals: u64,
-    /// The time of the last mount, and after which delay a search is still due, if one is.
+    /// The time of the last reason, and after which delay a search is still due, if one is.
     settling: Option<(Instant, Duration)>,
     news: bool,
 }
@@ -43,11 +43,11 @@ impl Schedule {
     }
 
     /// Takes the state at `now`, and returns whether to search.
-    pub(super) fn is_due(&mut self, now: Instant, refusals: u64, mounted: bool) -> bool {
-        if mounted {
+    pub(super) fn is_due(&mut self, now: Instant, refusals: u64, reason: bool) -> bool {
+        if reason {
             self.settling = Some((now, FIRST_DELAY));
         }
-        self.news |= mounted || refusals != self.refusals;
+        self.news |= reason || refusals != self.refusals;
         if let Some((then, delay)) = self.settling
             && now.saturating_duration_since(then) >= delay
         {

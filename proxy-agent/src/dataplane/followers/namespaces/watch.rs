@@ -84,9 +84,9 @@ impl Watch {
     pub(super) fn run(mut self, orders: &Receiver<Order>) {
         let mut wanted = Wanted::default();
         let mut schedule = Schedule::new(Instant::now());
-        let mut news = false;
+        let (mut news, mut is_late) = (false, false);
         loop {
-            let order = if wanted.is_nothing() {
+            let order = if wanted.is_nothing() && !is_late {
                 orders.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
                 orders.recv_timeout(GLANCE)
@@ -101,7 +101,8 @@ impl Watch {
             }
             if done.is_none() {
                 let news = std::mem::take(&mut news) | self.mounts.have_changed() | self.has_unknown();
-                if !schedule.is_due(Instant::now(), self.refusals(), news) {
+                is_late = !schedule.is_due(Instant::now(), self.refusals(), news);
+                if is_late {
                     continue;
                 }
             }
