@@ -5,7 +5,8 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use nix::sys::signal::{SigSet, Signal};
 
 use crate::{
     cgroup::Cgroup,
@@ -52,7 +53,11 @@ impl Place {
     }
 
     /// Moves the calling thread here permanently; call this on a thread of your own.
+    ///
+    /// The end of one of the test's processes does not interrupt it: while the thread that starts the next one blocks
+    /// all signals, the kernel gives SIGCHLD to any other, whose `connect` with a timeout then fails with EINTR.
     pub fn enter(&self) -> Result<()> {
+        SigSet::from(Signal::SIGCHLD).thread_block().context("SIGCHLD cannot be blocked")?;
         self.cgroup.enter()?;
         self.namespace.enter()
     }

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use sidestep_tests::{
-    TwoNodes, agent::ABI, eventually, in_both_extremes, pace::within, traffic::ask, two_nodes::cluster_ips,
+    TwoNodes, agent::ABI, bpftool, eventually, in_both_extremes, pace::within, traffic::ask,
+    two_nodes::cluster_ips,
 };
 
 use crate::{client, serve};
@@ -22,24 +23,23 @@ fn a_new_pod_is_served_at_once(nodes: &TwoNodes) {
     let server = nodes.backend_there("there").expect("a pod");
     let _agent = serve(nodes, &[&server]);
     let [way, _] = cluster_ips();
-    let links = nodes.lab().pin_directory().join(ABI).join("links/tc");
-    let hooks = || std::fs::read_dir(&links).expect("links").count();
+    let interfaces = nodes.lab().pin_directory().join(ABI).join("INTERFACES");
+    let dump = ["map", "dump", "pinned", interfaces.to_str().expect("a name in UTF-8")];
+    let served = || bpftool::json(&dump).expect("bpftool").as_array().map_or(0, Vec::len);
     let mut longest = Duration::ZERO;
     for number in 0..PODS {
-        let (before, began) = (hooks(), Instant::now());
+        let (before, began) = (served(), Instant::now());
         let client = client(nodes, &format!("new-{number}"));
-        eventually("its programs are attached", || hooks() == before + 2);
+        eventually("its device is served", || served() == before + 1);
         longest = longest.max(began.elapsed());
         std::thread::sleep(within(START).saturating_sub(began.elapsed()));
         let began = Instant::now();
         client.run(|| ask(way.tcp)).unwrap_or_else(|error| panic!("pod {number}: {error}"));
         assert!(began.elapsed() < RETRY, "pod {number}: {:?}", began.elapsed());
         drop(client);
-        eventually("its programs are gone", || hooks() == before);
+        eventually("it is not any more", || served() == before);
     }
-    println!(
-        "{PODS} pods: from before they were made until their programs were attached at most {longest:?}"
-    );
+    println!("{PODS} pods: from before they were made until their devices were served at most {longest:?}");
 }
 
 fn the_programs_of_a_pod_go_with_it(nodes: &TwoNodes) {

@@ -12,6 +12,7 @@ use std::{
     fs::{self, File},
     io,
     ops::ControlFlow,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -75,6 +76,8 @@ impl<V: FnMut(&File, &Path) -> ControlFlow<()>> Walk<V> {
             return ControlFlow::Continue(());
         }
         match File::open(path) {
+            // Unmounted meanwhile: what was below the mount is no namespace.
+            Ok(file) if file.metadata().is_ok_and(|found| found.ino() != inode) => ControlFlow::Continue(()),
             Ok(namespace) => {
                 self.seen.insert(inode);
                 (self.visit)(&namespace, path)

@@ -195,13 +195,24 @@ impl Interfaces {
         // recorded when all have theirs: until then nothing begins there, as its answer may come by any other.
         let failed = self.attach(ebpf, &chosen, &mut problems);
         self.detach_others(&chosen, &mut problems);
-        if chosen.iter().any(|device| !self.hooked.contains_key(&device.index)) {
+        let new: Vec<&Chosen> =
+            chosen.iter().filter(|device| !self.hooked.contains_key(&device.index)).collect();
+        // What netfilter translates goes on there. A pod that has only just come has nothing yet, and its first packet does not
+        // wait.
+        let is_later = !self.hooked.is_empty() && new.iter().all(|device| device.of_pod());
+        if !new.is_empty() && !is_later {
             self.foreign.look();
         }
         let mut towards = Towards::default();
-        for device in chosen.iter().filter(|device| !failed.contains(&device.index)) {
+        let attached = || chosen.iter().filter(|device| !failed.contains(&device.index));
+        for device in attached() {
             self.keep(device, &network, &mut towards, &mut problems);
+        }
+        for device in attached() {
             self.keep_order(ebpf, device, began, &mut problems);
+        }
+        if !new.is_empty() && is_later {
+            self.foreign.look();
         }
         self.contests.retain(|index| self.hooked.contains_key(&index));
         let uplinks = self.hooked.values().filter(|device| !device.of_pod);
