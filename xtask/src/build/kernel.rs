@@ -5,6 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
+use object::{
+    build::elf::{Builder, SectionData},
+    elf,
+};
 
 use crate::{process, setup, workspace};
 
@@ -31,15 +35,35 @@ pub(crate) fn build_bench() -> Result<PathBuf> {
     keep(&folder, workspace::path("target/ebpf/sidestep-bench.bpf.o"))
 }
 
-/// Copies what cargo left in `folder` to `object`, unless it is the same.
+/// Copies what cargo left in `folder` to `object` without what only debuggers read, unless it is the same.
 fn keep(folder: &Path, object: PathBuf) -> Result<PathBuf> {
     let built = folder.join(TARGET).join("release/proxy-ebpf");
     let bytes = fs::read(&built)
         .with_context(|| format!("cannot read {}, which cargo should have built", built.display()))?;
+    let bytes = without_dwarf(&bytes).with_context(|| format!("{} is no object file", built.display()))?;
     if fs::read(&object).ok().as_ref() != Some(&bytes) {
         fs::write(&object, &bytes).with_context(|| format!("cannot write {}", object.display()))?;
     }
     Ok(object)
+}
+
+/// The object without the sections from which bpf-linker made BTF: four fifths of it, which each agent would have in
+/// memory.
+fn without_dwarf(object: &[u8]) -> Result<Vec<u8>> {
+    let mut builder = Builder::read(object)?;
+    for section in &mut builder.sections {
+        let name = section.name.as_slice();
+        section.delete = name.starts_with(b".debug_") || name.starts_with(b".rel.debug_");
+    }
+    builder.delete_orphans();
+    // LLVM has one table for the names of symbols and sections.
+    let names = builder.sections.add();
+    names.name = b".shstrtab"[..].into();
+    names.sh_type = elf::SHT_STRTAB;
+    names.data = SectionData::SectionString;
+    let mut stripped = Vec::new();
+    builder.write(&mut stripped)?;
+    Ok(stripped)
 }
 
 /// A cargo subcommand on `proxy-ebpf` for the kernel's target.
