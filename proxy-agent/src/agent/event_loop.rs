@@ -73,7 +73,7 @@ pub async fn run(start: Start, settings: Settings) -> anyhow::Result<()> {
             () = network.next() => {
                 let began = Instant::now();
                 agent.look_at_network()?;
-                network.looked(began);
+                network.looked(began.elapsed().saturating_sub(agent.interfaces.welcomed()));
             }
             () = grown.notified() => agent.grow_and_report(),
             () = crowded.notified() => agent.make_room_for_connections(),

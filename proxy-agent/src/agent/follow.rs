@@ -101,7 +101,7 @@ impl Agent {
         if changes.complete {
             self.begin_to_serve()?;
         } else if self.report.synced && self.interfaces.set_node(self.planner.node_addresses()) {
-            self.look_at_interfaces();
+            self.look_at_interfaces(Interfaces::look);
         }
         self.write_report();
         self.serve.applied(Applied {
@@ -159,7 +159,7 @@ impl Agent {
     pub(super) fn look_at_network(&mut self) -> anyhow::Result<()> {
         self.look_at_addresses()?;
         if self.report.synced {
-            self.look_at_interfaces();
+            self.look_at_interfaces(Interfaces::look_for_news);
             self.write_report();
         }
         Ok(())
@@ -204,10 +204,11 @@ impl Agent {
         }
     }
 
-    /// Checks devices again if one has a problem.
+    /// Checks devices again if one has a problem, or if a change was looked at in haste.
     fn try_interfaces_again(&mut self) {
-        if self.report.synced && !self.interfaces.problems().is_empty() {
-            self.look_at_interfaces();
+        let is_due = !self.interfaces.problems().is_empty() || self.interfaces.is_unchecked();
+        if self.report.synced && is_due {
+            self.look_at_interfaces(Interfaces::look);
             self.write_report();
         }
     }
@@ -226,8 +227,8 @@ impl Agent {
     }
 
     /// Attaches the packet programs where they are missing, and pins them: where pins belong.
-    fn look_at_interfaces(&mut self) {
-        if self.pins.look() && self.interfaces.look(&mut self.ebpf) {
+    fn look_at_interfaces(&mut self, look: impl FnOnce(&mut Interfaces, &mut aya::Ebpf) -> bool) {
+        if self.pins.look() && look(&mut self.interfaces, &mut self.ebpf) {
             self.dataplane.look_at_namespaces();
         }
     }

@@ -1,18 +1,30 @@
 //! A pod that comes while the agent runs is served from its first packets, and one that goes leaves nothing behind.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
 
+use nix::net::if_::if_nametoindex;
+use proxy_agent::dataplane::pod_devices;
 use sidestep_tests::{
-    TwoNodes, agent::ABI, bpftool, eventually, in_both_extremes, pace::within, traffic::ask,
+    Place, TwoNodes, agent::ABI, bpftool, eventually, in_both_extremes, pace::within, traffic::ask,
     two_nodes::cluster_ips,
 };
 
 use crate::{client, serve};
 
-in_both_extremes!(a_new_pod_is_served_at_once, the_programs_of_a_pod_go_with_it);
+in_both_extremes!(
+    a_new_pod_is_served_at_once,
+    pods_that_come_in_a_burst_are_served,
+    the_programs_of_a_pod_go_with_it
+);
 
-/// How many pods come.
+/// How many pods come one by one, and at once if `SIDESTEP_BURST` does not say it.
 const PODS: usize = 10;
+/// How many come at the same time, of those that come at once.
+const AT_A_TIME: usize = 4;
 /// What container runtimes and CNI plugins still do once a pod has its device, at the least.
 const START: Duration = Duration::from_millis(200);
 /// The kernel's first retry of a SYN.
@@ -40,6 +52,79 @@ fn a_new_pod_is_served_at_once(nodes: &TwoNodes) {
         eventually("it is not any more", || served() == before);
     }
     println!("{PODS} pods: from before they were made until their devices were served at most {longest:?}");
+}
+
+/// Each asks as soon as it is there, and is answered: at the second attempt if its first packet was faster than the agent.
+fn pods_that_come_in_a_burst_are_served(nodes: &TwoNodes) {
+    let server = nodes.backend_there("there").expect("a pod");
+    let _agent = serve(nodes, &[&server]);
+    let [way, _] = cluster_ips();
+    let count = std::env::var("SIDESTEP_BURST").map_or(PODS, |count| count.parse().expect("a number"));
+    let (over, next, late) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    let mut times = std::thread::scope(|scope| {
+        let watch = scope.spawn(|| served_after(nodes, &over));
+        let come = || {
+            let mut pods = Vec::new();
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= count {
+                    return pods;
+                }
+                let client = client(nodes, &format!("new-{number}"));
+                let began = Instant::now();
+                let answered = client.run(|| {
+                    // The node has no route to a Service's address, and says so.
+                    ask(way.tcp).or_else(|_| {
+                        std::thread::sleep(RETRY.saturating_sub(began.elapsed()));
+                        ask(way.tcp)
+                    })
+                });
+                answered.unwrap_or_else(|error| panic!("pod {number}: {error}"));
+                late.fetch_add(usize::from(began.elapsed() >= RETRY), Ordering::Relaxed);
+                pods.push(client);
+            }
+        };
+        let coming: Vec<_> = (0..AT_A_TIME).map(|_| scope.spawn(come)).collect();
+        let pods: Vec<Vec<Place>> = coming.into_iter().map(|one| one.join().expect("served")).collect();
+        over.store(true, Ordering::Relaxed);
+        let times = watch.join().expect("it watches");
+        drop(pods);
+        times
+    });
+    assert_eq!(times.len(), count, "all are served");
+    times.sort();
+    let at = |percent: usize| times[(count * percent / 100).min(count - 1)];
+    println!(
+        "{count} pods: served {:?} after their devices were there (median), {:?} (99 %), {:?} (the last); {} asked too early",
+        at(50),
+        at(99),
+        at(100),
+        late.into_inner()
+    );
+}
+
+/// How long after they were there the devices of new pods were served, until it is over and all are.
+fn served_after(nodes: &TwoNodes, over: &AtomicBool) -> Vec<Duration> {
+    nodes.node().enter().expect("the thread enters the node");
+    let served = || pod_devices(nodes.lab().pin_directory()).expect("INTERFACES");
+    let before = served();
+    let mut coming: BTreeMap<u32, Instant> = BTreeMap::new();
+    let mut times = Vec::new();
+    let mut names: BTreeSet<String> = (1..u8::MAX).map(|number| format!("pod{number}")).collect();
+    while !(over.load(Ordering::Relaxed) && coming.is_empty()) {
+        names.retain(|name| {
+            let Ok(index) = if_nametoindex(name.as_str()) else { return true };
+            if !before.contains(&index) {
+                coming.insert(index, Instant::now());
+            }
+            false
+        });
+        for index in served() {
+            times.extend(coming.remove(&index).map(|began| began.elapsed()));
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    times
 }
 
 fn the_programs_of_a_pod_go_with_it(nodes: &TwoNodes) {

@@ -1,22 +1,34 @@
 //! INTERFACES: for each uplink, the address that the node masquerades with if the kernel's FIB lookup does not return
 //! one (before 6.7), and the longest packet.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use proxy_common::{Address, Interface};
 
-use crate::dataplane::node::netlink::{Network, Route};
+use crate::dataplane::node::netlink::{Network, Route, Routes};
 
 /// Documentation addresses (RFC 5737 and 3849), as stand-ins for any destination.
 const EVERYWHERE_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const EVERYWHERE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 
+/// What a pass has found of the ways out: pods on one bridge have the same.
+#[derive(Default)]
+pub(super) struct Towards(BTreeMap<u32, Interface>);
+
+impl Towards {
+    /// INTERFACES' element of a device, by the routes through it or, if it is a port, through its bridge.
+    pub(super) fn of(&mut self, network: &Network, index: u32, routes: &Routes) -> Interface {
+        let way = network.bridge_of(index).map_or(index, |bridge| bridge.index);
+        let ask = |address| routes.source_towards(address, Some(way));
+        *self.0.entry(way).or_insert_with(|| interface(network, way, ask))
+    }
+}
+
 /// The element of `device`. `ask` returns the source address that the kernel chooses towards an address through it.
-pub(super) fn interface(
-    network: &Network,
-    device: u32,
-    ask: impl Fn(Address) -> Option<Address>,
-) -> Interface {
+fn interface(network: &Network, device: u32, ask: impl Fn(Address) -> Option<Address>) -> Interface {
     let preferred = |v4| preferred(network, device, v4, &ask);
     Interface {
         v4: preferred(true).unwrap_or(IpAddr::from(Ipv4Addr::UNSPECIFIED).into()),
