@@ -70,10 +70,10 @@ pub async fn run(start: Start, settings: Settings) -> anyhow::Result<()> {
                 info!("the configuration file has changed: exiting, so that the agent starts again with it");
                 break;
             }
-            () = network.next() => {
+            has_news = network.next() => {
                 let began = Instant::now();
-                agent.look_at_network()?;
-                network.looked(began.elapsed().saturating_sub(agent.interfaces.welcomed()));
+                agent.look_at_network(has_news)?;
+                network.looked(began.elapsed().saturating_sub(agent.interfaces.take_welcomed()));
             }
             () = grown.notified() => agent.grow_and_report(),
             () = crowded.notified() => agent.make_room_for_connections(),

@@ -155,11 +155,11 @@ impl Agent {
         }
     }
 
-    /// Follows devices, addresses and routes.
-    pub(super) fn look_at_network(&mut self) -> anyhow::Result<()> {
+    /// Follows devices, addresses and routes: what is new, or everything now and then.
+    pub(super) fn look_at_network(&mut self, has_news: bool) -> anyhow::Result<()> {
         self.look_at_addresses()?;
         if self.report.synced {
-            self.look_at_interfaces(Interfaces::look_for_news);
+            self.look_at_interfaces(if has_news { Interfaces::look_for_news } else { Interfaces::look });
             self.write_report();
         }
         Ok(())
@@ -227,7 +227,7 @@ impl Agent {
     }
 
     /// Attaches the packet programs where they are missing, and pins them: where pins belong.
-    fn look_at_interfaces(&mut self, look: impl FnOnce(&mut Interfaces, &mut aya::Ebpf) -> bool) {
+    fn look_at_interfaces(&mut self, look: fn(&mut Interfaces, &mut aya::Ebpf) -> bool) {
         if self.pins.look() && look(&mut self.interfaces, &mut self.ebpf) {
             self.dataplane.look_at_namespaces();
         }

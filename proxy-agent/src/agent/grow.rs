@@ -132,7 +132,9 @@ impl Agent {
                 self.move_connections(&mut before, &enlarged);
             }
             self.interfaces.renew();
-            self.interfaces.look(&mut self.ebpf);
+            if self.interfaces.look(&mut self.ebpf) {
+                self.dataplane.look_at_namespaces();
+            }
         }
         self.dataplane.follow(enlarged)
     }

@@ -7,9 +7,8 @@ use std::{
 };
 
 use nix::net::if_::if_nametoindex;
-use proxy_agent::dataplane::pod_devices;
 use sidestep_tests::{
-    Place, TwoNodes, agent::ABI, bpftool, eventually, in_both_extremes, pace::within, traffic::ask,
+    Place, TwoNodes, devices::pins, eventually, in_both_extremes, pace::within, traffic::ask,
     two_nodes::cluster_ips,
 };
 
@@ -35,9 +34,7 @@ fn a_new_pod_is_served_at_once(nodes: &TwoNodes) {
     let server = nodes.backend_there("there").expect("a pod");
     let _agent = serve(nodes, &[&server]);
     let [way, _] = cluster_ips();
-    let interfaces = nodes.lab().pin_directory().join(ABI).join("INTERFACES");
-    let dump = ["map", "dump", "pinned", interfaces.to_str().expect("a name in UTF-8")];
-    let served = || bpftool::json(&dump).expect("bpftool").as_array().map_or(0, Vec::len);
+    let served = || served(nodes).len();
     let mut longest = Duration::ZERO;
     for number in 0..PODS {
         let (before, began) = (served(), Instant::now());
@@ -60,9 +57,10 @@ fn pods_that_come_in_a_burst_are_served(nodes: &TwoNodes) {
     let _agent = serve(nodes, &[&server]);
     let [way, _] = cluster_ips();
     let count = std::env::var("SIDESTEP_BURST").map_or(PODS, |count| count.parse().expect("a number"));
+    let before = served(nodes);
     let (over, next, late) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
     let mut times = std::thread::scope(|scope| {
-        let watch = scope.spawn(|| served_after(nodes, &over));
+        let watch = scope.spawn(|| served_after(nodes, &before, &over));
         let come = || {
             let mut pods = Vec::new();
             loop {
@@ -103,11 +101,16 @@ fn pods_that_come_in_a_burst_are_served(nodes: &TwoNodes) {
     );
 }
 
+/// The devices with both programs, by number: the one at ingress comes last, and is pinned when the kernel has attached it.
+fn served(nodes: &TwoNodes) -> BTreeSet<u32> {
+    let pins =
+        std::fs::read_dir(pins(nodes.lab())).expect("links").map(|pin| pin.expect("a link").file_name());
+    pins.filter_map(|pin| pin.to_str()?.strip_suffix("-ingress")?.parse().ok()).collect()
+}
+
 /// How long after they were there the devices of new pods were served, until it is over and all are.
-fn served_after(nodes: &TwoNodes, over: &AtomicBool) -> Vec<Duration> {
+fn served_after(nodes: &TwoNodes, before: &BTreeSet<u32>, over: &AtomicBool) -> Vec<Duration> {
     nodes.node().enter().expect("the thread enters the node");
-    let served = || pod_devices(nodes.lab().pin_directory()).expect("INTERFACES");
-    let before = served();
     let mut coming: BTreeMap<u32, Instant> = BTreeMap::new();
     let mut times = Vec::new();
     let mut names: BTreeSet<String> = (1..u8::MAX).map(|number| format!("pod{number}")).collect();
@@ -119,7 +122,7 @@ fn served_after(nodes: &TwoNodes, over: &AtomicBool) -> Vec<Duration> {
             }
             false
         });
-        for index in served() {
+        for index in served(nodes) {
             times.extend(coming.remove(&index).map(|began| began.elapsed()));
         }
         std::thread::sleep(Duration::from_micros(200));

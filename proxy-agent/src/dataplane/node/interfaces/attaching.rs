@@ -1,11 +1,11 @@
 //! Which devices get programs in a pass, in which order, and which lose them.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Instant};
 
 use aya::Ebpf;
 
 use super::{
-    Depth, Device, Interfaces,
+    Device, Interfaces,
     choice::{Chosen, still_there},
     hooks::DIRECTIONS,
     masquerade::Towards,
@@ -31,7 +31,7 @@ impl Interfaces {
         let present = still_there(&network, &hooked.into_iter().map(flags).collect());
         self.programs.load_for(ebpf, &present);
         let mut problems = Vec::new();
-        self.attach(ebpf, &present.iter().collect::<Vec<_>>(), Depth::Everything, &mut problems);
+        self.attach(ebpf, &present.iter().collect::<Vec<_>>(), &mut problems);
         self.problems = problems;
         Ok(())
     }
@@ -45,6 +45,7 @@ impl Interfaces {
         network: (&Network, &mut Towards),
         problems: &mut Vec<Problem>,
     ) {
+        let began = Instant::now();
         let [first, second] = DIRECTIONS;
         let mut attached = self.attach_to(ebpf, device, first);
         if attached.is_ok() {
@@ -52,8 +53,15 @@ impl Interfaces {
             attached = self.attach_to(ebpf, device, second);
         }
         match attached {
-            Ok(()) => drop(self.current.insert(device.index)),
-            Err(error) => problems.push(not_served(device, &error)),
+            Ok(()) => {
+                self.current.insert(device.index, (device.header, device.flags));
+                self.welcomed += began.elapsed();
+            }
+            Err(error) => {
+                self.hooked.remove(&device.index);
+                let _ = self.table.remove(&device.index);
+                problems.push(not_served(device, &error));
+            }
         }
     }
 
@@ -62,15 +70,14 @@ impl Interfaces {
         &mut self,
         ebpf: &mut Ebpf,
         devices: &[&Chosen],
-        depth: Depth,
         problems: &mut Vec<Problem>,
     ) -> BTreeSet<u32> {
         let mut failed = BTreeSet::new();
         for direction in DIRECTIONS {
             for device in devices {
                 let index = device.index;
-                let is_attached = self.current.contains(&index)
-                    && (depth == Depth::News || self.hooks.is_attached(index, direction, self.way));
+                let is_attached = self.current.get(&index) == Some(&(device.header, device.flags))
+                    && self.hooks.is_attached(index, direction, self.way);
                 if failed.contains(&index) || is_attached {
                     continue;
                 }
@@ -80,8 +87,8 @@ impl Interfaces {
                 }
             }
         }
-        self.current.extend(devices.iter().map(|device| device.index));
-        self.current.retain(|index| !failed.contains(index));
+        self.current.extend(devices.iter().map(|device| (device.index, (device.header, device.flags))));
+        self.current.retain(|index, _| !failed.contains(index));
         failed
     }
 
@@ -118,7 +125,7 @@ impl Interfaces {
             }
         }
         self.hooked.retain(|index, _| is_chosen(*index));
-        self.current.retain(|index| is_chosen(*index));
+        self.current.retain(|index, _| is_chosen(*index));
         let stale: Vec<u32> =
             self.table.keys().filter_map(Result::ok).filter(|index| !is_chosen(*index)).collect();
         for index in stale {

@@ -85,23 +85,24 @@ pub struct Interfaces {
     foreign: Foreign,
     /// Families with north-south frontends.
     served: Families,
-    /// Devices that have the present programs: others may have those of another agent, or of smaller tables.
-    current: BTreeSet<u32>,
+    /// Devices that have the present programs, and what for: others may have those of another agent, or of smaller tables.
+    current: BTreeMap<u32, (Header, u32)>,
+    /// Devices of pods with which everything was right at the last full look.
+    settled: BTreeSet<u32>,
     problems: Vec<Problem>,
-    /// Programs of others before ours, as the last check found them.
-    out_of_order: Vec<Problem>,
-    /// Whether there was a pass since that was no check.
+    /// Programs of others before ours, by device.
+    out_of_order: BTreeMap<u32, Vec<Problem>>,
+    /// Whether there was a look for news since the last full one.
     is_unchecked: bool,
-    /// How long the last pass attached programs to the devices of new pods.
+    /// How long programs were attached to the devices of new pods since somebody asked.
     welcomed: Duration,
 }
 
 /// How much a pass looks at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Depth {
-    /// What is new, and the uplinks' addresses: a pod's first packet is on its way, however many other pods there are.
+    /// All but settled devices: a pod's first packet is on its way, however many other pods there are.
     News,
-    /// Also whether the programs are where they were put, and still the first there.
     Everything,
 }
 
@@ -122,9 +123,10 @@ impl Interfaces {
             contests: Contests::default(),
             foreign: Foreign::open(pin_dir, tables, of_pods)?,
             served: Families::default(),
-            current: BTreeSet::new(),
+            current: BTreeMap::new(),
+            settled: BTreeSet::new(),
             problems: Vec::new(),
-            out_of_order: Vec::new(),
+            out_of_order: BTreeMap::new(),
             is_unchecked: false,
             welcomed: Duration::ZERO,
         })
@@ -141,6 +143,7 @@ impl Interfaces {
     /// The programs are others from now on: the next pass attaches them everywhere.
     pub fn renew(&mut self) {
         self.current.clear();
+        self.settled.clear();
     }
 
     /// Sets the families with north-south frontends.
@@ -164,14 +167,14 @@ impl Interfaces {
         self.is_unchecked
     }
 
-    /// How long the last look took for the devices of new pods, which come no more often than pods do.
-    pub const fn welcomed(&self) -> Duration {
-        self.welcomed
+    /// How long programs were attached to the devices of new pods since the last call: mostly the kernel's waiting, and no more
+    /// often than pods come.
+    pub fn take_welcomed(&mut self) -> Duration {
+        std::mem::take(&mut self.welcomed)
     }
 
     fn look_at(&mut self, ebpf: &mut Ebpf, depth: Depth) -> bool {
         let before = self.pods_served();
-        self.welcomed = Duration::ZERO;
         self.pass(ebpf, depth);
         self.is_unchecked = depth == Depth::News;
         self.pods_served() != before
@@ -196,42 +199,44 @@ impl Interfaces {
         // Answers to masqueraded packets may come to any of the node's addresses.
         network.addresses.iter().for_each(|assigned| self.filter.add(&assigned.address.into()));
         let mut problems = self.unknown_names(&network);
+        self.forget_renumbered(&network);
         let known: BTreeMap<u32, bool> =
             self.hooked.values().map(|device| (device.index, device.of_pod)).collect();
         let chosen = choose(&network, &self.wanted, &self.node, &known);
         self.programs.load_for(ebpf, &chosen);
         let mut towards = Towards::default();
-        // Where others serve already, a pod that has only just come waits for nobody.
-        let is_newcomer =
-            |device: &&Chosen| device.of_pod() && !known.is_empty() && !known.contains_key(&device.index);
-        let (newcomers, others): (Vec<&Chosen>, Vec<&Chosen>) = chosen.iter().partition(is_newcomer);
-        let arrived = Instant::now();
+        // Where all others serve already, a pod that has only just come waits for nobody.
+        let is_new = |device: &&Chosen| !known.contains_key(&device.index);
+        let all_serve = !known.is_empty()
+            && chosen.iter().filter(|device| !device.of_pod()).all(|device| !is_new(&device));
+        let (newcomers, others): (Vec<&Chosen>, Vec<&Chosen>) =
+            chosen.iter().partition(|device| device.of_pod() && is_new(device) && all_serve);
         for device in &newcomers {
             self.welcome(ebpf, device, (&network, &mut towards), &mut problems);
         }
-        self.welcomed = arrived.elapsed();
-        // The new agent's programs go first: if a packet passes two of ours, the first one translates it. A device is
+        let is_settled = |device: &&Chosen| depth == Depth::News && self.settled.contains(&device.index);
+        let others: Vec<&Chosen> = others.into_iter().filter(|device| !is_settled(device)).collect();
+        // The new agent's programs go first: if a packet passes two of ours, the first one translates it. These are
         // recorded when all have theirs: until then nothing begins there, as its answer may come by any other.
-        let failed = self.attach(ebpf, &others, depth, &mut problems);
+        let failed = self.attach(ebpf, &others, &mut problems);
         self.detach_others(&chosen, &mut problems);
         // What netfilter translates there goes on.
-        if !newcomers.is_empty() || others.iter().any(|device| !known.contains_key(&device.index)) {
+        if !newcomers.is_empty() || others.iter().any(is_new) {
             self.foreign.look();
         }
+        let mut settled = BTreeSet::new();
         for device in others.iter().filter(|device| !failed.contains(&device.index)) {
-            if depth == Depth::Everything || !device.of_pod() || !known.contains_key(&device.index) {
-                self.keep(device, (&network, &mut towards), &mut problems);
+            let is_kept = self.keep(device, (&network, &mut towards), &mut problems);
+            self.keep_order(ebpf, device, began);
+            if is_kept && device.of_pod() {
+                settled.insert(device.index);
             }
         }
         if depth == Depth::Everything {
-            self.out_of_order.clear();
-            for device in &chosen {
-                if self.current.contains(&device.index) {
-                    self.keep_order(ebpf, device, began);
-                }
-            }
+            self.settled = settled;
         }
-        problems.extend(self.out_of_order.iter().cloned());
+        self.out_of_order.retain(|index, _| self.hooked.contains_key(index));
+        problems.extend(self.out_of_order.values().flatten().cloned());
         self.contests.retain(|index| self.hooked.contains_key(&index));
         let uplinks = self.hooked.values().filter(|device| !device.of_pod);
         let names = uplinks.map(|device| device.name.as_str());
@@ -247,13 +252,28 @@ impl Interfaces {
         );
     }
 
-    /// Records an attached device and its addresses.
+    /// The kernel gives a number that is free to the next device, also between two passes.
+    fn forget_renumbered(&mut self, network: &Network) {
+        for link in &network.links {
+            if let Some(device) = self.hooked.get(&link.index)
+                && device.name != link.name
+            {
+                self.current.remove(&link.index);
+                self.settled.remove(&link.index);
+                if device.of_pod {
+                    self.hooked.remove(&link.index);
+                }
+            }
+        }
+    }
+
+    /// Records an attached device and its addresses. Returns whether INTERFACES says so.
     fn keep(
         &mut self,
         chosen: &Chosen,
         (network, towards): (&Network, &mut Towards),
         problems: &mut Vec<Problem>,
-    ) {
+    ) -> bool {
         let of_pod = chosen.of_pod();
         let Chosen { index, name, header, why, flags } = chosen.clone();
         let mut interface = Interface { flags, ..towards.of(network, index, &self.routes) };
@@ -261,9 +281,11 @@ impl Interfaces {
             // Such devices need a route with each packet, which only the stack provides.
             interface.longest = 0;
         }
+        let mut is_written = true;
         if self.table.get(&index, 0).ok() != Some(interface)
             && let Err(error) = self.table.insert(index, interface, 0)
         {
+            is_written = false;
             problems.push(problem(
                 Subject::device(&name),
                 format!(
@@ -286,6 +308,7 @@ impl Interfaces {
             Some(_) => {}
         }
         self.hooked.insert(index, device);
+        is_written
     }
 
     /// Names without a device.
@@ -328,12 +351,12 @@ impl Changes {
         Notifications::listen().map(Self)
     }
 
-    /// Waits until the next pass is due. Cancel safe.
-    pub async fn next(&mut self) {
-        self.0.changed().await;
+    /// Waits until the next pass is due, and returns whether there was news. Cancel safe.
+    pub async fn next(&mut self) -> bool {
+        self.0.changed().await
     }
 
-    /// Records the end of a pass that took this long, but for what comes no more often than pods do.
+    /// Records the end of a pass that took this long.
     pub fn looked(&mut self, took: Duration) {
         self.0.looked(took);
     }

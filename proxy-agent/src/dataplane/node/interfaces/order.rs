@@ -4,7 +4,7 @@
 //! a program before ours can keep every packet from it. And programs after ours at egress see packets as they are on
 //! the wire, as they would behind netfilter's POSTROUTING.
 //!
-//! Another program may go before ours at any time, without a notification. So each pass reads the order back, and
+//! Another program may go before ours at any time, without a notification. So each look at a device reads the order back, and
 //! moves ours to the front again, once: two agents that both insist would otherwise take turns for ever. If the other
 //! program returns to the front, it stays there, and a problem names it.
 

@@ -19,6 +19,7 @@ impl Interfaces {
         if self.way != Way::Tcx {
             return;
         }
+        let mut told = Vec::new();
         for direction in DIRECTIONS {
             let ahead = || self.hooks.ahead(device.index, &device.name, direction);
             let found = ahead().and_then(|found| {
@@ -35,15 +36,14 @@ impl Interfaces {
             });
             match found {
                 Ok(found) => {
-                    let told = order::meaning(&found).into_iter();
-                    self.out_of_order.extend(told.map(|told| problem(Subject::device(&device.name), told)));
+                    told.extend(order::meaning(&found));
                 }
                 Err(error) => {
-                    let message =
-                        format!("cannot read the order of programs at {}: {error}", direction.name());
-                    self.out_of_order.push(problem(Subject::device(&device.name), message));
+                    told.push(format!("cannot read the order of programs at {}: {error}", direction.name()));
                 }
             }
         }
+        let told = told.into_iter().map(|message| problem(Subject::device(&device.name), message));
+        self.out_of_order.insert(device.index, told.collect());
     }
 }

@@ -67,8 +67,8 @@ impl Notifications {
         Ok(Self { socket, due: now + IDLE, heard: false, settled: now })
     }
 
-    /// Waits until a pass is due. Cancel safe.
-    pub(crate) async fn changed(&mut self) {
+    /// Waits until a pass is due, and returns whether a notification is the reason. Cancel safe.
+    pub(crate) async fn changed(&mut self) -> bool {
         loop {
             tokio::select! {
                 ready = self.socket.readable_mut() => {
@@ -81,7 +81,7 @@ impl Notifications {
                         self.due = now + self.settled.saturating_duration_since(now).saturating_sub(ADVANCE);
                     }
                 }
-                () = sleep_until(self.due.into()) => return,
+                () = sleep_until(self.due.into()) => return self.heard,
             }
         }
     }
