@@ -126,6 +126,7 @@ impl Interfaces {
         }
         self.hooked.retain(|index, _| is_chosen(*index));
         self.current.retain(|index, _| is_chosen(*index));
+        self.settled.retain(|index| is_chosen(*index));
         let stale: Vec<u32> =
             self.table.keys().filter_map(Result::ok).filter(|index| !is_chosen(*index)).collect();
         for index in stale {
