@@ -214,7 +214,9 @@ impl Interfaces {
         for device in &newcomers {
             self.welcome(ebpf, device, (&network, &mut towards), &mut problems);
         }
-        let is_settled = |device: &&Chosen| depth == Depth::News && self.settled.contains(&device.index);
+        let is_settled = |device: &&Chosen| {
+            depth == Depth::News && device.of_pod() && self.settled.contains(&device.index)
+        };
         let others: Vec<&Chosen> = others.into_iter().filter(|device| !is_settled(device)).collect();
         // The new agent's programs go first: if a packet passes two of ours, the first one translates it. These are
         // recorded when all have theirs: until then nothing begins there, as its answer may come by any other.
