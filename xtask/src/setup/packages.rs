@@ -70,6 +70,9 @@ pub(crate) fn missing(packages: &[Package]) -> Vec<Package> {
 pub(super) fn missing_below(root: &Path, packages: &[Package]) -> Vec<Package> {
     let folders = ["usr/bin", "usr/sbin", "bin", "sbin"].map(|folder| root.join(folder));
     let unpacked = |package: &Package| {
+        if let Some(file) = package.brings.strip_prefix('/') {
+            return root.join(file).exists();
+        }
         let path = std::env::join_paths(&folders).ok();
         which::which_in(package.brings, path, "/").is_ok()
     };

@@ -19,6 +19,7 @@ const PROGRAMS: &[Package] = &[
     Package { name: "curl", brings: "curl", why: "sends HTTP requests" },
     Package { name: "dnsmasq-base", brings: "dnsmasq", why: "forwards DNS queries" },
     Package { name: "iperf3", brings: "iperf3", why: "sends TCP and UDP in both directions" },
+    Package { name: "libfaketime", brings: FAKETIME, why: "sets the agent's clock" },
     Package { name: "musl-dev", brings: MUSL_GCC, why: "has Alpine's resolver, as a library" },
     Package { name: "nginx", brings: "nginx", why: "resolves its upstreams" },
     Package { name: "nodejs", brings: "node", why: "keeps UDP sockets" },
@@ -31,6 +32,13 @@ const PROGRAMS: &[Package] = &[
 /// The file of `musl-dev` that has no library in its path.
 const MUSL_GCC: &str =
     if cfg!(target_arch = "aarch64") { "aarch64-linux-musl-gcc" } else { "x86_64-linux-musl-gcc" };
+
+/// The library that tells a program with several threads another time.
+const FAKETIME: &str = if cfg!(target_arch = "aarch64") {
+    "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1"
+} else {
+    "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
+};
 
 /// The root of the unpacked packages; downloads those whose program is neither there nor installed.
 pub(crate) fn find() -> PathBuf {

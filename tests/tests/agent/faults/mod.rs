@@ -9,9 +9,11 @@
 //! | `lost_pins` | the BPF file system |
 //! | `unreadable_manifests` | the manifests, before the agent starts |
 //! | `no_notices` | inotify |
+//! | `clock` | the clock: somebody sets it |
 //! | `bursts` | nothing: memory goes back after much of it was needed |
 
 mod bursts;
+mod clock;
 mod crashes;
 mod full_disk;
 mod lost_pins;
