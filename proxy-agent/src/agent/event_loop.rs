@@ -59,7 +59,7 @@ pub async fn run(start: Start, settings: Settings) -> anyhow::Result<()> {
     let mut reconfigured = std::pin::pin!(config::changed(file));
     let mut addresses = interval(ADDRESSES);
     addresses.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (grown, crowded, mut waiting) = (agent.growth.loaded(), agent.crowded(), Vec::new());
+    let (loaded, crowded, mut waiting) = (agent.growth.loaded(), agent.crowded(), Vec::new());
     loop {
         tokio::select! {
             // Address changes first, so that a NodePort includes addresses added together with its Service.
@@ -75,7 +75,7 @@ pub async fn run(start: Start, settings: Settings) -> anyhow::Result<()> {
                 agent.look_at_network(has_news)?;
                 network.looked(began.elapsed().saturating_sub(agent.interfaces.take_welcomed()));
             }
-            () = grown.notified() => agent.grow_and_report(),
+            () = loaded.notified() => agent.resize_and_report(),
             () = crowded.notified() => agent.make_room_for_connections(),
             _ = addresses.tick() => agent.look_around()?,
             () = sleep_until(agent.reservation_due().into()) => agent.keep_reservation(),

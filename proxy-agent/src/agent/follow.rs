@@ -137,6 +137,7 @@ impl Agent {
         self.interfaces.look(&mut self.ebpf);
         self.dataplane.look_at_namespaces();
         info!(services = self.dataplane.installed().len(), "in sync: all Services are installed");
+        self.give_room_back();
         Ok(())
     }
 
@@ -186,6 +187,7 @@ impl Agent {
         self.look_at_addresses()?;
         self.try_interfaces_again();
         self.try_to_grow_again();
+        self.give_room_back();
         self.take_over();
         if self.neighbours.look_again(&self.options, Instant::now()) {
             self.write_report();

@@ -1,4 +1,4 @@
-//! How far the tables may grow, and the growth that is under way.
+//! How far the tables may grow, when they go back, and what of it is under way.
 
 use std::{
     sync::Arc,
@@ -16,6 +16,10 @@ use crate::{
 
 /// How long the agent waits after it could not make bigger tables, which costs the kernel memory and time.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the tables must have been far too big before they go back: Services that went often come again.
+const CALM: Duration = Duration::from_mins(10);
+/// How often to look whether they are.
+const LOOK: Duration = Duration::from_mins(1);
 
 /// How far the tables may grow, and what is under way.
 #[derive(Debug)]
@@ -26,6 +30,12 @@ pub(super) struct Growth {
     loaded: Arc<Notify>,
     /// The last one, if it failed.
     failed: Option<Failed>,
+    /// Since when they have been far too big, if they are.
+    spare: Option<Instant>,
+    /// How long that must last. An agent that starts does not wait: it may have lower limits.
+    calm: Duration,
+    /// When to look again.
+    look: Option<Instant>,
 }
 
 /// A growth that failed.
@@ -47,7 +57,8 @@ pub(super) struct Loading {
 
 impl Growth {
     pub(super) fn new(limits: Capacity) -> Self {
-        Self { limits, loading: None, loaded: Arc::default(), failed: None }
+        let loaded = Arc::default();
+        Self { limits, loading: None, loaded, failed: None, spare: None, calm: Duration::ZERO, look: None }
     }
 
     /// Why the tables are smaller than they should be, if they are.
@@ -70,6 +81,25 @@ impl Growth {
         self.failed.as_ref().filter(|_| is_due).map(|failed| failed.size)
     }
 
+    /// Whether it is time to look for room to give back.
+    pub(super) fn may_shrink(&mut self, now: Instant) -> bool {
+        let is_due = self.loading.is_none() && self.look.is_none_or(|due| now >= due);
+        if is_due {
+            self.look = Some(now + LOOK);
+        }
+        is_due
+    }
+
+    /// The size to go back to, if the tables could go back to `spare`, and have been far too big for long enough.
+    pub(super) fn due_to_shrink(&mut self, spare: Option<Capacity>, now: Instant) -> Option<Capacity> {
+        let Some(size) = spare else {
+            (self.spare, self.calm) = (None, CALM);
+            return None;
+        };
+        let since = *self.spare.get_or_insert(now);
+        (now - since >= self.calm).then_some(size)
+    }
+
     /// Notes that a growth failed.
     pub(super) fn note_failure(&mut self, size: Capacity, error: &dataplane::Error) {
         self.failed = Some(Failed { when: Instant::now(), size, problem: problem(error) });
@@ -90,5 +120,31 @@ fn problem(error: &dataplane::Error) -> Problem {
              memory limit of its container counts the tables, too",
             PATIENCE.as_secs()
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_goes_back_at_the_start_and_after_ten_minutes_in_a_row() {
+        let (size, began) = (Capacity::START, Instant::now());
+        let mut growth = Growth::new(Capacity::default());
+        let mut due =
+            |minute: u64, spare| growth.due_to_shrink(spare, began + Duration::from_secs(60 * minute));
+        assert_eq!(due(0, Some(size)), Some(size), "as it was found");
+        assert_eq!(due(1, Some(size)), Some(size), "not all was free");
+        assert_eq!(due(2, None), None);
+        assert_eq!((due(3, Some(size)), due(12, Some(size))), (None, None));
+        assert_eq!(due(13, Some(size)), Some(size));
+        assert_eq!((due(14, None), due(15, Some(size)), due(24, Some(size))), (None, None, None));
+    }
+
+    #[test]
+    fn it_looks_once_a_minute() {
+        let (mut growth, began) = (Growth::new(Capacity::default()), Instant::now());
+        let mut may = |seconds: u64| growth.may_shrink(began + Duration::from_secs(seconds));
+        assert_eq!([may(0), may(59), may(60), may(61)], [true, false, true, false]);
     }
 }

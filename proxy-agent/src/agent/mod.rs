@@ -9,7 +9,7 @@
 //! | `event_loop` | what wakes it: sources, the network, time, signals |
 //! | `follow` | the stages after the source, one after the other |
 //! | `problems` | the current problems, each logged once; `not_installed`: full tables as problems with a remedy |
-//! | `grow` | bigger tables before they are full; `growth`: what is under way |
+//! | `resize` | bigger tables before they are full, smaller ones when they are nearly empty; `growth`: what is under way |
 //! | `report` | the report to the other commands |
 //! | `run_dir` | where it is written, and the lock that makes the agent its only writer; `note`: what the lock file says |
 //! | `presence` | what the other commands see: is there an agent, and what became of it |
@@ -20,7 +20,6 @@
 mod change_log;
 mod event_loop;
 mod follow;
-mod grow;
 mod growth;
 mod missing_node;
 mod neighbours;
@@ -29,6 +28,7 @@ mod note;
 mod presence;
 mod problems;
 mod report;
+mod resize;
 mod run_dir;
 mod start;
 

@@ -35,8 +35,9 @@ pub(super) struct Arguments {
     /// Largest number of Service ports [default: by memory, 131072 for each 4 GiB of the node]
     ///
     /// Each port of a Service counts once for each IP family. Tables begin small and grow with what they hold, up to
-    /// this. The default is less where the container's memory limit is. Tables that are larger already keep their
-    /// size. The agent lists what does not fit among the problems.
+    /// this. The default is less where the container's memory limit is. They shrink again when they have been nearly
+    /// empty for ten minutes. A restart honours another number; a lower one once all that is installed fits. The
+    /// agent lists what does not fit among the problems.
     #[arg(long, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
     max_services: Option<u32>,
     /// Largest number of frontends [default: twice that of Service ports]
@@ -56,7 +57,7 @@ pub(super) struct Arguments {
     /// The table is made when the first Service can be reached from outside the node, with room for 12,288, and grows when a
     /// quarter of it is in use. When it is full, new connections evict unconfirmed ones, so a SYN flood cannot displace
     /// established connections. If all are confirmed, clients are refused with the reason `flow-table-full`. A restart
-    /// honours a larger number.
+    /// honours another number, a lower one when no more than a quarter of it is in use.
     #[arg(long, default_value_t = Capacity::default().flows, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
     max_flows: u32,
     /// Devices for north-south traffic, such as eth0 or wg*, or `none` [default: all uplinks]

@@ -13,8 +13,8 @@ use super::{
     followers::{Followers, flows::Crowd, namespaces::PassedNamespace},
     node::system::{has_tail_calls, uptime},
     tables::{
-        capacity::Capacity, crash, enlarge::Enlarged, exposed::Exposed, growth, installed::InstalledPorts,
-        maps::abi_dir, not_installed::NotInstalled, pinned::Tables, shared::SharedTables, writer::Writer,
+        capacity::Capacity, crash, exposed::Exposed, growth, installed::InstalledPorts, maps::abi_dir,
+        not_installed::NotInstalled, pinned::Tables, resize::Resized, shared::SharedTables, writer::Writer,
     },
 };
 use crate::plan::{Changes, ServicePlan, ServicePortId};
@@ -70,23 +70,42 @@ impl Dataplane {
         Capacity { flows, ..needed }
     }
 
-    /// Copies everything to the bigger tables that programs were loaded on ([`super::load_beside`]). Nothing may be
+    /// The size that the tables could go back to, if one is worth it.
+    pub fn spare(&self, limits: Capacity) -> Option<Capacity> {
+        let (now, used) = (self.capacity(), self.writer.used(uptime()));
+        // Where programs cannot give packets to their successors, connections stay.
+        let flows = if has_tail_calls() { used.flows } else { u32::MAX };
+        now.shrunk(Capacity { flows, ..used }, limits)
+    }
+
+    /// Makes what lies beyond a smaller size free, as far as that can be done; whether nothing is left there.
+    pub fn withdraw_to(&mut self, size: &Capacity) -> bool {
+        self.writer.withdraw_to(size);
+        self.writer.is_within(size)
+    }
+
+    /// Whether nothing lies beyond a size.
+    pub fn is_within(&self, size: &Capacity) -> bool {
+        self.writer.is_within(size)
+    }
+
+    /// Copies everything to the tables that programs were loaded on ([`super::load_beside`]). Nothing may be
     /// installed until [`Dataplane::follow`].
-    pub fn enlarge(&self) -> Result<Enlarged, Error> {
-        let enlarged = self.writer.enlarge(&self.pin_dir, uptime());
+    pub fn resize(&self) -> Result<Resized, Error> {
+        let resized = self.writer.resize(&self.pin_dir, uptime());
         crash::a_switch_begins();
-        enlarged
+        resized
     }
 
-    /// Copies what began since: once before connections begin in the bigger tables, so that all source ports are known there
+    /// Copies what began since: once before connections begin in the other tables, so that all source ports are known there
     /// that were drawn before the programs shared them, and once after that, before the programs of devices are replaced.
-    pub fn enlarge_connections(&mut self, enlarged: &Enlarged) {
-        self.writer.enlarge_connections(enlarged);
+    pub fn resize_connections(&mut self, resized: &Resized) {
+        self.writer.resize_connections(resized, uptime());
     }
 
-    /// Uses the bigger tables from now on, as all programs do, and installs there what the present ones had no room for.
-    pub fn follow(&mut self, enlarged: Enlarged) -> Result<(), Error> {
-        self.writer.follow(enlarged);
+    /// Uses the other tables from now on, as all programs do, and installs there what the present ones had no room for.
+    pub fn follow(&mut self, resized: Resized) -> Result<(), Error> {
+        self.writer.follow(resized, uptime());
         self.shared.replace(self.writer.tables().again(&self.pin_dir)?);
         self.followers.follow_tables();
         Ok(())
@@ -164,12 +183,12 @@ impl Dataplane {
     }
 }
 
-/// Makes the bigger tables the present ones, for whoever opens them: all programs use them.
+/// Makes the tables of another length the present ones, for whoever opens them: all programs use them.
 pub fn commit_growth(pin_dir: &Path) -> Result<(), Error> {
     growth::commit(&abi_dir(pin_dir))
 }
 
-/// Removes bigger tables that no program uses.
+/// Removes tables of another length that no program uses.
 pub fn abandon_growth(pin_dir: &Path) -> Result<(), Error> {
     growth::abandon(&abi_dir(pin_dir))
 }

@@ -74,7 +74,6 @@ pub use shadow::{Comparison, Difference};
 pub use tables::{
     bypass::Bypass,
     capacity::Capacity,
-    enlarge::Enlarged,
     exposed::{Exposed, Families, exposed_endpoints},
     flow_table::FlowTable,
     installed::{Installed, InstalledPorts},
@@ -83,6 +82,7 @@ pub use tables::{
     names::from_table as identity,
     not_installed::{FullTable, NotInstalled},
     pinned::Tables,
+    resize::Resized,
     shared::SharedTables,
 };
 pub use takeover::{Found, Left, Takeover, release as release_netfilter};

@@ -54,9 +54,10 @@ impl Agents {
         self.each[node].change(source.map(OsString::from).collect(), binary);
     }
 
-    /// How many times the agents made their tables bigger.
-    pub(super) fn growths(&self) -> u64 {
-        self.each.iter().map(|agent| agent.logged("made the tables bigger") as u64).sum()
+    /// How many times the agents made their tables bigger, and smaller.
+    pub(super) fn resizes(&self) -> [u64; 2] {
+        ["made the tables bigger", "made the tables smaller"]
+            .map(|line| self.each.iter().map(|agent| agent.logged(line) as u64).sum())
     }
 
     /// Ends a node's agent, by either signal.

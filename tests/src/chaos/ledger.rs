@@ -33,6 +33,7 @@ pub(super) enum Event {
     Flood,
     Crowd,
     Growth,
+    Shrinkage,
     Change,
     Beat,
     Tcp,
@@ -42,7 +43,7 @@ pub(super) enum Event {
     Repeated,
 }
 
-const EVENTS: [(Event, &str); 20] = [
+const EVENTS: [(Event, &str); 21] = [
     (Event::Kill, "agents killed and started"),
     (Event::KillAtStart, "agents killed, and again while they started"),
     (Event::Stop, "agents stopped and started"),
@@ -56,6 +57,7 @@ const EVENTS: [(Event, &str); 20] = [
     (Event::Flood, "floods of changes"),
     (Event::Crowd, "crowds of Services that came and went"),
     (Event::Growth, "times that tables grew"),
+    (Event::Shrinkage, "times that they shrank again"),
     (Event::Change, "changes of objects"),
     (Event::Beat, "changes that a client on the node was waiting for"),
     (Event::Tcp, "new TCP connections"),

@@ -169,7 +169,9 @@ pub fn run(settings: Settings, interrupt: &Interrupt, mut tell: impl FnMut(&str)
     let clients = threads.end();
     let (cluster, agents) = (joined(cluster), joined(agents));
     let agents = agents?;
-    shared.ledger.count(Event::Growth, agents.growths());
+    let [bigger, smaller] = agents.resizes();
+    shared.ledger.count(Event::Growth, bigger);
+    shared.ledger.count(Event::Shrinkage, smaller);
     // What an agent leaves is put away as users do it, and by the lab.
     drop((cluster?, agents));
     clients?;

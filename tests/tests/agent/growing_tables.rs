@@ -1,4 +1,4 @@
-//! Tables grow with what they hold, under traffic, and nobody notices: not a connection, not a socket, not a count.
+//! Tables grow with what they hold, and go back, under traffic, and nobody notices: not a connection, not a socket, not a count.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -143,6 +143,67 @@ fn smaller_tables_go_and_a_restart_keeps_the_bigger_ones() {
     agent.restart(&cluster.lab).expect("restart");
     assert_eq!(bpftool::pinned_ids(cluster.lab.pin_directory()).expect("ids"), grown, "maps and links");
     cluster.client.run(|| ask(Many::last(1200))).expect("an answer");
+}
+
+/// A restarted agent gives room back that is hardly used. What lies beyond the smaller size moves, but a Service keeps its index:
+/// it is waited for.
+#[test]
+fn tables_go_back_when_they_are_nearly_empty() {
+    let cluster = cluster!(3);
+    cluster.serve("web", &service("web", &["10.96.0.10"])).expect("manifests");
+    let mut agent = cluster.lab.agent().expect("an agent");
+    let begun = tables(&cluster.lab);
+    let pressure = Pressure::start(&cluster.client, at(TCP), at(UDP));
+    let mut conversation = cluster.client.run(|| Conversation::with(at(TCP))).expect("a connection");
+    let first = conversation.ask().expect("an answer");
+    Many::write(&cluster.lab, backend(&cluster), 3500).expect("manifests");
+    wait_for_services(&cluster.lab, 3502);
+    eventually("room to spare", || tables(&cluster.lab).services.len() == 1 << 14);
+    cluster.serve("late", &service("late", &["10.96.0.30"])).expect("manifests");
+    wait_for_services(&cluster.lab, 3504);
+    let asker = cluster.client.run(|| {
+        let asker = Asker::for_address(at("10.96.0.30:53")).expect("a socket");
+        asker.connect(at("10.96.0.30:53")).expect("connect");
+        asker
+    });
+    let named = asker.ask_peer().expect("an answer").0.server;
+
+    Many::write(&cluster.lab, backend(&cluster), 0).expect("manifests");
+    wait_for_services(&cluster.lab, 4);
+    agent.kill().expect("kill -9");
+    agent.restart(&cluster.lab).expect("restart");
+    let beyond = |tables: &Tables| {
+        let is_used = |slot: &u32| {
+            let id = tables.endpoints.load(*slot).map_or(0, |endpoint| endpoint.id);
+            id != 0 && tables.states.load(id).is_some_and(|state| state.bits != 0 && state.slot == *slot)
+        };
+        (begun.endpoints.len()..tables.endpoints.len()).filter(is_used).count()
+    };
+    eventually("all slots are at the beginning", || beyond(&tables(&cluster.lab)) == 0);
+    assert_eq!(tables(&cluster.lab).services.len(), 1 << 14, "an index at the end is in use");
+    assert_eq!(asker.ask_peer().expect("an answer").0.server, named, "the socket changed its endpoint");
+
+    cluster.lab.manifests().remove("late.yaml").expect("a file");
+    wait_for_services(&cluster.lab, 2);
+    agent.kill().expect("kill -9");
+    agent.restart(&cluster.lab).expect("restart");
+    let lengths = |tables: &Tables| (tables.services.len(), tables.endpoints.len(), tables.frontends_room());
+    let gone_back = || lengths(&tables(&cluster.lab)) == lengths(&begun);
+    wait_for(Duration::from_secs(20), "the tables are as in the beginning", gone_back).expect("in time");
+    pressure.let_pass(50);
+    let seen = counted(&cluster.lab, "web");
+    assert_eq!(conversation.ask().expect("an answer"), first, "the connection changed its endpoint");
+
+    Many::write(&cluster.lab, backend(&cluster), 1200).expect("manifests");
+    wait_for_services(&cluster.lab, 1202);
+    cluster.client.run(|| ask(Many::last(1200))).expect("the last Service");
+    assert!(counted(&cluster.lab, "web") >= seen, "counts went back");
+    pressure.let_pass(50);
+    let outcome = pressure.stop();
+    println!("{} requests, the longest {:?}", outcome.requests, outcome.longest);
+    let log = fs::read_to_string(cluster.lab.log_file()).expect("a log");
+    log.lines().filter(|line| line.contains("made the tables")).for_each(|line| println!("{line}"));
+    outcome.assert_flawless();
 }
 
 /// A limit is a limit: of half as many more than fit, exactly those are named that are not served. With more room at a restart

@@ -114,6 +114,48 @@ impl Capacity {
         (size != self).then_some(size)
     }
 
+    /// The size to go back to when no more than `used` is in use, with as much to spare; `None` where tables are not at least
+    /// twice as long as that, nor longer than `limits` allow. What they began with is the least.
+    pub fn shrunk(self, used: Self, limits: Self) -> Option<Self> {
+        let least = Self::START.within(limits);
+        let mut size = least;
+        // At their limits they may be full.
+        let lacks = |size: u32, used: u32, limit: u32| used > size / 2 && size < limit;
+        while (lacks(size.services, used.services, limits.services)
+            || lacks(size.frontends, used.frontends, limits.frontends)
+            || lacks(size.endpoints, used.endpoints, limits.endpoints))
+            && let Some(next) = size.next(limits)
+        {
+            size = next;
+        }
+        let fits = size.holds(Self { clients: 0, flows: 0, ..used });
+        let clients = if used.clients == 0 { least.clients } else { self.clients };
+        let mut connections = Self { flows: Self::FIRST_FLOWS.min(limits.flows), ..size };
+        while used.flows > connections.flows / 8
+            && let Some(next) = connections.with_more_flows(limits)
+        {
+            connections = next;
+        }
+        // As many as whole regions have.
+        let flows = if used.flows > connections.flows / 4 { self.flows } else { connections.flows_room() };
+        let size = if fits { size } else { self };
+        let size = Self { clients, flows, ..size }.within(self);
+        let is_worth_it =
+            |before: u32, after: u32, limit: u32| after < before && (after <= before / 2 || before > limit);
+        let limit = Self { flows: limits.flows_room(), ..limits };
+        let is_any = is_worth_it(self.services, size.services, limit.services)
+            || is_worth_it(self.frontends, size.frontends, limit.frontends)
+            || is_worth_it(self.endpoints, size.endpoints, limit.endpoints)
+            || is_worth_it(self.clients, size.clients, limit.clients)
+            || is_worth_it(self.flows, size.flows, limit.flows);
+        is_any.then_some(size)
+    }
+
+    /// Whether anything is bigger than before.
+    pub fn is_bigger(self, before: Self) -> bool {
+        self.within(before) != self
+    }
+
     fn zip(self, other: Self, join: impl Fn(u32, u32) -> u32) -> Self {
         Self {
             services: join(self.services, other.services),
@@ -128,6 +170,11 @@ impl Capacity {
     pub(crate) fn regions(&self) -> u32 {
         // As many buckets as a record id can name.
         self.flows.div_ceil(REGION * SLOTS).clamp(1, (1 << 24) / REGION)
+    }
+
+    /// For how many connections FLOWS has room with this size.
+    fn flows_room(&self) -> u32 {
+        if self.flows == 0 { 0 } else { self.buckets() * SLOTS }
     }
 
     /// Buckets of FLOWS.
@@ -177,6 +224,58 @@ mod tests {
         let grown = start.grown(needed, limits).expect("endpoints have room to grow");
         assert_eq!((grown.services, grown.frontends, grown.endpoints), (1 << 10, 3000, 5000));
         assert_eq!(grown.grown(needed, limits), None);
+    }
+
+    #[test]
+    fn tables_go_back_when_they_are_far_too_long_or_longer_than_they_may_be() {
+        let big = Capacity {
+            flows: 12_544,
+            ..Capacity::START.next(LIMITS).and_then(|size| size.next(LIMITS)).expect("bigger")
+        };
+        let used = |services| Capacity {
+            services,
+            frontends: services,
+            endpoints: services,
+            clients: 0,
+            flows: 100,
+        };
+        let services =
+            |size: Option<Capacity>| size.map(|size| (size.services, size.frontends, size.endpoints));
+        assert_eq!(services(big.shrunk(used(512), LIMITS)), Some((1 << 10, 1 << 11, 1 << 11)));
+        assert_eq!(services(big.shrunk(used(513), LIMITS)), Some((1 << 12, 1 << 13, 1 << 13)));
+        assert_eq!(big.shrunk(used(2049), LIMITS), None, "more than an eighth is in use");
+        let small = big.shrunk(used(512), LIMITS).expect("smaller");
+        assert_eq!(small.flows, big.flows, "no more than it begins with");
+        assert_eq!(small.shrunk(used(1), LIMITS), None);
+        assert_eq!(small.grown(used(512), LIMITS), None, "nor does it grow again");
+
+        let lower = Capacity { services: 3000, ..LIMITS };
+        assert_eq!(
+            services(big.shrunk(used(2900), lower)),
+            Some((3000, 1 << 13, 1 << 13)),
+            "full, but it fits"
+        );
+        assert_eq!(big.shrunk(used(3001), lower), None, "what is served stays");
+        let odd = Capacity { services: 1201, ..Capacity::START };
+        assert_eq!(odd.shrunk(used(100), LIMITS), None, "not worth it");
+    }
+
+    #[test]
+    fn affinity_goes_back_without_clients_and_connections_when_there_are_few() {
+        let full = Capacity { clients: LIMITS.clients, flows: 65_856, ..Capacity::START };
+        let used = |clients, flows| Capacity { services: 1, frontends: 1, endpoints: 1, clients, flows };
+        assert_eq!(full.shrunk(used(u32::MAX, 10_000), LIMITS), None);
+        let clients = full.shrunk(used(0, 10_000), LIMITS);
+        assert_eq!(clients, Some(Capacity { clients: Capacity::START.clients, ..full }));
+        let flows = full.shrunk(used(u32::MAX, 1500), LIMITS);
+        assert_eq!(flows, Some(Capacity { flows: 12_544, ..full }));
+        assert_eq!(flows.expect("smaller").shrunk(used(u32::MAX, 1500), LIMITS), None);
+        let lower = Capacity { flows: 40_000, ..LIMITS };
+        let flows = |used| full.shrunk(used, lower).map(|size| size.flows);
+        assert_eq!(flows(used(u32::MAX, 9000)), Some(lower.flows_room()));
+        assert_eq!(flows(used(u32::MAX, 11_000)), None, "they need their room");
+        let none = Capacity { flows: 0, ..Capacity::START };
+        assert_eq!(none.shrunk(used(0, 0), LIMITS), None);
     }
 
     #[test]

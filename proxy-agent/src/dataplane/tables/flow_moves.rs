@@ -1,5 +1,5 @@
 //! Moves connection records to another table, of another length: first while no program uses it, then, for what changed
-//! meanwhile, while all do.
+//! meanwhile, while all do. A shorter table gets only those that take room: what anybody may evict would fill it.
 //!
 //! A slot is taken as the programs take one: with its RESERVED bit, which is among the words that they compare under the
 //! lock before they take a slot themselves. They change single bytes there, so exchanging a whole word loses none of
@@ -20,7 +20,7 @@ use proxy_common::{
 };
 
 use super::{
-    flow_table::{FlowTable, Found},
+    flow_table::{FlowTable, Found, is_fresh},
     mapped::Mapped,
 };
 
@@ -52,11 +52,14 @@ pub(crate) struct Moved {
 }
 
 impl Destination<'_> {
-    /// Takes over every record of `from`, and what changed in those that it has.
-    pub(crate) fn take_from(&self, from: &FlowTable) -> Moved {
+    /// Takes over the records of `from`, and what changed in those that it has, at `now` in seconds since boot.
+    pub(crate) fn take_from(&self, from: &FlowTable, now: u32) -> Moved {
         let mut outcome = Moved::default();
+        let all = self.flows.room() >= from.room();
+        let is_wanted = |found: &Found| all || found.kept || is_fresh(from.second_of(found.id), now);
         from.visit(|found| match self.flows.find(&found.record.ends) {
             Some(there) => self.flows.merge(found, &there),
+            None if !is_wanted(found) => {}
             None if self.put(found, from.second_of(found.id)) => outcome.moved += 1,
             None => outcome.lost += 1,
         });

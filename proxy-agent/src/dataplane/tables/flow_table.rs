@@ -35,6 +35,15 @@ pub struct Found {
     pub kept: bool,
 }
 
+/// For how many seconds an unconfirmed connection takes room: longer than a handshake.
+const HANDSHAKE: u8 = 16;
+
+/// Whether an unconfirmed connection takes room at `now`, if its last packet came at `second`, modulo 256: also if that was
+/// just after `now`.
+pub(super) fn is_fresh(second: u8, now: u32) -> bool {
+    now.to_le_bytes()[0].wrapping_add(1).wrapping_sub(second) <= HANDSHAKE
+}
+
 impl FlowTable {
     pub(crate) fn new(
         records: Mapped<Record>,
@@ -78,6 +87,16 @@ impl FlowTable {
                 visit(tags.tags[slot], uses.seconds[slot], uses.kept[slot]);
             }
         }
+    }
+
+    /// How many slots are in use at `now`, in seconds since boot: those of connections that are kept, and those that may still
+    /// be confirmed.
+    pub(crate) fn in_use(&self, now: u32) -> u32 {
+        let mut used = 0;
+        self.visit_slots(|tag, second, kept| {
+            used += u32::from(tag != 0 && (Kept::keeps(kept) || is_fresh(second, now)));
+        });
+        used
     }
 
     /// Where the records of a client are.

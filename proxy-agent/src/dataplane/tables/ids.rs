@@ -11,7 +11,12 @@ pub(crate) struct Ids {
     /// The lowest id that was never used.
     fresh: u32,
     capacity: u32,
+    /// Ids from here on are taken only when no other is free.
+    ceiling: u32,
+    /// Below the ceiling.
     freed: VecDeque<u32>,
+    /// Those from the ceiling on.
+    aside: VecDeque<u32>,
 }
 
 impl Ids {
@@ -21,27 +26,51 @@ impl Ids {
         used.sort_unstable();
         let fresh = used.last().map_or(1, |&last| last + 1);
         let freed = (1..fresh).filter(|id| used.binary_search(id).is_err()).collect();
-        Self { fresh, capacity, freed }
+        Self { fresh, capacity, ceiling: capacity, freed, aside: VecDeque::new() }
     }
 
-    /// More ids follow, up to `capacity`.
-    pub(crate) fn extend(&mut self, capacity: u32) {
-        self.capacity = self.capacity.max(capacity);
+    /// There are ids up to `capacity` now, and no ceiling. Those that go must be free ([`Ids::is_free_from`]).
+    pub(crate) fn resize(&mut self, capacity: u32) {
+        debug_assert!(self.is_free_from(capacity), "ids from {capacity} on are in use");
+        self.fresh = self.fresh.min(capacity);
+        self.capacity = capacity;
+        self.stay_below(capacity);
+        self.aside.clear();
     }
 
-    /// Takes an id; fresh ones first.
+    /// From now on takes ids from `ceiling` on only when no other is free, so that they become free.
+    pub(crate) fn stay_below(&mut self, ceiling: u32) {
+        let all = self.freed.drain(..).chain(self.aside.drain(..));
+        let (below, aside) = all.partition(|id| *id < ceiling);
+        (self.ceiling, self.freed, self.aside) = (ceiling.min(self.capacity), below, aside);
+    }
+
+    /// Whether no id from `first` on is in use.
+    pub(crate) fn is_free_from(&self, first: u32) -> bool {
+        let free = self.aside.iter().filter(|id| **id >= first).count();
+        let free = free + self.freed.iter().filter(|id| **id >= first).count();
+        u32::try_from(free).is_ok_and(|free| free == self.fresh.saturating_sub(first))
+    }
+
+    /// Takes an id: fresh ones first, and then the one that was freed first.
     pub(crate) fn take(&mut self) -> Option<u32> {
-        if self.fresh < self.capacity {
-            self.fresh += 1;
-            return Some(self.fresh - 1);
+        if self.fresh < self.ceiling {
+            return self.take_fresh();
         }
-        self.freed.pop_front()
+        self.freed.pop_front().or_else(|| self.take_fresh()).or_else(|| self.aside.pop_front())
+    }
+
+    fn take_fresh(&mut self) -> Option<u32> {
+        (self.fresh < self.capacity).then(|| {
+            self.fresh += 1;
+            self.fresh - 1
+        })
     }
 
     /// Gives an id back.
     pub(crate) fn give(&mut self, id: u32) {
         debug_assert!(id > 0 && id < self.fresh, "id {id} was never taken");
-        self.freed.push_back(id);
+        if id < self.ceiling { self.freed.push_back(id) } else { self.aside.push_back(id) }
     }
 }
 
@@ -59,7 +88,33 @@ mod tests {
         ids.give(4);
         ids.give(2);
         assert_eq!((ids.take(), ids.take(), ids.take()), (Some(4), Some(2), None));
-        ids.extend(6);
+        ids.resize(6);
         assert_eq!((ids.take(), ids.take()), (Some(5), None));
+    }
+
+    #[test]
+    fn what_is_above_the_ceiling_is_taken_last_and_goes_when_it_is_free() {
+        let mut ids = Ids::new(8, [1, 5]);
+        ids.give(1);
+        ids.stay_below(3);
+        assert_eq!(
+            (ids.take(), ids.take()),
+            (Some(2), Some(1)),
+            "the first that was freed, though others are fresh"
+        );
+        assert_eq!(
+            (ids.take(), ids.take(), ids.take(), ids.take(), ids.take()),
+            (Some(6), Some(7), Some(3), Some(4), None)
+        );
+        for id in [7, 4, 3, 6, 2] {
+            ids.give(id);
+        }
+        assert!(!ids.is_free_from(3), "5 is in use");
+        ids.give(5);
+        assert!(ids.is_free_from(3) && !ids.is_free_from(1));
+        ids.resize(3);
+        assert_eq!((ids.take(), ids.take()), (Some(2), None));
+        ids.resize(5);
+        assert_eq!((ids.take(), ids.take(), ids.take()), (Some(3), Some(4), None), "fresh once more");
     }
 }

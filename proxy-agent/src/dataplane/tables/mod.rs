@@ -9,7 +9,8 @@
 //! | `losers` | when Service ports that lose frontends change |
 //! | `lines` | FRONTENDS once more, as the programs read it |
 //! | `capacity` | how many entries the tables have |
-//! | `growth`, `enlarge` | bigger tables beside the present ones; copying what these hold |
+//! | `room` | how much they need, and what lies beyond a smaller size |
+//! | `growth`, `resize`, `generations` | tables of another length beside the present ones; copying what these hold |
 //! | `adopt` | what a restarted agent finds in the tables |
 //! | `recall` | the tables read back as a plan |
 //! | `refused`, `not_installed` | what there was no room for |
@@ -21,7 +22,7 @@
 //! | `layout` | layouts of elements, and from one to another |
 //! | `maps` | which maps are pinned, what they look like, and opening one |
 //! | `pinned` | the pinned maps, typed; `shared`: for those who only look; `mapped`: those that are memory; `bitmaps`: those that are bits |
-//! | `flow_table` | FLOWS, in memory that the programs write at any moment; `flow_moves`: its records to a bigger table |
+//! | `flow_table` | FLOWS, in memory that the programs write at any moment; `flow_moves`: its records to another table |
 //! | `names` | Service port identities as the tables spell them |
 //! | `elements` | inserting and deleting elements; `crash`: where tests let the agent die between two writes |
 //! | `bypass` | marking the agent's own sockets, which the hooks leave alone |
@@ -33,11 +34,11 @@ pub(super) mod bypass;
 pub(super) mod capacity;
 pub(super) mod crash;
 mod elements;
-pub(super) mod enlarge;
 pub(super) mod exposed;
 pub(super) mod flow_moves;
 pub(super) mod flow_table;
 mod frontends;
+mod generations;
 pub(super) mod grace;
 pub(super) mod growth;
 mod ids;
@@ -58,7 +59,9 @@ mod publish;
 mod ranges;
 mod recall;
 mod refused;
+pub(super) mod resize;
 mod retired;
+mod room;
 pub(super) mod shared;
 mod slab;
 pub(super) mod writer;

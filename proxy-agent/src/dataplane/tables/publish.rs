@@ -49,7 +49,7 @@ impl Writer {
             None => self.with_room(FullTable::Services, |this| this.indexes.take())?,
         };
         let room = match self
-            .with_room(FullTable::Endpoints, |this| this.room(plan, same.then(|| old.clone()), &former))
+            .with_room(FullTable::Endpoints, |this| this.room(plan, same.then_some(&old), &former))
         {
             Ok(room) => room,
             Err(table) => {
@@ -60,6 +60,7 @@ impl Writer {
             }
         };
 
+        let same = room.block == old;
         for ((planned, slot), (id, generation)) in
             plan.endpoints.iter().zip(room.block.clone()).zip(&room.ids)
         {
@@ -98,12 +99,11 @@ impl Writer {
     fn room(
         &mut self,
         plan: &ServicePlan,
-        in_place: Option<Range<u32>>,
+        in_place: Option<&Range<u32>>,
         former: &HashMap<(Address, Port), (u32, u16)>,
     ) -> Option<Room> {
-        let reused = in_place.is_some();
         let block = match in_place {
-            Some(block) => block,
+            Some(block) => self.slots.take_instead_of(block).unwrap_or_else(|| block.clone()),
             None => self.slots.take(u32::try_from(plan.endpoints.len()).ok()?)?,
         };
         let mut ids = Vec::with_capacity(plan.endpoints.len());
@@ -120,7 +120,7 @@ impl Writer {
                 for id in taken {
                     self.ids.give(id);
                 }
-                if !reused {
+                if in_place != Some(&block) {
                     self.slots.give(block);
                 }
                 return None;

@@ -13,6 +13,9 @@ use std::{
 /// The free runs of `0..capacity`.
 #[derive(Debug)]
 pub(crate) struct Slab {
+    capacity: u32,
+    /// Slots from here on are taken only when no run below is long enough.
+    ceiling: u32,
     free: u32,
     /// Start to length.
     by_start: BTreeMap<u32, u32>,
@@ -24,7 +27,13 @@ impl Slab {
     /// Everything free except `used`, which must not overlap each other.
     pub(crate) fn new(capacity: u32, mut used: Vec<Range<u32>>) -> Self {
         used.sort_by_key(|run| run.start);
-        let mut slab = Self { free: 0, by_start: BTreeMap::new(), by_length: BTreeSet::new() };
+        let mut slab = Self {
+            capacity,
+            ceiling: capacity,
+            free: 0,
+            by_start: BTreeMap::new(),
+            by_length: BTreeSet::new(),
+        };
         let mut next = 0;
         for run in used {
             slab.put(next, run.start.saturating_sub(next));
@@ -39,10 +48,23 @@ impl Slab {
         if length == 0 {
             return Some(0..0);
         }
-        let &(found, start) = self.by_length.range((length, 0)..).next()?;
+        let is_below = |(_, start): &&(u32, u32)| start.saturating_add(length) <= self.ceiling;
+        let mut long_enough = self.by_length.range((length, 0)..);
+        let first = long_enough.clone().next()?;
+        let &(found, start) = long_enough.find(is_below).unwrap_or(first);
         self.remove(start, found);
         self.put(start + length, found - length);
         Some(start..start + length)
+    }
+
+    /// Takes a run below the ceiling in place of one beyond it; `None` where that is below, or none is long enough.
+    pub(crate) fn take_instead_of(&mut self, run: &Range<u32>) -> Option<Range<u32>> {
+        let taken = (run.end > self.ceiling).then(|| self.take(run.end - run.start))??;
+        if taken.end > self.ceiling {
+            self.give(taken);
+            return None;
+        }
+        Some(taken)
     }
 
     /// Gives a run back.
@@ -82,9 +104,32 @@ impl Slab {
         self.free -= length;
     }
 
-    /// More slots follow: from `before` up to `capacity`.
-    pub(crate) fn extend(&mut self, before: u32, capacity: u32) {
+    /// There are slots up to `capacity` now, and no ceiling. Those that go must be free ([`Slab::is_free_from`]).
+    pub(crate) fn resize(&mut self, capacity: u32) {
+        debug_assert!(self.is_free_from(capacity), "slots from {capacity} on are in use");
+        if let Some((start, length)) = self.last().filter(|_| capacity < self.capacity) {
+            self.remove(start, length);
+            self.put(start, capacity - start);
+        }
+        let before = std::mem::replace(&mut self.capacity, capacity);
         self.give(before..capacity.max(before));
+        self.ceiling = capacity;
+    }
+
+    /// From now on takes slots from `ceiling` on only when no run below is long enough, so that they become free.
+    pub(crate) fn stay_below(&mut self, ceiling: u32) {
+        self.ceiling = ceiling;
+    }
+
+    /// Whether no slot from `first` on is in use.
+    pub(crate) fn is_free_from(&self, first: u32) -> bool {
+        first >= self.capacity || self.last().is_some_and(|(start, _)| start <= first)
+    }
+
+    /// The free run at the end: its start and length.
+    fn last(&self) -> Option<(u32, u32)> {
+        let (&start, &length) = self.by_start.last_key_value()?;
+        (start + length == self.capacity).then_some((start, length))
     }
 
     /// How many slots are free.
@@ -106,6 +151,27 @@ mod tests {
         assert_eq!(slab.take(4), Some(6..10));
         assert_eq!(slab.take(3), Some(1..4));
         assert_eq!(slab.take(1), None);
+    }
+
+    #[test]
+    fn what_is_above_the_ceiling_is_taken_last_and_goes_when_it_is_free() {
+        let mut slab = Slab::new(100, vec![0..2, 30..31]);
+        slab.stay_below(20);
+        assert_eq!(slab.take(10), Some(2..12), "not the best fit, but below");
+        assert_eq!(slab.take(19), Some(31..50), "nothing below is long enough");
+        assert_eq!(slab.take_instead_of(&(31..50)), None);
+        assert_eq!(slab.take_instead_of(&(40..45)), Some(12..17));
+        assert_eq!(slab.take_instead_of(&(12..17)), None, "it is below");
+        assert!(!slab.is_free_from(20) && slab.is_free_from(50));
+        slab.give(31..50);
+        slab.give(30..31);
+        slab.give(12..17);
+        assert!(slab.is_free_from(20) && slab.is_free_from(12) && !slab.is_free_from(11));
+        slab.resize(20);
+        assert_eq!((slab.free(), slab.take(9), slab.take(8)), (8, None, Some(12..20)));
+        assert!(!slab.is_free_from(19) && slab.is_free_from(20));
+        slab.resize(24);
+        assert_eq!((slab.free(), slab.take(4)), (4, Some(20..24)));
     }
 
     proptest! {
@@ -135,7 +201,7 @@ mod tests {
             }
             for run in held.drain(..) { slab.give(run); }
             prop_assert_eq!(slab.take(capacity), Some(0..capacity), "what came back joined up again");
-            slab.extend(capacity, 2 * capacity);
+            slab.resize(2 * capacity);
             prop_assert_eq!(slab.take(capacity), Some(capacity..2 * capacity));
         }
     }

@@ -172,7 +172,7 @@ impl Upgrade {
         if let Some(flows) = self.connections()?
             && let Some(owners) = Tables::next_source_ports(&self.pin_dir)?
         {
-            let moved = Destination { flows: &tables.flows, owners: &owners }.take_from(&flows);
+            let moved = Destination { flows: &tables.flows, owners: &owners }.take_from(&flows, uptime());
             tracing::info!(connections = moved.moved, without_room = moved.lost, "converted connections");
         }
         Ok(())
@@ -190,7 +190,7 @@ impl Upgrade {
             let Some(flows) = self.connections()? else { return Ok(()) };
             let owners = Tables::source_ports(&self.pin_dir)?;
             let destination = Destination { flows: &tables.flows, owners: &owners };
-            let moved = destination.take_from(&flows);
+            let moved = destination.take_from(&flows, uptime());
             destination.give_up_ended(&flows, self.second);
             tracing::debug!(connections = moved.moved, "converted connections that began meanwhile");
         }

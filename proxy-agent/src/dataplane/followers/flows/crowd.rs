@@ -3,7 +3,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use proxy_common::connection::Kept;
 use tokio::sync::Notify;
 
 use super::strays;
@@ -11,8 +10,6 @@ use crate::dataplane::tables::{flow_table::FlowTable, pinned::Tables};
 
 /// How often to look at a table that may grow.
 const PERIOD: Duration = Duration::from_millis(250);
-/// For how many seconds an unconfirmed connection takes room: longer than a handshake.
-const HANDSHAKE: u8 = 16;
 
 /// Who is told, and up to which room.
 #[derive(Clone, Debug, Default)]
@@ -52,10 +49,5 @@ impl Crowd {
 
 /// Whether a quarter of the slots are in use: the rest is for those that come while the table grows.
 pub(super) fn is_crowded(flows: &FlowTable, now: u32) -> bool {
-    let mut used = 0;
-    flows.visit_slots(|tag, second, kept| {
-        let idle = now.to_le_bytes()[0].wrapping_sub(second);
-        used += u32::from(tag != 0 && (Kept::keeps(kept) || idle < HANDSHAKE));
-    });
-    used >= flows.room() / 4
+    flows.in_use(now) >= flows.room() / 4
 }

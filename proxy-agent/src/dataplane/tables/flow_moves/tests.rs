@@ -18,7 +18,7 @@ const REGION: u32 = 448;
 const FRONTENDS: u16 = 20;
 const NOW: u32 = 1_000_000;
 
-/// A table of connections, and a bigger one beside it.
+/// A table of connections, and one of another length beside it.
 struct Fixture {
     old: Tables,
     old_owners: Mapped<PortOwners>,
@@ -45,15 +45,19 @@ impl Fixture {
     }
 
     fn put(&self, record: &Record, kept: bool) {
+        self.put_at(77, record, kept);
+    }
+
+    fn put_at(&self, second: u8, record: &Record, kept: bool) {
         let found = Found { id: RecordId::NONE, record: *record, kept };
-        assert!(Destination { flows: &self.old.flows, owners: &self.old_owners }.put(&found, 77));
+        assert!(Destination { flows: &self.old.flows, owners: &self.old_owners }.put(&found, second));
     }
 
     fn next(&self) -> Destination<'_> {
         Destination { flows: &self.new.flows, owners: &self.new_owners }
     }
 
-    /// What the bigger table knows of a connection.
+    /// What the other table knows of a connection.
     fn found(&self, record: &Record) -> Option<Found> {
         self.new.flows.find(&record.ends)
     }
@@ -87,7 +91,7 @@ fn every_connection_is_in_the_bigger_table_and_owns_its_source_port() {
     for (number, record) in records.iter().enumerate() {
         fixture.put(record, number % 2 == 0);
     }
-    assert_eq!(fixture.next().take_from(&fixture.old.flows), Moved { moved: 300, lost: 0 });
+    assert_eq!(fixture.next().take_from(&fixture.old.flows, NOW), Moved { moved: 300, lost: 0 });
     let mut ids = BTreeSet::new();
     for (number, record) in records.iter().enumerate() {
         let found = fixture.found(record).expect("it is there");
@@ -104,8 +108,25 @@ fn every_connection_is_in_the_bigger_table_and_owns_its_source_port() {
         }
     }
     // Once more: all are there.
-    assert_eq!(fixture.next().take_from(&fixture.old.flows), Moved::default());
+    assert_eq!(fixture.next().take_from(&fixture.old.flows, NOW), Moved::default());
     assert_eq!(fixture.new.flows.count(), (300, 150));
+}
+
+/// Nobody would miss the others, and they would leave no room for those that come.
+#[test]
+fn a_shorter_table_gets_what_is_kept_and_what_may_still_be_confirmed() {
+    let fixture = Fixture::new(10 * REGION, REGION);
+    let now = NOW.to_le_bytes()[0];
+    let records: Vec<Record> = (0..600).map(record).collect();
+    for (number, record) in records.iter().enumerate() {
+        let second = now.wrapping_sub(if number % 10 == 1 { 1 } else { 100 });
+        fixture.put_at(second, record, number % 10 == 0);
+    }
+    assert_eq!(fixture.next().take_from(&fixture.old.flows, NOW), Moved { moved: 120, lost: 0 });
+    assert_eq!(fixture.new.flows.count(), (120, 60));
+    for (number, record) in records.iter().enumerate() {
+        assert_eq!(fixture.found(record).is_some(), number % 10 < 2, "{number}");
+    }
 }
 
 #[test]
@@ -114,7 +135,7 @@ fn what_changed_since_the_first_copy_follows() {
     let [confirmed, ended, late, newer] = [1, 2, 3, 4].map(record);
     fixture.put(&confirmed, false);
     fixture.put(&ended, true);
-    assert_eq!(fixture.next().take_from(&fixture.old.flows).moved, 2);
+    assert_eq!(fixture.next().take_from(&fixture.old.flows, NOW).moved, 2);
     // A packet of the endpoint and one more of the client at programs that use the old table; the other connection ends.
     let old = &fixture.old.flows;
     let at = old.find(&confirmed.ends).expect("there").id;
@@ -131,7 +152,7 @@ fn what_changed_since_the_first_copy_follows() {
     (began.origin.began, began.origin.seconds) = (NOW + 5, NOW + 5);
     assert!(fixture.next().put(&Found { id: RecordId::NONE, record: began.sealed(), kept: true }, 0));
 
-    assert_eq!(fixture.next().take_from(old), Moved { moved: 1, lost: 0 });
+    assert_eq!(fixture.next().take_from(old, NOW), Moved { moved: 1, lost: 0 });
     fixture.next().give_up_ended(old, NOW + 2);
     let kept = |record: &Record| fixture.found(record).map(|found| found.kept);
     assert_eq!([&confirmed, &ended, &late, &began].map(kept), [true, false, true, true].map(Some));
@@ -144,7 +165,7 @@ fn a_table_without_room_says_how_many_are_lost() {
     for number in 0..500 {
         fixture.put(&record(number), true);
     }
-    let moved = fixture.next().take_from(&fixture.old.flows);
+    let moved = fixture.next().take_from(&fixture.old.flows, NOW);
     assert!(moved.lost >= 52 && moved.moved + moved.lost == 500, "{moved:?}");
     assert_eq!(fixture.new.flows.count(), (moved.moved, moved.moved));
 }

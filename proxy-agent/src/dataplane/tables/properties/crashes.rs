@@ -20,7 +20,7 @@ use proxy_common::{
 };
 use sidestep_tests::skip;
 
-use super::{GROWTH, Node, ROOMY, THREADS};
+use super::{Direction, GROWTH, Node, ROOMY, THREADS};
 use crate::{
     dataplane::{
         Dataplane,
@@ -299,23 +299,26 @@ fn a_frontend_shows_nothing_of_the_service_that_loses_it() {
 
 /// ST-1 too: also what the next agent finds shows clients what they got before.
 #[test]
-fn a_crash_at_any_step_of_a_growth_changes_nothing_for_clients() {
+fn a_crash_at_any_step_of_a_resize_changes_nothing_for_clients() {
     if let Some(reason) = skip::missing() {
         skip!("{reason}");
     }
     let cluster = two_services(service(80, true, &["172.16.0.0/12"]), 1, service(80, false, &[]));
-    for number in 1.. {
-        let mut node = Node::new(cluster.clone(), ROOMY);
-        let destinations = node.destinations();
-        let before = node.fates(&destinations);
-        let lived = node.grow(number);
-        assert_eq!(node.faults(), [""; 0], "at write {number}");
-        assert_eq!(node.fates(&destinations), before, "at write {number}");
-        if lived {
-            println!("{} deaths", number - 1);
-            // One for each pin that takes its place, and more of what is copied.
-            assert!((40..GROWTH).contains(&number), "{number}");
-            break;
+    for direction in [Direction::Longer, Direction::Shorter] {
+        for number in 1.. {
+            let mut node = Node::new(cluster.clone(), ROOMY);
+            let destinations = node.destinations();
+            let before = node.fates(&destinations);
+            let lived = node.resize(direction, number);
+            assert_eq!(node.faults(), [""; 0], "{direction:?} at write {number}");
+            assert_eq!(node.fates(&destinations), before, "{direction:?} at write {number}");
+            if lived {
+                println!("{direction:?}: {} deaths", number - 1);
+                // One for each pin that takes its place, and more of what is copied.
+                assert!((40..GROWTH).contains(&number), "{number}");
+                assert_ne!(node.options.capacity.services, ROOMY.services);
+                break;
+            }
         }
     }
 }

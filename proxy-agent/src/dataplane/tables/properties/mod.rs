@@ -52,10 +52,19 @@ enum Step {
     Change(Vec<Change>),
     /// The agent ends, things change, and another one starts.
     Restart(Vec<Change>),
-    /// The tables grow, or would have if the agent had not died before its write of this number; 0 for none.
-    Grow(u64),
+    /// The tables become longer, or shorter, or would have if the agent had not died before its write of this number; 0 for
+    /// none.
+    Resize(Direction, u64),
     /// The agent ends, an element of NAMES is lost, FRONTEND_LINES are shifted, and another one starts.
     LostName(prop::sample::Index),
+}
+
+/// Which way.
+#[derive(Clone, Copy, Debug)]
+enum Direction {
+    Longer,
+    /// If what they hold allows it.
+    Shorter,
 }
 
 /// More writes than a growth takes at most.
@@ -72,6 +81,9 @@ struct Node {
     named: Vec<NotInstalled>,
     /// What each Service port was when it was last in the tables whole.
     whole: BTreeMap<ServicePortId, ServicePlan>,
+    /// Whose each endpoint id in its generation was, and each index: what sockets and connections may still remember.
+    ids: BTreeMap<(u32, u16), readback::Owner>,
+    indexes: BTreeMap<(u32, u16), ServicePortId>,
     _pins: PinDirectory,
 }
 
@@ -87,6 +99,8 @@ impl Node {
             dataplane: None,
             named: Vec::new(),
             whole: BTreeMap::new(),
+            ids: BTreeMap::new(),
+            indexes: BTreeMap::new(),
             _pins: pins,
         };
         node.start();
@@ -142,7 +156,7 @@ impl Node {
                 }
                 self.start();
             }
-            Step::Grow(death) => drop(self.grow(death)),
+            Step::Resize(direction, death) => drop(self.resize(direction, death)),
             Step::LostName(which) => {
                 self.dataplane = None;
                 readback::lose_name(&self.options.pin_dir, |count| which.index(count));
@@ -153,9 +167,12 @@ impl Node {
     }
 
     /// Whether the agent lived through it. If not, the next one has started.
-    fn grow(&mut self, death: u64) -> bool {
+    fn resize(&mut self, direction: Direction, death: u64) -> bool {
         let dataplane = self.dataplane.as_mut().expect("an agent");
-        let four = |length: u32| (length * 4).min(1024);
+        let four = |length: u32| match direction {
+            Direction::Longer => (length * 4).min(1024),
+            Direction::Shorter => (length / 4).max(4),
+        };
         let before = dataplane.capacity();
         let Capacity { services, frontends, endpoints, clients, flows } = before;
         let size = Capacity {
@@ -165,11 +182,15 @@ impl Node {
             clients: four(clients),
             flows,
         };
-        drop(make_beside(&self.options, &size).expect("bigger tables"));
+        let is_shorter = matches!(direction, Direction::Shorter);
         let lived = crash::before_write(death, || {
-            let enlarged = dataplane.enlarge().expect("a copy");
+            if is_shorter && !dataplane.withdraw_to(&size) {
+                return;
+            }
+            drop(make_beside(&self.options, &size).expect("other tables"));
+            let resized = dataplane.resize().expect("a copy");
             commit_growth(&self.options.pin_dir).expect("in place");
-            dataplane.follow(enlarged).expect("the bigger tables");
+            dataplane.follow(resized).expect("the other tables");
         })
         .is_some();
         if lived {
@@ -193,8 +214,10 @@ impl Node {
         let fits = self.has_room_for(&plan);
         let mut complete = true;
         let first = self.named.iter().find(|named| Self::should_have_room(named));
-        let readback::Found { mut services, mut addresses, mut faults } =
+        let readback::Found { mut services, mut addresses, ids, indexes, mut faults } =
             readback::read(&self.options.pin_dir);
+        faults.extend(used_again(&mut self.ids, ids));
+        faults.extend(used_again(&mut self.indexes, indexes));
         let other =
             services.iter().find(|(id, found)| !goes_first(&id.service) && !found.frontends.is_empty());
         if let (Some(first), Some((other, _))) = (first, other) {
@@ -295,6 +318,22 @@ impl Node {
     }
 }
 
+/// What somebody else had before, in the same generation.
+fn used_again<T: PartialEq + std::fmt::Debug>(
+    known: &mut BTreeMap<(u32, u16), T>,
+    found: BTreeMap<(u32, u16), T>,
+) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (place, owner) in found {
+        let before = known.get(&place);
+        if before.is_some_and(|before| *before != owner) {
+            faults.push(format!("{place:?} was {before:?}'s, and is {owner:?}'s"));
+        }
+        known.insert(place, owner);
+    }
+    faults
+}
+
 fn but_frontends(plan: &ServicePlan) -> ServicePlan {
     ServicePlan { frontends: Vec::new(), ..plan.clone() }
 }
@@ -305,8 +344,15 @@ fn step() -> impl Strategy<Value = Step> {
         20 => changes().prop_map(Step::Change),
         1 => changes().prop_map(Step::Restart),
         1 => any::<prop::sample::Index>().prop_map(Step::LostName),
-        1 => prop_oneof![1 => Just(0), 1 => 1..GROWTH].prop_map(Step::Grow),
+        1 => resize(),
+        1 => resize(),
     ]
+}
+
+fn resize() -> impl Strategy<Value = Step> {
+    let directions = prop_oneof![Just(Direction::Longer), Just(Direction::Shorter)];
+    (directions, prop_oneof![1 => Just(0), 1 => 1..GROWTH])
+        .prop_map(|(direction, death)| Step::Resize(direction, death))
 }
 
 /// Room for everything, mostly; else too little of one thing or another.

@@ -12,7 +12,7 @@ use aya::{
 };
 use proxy_common::{
     Address, AddressBits, AddressEntry, Endpoint, EndpointState, Frontend, FrontendKey, FrontendKind,
-    FrontendLine, FrontendPlace, Reason, Service, ServiceName, SourceRange, SourceRangeKey, Span,
+    FrontendLine, FrontendPlace, Port, Reason, Service, ServiceName, SourceRange, SourceRangeKey, Span,
     frontend_lines::Lined, service::EndpointSet,
 };
 
@@ -24,8 +24,15 @@ use crate::plan::{AllowedClients, PlannedEndpoint, ServicePlan, ServicePortId, T
 pub(super) struct Found {
     pub(super) services: BTreeMap<ServicePortId, ServicePlan>,
     pub(super) addresses: BTreeMap<Address, AddressBits>,
+    /// Whose each endpoint id in its generation is.
+    pub(super) ids: BTreeMap<(u32, u16), Owner>,
+    /// And each index.
+    pub(super) indexes: BTreeMap<(u32, u16), ServicePortId>,
     pub(super) faults: Vec<String>,
 }
+
+/// An endpoint of a Service port.
+pub(super) type Owner = (ServicePortId, Address, Port);
 
 /// The maps as they are.
 struct Raw {
@@ -89,6 +96,13 @@ impl Raw {
             };
             let slots = slots.remove(index).unwrap_or_default();
             let frontends = frontends.remove(index).unwrap_or_default();
+            let endpoints = slots.iter().filter_map(|slot| self.endpoints.get(*slot as usize));
+            found.ids.extend(endpoints.map(|endpoint| {
+                ((endpoint.id, endpoint.generation), (id.clone(), endpoint.address, endpoint.port))
+            }));
+            if let Some(record) = self.services.get(*index as usize) {
+                found.indexes.insert((*index, record.generation), id.clone());
+            }
             let plan = self.plan(&id, *index, &slots, frontends, &mut found.faults);
             if found.services.insert(id.clone(), plan).is_some() {
                 found.faults.push(format!("{id} has two names"));

@@ -1,31 +1,31 @@
-//! Moves the writer to bigger tables: what it needs, the copy, and what programs counted meanwhile.
+//! Moves the writer to tables of another length: the copy, and what programs counted meanwhile.
 
 use std::{collections::BTreeMap, io, path::Path, sync::atomic::Ordering};
 
 use aya::maps::{HashMap, MapData, MapError};
 use proxy_common::{
-    AddressBits, FrontendKind, PortOwners, ServiceCounters, ServiceRefusals,
+    PortOwners, ServiceCounters, ServiceRefusals,
     counters::{SHARDS, shard},
 };
 
 use super::{
-    capacity::Capacity,
     crash,
     flow_moves::{Destination, Moved},
     flow_table::FlowTable,
+    generations,
     mapped::Mapped,
     names,
     pinned::Tables,
     writer::Writer,
 };
-use crate::{dataplane::Error, plan::Changes};
+use crate::dataplane::Error;
 
 /// `BPF_NOEXIST`.
 const IF_MISSING: u64 = 1;
 
-/// Bigger tables that hold what the present ones do.
+/// Tables of another length that hold what the present ones do.
 #[derive(Debug)]
-pub struct Enlarged {
+pub struct Resized {
     tables: Tables,
     /// What the present ones had counted.
     copied: Counted,
@@ -35,78 +35,27 @@ pub struct Enlarged {
     second: u32,
 }
 
-impl Enlarged {
+impl Resized {
     /// Whether connections move, too.
     pub fn has_connections(&self) -> bool {
         self.source_ports.is_some()
     }
 
     /// Takes over the connections of `from`, and what changed in those that are here.
-    fn take_connections(&self, from: &FlowTable) -> Option<Moved> {
+    fn take_connections(&self, from: &FlowTable, now: u32) -> Option<Moved> {
         let owners = self.source_ports.as_ref()?;
-        Some(Destination { flows: &self.tables.flows, owners }.take_from(from))
+        Some(Destination { flows: &self.tables.flows, owners }.take_from(from, now))
     }
 }
 
 impl Writer {
-    /// What the tables have room for.
-    pub(crate) fn capacity(&self) -> Capacity {
-        let tables = &self.tables;
-        Capacity {
-            services: tables.services.len(),
-            frontends: tables.frontends_room(),
-            endpoints: tables.endpoints.len(),
-            clients: tables.affinities_room(),
-            flows: tables.flows_room(),
-        }
-    }
-
-    /// What they must have room for when `changes` are installed, and as many more of the same as `parts` says: exact but
-    /// for what goes with them, which needs its room until a grace period is over.
-    pub(crate) fn needed(&self, changes: &Changes, parts: u32) -> Capacity {
-        let now = self.capacity();
-        let (mut services, mut frontends, mut slots, mut longest) = (0, 0, 0, 0);
-        let (mut clients, mut flows) = (0, 0);
-        for plan in &changes.install {
-            let found = self.installed.get(&plan.id);
-            let (had, block) =
-                found.as_ref().map_or((0, 0), |found| (found.frontends.len(), found.block.len()));
-            services += usize::from(found.is_none());
-            frontends += plan.frontends.len().saturating_sub(had);
-            slots += plan.endpoints.len().saturating_sub(block);
-            longest = longest.max(plan.endpoints.len());
-            if plan.affinity_seconds > 0 {
-                clients = u32::MAX;
-            }
-            if plan.frontends.iter().any(|(_, kind)| *kind != FrontendKind::ClusterIp) {
-                flows = Capacity::FIRST_FLOWS;
-            }
-        }
-        let all = |present: usize, more: usize| {
-            u32::try_from(present).unwrap_or(u32::MAX).saturating_add(
-                u32::try_from(more).unwrap_or(u32::MAX).saturating_mul(parts.saturating_add(1)),
-            )
-        };
-        let nodes = changes.addresses.iter().filter(|(_, bits)| bits.has(AddressBits::NODE)).count();
-        // ADDRESSES has the node's, too. Index and id 0 stand for nothing.
-        let addresses = self.node_addresses.len() + nodes;
-        let used = (now.endpoints - self.slots.free()) as usize;
-        Capacity {
-            services: all(self.installed.len() + 1, services),
-            frontends: all(self.frontends + addresses, frontends),
-            endpoints: all(used + longest + 1, slots),
-            clients,
-            flows,
-        }
-    }
-
     /// Copies everything to the tables that programs were loaded on beside these, at `second` since boot. Nothing may be
     /// installed until [`Writer::follow`].
-    pub(crate) fn enlarge(&self, pin_dir: &Path, second: u32) -> Result<Enlarged, Error> {
+    pub(crate) fn resize(&self, pin_dir: &Path, second: u32) -> Result<Resized, Error> {
         let (from, mut to) = (&self.tables, self.tables.next(pin_dir)?);
         let mut copied = Counted::default();
         if to.services.len() != from.services.len() {
-            to.services.copy_from(&from.services);
+            generations::copy(&from.services, &to.services);
             copied = Counted::of(from);
             copied.add_to(&to);
             for (id, found) in self.installed.iter() {
@@ -116,51 +65,52 @@ impl Writer {
         }
         if to.endpoints.len() != from.endpoints.len() {
             to.endpoints.copy_from(&from.endpoints);
-            to.states.copy_from(&from.states);
+            generations::copy(&from.states, &to.states);
         }
         if to.frontends_room() != from.frontends_room() {
             let frontends = copy(&from.frontends, &mut to.frontends, 0).map_err(Error::map("FRONTENDS"))?;
             to.lines.adopt(&frontends.into_iter().collect(), &to.services);
             copy(&from.addresses, &mut to.addresses, 0).map_err(Error::map("ADDRESSES"))?;
         }
-        if to.affinities_room() != from.affinities_room() {
+        // A shorter one follows when nobody has affinity.
+        if to.affinities_room() > from.affinities_room() {
             copy(&from.affinities, &mut to.affinities, 0).map_err(Error::map("AFFINITY"))?;
         }
         let source_ports = Tables::next_source_ports(pin_dir)?;
-        let enlarged = Enlarged { tables: to, copied, source_ports, second };
-        if let Some(moved) = enlarged.take_connections(&from.flows) {
+        let resized = Resized { tables: to, copied, source_ports, second };
+        if let Some(moved) = resized.take_connections(&from.flows, second) {
             tracing::debug!(?moved, "moved connections");
         }
-        Ok(enlarged)
+        Ok(resized)
     }
 
     /// Moves connections that began since the copy, also those of programs that are running now.
-    pub(crate) fn enlarge_connections(&mut self, enlarged: &Enlarged) {
+    pub(crate) fn resize_connections(&mut self, resized: &Resized, now: u32) {
         let freed = self.grace.pass();
         self.reuse(freed);
-        enlarged.take_connections(&self.tables.flows);
+        resized.take_connections(&self.tables.flows, now);
     }
 
-    /// Uses the bigger tables from now on, as all programs do. Waits for those that still read the old ones, for what they
+    /// Uses these tables from now on, as all programs do. Waits for those that still read the old ones, for what they
     /// counted and remembered.
-    pub(crate) fn follow(&mut self, enlarged: Enlarged) {
+    pub(crate) fn follow(&mut self, resized: Resized, now: u32) {
         // At once, for their answers: those that began before the programs of all devices were replaced.
-        let late = enlarged.take_connections(&self.tables.flows);
-        let Enlarged { tables, copied, source_ports, second } = enlarged;
+        let late = resized.take_connections(&self.tables.flows, now);
+        let Resized { tables, copied, source_ports, second } = resized;
         let before = std::mem::replace(&mut self.tables, tables);
-        self.slots.extend(before.endpoints.len(), self.tables.endpoints.len());
-        self.ids.extend(self.tables.states.len());
-        self.indexes.extend(self.tables.services.len());
+        self.slots.resize(self.tables.endpoints.len());
+        self.ids.resize(self.tables.states.len());
+        self.indexes.resize(self.tables.services.len());
         let freed = self.grace.pass();
         self.reuse(freed);
         if let (Some(late), Some(owners)) = (late, source_ports) {
             let destination = Destination { flows: &self.tables.flows, owners: &owners };
-            let last = destination.take_from(&before.flows);
+            let last = destination.take_from(&before.flows, now);
             destination.give_up_ended(&before.flows, second);
             if late.lost + last.lost > 0 {
                 tracing::warn!(
                     connections = late.lost + last.lost,
-                    "the bigger table has no room for connections"
+                    "the other table has no room for connections"
                 );
             }
             tracing::debug!(late = late.moved, last = last.moved, "moved connections that began meanwhile");
@@ -168,7 +118,7 @@ impl Writer {
         if before.services.len() != self.tables.services.len() {
             Counted::of(&before).since(&copied).add_to(&self.tables);
         }
-        if before.affinities_room() != self.tables.affinities_room()
+        if before.affinities_room() < self.tables.affinities_room()
             && let Err(error) = copy(&before.affinities, &mut self.tables.affinities, IF_MISSING)
         {
             tracing::debug!(%error, "cannot copy the affinity of the last clients");
@@ -241,12 +191,15 @@ impl Counted {
         self
     }
 
+    /// Adds it to those of services that `tables` have.
     fn add_to(&self, tables: &Tables) {
         let services = tables.services.len();
-        for ((cpu, service, word), value) in &self.connections {
+        for ((cpu, service, word), value) in
+            self.connections.iter().filter(|((_, service, _), _)| *service < services)
+        {
             tables.counters.word(shard(*cpu, *service, services), *word).fetch_add(*value, Ordering::Relaxed);
         }
-        for ((service, word), value) in &self.refusals {
+        for ((service, word), value) in self.refusals.iter().filter(|((service, _), _)| *service < services) {
             tables.refusals.word(*service, *word).fetch_add(*value, Ordering::Relaxed);
         }
     }

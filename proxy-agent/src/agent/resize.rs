@@ -1,4 +1,5 @@
-//! Lets the tables grow with what they are to hold, before a change is installed for which they are too small.
+//! Lets the tables grow with what they are to hold, before a change is installed for which they are too small; and go back when
+//! they have long been nearly empty, or a restart has lower limits.
 
 use std::{mem, panic, time::Instant};
 
@@ -9,7 +10,7 @@ use tracing::{error, info, warn};
 use super::{follow::Agent, growth::Loading, start::follow_program_log};
 use crate::{
     dataplane::{
-        self, Capacity, Enlarged, HOOKS, NotInstalled, attach, is_pinned, load_beside, loaded_packet_programs,
+        self, Capacity, HOOKS, NotInstalled, Resized, attach, is_pinned, load_beside, loaded_packet_programs,
     },
     plan::Changes,
 };
@@ -22,11 +23,11 @@ impl Agent {
         while !self.growth.has_just_failed()
             && let Some(size) = self.dataplane.capacity().grown(needed, self.growth.limits)
         {
-            self.begin_to_grow(size);
+            self.begin_to_resize(size);
             if self.dataplane.capacity().holds(needed) {
                 return;
             }
-            self.grow();
+            self.resize();
         }
     }
 
@@ -36,8 +37,8 @@ impl Agent {
             && !self.growth.has_just_failed()
             && let Some(size) = self.dataplane.capacity().next(self.growth.limits)
         {
-            self.begin_to_grow(size);
-            self.grow();
+            self.begin_to_resize(size);
+            self.resize();
             self.not_installed = self.dataplane.not_installed();
         }
     }
@@ -45,7 +46,21 @@ impl Agent {
     /// Tries again to make them bigger, if that failed a while ago.
     pub(super) fn try_to_grow_again(&mut self) {
         if let Some(size) = self.growth.due_again() {
-            self.begin_to_grow(size);
+            self.begin_to_resize(size);
+        }
+    }
+
+    /// Makes the tables smaller once they have been far too big for long enough. What lies in the part that goes moves or is
+    /// waited for.
+    pub(super) fn give_room_back(&mut self) {
+        if !self.report.synced || !self.growth.may_shrink(Instant::now()) {
+            return;
+        }
+        let spare = self.dataplane.spare(self.growth.limits);
+        if let Some(size) = self.growth.due_to_shrink(spare, Instant::now())
+            && self.dataplane.withdraw_to(&size)
+        {
+            self.begin_to_resize(size);
         }
     }
 
@@ -56,12 +71,12 @@ impl Agent {
             && !self.growth.has_just_failed()
             && let Some(size) = self.dataplane.capacity().with_more_flows(self.growth.limits)
         {
-            self.begin_to_grow(size);
+            self.begin_to_resize(size);
         }
     }
 
     /// Loads programs on tables of this size, if none are being loaded.
-    fn begin_to_grow(&mut self, size: Capacity) {
+    fn begin_to_resize(&mut self, size: Capacity) {
         if self.growth.loading.is_some() {
             return;
         }
@@ -75,21 +90,30 @@ impl Agent {
         let thread = std::thread::Builder::new().name("growth".to_owned()).spawn(load);
         match thread {
             Ok(thread) => self.growth.loading = Some(Loading { size, began: Instant::now(), thread }),
-            Err(error) => self.failed_to_grow(size, &dataplane::Error::thread("growth", error)),
+            Err(error) => {
+                let error = dataplane::Error::thread("growth", error);
+                self.failed(size, self.dataplane.capacity(), &error);
+            }
         }
     }
 
-    /// [`Agent::grow`], on its own.
-    pub(super) fn grow_and_report(&mut self) {
-        self.grow();
+    /// [`Agent::resize`], on its own.
+    pub(super) fn resize_and_report(&mut self) {
+        self.resize();
         self.write_report();
     }
 
     /// Waits until the programs are loaded, and uses them and their tables from then on.
-    pub(super) fn grow(&mut self) {
+    pub(super) fn resize(&mut self) {
         let Some(Loading { size, began, thread }) = self.growth.loading.take() else { return };
         let ebpf = thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload));
         let (before, switched) = (self.dataplane.capacity(), Instant::now());
+        if !self.dataplane.is_within(&size) {
+            info!("the tables stay as long as they are: what came meanwhile lies beyond the smaller size");
+            drop(ebpf);
+            self.abandon();
+            return;
+        }
         let moved = ebpf.and_then(|ebpf| self.move_to(ebpf, size));
         // Of those that serve now, whichever they are.
         if let Err(error) = dataplane::share_ports(&mut self.ebpf, PortShare::All) {
@@ -98,60 +122,70 @@ impl Agent {
         match moved {
             Ok(()) => {
                 let Capacity { services, frontends, endpoints, clients, flows } = size;
+                let outcome = if size.is_bigger(before) { "bigger" } else { "smaller" };
                 info!(
                     services, frontends, endpoints, clients, flows, before = before.services,
                     took = ?began.elapsed(), switch = ?switched.elapsed(),
-                    "made the tables bigger"
+                    "made the tables {outcome}"
                 );
                 self.growth.note_success();
             }
-            Err(error) => self.failed_to_grow(size, &error),
+            Err(error) => self.failed(size, before, &error),
         }
     }
 
-    fn failed_to_grow(&mut self, size: Capacity, error: &dataplane::Error) {
-        error!(%error, "cannot make the tables bigger");
+    fn failed(&mut self, size: Capacity, before: Capacity, error: &dataplane::Error) {
+        self.abandon();
+        if size.is_bigger(before) {
+            error!(%error, "cannot make the tables bigger");
+            self.growth.note_failure(size, error);
+        } else {
+            // Nothing is amiss: it is tried again.
+            warn!(%error, "cannot make the tables smaller");
+        }
+    }
+
+    fn abandon(&self) {
         if let Err(error) = dataplane::abandon_growth(&self.options.pin_dir) {
             error!(%error, "cannot remove the tables that nobody uses");
         }
-        self.growth.note_failure(size, error);
     }
 
     /// Uses these programs and their tables.
     fn move_to(&mut self, mut ebpf: Ebpf, size: Capacity) -> Result<(), dataplane::Error> {
         dataplane::share_ports(&mut self.ebpf, PortShare::Lower)?;
         dataplane::share_ports(&mut ebpf, PortShare::Upper)?;
-        let (ebpf, enlarged) = self.move_sockets(ebpf)?;
+        let (ebpf, resized) = self.move_sockets(ebpf)?;
         let mut before = mem::replace(&mut self.ebpf, ebpf);
         self.options.capacity = size;
         if self.options.program_log {
             follow_program_log(&mut self.ebpf);
         }
         if self.report.synced {
-            if enlarged.has_connections() {
-                self.move_connections(&mut before, &enlarged);
+            if resized.has_connections() {
+                self.move_connections(&mut before, &resized);
             }
             self.interfaces.renew();
             if self.interfaces.look(&mut self.ebpf) {
                 self.dataplane.look_at_namespaces();
             }
         }
-        self.dataplane.follow(enlarged)
+        self.dataplane.follow(resized)
     }
 
-    /// Lets connections begin in the bigger tables, and moves those that have begun: before that the last that drew any source
+    /// Lets connections begin in the other tables, and moves those that have begun: before that the last that drew any source
     /// port, and after it the last that began in the present tables.
-    fn move_connections(&mut self, before: &mut Ebpf, enlarged: &Enlarged) {
-        self.dataplane.enlarge_connections(enlarged);
+    fn move_connections(&mut self, before: &mut Ebpf, resized: &Resized) {
+        self.dataplane.resize_connections(resized);
         if let Err(error) = dataplane::hand_on(before, &self.ebpf) {
-            warn!(%error, "connections that begin while the tables grow may be lost");
+            warn!(%error, "connections that begin while the tables are replaced may be lost");
         }
-        self.dataplane.enlarge_connections(enlarged);
+        self.dataplane.resize_connections(resized);
     }
 
     /// Everything up to the point of no return: the copy, the programs of sockets, which all move or none, then the pins.
-    fn move_sockets(&mut self, mut ebpf: Ebpf) -> Result<(Ebpf, Enlarged), dataplane::Error> {
-        let enlarged = self.dataplane.enlarge()?;
+    fn move_sockets(&mut self, mut ebpf: Ebpf) -> Result<(Ebpf, Resized), dataplane::Error> {
+        let resized = self.dataplane.resize()?;
         // Before the first complete plan, programs of an earlier agent may serve from these tables.
         let attached = HOOKS.iter().any(|hook| is_pinned(&self.options.pin_dir, hook));
         if (self.report.synced || attached)
@@ -162,6 +196,6 @@ impl Agent {
             return Err(error);
         }
         dataplane::commit_growth(&self.options.pin_dir)?;
-        Ok((ebpf, enlarged))
+        Ok((ebpf, resized))
     }
 }
