@@ -30,9 +30,9 @@ pub(super) struct Growth {
     loaded: Arc<Notify>,
     /// The last one, if it failed.
     failed: Option<Failed>,
-    /// Since when they have been far too big, if they are.
-    spare: Option<Instant>,
-    /// How long that must last. An agent that starts does not wait: it may have lower limits.
+    /// Since when they have been far too big, if they are, and the most that was needed.
+    spare: Option<(Instant, Capacity)>,
+    /// How long that must last. An agent that finds such tables does not wait: it may have lower limits.
     calm: Duration,
     /// When to look again.
     look: Option<Instant>,
@@ -46,19 +46,49 @@ struct Failed {
     problem: Problem,
 }
 
-/// Programs that are being loaded on bigger tables. It takes the verifier a while, and nothing waits for it that fits into
+/// Programs that are being loaded on other tables. It takes the verifier a while, and nothing waits for it that fits into
 /// the present ones.
 #[derive(Debug)]
 pub(super) struct Loading {
+    pub(super) purpose: Purpose,
     pub(super) size: Capacity,
     pub(super) began: Instant,
     pub(super) thread: JoinHandle<Result<Ebpf, dataplane::Error>>,
 }
 
+/// Programs that have been loaded.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) purpose: Purpose,
+    pub(super) size: Capacity,
+    pub(super) began: Instant,
+}
+
+/// What becomes of the tables.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Purpose {
+    /// There is to be more room.
+    Grow,
+    /// Less will do.
+    Shrink,
+}
+
+impl Purpose {
+    /// What they are then.
+    pub(super) const fn outcome(self) -> &'static str {
+        match self {
+            Self::Grow => "bigger",
+            Self::Shrink => "smaller",
+        }
+    }
+}
+
 impl Growth {
-    pub(super) fn new(limits: Capacity) -> Self {
+    /// With tables that were `found` so long.
+    pub(super) fn new(limits: Capacity, found: Capacity) -> Self {
         let loaded = Arc::default();
-        Self { limits, loading: None, loaded, failed: None, spare: None, calm: Duration::ZERO, look: None }
+        let calm = if found.is_bigger(Capacity::START) { Duration::ZERO } else { CALM };
+        Self { limits, loading: None, loaded, failed: None, spare: None, calm, look: None }
     }
 
     /// Why the tables are smaller than they should be, if they are.
@@ -83,21 +113,25 @@ impl Growth {
 
     /// Whether it is time to look for room to give back.
     pub(super) fn may_shrink(&mut self, now: Instant) -> bool {
-        let is_due = self.loading.is_none() && self.look.is_none_or(|due| now >= due);
+        let is_quiet = self.loading.is_none() && self.failed.is_none();
+        let is_due = is_quiet && self.look.is_none_or(|due| now >= due);
         if is_due {
             self.look = Some(now + LOOK);
         }
         is_due
     }
 
-    /// The size to go back to, if the tables could go back to `spare`, and have been far too big for long enough.
+    /// The size to try to go back to, if the tables could go back to `spare`, and have been far too big for long enough.
     pub(super) fn due_to_shrink(&mut self, spare: Option<Capacity>, now: Instant) -> Option<Capacity> {
-        let Some(size) = spare else {
-            (self.spare, self.calm) = (None, CALM);
+        let known = self.spare;
+        self.spare = spare.map(|size| known.map_or((now, size), |(since, most)| (since, size.max(most))));
+        let is_due = self.spare.is_none_or(|(since, _)| now - since >= self.calm);
+        if !is_due {
             return None;
-        };
-        let since = *self.spare.get_or_insert(now);
-        (now - since >= self.calm).then_some(size)
+        }
+        // Whatever becomes of it.
+        self.calm = CALM;
+        self.spare.take().map(|(_, size)| size)
     }
 
     /// Notes that a growth failed.
@@ -127,23 +161,35 @@ fn problem(error: &dataplane::Error) -> Problem {
 mod tests {
     use super::*;
 
+    const SMALL: Capacity = Capacity::START;
+
+    fn big() -> Capacity {
+        SMALL.next(Capacity::default()).expect("bigger")
+    }
+
     #[test]
     fn room_goes_back_at_the_start_and_after_ten_minutes_in_a_row() {
-        let (size, began) = (Capacity::START, Instant::now());
-        let mut growth = Growth::new(Capacity::default());
-        let mut due =
-            |minute: u64, spare| growth.due_to_shrink(spare, began + Duration::from_secs(60 * minute));
-        assert_eq!(due(0, Some(size)), Some(size), "as it was found");
-        assert_eq!(due(1, Some(size)), Some(size), "not all was free");
-        assert_eq!(due(2, None), None);
-        assert_eq!((due(3, Some(size)), due(12, Some(size))), (None, None));
-        assert_eq!(due(13, Some(size)), Some(size));
-        assert_eq!((due(14, None), due(15, Some(size)), due(24, Some(size))), (None, None, None));
+        let began = Instant::now();
+        let mut growth = Growth::new(Capacity::default(), big());
+        let mut due = |minute: u64, spare| growth.due_to_shrink(spare, began + Duration::from_mins(minute));
+        assert_eq!(due(0, Some(SMALL)), Some(SMALL), "as it was found");
+        assert_eq!((due(1, Some(SMALL)), due(10, Some(SMALL))), (None, None), "not all was free");
+        assert_eq!(due(11, Some(SMALL)), Some(SMALL));
+        assert_eq!((due(12, Some(SMALL)), due(13, None)), (None, None));
+        assert_eq!((due(14, Some(SMALL)), due(15, Some(big())), due(23, Some(SMALL))), (None, None, None));
+        assert_eq!(due(24, Some(SMALL)), Some(big()), "the most that was needed");
+    }
+
+    #[test]
+    fn tables_that_are_new_are_no_reason_to_shrink_at_once() {
+        let began = Instant::now();
+        let mut growth = Growth::new(Capacity::default(), SMALL);
+        assert_eq!(growth.due_to_shrink(Some(SMALL), began), None);
     }
 
     #[test]
     fn it_looks_once_a_minute() {
-        let (mut growth, began) = (Growth::new(Capacity::default()), Instant::now());
+        let (mut growth, began) = (Growth::new(Capacity::default(), SMALL), Instant::now());
         let mut may = |seconds: u64| growth.may_shrink(began + Duration::from_secs(seconds));
         assert_eq!([may(0), may(59), may(60), may(61)], [true, false, true, false]);
     }

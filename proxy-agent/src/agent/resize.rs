@@ -7,7 +7,11 @@ use aya::Ebpf;
 use proxy_common::connection::PortShare;
 use tracing::{error, info, warn};
 
-use super::{follow::Agent, growth::Loading, start::follow_program_log};
+use super::{
+    follow::Agent,
+    growth::{Loaded, Loading, Purpose},
+    start::follow_program_log,
+};
 use crate::{
     dataplane::{
         self, Capacity, HOOKS, NotInstalled, Resized, attach, is_pinned, load_beside, loaded_packet_programs,
@@ -23,7 +27,7 @@ impl Agent {
         while !self.growth.has_just_failed()
             && let Some(size) = self.dataplane.capacity().grown(needed, self.growth.limits)
         {
-            self.begin_to_resize(size);
+            self.begin_to_grow(size);
             if self.dataplane.capacity().holds(needed) {
                 return;
             }
@@ -37,7 +41,7 @@ impl Agent {
             && !self.growth.has_just_failed()
             && let Some(size) = self.dataplane.capacity().next(self.growth.limits)
         {
-            self.begin_to_resize(size);
+            self.begin_to_grow(size);
             self.resize();
             self.not_installed = self.dataplane.not_installed();
         }
@@ -46,7 +50,7 @@ impl Agent {
     /// Tries again to make them bigger, if that failed a while ago.
     pub(super) fn try_to_grow_again(&mut self) {
         if let Some(size) = self.growth.due_again() {
-            self.begin_to_resize(size);
+            self.begin_to_grow(size);
         }
     }
 
@@ -57,10 +61,11 @@ impl Agent {
             return;
         }
         let spare = self.dataplane.spare(self.growth.limits);
-        if let Some(size) = self.growth.due_to_shrink(spare, Instant::now())
-            && self.dataplane.withdraw_to(&size)
-        {
-            self.begin_to_resize(size);
+        if let Some(size) = self.growth.due_to_shrink(spare, Instant::now()) {
+            self.dataplane.withdraw_to(&size);
+            if let Some(size) = self.dataplane.within_reach(size, self.growth.limits) {
+                self.load(Purpose::Shrink, size);
+            }
         }
     }
 
@@ -71,15 +76,25 @@ impl Agent {
             && !self.growth.has_just_failed()
             && let Some(size) = self.dataplane.capacity().with_more_flows(self.growth.limits)
         {
-            self.begin_to_resize(size);
+            self.begin_to_grow(size);
         }
     }
 
-    /// Loads programs on tables of this size, if none are being loaded.
-    fn begin_to_resize(&mut self, size: Capacity) {
-        if self.growth.loading.is_some() {
-            return;
+    /// Loads programs on bigger tables, if none are being loaded.
+    fn begin_to_grow(&mut self, size: Capacity) {
+        match &self.growth.loading {
+            None => self.load(Purpose::Grow, size),
+            Some(Loading { purpose: Purpose::Grow, .. }) => {}
+            // Not now.
+            Some(Loading { purpose: Purpose::Shrink, .. }) => {
+                drop(self.loaded());
+                self.abandon();
+                self.load(Purpose::Grow, size);
+            }
         }
+    }
+
+    fn load(&mut self, purpose: Purpose, size: Capacity) {
         let (options, loaded) = (self.options.clone(), self.growth.loaded());
         let packet_programs = loaded_packet_programs(&self.ebpf);
         let load = move || {
@@ -89,12 +104,18 @@ impl Agent {
         };
         let thread = std::thread::Builder::new().name("growth".to_owned()).spawn(load);
         match thread {
-            Ok(thread) => self.growth.loading = Some(Loading { size, began: Instant::now(), thread }),
-            Err(error) => {
-                let error = dataplane::Error::thread("growth", error);
-                self.failed(size, self.dataplane.capacity(), &error);
+            Ok(thread) => {
+                self.growth.loading = Some(Loading { purpose, size, began: Instant::now(), thread });
             }
+            Err(error) => self.failed(purpose, size, &dataplane::Error::thread("growth", error)),
         }
+    }
+
+    /// Waits for the programs that are being loaded, if there are any.
+    fn loaded(&mut self) -> Option<(Loaded, Result<Ebpf, dataplane::Error>)> {
+        let Loading { purpose, size, began, thread } = self.growth.loading.take()?;
+        let ebpf = thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload));
+        Some((Loaded { purpose, size, began }, ebpf))
     }
 
     /// [`Agent::resize`], on its own.
@@ -103,17 +124,17 @@ impl Agent {
         self.write_report();
     }
 
-    /// Waits until the programs are loaded, and uses them and their tables from then on.
+    /// Waits until the programs are loaded, and uses them and their tables from then on: for less room only if that is still
+    /// enough.
     pub(super) fn resize(&mut self) {
-        let Some(Loading { size, began, thread }) = self.growth.loading.take() else { return };
-        let ebpf = thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload));
-        let (before, switched) = (self.dataplane.capacity(), Instant::now());
-        if !self.dataplane.is_within(&size) {
-            info!("the tables stay as long as they are: what came meanwhile lies beyond the smaller size");
+        let Some((Loaded { purpose, size, began }, ebpf)) = self.loaded() else { return };
+        if purpose == Purpose::Shrink && self.dataplane.within_reach(size, self.growth.limits) != Some(size) {
+            info!("the tables stay as long as they are: more is in use by now");
             drop(ebpf);
             self.abandon();
             return;
         }
+        let (before, switched) = (self.dataplane.capacity().services, Instant::now());
         let moved = ebpf.and_then(|ebpf| self.move_to(ebpf, size));
         // Of those that serve now, whichever they are.
         if let Err(error) = dataplane::share_ports(&mut self.ebpf, PortShare::All) {
@@ -122,26 +143,26 @@ impl Agent {
         match moved {
             Ok(()) => {
                 let Capacity { services, frontends, endpoints, clients, flows } = size;
-                let outcome = if size.is_bigger(before) { "bigger" } else { "smaller" };
                 info!(
-                    services, frontends, endpoints, clients, flows, before = before.services,
+                    services, frontends, endpoints, clients, flows, before,
                     took = ?began.elapsed(), switch = ?switched.elapsed(),
-                    "made the tables {outcome}"
+                    "made the tables {}", purpose.outcome()
                 );
                 self.growth.note_success();
             }
-            Err(error) => self.failed(size, before, &error),
+            Err(error) => self.failed(purpose, size, &error),
         }
     }
 
-    fn failed(&mut self, size: Capacity, before: Capacity, error: &dataplane::Error) {
+    fn failed(&mut self, purpose: Purpose, size: Capacity, error: &dataplane::Error) {
         self.abandon();
-        if size.is_bigger(before) {
-            error!(%error, "cannot make the tables bigger");
-            self.growth.note_failure(size, error);
-        } else {
+        match purpose {
+            Purpose::Grow => {
+                error!(%error, "cannot make the tables bigger");
+                self.growth.note_failure(size, error);
+            }
             // Nothing is amiss: it is tried again.
-            warn!(%error, "cannot make the tables smaller");
+            Purpose::Shrink => warn!(%error, "cannot make the tables smaller"),
         }
     }
 

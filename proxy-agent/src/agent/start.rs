@@ -148,6 +148,7 @@ impl Agent {
             follow_program_log(&mut ebpf);
         }
         let dataplane = Dataplane::open(&options)?;
+        let found = dataplane.capacity();
         let source_ports = (!start.devices.is_nothing()).then_some(settings.source_ports);
         let reserved_ports = ReservedPorts::reserve(source_ports, &start.run_dir);
         let interfaces =
@@ -171,7 +172,7 @@ impl Agent {
             options,
             run_dir,
             report,
-            growth: Growth::new(start.limits),
+            growth: Growth::new(start.limits, found),
             not_installed: Vec::new(),
             misconfigured: settings.problems.clone(),
             reserved_ports,

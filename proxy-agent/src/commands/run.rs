@@ -36,8 +36,8 @@ pub(super) struct Arguments {
     ///
     /// Each port of a Service counts once for each IP family. Tables begin small and grow with what they hold, up to
     /// this. The default is less where the container's memory limit is. They shrink again when they have been nearly
-    /// empty for ten minutes. A restart honours another number; a lower one once all that is installed fits. The
-    /// agent lists what does not fit among the problems.
+    /// empty for ten minutes, and when the agent starts. A restart honours another number; a lower one when nothing
+    /// that is installed lies beyond it. The agent lists what does not fit among the problems.
     #[arg(long, value_parser = clap::value_parser!(u32).range(16..=1 << 24))]
     max_services: Option<u32>,
     /// Largest number of frontends [default: twice that of Service ports]

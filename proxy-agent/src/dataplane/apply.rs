@@ -13,8 +13,9 @@ use super::{
     followers::{Followers, flows::Crowd, namespaces::PassedNamespace},
     node::system::{has_tail_calls, uptime},
     tables::{
-        capacity::Capacity, crash, exposed::Exposed, growth, installed::InstalledPorts, maps::abi_dir,
-        not_installed::NotInstalled, pinned::Tables, resize::Resized, shared::SharedTables, writer::Writer,
+        capacity::Capacity, crash, exposed::Exposed, flow_table::Recent, growth, installed::InstalledPorts,
+        maps::abi_dir, not_installed::NotInstalled, pinned::Tables, resize::Resized, shared::SharedTables,
+        writer::Writer,
     },
 };
 use crate::plan::{Changes, ServicePlan, ServicePortId};
@@ -29,7 +30,14 @@ pub struct Dataplane {
     pin_dir: PathBuf,
     /// Whether packets of pods may begin connections with any Service.
     of_pods: bool,
+    /// How many seconds an unconfirmed connection is waited for.
+    patience: u8,
 }
+
+/// Seconds that a handshake takes at most. A SYN that is sent again later may have another endpoint.
+const HANDSHAKE: u32 = 16;
+/// What fits into the eight bits of a record's second.
+const LONGEST: u32 = 240;
 
 impl Dataplane {
     /// Opens the tables that [`super::load`] made or found, adopts their content, and starts the followers.
@@ -41,7 +49,8 @@ impl Dataplane {
         let crowded = crowd.grow();
         let of_pods = options.flows.of_pods;
         let followers = Followers::start(options, &shared, crowd)?;
-        Ok(Self { writer, followers, shared, crowded, pin_dir, of_pods })
+        let patience = options.flows.timeouts.udp_seconds().clamp(HANDSHAKE, LONGEST).to_le_bytes()[0];
+        Ok(Self { writer, followers, shared, crowded, pin_dir, of_pods, patience })
     }
 
     /// Notified when FLOWS is to grow.
@@ -70,29 +79,50 @@ impl Dataplane {
         Capacity { flows, ..needed }
     }
 
-    /// The size that the tables could go back to, if one is worth it.
-    pub fn spare(&self, limits: Capacity) -> Option<Capacity> {
-        let (now, used) = (self.capacity(), self.writer.used(uptime()));
+    /// The size that what the tables hold would allow them to go back to, if one is worth it. Nothing may be missing.
+    pub fn spare(&mut self, limits: Capacity) -> Option<Capacity> {
+        let nothing = Capacity { services: 0, frontends: 0, endpoints: 0, clients: 0, flows: 0 };
+        let spare = self.shrunk(nothing, limits);
+        if spare.is_none() {
+            self.writer.stay_anywhere();
+        }
+        spare
+    }
+
+    /// Makes what lies beyond this size free as far as that can be done. Waits for a grace period.
+    pub fn withdraw_to(&mut self, size: &Capacity) {
+        self.writer.withdraw_to(size);
+    }
+
+    /// How long tables must be for what they hold, where it lies.
+    pub fn extent(&self) -> Capacity {
+        self.writer.extent()
+    }
+
+    /// The smallest size from this one on that the tables can go back to now, if one is worth it.
+    pub fn within_reach(&self, size: Capacity, limits: Capacity) -> Option<Capacity> {
+        self.shrunk(size.max(self.extent()), limits)
+    }
+
+    fn shrunk(&self, least: Capacity, limits: Capacity) -> Option<Capacity> {
+        if !self.writer.not_installed().is_empty() {
+            return None;
+        }
+        let used = self.writer.used(self.recent());
         // Where programs cannot give packets to their successors, connections stay.
         let flows = if has_tail_calls() { used.flows } else { u32::MAX };
-        now.shrunk(Capacity { flows, ..used }, limits)
+        self.capacity().shrunk(Capacity { flows, ..used }, least, limits)
     }
 
-    /// Makes what lies beyond a smaller size free, as far as that can be done; whether nothing is left there.
-    pub fn withdraw_to(&mut self, size: &Capacity) -> bool {
-        self.writer.withdraw_to(size);
-        self.writer.is_within(size)
-    }
-
-    /// Whether nothing lies beyond a size.
-    pub fn is_within(&self, size: &Capacity) -> bool {
-        self.writer.is_within(size)
+    /// Which unconfirmed connections must not be lost.
+    fn recent(&self) -> Recent {
+        Recent { now: uptime(), seconds: self.patience }
     }
 
     /// Copies everything to the tables that programs were loaded on ([`super::load_beside`]). Nothing may be
     /// installed until [`Dataplane::follow`].
     pub fn resize(&self) -> Result<Resized, Error> {
-        let resized = self.writer.resize(&self.pin_dir, uptime());
+        let resized = self.writer.resize(&self.pin_dir, self.recent());
         crash::a_switch_begins();
         resized
     }
@@ -100,12 +130,12 @@ impl Dataplane {
     /// Copies what began since: once before connections begin in the other tables, so that all source ports are known there
     /// that were drawn before the programs shared them, and once after that, before the programs of devices are replaced.
     pub fn resize_connections(&mut self, resized: &Resized) {
-        self.writer.resize_connections(resized, uptime());
+        self.writer.resize_connections(resized, self.recent());
     }
 
     /// Uses the other tables from now on, as all programs do, and installs there what the present ones had no room for.
     pub fn follow(&mut self, resized: Resized) -> Result<(), Error> {
-        self.writer.follow(resized, uptime());
+        self.writer.follow(resized, self.recent());
         self.shared.replace(self.writer.tables().again(&self.pin_dir)?);
         self.followers.follow_tables();
         Ok(())

@@ -10,7 +10,7 @@ use proxy_common::{
 use super::{
     DROP, ETHERNET, PASS, back,
     clock::clock,
-    errors, give_on, give_on_to,
+    errors, give_ended_on, give_on, give_on_to,
     headers::{self, Kind, State},
     outgoing,
     skb::Skb,
@@ -42,6 +42,7 @@ pub(super) fn egress<const LINK: u32>(ctx: &TcContext) -> i32 {
         id = RecordId(find_remapped(0));
     }
     if id.is_some() {
+        give_ended_on(ctx, state, PacketHook::Egress.place(LINK == ETHERNET));
         return answer::<LINK>(ctx, state, id);
     }
     let mut id = find::<Leaving>(&Maps, &state.tuple, &mut state.ends);
@@ -49,6 +50,7 @@ pub(super) fn egress<const LINK: u32>(ctx: &TcContext) -> i32 {
         id = RecordId(find_remapped(1));
     }
     if id.is_some() && state.ends.is_masqueraded() {
+        give_ended_on(ctx, state, PacketHook::Egress.place(LINK == ETHERNET));
         return masquerade(ctx, state, id);
     }
     give_on::<LINK>(ctx, PacketHook::Egress);
@@ -82,11 +84,13 @@ pub(super) fn to_pod(ctx: &TcContext) -> i32 {
         id = RecordId(find_remapped(0));
     }
     if id.is_some() {
+        give_ended_on(ctx, state, PacketHook::TO_POD);
         return answer::<ETHERNET>(ctx, state, id);
     }
     if state.tuple.source.words() == state.tuple.destination.words() {
         let id = find::<Leaving>(&Maps, &state.tuple, &mut state.ends);
         if id.is_some() && state.ends.is_masqueraded() {
+            give_ended_on(ctx, state, PacketHook::TO_POD);
             return masquerade(ctx, state, id);
         }
     }

@@ -21,7 +21,7 @@ use super::{
     clock::clock,
     errors,
     forward::{self, Towards},
-    fragments, give_on,
+    fragments, give_ended_on, give_on,
     headers::{self, Beginning, Kind, State},
     masquerade, outgoing,
     skb::{Held, Receiver, Skb},
@@ -81,10 +81,7 @@ fn translate<const LINK: u32>(ctx: &TcContext, state: &mut State) -> i32 {
     if Maps::has_owners(state.tuple.destination_port) {
         let id = RecordId(find_source());
         if id.is_some() {
-            if state.ends.seen.ended() {
-                // Its port may be that of a connection that began in the other tables.
-                give_on::<LINK>(ctx, PacketHook::Ingress);
-            }
+            give_ended_on(ctx, state, PacketHook::Ingress.place(LINK == ETHERNET));
             return answer::<LINK>(ctx, state, id, clock);
         }
     }

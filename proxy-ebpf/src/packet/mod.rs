@@ -29,9 +29,9 @@
 //! Each hook is two programs: for devices with an Ethernet header, and for those without a link header. Egress to pods of
 //! this node is a third, which does less: pods' packets to each other pass it, too.
 //!
-//! **Successors**: while connections move to bigger tables, the programs on the present ones give a packet without a
+//! **Successors**: while connections move to tables of another length, the programs on the present ones give a packet without a
 //! record to those on the others ([`give_on`]). So every packet is looked up in both tables wherever it comes by, and
-//! connections begin in the bigger one, from one moment on.
+//! connections begin in the other one, from one moment on.
 
 mod answer;
 mod back;
@@ -80,6 +80,14 @@ fn give_on_to(ctx: &TcContext, place: u32) {
     if config::has_tail_calls() {
         // SAFETY: nothing is held, and the packet is as it came.
         unsafe { SUCCESSORS.tail_call(ctx, place) };
+    }
+}
+
+/// The same for a packet whose connection has ended: its ports may be those of one that began in the other tables.
+#[inline(always)]
+fn give_ended_on(ctx: &TcContext, state: &headers::State, place: u32) {
+    if state.ends.seen.ended() {
+        give_on_to(ctx, place);
     }
 }
 

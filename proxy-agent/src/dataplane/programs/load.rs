@@ -1,4 +1,4 @@
-//! Loads the kernel programs on the pinned maps, and creates missing maps, also bigger ones beside the present.
+//! Loads the kernel programs on the pinned maps, and creates missing maps, also longer and shorter ones beside the present.
 //!
 //! The verifier takes most of an agent's start time, and takes no lock for privileged loaders (`bpf_check`): so
 //! programs load in parallel, and packet programs only when a device needs them.

@@ -1,4 +1,4 @@
-//! Two sets of programs while connections move from the tables of one to the bigger ones of the other: which hands packets
+//! Two sets of programs while connections move from the tables of one to those of the other: which hands packets
 //! on (SUCCESSORS), and which source ports either draws (PORT_SHARE).
 
 use aya::{

@@ -114,46 +114,57 @@ impl Capacity {
         (size != self).then_some(size)
     }
 
-    /// The size to go back to when no more than `used` is in use, with as much to spare; `None` where tables are not at least
-    /// twice as long as that, nor longer than `limits` allow. What they began with is the least.
-    pub fn shrunk(self, used: Self, limits: Self) -> Option<Self> {
-        let least = Self::START.within(limits);
-        let mut size = least;
+    /// The size to go back to when no more than `used` is in use, with as much to spare, and not below `least`; `None` where
+    /// that is not at most half of the present size, nor are tables longer than `limits` allow. What they begin with is the
+    /// least of all.
+    pub fn shrunk(self, used: Self, least: Self, limits: Self) -> Option<Self> {
+        let start = Self { flows: Self::FIRST_FLOWS, ..Self::START }.within(limits);
+        let mut size = start;
         // At their limits they may be full.
-        let lacks = |size: u32, used: u32, limit: u32| used > size / 2 && size < limit;
-        while (lacks(size.services, used.services, limits.services)
-            || lacks(size.frontends, used.frontends, limits.frontends)
-            || lacks(size.endpoints, used.endpoints, limits.endpoints))
+        let lacks =
+            |size: u32, used: u32, least: u32, limit: u32| (used > size / 2 || least > size) && size < limit;
+        while (lacks(size.services, used.services, least.services, limits.services)
+            || lacks(size.frontends, used.frontends, least.frontends, limits.frontends)
+            || lacks(size.endpoints, used.endpoints, least.endpoints, limits.endpoints))
             && let Some(next) = size.next(limits)
         {
             size = next;
         }
-        let fits = size.holds(Self { clients: 0, flows: 0, ..used });
-        let clients = if used.clients == 0 { least.clients } else { self.clients };
-        let mut connections = Self { flows: Self::FIRST_FLOWS.min(limits.flows), ..size };
-        while used.flows > connections.flows / 8
-            && let Some(next) = connections.with_more_flows(limits)
-        {
-            connections = next;
-        }
         // As many as whole regions have.
-        let flows = if used.flows > connections.flows / 4 { self.flows } else { connections.flows_room() };
-        let size = if fits { size } else { self };
-        let size = Self { clients, flows, ..size }.within(self);
-        let is_worth_it =
-            |before: u32, after: u32, limit: u32| after < before && (after <= before / 2 || before > limit);
-        let limit = Self { flows: limits.flows_room(), ..limits };
-        let is_any = is_worth_it(self.services, size.services, limit.services)
-            || is_worth_it(self.frontends, size.frontends, limit.frontends)
-            || is_worth_it(self.endpoints, size.endpoints, limit.endpoints)
-            || is_worth_it(self.clients, size.clients, limit.clients)
-            || is_worth_it(self.flows, size.flows, limit.flows);
-        is_any.then_some(size)
+        let most = limits.flows_room();
+        while lacks(size.flows_room(), used.flows.saturating_mul(4), least.flows, most)
+            && let Some(next) = size.with_more_flows(limits)
+        {
+            size = next;
+        }
+        let fits = size.holds(Self { clients: 0, flows: 0, ..used.max(least) });
+        let Self { services, frontends, endpoints, .. } = if fits { size } else { self };
+        let clients = if used.clients == 0 { start.clients.max(least.clients) } else { self.clients };
+        let flows = if used.flows > size.flows / 4 { self.flows } else { size.flows_room() };
+        let size = Self { services, frontends, endpoints, clients, flows }.within(self);
+        let limit = Self { flows: most, ..limits };
+        let [before, after, limit] = [self, size, limit].map(Self::lengths);
+        let is_worth_it = |place: usize| {
+            after[place] < before[place]
+                && (after[place] <= before[place] / 2 || before[place] > limit[place])
+        };
+        (0..before.len()).any(is_worth_it).then_some(size)
     }
 
     /// Whether anything is bigger than before.
     pub fn is_bigger(self, before: Self) -> bool {
         self.within(before) != self
+    }
+
+    /// The larger of everything.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        self.zip(other, u32::max)
+    }
+
+    const fn lengths(self) -> [u32; 5] {
+        let Self { services, frontends, endpoints, clients, flows } = self;
+        [services, frontends, endpoints, clients, flows]
     }
 
     fn zip(self, other: Self, join: impl Fn(u32, u32) -> u32) -> Self {
@@ -201,6 +212,7 @@ mod tests {
         clients: 1 << 16,
         flows: 1 << 16,
     };
+    const NOTHING: Capacity = Capacity { services: 0, frontends: 0, endpoints: 0, clients: 0, flows: 0 };
 
     #[test]
     fn tables_grow_before_they_are_full_and_all_three_together() {
@@ -241,41 +253,46 @@ mod tests {
         };
         let services =
             |size: Option<Capacity>| size.map(|size| (size.services, size.frontends, size.endpoints));
-        assert_eq!(services(big.shrunk(used(512), LIMITS)), Some((1 << 10, 1 << 11, 1 << 11)));
-        assert_eq!(services(big.shrunk(used(513), LIMITS)), Some((1 << 12, 1 << 13, 1 << 13)));
-        assert_eq!(big.shrunk(used(2049), LIMITS), None, "more than an eighth is in use");
-        let small = big.shrunk(used(512), LIMITS).expect("smaller");
+        assert_eq!(services(big.shrunk(used(512), NOTHING, LIMITS)), Some((1 << 10, 1 << 11, 1 << 11)));
+        assert_eq!(services(big.shrunk(used(513), NOTHING, LIMITS)), Some((1 << 12, 1 << 13, 1 << 13)));
+        assert_eq!(big.shrunk(used(2049), NOTHING, LIMITS), None, "more than an eighth is in use");
+        let small = big.shrunk(used(512), NOTHING, LIMITS).expect("smaller");
         assert_eq!(small.flows, big.flows, "no more than it begins with");
-        assert_eq!(small.shrunk(used(1), LIMITS), None);
+        assert_eq!(small.shrunk(used(1), NOTHING, LIMITS), None);
         assert_eq!(small.grown(used(512), LIMITS), None, "nor does it grow again");
 
         let lower = Capacity { services: 3000, ..LIMITS };
         assert_eq!(
-            services(big.shrunk(used(2900), lower)),
+            services(big.shrunk(used(2900), NOTHING, lower)),
             Some((3000, 1 << 13, 1 << 13)),
             "full, but it fits"
         );
-        assert_eq!(big.shrunk(used(3001), lower), None, "what is served stays");
+        assert_eq!(big.shrunk(used(3001), NOTHING, lower), None, "what is served stays");
         let odd = Capacity { services: 1201, ..Capacity::START };
-        assert_eq!(odd.shrunk(used(100), LIMITS), None, "not worth it");
+        assert_eq!(odd.shrunk(used(100), NOTHING, LIMITS), None, "not worth it");
     }
 
     #[test]
     fn affinity_goes_back_without_clients_and_connections_when_there_are_few() {
         let full = Capacity { clients: LIMITS.clients, flows: 65_856, ..Capacity::START };
         let used = |clients, flows| Capacity { services: 1, frontends: 1, endpoints: 1, clients, flows };
-        assert_eq!(full.shrunk(used(u32::MAX, 10_000), LIMITS), None);
-        let clients = full.shrunk(used(0, 10_000), LIMITS);
+        assert_eq!(full.shrunk(used(u32::MAX, 10_000), NOTHING, LIMITS), None);
+        let clients = full.shrunk(used(0, 10_000), NOTHING, LIMITS);
         assert_eq!(clients, Some(Capacity { clients: Capacity::START.clients, ..full }));
-        let flows = full.shrunk(used(u32::MAX, 1500), LIMITS);
+        let flows = full.shrunk(used(u32::MAX, 1500), NOTHING, LIMITS);
         assert_eq!(flows, Some(Capacity { flows: 12_544, ..full }));
-        assert_eq!(flows.expect("smaller").shrunk(used(u32::MAX, 1500), LIMITS), None);
+        assert_eq!(
+            full.shrunk(used(u32::MAX, 1500), flows.expect("smaller"), LIMITS),
+            flows,
+            "the same again"
+        );
+        assert_eq!(flows.expect("smaller").shrunk(used(u32::MAX, 1500), NOTHING, LIMITS), None);
         let lower = Capacity { flows: 40_000, ..LIMITS };
-        let flows = |used| full.shrunk(used, lower).map(|size| size.flows);
+        let flows = |used| full.shrunk(used, NOTHING, lower).map(|size| size.flows);
         assert_eq!(flows(used(u32::MAX, 9000)), Some(lower.flows_room()));
         assert_eq!(flows(used(u32::MAX, 11_000)), None, "they need their room");
         let none = Capacity { flows: 0, ..Capacity::START };
-        assert_eq!(none.shrunk(used(0, 0), LIMITS), None);
+        assert_eq!(none.shrunk(used(0, 0), NOTHING, LIMITS), None);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Moves connection records to another table, of another length: first while no program uses it, then, for what changed
-//! meanwhile, while all do. A shorter table gets only those that take room: what anybody may evict would fill it.
+//! meanwhile, while all do. A shorter table gets only those that are kept or recent: the others would fill it.
 //!
 //! A slot is taken as the programs take one: with its RESERVED bit, which is among the words that they compare under the
 //! lock before they take a slot themselves. They change single bytes there, so exchanging a whole word loses none of
@@ -20,7 +20,7 @@ use proxy_common::{
 };
 
 use super::{
-    flow_table::{FlowTable, Found, is_fresh},
+    flow_table::{FlowTable, Found, Recent},
     mapped::Mapped,
 };
 
@@ -52,11 +52,12 @@ pub(crate) struct Moved {
 }
 
 impl Destination<'_> {
-    /// Takes over the records of `from`, and what changed in those that it has, at `now` in seconds since boot.
-    pub(crate) fn take_from(&self, from: &FlowTable, now: u32) -> Moved {
+    /// Takes over the records of `from`, and what changed in those that it has; if `from` is longer, those
+    /// alone that are kept or recent.
+    pub(crate) fn take_from(&self, from: &FlowTable, recent: Recent) -> Moved {
         let mut outcome = Moved::default();
         let all = self.flows.room() >= from.room();
-        let is_wanted = |found: &Found| all || found.kept || is_fresh(from.second_of(found.id), now);
+        let is_wanted = |found: &Found| all || found.kept || recent.includes(from.second_of(found.id));
         from.visit(|found| match self.flows.find(&found.record.ends) {
             Some(there) => self.flows.merge(found, &there),
             None if !is_wanted(found) => {}

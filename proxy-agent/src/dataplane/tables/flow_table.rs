@@ -35,13 +35,20 @@ pub struct Found {
     pub kept: bool,
 }
 
-/// For how many seconds an unconfirmed connection takes room: longer than a handshake.
-const HANDSHAKE: u8 = 16;
+/// Which unconfirmed connections take room: those whose last packet came a moment ago.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Recent {
+    /// The present, in seconds since boot.
+    pub(crate) now: u32,
+    /// How many seconds ago that may be; fewer than 255.
+    pub(crate) seconds: u8,
+}
 
-/// Whether an unconfirmed connection takes room at `now`, if its last packet came at `second`, modulo 256: also if that was
-/// just after `now`.
-pub(super) fn is_fresh(second: u8, now: u32) -> bool {
-    now.to_le_bytes()[0].wrapping_add(1).wrapping_sub(second) <= HANDSHAKE
+impl Recent {
+    /// Whether a packet that came at `second`, modulo 256, is recent: also if that was just after `now`.
+    pub(super) fn includes(self, second: u8) -> bool {
+        self.now.to_le_bytes()[0].wrapping_add(1).wrapping_sub(second) <= self.seconds.saturating_add(1)
+    }
 }
 
 impl FlowTable {
@@ -89,12 +96,11 @@ impl FlowTable {
         }
     }
 
-    /// How many slots are in use at `now`, in seconds since boot: those of connections that are kept, and those that may still
-    /// be confirmed.
-    pub(crate) fn in_use(&self, now: u32) -> u32 {
+    /// How many slots are in use: those of connections that are kept, and of those that are recent.
+    pub(crate) fn in_use(&self, recent: Recent) -> u32 {
         let mut used = 0;
         self.visit_slots(|tag, second, kept| {
-            used += u32::from(tag != 0 && (Kept::keeps(kept) || is_fresh(second, now)));
+            used += u32::from(tag != 0 && (Kept::keeps(kept) || recent.includes(second)));
         });
         used
     }

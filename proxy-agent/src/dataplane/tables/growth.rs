@@ -1,6 +1,6 @@
 //! Tables beside the present ones that are to follow them, and what becomes of them.
 //!
-//! A map has one length and one layout as long as it lives. So tables that are to grow are made anew, pinned as `next-<MAP>`
+//! A map has one length and one layout as long as it lives. So tables that are to grow or to shrink are made anew, pinned as `next-<MAP>`
 //! beside the present ones, programs are loaded on them, they are filled, and the programs behind all links are replaced. Nothing
 //! is installed between the copy and the last link: whichever tables a program reads, it finds the same. At last the new
 //! pins take the place of the old ones; the old tables go when the last program that reads them ends.

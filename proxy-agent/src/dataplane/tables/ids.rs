@@ -3,7 +3,7 @@
 //! Pure. First in, first out: an id that was freed is the last to be used again, so that a generation of
 //! sixteen bits outlives whatever remembers it.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 /// The free ids of `1..capacity`. Id 0 stands for nothing.
 #[derive(Debug)]
@@ -29,9 +29,9 @@ impl Ids {
         Self { fresh, capacity, ceiling: capacity, freed, aside: VecDeque::new() }
     }
 
-    /// There are ids up to `capacity` now, and no ceiling. Those that go must be free ([`Ids::is_free_from`]).
+    /// There are ids up to `capacity` now, and no ceiling. Those that go must be free ([`Ids::end`]).
     pub(crate) fn resize(&mut self, capacity: u32) {
-        debug_assert!(self.is_free_from(capacity), "ids from {capacity} on are in use");
+        debug_assert!(capacity >= self.fresh || self.end() <= capacity, "ids from {capacity} on are in use");
         self.fresh = self.fresh.min(capacity);
         self.capacity = capacity;
         self.stay_below(capacity);
@@ -45,11 +45,17 @@ impl Ids {
         (self.ceiling, self.freed, self.aside) = (ceiling.min(self.capacity), below, aside);
     }
 
-    /// Whether no id from `first` on is in use.
-    pub(crate) fn is_free_from(&self, first: u32) -> bool {
-        let free = self.aside.iter().filter(|id| **id >= first).count();
-        let free = free + self.freed.iter().filter(|id| **id >= first).count();
-        u32::try_from(free).is_ok_and(|free| free == self.fresh.saturating_sub(first))
+    /// Takes any id again.
+    pub(crate) fn stay_anywhere(&mut self) {
+        if self.ceiling < self.capacity {
+            self.stay_below(self.capacity);
+        }
+    }
+
+    /// The lowest id from which on none is in use.
+    pub(crate) fn end(&self) -> u32 {
+        let free: HashSet<u32> = self.freed.iter().chain(&self.aside).copied().collect();
+        (1..self.fresh).rev().find(|id| !free.contains(id)).map_or(1, |last| last + 1)
     }
 
     /// Takes an id: fresh ones first, and then the one that was freed first.
@@ -109,9 +115,9 @@ mod tests {
         for id in [7, 4, 3, 6, 2] {
             ids.give(id);
         }
-        assert!(!ids.is_free_from(3), "5 is in use");
+        assert_eq!(ids.end(), 6);
         ids.give(5);
-        assert!(ids.is_free_from(3) && !ids.is_free_from(1));
+        assert_eq!(ids.end(), 2);
         ids.resize(3);
         assert_eq!((ids.take(), ids.take()), (Some(2), None));
         ids.resize(5);

@@ -101,7 +101,7 @@ impl<T: bytemuck::Pod> Mapped<T> {
         }
     }
 
-    /// Copies the elements of a shorter array to the same places. No reader may be led to them yet.
+    /// Copies the elements of an array of another length to the same places, as many as there are. No reader may be led to them yet.
     pub(crate) fn copy_from(&self, other: &Self) {
         for index in 0..other.length.min(self.length) {
             for word in 0..Self::WORDS {

@@ -11,7 +11,7 @@ use proxy_common::{
 use super::{
     crash,
     flow_moves::{Destination, Moved},
-    flow_table::FlowTable,
+    flow_table::{FlowTable, Recent},
     generations,
     mapped::Mapped,
     names,
@@ -42,16 +42,16 @@ impl Resized {
     }
 
     /// Takes over the connections of `from`, and what changed in those that are here.
-    fn take_connections(&self, from: &FlowTable, now: u32) -> Option<Moved> {
+    fn take_connections(&self, from: &FlowTable, recent: Recent) -> Option<Moved> {
         let owners = self.source_ports.as_ref()?;
-        Some(Destination { flows: &self.tables.flows, owners }.take_from(from, now))
+        Some(Destination { flows: &self.tables.flows, owners }.take_from(from, recent))
     }
 }
 
 impl Writer {
-    /// Copies everything to the tables that programs were loaded on beside these, at `second` since boot. Nothing may be
+    /// Copies everything to the tables that programs were loaded on beside these, at `recent.now`. Nothing may be
     /// installed until [`Writer::follow`].
-    pub(crate) fn resize(&self, pin_dir: &Path, second: u32) -> Result<Resized, Error> {
+    pub(crate) fn resize(&self, pin_dir: &Path, recent: Recent) -> Result<Resized, Error> {
         let (from, mut to) = (&self.tables, self.tables.next(pin_dir)?);
         let mut copied = Counted::default();
         if to.services.len() != from.services.len() {
@@ -77,25 +77,25 @@ impl Writer {
             copy(&from.affinities, &mut to.affinities, 0).map_err(Error::map("AFFINITY"))?;
         }
         let source_ports = Tables::next_source_ports(pin_dir)?;
-        let resized = Resized { tables: to, copied, source_ports, second };
-        if let Some(moved) = resized.take_connections(&from.flows, second) {
+        let resized = Resized { tables: to, copied, source_ports, second: recent.now };
+        if let Some(moved) = resized.take_connections(&from.flows, recent) {
             tracing::debug!(?moved, "moved connections");
         }
         Ok(resized)
     }
 
     /// Moves connections that began since the copy, also those of programs that are running now.
-    pub(crate) fn resize_connections(&mut self, resized: &Resized, now: u32) {
+    pub(crate) fn resize_connections(&mut self, resized: &Resized, recent: Recent) {
         let freed = self.grace.pass();
         self.reuse(freed);
-        resized.take_connections(&self.tables.flows, now);
+        resized.take_connections(&self.tables.flows, recent);
     }
 
     /// Uses these tables from now on, as all programs do. Waits for those that still read the old ones, for what they
     /// counted and remembered.
-    pub(crate) fn follow(&mut self, resized: Resized, now: u32) {
+    pub(crate) fn follow(&mut self, resized: Resized, recent: Recent) {
         // At once, for their answers: those that began before the programs of all devices were replaced.
-        let late = resized.take_connections(&self.tables.flows, now);
+        let late = resized.take_connections(&self.tables.flows, recent);
         let Resized { tables, copied, source_ports, second } = resized;
         let before = std::mem::replace(&mut self.tables, tables);
         self.slots.resize(self.tables.endpoints.len());
@@ -105,7 +105,7 @@ impl Writer {
         self.reuse(freed);
         if let (Some(late), Some(owners)) = (late, source_ports) {
             let destination = Destination { flows: &self.tables.flows, owners: &owners };
-            let last = destination.take_from(&before.flows, now);
+            let last = destination.take_from(&before.flows, recent);
             destination.give_up_ended(&before.flows, second);
             if late.lost + last.lost > 0 {
                 tracing::warn!(

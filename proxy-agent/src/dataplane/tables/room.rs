@@ -2,7 +2,7 @@
 
 use proxy_common::{AddressBits, FrontendKind};
 
-use super::{capacity::Capacity, installed::Installed, writer::Writer};
+use super::{capacity::Capacity, flow_table::Recent, writer::Writer};
 use crate::plan::{Changes, ServicePlan};
 
 impl Writer {
@@ -57,16 +57,23 @@ impl Writer {
         }
     }
 
-    /// What is in use, where `now` is seconds since boot: also what waits for a grace period, but for frontends. Of clients
-    /// there are any number where a Service has affinity.
-    pub(crate) fn used(&self, now: u32) -> Capacity {
+    /// What is in use, with room to install the Service with the most endpoints once more; also what waits for a grace period, but
+    /// for frontends. Of clients there are any number where a Service has affinity.
+    pub(crate) fn used(&self, recent: Recent) -> Capacity {
         let tables = &self.tables;
-        let has_affinity =
-            |index| tables.services.load(index).is_some_and(|record| record.affinity_seconds > 0);
-        let is_any = self.installed.iter().any(|(_, found)| has_affinity(found.index));
-        let clients = if is_any { u32::MAX } else { 0 };
-        let flows = tables.flows.in_use(now);
-        Capacity { clients, flows, ..self.needed(&Changes::default(), 0) }
+        let (mut longest, mut has_affinity) = (0, false);
+        for (_, found) in self.installed.iter() {
+            longest = longest.max(found.block.end - found.block.start);
+            let record = tables.services.load(found.index);
+            has_affinity |= record.is_some_and(|record| record.affinity_seconds > 0);
+        }
+        let needed = self.needed(&Changes::default(), 0);
+        Capacity {
+            endpoints: needed.endpoints.saturating_add(longest),
+            clients: if has_affinity { u32::MAX } else { 0 },
+            flows: tables.flows.in_use(recent),
+            ..needed
+        }
     }
 
     /// Makes what lies beyond a smaller size free as far as that can be done: Services whose slots lie there get others, and
@@ -76,9 +83,7 @@ impl Writer {
         self.slots.stay_below(size.endpoints);
         self.ids.stay_below(size.endpoints);
         self.indexes.stay_below(size.services);
-        let is_beyond =
-            |(id, found): &(_, Installed)| found.block.end > size.endpoints && !self.refused.has(id);
-        let beyond = self.installed.iter().filter(is_beyond);
+        let beyond = self.installed.iter().filter(|(_, found)| found.block.end > size.endpoints);
         let install: Vec<ServicePlan> = beyond.filter_map(|(id, found)| self.plan_of(&id, &found)).collect();
         self.apply(&Changes { install, ..Changes::default() });
         // What was given up lately is in use until a grace period is over.
@@ -86,12 +91,21 @@ impl Writer {
         self.reuse(freed);
     }
 
-    /// Whether all that is installed lies within a smaller size.
-    pub(crate) fn is_within(&self, size: &Capacity) -> bool {
-        let needed = self.needed(&Changes::default(), 0);
-        self.slots.is_free_from(size.endpoints)
-            && self.ids.is_free_from(size.endpoints)
-            && self.indexes.is_free_from(size.services)
-            && needed.frontends <= size.frontends
+    /// Gives any slots, indexes and ids again.
+    pub(crate) fn stay_anywhere(&mut self) {
+        self.slots.stay_anywhere();
+        self.ids.stay_anywhere();
+        self.indexes.stay_anywhere();
+    }
+
+    /// How long tables must be for what they hold, where it lies.
+    pub(crate) fn extent(&self) -> Capacity {
+        Capacity {
+            services: self.indexes.end(),
+            frontends: self.needed(&Changes::default(), 0).frontends,
+            endpoints: self.slots.end().max(self.ids.end()),
+            clients: 0,
+            flows: 0,
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The tables for those in this process that only look: whoever asks gets those of now, and tables that grew go when
+//! The tables for those in this process that only look: whoever asks gets those of now, and those that were replaced go when
 //! nobody looks at them any more.
 
 use std::sync::{Arc, Mutex, PoisonError};

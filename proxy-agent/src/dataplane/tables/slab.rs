@@ -104,9 +104,9 @@ impl Slab {
         self.free -= length;
     }
 
-    /// There are slots up to `capacity` now, and no ceiling. Those that go must be free ([`Slab::is_free_from`]).
+    /// There are slots up to `capacity` now, and no ceiling. Those that go must be free ([`Slab::end`]).
     pub(crate) fn resize(&mut self, capacity: u32) {
-        debug_assert!(self.is_free_from(capacity), "slots from {capacity} on are in use");
+        debug_assert!(capacity >= self.end(), "slots from {capacity} on are in use");
         if let Some((start, length)) = self.last().filter(|_| capacity < self.capacity) {
             self.remove(start, length);
             self.put(start, capacity - start);
@@ -121,9 +121,14 @@ impl Slab {
         self.ceiling = ceiling;
     }
 
-    /// Whether no slot from `first` on is in use.
-    pub(crate) fn is_free_from(&self, first: u32) -> bool {
-        first >= self.capacity || self.last().is_some_and(|(start, _)| start <= first)
+    /// Takes any slots again.
+    pub(crate) fn stay_anywhere(&mut self) {
+        self.ceiling = self.capacity;
+    }
+
+    /// The lowest slot from which on none is in use.
+    pub(crate) fn end(&self) -> u32 {
+        self.last().map_or(self.capacity, |(start, _)| start)
     }
 
     /// The free run at the end: its start and length.
@@ -162,14 +167,14 @@ mod tests {
         assert_eq!(slab.take_instead_of(&(31..50)), None);
         assert_eq!(slab.take_instead_of(&(40..45)), Some(12..17));
         assert_eq!(slab.take_instead_of(&(12..17)), None, "it is below");
-        assert!(!slab.is_free_from(20) && slab.is_free_from(50));
+        assert_eq!(slab.end(), 50);
         slab.give(31..50);
         slab.give(30..31);
         slab.give(12..17);
-        assert!(slab.is_free_from(20) && slab.is_free_from(12) && !slab.is_free_from(11));
+        assert_eq!(slab.end(), 12);
         slab.resize(20);
         assert_eq!((slab.free(), slab.take(9), slab.take(8)), (8, None, Some(12..20)));
-        assert!(!slab.is_free_from(19) && slab.is_free_from(20));
+        assert_eq!(slab.end(), 20);
         slab.resize(24);
         assert_eq!((slab.free(), slab.take(4)), (4, Some(20..24)));
     }

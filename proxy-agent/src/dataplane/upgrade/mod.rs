@@ -29,7 +29,7 @@ use super::{
     tables::{
         crash,
         flow_moves::Destination,
-        flow_table::FlowTable,
+        flow_table::{FlowTable, Recent},
         growth,
         mapped::Mapped,
         maps::{abi_dir, mapped},
@@ -82,6 +82,9 @@ pub fn load_or_upgrade(options: &Options) -> Result<(Ebpf, Option<Upgrade>), Err
     }
     Ok((ebpf, Some(upgrade).filter(|upgrade| upgrade.serves)))
 }
+
+/// The tables that follow are as long as those before them: all connections have room there.
+const RECENT: Recent = Recent { now: 0, seconds: u8::MAX };
 
 /// What Services are served from, and the plan brings anew.
 const OF_SERVICES: [&str; 11] = [
@@ -172,7 +175,7 @@ impl Upgrade {
         if let Some(flows) = self.connections()?
             && let Some(owners) = Tables::next_source_ports(&self.pin_dir)?
         {
-            let moved = Destination { flows: &tables.flows, owners: &owners }.take_from(&flows, uptime());
+            let moved = Destination { flows: &tables.flows, owners: &owners }.take_from(&flows, RECENT);
             tracing::info!(connections = moved.moved, without_room = moved.lost, "converted connections");
         }
         Ok(())
@@ -190,7 +193,7 @@ impl Upgrade {
             let Some(flows) = self.connections()? else { return Ok(()) };
             let owners = Tables::source_ports(&self.pin_dir)?;
             let destination = Destination { flows: &tables.flows, owners: &owners };
-            let moved = destination.take_from(&flows, uptime());
+            let moved = destination.take_from(&flows, RECENT);
             destination.give_up_ended(&flows, self.second);
             tracing::debug!(connections = moved.moved, "converted connections that began meanwhile");
         }

@@ -34,7 +34,11 @@ struct Row {
 impl Services {
     /// The arrays are memory; only the name of an index that is used costs a system call.
     fn rows(tables: &Tables) -> Vec<Row> {
-        let used = |index| tables.services.load(index).filter(|record| record.generation != 0);
+        // An index that nobody had in these tables has at most a generation.
+        let is_used = |record: &Service| {
+            *record != Service { generation: record.generation, ..bytemuck::Zeroable::zeroed() }
+        };
+        let used = |index| tables.services.load(index).filter(is_used);
         let rows = (0..tables.services.len()).filter_map(|index| {
             let record = used(index)?;
             let name = tables.names.get(&index, 0).ok()?;

@@ -6,10 +6,15 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::Notify;
 
 use super::strays;
-use crate::dataplane::tables::{flow_table::FlowTable, pinned::Tables};
+use crate::dataplane::tables::{
+    flow_table::{FlowTable, Recent},
+    pinned::Tables,
+};
 
 /// How often to look at a table that may grow.
 const PERIOD: Duration = Duration::from_millis(250);
+/// For how many seconds an unconfirmed connection takes room: longer than a handshake.
+const HANDSHAKE: u8 = 16;
 
 /// Who is told, and up to which room.
 #[derive(Clone, Debug, Default)]
@@ -49,5 +54,5 @@ impl Crowd {
 
 /// Whether a quarter of the slots are in use: the rest is for those that come while the table grows.
 pub(super) fn is_crowded(flows: &FlowTable, now: u32) -> bool {
-    flows.in_use(now) >= flows.room() / 4
+    flows.in_use(Recent { now, seconds: HANDSHAKE }) >= flows.room() / 4
 }

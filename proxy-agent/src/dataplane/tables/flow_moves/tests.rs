@@ -17,6 +17,7 @@ const REGION: u32 = 448;
 /// Frontends of each client: more than a bucket has slots.
 const FRONTENDS: u16 = 20;
 const NOW: u32 = 1_000_000;
+const RECENT: Recent = Recent { now: NOW, seconds: 16 };
 
 /// A table of connections, and one of another length beside it.
 struct Fixture {
@@ -91,7 +92,7 @@ fn every_connection_is_in_the_bigger_table_and_owns_its_source_port() {
     for (number, record) in records.iter().enumerate() {
         fixture.put(record, number % 2 == 0);
     }
-    assert_eq!(fixture.next().take_from(&fixture.old.flows, NOW), Moved { moved: 300, lost: 0 });
+    assert_eq!(fixture.next().take_from(&fixture.old.flows, RECENT), Moved { moved: 300, lost: 0 });
     let mut ids = BTreeSet::new();
     for (number, record) in records.iter().enumerate() {
         let found = fixture.found(record).expect("it is there");
@@ -108,7 +109,7 @@ fn every_connection_is_in_the_bigger_table_and_owns_its_source_port() {
         }
     }
     // Once more: all are there.
-    assert_eq!(fixture.next().take_from(&fixture.old.flows, NOW), Moved::default());
+    assert_eq!(fixture.next().take_from(&fixture.old.flows, RECENT), Moved::default());
     assert_eq!(fixture.new.flows.count(), (300, 150));
 }
 
@@ -122,7 +123,7 @@ fn a_shorter_table_gets_what_is_kept_and_what_may_still_be_confirmed() {
         let second = now.wrapping_sub(if number % 10 == 1 { 1 } else { 100 });
         fixture.put_at(second, record, number % 10 == 0);
     }
-    assert_eq!(fixture.next().take_from(&fixture.old.flows, NOW), Moved { moved: 120, lost: 0 });
+    assert_eq!(fixture.next().take_from(&fixture.old.flows, RECENT), Moved { moved: 120, lost: 0 });
     assert_eq!(fixture.new.flows.count(), (120, 60));
     for (number, record) in records.iter().enumerate() {
         assert_eq!(fixture.found(record).is_some(), number % 10 < 2, "{number}");
@@ -135,7 +136,7 @@ fn what_changed_since_the_first_copy_follows() {
     let [confirmed, ended, late, newer] = [1, 2, 3, 4].map(record);
     fixture.put(&confirmed, false);
     fixture.put(&ended, true);
-    assert_eq!(fixture.next().take_from(&fixture.old.flows, NOW).moved, 2);
+    assert_eq!(fixture.next().take_from(&fixture.old.flows, RECENT).moved, 2);
     // A packet of the endpoint and one more of the client at programs that use the old table; the other connection ends.
     let old = &fixture.old.flows;
     let at = old.find(&confirmed.ends).expect("there").id;
@@ -152,7 +153,7 @@ fn what_changed_since_the_first_copy_follows() {
     (began.origin.began, began.origin.seconds) = (NOW + 5, NOW + 5);
     assert!(fixture.next().put(&Found { id: RecordId::NONE, record: began.sealed(), kept: true }, 0));
 
-    assert_eq!(fixture.next().take_from(old, NOW), Moved { moved: 1, lost: 0 });
+    assert_eq!(fixture.next().take_from(old, RECENT), Moved { moved: 1, lost: 0 });
     fixture.next().give_up_ended(old, NOW + 2);
     let kept = |record: &Record| fixture.found(record).map(|found| found.kept);
     assert_eq!([&confirmed, &ended, &late, &began].map(kept), [true, false, true, true].map(Some));
@@ -165,7 +166,7 @@ fn a_table_without_room_says_how_many_are_lost() {
     for number in 0..500 {
         fixture.put(&record(number), true);
     }
-    let moved = fixture.next().take_from(&fixture.old.flows, NOW);
+    let moved = fixture.next().take_from(&fixture.old.flows, RECENT);
     assert!(moved.lost >= 52 && moved.moved + moved.lost == 500, "{moved:?}");
     assert_eq!(fixture.new.flows.count(), (moved.moved, moved.moved));
 }

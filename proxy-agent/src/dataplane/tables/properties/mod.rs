@@ -184,8 +184,11 @@ impl Node {
         };
         let is_shorter = matches!(direction, Direction::Shorter);
         let lived = crash::before_write(death, || {
-            if is_shorter && !dataplane.withdraw_to(&size) {
-                return;
+            if is_shorter {
+                dataplane.withdraw_to(&size);
+                if !size.holds(dataplane.extent()) {
+                    return;
+                }
             }
             drop(make_beside(&self.options, &size).expect("other tables"));
             let resized = dataplane.resize().expect("a copy");
