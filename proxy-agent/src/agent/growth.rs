@@ -18,8 +18,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the tables must have been far too big before they go back: Services that went often come again.
 const CALM: Duration = Duration::from_mins(10);
-/// How often to look whether they are.
-const LOOK: Duration = Duration::from_mins(1);
+/// How often to look whether they are, which may be to look at every Service.
+const LOOK: Duration = Duration::from_mins(5);
 
 /// How far the tables may grow, and what is under way.
 #[derive(Debug)]
@@ -188,9 +188,9 @@ mod tests {
     }
 
     #[test]
-    fn it_looks_once_a_minute() {
+    fn it_looks_every_five_minutes() {
         let (mut growth, began) = (Growth::new(Capacity::default(), SMALL), Instant::now());
         let mut may = |seconds: u64| growth.may_shrink(began + Duration::from_secs(seconds));
-        assert_eq!([may(0), may(59), may(60), may(61)], [true, false, true, false]);
+        assert_eq!([may(0), may(299), may(300), may(301)], [true, false, true, false]);
     }
 }

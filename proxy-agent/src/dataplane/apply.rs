@@ -108,6 +108,9 @@ impl Dataplane {
         if !self.writer.not_installed().is_empty() {
             return None;
         }
+        // Mostly that is all: what follows looks at every Service.
+        let least_used = self.writer.needed(&Changes::default(), 0);
+        self.capacity().shrunk(least_used, least, limits)?;
         let used = self.writer.used(self.recent());
         // Where programs cannot give packets to their successors, connections stay.
         let flows = if has_tail_calls() { used.flows } else { u32::MAX };
