@@ -1,7 +1,10 @@
 //! How far the tables may grow, when they go back, and what of it is under way.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -53,6 +56,8 @@ pub(super) struct Loading {
     pub(super) purpose: Purpose,
     pub(super) size: Capacity,
     pub(super) began: Instant,
+    /// Set when they are loaded.
+    pub(super) done: Arc<AtomicBool>,
     pub(super) thread: JoinHandle<Result<Ebpf, dataplane::Error>>,
 }
 
@@ -96,7 +101,12 @@ impl Growth {
         self.failed.as_ref().map(|failed| &failed.problem)
     }
 
-    /// Notified when the programs of bigger tables are loaded.
+    /// Whether programs have been loaded and not been used.
+    pub(super) fn is_loaded(&self) -> bool {
+        self.loading.as_ref().is_some_and(|loading| loading.done.load(Ordering::Acquire))
+    }
+
+    /// Notified when the programs of other tables are loaded.
     pub(super) fn loaded(&self) -> Arc<Notify> {
         Arc::clone(&self.loaded)
     }
@@ -134,12 +144,17 @@ impl Growth {
         self.spare.take().map(|(_, size)| size)
     }
 
+    /// There is to be more room: what was spare is needed.
+    pub(super) fn note_growth(&mut self) {
+        self.spare = None;
+    }
+
     /// Notes that a growth failed.
     pub(super) fn note_failure(&mut self, size: Capacity, error: &dataplane::Error) {
         self.failed = Some(Failed { when: Instant::now(), size, problem: problem(error) });
     }
 
-    /// Notes that it did not.
+    /// Notes that it did not, or that nobody needs it any more.
     pub(super) fn note_success(&mut self) {
         self.failed = None;
     }

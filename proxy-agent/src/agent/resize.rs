@@ -1,7 +1,14 @@
 //! Lets the tables grow with what they are to hold, before a change is installed for which they are too small; and go back when
 //! they have long been nearly empty, or a restart has lower limits.
 
-use std::{mem, panic, time::Instant};
+use std::{
+    mem, panic,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
 
 use aya::Ebpf;
 use proxy_common::connection::PortShare;
@@ -49,8 +56,14 @@ impl Agent {
 
     /// Tries again to make them bigger, if that failed a while ago.
     pub(super) fn try_to_grow_again(&mut self) {
-        if let Some(size) = self.growth.due_again() {
+        let Some(size) = self.growth.due_again() else { return };
+        let (now, needed) = (self.dataplane.capacity(), self.dataplane.needed(&Changes::default(), 0));
+        let of_programs = size.clients > now.clients || size.flows > now.flows;
+        let of_services = !self.not_installed.is_empty() || now.grown(needed, self.growth.limits).is_some();
+        if of_programs || of_services {
             self.begin_to_grow(size);
+        } else {
+            self.growth.note_success();
         }
     }
 
@@ -82,6 +95,7 @@ impl Agent {
 
     /// Loads programs on bigger tables, if none are being loaded.
     fn begin_to_grow(&mut self, size: Capacity) {
+        self.growth.note_growth();
         match &self.growth.loading {
             None => self.load(Purpose::Grow, size),
             Some(Loading { purpose: Purpose::Grow, .. }) => {}
@@ -95,17 +109,19 @@ impl Agent {
     }
 
     fn load(&mut self, purpose: Purpose, size: Capacity) {
-        let (options, loaded) = (self.options.clone(), self.growth.loaded());
+        let (options, loaded, done) = (self.options.clone(), self.growth.loaded(), Arc::default());
+        let is_done: Arc<AtomicBool> = Arc::clone(&done);
         let packet_programs = loaded_packet_programs(&self.ebpf);
         let load = move || {
             let ebpf = load_beside(&options, &size, &packet_programs);
+            is_done.store(true, Ordering::Release);
             loaded.notify_one();
             ebpf
         };
         let thread = std::thread::Builder::new().name("growth".to_owned()).spawn(load);
         match thread {
             Ok(thread) => {
-                self.growth.loading = Some(Loading { purpose, size, began: Instant::now(), thread });
+                self.growth.loading = Some(Loading { purpose, size, began: Instant::now(), done, thread });
             }
             Err(error) => self.failed(purpose, size, &dataplane::Error::thread("growth", error)),
         }
@@ -113,15 +129,18 @@ impl Agent {
 
     /// Waits for the programs that are being loaded, if there are any.
     fn loaded(&mut self) -> Option<(Loaded, Result<Ebpf, dataplane::Error>)> {
-        let Loading { purpose, size, began, thread } = self.growth.loading.take()?;
+        let Loading { purpose, size, began, done: _, thread } = self.growth.loading.take()?;
         let ebpf = thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload));
         Some((Loaded { purpose, size, began }, ebpf))
     }
 
     /// [`Agent::resize`], on its own.
     pub(super) fn resize_and_report(&mut self) {
-        self.resize();
-        self.write_report();
+        // Else the notification was of others, which a change could not wait for.
+        if self.growth.is_loaded() {
+            self.resize();
+            self.write_report();
+        }
     }
 
     /// Waits until the programs are loaded, and uses them and their tables from then on: for less room only if that is still
@@ -216,7 +235,10 @@ impl Agent {
             attach(&mut self.ebpf, &self.options)?;
             return Err(error);
         }
-        dataplane::commit_growth(&self.options.pin_dir)?;
+        if let Err(error) = dataplane::commit_growth(&self.options.pin_dir) {
+            attach(&mut self.ebpf, &self.options)?;
+            return Err(error);
+        }
         Ok((ebpf, resized))
     }
 }

@@ -42,8 +42,7 @@ pub(super) fn egress<const LINK: u32>(ctx: &TcContext) -> i32 {
         id = RecordId(find_remapped(0));
     }
     if id.is_some() {
-        give_ended_on(ctx, state, PacketHook::Egress.place(LINK == ETHERNET));
-        return answer::<LINK>(ctx, state, id);
+        return answer::<LINK>(ctx, state, id, PacketHook::Egress.place(LINK == ETHERNET));
     }
     let mut id = find::<Leaving>(&Maps, &state.tuple, &mut state.ends);
     if !id.is_some() && Maps::has_owners(state.tuple.source_port) {
@@ -84,8 +83,7 @@ pub(super) fn to_pod(ctx: &TcContext) -> i32 {
         id = RecordId(find_remapped(0));
     }
     if id.is_some() {
-        give_ended_on(ctx, state, PacketHook::TO_POD);
-        return answer::<ETHERNET>(ctx, state, id);
+        return answer::<ETHERNET>(ctx, state, id, PacketHook::TO_POD);
     }
     if state.tuple.source.words() == state.tuple.destination.words() {
         let id = find::<Leaving>(&Maps, &state.tuple, &mut state.ends);
@@ -111,11 +109,13 @@ pub(super) extern "C" fn find_remapped(leaves: u32) -> u32 {
     connection::find_remapped(&Maps, routed, owners, ends, origin).0
 }
 
-/// An answer. It leaves by the device at which its request arrived.
+/// An answer. It leaves by the device at which its request arrived. Where it is of another connection, that one may have begun in
+/// the other tables: the program's place in SUCCESSORS is `place`.
 #[inline(always)]
-fn answer<const LINK: u32>(ctx: &TcContext, state: &mut State, id: RecordId) -> i32 {
+fn answer<const LINK: u32>(ctx: &TcContext, state: &mut State, id: RecordId, place: u32) -> i32 {
     let State { transport, seconds, ends, .. } = state;
     if !answered(&Maps, id, ends, transport, true, clock(seconds)) {
+        give_on_to(ctx, place);
         return PASS;
     }
     let action = if ends.is_remapped() {

@@ -55,14 +55,35 @@ impl Destination<'_> {
     /// Takes over the records of `from`, and what changed in those that it has; if `from` is longer, those
     /// alone that are kept or recent.
     pub(crate) fn take_from(&self, from: &FlowTable, recent: Recent) -> Moved {
+        self.take(from, |found| self.is_wanted(from, found, recent))
+    }
+
+    /// The same when connections begin here already: those that have ended may have made way for others.
+    pub(crate) fn take_late_from(&self, from: &FlowTable, recent: Recent) -> Moved {
+        self.take(from, |found| !found.record.ends.seen.ended() && self.is_wanted(from, found, recent))
+    }
+
+    fn is_wanted(&self, from: &FlowTable, found: &Found, recent: Recent) -> bool {
+        self.flows.room() >= from.room() || found.kept || recent.includes(from.second_of(found.id))
+    }
+
+    /// A client's port may be used again meanwhile: of two connections that cannot be beside each other the newer one counts.
+    fn take(&self, from: &FlowTable, is_wanted: impl Fn(&Found) -> bool) -> Moved {
         let mut outcome = Moved::default();
-        let all = self.flows.room() >= from.room();
-        let is_wanted = |found: &Found| all || found.kept || recent.includes(from.second_of(found.id));
-        from.visit(|found| match self.flows.find(&found.record.ends) {
-            Some(there) => self.flows.merge(found, &there),
-            None if !is_wanted(found) => {}
-            None if self.put(found, from.second_of(found.id)) => outcome.moved += 1,
-            None => outcome.lost += 1,
+        from.visit(|found| {
+            let Record { ends, origin } = &found.record;
+            let rivals =
+                || self.flows.of_same_client(ends).filter(|its| is_rival(&its.record, &found.record));
+            if let Some(there) = rivals().find(|its| is_same(&its.record, &found.record)) {
+                self.flows.merge(found, &there);
+            } else if is_wanted(found) && rivals().all(|its| its.record.origin.began < origin.began) {
+                rivals().for_each(|older| self.flows.remove(&older));
+                if self.put(found, from.second_of(found.id)) {
+                    outcome.moved += 1;
+                } else {
+                    outcome.lost += 1;
+                }
+            }
         });
         outcome
     }
@@ -125,6 +146,19 @@ impl Destination<'_> {
     }
 }
 
+/// Whether two connections of a client cannot be beside each other: they have the same frontend, or the same endpoint from the
+/// client's own port.
+fn is_rival(one: &Record, other: &Record) -> bool {
+    let from_own_port = !one.ends.has_source_port() && !other.ends.has_source_port();
+    one.ends.asked() == other.ends.asked() || (from_own_port && one.ends.to() == other.ends.to())
+}
+
+/// Whether two records are of one connection.
+fn is_same(one: &Record, other: &Record) -> bool {
+    let identity = |record: &Record| (record.ends.check, record.origin.check, record.origin.began);
+    identity(one) == identity(other)
+}
+
 impl FlowTable {
     fn home(&self, ends: &Ends) -> Home {
         self.home_of(&ends.client, ends.client_port, ends.protocol)
@@ -135,20 +169,32 @@ impl FlowTable {
         byte(self.uses().word(id.bucket(), 0).load(Ordering::Acquire), id.slot())
     }
 
-    /// The record of this very connection.
+    /// The record of a connection between these.
     fn find(&self, ends: &Ends) -> Option<Found> {
-        let home = self.home(ends);
+        self.of_same_client(ends).find(|found| found.record.ends.check == ends.check)
+    }
+
+    /// The records of the same client, where lookups find them.
+    fn of_same_client(&self, ends: &Ends) -> impl Iterator<Item = Found> + use<'_> {
+        let (home, its) = (self.home(ends), (ends.client, ends.client_port, ends.protocol));
         let reach = byte(self.tags().word(home.bucket(0), 0).load(Ordering::Acquire), LAST);
-        let is_it = |found: &Found| {
-            let Ends { client, client_port, check, .. } = found.record.ends;
-            (client, client_port, check) == (ends.client, ends.client_port, ends.check)
+        let has_tag = move |bucket: &u32| {
+            let tags = self.tags().word(*bucket, 0).load(Ordering::Acquire);
+            buckets::lanes_with(tags, home.tag()) & buckets::SLOT_LANES != 0
         };
-        (0..=u32::from(reach)).find_map(|turn| {
-            let bucket = home.bucket(turn);
-            let tags = self.tags().word(bucket, 0).load(Ordering::Acquire);
-            let has_tag = buckets::lanes_with(tags, home.tag()) & buckets::SLOT_LANES != 0;
-            has_tag.then(|| self.in_bucket(bucket).find(is_it))?
-        })
+        let is_its = move |found: &Found| {
+            let Ends { client, client_port, protocol, .. } = found.record.ends;
+            (client, client_port, protocol) == its
+        };
+        let buckets = (0..=u32::from(reach)).map(move |turn| home.bucket(turn)).filter(has_tag);
+        buckets.flat_map(|bucket| self.in_bucket(bucket)).filter(is_its)
+    }
+
+    /// Frees a slot, as programs do.
+    fn remove(&self, found: &Found) {
+        let (bucket, slot) = (found.id.bucket(), found.id.slot());
+        change(self.uses().word(bucket, 1), |word| with_byte(word, slot, byte(word, slot) & Kept::AWAY));
+        set_byte(self.tags().word(bucket, 0), slot, 0);
     }
 
     /// Adds what was seen of a connection to its record here.

@@ -9,13 +9,7 @@ use proxy_common::{
 };
 
 use super::{
-    crash,
-    flow_moves::{Destination, Moved},
-    flow_table::{FlowTable, Recent},
-    generations,
-    mapped::Mapped,
-    names,
-    pinned::Tables,
+    crash, flow_moves::Destination, flow_table::Recent, generations, mapped::Mapped, names, pinned::Tables,
     writer::Writer,
 };
 use crate::dataplane::Error;
@@ -41,10 +35,10 @@ impl Resized {
         self.source_ports.is_some()
     }
 
-    /// Takes over the connections of `from`, and what changed in those that are here.
-    fn take_connections(&self, from: &FlowTable, recent: Recent) -> Option<Moved> {
+    /// Where connections move, if they do.
+    fn destination(&self) -> Option<Destination<'_>> {
         let owners = self.source_ports.as_ref()?;
-        Some(Destination { flows: &self.tables.flows, owners }.take_from(from, recent))
+        Some(Destination { flows: &self.tables.flows, owners })
     }
 }
 
@@ -78,7 +72,7 @@ impl Writer {
         }
         let source_ports = Tables::next_source_ports(pin_dir)?;
         let resized = Resized { tables: to, copied, source_ports, second: recent.now };
-        if let Some(moved) = resized.take_connections(&from.flows, recent) {
+        if let Some(moved) = resized.destination().map(|to| to.take_from(&from.flows, recent)) {
             tracing::debug!(?moved, "moved connections");
         }
         Ok(resized)
@@ -88,14 +82,17 @@ impl Writer {
     pub(crate) fn resize_connections(&mut self, resized: &Resized, recent: Recent) {
         let freed = self.grace.pass();
         self.reuse(freed);
-        resized.take_connections(&self.tables.flows, recent);
+        if let Some(to) = resized.destination() {
+            to.take_from(&self.tables.flows, recent);
+        }
     }
 
     /// Uses these tables from now on, as all programs do. Waits for those that still read the old ones, for what they
     /// counted and remembered.
     pub(crate) fn follow(&mut self, resized: Resized, recent: Recent) {
         // At once, for their answers: those that began before the programs of all devices were replaced.
-        let late = resized.take_connections(&self.tables.flows, recent);
+        let take = |to: Destination<'_>| to.take_late_from(&self.tables.flows, recent);
+        let late = resized.destination().map(take);
         let Resized { tables, copied, source_ports, second } = resized;
         let before = std::mem::replace(&mut self.tables, tables);
         self.slots.resize(self.tables.endpoints.len());
@@ -105,7 +102,7 @@ impl Writer {
         self.reuse(freed);
         if let (Some(late), Some(owners)) = (late, source_ports) {
             let destination = Destination { flows: &self.tables.flows, owners: &owners };
-            let last = destination.take_from(&before.flows, recent);
+            let last = destination.take_late_from(&before.flows, recent);
             destination.give_up_ended(&before.flows, second);
             if late.lost + last.lost > 0 {
                 tracing::warn!(

@@ -193,7 +193,7 @@ impl Upgrade {
             let Some(flows) = self.connections()? else { return Ok(()) };
             let owners = Tables::source_ports(&self.pin_dir)?;
             let destination = Destination { flows: &tables.flows, owners: &owners };
-            let moved = destination.take_from(&flows, RECENT);
+            let moved = destination.take_late_from(&flows, RECENT);
             destination.give_up_ended(&flows, self.second);
             tracing::debug!(connections = moved.moved, "converted connections that began meanwhile");
         }

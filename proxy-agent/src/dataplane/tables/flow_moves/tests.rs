@@ -160,6 +160,63 @@ fn what_changed_since_the_first_copy_follows() {
     assert_eq!(fixture.found(&confirmed).expect("there").record, changed);
 }
 
+/// A client's port is used again while connections move: the record of before is still in the old table, and has made way in the
+/// new one.
+#[test]
+fn a_connection_that_ended_does_not_come_back_beside_a_newer_one() {
+    for (endpoint, frontend) in [(0, 0), (1, 0), (0, 1)] {
+        let fixture = Fixture::new(REGION, 2 * REGION);
+        let mut ended = record(2);
+        ended.ends.seen =
+            Seen { client: Seen::PACKET | Seen::FIN, endpoint: Seen::PACKET | Seen::FIN, ..Seen::default() };
+        fixture.put(&ended, false);
+        let mut newer = record(2);
+        newer.ends.endpoint_port = Port::new(8002 + endpoint);
+        newer.ends.frontend_port = Port::new(30_002 + frontend);
+        newer.origin.began = NOW + 1;
+        let newer = newer.sealed();
+        let found = Found { id: RecordId::NONE, record: newer, kept: false };
+        assert!(fixture.next().put(&found, 78));
+        assert_eq!(fixture.next().take_late_from(&fixture.old.flows, RECENT), Moved::default());
+        assert_eq!(fixture.new.flows.count(), (1, 0), "{endpoint} {frontend}");
+        let there = fixture.found(&newer).expect("the newer one");
+        assert_eq!(there.record.ends.seen, newer.ends.seen, "it has not ended");
+
+        // Nor one that looks alive.
+        let mut stale = ended;
+        stale.ends.seen.client = Seen::PACKET;
+        let at = fixture.old.flows.find(&ended.ends).expect("there").id;
+        fixture.old.flows.records().store(at.index(), &stale);
+        assert_eq!(fixture.next().take_late_from(&fixture.old.flows, RECENT), Moved::default());
+        assert_eq!(fixture.new.flows.count(), (1, 0), "{endpoint} {frontend}");
+    }
+}
+
+/// It began at a program on the old table, after the first copy.
+#[test]
+fn a_newer_connection_takes_the_place_of_one_that_had_been_copied() {
+    for (endpoint, frontend) in [(0, 0), (1, 0), (0, 1)] {
+        let fixture = Fixture::new(REGION, 2 * REGION);
+        let mut ended = record(2);
+        ended.ends.seen.endpoint = Seen::PACKET | Seen::FIN;
+        ended.ends.seen.client = Seen::PACKET | Seen::FIN;
+        fixture.put(&ended, false);
+        assert_eq!(fixture.next().take_from(&fixture.old.flows, RECENT).moved, 1);
+        let old = &fixture.old.flows;
+        old.remove(&old.find(&ended.ends).expect("there"));
+        let mut newer = record(2);
+        newer.ends.endpoint_port = Port::new(8002 + endpoint);
+        newer.ends.frontend_port = Port::new(30_002 + frontend);
+        newer.origin.began = NOW + 1;
+        let newer = newer.sealed();
+        fixture.put(&newer, true);
+        assert_eq!(fixture.next().take_from(old, RECENT), Moved { moved: 1, lost: 0 });
+        assert_eq!(fixture.new.flows.count(), (1, 1), "{endpoint} {frontend}");
+        assert_eq!(fixture.found(&newer).map(|there| there.record), Some(newer));
+        assert_eq!(fixture.next().take_late_from(old, RECENT), Moved::default());
+    }
+}
+
 #[test]
 fn a_table_without_room_says_how_many_are_lost() {
     let fixture = Fixture::new(8 * REGION, REGION);
