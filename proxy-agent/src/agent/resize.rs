@@ -58,9 +58,9 @@ impl Agent {
     pub(super) fn try_to_grow_again(&mut self) {
         let Some(size) = self.growth.due_again() else { return };
         let (now, needed) = (self.dataplane.capacity(), self.dataplane.needed(&Changes::default(), 0));
-        let of_programs = size.clients > now.clients || size.flows > now.flows;
-        let of_services = !self.not_installed.is_empty() || now.grown(needed, self.growth.limits).is_some();
-        if of_programs || of_services {
+        let for_clients = size.clients > now.clients || size.flows > now.flows;
+        let for_services = !self.not_installed.is_empty() || now.grown(needed, self.growth.limits).is_some();
+        if for_clients || for_services {
             self.begin_to_grow(size);
         } else {
             self.growth.note_success();
@@ -228,15 +228,13 @@ impl Agent {
         let resized = self.dataplane.resize()?;
         // Before the first complete plan, programs of an earlier agent may serve from these tables.
         let attached = HOOKS.iter().any(|hook| is_pinned(&self.options.pin_dir, hook));
-        if (self.report.synced || attached)
-            && let Err(error) = attach(&mut ebpf, &self.options)
-        {
-            // Those that had moved read tables that nobody will write.
-            attach(&mut self.ebpf, &self.options)?;
-            return Err(error);
-        }
-        if let Err(error) = dataplane::commit_growth(&self.options.pin_dir) {
-            attach(&mut self.ebpf, &self.options)?;
+        let serves = self.report.synced || attached;
+        let moved = if serves { attach(&mut ebpf, &self.options) } else { Ok(()) };
+        if let Err(error) = moved.and_then(|()| dataplane::commit_growth(&self.options.pin_dir)) {
+            if serves {
+                // Those that had moved read tables that nobody will write.
+                attach(&mut self.ebpf, &self.options)?;
+            }
             return Err(error);
         }
         Ok((ebpf, resized))
