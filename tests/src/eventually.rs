@@ -5,8 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Longest wait until a change of the manifests takes effect. It takes milliseconds; a busy machine takes longer.
-pub const SOON: Duration = Duration::from_secs(10);
+/// Longest wait until a change of the manifests takes effect. It takes milliseconds; thousands of Services that a debug build
+/// reads on a busy machine take ten seconds.
+pub const SOON: Duration = Duration::from_secs(30);
 
 /// Polls until `condition` holds; after [`SOON`] it panics and names `what` it waited for.
 ///

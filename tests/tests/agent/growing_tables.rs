@@ -181,8 +181,7 @@ fn tables_go_back_when_they_are_nearly_empty() {
     };
     eventually("all slots are at the beginning", || beyond(&tables(&cluster.lab)) == 0);
     let smaller = || tables(&cluster.lab).services.len() == 1 << 12;
-    wait_for(Duration::from_secs(20), "as small as an index that is in use allows", smaller)
-        .expect("in time");
+    wait_for(SOON, "as small as an index that is in use allows", smaller).expect("in time");
     assert_eq!(asker.ask_peer().expect("an answer").0.server, named, "the socket changed its endpoint");
 
     cluster.lab.manifests().remove("late.yaml").expect("a file");
@@ -191,7 +190,7 @@ fn tables_go_back_when_they_are_nearly_empty() {
     agent.restart(&cluster.lab).expect("restart");
     let lengths = |tables: &Tables| (tables.services.len(), tables.endpoints.len(), tables.frontends_room());
     let gone_back = || lengths(&tables(&cluster.lab)) == lengths(&begun);
-    wait_for(Duration::from_secs(20), "the tables are as in the beginning", gone_back).expect("in time");
+    wait_for(SOON, "the tables are as in the beginning", gone_back).expect("in time");
     pressure.let_pass(50);
     let seen = counted(&cluster.lab, "web");
     assert_eq!(conversation.ask().expect("an answer"), first, "the connection changed its endpoint");

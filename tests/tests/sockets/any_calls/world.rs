@@ -11,7 +11,7 @@ use anyhow::Result;
 use sidestep_tests::{
     Lab,
     cluster::{Cluster, DNS, DNS_PORT},
-    eventually::wait_for,
+    eventually::{SOON, wait_for},
     manifest::{EndpointSlice, Protocol, Service},
     place::Place,
     sockets::udp_peers,
@@ -26,8 +26,6 @@ use super::{
 
 /// Longest wait for what was sent to be answered. It takes a fraction of a millisecond.
 const ANSWERS: Duration = Duration::from_millis(500);
-/// Longest wait for a change to reach the tables.
-const INSTALLED: Duration = Duration::from_secs(10);
 /// How long one look at the tables may take: nobody answers before the change is there.
 const INSTALLING: Duration = Duration::from_millis(20);
 /// An answer that was sent is in its socket's queue after so long.
@@ -131,7 +129,7 @@ impl World {
                 write(&self.cluster, endpoints, self.changes)?;
                 // This one has been written with the others, and after them.
                 let marker = SocketAddr::from(([10, 96, 1, self.changes], PORT));
-                wait_for(INSTALLED, "the change is installed", || {
+                wait_for(SOON, "the change is installed", || {
                     let asker = Asker::v4().expect("a socket");
                     asker.socket().set_read_timeout(Some(INSTALLING)).expect("a limit");
                     asker.ask(marker).is_ok()
