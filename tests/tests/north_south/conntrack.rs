@@ -67,7 +67,7 @@ fn wait_until_none(nodes: &TwoNodes, limit: Duration, is_wrong: impl Fn(&Tracked
         }
         let lines: Vec<&str> = wrong.iter().take(5).map(|one| one.line.as_str()).collect();
         assert!(start.elapsed() < limit, "{} entries after {limit:?}: {lines:#?}", wrong.len());
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(300));
     }
 }
 

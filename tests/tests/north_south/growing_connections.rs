@@ -26,8 +26,8 @@ const FLOWS: usize = 20_000;
 const MOST: &str = "262144";
 /// Between requests. Source ports must be shared: 4 of 16 runs fail if both sets of programs draw from all of them.
 const PAUSE: Duration = Duration::from_micros(500);
-/// So that what begins takes less than an eighth of the smaller table.
-const FEWER: Duration = Duration::from_millis(2);
+/// So that what begins takes less than an eighth of the smaller table, also where the agent takes ten seconds to start.
+const FEWER: Duration = Duration::from_millis(8);
 /// Between four flows, so that a table is bigger before it is full.
 const PACE: Duration = Duration::from_millis(1);
 /// How long flows of one datagram take room.
