@@ -34,6 +34,6 @@ mod start;
 
 pub use event_loop::run;
 pub use presence::{Presence, State};
-pub use report::Report;
+pub use report::{PodHere, Report};
 pub use run_dir::{note_end, remove as remove_run_dir};
 pub use start::{Objects, Start};

@@ -163,6 +163,7 @@ mod tests {
             pod_devices: Vec::new(),
             host_only: false,
             passed_by: Vec::new(),
+            pods: Vec::new(),
             problems: Vec::new(),
         }
     }

@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Instant};
 
 use tracing::warn;
 
-use super::{follow::Agent, not_installed};
+use super::{follow::Agent, not_installed, report::PodHere};
 use crate::{
     announce::Announcement,
     dataplane::Progress,
@@ -21,6 +21,9 @@ impl Agent {
             (self.report.devices, self.report.pod_devices) =
                 (self.interfaces.devices(), self.interfaces.of_pods());
             self.report.passed_by = self.dataplane.passed_by();
+            if let Some(pods) = self.planner.take_pods() {
+                self.report.pods = pods.map(PodHere::from).collect();
+            }
             self.report.problems = problems;
             if !self.run_dir.write(&self.report) {
                 break;

@@ -3,13 +3,13 @@
 //! The maps are pinned, so `status` needs the agent only for what it could not install. A file (`run_dir`) keeps that
 //! readable after the agent has crashed, when operators need it most.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     dataplane::{Device, PassedNamespace, Progress},
-    model::Problem,
+    model::{ObjectName, Pod, Problem},
 };
 
 /// The content of `report.json`.
@@ -45,6 +45,31 @@ pub struct Report {
     /// The network namespaces that the socket programs pass by.
     #[serde(default)]
     pub passed_by: Vec<PassedNamespace>,
+    /// The Pods of this node, as far as the source tells them.
+    #[serde(default)]
+    pub pods: Vec<PodHere>,
     /// What could not be used or installed.
     pub problems: Vec<Problem>,
+}
+
+/// A Pod of this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodHere {
+    /// Namespace and name.
+    #[serde(flatten)]
+    pub name: ObjectName,
+    /// What the names of its cgroups have.
+    pub uid: Box<str>,
+    /// Whether its processes are in the node's own network namespace.
+    pub on_host: bool,
+    /// Its addresses, unless they are the node's.
+    pub addresses: Box<[IpAddr]>,
+}
+
+impl From<&Pod> for PodHere {
+    fn from(pod: &Pod) -> Self {
+        let Pod { name, uid, on_host, addresses, .. } = pod;
+        Self { name: name.clone(), uid: uid.clone(), on_host: *on_host, addresses: addresses.clone() }
+    }
 }

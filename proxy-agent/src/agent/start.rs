@@ -240,6 +240,7 @@ fn first_report(start: &Start, cgroup_root: &Path, node: &str) -> Report {
         pod_devices: Vec::new(),
         host_only: start.sockets.host_only,
         passed_by: Vec::new(),
+        pods: Vec::new(),
         problems: Vec::new(),
     }
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aya::maps::MapError;
 use proxy_common::{
-    EndpointState, FrontendKey, FrontendKind, Protocol, Reason, Service, ServiceName, ServiceRefusals,
-    SourceRange, Span, service::EndpointSet,
+    EndpointState, FrontendKey, FrontendKind, Protocol, Reason, Service, ServiceName, SourceRange, Span,
+    service::EndpointSet,
 };
 use serde::Serialize;
 
@@ -95,7 +95,7 @@ pub(super) fn read(tables: &Tables) -> Result<Vec<Installed>, MapError> {
             }),
             connections: counted.connections(),
             affinity_hits: counted.remembered,
-            refusals: refusals(&tables.refused(index)),
+            refusals: refused(tables, index),
         });
     }
     all.sort_by(|a, b| a.service.cmp(&b.service));
@@ -126,7 +126,9 @@ fn display(name: &ServiceName) -> String {
     .to_string()
 }
 
-fn refusals(counted: &ServiceRefusals) -> BTreeMap<&'static str, u64> {
+/// How often the Service port at `index` has refused clients, by reason.
+pub(super) fn refused(tables: &Tables, index: u32) -> BTreeMap<&'static str, u64> {
+    let counted = tables.refused(index);
     let counts = Reason::ALL.iter().map(|reason| (reason.name(), counted.of(*reason)));
     counts.filter(|(_, count)| *count > 0).collect()
 }

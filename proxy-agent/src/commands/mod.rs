@@ -9,16 +9,20 @@ pub mod fuzzing;
 mod inventory;
 mod manual;
 mod mount;
+mod near;
 mod patience;
 mod run;
 mod status;
 mod takeover;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::dataplane;
+use crate::{
+    agent::Report,
+    dataplane::{self, Beside},
+};
 
 /// A Kubernetes service proxy in eBPF: a replacement for kube-proxy without iptables, nftables or IPVS
 ///
@@ -163,4 +167,18 @@ impl Cli {
             Command::Man(arguments) => manual::man(&arguments),
         }
     }
+}
+
+/// Looks at the cgroup that is named, or that the agent had, or at the node's.
+fn beside(paths: &Paths, agent: Option<&Report>) -> Option<Beside> {
+    let told = || agent.map(|report| report.cgroup_root.clone());
+    let cgroup = paths.cgroup_root.clone().or_else(told).or_else(|| paths.cgroup_root().ok())?;
+    Beside::look(&cgroup, &paths.pin_dir).ok()
+}
+
+/// The nonzero counts of events; nothing if all are 0.
+fn counts(counts: &BTreeMap<&'static str, u64>, separator: &str) -> Option<String> {
+    let happened = counts.iter().filter(|(_, count)| **count > 0);
+    let happened: Vec<String> = happened.map(|(what, count)| format!("{count} {what}")).collect();
+    (!happened.is_empty()).then(|| happened.join(separator))
 }

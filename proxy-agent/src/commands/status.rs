@@ -9,7 +9,7 @@ use comfy_table::{Table, presets};
 use proxy_common::{NodeEvent, Reason};
 use serde::Serialize;
 
-use super::{Output, Paths, inventory};
+use super::{Output, Paths, counts, inventory};
 use crate::{
     agent::{Presence, Report, State},
     dataplane::{
@@ -130,7 +130,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
     }
     let (devices, pod_devices) = devices(pin_dir, agent.as_ref())?;
-    let beside = beside(&arguments.paths, agent.as_ref());
+    let beside = super::beside(&arguments.paths, agent.as_ref());
     let count = |index| tables.totals.load(index).unwrap_or_default();
     let status = Status {
         agent_running,
@@ -222,13 +222,6 @@ fn devices(pin_dir: &Path, agent: Option<&Report>) -> anyhow::Result<(Vec<AtDevi
         }
     };
     Ok(hooked(pin_dir)?.into_iter().map(device).partition(|device| !of_pods.contains(&device.index)))
-}
-
-/// Looks at the cgroup that is named, or that the agent had, or at the node's.
-fn beside(paths: &Paths, agent: Option<&Report>) -> Option<Beside> {
-    let told = || agent.map(|report| report.cgroup_root.clone());
-    let cgroup = paths.cgroup_root.clone().or_else(told).or_else(|| paths.cgroup_root().ok())?;
-    Beside::look(&cgroup, &paths.pin_dir).ok()
 }
 
 fn never_answered(tables: &Tables) -> Vec<NeverAnswered> {
@@ -364,13 +357,6 @@ fn describe(device: &AtDevice) -> String {
         line.push_str(": NOT attached; a running agent attaches it again");
     }
     line
-}
-
-/// The nonzero counts of events; nothing if all are 0.
-fn counts(counts: &BTreeMap<&'static str, u64>, separator: &str) -> Option<String> {
-    let happened = counts.iter().filter(|(_, count)| **count > 0);
-    let happened: Vec<String> = happened.map(|(what, count)| format!("{count} {what}")).collect();
-    (!happened.is_empty()).then(|| happened.join(separator))
 }
 
 /// At most a few endpoints by address, then how many more.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use proxy_common::SocketWish;
 use smallvec::SmallVec;
 
 use super::{
@@ -23,6 +24,8 @@ pub struct Store {
     pods_known: bool,
     /// Whether they have changed since somebody last asked.
     pods_changed: bool,
+    /// The same of what they say about their sockets.
+    wishes_changed: bool,
 }
 
 /// The state of one Service.
@@ -61,6 +64,7 @@ impl Store {
             pods: BTreeMap::new(),
             pods_known: false,
             pods_changed: false,
+            wishes_changed: false,
         }
     }
 
@@ -100,21 +104,37 @@ impl Store {
                 if same { Touched::Nothing } else { Touched::Everything }
             }
             Object::Pod(pod) => {
-                self.pods_changed |= self.pods.get(&pod.name) != Some(&pod);
-                self.pods.insert(pod.name.clone(), pod);
+                let is_here = pod.node.as_ref().is_none_or(|node| *node == self.node_name);
+                self.set_pod(&pod.name.clone(), is_here.then_some(pod));
                 Touched::Nothing
             }
         }
     }
 
-    /// All Pods have been reported.
-    pub fn know_pods(&mut self) {
-        self.pods_changed |= !std::mem::replace(&mut self.pods_known, true);
+    fn set_pod(&mut self, name: &ObjectName, pod: Option<Pod>) {
+        let before = self.pods.get(name);
+        self.pods_changed |= before != pod.as_ref();
+        self.wishes_changed |= before.and_then(Pod::wish) != pod.as_ref().and_then(Pod::wish);
+        match pod {
+            Some(pod) => drop(self.pods.insert(name.clone(), pod)),
+            None => drop(self.pods.remove(name)),
+        }
     }
 
-    /// The Pods that say something about their sockets, if that has changed since the last call; nothing before all are known.
+    /// All Pods have been reported.
+    pub fn know_pods(&mut self) {
+        self.wishes_changed |= !std::mem::replace(&mut self.pods_known, true);
+    }
+
+    /// This node's Pods, if they have changed since the last call.
     pub fn take_pods(&mut self) -> Option<impl Iterator<Item = &Pod>> {
-        (self.pods_known && std::mem::take(&mut self.pods_changed)).then(|| self.pods.values())
+        std::mem::take(&mut self.pods_changed).then(|| self.pods.values())
+    }
+
+    /// What Pods say about their sockets, by their uid, if that has changed since the last call; nothing before all are known.
+    pub fn take_wishes(&mut self) -> Option<impl Iterator<Item = (Box<str>, SocketWish)>> {
+        let is_due = self.pods_known && std::mem::take(&mut self.wishes_changed);
+        is_due.then(|| self.pods.values().filter_map(Pod::wish))
     }
 
     fn upsert_slice(&mut self, slice: &EndpointSlice) -> Touched {
@@ -160,7 +180,7 @@ impl Store {
                 Touched::Everything
             }
             Kind::Pod => {
-                self.pods_changed |= self.pods.remove(&key.name).is_some();
+                self.set_pod(&key.name, None);
                 Touched::Nothing
             }
         }

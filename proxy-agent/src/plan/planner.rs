@@ -177,7 +177,7 @@ impl Planner {
             return Changes::default();
         }
         let changes = self.recompute(touched);
-        Changes { pods: self.take_pods(), ..changes }
+        Changes { pods: self.take_wishes(), ..changes }
     }
 
     /// Takes an object in; which Services it concerns.
@@ -199,9 +199,13 @@ impl Planner {
     }
 
     /// What Pods say about their sockets, if that has changed.
-    fn take_pods(&mut self) -> Option<PodWishes> {
-        let wish = |pod: &Pod| Some((pod.uid.clone(), pod.wish?));
-        self.store.take_pods().map(|pods| pods.filter_map(wish).collect())
+    fn take_wishes(&mut self) -> Option<PodWishes> {
+        self.store.take_wishes().map(Iterator::collect)
+    }
+
+    /// This node's Pods, if they have changed since the last call.
+    pub fn take_pods(&mut self) -> Option<impl Iterator<Item = &Pod>> {
+        self.store.take_pods()
     }
 
     /// Forgets an object; which Services it concerned.
@@ -274,7 +278,7 @@ impl Planner {
         self.addresses.take_changes();
         if changes.complete {
             changes.addresses = self.addresses.all();
-            changes.pods = self.take_pods();
+            changes.pods = self.take_wishes();
         }
         changes
     }

@@ -62,7 +62,7 @@ impl Watched for wire::Pod {
     const FROM_CACHE: bool = true;
 
     fn read(self) -> Option<Object> {
-        Pod::read(self).map(Object::Pod)
+        Some(Object::Pod(Pod::read(self)))
     }
 }
 

@@ -5,6 +5,7 @@ mod cleanup;
 mod comes_and_goes;
 mod command_line;
 mod events;
+mod explain_by_name;
 mod faults;
 mod growing_tables;
 mod health_and_metrics;

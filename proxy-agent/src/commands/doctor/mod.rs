@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+pub(super) use self::outside::north_south;
 use super::{Output, Paths};
 
 /// Arguments of `doctor`.

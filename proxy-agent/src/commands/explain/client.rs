@@ -10,16 +10,21 @@ use std::{
 use anyhow::{Context as _, bail};
 use proxy_common::{Address, PassedBy, Scope};
 
-use crate::dataplane::{Error, Tables, netns_cookie, netns_cookie_of};
+use super::pod::{Pod, PodName, Where};
+use crate::{
+    agent::Report,
+    dataplane::{Error, Tables, netns_cookie, netns_cookie_of},
+};
 
 /// A client as named on the command line.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum ClientName {
     Node,
     /// A north-south client, with its address if known.
     Outside(Option<IpAddr>),
     NetworkNamespace(PathBuf),
-    Pod(IpAddr),
+    Pod(PodName),
+    Address(IpAddr),
 }
 
 impl FromStr for ClientName {
@@ -39,11 +44,15 @@ impl FromStr for ClientName {
             },
             Some(("netns", path)) if path.starts_with('/') => Ok(Self::NetworkNamespace(path.into())),
             Some(("netns", name)) => Ok(Self::NetworkNamespace(PathBuf::from("/run/netns").join(name))),
-            _ => text.parse().map(Self::Pod).map_err(|_| {
-                format!(
-                    "{text:?} is none of: node, outside:ADDRESS, outside, pid:N, netns:PATH, or an IP address"
-                )
-            }),
+            _ => {
+                let address = || text.parse().map(Self::Address).ok();
+                address().or_else(|| text.parse().map(Self::Pod).ok()).ok_or_else(|| {
+                    format!(
+                        "{text:?} is none of: [NAMESPACE/]POD, node, outside:ADDRESS, outside, pid:N, netns:PATH, or an IP \
+                         address"
+                    )
+                })
+            }
         }
     }
 }
@@ -68,7 +77,7 @@ impl fmt::Display for PathTaken {
         match self {
             Self::Socket => f.write_str("socket: connect() and sendto() get the endpoint's address"),
             Self::Unknown => f.write_str(
-                "socket, unless its network namespace is passed by: name the client as pid:N or netns:PATH",
+                "socket, unless its network namespace is passed by: name the client as POD, pid:N or netns:PATH",
             ),
             Self::HostOnly => f.write_str(
                 "packets at the pod's device: --socket-lb host-only leaves the sockets of pods alone",
@@ -83,6 +92,12 @@ impl fmt::Display for PathTaken {
 
 /// What is known of the client.
 pub(super) struct Client {
+    /// Who and where it is, if it was named as a pod.
+    pub(super) told: Option<String>,
+    /// Its namespace in Kubernetes, if it is known.
+    pub(super) home: Option<String>,
+    /// Its network namespace, if one can be entered.
+    pub(super) place: Option<PathBuf>,
     cookie: u64,
     is_node: bool,
     pub(super) scope: Scope,
@@ -91,11 +106,30 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn of(name: &ClientName) -> anyhow::Result<Self> {
+    pub(super) fn of(name: &ClientName, report: Option<&Report>) -> anyhow::Result<Self> {
         let own = netns_cookie()?;
-        let in_namespace = |cookie, is_node| Self { cookie, is_node, scope: Scope::Inside, address: None };
+        let in_namespace = |cookie, is_node| Self {
+            told: None,
+            home: None,
+            place: None,
+            cookie,
+            is_node,
+            scope: Scope::Inside,
+            address: None,
+        };
         Ok(match name {
-            ClientName::Node => in_namespace(own, true),
+            ClientName::Pod(pod) => {
+                let Pod { place, namespace, told } = pod.find(report)?;
+                let place = match place {
+                    Where::Node => ClientName::Node,
+                    Where::NetworkNamespace(path) => ClientName::NetworkNamespace(path),
+                    Where::Address(address) => ClientName::Address(address),
+                };
+                Self { told: Some(told), home: namespace, ..Self::of(&place, report)? }
+            }
+            ClientName::Node => {
+                Self { place: Some("/proc/thread-self/ns/net".into()), ..in_namespace(own, true) }
+            }
             ClientName::Outside(Some(address)) if address.is_loopback() => {
                 bail!("{address} is a loopback address: no north-south packet has it as its source")
             }
@@ -105,15 +139,15 @@ impl Client {
             ClientName::NetworkNamespace(path) => {
                 let cookie =
                     netns_cookie_of(path).with_context(|| format!("cannot enter {}", path.display()))?;
-                in_namespace(cookie, cookie == own)
+                Self { place: Some(path.clone()), ..in_namespace(cookie, cookie == own) }
             }
-            ClientName::Pod(address) if address.is_loopback() => {
+            ClientName::Address(address) if address.is_loopback() => {
                 bail!(
                     "{address} is a loopback address, which every network namespace has: name the client as \
-                     `node` or pid:N"
+                     `node`, POD or pid:N"
                 )
             }
-            ClientName::Pod(address) => {
+            ClientName::Address(address) => {
                 Self { address: Some(Address::from(*address)), ..in_namespace(0, false) }
             }
         })
@@ -141,7 +175,7 @@ impl Client {
     pub(super) fn unknown(&self) -> Option<&'static str> {
         match (self.scope, self.address) {
             (Scope::Inside, _) if self.cookie == 0 => {
-                Some("unknown for a mere address: name the client as pid:N or netns:PATH")
+                Some("unknown for a mere address: name the client as POD, pid:N or netns:PATH")
             }
             (Scope::Outside, None) => Some("unknown without an address: name the client as outside:ADDRESS"),
             _ => None,
@@ -184,7 +218,7 @@ mod tests {
     /// ST-2: in packets a client is its address.
     #[test]
     fn a_client_outside_is_its_address() {
-        let client = |text: &str| Client::of(&text.parse().expect(text)).expect(text);
+        let client = |text: &str| Client::of(&text.parse().expect(text), None).expect(text);
         let known = client("outside:198.51.100.7");
         let address = Address::from(IpAddr::from([198, 51, 100, 7]));
         assert_eq!((known.identity(), known.scope(), known.unknown()), (address, Scope::Outside, None));
@@ -194,9 +228,9 @@ mod tests {
         assert!(client("outside").unknown().is_some_and(|text| text.contains("outside:ADDRESS")));
         assert!(client("10.0.0.1").unknown().is_some_and(|text| text.contains("pid:N")));
         assert_eq!(client("node").unknown(), None);
-        for text in ["outside:", "outside:web", "inside"] {
+        for text in ["outside:", "outside:web", "Inside", "a/b/c"] {
             text.parse::<ClientName>().expect_err(text);
         }
-        assert!(Client::of(&"outside:127.0.0.1".parse().expect("an address")).is_err());
+        assert!(Client::of(&"outside:127.0.0.1".parse().expect("an address"), None).is_err());
     }
 }

@@ -1,44 +1,65 @@
-//! `sidestep explain`: the decision for one client and address, with every lookup that led to it.
+//! `sidestep explain`: the decision for one client and Service or address, with every lookup that led to it.
 //!
 //! It runs the kernel programs' own `select` on the pinned maps, through a recorder.
 //!
 //! | file | concept |
 //! |---|---|
-//! | `client` | the client |
+//! | `client` | the client; `pod`: one that is named as a pod of this node |
+//! | `destination` | the address, or the addresses of a Service |
 //! | `recorder` | the tables, recording every lookup |
+//! | `probe` | real connections |
 
 mod client;
+mod destination;
+mod pod;
+mod probe;
 mod recorder;
 
-use std::{net::SocketAddr, process::ExitCode, str::FromStr};
+use std::{collections::BTreeMap, net::SocketAddr, process::ExitCode};
 
+use anyhow::Context as _;
 use clap::Args;
 use proxy_common::{Address, Decision, Endpoint, FrontendKey, Port, Protocol, Reason, Scope, select};
 use serde::Serialize;
 
 use self::{
-    client::{Client, ClientName},
+    client::{Client, ClientName, PathTaken},
+    destination::Destination,
+    probe::Probe,
     recorder::Recorder,
 };
-use super::{Output, Paths, inventory};
-use crate::{agent::Presence, dataplane::Tables};
+use super::{Output, Paths, doctor, inventory};
+use crate::{
+    agent::{Presence, Report},
+    dataplane::Tables,
+};
 
 /// Arguments of `explain`.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
     paths: Paths,
-    /// The client: node, outside:ADDRESS, outside, pid:N, netns:PATH, or a pod's address
+    /// The client: a pod of this node as `[NAMESPACE/]POD`, node, outside:ADDRESS, outside, pid:N, netns:PATH, or a
+    /// pod's address
     ///
-    /// `node` is a process in the node's network namespace, `outside:ADDRESS` a client whose packets reach the node at
-    /// an uplink. `pid:N` and `netns:PATH` (or `netns:NAME`, below /run/netns) name a pod's network namespace, by which
-    /// ClientIP affinity knows east-west clients; for a pod's address alone the affinity stays unknown.
+    /// A pod is found by the names that the agent knows from the API server, else by the host names of this node's network
+    /// namespaces. `node` is a process in the node's network namespace, `outside:ADDRESS` a client whose packets reach the
+    /// node at an uplink. `pid:N` and `netns:PATH` (or `netns:NAME`, below /run/netns) name a pod's network namespace, by
+    /// which ClientIP affinity knows east-west clients; for a pod's address alone the affinity stays unknown.
     client: ClientName,
-    /// The destination, such as `10.96.0.10:53/udp` or `[fd00::1]:80`
+    /// The destination: a Service as `[NAMESPACE/]SERVICE[:PORT]`, or an address such as `10.96.0.10:53/udp`
     ///
-    /// Address, port and protocol (tcp, udp or sctp) as the client names them: a ClusterIP, a LoadBalancer or external
-    /// IP, or a node's address with a NodePort. Without a protocol it is TCP.
+    /// A Service's port is its name or its number; without one all its ports are explained, and without a namespace that
+    /// of the pod counts first, as in DNS. `web.shop.svc:80` is understood, too. An address is a ClusterIP, a LoadBalancer
+    /// or external IP, or a node's with a NodePort; IPv6 as `[fd00::1]:80`. The protocol is tcp (the default for an
+    /// address), udp or sctp.
     destination: Destination,
+    /// Connect to the Service and to each of its endpoints from the client's network namespace, and time it
+    ///
+    /// Real TCP connections, at most 64, which are closed at once. Not for clients outside, nor where the client is a mere
+    /// address.
+    #[arg(long)]
+    probe: bool,
     /// Output format
     ///
     /// The table is for people and may change between versions; programs read the JSON.
@@ -46,73 +67,82 @@ pub(super) struct Arguments {
     output: Output,
 }
 
-/// Address, port and protocol.
-#[derive(Clone, Copy, Debug)]
-struct Destination {
-    address: SocketAddr,
-    protocol: Protocol,
-}
-
-impl FromStr for Destination {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (address, protocol) = text.rsplit_once('/').unwrap_or((text, "tcp"));
-        let protocol = match protocol.to_ascii_lowercase().as_str() {
-            "tcp" => Protocol::Tcp,
-            "udp" => Protocol::Udp,
-            "sctp" => Protocol::Sctp,
-            other => return Err(format!("unknown protocol {other:?}: tcp, udp or sctp")),
-        };
-        let address = address
-            .parse()
-            .map_err(|_| format!("{address:?} is not address:port; write IPv6 as [fd00::1]:80"))?;
-        Ok(Self { address, protocol })
-    }
-}
-
 /// The answer.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Explanation {
+    /// Who and where the client is, if it was named as a pod.
+    client: Option<String>,
     destination: String,
     /// Where this client's traffic to Services is translated.
     path: String,
     lookups: Vec<String>,
     service: Option<String>,
-    candidates: Vec<String>,
+    candidates: Vec<SocketAddr>,
     /// Candidates that see an address of the node instead of the client's.
-    masqueraded: Vec<String>,
+    masqueraded: Vec<SocketAddr>,
     decision: &'static str,
     reason: Option<&'static str>,
     /// The rows of docs/kube-proxy-parity.md that require the refusal.
     rows: &'static [&'static str],
-    endpoint: Option<String>,
+    endpoint: Option<SocketAddr>,
     because: String,
+    /// How often this Service has refused clients, of all kinds, by reason.
+    refused_before: BTreeMap<&'static str, u64>,
+    /// What others do to this client's traffic: a sentence each.
+    beside: Vec<String>,
+    /// What became of real connections, to the Service first (`--probe`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    probes: Vec<Probe>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let tables = Tables::open(&arguments.paths.pin_dir)?;
-    let client = Client::of(&arguments.client)?;
-    let Destination { address, protocol } = arguments.destination;
-    let key = FrontendKey::new(Address::from(address.ip()), Port::new(address.port()), protocol as u8);
-    let host_only = Presence::of(&arguments.paths.run_dir).report.is_some_and(|report| report.host_only);
-    let path = client.path(&arguments.paths.pin_dir, host_only)?;
-    let mut explanation = explain(&tables, &key, &client, path.to_string());
-    if protocol == Protocol::Sctp && explanation.decision != "not-a-service" {
-        explanation.because += " (according to the maps; but no program serves SCTP, so it is left alone)";
+    let Paths { pin_dir, run_dir, .. } = &arguments.paths;
+    let tables = Tables::open(pin_dir)?;
+    let report = Presence::of(run_dir).report;
+    let client = Client::of(&arguments.client, report.as_ref())?;
+    let by_name = matches!(arguments.destination, Destination::Service(_));
+    let keys = match &arguments.destination {
+        Destination::Address { address, protocol } => {
+            vec![FrontendKey::new(Address::from(address.ip()), Port::new(address.port()), *protocol as u8)]
+        }
+        Destination::Service(service) => {
+            service.frontends(&tables, client.scope, client.home.as_deref(), report.as_ref())?
+        }
+    };
+    let path = client.path(pin_dir, report.as_ref().is_some_and(|report| report.host_only))?;
+    let mut explanations: Vec<Explanation> =
+        keys.iter().map(|key| explain(&tables, key, &client, path)).collect();
+    let beside = beside(arguments, report.as_ref(), path, &explanations);
+    for (key, explanation) in keys.iter().zip(&mut explanations).filter(|(_, told)| told.service.is_some()) {
+        explanation.beside.clone_from(&beside);
+        if arguments.probe {
+            explanation.probes = probe(key, &client, &explanation.candidates)?;
+        }
     }
     match arguments.output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&explanation)?),
-        Output::Table => print(&explanation),
+        Output::Json if by_name => println!("{}", serde_json::to_string_pretty(&explanations)?),
+        Output::Json => {
+            for explanation in &explanations {
+                println!("{}", serde_json::to_string_pretty(explanation)?);
+            }
+        }
+        Output::Table => {
+            for (number, explanation) in explanations.iter().enumerate() {
+                if number > 0 {
+                    println!();
+                }
+                print(explanation);
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn explain(tables: &Tables, key: &FrontendKey, client: &Client, path: String) -> Explanation {
+fn explain(tables: &Tables, key: &FrontendKey, client: &Client, path: PathTaken) -> Explanation {
     let recorder = Recorder::new(tables, client.unknown());
     let decision = select(&recorder, key, client, monotonic_nanoseconds, || 0);
-    let (service, name, reason, endpoint, because) = match decision {
+    let (service, name, reason, endpoint, mut because) = match decision {
         Decision::NotService => {
             (None, "not-a-service", None, None, "left alone: not the address of a Service".to_owned())
         }
@@ -130,12 +160,16 @@ fn explain(tables: &Tables, key: &FrontendKey, client: &Client, path: String) ->
             (Some(forward.endpoint.service), "forward", None, endpoint, text)
         }
     };
+    if key.protocol == Protocol::Sctp as u8 && service.is_some() {
+        because += " (according to the maps; but no program serves SCTP, so it is left alone)";
+    }
     let candidates = recorder.candidates();
     let is_masqueraded = |endpoint: &&Endpoint| client.scope == Scope::Outside && !endpoint.is_local();
     let masqueraded = candidates.iter().filter(is_masqueraded).map(socket).collect();
     Explanation {
+        client: client.told.clone(),
         destination: key.to_string(),
-        path,
+        path: path.to_string(),
         lookups: recorder.lines(),
         service: service.map(|index| inventory::name_of(tables, index)),
         candidates: candidates.iter().map(socket).collect(),
@@ -145,7 +179,45 @@ fn explain(tables: &Tables, key: &FrontendKey, client: &Client, path: String) ->
         rows: reason.map_or(&[], Reason::rows),
         endpoint,
         because,
+        refused_before: service.map(|index| inventory::refused(tables, index)).unwrap_or_default(),
+        beside: Vec::new(),
+        probes: Vec::new(),
     }
+}
+
+/// What others do to this client's traffic: a sentence each.
+fn beside(
+    arguments: &Arguments,
+    report: Option<&Report>,
+    path: PathTaken,
+    explanations: &[Explanation],
+) -> Vec<String> {
+    let Some(beside) = super::beside(&arguments.paths, report) else { return Vec::new() };
+    let mut told = beside.service_proxies();
+    match path {
+        PathTaken::Socket | PathTaken::Unknown => told.extend(beside.excluded().chain(beside.displaced())),
+        PathTaken::HostOnly | PathTaken::PassedBy(_) => {}
+        PathTaken::Uplink => {
+            let candidates = explanations.iter().flat_map(|explanation| &explanation.candidates);
+            let endpoints = candidates.map(SocketAddr::ip).collect();
+            told.extend(doctor::north_south(&arguments.paths, endpoints));
+        }
+    }
+    told
+}
+
+/// Connects to the frontend and to its candidates.
+fn probe(key: &FrontendKey, client: &Client, candidates: &[SocketAddr]) -> anyhow::Result<Vec<Probe>> {
+    let place = client.place.as_deref().context(
+        "--probe connects from the client's network namespace: name the client as POD, node, pid:N or netns:PATH",
+    )?;
+    if key.protocol != Protocol::Tcp as u8 {
+        // Whether a datagram arrived, only its receiver could say.
+        return Ok(Vec::new());
+    }
+    let frontend = SocketAddr::new(key.address.into(), key.port.get());
+    let addresses: Vec<SocketAddr> = std::iter::once(frontend).chain(candidates.iter().copied()).collect();
+    probe::probe(place, &addresses)
 }
 
 /// What a refused client sees.
@@ -168,6 +240,9 @@ fn why(client: &Client, reason: Reason) -> &'static str {
 
 fn print(explanation: &Explanation) {
     println!("{}", explanation.destination);
+    if let Some(client) = &explanation.client {
+        println!("client      {client}");
+    }
     for lookup in &explanation.lookups {
         println!("  {lookup}");
     }
@@ -178,7 +253,7 @@ fn print(explanation: &Explanation) {
         println!("service     {service}");
     }
     if !explanation.candidates.is_empty() {
-        let line = |candidate: &String| {
+        let line = |candidate: &SocketAddr| {
             let masqueraded = explanation.masqueraded.contains(candidate);
             format!("{candidate}{}", if masqueraded { " (on another node: masqueraded)" } else { "" })
         };
@@ -192,6 +267,22 @@ fn print(explanation: &Explanation) {
     if let Some(endpoint) = &explanation.endpoint {
         println!("endpoint    {endpoint}");
     }
+    if let Some(refused) = super::counts(&explanation.refused_before, ", ") {
+        println!("refused     {refused}, of all its clients so far");
+    }
+    if !explanation.beside.is_empty() {
+        println!("beside      {}", explanation.beside.join("\n            "));
+    }
+    for (number, probe) in explanation.probes.iter().enumerate() {
+        let title = if number == 0 { "probe" } else { "" };
+        let Probe { address, microseconds, error } = probe;
+        let outcome =
+            error.as_ref().map_or("connected".to_owned(), |error| format!("NOT connected, {error}"));
+        println!("{title:<12}{address}: {outcome} ({microseconds} µs)");
+    }
+    if explanation.probes.len() == probe::MOST {
+        println!("            at most {} addresses are tried", probe::MOST);
+    }
 }
 
 /// Nanoseconds of the clock that the kernel programs use (CLOCK_MONOTONIC).
@@ -200,6 +291,6 @@ fn monotonic_nanoseconds() -> u64 {
         .map_or(0, |time| u64::try_from(std::time::Duration::from(time).as_nanos()).unwrap_or(u64::MAX))
 }
 
-fn socket(endpoint: &Endpoint) -> String {
-    SocketAddr::new(endpoint.address.into(), endpoint.port.get()).to_string()
+fn socket(endpoint: &Endpoint) -> SocketAddr {
+    SocketAddr::new(endpoint.address.into(), endpoint.port.get())
 }

@@ -8,6 +8,7 @@
 //! | `kube_proxy` | the rules of kube-proxy |
 //! | `iptables` | the tables of iptables-legacy |
 //! | `namespaces` | finding the machine's network namespaces |
+//! | `pods` | Pods by their cgroups and host names |
 //! | `host` | the node's own cgroup2 and bpffs, told from a container's |
 //! | `kernel_types` | where members of kernel structures are |
 //! | `system` | namespace cookies, helpers |
@@ -19,5 +20,6 @@ pub(super) mod kernel_types;
 pub(super) mod kube_proxy;
 pub(super) mod namespaces;
 pub(super) mod netlink;
+pub(super) mod pods;
 pub(super) mod reserved_ports;
 pub(super) mod system;

@@ -12,7 +12,7 @@ mod service;
 
 pub use endpoint_slice::{Conditions, Endpoint, EndpointPort, EndpointSlice, HintTarget, Hints};
 pub use node::{Node, NodeAddress, NodeSpec, NodeStatus, Taint};
-pub use pod::{Pod, PodSpec};
+pub use pod::{Pod, PodIp, PodSpec, PodStatus};
 pub use service::{
     ClientIpConfig, LoadBalancerIngress, LoadBalancerStatus, Service, ServicePort, ServiceSpec,
     ServiceStatus, SessionAffinityConfig,

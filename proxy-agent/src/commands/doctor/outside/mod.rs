@@ -40,6 +40,13 @@ struct Known {
     endpoints: BTreeSet<IpAddr>,
 }
 
+/// What keeps north-south traffic from these endpoints: a sentence for each thing that was found.
+pub(in crate::commands) fn north_south(paths: &Paths, endpoints: BTreeSet<IpAddr>) -> Vec<String> {
+    let known = Known { endpoints, ..Known::read(paths) };
+    let checks = [order(paths), forwarding(&known), filters::check(&known)];
+    checks.into_iter().filter(|check| check.outcome != Outcome::Ok).map(|check| check.detail).collect()
+}
+
 impl Known {
     fn read(paths: &Paths) -> Self {
         let hooked = hooked(&paths.pin_dir).unwrap_or_default();

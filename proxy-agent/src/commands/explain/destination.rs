@@ -1,0 +1,284 @@
+//! The destination in the command's arguments: an address, or a Service's name.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+};
+
+use anyhow::bail;
+use proxy_common::{Address, FrontendKey, FrontendKind, Port, Protocol, Scope};
+
+use crate::{
+    agent::Report,
+    commands::near::near,
+    dataplane::{Tables, identity},
+    model::{Kind, ObjectName, Subject},
+    plan::ServicePortId,
+};
+
+/// A destination as named on the command line.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Destination {
+    Address { address: SocketAddr, protocol: Protocol },
+    Service(ServiceName),
+}
+
+/// A Service, and one of its ports or all.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct ServiceName {
+    namespace: Option<String>,
+    name: String,
+    /// Name or number.
+    port: Option<String>,
+    protocol: Option<Protocol>,
+}
+
+impl FromStr for Destination {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (before, protocol) = match text.rsplit_once('/') {
+            // `NAMESPACE/NAME` has no port before the slash.
+            Some((before, protocol)) if before.contains(':') => (before, Some(self::protocol(protocol)?)),
+            _ => (text, None),
+        };
+        if let Ok(address) = before.parse() {
+            return Ok(Self::Address { address, protocol: protocol.unwrap_or(Protocol::Tcp) });
+        }
+        if before.parse::<IpAddr>().is_ok() || before.starts_with('[') {
+            return Err(format!("{before:?} is not address:port; write IPv6 as [fd00::1]:80"));
+        }
+        ServiceName::parse(before, protocol).map(Self::Service).ok_or_else(|| {
+            format!(
+                "{text:?} is neither address:port (IPv6 as [fd00::1]:80) nor a Service's name, such as shop/web:http, \
+                 web:80/tcp or web.shop.svc"
+            )
+        })
+    }
+}
+
+fn protocol(text: &str) -> Result<Protocol, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "tcp" => Ok(Protocol::Tcp),
+        "udp" => Ok(Protocol::Udp),
+        "sctp" => Ok(Protocol::Sctp),
+        other => Err(format!("unknown protocol {other:?}: tcp, udp or sctp")),
+    }
+}
+
+impl ServiceName {
+    /// `NAME`, `NAMESPACE/NAME` or as in DNS `NAME.NAMESPACE…`, each with `:PORT` or without.
+    fn parse(text: &str, protocol: Option<Protocol>) -> Option<Self> {
+        let (service, port) = match text.split_once(':') {
+            Some((service, port)) => (service, Some(port)),
+            None => (text, None),
+        };
+        let (namespace, name) = match (service.split_once('/'), service.split_once('.')) {
+            (Some((namespace, name)), _) => (Some(namespace), name),
+            (None, Some((name, rest))) => (rest.split('.').next(), name),
+            (None, None) => (None, service),
+        };
+        let is_label = |text: &str| {
+            !text.is_empty()
+                && text
+                    .chars()
+                    .all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-')
+        };
+        let is_right = is_label(name) && namespace.is_none_or(is_label) && port.is_none_or(is_label);
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        is_right.then(|| Self { namespace: owned(namespace), name: name.into(), port: owned(port), protocol })
+    }
+
+    fn is(&self, service: &ObjectName) -> bool {
+        let namespace = self.namespace.as_deref();
+        service.name() == self.name && namespace.is_none_or(|namespace| service.namespace() == namespace)
+    }
+
+    /// The addresses at which a client of this kind uses it: where its ClusterIP is for clients inside, for others all else.
+    ///
+    /// Without a namespace it is the Service in `home`, the client's own, if there is one, as in DNS.
+    pub(super) fn frontends(
+        &self,
+        tables: &Tables,
+        scope: Scope,
+        home: Option<&str>,
+        report: Option<&Report>,
+    ) -> anyhow::Result<Vec<FrontendKey>> {
+        let installed = installed(tables)?;
+        let service = self.service(&installed, home, report)?;
+        let ports = installed.get(&service).map_or(&[][..], Vec::as_slice);
+        let chosen: Vec<&PortHere> = ports.iter().filter(|port| self.selects(port)).collect();
+        if chosen.is_empty() {
+            let all: Vec<String> = ports.iter().map(|port| port.id.to_string()).collect();
+            bail!("{service} has no port `{}`, only {}", self.wanted_port(), all.join(", "));
+        }
+        let node = |v4: bool| {
+            let addresses =
+                report.into_iter().flat_map(|report| &report.devices).flat_map(|device| &device.addresses);
+            addresses.into_iter().copied().find(|address| address.is_ipv4() == v4).map(Address::from)
+        };
+        let mut keys = Vec::new();
+        for port in &chosen {
+            let of_kind = |inside: bool| {
+                port.frontends.iter().filter(move |(_, kind)| (*kind == FrontendKind::ClusterIp) == inside)
+            };
+            let usual = of_kind(scope == Scope::Inside).chain(of_kind(scope != Scope::Inside));
+            // A ClusterIP is nothing outside of the cluster.
+            let usable = usual.filter(|(_, kind)| scope == Scope::Inside || *kind != FrontendKind::ClusterIp);
+            let reached = usable.filter_map(|(key, kind)| match kind {
+                FrontendKind::NodePort => {
+                    let address = node(key.address.is_v4())?;
+                    Some(FrontendKey::new(address, key.port, key.protocol))
+                }
+                _ => Some(*key),
+            });
+            keys.extend(if scope == Scope::Inside {
+                reached.take(1).collect::<Vec<_>>()
+            } else {
+                reached.collect()
+            });
+        }
+        if keys.is_empty() {
+            bail!(
+                "{service} has no address that a client outside of the cluster could use: neither a NodePort, nor an \
+                 external or LoadBalancer IP"
+            );
+        }
+        Ok(keys)
+    }
+
+    fn wanted_port(&self) -> String {
+        let protocol = self.protocol.map(|protocol| format!("/{protocol}")).unwrap_or_default();
+        format!("{}{protocol}", self.port.as_deref().unwrap_or_default())
+    }
+
+    /// Whether it is this port that is meant.
+    fn selects(&self, port: &PortHere) -> bool {
+        let is_number = |wanted: &str| {
+            wanted
+                .parse()
+                .is_ok_and(|wanted| port.frontends.iter().any(|(key, _)| key.port == Port::new(wanted)))
+        };
+        let is_port = self.port.as_deref().is_none_or(|wanted| port.id.port == wanted || is_number(wanted));
+        is_port && self.protocol.is_none_or(|protocol| port.id.protocol == protocol)
+    }
+
+    fn service(
+        &self,
+        installed: &BTreeMap<ObjectName, Vec<PortHere>>,
+        home: Option<&str>,
+        report: Option<&Report>,
+    ) -> anyhow::Result<ObjectName> {
+        let found: Vec<&ObjectName> = installed.keys().filter(|service| self.is(service)).collect();
+        let at_home = found.iter().find(|service| home.is_some_and(|home| service.namespace() == home));
+        match (found.as_slice(), at_home) {
+            ([service], _) | (_, Some(service)) => return Ok((*service).clone()),
+            ([], None) => {}
+            (several, None) => {
+                let names: Vec<String> = several.iter().map(ToString::to_string).collect();
+                bail!("`{self}` is the name of several Services: name one of {}", names.join(", "));
+            }
+        }
+        let problems = report.into_iter().flat_map(|report| &report.problems);
+        let mut told = problems.filter(|problem| match &problem.subject {
+            Subject::Object(key) => key.kind == Kind::Service && self.is(&key.name),
+            _ => false,
+        });
+        if let Some(problem) = told.next() {
+            bail!("the Service is not installed: {problem}");
+        }
+        let near = near(&self.to_string(), installed.keys().map(ToString::to_string));
+        bail!(
+            "no Service `{self}` is installed{near} (`sidestep status` shows all; a headless Service and an ExternalName \
+             have no address of their own)"
+        )
+    }
+}
+
+impl fmt::Display for ServiceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{namespace}/{}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
+/// A port of an installed Service, in one family.
+struct PortHere {
+    id: ServicePortId,
+    frontends: Vec<(FrontendKey, FrontendKind)>,
+}
+
+/// The ports of all installed Services.
+fn installed(tables: &Tables) -> anyhow::Result<BTreeMap<ObjectName, Vec<PortHere>>> {
+    let mut frontends: BTreeMap<u32, Vec<(FrontendKey, FrontendKind)>> = BTreeMap::new();
+    for entry in &tables.frontends {
+        let (key, value) = entry?;
+        if let Some(kind) = FrontendKind::from_number(value.kind) {
+            frontends.entry(value.service).or_default().push((key, kind));
+        }
+    }
+    let mut services: BTreeMap<ObjectName, Vec<PortHere>> = BTreeMap::new();
+    for entry in &tables.names {
+        let (index, name) = entry?;
+        let Some(id) = identity(&name) else { continue };
+        let mut frontends = frontends.remove(&index).unwrap_or_default();
+        frontends.sort_unstable();
+        services.entry(id.service.clone()).or_default().push(PortHere { id, frontends });
+    }
+    for ports in services.values_mut() {
+        ports.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+    }
+    Ok(services)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(text: &str) -> ServiceName {
+        match text.parse() {
+            Ok(Destination::Service(service)) => service,
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    fn name(
+        namespace: Option<&str>,
+        name: &str,
+        port: Option<&str>,
+        protocol: Option<Protocol>,
+    ) -> ServiceName {
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        ServiceName { namespace: owned(namespace), name: name.into(), port: owned(port), protocol }
+    }
+
+    #[test]
+    fn a_service_is_named_as_in_kubectl_or_as_in_dns() {
+        let udp = Some(Protocol::Udp);
+        assert_eq!(service("web"), name(None, "web", None, None));
+        assert_eq!(service("shop/web"), name(Some("shop"), "web", None, None));
+        assert_eq!(service("shop/web:http"), name(Some("shop"), "web", Some("http"), None));
+        assert_eq!(
+            service("kube-system/kube-dns:53/udp"),
+            name(Some("kube-system"), "kube-dns", Some("53"), udp)
+        );
+        assert_eq!(service("web.shop:80"), name(Some("shop"), "web", Some("80"), None));
+        assert_eq!(service("web.shop.svc.cluster.local:80/UDP"), name(Some("shop"), "web", Some("80"), udp));
+    }
+
+    #[test]
+    fn an_address_is_an_address() {
+        for (text, protocol) in [("10.96.0.10:53", Protocol::Tcp), ("10.96.0.10:53/udp", Protocol::Udp)] {
+            let address = "10.96.0.10:53".parse().expect("an address");
+            assert_eq!(text.parse(), Ok(Destination::Address { address, protocol }));
+        }
+        assert!(matches!("[fd00::1]:80".parse(), Ok(Destination::Address { .. })));
+        for text in ["10.96.0.10", "fd00::1", "[fd00::1]", "", "a/b/c", "web:", "web:80/http", "Web", ":80"] {
+            text.parse::<Destination>().expect_err(text);
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! A client that is named as a pod of this node.
+
+use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
+
+use anyhow::bail;
+
+use crate::{
+    agent::{PodHere, Report},
+    commands::near::near,
+    dataplane::{namespace_of_pod, namespaces_by_host_name},
+};
+
+/// A pod as named on the command line.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct PodName {
+    namespace: Option<String>,
+    name: String,
+}
+
+impl FromStr for PodName {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (namespace, name) = match text.split_once('/') {
+            Some((namespace, name)) => (Some(namespace), name),
+            None => (None, text),
+        };
+        let is_name = |text: &str| {
+            !text.is_empty()
+                && text.chars().all(|letter| {
+                    letter.is_ascii_lowercase() || letter.is_ascii_digit() || "-.".contains(letter)
+                })
+        };
+        let is_right = is_name(name) && namespace.is_none_or(is_name);
+        is_right.then(|| Self { namespace: namespace.map(Into::into), name: name.into() }).ok_or(())
+    }
+}
+
+impl fmt::Display for PodName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{namespace}/{}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
+/// Where a pod's sockets are.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) enum Where {
+    /// In the node's network namespace.
+    Node,
+    /// In the one at this path.
+    NetworkNamespace(PathBuf),
+    /// In one that is not visible here, with this address.
+    Address(IpAddr),
+}
+
+/// A pod of this node.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) struct Pod {
+    pub(super) place: Where,
+    /// Its namespace, if it is known.
+    pub(super) namespace: Option<String>,
+    /// Who and where it is, for people.
+    pub(super) told: String,
+}
+
+impl Pod {
+    fn of(pod: &PodHere) -> anyhow::Result<Self> {
+        let PodHere { name, uid, on_host, addresses } = pod;
+        let at = |place, told| Self {
+            place,
+            namespace: Some(name.namespace().into()),
+            told: format!("Pod {name}, {told}"),
+        };
+        if *on_host {
+            return Ok(at(Where::Node, "in the node's network namespace (hostNetwork)".to_owned()));
+        }
+        if let Some(place) = namespace_of_pod(uid) {
+            let told = place.display().to_string();
+            return Ok(at(Where::NetworkNamespace(place), told));
+        }
+        match addresses.first() {
+            Some(address) => {
+                Ok(at(Where::Address(*address), format!("{address}; none of its processes is visible here")))
+            }
+            None => bail!("the Pod {name} has no address and no process: it has not begun, or has ended"),
+        }
+    }
+}
+
+impl PodName {
+    /// Finds it among the Pods that the agent knows, else by host names of this node's network namespaces.
+    pub(super) fn find(&self, report: Option<&Report>) -> anyhow::Result<Pod> {
+        let known = report.map_or(&[][..], |report| &report.pods);
+        if let Some(pod) = self.among(known)? {
+            return Pod::of(pod);
+        }
+        let host_names = if self.namespace.is_none() { namespaces_by_host_name() } else { Vec::new() };
+        if let Some(found) = self.by_host_name(&host_names)? {
+            return Ok(found);
+        }
+        let others = known.iter().map(|pod| pod.name.to_string());
+        let near = near(&self.to_string(), others.chain(host_names.into_iter().map(|(name, _)| name)));
+        if known.is_empty() {
+            bail!(
+                "no network namespace of this node has the host name `{self}`{near}; the agent knows no Pods (`sidestep \
+                 status` says whether it may read them): name the client as pid:N, netns:PATH or by its address"
+            );
+        }
+        bail!("no Pod `{self}` is on this node{near} (`kubectl get pods -A -o wide` shows where each is)")
+    }
+
+    /// The one of this name.
+    fn among<'a>(&self, pods: &'a [PodHere]) -> anyhow::Result<Option<&'a PodHere>> {
+        let is_it = |pod: &&PodHere| {
+            let namespace = self.namespace.as_deref();
+            pod.name.name() == self.name
+                && namespace.is_none_or(|namespace| pod.name.namespace() == namespace)
+        };
+        match pods.iter().filter(is_it).collect::<Vec<_>>().as_slice() {
+            [] => Ok(None),
+            [pod] => Ok(Some(*pod)),
+            several => {
+                let names: Vec<String> = several.iter().map(|pod| pod.name.to_string()).collect();
+                bail!("`{self}` is the name of several Pods of this node: name one of {}", names.join(", "))
+            }
+        }
+    }
+
+    fn by_host_name(&self, found: &[(String, PathBuf)]) -> anyhow::Result<Option<Pod>> {
+        let is_it = |(name, _): &&(String, PathBuf)| *name == self.name;
+        match found.iter().filter(is_it).collect::<Vec<_>>().as_slice() {
+            [] => Ok(None),
+            [(name, place)] => Ok(Some(Pod {
+                place: Where::NetworkNamespace(place.clone()),
+                namespace: None,
+                told: format!("host name {name}, {}", place.display()),
+            })),
+            several => {
+                let places: Vec<String> =
+                    several.iter().map(|(_, place)| place.display().to_string()).collect();
+                bail!(
+                    "several network namespaces have the host name `{self}`: name one as netns:PATH of {}",
+                    places.join(", ")
+                )
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ObjectName;
+
+    fn pod(namespace: &str, name: &str) -> PodHere {
+        PodHere {
+            name: ObjectName::new(namespace, name),
+            uid: "u".into(),
+            on_host: false,
+            addresses: Box::default(),
+        }
+    }
+
+    fn name(text: &str) -> PodName {
+        text.parse().unwrap_or_else(|()| panic!("{text}"))
+    }
+
+    #[test]
+    fn a_pod_is_found_by_its_name_where_that_is_one() {
+        let pods = [pod("shop", "web-1"), pod("test", "web-1"), pod("shop", "db-0")];
+        let found = |text: &str| name(text).among(&pods).map(|found| found.map(|pod| pod.name.to_string()));
+        assert_eq!(found("db-0").expect("one"), Some("shop/db-0".to_owned()));
+        assert_eq!(found("test/web-1").expect("one"), Some("test/web-1".to_owned()));
+        assert_eq!(found("test/db-0").expect("none"), None);
+        let error = found("web-1").expect_err("two").to_string();
+        assert!(error.contains("shop/web-1, test/web-1"), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_a_name_is_none() {
+        for text in ["", "/", "a/", "/a", "a/b/c", "Web", "web 1", "[fd00::1]", "pid:x"] {
+            assert_eq!(text.parse::<PodName>(), Err(()), "{text}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Pods as the node sees them: kubelet names the cgroups of a Pod by its uid, and container runtimes give it its name as
+//! host name. Processes of others are visible in the node's process namespace alone (`hostPID`).
+
+use std::{
+    collections::HashSet,
+    fs::{self, File},
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    sched::{CloneFlags, setns},
+    unistd::gethostname,
+};
+
+use super::namespaces::numbered;
+
+/// A uid, or the digest that a static Pod has for one, has so many characters at least.
+const SHORTEST: usize = 32;
+
+/// The directories of all processes in `/proc`, each with what may be the uid of its Pod.
+pub(crate) fn processes() -> impl Iterator<Item = (String, PathBuf)> {
+    numbered(Path::new("/proc")).into_iter().flat_map(|process| {
+        // It may have ended.
+        let cgroups = fs::read_to_string(process.join("cgroup")).unwrap_or_default();
+        uids(&cgroups).map(|uid| (uid, process.clone())).collect::<Vec<_>>()
+    })
+}
+
+/// The network namespace of the Pod with this uid, if a process of it is visible here.
+pub fn namespace_of_pod(uid: &str) -> Option<PathBuf> {
+    processes().find(|(found, _)| found == uid).map(|(_, process)| process.join("ns/net"))
+}
+
+/// The host names of processes that have both host name and network namespace of their own, with the latter.
+pub fn namespaces_by_host_name() -> Vec<(String, PathBuf)> {
+    let link = |process: &Path, kind: &str| fs::read_link(process.join("ns").join(kind)).ok();
+    let own = Path::new("/proc/thread-self");
+    let (own_name, own_network) = (link(own, "uts"), link(own, "net"));
+    let mut met = HashSet::new();
+    let processes = numbered(Path::new("/proc")).into_iter().filter_map(|process| {
+        let (name, network) = (link(&process, "uts")?, link(&process, "net")?);
+        let is_own = own_name.as_ref() == Some(&name) || own_network.as_ref() == Some(&network);
+        let is_new = !is_own && met.insert((name, network));
+        let found = if is_new { host_name(&process.join("ns/uts")) } else { None };
+        Some((found?, process.join("ns/net")))
+    });
+    processes.collect()
+}
+
+/// The host name in this namespace. A file in the process's root could be anything; this is the kernel's.
+fn host_name(namespace: &Path) -> Option<String> {
+    let namespace = File::open(namespace).ok()?;
+    // A thread of its own enters the namespace, and ends there.
+    std::thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            setns(&namespace, CloneFlags::CLONE_NEWUTS).ok()?;
+            gethostname().ok()?.into_string().ok()
+        });
+        inside.join().ok()?
+    })
+}
+
+/// What may be uids of Pods in `/proc/PID/cgroup`: `…/pod<uid>/…`, or with systemd `…-pod<uid>.slice`, with underscores.
+fn uids(cgroups: &str) -> impl Iterator<Item = String> {
+    let parts = cgroups.lines().flat_map(|line| line.split('/'));
+    parts.filter_map(|part| {
+        let (before, uid) = part.rsplit_once("pod")?;
+        let is_pod = (before.is_empty() || before.ends_with('-')) && uid.len() >= SHORTEST;
+        is_pod.then(|| uid.trim_end_matches(".slice").replace('_', "-"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cgroup_names_its_pod() {
+        let uid = "0a1b2c3d-0000-4000-8000-0123456789ab";
+        let systemd = uid.replace('-', "_");
+        for cgroups in [
+            format!("0::/kubepods/burstable/pod{uid}/8f3e\n"),
+            format!(
+                "0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{systemd}.slice/cri-1.scope\n"
+            ),
+            format!("12:cpuset:/kubepods/pod{uid}/8f3e\n0::/\n"),
+        ] {
+            assert!(uids(&cgroups).any(|found| found == uid), "{cgroups}");
+        }
+        assert_eq!(uids("0::/user.slice/podman/kubepods\n").count(), 0);
+    }
+}

@@ -1,0 +1,184 @@
+//! `sidestep explain` with the names of pods and Services, and with real connections.
+
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use sidestep_tests::{
+    Lab, Place,
+    agent::NODE_NAME,
+    cluster,
+    cluster::{HTTP_PORT, service},
+    eventually,
+    manifest::{Protocol, Service},
+};
+
+const UID: &str = "0a1b2c3d-0000-4000-8000-0123456789ab";
+
+/// What it says; an error's text where it fails.
+fn explain(lab: &Lab, arguments: &[&str]) -> Result<String, String> {
+    let arguments = [&["explain"], arguments].concat();
+    // In a cgroup that the programs serve, as on a node, where they serve all.
+    let output = lab.node().run(|| lab.sidestep(&arguments)).expect("it runs");
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
+
+fn explained(lab: &Lab, arguments: &[&str]) -> Vec<Value> {
+    let text = explain(lab, &[arguments, &["-o", "json"]].concat()).expect("an explanation");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+/// A process in a pod, as the container runtime leaves one there; it ends with its value.
+struct Pause(Child);
+
+impl Pause {
+    fn start(place: &Place, program: &[&str]) -> Self {
+        let [first, rest @ ..] = program else { panic!("a program") };
+        let start = || Command::new(first).args(rest).stdout(Stdio::null()).spawn();
+        Self(place.run(start).expect("it starts"))
+    }
+}
+
+impl Drop for Pause {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn pod(namespace: &str, name: &str, uid: &str, address: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{namespace: {namespace}, name: {name}, uid: \"{uid}\"}}\nspec: {{nodeName: \
+         {NODE_NAME}}}\nstatus: {{phase: Running, podIPs: [{{ip: {address}}}]}}\n"
+    )
+}
+
+#[test]
+fn pods_and_services_have_names() {
+    let cluster = cluster!(2);
+    let (lab, client) = (&cluster.lab, &cluster.client);
+    let manifests = lab.manifests();
+    cluster.serve("web", &service("web", &["10.96.0.10", "fd00:10:96::10"])).expect("manifests");
+    let single = |name: &str, address: &str| Service::new(name, &[address]).port("", Protocol::Tcp, 80);
+    manifests.write("empty.yaml", &[&single("empty", "10.96.0.99")]).expect("manifests");
+    let cgroup = client.cgroup().child(&format!("pod{UID}")).expect("a cgroup");
+    let _pause = Pause::start(&client.in_cgroup(&cgroup), &["sleep", "120"]);
+    let address = client.v4.to_string();
+    let pods = [
+        pod("shop", "client", UID, &address),
+        pod("shop", "elsewhere", "0", "10.244.1.99"),
+        pod("test", "twin", "1", "10.244.1.97"),
+        pod("shop", "twin", "2", "10.244.1.98"),
+    ];
+    manifests.write_text("pods.yaml", &pods.join("---\n")).expect("manifests");
+    let agent = lab.agent().expect("an agent");
+
+    // Each port in each family; the client is its network namespace.
+    let all = explained(lab, &["client", "web"]);
+    let destinations: Vec<&str> = all.iter().filter_map(|told| told["destination"].as_str()).collect();
+    let expected =
+        ["10.96.0.10:53/UDP", "[fd00:10:96::10]:53/UDP", "10.96.0.10:80/TCP", "[fd00:10:96::10]:80/TCP"];
+    assert_eq!(destinations, expected);
+    for told in &all {
+        let (who, path) = (told["client"].as_str(), told["path"].as_str());
+        assert!(who.is_some_and(|who| who.starts_with("Pod shop/client, /proc/")), "{told}");
+        assert!(path.is_some_and(|path| path.starts_with("socket: ")), "{told}");
+        assert_eq!(told["candidates"].as_array().map(Vec::len), Some(2), "{told}");
+    }
+    for (wanted, count) in [
+        ("default/web:http", 2),
+        ("web:80", 2),
+        ("web.default.svc.cluster.local:53/udp", 2),
+        ("web:53/tcp", 0),
+        ("empty", 1),
+    ] {
+        let told = explain(lab, &["shop/client", wanted]);
+        assert_eq!(told.map_or(0, |text| text.matches("path  ").count()), count, "{wanted}");
+    }
+
+    // What cannot be found is told with what is near.
+    for (arguments, parts) in [
+        (["clinet", "web"], &["no Pod `clinet`", "`shop/client`"][..]),
+        (["twin", "web"], &["several", "shop/twin, test/twin"]),
+        (["client", "wep"], &["no Service `wep`", "`default/web`"]),
+        (["client", "web:htpp"], &["default/web has no port `htpp`", "default/web:http/TCP"]),
+        (["outside:198.51.100.7", "web"], &["no address that a client outside"]),
+    ] {
+        let error = explain(lab, &arguments).expect_err("nothing there");
+        assert!(parts.iter().all(|part| error.contains(part)), "{arguments:?}: {error}");
+    }
+    // No process of it is here: its address has to do.
+    let told = explain(lab, &["elsewhere", "web:80"]).expect("an explanation");
+    assert!(told.contains("Pod shop/elsewhere, 10.244.1.99; none of its processes"), "{told}");
+
+    // A Pod that is gone is known no more; without the agent what it knew last is.
+    manifests.write_text("pods.yaml", &pods[..1].join("---\n")).expect("manifests");
+    eventually("the others are gone", || explain(lab, &["elsewhere", "web:80"]).is_err());
+    drop(agent);
+    assert_eq!(explained(lab, &["client", "empty"])[0]["reason"], "no-endpoints");
+}
+
+/// Where the agent may not read Pods.
+#[test]
+fn a_pod_has_its_name_as_host_name() {
+    let cluster = cluster!(1);
+    cluster.serve("web", &service("web", &["10.96.0.10"])).expect("manifests");
+    let _agent = cluster.lab.agent().expect("an agent");
+    let script = "hostname shop-7f9c && exec sleep 120";
+    let _pause = Pause::start(&cluster.client, &["unshare", "--uts", "sh", "-c", script]);
+    let mut told = String::new();
+    eventually("it is found", || match explain(&cluster.lab, &["shop-7f9c", "web:80"]) {
+        Ok(text) => {
+            told = text;
+            true
+        }
+        Err(error) => {
+            assert!(error.contains("knows no Pods"), "{error}");
+            false
+        }
+    });
+    assert!(told.contains("host name shop-7f9c, /proc/") && told.contains("path        socket: "), "{told}");
+    let error = explain(&cluster.lab, &["shop-7f9d", "web:80"]).expect_err("no such pod");
+    assert!(error.contains("`shop-7f9c`"), "{error}");
+}
+
+#[test]
+fn a_probe_tells_which_endpoint_does_not_answer() {
+    let cluster = cluster!(2);
+    let lab = &cluster.lab;
+    let mut slice = cluster.slice_v4("web", [0]);
+    // Nobody listens at this one; nobody is at the other.
+    let refusing = cluster.client.v4;
+    slice = slice.ready(refusing).ready([10, 244, 1, 250]);
+    lab.manifests().write("web.yaml", &[&service("web", &["10.96.0.10"]), &slice]).expect("manifests");
+    let _agent = lab.agent().expect("an agent");
+    let client = format!("netns:{}", cluster.backends[1].place.namespace().name());
+    let told = explained(lab, &[&client, "web:80", "--probe"]);
+    let probes = told[0]["probes"].as_array().expect("probes");
+    let of = |address: &str| {
+        let found = probes.iter().find(|probe| probe["address"] == address);
+        found.unwrap_or_else(|| panic!("{address}: {probes:?}"))
+    };
+    assert_eq!(probes.len(), 4, "{probes:?}");
+    assert_eq!(probes[0]["address"], "10.96.0.10:80");
+    let serving = of(&format!("{}:{HTTP_PORT}", cluster.backends[0].place.v4));
+    assert!(serving["error"].is_null() && serving["microseconds"].as_u64() < Some(1_000_000), "{serving}");
+    let refused = of(&format!("{refusing}:{HTTP_PORT}"));
+    assert!(refused["error"].as_str().is_some_and(|error| error.starts_with("refused")), "{refused}");
+    let silent = of(&format!("10.244.1.250:{HTTP_PORT}"));
+    let error = silent["error"].as_str().unwrap_or_default();
+    assert!(error.contains("no answer") || error.contains("No route to host"), "{silent}");
+
+    // The Service itself, with one endpoint that serves.
+    let one = cluster.slice_v4("web", [0]);
+    lab.manifests().write("web.yaml", &[&service("web", &["10.96.0.10"]), &one]).expect("manifests");
+    eventually("the Service answers", || {
+        let told = explained(lab, &[&client, "web:80", "--probe"]);
+        told[0]["probes"].as_array().is_some_and(|probes| probes.iter().all(|probe| probe["error"].is_null()))
+    });
+    let error = explain(lab, &["10.244.1.77", "web:80", "--probe"]).expect_err("a mere address");
+    assert!(error.contains("--probe connects from"), "{error}");
+}
