@@ -2,7 +2,7 @@
 
 use std::{
     fmt::{self, Write as _},
-    fs::{self, File},
+    fs::File,
     path::Path,
 };
 
@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::{
     note::{Note, Phase},
     report::Report,
-    run_dir::{LOCK, REPORT},
+    run_dir::{LOCK, read},
 };
 
 /// What is to be seen of an agent.
@@ -52,8 +52,7 @@ pub enum State {
 impl Presence {
     /// Looks into the run directory.
     pub fn of(path: &Path) -> Self {
-        let report: Option<Report> =
-            fs::read(path.join(REPORT)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let report = read(path);
         let Ok(file) = File::open(path.join(LOCK)) else {
             let state = if report.is_some() { State::Died } else { State::NeverRan };
             return Self { state, pid: report.as_ref().map(|report| report.pid), detail: None, report };

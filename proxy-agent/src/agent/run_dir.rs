@@ -32,6 +32,11 @@ pub(super) const LOCK: &str = "agent.lock";
 /// How long the kernel may take to end an agent that was killed.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// The report in a run directory, if there is one that can be read.
+pub(super) fn read(path: &Path) -> Option<Report> {
+    fs::read(path.join(REPORT)).ok().and_then(|text| serde_json::from_slice(&text).ok())
+}
+
 impl RunDir {
     /// Creates and locks the directory. Waits a moment for an agent that was just killed; then `WouldBlock` if another
     /// agent has the lock.
@@ -40,6 +45,11 @@ impl RunDir {
         let run_dir = Self { path: path.to_owned(), written: None, trouble: None, lock };
         run_dir.note(Phase::Starting, None);
         Ok(run_dir)
+    }
+
+    /// The report of the agent before, if there is one.
+    pub(super) fn last_report(&self) -> Option<Report> {
+        read(&self.path)
     }
 
     /// Says that the agent waits for something before it can start.

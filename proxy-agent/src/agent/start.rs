@@ -155,7 +155,7 @@ impl Agent {
             Interfaces::open(&options.pin_dir, dataplane.shared(), start.devices.clone(), start.tcx)?;
         let taking_over =
             start.take_over.then(|| TakingOver::start(&options.pin_dir, &options.cgroup_root)).transpose()?;
-        let report = first_report(start, &options.cgroup_root, &node);
+        let report = first_report(start, &run_dir, &options.cgroup_root, &node);
         info!(
             version = report.version, node, source = report.source, cgroup = %options.cgroup_root.display(),
             adopted = dataplane.installed().len(), "starting"
@@ -226,7 +226,9 @@ fn ensure_cgroup(root: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn first_report(start: &Start, cgroup_root: &Path, node: &str) -> Report {
+fn first_report(start: &Start, run_dir: &RunDir, cgroup_root: &Path, node: &str) -> Report {
+    // Until the source has told all Pods, those of before are known.
+    let before = run_dir.last_report().filter(|report| report.node == node);
     Report {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -240,7 +242,7 @@ fn first_report(start: &Start, cgroup_root: &Path, node: &str) -> Report {
         pod_devices: Vec::new(),
         host_only: start.sockets.host_only,
         passed_by: Vec::new(),
-        pods: Vec::new(),
+        pods: before.map(|report| report.pods).unwrap_or_default(),
         problems: Vec::new(),
     }
 }

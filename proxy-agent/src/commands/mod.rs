@@ -110,7 +110,8 @@ enum Command {
     /// Explain which endpoint a client gets for an address, and why
     ///
     /// Runs the same selection as the kernel programs on the same maps, prints every lookup and its result, and names
-    /// the reason for a refusal. Sends no packet and changes no map.
+    /// the reason for a refusal. Sends no packet and changes no map, unless `--probe` asks for
+    /// connections.
     Explain(explain::Arguments),
     /// List the connection records of north-south traffic
     ///

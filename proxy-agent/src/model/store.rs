@@ -123,15 +123,17 @@ impl Store {
 
     /// All Pods have been reported.
     pub fn know_pods(&mut self) {
-        self.wishes_changed |= !std::mem::replace(&mut self.pods_known, true);
+        let is_new = !std::mem::replace(&mut self.pods_known, true);
+        self.wishes_changed |= is_new;
+        self.pods_changed |= is_new;
     }
 
-    /// This node's Pods, if they have changed since the last call.
+    /// This node's Pods, if they have changed since the last call; nothing before all are known.
     pub fn take_pods(&mut self) -> Option<impl Iterator<Item = &Pod>> {
-        std::mem::take(&mut self.pods_changed).then(|| self.pods.values())
+        (self.pods_known && std::mem::take(&mut self.pods_changed)).then(|| self.pods.values())
     }
 
-    /// What Pods say about their sockets, by their uid, if that has changed since the last call; nothing before all are known.
+    /// The same of what Pods say about their sockets, by their uid.
     pub fn take_wishes(&mut self) -> Option<impl Iterator<Item = (Box<str>, SocketWish)>> {
         let is_due = self.pods_known && std::mem::take(&mut self.wishes_changed);
         is_due.then(|| self.pods.values().filter_map(Pod::wish))
@@ -285,5 +287,39 @@ mod tests {
         let key = |name| ObjectKey::new(Kind::Node, ObjectName::new("", name));
         assert_eq!(store.delete(&key("n2")), Touched::Nothing);
         assert_eq!(store.delete(&key("n1")), Touched::Everything);
+    }
+
+    #[test]
+    fn pods_are_told_once_all_are_known_and_their_wishes_apart() {
+        let pod = |name: &str, wish: Option<SocketWish>, node: &str| {
+            Object::Pod(Pod {
+                name: ObjectName::new("shop", name),
+                uid: name.into(),
+                node: Some(node.into()),
+                on_host: false,
+                addresses: Box::default(),
+                wish,
+                flaws: Box::default(),
+            })
+        };
+        let told = |store: &mut Store| {
+            let pods =
+                store.take_pods().map(|pods| pods.map(|pod| pod.name.name().to_owned()).collect::<Vec<_>>());
+            (pods, store.take_wishes().map(Iterator::count))
+        };
+        let mut store = Store::new("here");
+        store.upsert(pod("a", None, "here"));
+        store.upsert(pod("b", Some(SocketWish::Serve), "elsewhere"));
+        assert_eq!(told(&mut store), (None, None));
+        store.know_pods();
+        assert_eq!(told(&mut store), (Some(vec!["a".to_owned()]), Some(0)));
+        store.upsert(pod("a", None, "here"));
+        assert_eq!(told(&mut store), (None, None));
+        store.upsert(pod("c", None, "here"));
+        assert_eq!(told(&mut store), (Some(vec!["a".to_owned(), "c".to_owned()]), None));
+        store.upsert(pod("c", Some(SocketWish::Serve), "here"));
+        assert_eq!(told(&mut store), (Some(vec!["a".to_owned(), "c".to_owned()]), Some(1)));
+        store.delete(&ObjectKey::new(Kind::Pod, ObjectName::new("shop", "c")));
+        assert_eq!(told(&mut store), (Some(vec!["a".to_owned()]), Some(0)));
     }
 }

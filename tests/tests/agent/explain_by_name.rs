@@ -7,9 +7,10 @@ use sidestep_tests::{
     Lab, Place,
     agent::NODE_NAME,
     cluster,
-    cluster::{HTTP_PORT, service},
+    cluster::{DNS, HTTP, HTTP_PORT, at, service},
     eventually,
     manifest::{Protocol, Service},
+    traffic::connect,
 };
 
 const UID: &str = "0a1b2c3d-0000-4000-8000-0123456789ab";
@@ -61,64 +62,93 @@ fn pods_and_services_have_names() {
     let cluster = cluster!(2);
     let (lab, client) = (&cluster.lab, &cluster.client);
     let manifests = lab.manifests();
-    cluster.serve("web", &service("web", &["10.96.0.10", "fd00:10:96::10"])).expect("manifests");
+    let web = Service::new("web", &["10.96.0.10", "fd00:10:96::10"])
+        .port(HTTP, Protocol::Tcp, 80)
+        .node_port(30_080)
+        .port(DNS, Protocol::Udp, 53);
+    cluster.serve("web", &web).expect("manifests");
     let single = |name: &str, address: &str| Service::new(name, &[address]).port("", Protocol::Tcp, 80);
     manifests.write("empty.yaml", &[&single("empty", "10.96.0.99")]).expect("manifests");
     let cgroup = client.cgroup().child(&format!("pod{UID}")).expect("a cgroup");
+    // As some runtimes have it, the first process in the Pod's cgroup is in the node's network namespace.
+    let _monitor = Pause::start(&lab.node().in_cgroup(&cgroup), &["sleep", "120"]);
     let _pause = Pause::start(&client.in_cgroup(&cgroup), &["sleep", "120"]);
     let address = client.v4.to_string();
     let pods = [
-        pod("shop", "client", UID, &address),
+        pod("default", "client", UID, &address),
         pod("shop", "elsewhere", "0", "10.244.1.99"),
         pod("test", "twin", "1", "10.244.1.97"),
         pod("shop", "twin", "2", "10.244.1.98"),
+        pod("shop", "proxy", "3", "192.0.2.10").replace("spec: {", "spec: {hostNetwork: true, "),
+        pod("shop", "away", "4", "10.244.2.9").replace(NODE_NAME, "another"),
     ];
     manifests.write_text("pods.yaml", &pods.join("---\n")).expect("manifests");
-    let agent = lab.agent().expect("an agent");
+    let mut agent = lab.agent().expect("an agent");
 
     // Each port in each family; the client is its network namespace.
     let all = explained(lab, &["client", "web"]);
-    let destinations: Vec<&str> = all.iter().filter_map(|told| told["destination"].as_str()).collect();
     let expected =
         ["10.96.0.10:53/UDP", "[fd00:10:96::10]:53/UDP", "10.96.0.10:80/TCP", "[fd00:10:96::10]:80/TCP"];
-    assert_eq!(destinations, expected);
+    assert_eq!(destinations(&all), expected);
     for told in &all {
         let (who, path) = (told["client"].as_str(), told["path"].as_str());
-        assert!(who.is_some_and(|who| who.starts_with("Pod shop/client, /proc/")), "{told}");
+        assert!(who.is_some_and(|who| who.starts_with("Pod default/client, /proc/")), "{told}");
         assert!(path.is_some_and(|path| path.starts_with("socket: ")), "{told}");
         assert_eq!(told["candidates"].as_array().map(Vec::len), Some(2), "{told}");
     }
-    for (wanted, count) in [
-        ("default/web:http", 2),
-        ("web:80", 2),
-        ("web.default.svc.cluster.local:53/udp", 2),
-        ("web:53/tcp", 0),
-        ("empty", 1),
+    let _ = client.run(|| connect(at("10.96.0.99:80")));
+    assert_eq!(explained(lab, &["client", "empty"])[0]["refusedBefore"]["no-endpoints"], 1);
+
+    // One of the ports, by name, number or protocol; of the NodePort by its own.
+    let (v4, v6) = ("10.96.0.10:80/TCP", "[fd00:10:96::10]:80/TCP");
+    for (client, wanted, expected) in [
+        ("default/client", "default/web:http", &[v4, v6][..]),
+        ("client", "web:80", &[v4, v6]),
+        ("client", "web.default.svc.cluster.local:80/tcp", &[v4, v6]),
+        ("client", "web:53/udp", &["10.96.0.10:53/UDP", "[fd00:10:96::10]:53/UDP"]),
+        ("client", "web:30080", &["192.0.2.10:30080/TCP", "[2001:db8:192::10]:30080/TCP"]),
+        ("outside:198.51.100.7", "web:80", &["192.0.2.10:30080/TCP"]),
+        ("outside:2001:db8::7", "web:http", &["[2001:db8:192::10]:30080/TCP"]),
+        // Of this one only an IPv4 address is known.
+        ("elsewhere", "default/web:80", &[v4]),
+        ("shop/proxy", "default/web:80", &[v4, v6]),
     ] {
-        let told = explain(lab, &["shop/client", wanted]);
-        assert_eq!(told.map_or(0, |text| text.matches("path  ").count()), count, "{wanted}");
+        let told = explained(lab, &[client, wanted]);
+        assert_eq!(destinations(&told), expected, "{client} {wanted}");
+        assert!(told.iter().all(|told| told["decision"] == "forward"), "{client} {wanted}: {told:?}");
     }
+    let who = |name: &str| explained(lab, &[name, "default/web:80"])[0]["client"].as_str().map(str::to_owned);
+    assert!(who("proxy").is_some_and(|who| who.contains("in the node's network namespace")));
+    assert!(who("elsewhere").is_some_and(|who| who.contains("10.244.1.99; no process")));
 
     // What cannot be found is told with what is near.
     for (arguments, parts) in [
-        (["clinet", "web"], &["no Pod `clinet`", "`shop/client`"][..]),
+        (["clinet", "web"], &["no Pod `clinet`", "`default/client`"][..]),
+        (["away", "web"], &["no Pod `away`"]),
         (["twin", "web"], &["several", "shop/twin, test/twin"]),
         (["client", "wep"], &["no Service `wep`", "`default/web`"]),
         (["client", "web:htpp"], &["default/web has no port `htpp`", "default/web:http/TCP"]),
-        (["outside:198.51.100.7", "web"], &["no address that a client outside"]),
+        (["client", "web:53/tcp"], &["default/web has no port `53/TCP`"]),
+        (["outside:198.51.100.7", "empty"], &["no address that such a client could use"]),
+        (["proxy", "web"], &["no Service `web` is installed in `shop`", "`web.default`"]),
     ] {
         let error = explain(lab, &arguments).expect_err("nothing there");
         assert!(parts.iter().all(|part| error.contains(part)), "{arguments:?}: {error}");
     }
-    // No process of it is here: its address has to do.
-    let told = explain(lab, &["elsewhere", "web:80"]).expect("an explanation");
-    assert!(told.contains("Pod shop/elsewhere, 10.244.1.99; none of its processes"), "{told}");
 
-    // A Pod that is gone is known no more; without the agent what it knew last is.
+    // A Pod that is gone is known no more; without the agent what it knew last is, and to the next one.
     manifests.write_text("pods.yaml", &pods[..1].join("---\n")).expect("manifests");
-    eventually("the others are gone", || explain(lab, &["elsewhere", "web:80"]).is_err());
-    drop(agent);
+    eventually("the others are gone", || {
+        explain(lab, &["elsewhere", "web:80"]).is_err_and(|error| error.contains("no Pod `elsewhere`"))
+    });
+    agent.kill().expect("a running agent");
     assert_eq!(explained(lab, &["client", "empty"])[0]["reason"], "no-endpoints");
+    agent.restart(lab).expect("an agent");
+    assert_eq!(explained(lab, &["client", "empty"])[0]["reason"], "no-endpoints");
+}
+
+fn destinations(told: &[Value]) -> Vec<&str> {
+    told.iter().filter_map(|told| told["destination"].as_str()).collect()
 }
 
 /// Where the agent may not read Pods.
@@ -130,13 +160,15 @@ fn a_pod_has_its_name_as_host_name() {
     let script = "hostname shop-7f9c && exec sleep 120";
     let _pause = Pause::start(&cluster.client, &["unshare", "--uts", "sh", "-c", script]);
     let mut told = String::new();
+    // With a namespace as well, which a host name does not have.
+    eventually("it is found", || explain(&cluster.lab, &["shop/shop-7f9c", "web:80"]).is_ok());
     eventually("it is found", || match explain(&cluster.lab, &["shop-7f9c", "web:80"]) {
         Ok(text) => {
             told = text;
             true
         }
         Err(error) => {
-            assert!(error.contains("knows no Pods"), "{error}");
+            assert!(error.contains("has told of no Pods"), "{error}");
             false
         }
     });
@@ -165,7 +197,8 @@ fn a_probe_tells_which_endpoint_does_not_answer() {
     assert_eq!(probes.len(), 4, "{probes:?}");
     assert_eq!(probes[0]["address"], "10.96.0.10:80");
     let serving = of(&format!("{}:{HTTP_PORT}", cluster.backends[0].place.v4));
-    assert!(serving["error"].is_null() && serving["microseconds"].as_u64() < Some(1_000_000), "{serving}");
+    assert!(serving["error"].is_null(), "{serving}");
+    assert!(serving["microseconds"].as_u64().is_some_and(|took| took < 1_000_000), "{serving}");
     let refused = of(&format!("{refusing}:{HTTP_PORT}"));
     assert!(refused["error"].as_str().is_some_and(|error| error.starts_with("refused")), "{refused}");
     let silent = of(&format!("10.244.1.250:{HTTP_PORT}"));
@@ -179,6 +212,16 @@ fn a_probe_tells_which_endpoint_does_not_answer() {
         let told = explained(lab, &[&client, "web:80", "--probe"]);
         told[0]["probes"].as_array().is_some_and(|probes| probes.iter().all(|probe| probe["error"].is_null()))
     });
-    let error = explain(lab, &["10.244.1.77", "web:80", "--probe"]).expect_err("a mere address");
-    assert!(error.contains("--probe connects from"), "{error}");
+    for (client, wanted, why) in [
+        ("10.244.1.77", "web:80", "only what runs on this node"),
+        (&*client, "web:53", "only TCP"),
+        (&*client, "10.96.0.10:81", "not the address of a Service"),
+    ] {
+        let told = explain(lab, &[client, wanted, "--probe"]).expect("an explanation");
+        assert!(told.contains("probe       none: ") && told.contains(why), "{client} {wanted}: {told}");
+    }
+    // Where the programs do not see this process.
+    let told = lab.sidestep(&["explain", &client, "web:80", "--probe"]).expect("it runs");
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(told.contains("in a cgroup that the socket programs do not serve"), "{told}");
 }

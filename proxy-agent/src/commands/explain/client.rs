@@ -3,6 +3,7 @@
 use std::{
     fmt,
     net::IpAddr,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -15,6 +16,9 @@ use crate::{
     agent::Report,
     dataplane::{Error, Tables, netns_cookie, netns_cookie_of},
 };
+
+/// The network namespace of this process, which is the node's.
+const OWN: &str = "/proc/thread-self/ns/net";
 
 /// A client as named on the command line.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -77,7 +81,7 @@ impl fmt::Display for PathTaken {
         match self {
             Self::Socket => f.write_str("socket: connect() and sendto() get the endpoint's address"),
             Self::Unknown => f.write_str(
-                "socket, unless its network namespace is passed by: name the client as POD, pid:N or netns:PATH",
+                "socket, unless its network namespace is passed by, which is known where its processes are visible",
             ),
             Self::HostOnly => f.write_str(
                 "packets at the pod's device: --socket-lb host-only leaves the sockets of pods alone",
@@ -101,8 +105,8 @@ pub(super) struct Client {
     cookie: u64,
     is_node: bool,
     pub(super) scope: Scope,
-    /// Its address, if it was named by address.
-    address: Option<Address>,
+    /// Its addresses, if these are all that is known of it.
+    addresses: Vec<Address>,
 }
 
 impl Client {
@@ -115,31 +119,35 @@ impl Client {
             cookie,
             is_node,
             scope: Scope::Inside,
-            address: None,
+            addresses: Vec::new(),
         };
+        let at = |addresses: &[IpAddr]| addresses.iter().copied().map(Address::from).collect();
         Ok(match name {
             ClientName::Pod(pod) => {
                 let Pod { place, namespace, told } = pod.find(report)?;
-                let place = match place {
-                    Where::Node => ClientName::Node,
-                    Where::NetworkNamespace(path) => ClientName::NetworkNamespace(path),
-                    Where::Address(address) => ClientName::Address(address),
+                let client = match place {
+                    Where::Node => Self::of(&ClientName::Node, report)?,
+                    Where::NetworkNamespace(path) => Self::of(&ClientName::NetworkNamespace(path), report)?,
+                    Where::Addresses(addresses) => {
+                        Self { addresses: at(&addresses), ..in_namespace(0, false) }
+                    }
                 };
-                Self { told: Some(told), home: namespace, ..Self::of(&place, report)? }
+                Self { told: Some(told), home: namespace, ..client }
             }
-            ClientName::Node => {
-                Self { place: Some("/proc/thread-self/ns/net".into()), ..in_namespace(own, true) }
-            }
+            ClientName::Node => Self { place: Some(OWN.into()), ..in_namespace(own, true) },
             ClientName::Outside(Some(address)) if address.is_loopback() => {
                 bail!("{address} is a loopback address: no north-south packet has it as its source")
             }
             ClientName::Outside(address) => {
-                Self { scope: Scope::Outside, address: address.map(Address::from), ..in_namespace(0, false) }
+                Self { scope: Scope::Outside, addresses: at(address.as_slice()), ..in_namespace(0, false) }
             }
             ClientName::NetworkNamespace(path) => {
                 let cookie =
                     netns_cookie_of(path).with_context(|| format!("cannot enter {}", path.display()))?;
-                Self { place: Some(path.clone()), ..in_namespace(cookie, cookie == own) }
+                // Not by their cookies, which kernels before 5.14 do not have.
+                let inode = |path: &Path| std::fs::metadata(path).ok().map(|namespace| namespace.ino());
+                let is_own = inode(path) == inode(Path::new(OWN));
+                Self { place: Some(path.clone()), ..in_namespace(cookie, is_own) }
             }
             ClientName::Address(address) if address.is_loopback() => {
                 bail!(
@@ -147,9 +155,7 @@ impl Client {
                      `node`, POD or pid:N"
                 )
             }
-            ClientName::Address(address) => {
-                Self { address: Some(Address::from(*address)), ..in_namespace(0, false) }
-            }
+            ClientName::Address(address) => Self { addresses: at(&[*address]), ..in_namespace(0, false) },
         })
     }
 }
@@ -158,26 +164,31 @@ impl Client {
     /// How it reaches Services. `host_only` says whether the socket programs serve the node alone.
     pub(super) fn path(&self, pin_dir: &Path, host_only: bool) -> Result<PathTaken, Error> {
         let known = || Tables::bypassed(pin_dir).map(|map| map.get(&self.cookie, 0).ok());
-        Ok(match (self.scope, self.address) {
-            (Scope::Outside, _) => PathTaken::Uplink,
-            _ if self.is_node => PathTaken::Socket,
-            _ if host_only => PathTaken::HostOnly,
-            (Scope::Inside, Some(_)) => PathTaken::Unknown,
-            (Scope::Inside, None) => match known()?.and_then(PassedBy::from_number) {
+        Ok(match self.scope {
+            Scope::Outside => PathTaken::Uplink,
+            Scope::Inside if self.is_node => PathTaken::Socket,
+            Scope::Inside if host_only => PathTaken::HostOnly,
+            Scope::Inside if !self.addresses.is_empty() => PathTaken::Unknown,
+            Scope::Inside => match known()?.and_then(PassedBy::from_number) {
                 Some(why) => PathTaken::PassedBy(why),
                 None => PathTaken::Socket,
             },
         })
     }
 
+    /// Whether it may have packets of this family.
+    pub(super) fn speaks(&self, is_v4: bool) -> bool {
+        self.addresses.is_empty() || self.addresses.iter().any(|address| address.is_v4() == is_v4)
+    }
+
     /// Why its last endpoint (affinity) is unknown, if it is: at sockets a client is a network namespace (ST-9), in
     /// packets a source address.
     pub(super) fn unknown(&self) -> Option<&'static str> {
-        match (self.scope, self.address) {
-            (Scope::Inside, _) if self.cookie == 0 => {
-                Some("unknown for a mere address: name the client as POD, pid:N or netns:PATH")
-            }
-            (Scope::Outside, None) => Some("unknown without an address: name the client as outside:ADDRESS"),
+        match (self.scope, self.addresses.as_slice()) {
+            (Scope::Inside, [_, ..]) => Some(
+                "unknown for a mere address: its network namespace is known by pid:N, or where its processes are visible",
+            ),
+            (Scope::Outside, []) => Some("unknown without an address: name the client as outside:ADDRESS"),
             _ => None,
         }
     }
@@ -185,8 +196,8 @@ impl Client {
 
 impl proxy_common::Client for Client {
     fn identity(&self) -> Address {
-        if let (Scope::Outside, Some(address)) = (self.scope, self.address) {
-            return address;
+        if let (Scope::Outside, [address, ..]) = (self.scope, self.addresses.as_slice()) {
+            return *address;
         }
         let [low, high] = bytemuck::cast::<u64, [u32; 2]>(self.cookie);
         Address::from_words([low, high, 0, 0])
@@ -201,10 +212,10 @@ impl proxy_common::Client for Client {
     }
 
     fn source(&self, tables: &impl proxy_common::Tables, destination: &Address) -> Option<Address> {
-        match (self.address, self.scope) {
-            (Some(address), _) => Some(address),
-            (None, Scope::Outside) => None,
-            (None, Scope::Inside) => tables.client(self.cookie)?.for_destination(destination),
+        match (self.addresses.as_slice(), self.scope) {
+            ([], Scope::Outside) => None,
+            ([], Scope::Inside) => tables.client(self.cookie)?.for_destination(destination),
+            (known, _) => known.iter().find(|address| address.is_v4() == destination.is_v4()).copied(),
         }
     }
 }

@@ -8,8 +8,9 @@ use std::{
 };
 
 use anyhow::bail;
-use proxy_common::{Address, FrontendKey, FrontendKind, Port, Protocol, Scope};
+use proxy_common::{Address, AddressBits, FrontendKey, FrontendKind, Port, Protocol, Scope};
 
+use super::client::Client;
 use crate::{
     agent::Report,
     commands::near::near,
@@ -47,7 +48,10 @@ impl FromStr for Destination {
         if let Ok(address) = before.parse() {
             return Ok(Self::Address { address, protocol: protocol.unwrap_or(Protocol::Tcp) });
         }
-        if before.parse::<IpAddr>().is_ok() || before.starts_with('[') {
+        let host = before.split(':').next().unwrap_or_default();
+        let is_numbers =
+            host.contains('.') && host.chars().all(|letter| letter.is_ascii_digit() || letter == '.');
+        if is_numbers || before.parse::<IpAddr>().is_ok() || before.starts_with('[') {
             return Err(format!("{before:?} is not address:port; write IPv6 as [fd00::1]:80"));
         }
         ServiceName::parse(before, protocol).map(Self::Service).ok_or_else(|| {
@@ -96,57 +100,52 @@ impl ServiceName {
         service.name() == self.name && namespace.is_none_or(|namespace| service.namespace() == namespace)
     }
 
-    /// The addresses at which a client of this kind uses it: where its ClusterIP is for clients inside, for others all else.
+    /// The addresses at which a client uses it: for one inside its ClusterIP, or what else a port has if it has none; for
+    /// one outside all else.
     ///
-    /// Without a namespace it is the Service in `home`, the client's own, if there is one, as in DNS.
+    /// Without a namespace it is the Service in the client's own, if that is known, as in DNS.
     pub(super) fn frontends(
         &self,
         tables: &Tables,
-        scope: Scope,
-        home: Option<&str>,
+        client: &Client,
         report: Option<&Report>,
     ) -> anyhow::Result<Vec<FrontendKey>> {
         let installed = installed(tables)?;
-        let service = self.service(&installed, home, report)?;
+        let service = self.service(&installed, client.home.as_deref(), report)?;
         let ports = installed.get(&service).map_or(&[][..], Vec::as_slice);
         let chosen: Vec<&PortHere> = ports.iter().filter(|port| self.selects(port)).collect();
         if chosen.is_empty() {
             let all: Vec<String> = ports.iter().map(|port| port.id.to_string()).collect();
             bail!("{service} has no port `{}`, only {}", self.wanted_port(), all.join(", "));
         }
-        let node = |v4: bool| {
-            let addresses =
-                report.into_iter().flat_map(|report| &report.devices).flat_map(|device| &device.addresses);
-            addresses.into_iter().copied().find(|address| address.is_ipv4() == v4).map(Address::from)
-        };
+        let number: Option<Port> = self.port.as_deref().and_then(|port| port.parse().ok()).map(Port::new);
         let mut keys = Vec::new();
         for port in &chosen {
-            let of_kind = |inside: bool| {
-                port.frontends.iter().filter(move |(_, kind)| (*kind == FrontendKind::ClusterIp) == inside)
-            };
-            let usual = of_kind(scope == Scope::Inside).chain(of_kind(scope != Scope::Inside));
-            // A ClusterIP is nothing outside of the cluster.
-            let usable = usual.filter(|(_, kind)| scope == Scope::Inside || *kind != FrontendKind::ClusterIp);
-            let reached = usable.filter_map(|(key, kind)| match kind {
-                FrontendKind::NodePort => {
-                    let address = node(key.address.is_v4())?;
-                    Some(FrontendKey::new(address, key.port, key.protocol))
-                }
-                _ => Some(*key),
+            let usable = port.frontends.iter().filter(|(key, kind)| {
+                // A ClusterIP is nothing outside of the cluster.
+                let is_reached = client.scope == Scope::Inside || *kind != FrontendKind::ClusterIp;
+                is_reached && client.speaks(key.address.is_v4())
             });
-            keys.extend(if scope == Scope::Inside {
-                reached.take(1).collect::<Vec<_>>()
-            } else {
-                reached.collect()
-            });
+            // The ClusterIP first.
+            let mut all: Vec<FrontendKey> = usable.map(|(key, _)| *key).collect();
+            // A number may be that of one alone, such as a NodePort's.
+            if all.iter().any(|key| Some(key.port) == number) {
+                all.retain(|key| Some(key.port) == number);
+            }
+            if client.scope == Scope::Inside {
+                all.truncate(1);
+            }
+            keys.append(&mut all);
         }
         if keys.is_empty() {
             bail!(
-                "{service} has no address that a client outside of the cluster could use: neither a NodePort, nor an \
-                 external or LoadBalancer IP"
+                "{service} has no address that such a client could use: one outside of the cluster needs a NodePort, an external \
+                 or a LoadBalancer IP, and each client one of its own family"
             );
         }
-        Ok(keys)
+        keys.into_iter()
+            .map(|key| if key.any_address == 0 { Ok(key) } else { on_this_node(tables, &key) })
+            .collect()
     }
 
     fn wanted_port(&self) -> String {
@@ -174,8 +173,17 @@ impl ServiceName {
         let found: Vec<&ObjectName> = installed.keys().filter(|service| self.is(service)).collect();
         let at_home = found.iter().find(|service| home.is_some_and(|home| service.namespace() == home));
         match (found.as_slice(), at_home) {
-            ([service], _) | (_, Some(service)) => return Ok((*service).clone()),
+            (_, Some(service)) => return Ok((*service).clone()),
+            ([service], None) if home.is_none() || self.namespace.is_some() => return Ok((*service).clone()),
             ([], None) => {}
+            ([service], None) => bail!(
+                "no Service `{self}` is installed in `{}`, the client's namespace; in `{}` there is one, which that client's \
+                 programs have to call `{}.{}`: name it as {service}",
+                home.unwrap_or_default(),
+                service.namespace(),
+                service.name(),
+                service.namespace(),
+            ),
             (several, None) => {
                 let names: Vec<String> = several.iter().map(ToString::to_string).collect();
                 bail!("`{self}` is the name of several Services: name one of {}", names.join(", "));
@@ -206,6 +214,19 @@ impl fmt::Display for ServiceName {
     }
 }
 
+/// The address of a NodePort at one of the node's addresses; all are alike.
+fn on_this_node(tables: &Tables, key: &FrontendKey) -> anyhow::Result<FrontendKey> {
+    let nodes = tables.addresses.iter().filter_map(Result::ok).filter(|(address, entry)| {
+        let ip = IpAddr::from(*address);
+        let is_address = !ip.is_loopback() && !ip.is_unspecified() && address.is_v4() == key.address.is_v4();
+        is_address && entry.kind.has(AddressBits::NODE)
+    });
+    let Some(address) = nodes.map(|(address, _)| IpAddr::from(address)).min() else {
+        bail!("{key} is a NodePort, and no address of this node is known that serves it (`sidestep status`)");
+    };
+    Ok(FrontendKey::new(Address::from(address), key.port, key.protocol))
+}
+
 /// A port of an installed Service, in one family.
 struct PortHere {
     id: ServicePortId,
@@ -226,7 +247,7 @@ fn installed(tables: &Tables) -> anyhow::Result<BTreeMap<ObjectName, Vec<PortHer
         let (index, name) = entry?;
         let Some(id) = identity(&name) else { continue };
         let mut frontends = frontends.remove(&index).unwrap_or_default();
-        frontends.sort_unstable();
+        frontends.sort_unstable_by_key(|(key, kind)| (*kind, *key));
         services.entry(id.service.clone()).or_default().push(PortHere { id, frontends });
     }
     for ports in services.values_mut() {
@@ -277,7 +298,20 @@ mod tests {
             assert_eq!(text.parse(), Ok(Destination::Address { address, protocol }));
         }
         assert!(matches!("[fd00::1]:80".parse(), Ok(Destination::Address { .. })));
-        for text in ["10.96.0.10", "fd00::1", "[fd00::1]", "", "a/b/c", "web:", "web:80/http", "Web", ":80"] {
+        for text in [
+            "10.96.0.10",
+            "fd00::1",
+            "[fd00::1]",
+            "",
+            "a/b/c",
+            "10.96.0.10:99999",
+            "10.96.0.300:80",
+            "10.96.0.10:dns",
+            "web:",
+            "web:80/http",
+            "Web",
+            ":80",
+        ] {
             text.parse::<Destination>().expect_err(text);
         }
     }

@@ -15,11 +15,12 @@ mod pod;
 mod probe;
 mod recorder;
 
-use std::{collections::BTreeMap, net::SocketAddr, process::ExitCode};
+use std::{collections::BTreeMap, iter, net::SocketAddr, path::Path, process::ExitCode};
 
-use anyhow::Context as _;
 use clap::Args;
-use proxy_common::{Address, Decision, Endpoint, FrontendKey, Port, Protocol, Reason, Scope, select};
+use proxy_common::{
+    Address, Decision, Endpoint, FrontendKey, PassedBy, Port, Protocol, Reason, Scope, select,
+};
 use serde::Serialize;
 
 use self::{
@@ -43,7 +44,7 @@ pub(super) struct Arguments {
     /// pod's address
     ///
     /// A pod is found by the names that the agent knows from the API server, else by the host names of this node's network
-    /// namespaces. `node` is a process in the node's network namespace, `outside:ADDRESS` a client whose packets reach the
+    /// namespaces; one that is called `node` or `outside` needs its namespace. `node` is a process in the node's network namespace, `outside:ADDRESS` a client whose packets reach the
     /// node at an uplink. `pid:N` and `netns:PATH` (or `netns:NAME`, below /run/netns) name a pod's network namespace, by
     /// which ClientIP affinity knows east-west clients; for a pod's address alone the affinity stays unknown.
     client: ClientName,
@@ -56,13 +57,15 @@ pub(super) struct Arguments {
     destination: Destination,
     /// Connect to the Service and to each of its endpoints from the client's network namespace, and time it
     ///
-    /// Real TCP connections, at most 64, which are closed at once. Not for clients outside, nor where the client is a mere
-    /// address.
+    /// Real TCP connections of this process, to at most 63 endpoints, which are closed at once. They count as the
+    /// client's: in the Service's counters, and for ClientIP affinity. What is bound to the pod's cgroup they do not meet.
+    /// Not for UDP, for clients outside, nor where a client's network namespace is not known.
     #[arg(long)]
     probe: bool,
     /// Output format
     ///
-    /// The table is for people and may change between versions; programs read the JSON.
+    /// The table is for people and may change between versions; programs read the JSON: an object for an address, a list
+    /// of them for a Service's name.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
 }
@@ -94,6 +97,9 @@ struct Explanation {
     /// What became of real connections, to the Service first (`--probe`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     probes: Vec<Probe>,
+    /// Why there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_probed: Option<String>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -106,18 +112,24 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Destination::Address { address, protocol } => {
             vec![FrontendKey::new(Address::from(address.ip()), Port::new(address.port()), *protocol as u8)]
         }
-        Destination::Service(service) => {
-            service.frontends(&tables, client.scope, client.home.as_deref(), report.as_ref())?
-        }
+        Destination::Service(service) => service.frontends(&tables, &client, report.as_ref())?,
     };
     let path = client.path(pin_dir, report.as_ref().is_some_and(|report| report.host_only))?;
     let mut explanations: Vec<Explanation> =
         keys.iter().map(|key| explain(&tables, key, &client, path)).collect();
-    let beside = beside(arguments, report.as_ref(), path, &explanations);
-    for (key, explanation) in keys.iter().zip(&mut explanations).filter(|(_, told)| told.service.is_some()) {
-        explanation.beside.clone_from(&beside);
-        if arguments.probe {
-            explanation.probes = probe(key, &client, &explanation.candidates)?;
+    if explanations.iter().any(|explanation| explanation.service.is_some()) {
+        let beside = beside(arguments, report.as_ref(), path, &explanations);
+        for explanation in explanations.iter_mut().filter(|explanation| explanation.service.is_some()) {
+            explanation.beside.clone_from(&beside);
+        }
+    }
+    if arguments.probe {
+        let cgroup_root = report.as_ref().map(|report| report.cgroup_root.as_path());
+        for (key, explanation) in keys.iter().zip(&mut explanations) {
+            match probe(key, (&client, path), cgroup_root, explanation) {
+                Ok(probes) => explanation.probes = probes,
+                Err(why) => explanation.not_probed = Some(why),
+            }
         }
     }
     match arguments.output {
@@ -182,6 +194,7 @@ fn explain(tables: &Tables, key: &FrontendKey, client: &Client, path: PathTaken)
         refused_before: service.map(|index| inventory::refused(tables, index)).unwrap_or_default(),
         beside: Vec::new(),
         probes: Vec::new(),
+        not_probed: None,
     }
 }
 
@@ -206,17 +219,39 @@ fn beside(
     told
 }
 
-/// Connects to the frontend and to its candidates.
-fn probe(key: &FrontendKey, client: &Client, candidates: &[SocketAddr]) -> anyhow::Result<Vec<Probe>> {
-    let place = client.place.as_deref().context(
-        "--probe connects from the client's network namespace: name the client as POD, node, pid:N or netns:PATH",
-    )?;
+/// Connects to the frontend and to its candidates; an error says why that would tell nothing.
+fn probe(
+    key: &FrontendKey,
+    (client, path): (&Client, PathTaken),
+    cgroup_root: Option<&Path>,
+    explanation: &Explanation,
+) -> Result<Vec<Probe>, String> {
+    let Some(place) = client.place.as_deref() else {
+        return Err("the client's network namespace is not known: only what runs on this node can be probed"
+            .to_owned());
+    };
     if key.protocol != Protocol::Tcp as u8 {
-        // Whether a datagram arrived, only its receiver could say.
-        return Ok(Vec::new());
+        return Err("only TCP tells its sender whether anything arrived".to_owned());
+    }
+    if explanation.service.is_none() {
+        return Err("it is not the address of a Service".to_owned());
+    }
+    match path {
+        PathTaken::PassedBy(PassedBy::Redirects) => {
+            return Err(
+                "the pod's own rules redirect what it sends: its sidecar would answer for all endpoints"
+                    .to_owned(),
+            );
+        }
+        PathTaken::Socket if !cgroup_root.is_none_or(probe::is_below) => {
+            return Err("this process is in a cgroup that the socket programs do not serve (--cgroup-root)"
+                .to_owned());
+        }
+        _ => {}
     }
     let frontend = SocketAddr::new(key.address.into(), key.port.get());
-    let addresses: Vec<SocketAddr> = std::iter::once(frontend).chain(candidates.iter().copied()).collect();
+    let addresses: Vec<SocketAddr> =
+        iter::once(frontend).chain(explanation.candidates.iter().copied()).collect();
     probe::probe(place, &addresses)
 }
 
@@ -280,8 +315,12 @@ fn print(explanation: &Explanation) {
             error.as_ref().map_or("connected".to_owned(), |error| format!("NOT connected, {error}"));
         println!("{title:<12}{address}: {outcome} ({microseconds} µs)");
     }
-    if explanation.probes.len() == probe::MOST {
-        println!("            at most {} addresses are tried", probe::MOST);
+    let tried = explanation.probes.len().saturating_sub(1);
+    if tried > 0 && tried < explanation.candidates.len() {
+        println!("            tried {tried} of {} candidates", explanation.candidates.len());
+    }
+    if let Some(why) = &explanation.not_probed {
+        println!("probe       none: {why}");
     }
 }
 

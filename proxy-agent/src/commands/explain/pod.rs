@@ -25,15 +25,16 @@ impl FromStr for PodName {
             Some((namespace, name)) => (Some(namespace), name),
             None => (None, text),
         };
-        let is_name = |text: &str| {
-            !text.is_empty()
-                && text.chars().all(|letter| {
-                    letter.is_ascii_lowercase() || letter.is_ascii_digit() || "-.".contains(letter)
-                })
-        };
         let is_right = is_name(name) && namespace.is_none_or(is_name);
         is_right.then(|| Self { namespace: namespace.map(Into::into), name: name.into() }).ok_or(())
     }
+}
+
+/// Whether this may be the name of a Pod or of a namespace.
+fn is_name(text: &str) -> bool {
+    let is_letter =
+        |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || "-.".contains(letter);
+    !text.is_empty() && text.chars().all(is_letter)
 }
 
 impl fmt::Display for PodName {
@@ -52,8 +53,8 @@ pub(super) enum Where {
     Node,
     /// In the one at this path.
     NetworkNamespace(PathBuf),
-    /// In one that is not visible here, with this address.
-    Address(IpAddr),
+    /// In one that is not visible here, with these addresses.
+    Addresses(Box<[IpAddr]>),
 }
 
 /// A pod of this node.
@@ -77,16 +78,19 @@ impl Pod {
         if *on_host {
             return Ok(at(Where::Node, "in the node's network namespace (hostNetwork)".to_owned()));
         }
-        if let Some(place) = namespace_of_pod(uid) {
+        if let Some(place) = namespace_of_pod(uid, addresses) {
             let told = place.display().to_string();
             return Ok(at(Where::NetworkNamespace(place), told));
         }
-        match addresses.first() {
-            Some(address) => {
-                Ok(at(Where::Address(*address), format!("{address}; none of its processes is visible here")))
-            }
-            None => bail!("the Pod {name} has no address and no process: it has not begun, or has ended"),
+        if addresses.is_empty() {
+            bail!("the Pod {name} has no address and no process: it has not begun, or has ended");
         }
+        let listed: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        let told = format!(
+            "{}; no process of it is visible here (it has ended, or this container is without hostPID)",
+            listed.join(", ")
+        );
+        Ok(at(Where::Addresses(addresses.clone()), told))
     }
 }
 
@@ -97,7 +101,11 @@ impl PodName {
         if let Some(pod) = self.among(known)? {
             return Pod::of(pod);
         }
-        let host_names = if self.namespace.is_none() { namespaces_by_host_name() } else { Vec::new() };
+        // A host name has no namespace: it has to do where nothing else is known.
+        let may_be_one = self.namespace.is_none() || known.is_empty();
+        let mut host_names = if may_be_one { namespaces_by_host_name() } else { Vec::new() };
+        // Processes may give themselves any.
+        host_names.retain(|(name, _)| is_name(name));
         if let Some(found) = self.by_host_name(&host_names)? {
             return Ok(found);
         }
@@ -105,11 +113,15 @@ impl PodName {
         let near = near(&self.to_string(), others.chain(host_names.into_iter().map(|(name, _)| name)));
         if known.is_empty() {
             bail!(
-                "no network namespace of this node has the host name `{self}`{near}; the agent knows no Pods (`sidestep \
-                 status` says whether it may read them): name the client as pid:N, netns:PATH or by its address"
+                "no network namespace of this node has the host name `{}`{near}; the agent has told of no Pods (`sidestep \
+                 status` says whether it runs, and may read them): name the client as pid:N, netns:PATH or by its address",
+                self.name
             );
         }
-        bail!("no Pod `{self}` is on this node{near} (`kubectl get pods -A -o wide` shows where each is)")
+        bail!(
+            "no Pod `{self}` is on this node, as far as the agent has told{near} (`kubectl get pods -A -o wide` shows where \
+             each is)"
+        )
     }
 
     /// The one of this name.
@@ -136,7 +148,10 @@ impl PodName {
             [(name, place)] => Ok(Some(Pod {
                 place: Where::NetworkNamespace(place.clone()),
                 namespace: None,
-                told: format!("host name {name}, {}", place.display()),
+                told: format!(
+                    "host name {name}, {} (its namespace in Kubernetes is not known)",
+                    place.display()
+                ),
             })),
             several => {
                 let places: Vec<String> =

@@ -1,14 +1,13 @@
 //! Real connections from a client's network namespace (`--probe`).
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io,
     net::{SocketAddr, TcpStream},
     path::Path,
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
 use nix::sched::{CloneFlags, setns};
 use serde::Serialize;
 
@@ -29,27 +28,35 @@ pub(super) struct Probe {
 }
 
 /// Connects to each of these addresses over TCP, at the same time, and closes the connections.
-pub(super) fn probe(namespace: &Path, addresses: &[SocketAddr]) -> anyhow::Result<Vec<Probe>> {
-    let file = File::open(namespace).with_context(|| format!("cannot open {}", namespace.display()))?;
+pub(super) fn probe(namespace: &Path, addresses: &[SocketAddr]) -> Result<Vec<Probe>, String> {
+    let place = namespace.display();
+    let file = File::open(namespace).map_err(|error| format!("cannot open {place}: {error}"))?;
     std::thread::scope(|scope| {
         // It enters the namespace, and so do the threads that it begins.
         let inside = scope.spawn(|| {
             setns(&file, CloneFlags::CLONE_NEWNET)
-                .with_context(|| format!("cannot enter {}", namespace.display()))?;
-            let attempts: Vec<_> = addresses
-                .iter()
-                .take(MOST)
-                .map(|address| {
-                    std::thread::spawn({
-                        let address = *address;
-                        move || attempt(address)
-                    })
-                })
-                .collect();
+                .map_err(|error| format!("cannot enter {place}: {error}"))?;
+            let begin = |address: &SocketAddr| {
+                let address = *address;
+                std::thread::Builder::new().spawn(move || attempt(address))
+            };
+            let attempts = addresses.iter().take(MOST).map(begin).collect::<Result<Vec<_>, _>>();
+            let attempts = attempts.map_err(|error| format!("cannot begin a thread: {error}"))?;
             Ok(attempts.into_iter().filter_map(|attempt| attempt.join().ok()).collect())
         });
-        inside.join().unwrap_or_else(|_| anyhow::bail!("cannot enter {}", namespace.display()))
+        inside.join().unwrap_or_else(|_| Err(format!("cannot enter {place}")))
     })
+}
+
+/// Whether the socket programs at this cgroup see what this process does.
+pub(super) fn is_below(cgroup_root: &Path) -> bool {
+    // The root alone has no such file.
+    if !cgroup_root.join("cgroup.events").exists() {
+        return true;
+    }
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/")).map(Path::new);
+    own.is_some_and(|own| own.ancestors().any(|part| part != Path::new("") && cgroup_root.ends_with(part)))
 }
 
 fn attempt(address: SocketAddr) -> Probe {

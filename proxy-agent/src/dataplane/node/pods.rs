@@ -4,10 +4,12 @@
 use std::{
     collections::HashSet,
     fs::{self, File},
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
 use nix::{
+    ifaddrs::{InterfaceAddress, getifaddrs},
     sched::{CloneFlags, setns},
     unistd::gethostname,
 };
@@ -27,34 +29,65 @@ pub(crate) fn processes() -> impl Iterator<Item = (String, PathBuf)> {
 }
 
 /// The network namespace of the Pod with this uid, if a process of it is visible here.
-pub fn namespace_of_pod(uid: &str) -> Option<PathBuf> {
-    processes().find(|(found, _)| found == uid).map(|(_, process)| process.join("ns/net"))
+///
+/// Not every process in a Pod's cgroups is in its network namespace: some runtimes put helpers there, which are in the node's,
+/// and a process may make namespaces of its own. Of several it is the one that has one of the Pod's addresses.
+pub fn namespace_of_pod(uid: &str, addresses: &[IpAddr]) -> Option<PathBuf> {
+    let mut met: HashSet<PathBuf> = fs::read_link("/proc/thread-self/ns/net").into_iter().collect();
+    let mut found: Vec<PathBuf> = processes()
+        .filter(|(of, _)| of == uid)
+        .map(|(_, process)| process.join("ns/net"))
+        .filter(|path| fs::read_link(path).is_ok_and(|namespace| met.insert(namespace)))
+        .collect();
+    if found.len() > 1 {
+        let own = found.iter().position(|path| has_one_of(path, addresses));
+        return Some(found.swap_remove(own.unwrap_or_default()));
+    }
+    found.pop()
 }
 
-/// The host names of processes that have both host name and network namespace of their own, with the latter.
+/// Whether a device in this network namespace has one of these addresses.
+fn has_one_of(namespace: &Path, addresses: &[IpAddr]) -> bool {
+    let there = inside(namespace, CloneFlags::CLONE_NEWNET, || {
+        let ip = |interface: InterfaceAddress| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|found| IpAddr::V4(found.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|found| IpAddr::V6(found.ip())))
+        };
+        Some(getifaddrs().ok()?.filter_map(ip).any(|address| addresses.contains(&address)))
+    });
+    there.unwrap_or_default()
+}
+
+/// The host names of processes that have both host name and network namespace of their own, with the latter. Each
+/// container of a Pod may have a host name by itself, which is the same.
 pub fn namespaces_by_host_name() -> Vec<(String, PathBuf)> {
     let link = |process: &Path, kind: &str| fs::read_link(process.join("ns").join(kind)).ok();
     let own = Path::new("/proc/thread-self");
     let (own_name, own_network) = (link(own, "uts"), link(own, "net"));
-    let mut met = HashSet::new();
+    let (mut met, mut known) = (HashSet::new(), HashSet::new());
     let processes = numbered(Path::new("/proc")).into_iter().filter_map(|process| {
         let (name, network) = (link(&process, "uts")?, link(&process, "net")?);
         let is_own = own_name.as_ref() == Some(&name) || own_network.as_ref() == Some(&network);
-        let is_new = !is_own && met.insert((name, network));
-        let found = if is_new { host_name(&process.join("ns/uts")) } else { None };
-        Some((found?, process.join("ns/net")))
+        if is_own || !met.insert((name, network.clone())) {
+            return None;
+        }
+        let name = inside(&process.join("ns/uts"), CloneFlags::CLONE_NEWUTS, || {
+            gethostname().ok()?.into_string().ok()
+        })?;
+        known.insert((name.clone(), network)).then(|| (name, process.join("ns/net")))
     });
     processes.collect()
 }
 
-/// The host name in this namespace. A file in the process's root could be anything; this is the kernel's.
-fn host_name(namespace: &Path) -> Option<String> {
+/// What `work` finds in this namespace. A host name is asked of the kernel there: a file in the process's root could be anything.
+fn inside<T: Send>(namespace: &Path, kind: CloneFlags, work: impl FnOnce() -> Option<T> + Send) -> Option<T> {
     let namespace = File::open(namespace).ok()?;
     // A thread of its own enters the namespace, and ends there.
     std::thread::scope(|scope| {
         let inside = scope.spawn(|| {
-            setns(&namespace, CloneFlags::CLONE_NEWUTS).ok()?;
-            gethostname().ok()?.into_string().ok()
+            setns(&namespace, kind).ok()?;
+            work()
         });
         inside.join().ok()?
     })
