@@ -102,6 +102,23 @@ pub(super) fn read(tables: &Tables) -> Result<Vec<Installed>, MapError> {
     Ok(all)
 }
 
+/// The endpoints of the Service port at `index`, of which some may be in no set.
+pub(super) fn endpoints_of(tables: &Tables, index: u32) -> Vec<Endpoint> {
+    endpoints(tables).remove(&index).unwrap_or_default()
+}
+
+/// The clients that may use the LoadBalancer IPs of the Service port at `index`, in this set of ranges.
+pub(super) fn source_ranges_of(tables: &Tables, index: u32) -> Vec<String> {
+    let Some(set) = tables.services.load(index).map(|record| record.source_set) else { return Vec::new() };
+    let keys = tables.source_ranges.keys().filter_map(Result::ok);
+    let own = keys
+        .map(|key| (key.prefix_len(), key.data()))
+        .filter(|(_, owner)| owner.service == index && owner.set == set);
+    let ranges: BTreeSet<SourceRange> =
+        own.filter_map(|(length, owner)| SourceRange::from_key(length, &owner)).collect();
+    ranges.iter().map(ToString::to_string).collect()
+}
+
 /// The name of the Service port at `index`.
 pub(super) fn name_of(tables: &Tables, index: u32) -> String {
     tables

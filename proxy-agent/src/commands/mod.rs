@@ -105,13 +105,15 @@ enum Command {
     /// Show the installed Services, their endpoints and counters, and all problems
     ///
     /// Reads the pinned maps, so it also works while no agent runs. The problems come from the agent's last report:
-    /// each names the object, the field, the cause and the remedy.
+    /// each names the object, the field, the cause and the remedy. CONNECTIONS is how often clients were given an endpoint,
+    /// whether it answered or not, and REFUSED how often they were not, and why (`sidestep explain` says more).
     Status(status::Arguments),
-    /// Explain which endpoint a client gets for an address, and why
+    /// Explain which endpoint a client gets from a Service or an address, and why: where to begin when somebody cannot reach
+    /// a Service
     ///
     /// Runs the same selection as the kernel programs on the same maps, prints every lookup and its result, and names
-    /// the reason for a refusal. Sends no packet and changes no map, unless `--probe` asks for
-    /// connections.
+    /// the reason for a refusal. Tells what else is in the way: other service proxies and programs, and for clients outside
+    /// of the cluster firewall rules and sysctls. Sends no packet and changes no map, unless `--probe` asks for connections.
     Explain(explain::Arguments),
     /// List the connection records of north-south traffic
     ///

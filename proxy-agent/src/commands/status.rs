@@ -16,6 +16,7 @@ use crate::{
         Ahead, Beside, Error, HOOKS, Hooked, PassedNamespace, Tables, Unanswered, Way, Why, bpffs_mounted,
         hooked, is_attached, is_pinned, list_flows, pod_devices, unanswered, uptime,
     },
+    model::Problem,
 };
 
 /// Arguments of `status`.
@@ -151,7 +152,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     match arguments.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&status)?),
-        Output::Table => print(&agent_in_words, &status),
+        Output::Table => print(&agent_in_words, &status, arguments.filter.as_deref()),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -234,7 +235,7 @@ fn never_answered(tables: &Tables) -> Vec<NeverAnswered> {
     counts.into_iter().filter(|(_, count)| count.is_striking()).map(told).collect()
 }
 
-fn print(agent: &str, status: &Status) {
+fn print(agent: &str, status: &Status, filter: Option<&str>) {
     println!("agent     {agent}");
     if let Some(progress) = status.agent.as_ref().and_then(|report| report.takeover.as_ref()) {
         println!("takeover  {progress}");
@@ -278,7 +279,9 @@ fn print(agent: &str, status: &Status) {
         println!("bypass    {}", passed_by.join("\n          "));
     }
     for Fill { table, used, room } in &status.capacity {
-        println!("{:<9} {used} of {room}", table.to_lowercase());
+        // The others can be evicted.
+        let which = if *table == "FLOWS" { " confirmed" } else { "" };
+        println!("{:<9} {used}{which} of {room}", table.to_lowercase());
     }
     println!("refused   {}", counts(&status.refusals, ", ").unwrap_or_else(|| "nothing".to_owned()));
     if let Some(events) = counts(&status.events, ", ") {
@@ -320,11 +323,18 @@ fn print(agent: &str, status: &Status) {
         );
     }
     let problems = status.agent.as_ref().map_or(&[][..], |report| &report.problems);
-    if !problems.is_empty() {
-        println!("\n{} problems:", problems.len());
-        for problem in problems {
-            println!("  {problem}");
-        }
+    let is_meant =
+        |problem: &&Problem| filter.is_none_or(|filter| problem.subject.to_string().contains(filter));
+    let meant: Vec<&Problem> = problems.iter().filter(is_meant).collect();
+    if !meant.is_empty() {
+        println!("\nproblems:");
+    }
+    for problem in &meant {
+        println!("  {problem}");
+    }
+    match problems.len() - meant.len() {
+        0 => {}
+        others => println!("\nproblems of others: {others} (`sidestep status` lists them)"),
     }
 }
 

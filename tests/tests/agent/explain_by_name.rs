@@ -9,7 +9,7 @@ use sidestep_tests::{
     cluster,
     cluster::{DNS, HTTP, HTTP_PORT, at, service},
     eventually,
-    manifest::{Protocol, Service},
+    manifest::{EndpointSlice, Protocol, Service},
     traffic::connect,
 };
 
@@ -186,6 +186,19 @@ fn a_probe_tells_which_endpoint_does_not_answer() {
     let refusing = cluster.client.v4;
     slice = slice.ready(refusing).ready([10, 244, 1, 250]);
     lab.manifests().write("web.yaml", &[&service("web", &["10.96.0.10"]), &slice]).expect("manifests");
+    // Where the cause is to be looked for, is asked in the network namespaces of Pods.
+    let (mut cgroups, mut pauses, mut pods) = (Vec::new(), Vec::new(), Vec::new());
+    for (number, place) in [&cluster.client, &cluster.backends[0].place].into_iter().enumerate() {
+        let uid = format!("{}{number}", &UID[..UID.len() - 1]);
+        let cgroup = place.cgroup().child(&format!("pod{uid}")).expect("a cgroup");
+        pauses.push(Pause::start(&place.in_cgroup(&cgroup), &["sleep", "120"]));
+        cgroups.push(cgroup);
+        pods.push(pod("shop", &format!("pod-{number}"), &uid, &place.v4.to_string()));
+    }
+    lab.manifests().write_text("pods.yaml", &pods.join("---\n")).expect("manifests");
+    let wrong =
+        EndpointSlice::new("wrong").port(HTTP, Protocol::Tcp, 8888).ready(cluster.backends[0].place.v4);
+    lab.manifests().write("wrong.yaml", &[&service("wrong", &["10.96.0.11"]), &wrong]).expect("manifests");
     let _agent = lab.agent().expect("an agent");
     let client = format!("netns:{}", cluster.backends[1].place.namespace().name());
     let told = explained(lab, &[&client, "web:80", "--probe"]);
@@ -203,7 +216,12 @@ fn a_probe_tells_which_endpoint_does_not_answer() {
     assert!(refused["error"].as_str().is_some_and(|error| error.starts_with("refused")), "{refused}");
     let silent = of(&format!("10.244.1.250:{HTTP_PORT}"));
     let error = silent["error"].as_str().unwrap_or_default();
-    assert!(error.contains("no answer") || error.contains("No route to host"), "{silent}");
+    assert!(error.contains("no answer") || error.contains("no route"), "{silent}");
+    assert!(silent["hint"].is_null(), "nobody has the address: {silent}");
+    assert_eq!(refused["hint"], "the pod listens nowhere");
+    let text = explain(lab, &[&client, "wrong:80", "--probe"]).expect("an explanation");
+    assert!(text.contains("(Pod shop/pod-1): NOT connected: refused, "), "{text}");
+    assert!(text.contains("the pod listens at 8080, not there\n            no endpoint answers\n"), "{text}");
 
     // The Service itself, with one endpoint that serves.
     let one = cluster.slice_v4("web", [0]);
@@ -215,7 +233,8 @@ fn a_probe_tells_which_endpoint_does_not_answer() {
     for (client, wanted, why) in [
         ("10.244.1.77", "web:80", "only what runs on this node"),
         (&*client, "web:53", "only TCP"),
-        (&*client, "10.96.0.10:81", "not the address of a Service"),
+        (&*client, "10.96.0.10:81", "refused before any packet is sent (unknown-port)"),
+        (&*client, "10.244.1.77:80", "not the address of a Service"),
     ] {
         let told = explain(lab, &[client, wanted, "--probe"]).expect("an explanation");
         assert!(told.contains("probe       none: ") && told.contains(why), "{client} {wanted}: {told}");

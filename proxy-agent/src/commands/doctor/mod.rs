@@ -98,7 +98,29 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     let failed = checks.iter().filter(|check| check.outcome == Outcome::Failed).count();
     if arguments.output == Output::Table {
-        println!("\n{}", if failed == 0 { "all green".to_owned() } else { format!("{failed} failed") });
+        let warnings = checks.iter().filter(|check| check.outcome == Outcome::Warning).count();
+        println!("\n{}", verdict(failed, warnings));
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// All checks in a few words.
+fn verdict(failed: usize, warnings: usize) -> String {
+    let warned = match warnings {
+        0 => return if failed == 0 { "all green".to_owned() } else { format!("{failed} failed") },
+        1 => "1 warning".to_owned(),
+        several => format!("{several} warnings"),
+    };
+    if failed == 0 { format!("nothing failed, {warned}") } else { format!("{failed} failed, {warned}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::verdict;
+
+    #[test]
+    fn a_warning_is_not_green() {
+        let all = [(0, 0), (0, 1), (2, 0), (1, 3)].map(|(failed, warnings)| verdict(failed, warnings));
+        assert_eq!(all, ["all green", "nothing failed, 1 warning", "2 failed", "1 failed, 3 warnings"]);
+    }
 }

@@ -7,25 +7,28 @@
 //! | `client` | the client; `pod`: one that is named as a pod of this node |
 //! | `destination` | the address, or the addresses of a Service |
 //! | `recorder` | the tables, recording every lookup |
+//! | `explanation` | the answer, and how people read it |
 //! | `probe` | real connections |
 
 mod client;
 mod destination;
+mod explanation;
 mod pod;
 mod probe;
 mod recorder;
 
-use std::{collections::BTreeMap, iter, net::SocketAddr, path::Path, process::ExitCode};
+use std::{collections::BTreeSet, net::SocketAddr, path::Path, process::ExitCode};
 
 use clap::Args;
 use proxy_common::{
     Address, Decision, Endpoint, FrontendKey, PassedBy, Port, Protocol, Reason, Scope, select,
 };
-use serde::Serialize;
 
 use self::{
     client::{Client, ClientName, PathTaken},
     destination::Destination,
+    explanation::Explanation,
+    pod::Pods,
     probe::Probe,
     recorder::Recorder,
 };
@@ -33,10 +36,22 @@ use super::{Output, Paths, doctor, inventory};
 use crate::{
     agent::{Presence, Report},
     dataplane::Tables,
+    model::{Kind, Subject},
 };
+
+/// Shown at the end of the help.
+const EXAMPLES: &str = "\
+Examples:
+  sidestep explain shop/cart-0 shop/checkout --probe    a pod does not reach a Service
+  sidestep explain node kubernetes:443                  a process of the node, or a Pod with hostNetwork
+  sidestep explain outside:192.0.2.100 shop/front       a client outside of the cluster: with firewall rules in its way
+  sidestep explain pid:4711 10.96.0.10:53/udp           by addresses
+
+The exit status is 0 if there is an explanation, whatever it says, and 1 if a name or the tables were not found.";
 
 /// Arguments of `explain`.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
     #[command(flatten)]
     paths: Paths,
@@ -44,9 +59,10 @@ pub(super) struct Arguments {
     /// pod's address
     ///
     /// A pod is found by the names that the agent knows from the API server, else by the host names of this node's network
-    /// namespaces; one that is called `node` or `outside` needs its namespace. `node` is a process in the node's network namespace, `outside:ADDRESS` a client whose packets reach the
-    /// node at an uplink. `pid:N` and `netns:PATH` (or `netns:NAME`, below /run/netns) name a pod's network namespace, by
-    /// which ClientIP affinity knows east-west clients; for a pod's address alone the affinity stays unknown.
+    /// namespaces; one that is called `node` or `outside` needs its namespace. `node` is a process in the node's network
+    /// namespace, `outside:ADDRESS` a client whose packets reach the node at an uplink. `pid:N` and `netns:PATH` (or
+    /// `netns:NAME`, below /run/netns) name a pod's network namespace, by which ClientIP affinity knows east-west clients;
+    /// for a pod's address alone the affinity stays unknown.
     client: ClientName,
     /// The destination: a Service as `[NAMESPACE/]SERVICE[:PORT]`, or an address such as `10.96.0.10:53/udp`
     ///
@@ -70,38 +86,6 @@ pub(super) struct Arguments {
     output: Output,
 }
 
-/// The answer.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Explanation {
-    /// Who and where the client is, if it was named as a pod.
-    client: Option<String>,
-    destination: String,
-    /// Where this client's traffic to Services is translated.
-    path: String,
-    lookups: Vec<String>,
-    service: Option<String>,
-    candidates: Vec<SocketAddr>,
-    /// Candidates that see an address of the node instead of the client's.
-    masqueraded: Vec<SocketAddr>,
-    decision: &'static str,
-    reason: Option<&'static str>,
-    /// The rows of docs/kube-proxy-parity.md that require the refusal.
-    rows: &'static [&'static str],
-    endpoint: Option<SocketAddr>,
-    because: String,
-    /// How often this Service has refused clients, of all kinds, by reason.
-    refused_before: BTreeMap<&'static str, u64>,
-    /// What others do to this client's traffic: a sentence each.
-    beside: Vec<String>,
-    /// What became of real connections, to the Service first (`--probe`).
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    probes: Vec<Probe>,
-    /// Why there is none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    not_probed: Option<String>,
-}
-
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Paths { pin_dir, run_dir, .. } = &arguments.paths;
     let tables = Tables::open(pin_dir)?;
@@ -115,8 +99,14 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Destination::Service(service) => service.frontends(&tables, &client, report.as_ref())?,
     };
     let path = client.path(pin_dir, report.as_ref().is_some_and(|report| report.host_only))?;
+    let pods = Pods::of(report.as_ref());
     let mut explanations: Vec<Explanation> =
-        keys.iter().map(|key| explain(&tables, key, &client, path)).collect();
+        keys.iter().map(|key| explain(&tables, key, &client, path, &pods)).collect();
+    for (key, explanation) in keys.iter().zip(&mut explanations) {
+        if explanation.service.is_none() && pods.name(key.address.into()).is_none() {
+            explanation.because += &not_installed(report.as_ref());
+        }
+    }
     if explanations.iter().any(|explanation| explanation.service.is_some()) {
         let beside = beside(arguments, report.as_ref(), path, &explanations);
         for explanation in explanations.iter_mut().filter(|explanation| explanation.service.is_some()) {
@@ -126,7 +116,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.probe {
         let cgroup_root = report.as_ref().map(|report| report.cgroup_root.as_path());
         for (key, explanation) in keys.iter().zip(&mut explanations) {
-            match probe(key, (&client, path), cgroup_root, explanation) {
+            match probe(key, (&client, path), cgroup_root, explanation, &pods) {
                 Ok(probes) => explanation.probes = probes,
                 Err(why) => explanation.not_probed = Some(why),
             }
@@ -144,19 +134,33 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 if number > 0 {
                     println!();
                 }
-                print(explanation);
+                print!("{}", explanation.in_words(&pods));
             }
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn explain(tables: &Tables, key: &FrontendKey, client: &Client, path: PathTaken) -> Explanation {
+fn explain(
+    tables: &Tables,
+    key: &FrontendKey,
+    client: &Client,
+    path: PathTaken,
+    pods: &Pods<'_>,
+) -> Explanation {
     let recorder = Recorder::new(tables, client.unknown());
     let decision = select(&recorder, key, client, monotonic_nanoseconds, || 0);
     let (service, name, reason, endpoint, mut because) = match decision {
         Decision::NotService => {
-            (None, "not-a-service", None, None, "left alone: not the address of a Service".to_owned())
+            let address = key.address.into();
+            let what = match pods.name(address) {
+                Some(pod) => format!("it is the Pod {pod}'s, not the address of a Service"),
+                None if recorder.is_of_a_service(&key.address) => {
+                    "no Service has this port at this address".to_owned()
+                }
+                None => "not the address of a Service".to_owned(),
+            };
+            (None, "not-a-service", None, None, format!("left alone: {what}"))
         }
         Decision::Refuse { service, reason } => {
             let because = format!("{}: {}", refusal(client.scope, reason), why(client, reason));
@@ -165,6 +169,8 @@ fn explain(tables: &Tables, key: &FrontendKey, client: &Client, path: PathTaken)
         Decision::Forward(forward) => {
             let text = if forward.remembered {
                 "the client's last endpoint (ClientIP affinity), which is still usable".to_owned()
+            } else if recorder.candidates().len() == 1 {
+                "the only candidate".to_owned()
             } else {
                 "one of the candidates, each equally likely".to_owned()
             };
@@ -175,7 +181,19 @@ fn explain(tables: &Tables, key: &FrontendKey, client: &Client, path: PathTaken)
     if key.protocol == Protocol::Sctp as u8 && service.is_some() {
         because += " (according to the maps; but no program serves SCTP, so it is left alone)";
     }
+    if reason == Some(Reason::SourceNotInRanges)
+        && let Some(index) = service
+    {
+        because.push_str(", which are ");
+        because.push_str(&inventory::source_ranges_of(tables, index).join(", "));
+    }
     let candidates = recorder.candidates();
+    let unused = |index| {
+        let all = inventory::endpoints_of(tables, index).into_iter();
+        all.filter(|endpoint| endpoint.usable.is_empty())
+            .filter_map(|endpoint| endpoint.address.parse().ok())
+            .collect()
+    };
     let is_masqueraded = |endpoint: &&Endpoint| client.scope == Scope::Outside && !endpoint.is_local();
     let masqueraded = candidates.iter().filter(is_masqueraded).map(socket).collect();
     Explanation {
@@ -191,6 +209,7 @@ fn explain(tables: &Tables, key: &FrontendKey, client: &Client, path: PathTaken)
         rows: reason.map_or(&[], Reason::rows),
         endpoint,
         because,
+        unused: service.map(unused).unwrap_or_default(),
         refused_before: service.map(|index| inventory::refused(tables, index)).unwrap_or_default(),
         beside: Vec::new(),
         probes: Vec::new(),
@@ -225,6 +244,7 @@ fn probe(
     (client, path): (&Client, PathTaken),
     cgroup_root: Option<&Path>,
     explanation: &Explanation,
+    pods: &Pods<'_>,
 ) -> Result<Vec<Probe>, String> {
     let Some(place) = client.place.as_deref() else {
         return Err("the client's network namespace is not known: only what runs on this node can be probed"
@@ -232,6 +252,9 @@ fn probe(
     };
     if key.protocol != Protocol::Tcp as u8 {
         return Err("only TCP tells its sender whether anything arrived".to_owned());
+    }
+    if let Some(reason) = explanation.reason {
+        return Err(format!("it is refused before any packet is sent ({reason})"));
     }
     if explanation.service.is_none() {
         return Err("it is not the address of a Service".to_owned());
@@ -250,9 +273,25 @@ fn probe(
         _ => {}
     }
     let frontend = SocketAddr::new(key.address.into(), key.port.get());
-    let addresses: Vec<SocketAddr> =
-        iter::once(frontend).chain(explanation.candidates.iter().copied()).collect();
-    probe::probe(place, &addresses)
+    probe::probe(place, frontend, &explanation.candidates, pods)
+}
+
+/// Whose address may be asked for, as the tables do not have them.
+fn not_installed(report: Option<&Report>) -> String {
+    let problems = report.into_iter().flat_map(|report| &report.problems);
+    let services: BTreeSet<String> = problems
+        .filter_map(|problem| match &problem.subject {
+            Subject::Object(key) if key.kind == Kind::Service => Some(key.name.to_string()),
+            _ => None,
+        })
+        .collect();
+    match services.first() {
+        None => String::new(),
+        Some(first) => format!(
+            " (unless it is that of a Service with a problem, of which `sidestep status` lists {}, such as {first})",
+            services.len()
+        ),
+    }
 }
 
 /// What a refused client sees.
@@ -270,57 +309,6 @@ fn why(client: &Client, reason: Reason) -> &'static str {
         // The programs always know the address.
         Some(unknown) if client.scope == Scope::Outside && reason == Reason::ClientUnknown => unknown,
         _ => reason.explanation(),
-    }
-}
-
-fn print(explanation: &Explanation) {
-    println!("{}", explanation.destination);
-    if let Some(client) = &explanation.client {
-        println!("client      {client}");
-    }
-    for lookup in &explanation.lookups {
-        println!("  {lookup}");
-    }
-    if explanation.service.is_some() {
-        println!("path        {}", explanation.path);
-    }
-    if let Some(service) = &explanation.service {
-        println!("service     {service}");
-    }
-    if !explanation.candidates.is_empty() {
-        let line = |candidate: &SocketAddr| {
-            let masqueraded = explanation.masqueraded.contains(candidate);
-            format!("{candidate}{}", if masqueraded { " (on another node: masqueraded)" } else { "" })
-        };
-        let lines: Vec<String> = explanation.candidates.iter().map(line).collect();
-        println!("candidates  {}", lines.join("\n            "));
-    }
-    println!("decision    {}: {}", explanation.reason.unwrap_or(explanation.decision), explanation.because);
-    if !explanation.rows.is_empty() {
-        println!("rows        {} (docs/kube-proxy-parity.md)", explanation.rows.join(", "));
-    }
-    if let Some(endpoint) = &explanation.endpoint {
-        println!("endpoint    {endpoint}");
-    }
-    if let Some(refused) = super::counts(&explanation.refused_before, ", ") {
-        println!("refused     {refused}, of all its clients so far");
-    }
-    if !explanation.beside.is_empty() {
-        println!("beside      {}", explanation.beside.join("\n            "));
-    }
-    for (number, probe) in explanation.probes.iter().enumerate() {
-        let title = if number == 0 { "probe" } else { "" };
-        let Probe { address, microseconds, error } = probe;
-        let outcome =
-            error.as_ref().map_or("connected".to_owned(), |error| format!("NOT connected, {error}"));
-        println!("{title:<12}{address}: {outcome} ({microseconds} µs)");
-    }
-    let tried = explanation.probes.len().saturating_sub(1);
-    if tried > 0 && tried < explanation.candidates.len() {
-        println!("            tried {tried} of {} candidates", explanation.candidates.len());
-    }
-    if let Some(why) = &explanation.not_probed {
-        println!("probe       none: {why}");
     }
 }
 

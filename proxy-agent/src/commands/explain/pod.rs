@@ -1,6 +1,12 @@
-//! A client that is named as a pod of this node.
+//! The pods of this node: a client that is named as one, and whose an address is.
 
-use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
+use std::{
+    collections::HashMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+};
 
 use anyhow::bail;
 
@@ -8,6 +14,7 @@ use crate::{
     agent::{PodHere, Report},
     commands::near::near,
     dataplane::{namespace_of_pod, namespaces_by_host_name},
+    model::ObjectName,
 };
 
 /// A pod as named on the command line.
@@ -65,6 +72,32 @@ pub(super) struct Pod {
     pub(super) namespace: Option<String>,
     /// Who and where it is, for people.
     pub(super) told: String,
+}
+
+/// The Pods of this node, by their addresses.
+pub(super) struct Pods<'a>(HashMap<IpAddr, &'a PodHere>);
+
+impl<'a> Pods<'a> {
+    pub(super) fn of(report: Option<&'a Report>) -> Self {
+        let pods = report.into_iter().flat_map(|report| &report.pods);
+        Self(pods.flat_map(|pod| pod.addresses.iter().map(move |address| (*address, pod))).collect())
+    }
+
+    /// The name of the one with this address.
+    pub(super) fn name(&self, address: IpAddr) -> Option<&ObjectName> {
+        self.0.get(&address).map(|pod| &pod.name)
+    }
+
+    /// An address with the name of its Pod.
+    pub(super) fn told(&self, address: SocketAddr) -> String {
+        self.name(address.ip()).map_or_else(|| address.to_string(), |name| format!("{address} (Pod {name})"))
+    }
+
+    /// The network namespace of the one with this address.
+    pub(super) fn place(&self, address: IpAddr) -> Option<PathBuf> {
+        let PodHere { uid, addresses, .. } = self.0.get(&address)?;
+        namespace_of_pod(uid, addresses)
+    }
 }
 
 impl Pod {
@@ -168,7 +201,6 @@ impl PodName {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ObjectName;
 
     fn pod(namespace: &str, name: &str) -> PodHere {
         PodHere {

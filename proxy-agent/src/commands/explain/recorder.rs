@@ -37,6 +37,12 @@ impl<'a> Recorder<'a> {
         self.steps.into_inner().lines
     }
 
+    /// Whether this is the address of a Service, whatever its ports.
+    pub(super) fn is_of_a_service(&self, address: &Address) -> bool {
+        let bits = self.tables.address(address);
+        bits.has(AddressBits::CLUSTER_IP) || bits.has(AddressBits::VIP)
+    }
+
     /// The endpoints of the set looked up last.
     pub(super) fn candidates(&self) -> Vec<Endpoint> {
         let span = self.steps.borrow().span.unwrap_or(Span { base: 0, count: 0 });

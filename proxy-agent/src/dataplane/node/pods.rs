@@ -4,7 +4,7 @@
 use std::{
     collections::HashSet,
     fs::{self, File},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -14,7 +14,7 @@ use nix::{
     unistd::gethostname,
 };
 
-use super::namespaces::numbered;
+use super::{namespaces::numbered, netlink::Diag};
 
 /// A uid, or the digest that a static Pod has for one, has so many characters at least.
 const SHORTEST: usize = 32;
@@ -78,6 +78,11 @@ pub fn namespaces_by_host_name() -> Vec<(String, PathBuf)> {
         known.insert((name.clone(), network)).then(|| (name, process.join("ns/net")))
     });
     processes.collect()
+}
+
+/// The addresses and ports at which TCP sockets listen in this network namespace; nothing if it cannot be entered.
+pub fn listening_in(namespace: &Path) -> Option<Vec<SocketAddr>> {
+    inside(namespace, CloneFlags::CLONE_NEWNET, || Diag::new().and_then(|diag| diag.listening()).ok())
 }
 
 /// What `work` finds in this namespace. A host name is asked of the kernel there: a file in the process's root could be anything.

@@ -1,7 +1,10 @@
-//! The connected UDP sockets of one network namespace (`NETLINK_SOCK_DIAG`). The kernel's side is
+//! The connected UDP sockets of one network namespace, and where it listens (`NETLINK_SOCK_DIAG`). The kernel's side is
 //! `net/ipv4/inet_diag.c` and `udp_diag.c`.
 
-use std::os::fd::{AsRawFd, RawFd};
+use std::{
+    net::SocketAddr,
+    os::fd::{AsRawFd, RawFd},
+};
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, Nla as _};
 use netlink_packet_sock_diag::{
@@ -83,13 +86,34 @@ impl Diag {
     ///
     /// Sockets that others close meanwhile may make the kernel miss one: ask again later.
     pub(crate) fn connected(&self) -> Result<Vec<Found>, Error> {
-        const WHAT: (&str, &str) = ("SOCK_DIAG_BY_FAMILY", "(netlink)");
         let mut all = Vec::new();
+        self.each(Protocol::Udp, &StateFlags::ESTABLISHED, |response| all.push(Found::from(response)))?;
+        Ok(all)
+    }
+
+    /// The addresses and ports at which TCP sockets listen, of both families.
+    pub(crate) fn listening(&self) -> Result<Vec<SocketAddr>, Error> {
+        let mut all = Vec::new();
+        self.each(Protocol::Tcp, &StateFlags::LISTEN, |response| {
+            let id = response.header.socket_id;
+            all.push(SocketAddr::new(id.source_address, id.source_port));
+        })?;
+        Ok(all)
+    }
+
+    /// The sockets of this protocol in these states, of both families.
+    fn each(
+        &self,
+        protocol: Protocol,
+        states: &StateFlags,
+        mut take: impl FnMut(InetResponse),
+    ) -> Result<(), Error> {
+        const WHAT: (&str, &str) = ("SOCK_DIAG_BY_FAMILY", "(netlink)");
         for (family, any) in [(AF_INET, SocketId::new_v4()), (AF_INET6, SocketId::new_v6())] {
-            let question = request(family, StateFlags::ESTABLISHED, any);
+            let question = request(family, protocol, states.clone(), any);
             let each = |answer| {
                 if let SockDiagMessage::InetResponse(response) = answer {
-                    all.push(Found::from(*response));
+                    take(*response);
                 }
             };
             match self.conversation.ask(WHAT, question, NLM_F_DUMP, each) {
@@ -98,14 +122,15 @@ impl Diag {
                 result => result?,
             }
         }
-        Ok(all)
+        Ok(())
     }
 
     /// Destroys a socket: its owner gets ECONNABORTED once, and may connect it again. `false` if it is gone.
     ///
     /// Its cookie makes sure that it is that one.
     pub(crate) fn destroy(&self, found: &Found) -> Result<bool, Error> {
-        let question = SockDiagDestroy::new(request(found.family, StateFlags::all(), found.id.clone()));
+        let which = request(found.family, Protocol::Udp, StateFlags::all(), found.id.clone());
+        let question = SockDiagDestroy::new(which);
         match self.conversation.ask(("SOCK_DESTROY", "(netlink)"), question, NLM_F_ACK, drop) {
             Ok(()) => Ok(true),
             Err(Error::System { error, .. }) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
@@ -128,8 +153,8 @@ fn cgroup(attribute: &InetNla) -> Option<u64> {
     Some(u64::from_ne_bytes(bytes))
 }
 
-fn request(family: u8, states: StateFlags, socket_id: SocketId) -> SockDiagMessage {
-    let (protocol, extensions) = (Protocol::Udp as u8, ExtensionFlags::empty());
+fn request(family: u8, protocol: Protocol, states: StateFlags, socket_id: SocketId) -> SockDiagMessage {
+    let (protocol, extensions) = (protocol as u8, ExtensionFlags::empty());
     SockDiagMessage::InetRequest(InetRequest { family, protocol, extensions, states, socket_id })
 }
 

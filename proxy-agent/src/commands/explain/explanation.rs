@@ -1,0 +1,101 @@
+//! The answer, and how people read it.
+
+use std::{collections::BTreeMap, fmt::Write as _, net::SocketAddr};
+
+use serde::Serialize;
+
+use super::{pod::Pods, probe::Probe};
+use crate::commands::counts;
+
+/// The answer.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Explanation {
+    /// Who and where the client is, if it was named as a pod.
+    pub(super) client: Option<String>,
+    pub(super) destination: String,
+    /// Where this client's traffic to Services is translated.
+    pub(super) path: String,
+    pub(super) lookups: Vec<String>,
+    pub(super) service: Option<String>,
+    pub(super) candidates: Vec<SocketAddr>,
+    /// Candidates that see an address of the node instead of the client's.
+    pub(super) masqueraded: Vec<SocketAddr>,
+    /// Endpoints that get no new connections here: not ready, terminating, or left out by topology or policy. The tables
+    /// do not tell which.
+    pub(super) unused: Vec<SocketAddr>,
+    pub(super) decision: &'static str,
+    pub(super) reason: Option<&'static str>,
+    /// The rows of docs/kube-proxy-parity.md that require the refusal.
+    pub(super) rows: &'static [&'static str],
+    pub(super) endpoint: Option<SocketAddr>,
+    pub(super) because: String,
+    /// How often this Service has refused clients, of all kinds, by reason.
+    pub(super) refused_before: BTreeMap<&'static str, u64>,
+    /// What others do to this client's traffic: a sentence each.
+    pub(super) beside: Vec<String>,
+    /// What became of real connections, to the Service first (`--probe`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) probes: Vec<Probe>,
+    /// Why there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) not_probed: Option<String>,
+}
+
+impl Explanation {
+    /// Lines with titles, and with the names of Pods.
+    pub(super) fn in_words(&self, pods: &Pods<'_>) -> String {
+        let mut text = format!("{}\n", self.destination);
+        let mut say = |title: &str, lines: Vec<String>| {
+            if !lines.is_empty() {
+                let _ = writeln!(text, "{title:<12}{}", lines.join("\n            "));
+            }
+        };
+        let line = |line: &Option<String>| line.iter().cloned().collect::<Vec<_>>();
+        say("client", line(&self.client));
+        say("lookups", self.lookups.clone());
+        say("path", if self.service.is_some() { vec![self.path.clone()] } else { Vec::new() });
+        say("service", line(&self.service));
+        let candidate = |address: &SocketAddr| {
+            let is_elsewhere = self.masqueraded.contains(address);
+            let note = if is_elsewhere { " (elsewhere by its EndpointSlice: masqueraded)" } else { "" };
+            format!("{}{note}", pods.told(*address))
+        };
+        say("candidates", self.candidates.iter().map(candidate).collect());
+        let unused = |address: &SocketAddr| {
+            format!("{}: not ready, terminating, or left out by topology or policy", pods.told(*address))
+        };
+        say("unused", self.unused.iter().map(unused).collect());
+        say("decision", vec![format!("{}: {}", self.reason.unwrap_or(self.decision), self.because)]);
+        if !self.rows.is_empty() {
+            say("rows", vec![format!("{} (docs/kube-proxy-parity.md)", self.rows.join(", "))]);
+        }
+        say("endpoint", self.endpoint.iter().map(ToString::to_string).collect());
+        let refused = counts(&self.refused_before, ", ");
+        say(
+            "refused",
+            refused.map(|refused| format!("{refused}, of all its clients so far")).into_iter().collect(),
+        );
+        say("in the way", self.beside.clone());
+        say("probe", self.probed(pods));
+        text
+    }
+
+    fn probed(&self, pods: &Pods<'_>) -> Vec<String> {
+        if let Some(why) = &self.not_probed {
+            return vec![format!("none: {why}")];
+        }
+        let mut lines: Vec<String> =
+            self.probes.iter().map(|probe| format!("{}: {probe}", pods.told(probe.address))).collect();
+        let Some(tried) = self.probes.len().checked_sub(1) else { return lines };
+        let failed = self.probes.iter().skip(1).filter(|probe| probe.error.is_some()).count();
+        let all = self.candidates.len();
+        lines.push(match failed {
+            0 if tried < all => format!("the first {tried} of {all} endpoints answer"),
+            0 => "every endpoint answers".to_owned(),
+            _ if failed == tried => "no endpoint answers".to_owned(),
+            _ => format!("{failed} of {tried} endpoints failed: expect it of that share of new connections"),
+        });
+        lines
+    }
+}
