@@ -8,7 +8,7 @@ use super::{follow::Agent, not_installed, report::PodHere};
 use crate::{
     announce::Announcement,
     dataplane::Progress,
-    model::{Problem, Subject},
+    model::{Kind, Problem, Subject},
 };
 
 impl Agent {
@@ -21,8 +21,12 @@ impl Agent {
             (self.report.devices, self.report.pod_devices) =
                 (self.interfaces.devices(), self.interfaces.of_pods());
             self.report.passed_by = self.dataplane.passed_by();
+            let fails = |kind| problems.iter().any(|problem| problem.subject == Subject::Watch { kind });
             if let Some(pods) = self.planner.take_pods() {
                 self.report.pods = pods.map(PodHere::from).collect();
+            } else if fails(Kind::Pod) && !fails(Kind::Service) {
+                // Not for want of an API server: it may not read them, or not any more.
+                self.report.pods.clear();
             }
             self.report.problems = problems;
             if !self.run_dir.write(&self.report) {

@@ -102,11 +102,6 @@ pub(super) fn read(tables: &Tables) -> Result<Vec<Installed>, MapError> {
     Ok(all)
 }
 
-/// The endpoints of the Service port at `index`, of which some may be in no set.
-pub(super) fn endpoints_of(tables: &Tables, index: u32) -> Vec<Endpoint> {
-    endpoints(tables).remove(&index).unwrap_or_default()
-}
-
 /// The clients that may use the LoadBalancer IPs of the Service port at `index`, in this set of ranges.
 pub(super) fn source_ranges_of(tables: &Tables, index: u32) -> Vec<String> {
     let Some(set) = tables.services.load(index).map(|record| record.source_set) else { return Vec::new() };
@@ -155,7 +150,8 @@ fn refusal(record: &Service) -> Option<&'static str> {
     (count == 0).then(|| Reason::from_number(base).name())
 }
 
-fn endpoints(tables: &Tables) -> HashMap<u32, Vec<Endpoint>> {
+/// The endpoints of every Service port, by its index; some may be in no set.
+pub(super) fn endpoints(tables: &Tables) -> HashMap<u32, Vec<Endpoint>> {
     let sets = [
         (EndpointSet::Cluster, "cluster"),
         (EndpointSet::Inside, "inside"),

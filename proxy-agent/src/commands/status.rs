@@ -16,7 +16,7 @@ use crate::{
         Ahead, Beside, Error, HOOKS, Hooked, PassedNamespace, Tables, Unanswered, Way, Why, bpffs_mounted,
         hooked, is_attached, is_pinned, list_flows, pod_devices, unanswered, uptime,
     },
-    model::Problem,
+    model::{Problem, Subject},
 };
 
 /// Arguments of `status`.
@@ -122,9 +122,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         services.retain(|service| service.service.contains(filter.as_str()));
         // The problems name a Service that could not be installed.
         let problems = agent.iter().flat_map(|report| &report.problems);
-        if services.is_empty()
-            && !problems.into_iter().any(|problem| problem.subject.to_string().contains(filter.as_str()))
-        {
+        if services.is_empty() && !problems.into_iter().any(|problem| is_about(problem, filter)) {
             anyhow::bail!(
                 "no Service whose name contains `{filter}` is installed (`sidestep status` shows all)"
             );
@@ -323,8 +321,9 @@ fn print(agent: &str, status: &Status, filter: Option<&str>) {
         );
     }
     let problems = status.agent.as_ref().map_or(&[][..], |report| &report.problems);
+    let is_object = |problem: &Problem| matches!(problem.subject, Subject::Object(_));
     let is_meant =
-        |problem: &&Problem| filter.is_none_or(|filter| problem.subject.to_string().contains(filter));
+        |problem: &&Problem| !is_object(problem) || filter.is_none_or(|filter| is_about(problem, filter));
     let meant: Vec<&Problem> = problems.iter().filter(is_meant).collect();
     if !meant.is_empty() {
         println!("\nproblems:");
@@ -336,6 +335,11 @@ fn print(agent: &str, status: &Status, filter: Option<&str>) {
         0 => {}
         others => println!("\nproblems of others: {others} (`sidestep status` lists them)"),
     }
+}
+
+/// Whether a problem is of an object that matches the filter; it has no port in its name.
+fn is_about(problem: &Problem, filter: &str) -> bool {
+    problem.subject.to_string().contains(filter.split(':').next().unwrap_or_default())
 }
 
 /// A network namespace that is passed by, in a line.

@@ -15,7 +15,7 @@ use crate::{
     agent::Report,
     commands::near::near,
     dataplane::{Tables, identity},
-    model::{Kind, ObjectName, Subject},
+    model::{Kind, ObjectName, Problem, Subject},
     plan::ServicePortId,
 };
 
@@ -116,7 +116,9 @@ impl ServiceName {
         let chosen: Vec<&PortHere> = ports.iter().filter(|port| self.selects(port)).collect();
         if chosen.is_empty() {
             let all: Vec<String> = ports.iter().map(|port| port.id.to_string()).collect();
-            bail!("{service} has no port `{}`, only {}", self.wanted_port(), all.join(", "));
+            let told = problems(report).find(|(of, _)| **of == service);
+            let told = told.map(|(_, problem)| format!("; {problem}")).unwrap_or_default();
+            bail!("{service} has no port `{}`, only {}{told}", self.wanted_port(), all.join(", "));
         }
         let number: Option<Port> = self.port.as_deref().and_then(|port| port.parse().ok()).map(Port::new);
         let mut keys = Vec::new();
@@ -171,6 +173,16 @@ impl ServiceName {
         report: Option<&Report>,
     ) -> anyhow::Result<ObjectName> {
         let found: Vec<&ObjectName> = installed.keys().filter(|service| self.is(service)).collect();
+        let namespace = self.namespace.as_deref().or(home);
+        let is_it = |service: &ObjectName| {
+            self.is(service) && namespace.is_none_or(|home| service.namespace() == home)
+        };
+        if !found.iter().any(|service| is_it(service))
+            && let Some(problem) =
+                problems(report).find(|(service, _)| is_it(service)).map(|(_, problem)| problem)
+        {
+            bail!("the Service is not installed: {problem}");
+        }
         let at_home = found.iter().find(|service| home.is_some_and(|home| service.namespace() == home));
         match (found.as_slice(), at_home) {
             (_, Some(service)) => return Ok((*service).clone()),
@@ -189,14 +201,6 @@ impl ServiceName {
                 bail!("`{self}` is the name of several Services: name one of {}", names.join(", "));
             }
         }
-        let problems = report.into_iter().flat_map(|report| &report.problems);
-        let mut told = problems.filter(|problem| match &problem.subject {
-            Subject::Object(key) => key.kind == Kind::Service && self.is(&key.name),
-            _ => false,
-        });
-        if let Some(problem) = told.next() {
-            bail!("the Service is not installed: {problem}");
-        }
         let near = near(&self.to_string(), installed.keys().map(ToString::to_string));
         bail!(
             "no Service `{self}` is installed{near} (`sidestep status` shows all; a headless Service and an ExternalName \
@@ -212,6 +216,15 @@ impl fmt::Display for ServiceName {
             None => f.write_str(&self.name),
         }
     }
+}
+
+/// The Services that have problems, with these.
+fn problems(report: Option<&Report>) -> impl Iterator<Item = (&ObjectName, &Problem)> {
+    let all = report.into_iter().flat_map(|report| &report.problems);
+    all.filter_map(|problem| match &problem.subject {
+        Subject::Object(key) if key.kind == Kind::Service => Some((&key.name, problem)),
+        _ => None,
+    })
 }
 
 /// The address of a NodePort at one of the node's addresses; all are alike.

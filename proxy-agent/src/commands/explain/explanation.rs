@@ -21,17 +21,21 @@ pub(super) struct Explanation {
     pub(super) candidates: Vec<SocketAddr>,
     /// Candidates that see an address of the node instead of the client's.
     pub(super) masqueraded: Vec<SocketAddr>,
-    /// Endpoints that get no new connections here: not ready, terminating, or left out by topology or policy. The tables
-    /// do not tell which.
+    /// Endpoints that serve, and get no new connections here: terminating, or left out by topology or policy. The tables do
+    /// not tell which, and do not have those that do not serve.
     pub(super) unused: Vec<SocketAddr>,
     pub(super) decision: &'static str,
     pub(super) reason: Option<&'static str>,
     /// The rows of docs/kube-proxy-parity.md that require the refusal.
     pub(super) rows: &'static [&'static str],
     pub(super) endpoint: Option<SocketAddr>,
+    /// Whether clients keep their endpoint.
+    pub(super) affinity: bool,
     pub(super) because: String,
     /// How often this Service has refused clients, of all kinds, by reason.
     pub(super) refused_before: BTreeMap<&'static str, u64>,
+    /// What of this Service could not be used or installed.
+    pub(super) problems: Vec<String>,
     /// What others do to this client's traffic: a sentence each.
     pub(super) beside: Vec<String>,
     /// What became of real connections, to the Service first (`--probe`).
@@ -63,7 +67,7 @@ impl Explanation {
         };
         say("candidates", self.candidates.iter().map(candidate).collect());
         let unused = |address: &SocketAddr| {
-            format!("{}: not ready, terminating, or left out by topology or policy", pods.told(*address))
+            format!("{}: serves, but is terminating, or left out by topology or policy", pods.told(*address))
         };
         say("unused", self.unused.iter().map(unused).collect());
         say("decision", vec![format!("{}: {}", self.reason.unwrap_or(self.decision), self.because)]);
@@ -76,6 +80,7 @@ impl Explanation {
             "refused",
             refused.map(|refused| format!("{refused}, of all its clients so far")).into_iter().collect(),
         );
+        say("problems", self.problems.clone());
         say("in the way", self.beside.clone());
         say("probe", self.probed(pods));
         text
@@ -89,12 +94,16 @@ impl Explanation {
             self.probes.iter().map(|probe| format!("{}: {probe}", pods.told(probe.address))).collect();
         let Some(tried) = self.probes.len().checked_sub(1) else { return lines };
         let failed = self.probes.iter().skip(1).filter(|probe| probe.error.is_some()).count();
-        let all = self.candidates.len();
-        lines.push(match failed {
-            0 if tried < all => format!("the first {tried} of {all} endpoints answer"),
-            0 => "every endpoint answers".to_owned(),
-            _ if failed == tried => "no endpoint answers".to_owned(),
-            _ => format!("{failed} of {tried} endpoints failed: expect it of that share of new connections"),
+        let (all, share) = (self.candidates.len(), format!("{failed} of {tried} endpoints failed"));
+        let own = self.probes.iter().skip(1).find(|probe| Some(probe.address) == self.endpoint);
+        lines.push(match (own, failed) {
+            (Some(own), _) if own.error.is_some() => format!("the client's own endpoint failed ({share})"),
+            (Some(_), _) => format!("the client's own endpoint answers ({share})"),
+            (None, 0) if tried < all => format!("the first {tried} of {all} endpoints answer"),
+            (None, 0) => "every endpoint answers".to_owned(),
+            (None, _) if failed == tried => "no endpoint answers".to_owned(),
+            (None, _) if self.affinity => format!("{share}: which of them is this client's is not decided"),
+            (None, _) => format!("{share}: expect it of that share of new connections"),
         });
         lines
     }

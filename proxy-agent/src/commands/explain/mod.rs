@@ -21,7 +21,7 @@ use std::{collections::BTreeSet, net::SocketAddr, path::Path, process::ExitCode}
 
 use clap::Args;
 use proxy_common::{
-    Address, Decision, Endpoint, FrontendKey, PassedBy, Port, Protocol, Reason, Scope, select,
+    Address, Decision, Endpoint, FrontendKey, PassedBy, Port, Protocol, Reason, Scope, Tables as _, select,
 };
 
 use self::{
@@ -35,8 +35,9 @@ use self::{
 use super::{Output, Paths, doctor, inventory};
 use crate::{
     agent::{Presence, Report},
-    dataplane::Tables,
+    dataplane::{Tables, identity},
     model::{Kind, Subject},
+    plan::ServicePortId,
 };
 
 /// Shown at the end of the help.
@@ -75,7 +76,8 @@ pub(super) struct Arguments {
     ///
     /// Real TCP connections of this process, to at most 63 endpoints, which are closed at once. They count as the
     /// client's: in the Service's counters, and for ClientIP affinity. What is bound to the pod's cgroup they do not meet.
-    /// Not for UDP, for clients outside, nor where a client's network namespace is not known.
+    /// Of up to eight endpoints that fail and are pods of this node it says whether the pod connects to itself, and where it
+    /// listens. Not for UDP, for clients outside, nor where a client's network namespace is not known.
     #[arg(long)]
     probe: bool,
     /// Output format
@@ -100,13 +102,21 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     let path = client.path(pin_dir, report.as_ref().is_some_and(|report| report.host_only))?;
     let pods = Pods::of(report.as_ref());
-    let mut explanations: Vec<Explanation> =
+    let mut explanations: Vec<_> =
         keys.iter().map(|key| explain(&tables, key, &client, path, &pods)).collect();
-    for (key, explanation) in keys.iter().zip(&mut explanations) {
-        if explanation.service.is_none() && pods.name(key.address.into()).is_none() {
+    let endpoints = inventory::endpoints(&tables);
+    for (key, (explanation, index)) in keys.iter().zip(&mut explanations) {
+        if let Some(index) = index {
+            let all = endpoints.get(index).into_iter().flatten();
+            let unused = all.filter(|endpoint| endpoint.usable.is_empty());
+            explanation.unused = unused.filter_map(|endpoint| endpoint.address.parse().ok()).collect();
+            explanation.problems = problems(&tables, *index, report.as_ref());
+        } else if pods.name(key.address.into()).is_none() {
             explanation.because += &not_installed(report.as_ref());
         }
     }
+    let mut explanations: Vec<Explanation> =
+        explanations.into_iter().map(|(explanation, _)| explanation).collect();
     if explanations.iter().any(|explanation| explanation.service.is_some()) {
         let beside = beside(arguments, report.as_ref(), path, &explanations);
         for explanation in explanations.iter_mut().filter(|explanation| explanation.service.is_some()) {
@@ -147,7 +157,7 @@ fn explain(
     client: &Client,
     path: PathTaken,
     pods: &Pods<'_>,
-) -> Explanation {
+) -> (Explanation, Option<u32>) {
     let recorder = Recorder::new(tables, client.unknown());
     let decision = select(&recorder, key, client, monotonic_nanoseconds, || 0);
     let (service, name, reason, endpoint, mut because) = match decision {
@@ -184,19 +194,16 @@ fn explain(
     if reason == Some(Reason::SourceNotInRanges)
         && let Some(index) = service
     {
-        because.push_str(", which are ");
-        because.push_str(&inventory::source_ranges_of(tables, index).join(", "));
+        let ranges = inventory::source_ranges_of(tables, index).join(", ");
+        because = match &*ranges {
+            "" => format!("{because}, none of which could be used"),
+            ranges => format!("{because}, of which these are installed for its family: {ranges}"),
+        };
     }
     let candidates = recorder.candidates();
-    let unused = |index| {
-        let all = inventory::endpoints_of(tables, index).into_iter();
-        all.filter(|endpoint| endpoint.usable.is_empty())
-            .filter_map(|endpoint| endpoint.address.parse().ok())
-            .collect()
-    };
     let is_masqueraded = |endpoint: &&Endpoint| client.scope == Scope::Outside && !endpoint.is_local();
     let masqueraded = candidates.iter().filter(is_masqueraded).map(socket).collect();
-    Explanation {
+    let explanation = Explanation {
         client: client.told.clone(),
         destination: key.to_string(),
         path: path.to_string(),
@@ -209,12 +216,26 @@ fn explain(
         rows: reason.map_or(&[], Reason::rows),
         endpoint,
         because,
-        unused: service.map(unused).unwrap_or_default(),
+        unused: Vec::new(),
+        affinity: service
+            .and_then(|index| tables.policy(index))
+            .is_some_and(|policy| policy.affinity_seconds > 0),
+        problems: Vec::new(),
         refused_before: service.map(|index| inventory::refused(tables, index)).unwrap_or_default(),
         beside: Vec::new(),
         probes: Vec::new(),
         not_probed: None,
-    }
+    };
+    (explanation, service)
+}
+
+/// What of the Service at `index` could not be used or installed.
+fn problems(tables: &Tables, index: u32, report: Option<&Report>) -> Vec<String> {
+    let name = tables.names.get(&index, 0).ok().and_then(|name| identity(&name));
+    let Some(ServicePortId { service, .. }) = name else { return Vec::new() };
+    let all = report.into_iter().flat_map(|report| &report.problems);
+    let own = all.filter(|problem| problem.subject == Subject::service(&service));
+    own.map(|problem| format!("{}: {}", problem.field, problem.message)).collect()
 }
 
 /// What others do to this client's traffic: a sentence each.

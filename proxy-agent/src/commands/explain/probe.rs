@@ -6,7 +6,7 @@ use std::{
     fmt,
     fs::{self, File},
     io,
-    net::{SocketAddr, TcpStream},
+    net::{IpAddr, SocketAddr, TcpStream},
     path::Path,
     time::{Duration, Instant},
 };
@@ -21,6 +21,8 @@ use crate::dataplane::listening_in;
 const PATIENCE: Duration = Duration::from_millis(2_500);
 /// How many addresses are tried at most: each has a thread.
 const MOST: usize = 64;
+/// Of how many pods that fail the network namespace is looked at.
+const ASKED: usize = 8;
 
 /// What became of one connection.
 #[derive(Debug, Serialize)]
@@ -57,8 +59,10 @@ pub(super) fn probe(
         std::iter::once(frontend).chain(candidates.iter().copied()).take(MOST).collect();
     let mut probes = connect_from(namespace, &all)?;
     std::thread::scope(|scope| {
-        for probe in probes.iter_mut().skip(1).filter(|probe| probe.error.is_some()) {
-            scope.spawn(|| probe.hint = hint(probe.address, pods));
+        for probe in probes.iter_mut().skip(1).filter(|probe| probe.error.is_some()).take(ASKED) {
+            // Where there can be no thread, there is no hint.
+            let _ =
+                std::thread::Builder::new().spawn_scoped(scope, || probe.hint = hint(probe.address, pods));
         }
     });
     Ok(probes)
@@ -69,19 +73,29 @@ fn hint(endpoint: SocketAddr, pods: &Pods<'_>) -> Option<String> {
     let place = pods.place(endpoint.ip())?;
     let itself = connect_from(&place, &[endpoint]).ok()?.pop()?;
     if itself.error.is_none() {
-        return Some("the pod itself connects: a rule, a policy or a route in between".to_owned());
+        return Some("it connects to itself: a rule, a policy or a route in between".to_owned());
     }
-    let listening = listening_in(&place)?;
-    let reached = |at: &&SocketAddr| at.ip().is_unspecified() || at.ip().to_canonical() == endpoint.ip();
-    let ports: BTreeSet<u16> = listening.iter().filter(reached).map(SocketAddr::port).collect();
-    Some(if ports.contains(&endpoint.port()) {
-        "the pod listens there, and does not reach itself: rules of its own, or a process that accepts nothing".to_owned()
+    Some(where_it_listens(&listening_in(&place)?, endpoint))
+}
+
+/// What the sockets that listen in a pod say of an endpoint that does not answer.
+fn where_it_listens(listening: &[SocketAddr], endpoint: SocketAddr) -> String {
+    // `::` is mostly for IPv4, too.
+    let is_any = |ip: IpAddr| ip.is_unspecified() && (ip.is_ipv6() || endpoint.is_ipv4());
+    let (there, others): (Vec<&SocketAddr>, Vec<&SocketAddr>) =
+        listening.iter().partition(|at| is_any(at.ip()) || at.ip().to_canonical() == endpoint.ip());
+    let is_port = |at: &&SocketAddr| at.port() == endpoint.port();
+    let ports: BTreeSet<String> = there.iter().map(|at| at.port().to_string()).collect();
+    if there.iter().any(&is_port) {
+        "it listens there, and does not reach itself: rules of its own, or a process that accepts nothing"
+            .to_owned()
+    } else if let Some(other) = others.into_iter().find(is_port) {
+        format!("it listens at {other} alone")
     } else if ports.is_empty() {
-        "the pod listens nowhere".to_owned()
+        "nothing listens in its network namespace".to_owned()
     } else {
-        let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
-        format!("the pod listens at {}, not there", ports.join(", "))
-    })
+        format!("it listens at {}, not there", ports.into_iter().collect::<Vec<_>>().join(", "))
+    }
 }
 
 /// Connects to each of these addresses over TCP, at the same time, and closes the connections.
@@ -128,8 +142,32 @@ fn why(error: &io::Error) -> String {
         io::ErrorKind::ConnectionRefused => "refused, nobody listens there or a rule rejects it".to_owned(),
         io::ErrorKind::TimedOut => "no answer".to_owned(),
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
-            "no route, or nobody has that address".to_owned()
+            "no route, nobody has that address, or a rule rejects it".to_owned()
         }
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_pod_listens_is_told() {
+        let told = |endpoint: &str, listening: &[&str]| {
+            let listening: Vec<SocketAddr> =
+                listening.iter().map(|at| at.parse().expect("an address")).collect();
+            where_it_listens(&listening, endpoint.parse().expect("an address"))
+        };
+        let (v4, v6) = ("10.244.1.7:8080", "[fd00::7]:8080");
+        for (endpoint, listening) in
+            [(v4, "0.0.0.0:8080"), (v4, "[::]:8080"), (v4, v4), (v6, "[::]:8080"), (v6, v6)]
+        {
+            assert!(told(endpoint, &[listening]).starts_with("it listens there"), "{endpoint} {listening}");
+        }
+        assert_eq!(told(v4, &["127.0.0.1:8080", "0.0.0.0:9090"]), "it listens at 127.0.0.1:8080 alone");
+        assert_eq!(told(v6, &["0.0.0.0:8080"]), "it listens at 0.0.0.0:8080 alone");
+        assert_eq!(told(v4, &["[::]:9090", "127.0.0.1:1"]), "it listens at 9090, not there");
+        assert_eq!(told(v4, &["127.0.0.1:1"]), "nothing listens in its network namespace");
     }
 }

@@ -91,24 +91,28 @@ impl Diag {
         Ok(all)
     }
 
-    /// The addresses and ports at which TCP sockets listen, of both families.
+    /// The addresses and ports at which TCP sockets listen, of both families; an error if the kernel does not tell.
     pub(crate) fn listening(&self) -> Result<Vec<SocketAddr>, Error> {
         let mut all = Vec::new();
-        self.each(Protocol::Tcp, &StateFlags::LISTEN, |response| {
+        let families = self.each(Protocol::Tcp, &StateFlags::LISTEN, |response| {
             let id = response.header.socket_id;
             all.push(SocketAddr::new(id.source_address, id.source_port));
         })?;
+        if families == 0 {
+            return Err(Error::Missing("the kernel lists no TCP sockets (CONFIG_INET_DIAG)".to_owned()));
+        }
         Ok(all)
     }
 
-    /// The sockets of this protocol in these states, of both families.
+    /// The sockets of this protocol in these states, of both families. Returns how many of them the kernel has.
     fn each(
         &self,
         protocol: Protocol,
         states: &StateFlags,
         mut take: impl FnMut(InetResponse),
-    ) -> Result<(), Error> {
+    ) -> Result<u32, Error> {
         const WHAT: (&str, &str) = ("SOCK_DIAG_BY_FAMILY", "(netlink)");
+        let mut families = 0;
         for (family, any) in [(AF_INET, SocketId::new_v4()), (AF_INET6, SocketId::new_v6())] {
             let question = request(family, protocol, states.clone(), any);
             let each = |answer| {
@@ -119,10 +123,13 @@ impl Diag {
             match self.conversation.ask(WHAT, question, NLM_F_DUMP, each) {
                 // The kernel has no such family.
                 Err(Error::System { error, .. }) if error.raw_os_error() == Some(libc::ENOENT) => {}
-                result => result?,
+                result => {
+                    result?;
+                    families += 1;
+                }
             }
         }
-        Ok(())
+        Ok(families)
     }
 
     /// Destroys a socket: its owner gets ECONNABORTED once, and may connect it again. `false` if it is gone.
