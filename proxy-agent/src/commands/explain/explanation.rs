@@ -18,6 +18,9 @@ pub(super) struct Explanation {
     pub(super) path: String,
     pub(super) lookups: Vec<String>,
     pub(super) service: Option<String>,
+    /// The Service's index.
+    #[serde(skip)]
+    pub(super) index: Option<u32>,
     pub(super) candidates: Vec<SocketAddr>,
     /// Candidates that see an address of the node instead of the client's.
     pub(super) masqueraded: Vec<SocketAddr>,

@@ -102,21 +102,19 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     let path = client.path(pin_dir, report.as_ref().is_some_and(|report| report.host_only))?;
     let pods = Pods::of(report.as_ref());
-    let mut explanations: Vec<_> =
+    let mut explanations: Vec<Explanation> =
         keys.iter().map(|key| explain(&tables, key, &client, path, &pods)).collect();
     let endpoints = inventory::endpoints(&tables);
-    for (key, (explanation, index)) in keys.iter().zip(&mut explanations) {
-        if let Some(index) = index {
-            let all = endpoints.get(index).into_iter().flatten();
+    for (key, explanation) in keys.iter().zip(&mut explanations) {
+        if let Some(index) = explanation.index {
+            let all = endpoints.get(&index).into_iter().flatten();
             let unused = all.filter(|endpoint| endpoint.usable.is_empty());
             explanation.unused = unused.filter_map(|endpoint| endpoint.address.parse().ok()).collect();
-            explanation.problems = problems(&tables, *index, report.as_ref());
+            explanation.problems = problems(&tables, index, report.as_ref());
         } else if pods.name(key.address.into()).is_none() {
             explanation.because += &not_installed(report.as_ref());
         }
     }
-    let mut explanations: Vec<Explanation> =
-        explanations.into_iter().map(|(explanation, _)| explanation).collect();
     if explanations.iter().any(|explanation| explanation.service.is_some()) {
         let beside = beside(arguments, report.as_ref(), path, &explanations);
         for explanation in explanations.iter_mut().filter(|explanation| explanation.service.is_some()) {
@@ -157,7 +155,7 @@ fn explain(
     client: &Client,
     path: PathTaken,
     pods: &Pods<'_>,
-) -> (Explanation, Option<u32>) {
+) -> Explanation {
     let recorder = Recorder::new(tables, client.unknown());
     let decision = select(&recorder, key, client, monotonic_nanoseconds, || 0);
     let (service, name, reason, endpoint, mut because) = match decision {
@@ -203,12 +201,13 @@ fn explain(
     let candidates = recorder.candidates();
     let is_masqueraded = |endpoint: &&Endpoint| client.scope == Scope::Outside && !endpoint.is_local();
     let masqueraded = candidates.iter().filter(is_masqueraded).map(socket).collect();
-    let explanation = Explanation {
+    Explanation {
         client: client.told.clone(),
         destination: key.to_string(),
         path: path.to_string(),
         lookups: recorder.lines(),
         service: service.map(|index| inventory::name_of(tables, index)),
+        index: service,
         candidates: candidates.iter().map(socket).collect(),
         masqueraded,
         decision: name,
@@ -225,8 +224,7 @@ fn explain(
         beside: Vec::new(),
         probes: Vec::new(),
         not_probed: None,
-    };
-    (explanation, service)
+    }
 }
 
 /// What of the Service at `index` could not be used or installed.
