@@ -254,10 +254,6 @@ impl Agent {
 fn local_addresses() -> nix::Result<Vec<IpAddr>> {
     let addresses = getifaddrs()?
         .filter(|interface| interface.interface_name != "kube-ipvs0")
-        .filter_map(|interface| interface.address)
-        .filter_map(|address| {
-            let v4 = address.as_sockaddr_in().map(|found| IpAddr::V4(found.ip()));
-            v4.or_else(|| address.as_sockaddr_in6().map(|found| IpAddr::V6(found.ip())))
-        });
+        .filter_map(|interface| dataplane::ip_of(&interface));
     Ok(addresses.filter(|address| !address.is_loopback()).collect())
 }

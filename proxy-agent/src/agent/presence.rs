@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::{
     note::{Note, Phase},
     report::Report,
-    run_dir::{LOCK, read},
+    run_dir::{LOCK, read_report},
 };
 
 /// What is to be seen of an agent.
@@ -52,7 +52,7 @@ pub enum State {
 impl Presence {
     /// Looks into the run directory.
     pub fn of(path: &Path) -> Self {
-        let report = read(path);
+        let report = read_report(path);
         let Ok(file) = File::open(path.join(LOCK)) else {
             let state = if report.is_some() { State::Died } else { State::NeverRan };
             return Self { state, pid: report.as_ref().map(|report| report.pid), detail: None, report };

@@ -27,13 +27,13 @@ pub(super) struct RunDir {
     lock: Flock<File>,
 }
 
-pub(super) const REPORT: &str = "report.json";
+const REPORT: &str = "report.json";
 pub(super) const LOCK: &str = "agent.lock";
 /// How long the kernel may take to end an agent that was killed.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The report in a run directory, if there is one that can be read.
-pub(super) fn read(path: &Path) -> Option<Report> {
+pub(super) fn read_report(path: &Path) -> Option<Report> {
     fs::read(path.join(REPORT)).ok().and_then(|text| serde_json::from_slice(&text).ok())
 }
 
@@ -49,7 +49,7 @@ impl RunDir {
 
     /// The report of the agent before, if there is one.
     pub(super) fn last_report(&self) -> Option<Report> {
-        read(&self.path)
+        read_report(&self.path)
     }
 
     /// Says that the agent waits for something before it can start.

@@ -102,7 +102,7 @@ pub(super) fn read(tables: &Tables) -> Result<Vec<Installed>, MapError> {
     Ok(all)
 }
 
-/// The clients that may use the LoadBalancer IPs of the Service port at `index`, in this set of ranges.
+/// The clients that may use the LoadBalancer IPs of the Service port at `index`.
 pub(super) fn source_ranges_of(tables: &Tables, index: u32) -> Vec<String> {
     let Some(set) = tables.services.load(index).map(|record| record.source_set) else { return Vec::new() };
     let keys = tables.source_ranges.keys().filter_map(Result::ok);

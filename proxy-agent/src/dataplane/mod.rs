@@ -54,8 +54,8 @@ pub use node::{
     pods::{listening_in, namespace_of_pod, namespaces_by_host_name},
     reserved_ports::{ReservedPorts, can_reserve as can_reserve_ports, release as release_ports},
     system::{
-        cannot_restrict, has_fib_source, has_set_retval, memory_for_tables, netns_cookie, netns_cookie_of,
-        uptime,
+        cannot_restrict, has_fib_source, has_set_retval, in_namespace, ip_of, memory_for_tables,
+        netns_cookie, netns_cookie_of, uptime,
     },
 };
 pub use pins::{Pins, lock};

@@ -116,7 +116,7 @@ impl ServiceName {
         let chosen: Vec<&PortHere> = ports.iter().filter(|port| self.selects(port)).collect();
         if chosen.is_empty() {
             let all: Vec<String> = ports.iter().map(|port| port.id.to_string()).collect();
-            let told = problems(report).find(|(of, _)| **of == service);
+            let told = problems_of_services(report).find(|(of, _)| **of == service);
             let told = told.map(|(_, problem)| format!("; {problem}")).unwrap_or_default();
             bail!("{service} has no port `{}`, only {}{told}", self.wanted_port(), all.join(", "));
         }
@@ -179,7 +179,7 @@ impl ServiceName {
         };
         if !found.iter().any(|service| is_it(service))
             && let Some(problem) =
-                problems(report).find(|(service, _)| is_it(service)).map(|(_, problem)| problem)
+                problems_of_services(report).find(|(service, _)| is_it(service)).map(|(_, problem)| problem)
         {
             bail!("the Service is not installed: {problem}");
         }
@@ -219,7 +219,7 @@ impl fmt::Display for ServiceName {
 }
 
 /// The Services that have problems, with these.
-fn problems(report: Option<&Report>) -> impl Iterator<Item = (&ObjectName, &Problem)> {
+pub(super) fn problems_of_services(report: Option<&Report>) -> impl Iterator<Item = (&ObjectName, &Problem)> {
     let all = report.into_iter().flat_map(|report| &report.problems);
     all.filter_map(|problem| match &problem.subject {
         Subject::Object(key) if key.kind == Kind::Service => Some((&key.name, problem)),

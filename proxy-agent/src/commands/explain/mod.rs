@@ -26,7 +26,7 @@ use proxy_common::{
 
 use self::{
     client::{Client, ClientName, PathTaken},
-    destination::Destination,
+    destination::{Destination, problems_of_services},
     explanation::Explanation,
     pod::Pods,
     probe::Probe,
@@ -36,7 +36,7 @@ use super::{Output, Paths, doctor, inventory};
 use crate::{
     agent::{Presence, Report},
     dataplane::{Tables, identity},
-    model::{Kind, Subject},
+    model::ObjectName,
     plan::ServicePortId,
 };
 
@@ -231,9 +231,8 @@ fn explain(
 fn problems(tables: &Tables, index: u32, report: Option<&Report>) -> Vec<String> {
     let name = tables.names.get(&index, 0).ok().and_then(|name| identity(&name));
     let Some(ServicePortId { service, .. }) = name else { return Vec::new() };
-    let all = report.into_iter().flat_map(|report| &report.problems);
-    let own = all.filter(|problem| problem.subject == Subject::service(&service));
-    own.map(|problem| format!("{}: {}", problem.field, problem.message)).collect()
+    let own = problems_of_services(report).filter(|(of, _)| **of == service);
+    own.map(|(_, problem)| format!("{}: {}", problem.field, problem.message)).collect()
 }
 
 /// What others do to this client's traffic: a sentence each.
@@ -292,18 +291,12 @@ fn probe(
         _ => {}
     }
     let frontend = SocketAddr::new(key.address.into(), key.port.get());
-    probe::probe(place, frontend, &explanation.candidates, pods)
+    probe::probe(place, frontend, &explanation.candidates, pods).map_err(|error| error.to_string())
 }
 
 /// Whose address may be asked for, as the tables do not have them.
 fn not_installed(report: Option<&Report>) -> String {
-    let problems = report.into_iter().flat_map(|report| &report.problems);
-    let services: BTreeSet<String> = problems
-        .filter_map(|problem| match &problem.subject {
-            Subject::Object(key) if key.kind == Kind::Service => Some(key.name.to_string()),
-            _ => None,
-        })
-        .collect();
+    let services: BTreeSet<&ObjectName> = problems_of_services(report).map(|(service, _)| service).collect();
     match services.first() {
         None => String::new(),
         Some(first) => format!(

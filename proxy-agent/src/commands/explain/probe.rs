@@ -3,19 +3,17 @@
 
 use std::{
     collections::BTreeSet,
-    fmt,
-    fs::{self, File},
-    io,
+    fmt, fs, io,
     net::{IpAddr, SocketAddr, TcpStream},
     path::Path,
     time::{Duration, Instant},
 };
 
-use nix::sched::{CloneFlags, setns};
+use nix::sched::CloneFlags;
 use serde::Serialize;
 
 use super::pod::Pods;
-use crate::dataplane::listening_in;
+use crate::dataplane::{Error, in_namespace, listening_in};
 
 /// How long each attempt may take. A first lost packet is sent again after a second.
 const PATIENCE: Duration = Duration::from_millis(2_500);
@@ -54,7 +52,7 @@ pub(super) fn probe(
     frontend: SocketAddr,
     candidates: &[SocketAddr],
     pods: &Pods<'_>,
-) -> Result<Vec<Probe>, String> {
+) -> Result<Vec<Probe>, Error> {
     let all: Vec<SocketAddr> =
         std::iter::once(frontend).chain(candidates.iter().copied()).take(MOST).collect();
     let mut probes = connect_from(namespace, &all)?;
@@ -75,7 +73,7 @@ fn hint(endpoint: SocketAddr, pods: &Pods<'_>) -> Option<String> {
     if itself.error.is_none() {
         return Some("it connects to itself: a rule, a policy or a route in between".to_owned());
     }
-    Some(where_it_listens(&listening_in(&place)?, endpoint))
+    Some(where_it_listens(&listening_in(&place).ok()?, endpoint))
 }
 
 /// What the sockets that listen in a pod say of an endpoint that does not answer.
@@ -85,7 +83,7 @@ fn where_it_listens(listening: &[SocketAddr], endpoint: SocketAddr) -> String {
     let (there, others): (Vec<&SocketAddr>, Vec<&SocketAddr>) =
         listening.iter().partition(|at| is_any(at.ip()) || at.ip().to_canonical() == endpoint.ip());
     let is_port = |at: &&SocketAddr| at.port() == endpoint.port();
-    let ports: BTreeSet<String> = there.iter().map(|at| at.port().to_string()).collect();
+    let ports: BTreeSet<u16> = there.iter().map(|at| at.port()).collect();
     if there.iter().any(&is_port) {
         "it listens there, and does not reach itself: rules of its own, or a process that accepts nothing"
             .to_owned()
@@ -94,28 +92,21 @@ fn where_it_listens(listening: &[SocketAddr], endpoint: SocketAddr) -> String {
     } else if ports.is_empty() {
         "nothing listens in its network namespace".to_owned()
     } else {
-        format!("it listens at {}, not there", ports.into_iter().collect::<Vec<_>>().join(", "))
+        let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+        format!("it listens at {}, not there", ports.join(", "))
     }
 }
 
 /// Connects to each of these addresses over TCP, at the same time, and closes the connections.
-fn connect_from(namespace: &Path, addresses: &[SocketAddr]) -> Result<Vec<Probe>, String> {
-    let place = namespace.display();
-    let file = File::open(namespace).map_err(|error| format!("cannot open {place}: {error}"))?;
-    std::thread::scope(|scope| {
-        // It enters the namespace, and so do the threads that it begins.
-        let inside = scope.spawn(|| {
-            setns(&file, CloneFlags::CLONE_NEWNET)
-                .map_err(|error| format!("cannot enter {place}: {error}"))?;
-            let begin = |address: &SocketAddr| {
-                let address = *address;
-                std::thread::Builder::new().spawn(move || attempt(address))
-            };
-            let attempts = addresses.iter().map(begin).collect::<Result<Vec<_>, _>>();
-            let attempts = attempts.map_err(|error| format!("cannot begin a thread: {error}"))?;
-            Ok(attempts.into_iter().filter_map(|attempt| attempt.join().ok()).collect())
-        });
-        inside.join().unwrap_or_else(|_| Err(format!("cannot enter {place}")))
+fn connect_from(namespace: &Path, addresses: &[SocketAddr]) -> Result<Vec<Probe>, Error> {
+    in_namespace(namespace, CloneFlags::CLONE_NEWNET, || {
+        let begin = |address: &SocketAddr| {
+            let address = *address;
+            let thread = std::thread::Builder::new().spawn(move || attempt(address));
+            thread.map_err(|error| Error::thread("probe", error))
+        };
+        let attempts = addresses.iter().map(begin).collect::<Result<Vec<_>, _>>()?;
+        Ok(attempts.into_iter().filter_map(|attempt| attempt.join().ok()).collect())
     })
 }
 

@@ -3,18 +3,19 @@
 
 use std::{
     collections::HashSet,
-    fs::{self, File},
+    fs,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 
-use nix::{
-    ifaddrs::{InterfaceAddress, getifaddrs},
-    sched::{CloneFlags, setns},
-    unistd::gethostname,
-};
+use nix::{ifaddrs::getifaddrs, sched::CloneFlags, unistd::gethostname};
 
-use super::{namespaces::numbered, netlink::Diag};
+use super::{
+    namespaces::numbered,
+    netlink::Diag,
+    system::{in_namespace, ip_of},
+};
+use crate::dataplane::Error;
 
 /// A uid, or the digest that a static Pod has for one, has so many characters at least.
 const SHORTEST: usize = 32;
@@ -48,13 +49,9 @@ pub fn namespace_of_pod(uid: &str, addresses: &[IpAddr]) -> Option<PathBuf> {
 
 /// Whether a device in this network namespace has one of these addresses.
 fn has_one_of(namespace: &Path, addresses: &[IpAddr]) -> bool {
-    let there = inside(namespace, CloneFlags::CLONE_NEWNET, || {
-        let ip = |interface: InterfaceAddress| {
-            let address = interface.address?;
-            let v4 = address.as_sockaddr_in().map(|found| IpAddr::V4(found.ip()));
-            v4.or_else(|| address.as_sockaddr_in6().map(|found| IpAddr::V6(found.ip())))
-        };
-        Some(getifaddrs().ok()?.filter_map(ip).any(|address| addresses.contains(&address)))
+    let there = in_namespace(namespace, CloneFlags::CLONE_NEWNET, || {
+        Ok(getifaddrs()
+            .is_ok_and(|mut all| all.any(|one| ip_of(&one).is_some_and(|ip| addresses.contains(&ip)))))
     });
     there.unwrap_or_default()
 }
@@ -72,30 +69,17 @@ pub fn namespaces_by_host_name() -> Vec<(String, PathBuf)> {
         if is_own || !met.insert((name, network.clone())) {
             return None;
         }
-        let name = inside(&process.join("ns/uts"), CloneFlags::CLONE_NEWUTS, || {
-            gethostname().ok()?.into_string().ok()
-        })?;
+        // Of the kernel: a file in the process's root could be anything.
+        let name = in_namespace(&process.join("ns/uts"), CloneFlags::CLONE_NEWUTS, || Ok(gethostname().ok()));
+        let name = name.ok()??.into_string().ok()?;
         known.insert((name.clone(), network)).then(|| (name, process.join("ns/net")))
     });
     processes.collect()
 }
 
-/// The addresses and ports at which TCP sockets listen in this network namespace; nothing if it cannot be entered.
-pub fn listening_in(namespace: &Path) -> Option<Vec<SocketAddr>> {
-    inside(namespace, CloneFlags::CLONE_NEWNET, || Diag::new().and_then(|diag| diag.listening()).ok())
-}
-
-/// What `work` finds in this namespace. A host name is asked of the kernel there: a file in the process's root could be anything.
-fn inside<T: Send>(namespace: &Path, kind: CloneFlags, work: impl FnOnce() -> Option<T> + Send) -> Option<T> {
-    let namespace = File::open(namespace).ok()?;
-    // A thread of its own enters the namespace, and ends there.
-    std::thread::scope(|scope| {
-        let inside = scope.spawn(|| {
-            setns(&namespace, kind).ok()?;
-            work()
-        });
-        inside.join().ok()?
-    })
+/// The addresses and ports at which TCP sockets listen in this network namespace.
+pub fn listening_in(namespace: &Path) -> Result<Vec<SocketAddr>, Error> {
+    in_namespace(namespace, CloneFlags::CLONE_NEWNET, || Diag::new()?.listening())
 }
 
 /// What may be uids of Pods in `/proc/PID/cgroup`: `…/pod<uid>/…`, or with systemd `…-pod<uid>.slice`, with underscores.

@@ -1,11 +1,15 @@
 //! The kernel's capabilities: network namespace cookies, helpers.
 
-use std::{fs, io, os::fd::AsRawFd, path::Path, sync::LazyLock};
+use std::{fs, io, net::IpAddr, os::fd::AsRawFd, path::Path, sync::LazyLock};
 
 use aya::{
     programs::ProgramType,
     sys::{BpfHelper, is_helper_supported},
     util::KernelVersion,
+};
+use nix::{
+    ifaddrs::InterfaceAddress,
+    sched::{CloneFlags, setns},
 };
 
 use crate::dataplane::Error;
@@ -103,16 +107,31 @@ pub(crate) fn has_tail_calls() -> bool {
 
 /// The cookie of the network namespace at `path`, such as `/proc/1/ns/net`.
 pub fn netns_cookie_of(path: &Path) -> Result<u64, Error> {
+    in_namespace(path, CloneFlags::CLONE_NEWNET, netns_cookie)
+}
+
+/// What `work` does in the namespace at `path`, which is of this kind; threads that it begins are in it, too.
+pub fn in_namespace<T: Send>(
+    path: &Path,
+    kind: CloneFlags,
+    work: impl FnOnce() -> Result<T, Error> + Send,
+) -> Result<T, Error> {
     let namespace = fs::File::open(path).map_err(Error::system("open", path))?;
     // A thread of its own enters the namespace, and ends there.
     std::thread::scope(|scope| {
         let inside = scope.spawn(|| {
-            nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET)
-                .map_err(|errno| Error::system("setns", path)(errno.into()))?;
-            netns_cookie()
+            setns(&namespace, kind).map_err(|errno| Error::system("setns", path)(errno.into()))?;
+            work()
         });
         inside.join().unwrap_or_else(|_| Err(Error::Missing(format!("cannot enter {}", path.display()))))
     })
+}
+
+/// The IP address of an interface, if it is one.
+pub fn ip_of(interface: &InterfaceAddress) -> Option<IpAddr> {
+    let address = interface.address.as_ref()?;
+    let v4 = address.as_sockaddr_in().map(|found| IpAddr::V4(found.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|found| IpAddr::V6(found.ip())))
 }
 
 /// Bytes that the tables may take: a sixteenth of the node's memory, and three quarters of what this process's cgroup

@@ -10,7 +10,7 @@ use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags};
 use proxy_common::{Address, ClientAddresses};
 
 use super::Sought;
-use crate::dataplane::node::netlink::Routes;
+use crate::dataplane::node::{netlink::Routes, system::ip_of};
 
 /// The addresses of those in the calling thread's network namespace, which has this cookie.
 pub(in super::super) fn here(routes: &Routes, cookie: u64, sought: &Sought) -> ClientAddresses {
@@ -37,11 +37,7 @@ fn interface_addresses() -> Vec<IpAddr> {
     let Ok(interfaces) = getifaddrs() else { return Vec::new() };
     interfaces
         .filter(|interface| interface.flags.contains(InterfaceFlags::IFF_UP))
-        .filter_map(|interface| interface.address)
-        .filter_map(|address| {
-            let v4 = address.as_sockaddr_in().map(|found| IpAddr::V4(found.ip()));
-            v4.or_else(|| address.as_sockaddr_in6().map(|found| IpAddr::V6(found.ip())))
-        })
+        .filter_map(|interface| ip_of(&interface))
         .collect()
 }
 
