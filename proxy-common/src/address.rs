@@ -46,6 +46,27 @@ impl Address {
         must_cast(self.bytes)
     }
 
+    /// In place of the address of a client that is known by its network namespace: its cookie in the first eight bytes, and zeros,
+    /// which no sender of packets has there.
+    #[inline(always)]
+    pub const fn of_namespace(cookie: u64) -> Self {
+        Self { bytes: must_cast([cookie, 0]) }
+    }
+
+    /// The cookie of the network namespace that this stands for, if it does.
+    #[inline(always)]
+    pub const fn namespace(&self) -> Option<u64> {
+        let [cookie, rest]: [u64; 2] = must_cast(self.bytes);
+        if rest == 0 { Some(cookie) } else { None }
+    }
+
+    /// Whether both are the same. (The compiler makes branches of the derived comparison.)
+    #[inline(always)]
+    pub const fn is(&self, other: &Self) -> bool {
+        let ([a, b], [c, d]): ([u64; 2], [u64; 2]) = (must_cast(self.bytes), must_cast(other.bytes));
+        (a ^ c) | (b ^ d) == 0
+    }
+
     /// Whether this is IPv4 (`::ffff:0:0/96`).
     #[inline(always)]
     pub const fn is_v4(&self) -> bool {

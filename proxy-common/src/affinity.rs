@@ -8,8 +8,8 @@ use crate::address::Address;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 #[repr(C, align(8))]
 pub struct AffinityKey {
-    /// The client: at a socket, the cookie of its network namespace in the first eight bytes (ST-9); on the packet
-    /// path the source address.
+    /// The client: at a socket its network namespace ([`Address::of_namespace`], ST-9), on the packet path the source
+    /// address.
     pub client: Address,
     /// Index into SERVICES.
     pub service: u32,

@@ -74,6 +74,10 @@ events! {
     26 PassedSocket "passed-sockets" socket;
     /// A socket asked for a Service in a network namespace that the agent has not looked at yet: it does so now.
     27 UnknownNamespace "unknown-namespaces" socket;
+    /// An endpoint reset a connection before it was confirmed: no process listens on its port.
+    28 ResetByEndpoint "reset-by-endpoint" packet;
+    /// A refusal that LAST_REFUSALS did not take up: more than a hundred clients or frontends a second were new to it.
+    29 UnrecordedRefusal "unrecorded-refusals" packet;
 }
 
 impl NodeEvent {

@@ -2,9 +2,9 @@
 
 use crate::{
     Address, AddressEntry, Affinity, AffinityKey, Asker, ClientAddresses, Datagrams, Endpoint, EndpointState,
-    FlowTags, FlowUses, FragmentKey, FragmentPorts, Frontend, FrontendKey, FrontendLine, Interface,
-    OverflowKey, Overflowed, Peer, PortOwners, Rate, Record, Service, ServiceCounters, ServiceName,
-    ServiceRefusals, SharedPorts, SourceRangeKey, Translation, Tuple,
+    Event, FlowTags, FlowUses, FragmentKey, FragmentPorts, Frontend, FrontendKey, FrontendLine, Interface,
+    LastRefusal, Listener, OverflowKey, Overflowed, Peer, PortOwners, Rate, Record, RefusedPair, Service,
+    ServiceCounters, ServiceName, ServiceRefusals, SharedPorts, SourceRangeKey, Translation, Tuple,
 };
 
 /// Fails to compile for a type with padding or invalid bit patterns.
@@ -28,6 +28,7 @@ pod!(
     Datagrams,
     Endpoint,
     EndpointState,
+    Event,
     FlowTags,
     FlowUses,
     FragmentKey,
@@ -36,12 +37,15 @@ pod!(
     FrontendKey,
     FrontendLine,
     Interface,
+    LastRefusal,
+    Listener,
     OverflowKey,
     Overflowed,
     Peer,
     PortOwners,
     Rate,
     Record,
+    RefusedPair,
     Service,
     ServiceCounters,
     ServiceName,

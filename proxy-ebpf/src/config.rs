@@ -21,6 +21,10 @@ static HAS_REUSEPORT_OPTION: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
 static HAS_TAIL_CALLS: Global<u8> = Global::new(0);
 
+/// 1 where the socket programs may ask which process calls.
+#[unsafe(no_mangle)]
+static HAS_CALLER: Global<u8> = Global::new(0);
+
 /// 1 if the socket programs serve the node's own network namespace alone.
 #[unsafe(no_mangle)]
 static HOST_ONLY: Global<u8> = Global::new(0);
@@ -65,6 +69,11 @@ pub(crate) fn has_set_retval() -> bool {
 #[inline(always)]
 pub(crate) fn has_reuseport_option() -> bool {
     HAS_REUSEPORT_OPTION.load() != 0
+}
+
+#[inline(always)]
+pub(crate) fn has_caller() -> bool {
+    HAS_CALLER.load() != 0
 }
 
 #[inline(always)]

@@ -6,7 +6,7 @@ use aya_ebpf::{
     btf_maps::Array,
     helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns},
 };
-use proxy_common::{NodeEvent, Rate, Reason, ServiceCounters, ServiceRefusals, counters::shard};
+use proxy_common::{NodeEvent, Rate, Reason, RefusedPair, ServiceCounters, ServiceRefusals, counters::shard};
 
 use crate::{
     config,
@@ -29,19 +29,19 @@ pub(crate) fn connection(service: u32, remembered: bool) {
     }
 }
 
-/// Counts a refusal for the node, and for its Service if known.
+/// Counts a refusal or a loss for the node, and a refusal for its Service if known.
 #[inline(always)]
-pub(crate) fn refusal(service: Option<u32>, reason: Reason) {
-    if let Some(refusals) = service.and_then(|service| REFUSALS.get_ptr_mut(service)) {
-        const { assert!(ServiceRefusals::LEN == 16) };
-        let mut slot = reason as u64;
-        // The compiler, which knows the bound of a reason, would remove a plain mask, which the verifier needs.
-        // SAFETY: the instruction changes one register.
-        unsafe { asm!("{0} &= 15", inout(reg) slot, options(nomem, nostack)) };
+pub(crate) fn refusal(pair: &RefusedPair) {
+    const { assert!(ServiceRefusals::LEN == 16 && Reason::LIMIT == 16) };
+    let what = pair.what;
+    // Without a Service there is no such element.
+    if what < Reason::LIMIT
+        && let Some(refusals) = REFUSALS.get_ptr_mut(pair.service)
+    {
         // SAFETY: as in `connection`; the slot is one of the sixteen.
-        add(unsafe { refusals.cast::<u64>().add(slot as usize) });
+        add(unsafe { refusals.cast::<u64>().add((what & 15) as usize) });
     }
-    total(reason as u32);
+    total(what);
 }
 
 /// Counts a translation that OVERFLOW has no room for.

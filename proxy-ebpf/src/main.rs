@@ -5,6 +5,7 @@
 //! | `tables` | the maps, and how the decision reads them |
 //! | `config` | constants that the loader sets before verification |
 //! | `count` | counters |
+//! | `events` | what whoever listens is told, and the recorder of refusals |
 //! | `packet` | the programs at TC: north-south traffic |
 //! | `socket` | the programs at `connect`, `sendmsg`, `recvmsg`, `getpeername` and `sock_release` |
 //! | `system_calls` | a counter for the benchmark, only in the object that it loads |
@@ -23,6 +24,7 @@
 
 mod config;
 mod count;
+mod events;
 mod packet;
 mod socket;
 #[cfg(feature = "bench")]

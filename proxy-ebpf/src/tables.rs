@@ -9,18 +9,21 @@ use core::arch::asm;
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
-    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, ProgramArray, SkStorage, lpm_trie::Key},
+    btf_maps::{
+        Array, ArrayOfMaps, HashMap, HashOfMaps, LpmTrie, LruHashMap, ProgramArray, RingBuf, SkStorage,
+        lpm_trie::Key,
+    },
     macros::btf_map,
 };
 use proxy_common::{
     Address, AddressBits, AddressEntry, Affinity, AffinityKey, Asker, ClientAddresses, Datagrams, Endpoint,
-    EndpointState, FlowLock, FlowTags, FlowUses, Found, FragmentKey, FragmentPorts, Frontend, FrontendKey,
-    FrontendLine, Interface, NodeEvent, OverflowKey, Overflowed, Peer, Policy, Port, PortOwners, Rate,
-    Record, Service, ServiceCounters, ServiceName, ServiceRefusals, SharedPorts, SourceRangeKey, Span,
-    Tables, Translation, Tuple, address,
+    EndpointState, Event, FlowLock, FlowTags, FlowUses, Found, FragmentKey, FragmentPorts, Frontend,
+    FrontendKey, FrontendLine, Interface, LastRefusal, Listener, NodeEvent, OverflowKey, Overflowed, Peer,
+    Policy, Port, PortOwners, Rate, Record, RefusedPair, Service, ServiceCounters, ServiceName,
+    ServiceRefusals, SharedPorts, SourceRangeKey, Span, Tables, Translation, Tuple, address,
     connection::{self, Draft, SourcePorts, buckets, foreign_bit},
     counters::SHARDS,
-    frontend,
+    event, frontend,
     frontend_lines::Lined,
     peer,
     service::EndpointSet,
@@ -48,6 +51,7 @@ const ASKERS_LEN: usize = 1 << 10;
 const STRAYS_LEN: usize = 1 << 9;
 const FRAGMENTS_LEN: usize = 1 << 12;
 const INTERFACES_LEN: usize = 1 << 10;
+const LAST_REFUSALS_LEN: usize = 1 << 11;
 
 /// Frontends: address, port and protocol to Service. Not preallocated: memory grows with the entries.
 #[btf_map]
@@ -193,6 +197,27 @@ pub(crate) static INTERFACES: HashMap<u32, Interface, INTERFACES_LEN, NO_PREALLO
 /// Rate limit of answered refusals.
 #[btf_map]
 pub(crate) static REFUSED_RATE: Array<Rate, 1> = Array::new();
+
+/// Whom the programs refused what, since when and how often.
+#[btf_map]
+pub(crate) static LAST_REFUSALS: LruHashMap<RefusedPair, LastRefusal, LAST_REFUSALS_LEN> = LruHashMap::new();
+
+/// Rate limit of what is new to LAST_REFUSALS.
+#[btf_map]
+pub(crate) static RECORDED_RATE: Array<Rate, 1> = Array::new();
+
+/// Until when anybody listens to events, in nanoseconds since boot; 0 while nobody does.
+#[btf_map]
+pub(crate) static LISTENING: Array<u64, 1, MMAPABLE> = Array::new();
+
+/// Who listens, and for what.
+#[btf_map]
+pub(crate) static LISTENERS: Array<Listener, { event::LISTENERS as usize }, MMAPABLE> = Array::new();
+
+/// The buffer of each listener, which makes it.
+#[btf_map]
+pub(crate) static EVENTS: HashOfMaps<u32, RingBuf<Event, 4096>, { event::LISTENERS as usize }> =
+    HashOfMaps::new();
 
 /// Rate limit of held fragments.
 #[btf_map]

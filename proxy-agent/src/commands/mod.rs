@@ -8,8 +8,9 @@ mod flows;
 pub mod fuzzing;
 mod inventory;
 mod manual;
+mod monitor;
 mod mount;
-mod near;
+mod names;
 mod patience;
 mod run;
 mod status;
@@ -121,6 +122,11 @@ enum Command {
     /// address and port it is masqueraded as, and its state. East-west connections have no records here: their sockets
     /// are connected to the endpoint itself.
     Flows(flows::Arguments),
+    /// Watch the kernel programs decide: who gets which endpoint, who is refused and why, which connections begin and end
+    ///
+    /// The programs tell nothing while nobody listens, and forget a listener that ends within seconds, however it ends. Refusals
+    /// are recorded all the time (`--since`). The agent is not needed.
+    Monitor(monitor::Arguments),
     /// Check whether this machine can run Sidestep, and test translation on real sockets
     ///
     /// Checks kernel, mounts, privileges, other programs on the same hooks, forwarding, and firewall rules that drop
@@ -162,6 +168,7 @@ impl Cli {
             Command::Status(arguments) => status::run(&arguments),
             Command::Explain(arguments) => explain::run(&arguments),
             Command::Flows(arguments) => flows::run(&arguments),
+            Command::Monitor(arguments) => monitor::run(&arguments),
             Command::Doctor(arguments) => doctor::run(&arguments),
             Command::Mount(arguments) => mount::run(&arguments),
             Command::Cleanup(arguments) => cleanup::run(&arguments),

@@ -73,7 +73,8 @@ impl Patience {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// Such as `90s` or `10m`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let parsed = text.parse::<SignedDuration>().map_err(|error| error.to_string())?;
     Duration::try_from(parsed).map_err(|_| "a duration is not negative".to_owned())
 }

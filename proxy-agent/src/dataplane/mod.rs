@@ -51,11 +51,11 @@ pub use node::{
         hooked, leaves_by, meaning_of_order, not_forwarded, pod_devices, would_choose,
     },
     kube_proxy::{KubeProxyTable, Running, not_supported, running},
-    pods::{listening_in, namespace_of_pod, namespaces_by_host_name},
+    pods::{listening_in, namespace_of_pod, namespaces_by_host_name, namespaces_of_pods, own_of},
     reserved_ports::{ReservedPorts, can_reserve as can_reserve_ports, release as release_ports},
     system::{
         cannot_restrict, has_fib_source, has_set_retval, in_namespace, ip_of, memory_for_tables,
-        netns_cookie, netns_cookie_of, uptime,
+        monotonic_nanoseconds, netns_cookie, netns_cookie_of, uptime,
     },
 };
 pub use pins::{Pins, lock};
@@ -78,6 +78,7 @@ pub use tables::{
     exposed::{Exposed, Families, exposed_endpoints},
     flow_table::FlowTable,
     installed::{Installed, InstalledPorts},
+    listeners::Listening,
     mapped::Mapped,
     maps::{MAPS, MapSpec, abi_dir},
     names::from_table as identity,

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     address::{Address, Port},
     endpoint::Endpoint,
+    event::Happening,
 };
 
 /// The source port range for masquerading (SNAT).
@@ -229,6 +230,15 @@ impl Draft {
         }
     }
 
+    /// Tells that a connection lost its slot to this one, if one did: its record is still there.
+    #[inline(always)]
+    fn tell_evicted(&self, flows: &impl Flows) {
+        let Reservation { record_id, tags, .. } = self.reservation;
+        if buckets::byte(tags, record_id.slot()) != 0 {
+            flows.happened(record_id, &self.other, Happening::Evicted);
+        }
+    }
+
     /// A scratch tuple that the caller may use until [`begin`].
     #[inline(always)]
     pub const fn scratch(&mut self) -> &mut Tuple {
@@ -308,6 +318,7 @@ fn reserve(flows: &impl Flows, draft: &mut Draft, hash: u64) -> Chosen {
             return Chosen::Busy;
         }
         if flows.reserve(&draft.reservation) {
+            draft.tell_evicted(flows);
             return Chosen::Slot;
         }
         turn += 1;

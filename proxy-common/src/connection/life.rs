@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     address::Protocol,
+    event::Happening,
     packet::{Numbers, Segment, Transport},
 };
 
@@ -154,6 +155,7 @@ fn asked_closely(flows: &impl Flows, record_id: RecordId, ends: &mut Ends, packe
     if ends.seen.client != before.client {
         flows.see_client(record_id, ends.seen.client);
     }
+    tell(flows, record_id, ends, before);
     if known.device != device {
         flows.set_device(record_id, device);
     }
@@ -256,8 +258,22 @@ fn answered_closely(
     } else if ends.seen.confirmed() {
         flows.keep(record_id, ends.check, true);
     }
+    tell(flows, record_id, ends, before);
     flows.touch(record_id, clock.seconds);
     true
+}
+
+/// Tells what a packet changed in the life of a connection.
+#[inline(always)]
+fn tell(flows: &impl Flows, record_id: RecordId, ends: &Ends, before: Seen) {
+    let seen = ends.seen;
+    if seen.reset != 0 && before.reset == 0 {
+        flows.happened(record_id, ends, Happening::Reset);
+    } else if seen.ended() && !before.ended() {
+        flows.happened(record_id, ends, Happening::Ended);
+    } else if seen.confirmed() && !before.confirmed() {
+        flows.happened(record_id, ends, Happening::Confirmed);
+    }
 }
 
 /// Notes that a packet from the client came through the stack and leaves for the endpoint.

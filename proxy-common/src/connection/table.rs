@@ -13,7 +13,7 @@ use super::{
     ports::PortOwners,
     record::{Ends, Origin, Tuple},
 };
-use crate::address::Port;
+use crate::{address::Port, event::Happening};
 
 /// Access to FLOWS, FLOW_TAGS, FLOW_USES and SOURCE_PORTS.
 pub trait Flows {
@@ -109,6 +109,9 @@ pub trait Flows {
     fn owners(&self, port: Port, owners: &mut PortOwners) -> bool;
     /// Makes a record the owner of a lane, under the port's lock; `false` if the element is no longer as `seen`.
     fn own(&self, port: Port, seen: &PortOwners, lane: u32, tag: u8, id: RecordId) -> bool;
+
+    /// Tells whoever looks on what happened to a connection.
+    fn happened(&self, _: RecordId, _: &Ends, _: Happening) {}
 
     /// Returns the same word, hidden from the optimizer.
     fn opaque(&self, word: u64) -> u64 {

@@ -16,7 +16,7 @@ use super::{
     skb::Skb,
     unserved,
 };
-use crate::{count, tables::Maps};
+use crate::{events, tables::Maps};
 
 #[inline(always)]
 pub(super) fn egress<const LINK: u32>(ctx: &TcContext) -> i32 {
@@ -137,7 +137,7 @@ fn masquerade(ctx: &TcContext, state: &mut State, id: RecordId) -> i32 {
     if !read_source(&Maps, id, ends, origin, owners) {
         // Its source port now belongs to another connection. Nor may the packet leave with the address of the
         // client.
-        count::event(NodeEvent::WithoutSource);
+        events::lost(ends, NodeEvent::WithoutSource);
         return DROP;
     }
     left(&Maps, id, ends);

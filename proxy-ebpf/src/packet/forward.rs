@@ -39,7 +39,7 @@ use super::{
     skb::Skb,
 };
 use crate::{
-    config, count,
+    config, events,
     tables::{INTERFACES, Maps, STRAYS},
 };
 
@@ -100,7 +100,7 @@ fn send(ctx: &TcContext, state: &mut State, id: RecordId, towards: Towards) -> i
             PASS
         }
         Sent::Nowhere if is_decided => {
-            count::event(NodeEvent::WithoutRoute);
+            events::lost(&state.ends, NodeEvent::WithoutRoute);
             DROP
         }
         Sent::Stack | Sent::Nowhere => PASS,

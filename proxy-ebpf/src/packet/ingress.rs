@@ -7,8 +7,8 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use proxy_common::{
-    Address, Client, Decision, Endpoint, FrontendKey, FrontendKind, Interface, NodeEvent, PacketHook,
-    Protocol, Reason, Scope, Tables,
+    Address, Client, Decision, Endpoint, FrontendKey, FrontendKind, Happening, Interface, NodeEvent,
+    PacketHook, Protocol, Reason, RefusedPair, Scope, Tables, Tuple,
     connection::{
         Begun, Clock, Draft, Flows as _, Noted, RecordId, Request, answered, asked, find, find_by_source,
         finish, give_port, read_source, start,
@@ -27,7 +27,7 @@ use super::{
     skb::{Held, Receiver, Skb},
 };
 use crate::{
-    config, count,
+    config, count, events,
     tables::{INTERFACES, Maps},
 };
 
@@ -121,7 +121,7 @@ fn request<const LINK: u32>(ctx: &TcContext, state: &mut State, id: RecordId) ->
     if state.ends.is_remapped() {
         let State { ends, origin, owners, .. } = state;
         if !read_source(&Maps, id, ends, origin, owners) {
-            count::event(NodeEvent::WithoutSource);
+            events::lost(ends, NodeEvent::WithoutSource);
             return DROP;
         }
         return headers::remap(ctx.skb.skb, PacketHook::Ingress as u32);
@@ -182,7 +182,7 @@ fn first<const LINK: u32>(ctx: &TcContext, state: &mut State) -> i32 {
         begun = publish(ctx, state);
     }
     if begun != Begun::Connection {
-        return without_endpoint::<LINK>(ctx, failed(begun, state.begin.endpoint.service));
+        return without_endpoint::<LINK>(ctx, failed(begun, &state.tuple, state.begin.endpoint.service));
     }
     if state.begin.draft.ends.is_remapped() {
         (state.ends, state.origin) = (state.begin.draft.ends, state.begin.draft.origin);
@@ -252,17 +252,18 @@ fn publish(ctx: &TcContext, state: &mut State) -> Begun {
     let begun = finish(&Maps, draft, has_port);
     if begun == Begun::Connection {
         count::connection(endpoint.service, *remembered != 0);
+        events::flow(Happening::Began, draft.record_id().index());
     }
     begun
 }
 
 /// Counts a connection that could not begin, and returns whether to answer its client.
 #[inline(always)]
-fn failed(begun: Begun, service: u32) -> Choice {
+fn failed(begun: Begun, tuple: &Tuple, service: u32) -> Choice {
     match begun {
-        Begun::NoRoom => refuse(None, Reason::FlowTableFull),
-        Begun::NoPort => refuse(Some(service), Reason::SourcePortsExhausted),
-        Begun::NoAddress => refuse(Some(service), Reason::NoSourceAddress),
+        Begun::NoRoom => refuse(tuple, RefusedPair::NO_SERVICE, Reason::FlowTableFull),
+        Begun::NoPort => refuse(tuple, service, Reason::SourcePortsExhausted),
+        Begun::NoAddress => refuse(tuple, service, Reason::NoSourceAddress),
         // The client retransmits.
         Begun::Busy | Begun::Connection => Choice::Drop,
     }
@@ -314,7 +315,7 @@ fn service(ctx: &TcContext, state: &mut State) -> Choice {
     let destination = FrontendKey::new(tuple.destination, tuple.destination_port, tuple.protocol);
     match resolve(&Maps, &destination, &PacketClient { source: &tuple.source, device: 0 }) {
         Resolution::NotService => Choice::NotService,
-        Resolution::UnknownPort => refuse(None, Reason::UnknownPort),
+        Resolution::UnknownPort => refuse(tuple, RefusedPair::NO_SERVICE, Reason::UnknownPort),
         Resolution::Service(found) => {
             let Some(interface) = INTERFACES.get_ptr(&Skb(ctx).device()) else {
                 // The programs of other devices, by which the answer may come, are not all attached yet.
@@ -352,7 +353,7 @@ fn draw(state: &mut State) -> Choice {
     let client = PacketClient { source: &tuple.source, device: begin.device };
     match choose(&Maps, &tuple.destination, begin.frontend, &client, clock, random) {
         Decision::NotService => Choice::NotService,
-        Decision::Refuse { service, reason } => refuse(service, reason),
+        Decision::Refuse { reason, .. } => refuse(tuple, begin.frontend.service, reason),
         Decision::Forward(forward) => {
             begin.endpoint = forward.endpoint;
             begin.remembered = u32::from(forward.remembered);
@@ -363,8 +364,9 @@ fn draw(state: &mut State) -> Choice {
 
 /// Counts a refusal, and returns whether to answer it.
 #[inline(always)]
-fn refuse(service: Option<u32>, reason: Reason) -> Choice {
-    count::refusal(service, reason);
+fn refuse(tuple: &Tuple, service: u32, reason: Reason) -> Choice {
+    let frontend = FrontendKey::new(tuple.destination, tuple.destination_port, tuple.protocol);
+    events::refused_packet(&tuple.source, &frontend, service, reason);
     if reason.is_answered() { Choice::Answer } else { Choice::Drop }
 }
 

@@ -5,7 +5,7 @@ use core::{arch::asm, mem::offset_of};
 use aya_ebpf::helpers::{bpf_spin_lock, bpf_spin_unlock};
 use bytemuck::{must_cast, must_cast_mut, must_cast_ref};
 use proxy_common::{
-    FlowLock, FlowTags, FlowUses, Port, PortOwners, Record, Tuple,
+    FlowLock, FlowTags, FlowUses, Happening, NodeEvent, Port, PortOwners, Record, Tuple,
     connection::{
         Answer, Considered, Draft, Drafted, Ends, Flows, Kept, Kind, Known, LANES, Leaving, Origin, RecordId,
         Request, Reservation, Seen, Way, begin,
@@ -17,7 +17,7 @@ use proxy_common::{
 
 use super::headers::{self, State};
 use crate::{
-    config,
+    config, events,
     tables::{FLOW_LOCKS, FLOW_TAGS, FLOW_USES, FLOWS, Maps, SOURCE_PORTS, opaque},
 };
 
@@ -360,6 +360,14 @@ impl Flows for Maps {
     #[inline(always)]
     fn own(&self, port: Port, seen: &PortOwners, lane: u32, tag: u8, id: RecordId) -> bool {
         own(port.number.into(), seen, u64::from(lane) << 8 | u64::from(tag), id)
+    }
+
+    #[inline(always)]
+    fn happened(&self, id: RecordId, ends: &Ends, what: Happening) {
+        events::flow(what, id.index());
+        if what == Happening::Reset && !ends.seen.confirmed() && ends.seen.reset == Seen::BY_ENDPOINT {
+            events::lost(ends, NodeEvent::ResetByEndpoint);
+        }
     }
 
     #[inline(always)]

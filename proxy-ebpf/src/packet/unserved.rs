@@ -5,10 +5,12 @@
 //! All other datagrams that leave cost one lookup in a bitmap.
 
 use aya_ebpf::{bindings::BPF_F_INGRESS, helpers::bpf_redirect, programs::TcContext};
-use proxy_common::{AddressBits, FrontendKey, Protocol, Reason, Scope, Service, Tables as _};
+use proxy_common::{
+    AddressBits, FrontendKey, Protocol, Reason, RefusedPair, Scope, Service, Tables as _, Tuple,
+};
 
 use super::{DROP, PASS, answer, headers, headers::State, skb::Skb};
-use crate::{count, tables::Maps};
+use crate::{events, tables::Maps};
 
 /// Refuses a datagram without a record, if it leaves for a Service address without an endpoint.
 #[inline(always)]
@@ -41,20 +43,20 @@ extern "C" fn refuse_unserved() -> u32 {
     let key = FrontendKey::new(tuple.destination, tuple.destination_port, tuple.protocol);
     let Some(frontend) = Maps.frontend(&key) else {
         if Maps.address(&tuple.destination).has(AddressBits::CLUSTER_IP) {
-            return count_refusal(None, Reason::UnknownPort);
+            return count_refusal(tuple, &key, RefusedPair::NO_SERVICE, Reason::UnknownPort);
         }
         return SERVED;
     };
     match Maps.span(frontend.service, Service::set(frontend.kind(), Scope::Inside)) {
         Some(span) if span.count == 0 => {
-            count_refusal(Some(frontend.service), Reason::from_number(span.base))
+            count_refusal(tuple, &key, frontend.service, Reason::from_number(span.base))
         }
         _ => SERVED,
     }
 }
 
 #[inline(always)]
-fn count_refusal(service: Option<u32>, reason: Reason) -> u32 {
-    count::refusal(service, reason);
+fn count_refusal(tuple: &Tuple, frontend: &FrontendKey, service: u32, reason: Reason) -> u32 {
+    events::refused_packet(&tuple.source, frontend, service, reason);
     if reason.is_answered() { ANSWER } else { DROPPED }
 }

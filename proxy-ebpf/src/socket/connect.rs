@@ -3,7 +3,7 @@
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use aya_log_ebpf::debug;
 use proxy_common::{
-    Decision, Endpoint, Forward, FrontendKey, NodeEvent, Protocol, Reason,
+    Decision, Endpoint, Forward, FrontendKey, NodeEvent, Protocol, Reason, RefusedPair,
     select::{Resolution, resolve},
 };
 
@@ -14,7 +14,7 @@ use super::{
     },
     peers, steps, translations,
 };
-use crate::{config, count, tables::Maps};
+use crate::{config, count, events, tables::Maps};
 
 /// `connect()` with an `AF_INET` address, whatever the socket's family.
 #[cgroup_sock_addr(connect4)]
@@ -108,7 +108,7 @@ pub(super) fn connect<M: Memory>(ctx: &SockAddrContext, hook: Hook) -> i32 {
             ALLOW
         }
         Resolution::UnknownPort => {
-            let is_refused = fails::<M>(ctx, &destination, NO_SERVICE, Reason::UnknownPort);
+            let is_refused = fails::<M>(ctx, &destination, RefusedPair::NO_SERVICE, Reason::UnknownPort);
             answer::<M>(ctx, hook, &destination, is_refused)
         }
         Resolution::Service(frontend) => match choose_for(ctx, &destination.address, frontend) {
@@ -119,6 +119,7 @@ pub(super) fn connect<M: Memory>(ctx: &SockAddrContext, hook: Hook) -> i32 {
             }
             Decision::Forward(Forward { endpoint, slot, remembered }) => {
                 M::remember(ctx, &destination, &endpoint, slot);
+                events::chosen(ctx, &destination, slot);
                 rewrite(ctx, hook, &endpoint.address, endpoint.port);
                 count::connection(endpoint.service, remembered);
                 debug!(
@@ -133,9 +134,6 @@ pub(super) fn connect<M: Memory>(ctx: &SockAddrContext, hook: Hook) -> i32 {
         },
     }
 }
-
-/// In place of an index into SERVICES.
-const NO_SERVICE: u32 = u32::MAX;
 
 /// Refuses the connect; or lets the socket be connected to the frontend itself, until the agent finds an endpoint for it.
 #[inline(always)]
@@ -161,7 +159,7 @@ fn fails<M: Memory>(ctx: &SockAddrContext, destination: &FrontendKey, service: u
     if !leaves_connected(protocol) {
         M::forget(ctx, destination);
     }
-    count::refusal((service != NO_SERVICE).then_some(service), reason);
+    events::refused_socket(ctx, destination, service, reason);
     debug!(
         ctx,
         "connect to {:i}:{} refused: {}",

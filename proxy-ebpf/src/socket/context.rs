@@ -178,7 +178,7 @@ fn refuse() -> i32 {
 
 /// The cookie of the socket's network namespace.
 #[inline(always)]
-fn namespace(ctx: &SockAddrContext) -> u64 {
+pub(crate) fn namespace(ctx: &SockAddrContext) -> u64 {
     // SAFETY: the helper takes the program's own context.
     unsafe { bpf_get_netns_cookie(ctx.as_ptr()) }
 }
@@ -226,8 +226,7 @@ pub(super) struct SocketClient<'a>(pub(super) &'a SockAddrContext);
 impl Client for SocketClient<'_> {
     #[inline(always)]
     fn identity(&self) -> Address {
-        let cookie = namespace(self.0);
-        Address::from_words([cookie as u32, (cookie >> 32) as u32, 0, 0])
+        Address::of_namespace(namespace(self.0))
     }
 
     #[inline(always)]

@@ -32,3 +32,5 @@ mod reverse;
 mod sendmsg;
 mod steps;
 mod translations;
+
+pub(crate) use context::namespace as namespace_of;

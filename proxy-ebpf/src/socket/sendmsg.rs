@@ -7,7 +7,7 @@
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use aya_log_ebpf::debug;
 use proxy_common::{
-    Decision, FrontendKind, Protocol, Reason,
+    Decision, FrontendKind, Protocol, Reason, RefusedPair,
     select::{Resolution, resolve},
 };
 
@@ -19,7 +19,7 @@ use super::{
     },
     datagrams, overflow, steps, translations,
 };
-use crate::{count, tables::Maps};
+use crate::{count, events, tables::Maps};
 
 /// `sendto()` and `sendmsg()` with an IPv4 destination, v4-mapped ones of `AF_INET6` sockets included.
 #[cgroup_sock_addr(sendmsg4)]
@@ -49,7 +49,7 @@ fn sendmsg(ctx: &SockAddrContext, hook: Hook) -> i32 {
             return ALLOW;
         }
         Resolution::UnknownPort => {
-            count::refusal(None, Reason::UnknownPort);
+            events::refused_socket(ctx, &destination, RefusedPair::NO_SERVICE, Reason::UnknownPort);
             return refuse_datagram();
         }
         Resolution::Service(frontend) => frontend,
@@ -82,8 +82,8 @@ fn sendmsg(ctx: &SockAddrContext, hook: Hook) -> i32 {
     }
     match choose_for(ctx, &destination.address, frontend) {
         Decision::NotService => ALLOW,
-        Decision::Refuse { service, reason } => {
-            count::refusal(service, reason);
+        Decision::Refuse { reason, .. } => {
+            events::refused_socket(ctx, &destination, frontend.service, reason);
             debug!(
                 ctx,
                 "datagram to {:i}:{} refused: {}",
@@ -96,6 +96,7 @@ fn sendmsg(ctx: &SockAddrContext, hook: Hook) -> i32 {
         Decision::Forward(forward) => {
             let endpoint = forward.endpoint;
             steps::send_first(ctx, &destination, forward.slot);
+            events::chosen(ctx, &destination, forward.slot);
             rewrite(ctx, hook, &endpoint.address, endpoint.port);
             count::connection(endpoint.service, forward.remembered);
             debug!(

@@ -197,7 +197,8 @@ fn memory() -> u64 {
             // Socket storage is added below; the others take two mebibytes each at most.
             "SOCKETS" | "DATAGRAMS" | "NAMESPACES" | "ADDRESS_FILTER" | "NODE_PORTS" | "OUTGOING"
             | "STRAYS" | "ASKERS" | "FLOW_LOCKS" | "FLOW_SEED" | "INTERFACES" | "REFUSED_RATE"
-            | "HELD_RATE" | "TOTALS" | "GRACE" | "SHARED_PORTS" | "FOREIGN_PORTS" => 0,
+            | "HELD_RATE" | "RECORDED_RATE" | "LAST_REFUSALS" | "LISTENING" | "LISTENERS" | "EVENTS"
+            | "TOTALS" | "GRACE" | "SHARED_PORTS" | "FOREIGN_PORTS" => 0,
             other => panic!("{other}: how much memory does it take? The DaemonSet's comment adds it up"),
         }
     });

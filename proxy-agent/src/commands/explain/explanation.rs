@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, fmt::Write as _, net::SocketAddr};
 
 use serde::Serialize;
 
-use super::{pod::Pods, probe::Probe};
-use crate::commands::counts;
+use super::probe::Probe;
+use crate::commands::{counts, names::Pods};
 
 /// The answer.
 #[derive(Debug, Serialize)]

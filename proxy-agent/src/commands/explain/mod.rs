@@ -4,16 +4,11 @@
 //!
 //! | file | concept |
 //! |---|---|
-//! | `client` | the client; `pod`: one that is named as a pod of this node |
-//! | `destination` | the address, or the addresses of a Service |
 //! | `recorder` | the tables, recording every lookup |
 //! | `explanation` | the answer, and how people read it |
 //! | `probe` | real connections |
 
-mod client;
-mod destination;
 mod explanation;
-mod pod;
 mod probe;
 mod recorder;
 
@@ -24,18 +19,14 @@ use proxy_common::{
     Address, Decision, Endpoint, FrontendKey, PassedBy, Port, Protocol, Reason, Scope, Tables as _, select,
 };
 
-use self::{
-    client::{Client, ClientName, PathTaken},
-    destination::{Destination, problems_of_services},
-    explanation::Explanation,
-    pod::Pods,
-    probe::Probe,
-    recorder::Recorder,
+use self::{explanation::Explanation, probe::Probe, recorder::Recorder};
+use super::{
+    Output, Paths, doctor, inventory,
+    names::{Client, ClientName, Destination, PathTaken, Pods, problems_of_services},
 };
-use super::{Output, Paths, doctor, inventory};
 use crate::{
     agent::{Presence, Report},
-    dataplane::{Tables, identity},
+    dataplane::{Tables, identity, monotonic_nanoseconds},
     model::ObjectName,
     plan::ServicePortId,
 };
@@ -322,12 +313,6 @@ fn why(client: &Client, reason: Reason) -> &'static str {
         Some(unknown) if client.scope == Scope::Outside && reason == Reason::ClientUnknown => unknown,
         _ => reason.explanation(),
     }
-}
-
-/// Nanoseconds of the clock that the kernel programs use (CLOCK_MONOTONIC).
-fn monotonic_nanoseconds() -> u64 {
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
-        .map_or(0, |time| u64::try_from(std::time::Duration::from(time).as_nanos()).unwrap_or(u64::MAX))
 }
 
 fn socket(endpoint: &Endpoint) -> SocketAddr {

@@ -12,8 +12,10 @@ use std::{
 use nix::sched::CloneFlags;
 use serde::Serialize;
 
-use super::pod::Pods;
-use crate::dataplane::{Error, in_namespace, listening_in};
+use crate::{
+    commands::names::Pods,
+    dataplane::{Error, in_namespace, listening_in},
+};
 
 /// How long each attempt may take. A first lost packet is sent again after a second.
 const PATIENCE: Duration = Duration::from_millis(2_500);

@@ -2,7 +2,7 @@
 //! host name. Processes of others are visible in the node's process namespace alone (`hostPID`).
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fs,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
@@ -34,12 +34,29 @@ pub(crate) fn processes() -> impl Iterator<Item = (String, PathBuf)> {
 /// Not every process in a Pod's cgroups is in its network namespace: some runtimes put helpers there, which are in the node's,
 /// and a process may make namespaces of its own. Of several it is the one that has one of the Pod's addresses.
 pub fn namespace_of_pod(uid: &str, addresses: &[IpAddr]) -> Option<PathBuf> {
+    let mut found = namespaces_where(|of| of == uid);
+    own_of(found.remove(uid)?, addresses)
+}
+
+/// The network namespaces in which Pods have processes, beside this process's own, by uid.
+pub fn namespaces_of_pods() -> HashMap<String, Vec<PathBuf>> {
+    namespaces_where(|_| true)
+}
+
+fn namespaces_where(is_wanted: impl Fn(&str) -> bool) -> HashMap<String, Vec<PathBuf>> {
     let mut met: HashSet<PathBuf> = fs::read_link("/proc/thread-self/ns/net").into_iter().collect();
-    let mut found: Vec<PathBuf> = processes()
-        .filter(|(of, _)| of == uid)
-        .map(|(_, process)| process.join("ns/net"))
-        .filter(|path| fs::read_link(path).is_ok_and(|namespace| met.insert(namespace)))
-        .collect();
+    let mut found: HashMap<String, Vec<PathBuf>> = HashMap::new();
+    for (uid, process) in processes().filter(|(uid, _)| is_wanted(uid)) {
+        let path = process.join("ns/net");
+        if fs::read_link(&path).is_ok_and(|namespace| met.insert(namespace)) {
+            found.entry(uid).or_default().push(path);
+        }
+    }
+    found
+}
+
+/// The one of a Pod's namespaces that is its own, by its addresses.
+pub fn own_of(mut found: Vec<PathBuf>, addresses: &[IpAddr]) -> Option<PathBuf> {
     if found.len() > 1 {
         let own = found.iter().position(|path| has_one_of(path, addresses));
         return Some(found.swap_remove(own.unwrap_or_default()));

@@ -72,9 +72,21 @@ pub fn uptime() -> u32 {
         .map_or(0, |time| u32::try_from(time.tv_sec()).unwrap_or(u32::MAX))
 }
 
+/// Nanoseconds of the same clock.
+pub fn monotonic_nanoseconds() -> u64 {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+        .map_or(0, |time| u64::try_from(std::time::Duration::from(time).as_nanos()).unwrap_or(u64::MAX))
+}
+
 /// Whether the kernel lets a connect program choose the caller's error (5.18).
 pub fn has_set_retval() -> bool {
     is_helper_supported(ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval).unwrap_or(false)
+}
+
+/// Whether socket programs may ask which process calls.
+pub(crate) fn has_caller() -> bool {
+    is_helper_supported(ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_get_current_pid_tgid)
+        .unwrap_or(false)
 }
 
 /// Whether the FIB lookup returns a source address: `BPF_FIB_LOOKUP_SRC` (6.7, dab4e1f06cab), by the kernel's version,

@@ -25,7 +25,9 @@ use crate::dataplane::{
     Error,
     node::{
         host::ensure_bpffs,
-        system::{has_fib_source, has_reuseport_option, has_set_retval, has_tail_calls, netns_cookie},
+        system::{
+            has_caller, has_fib_source, has_reuseport_option, has_set_retval, has_tail_calls, netns_cookie,
+        },
     },
     tables::{
         capacity::Capacity,
@@ -128,6 +130,7 @@ fn open_maps(options: &Options, capacity: &Capacity, replaced: &[&'static str]) 
     let fib_source = u8::from(has_fib_source());
     let reuseport_option = u8::from(has_reuseport_option());
     let tail_calls = u8::from(has_tail_calls());
+    let caller = u8::from(has_caller());
     let fast_path = u8::from(!through_stack);
     let host_only = u8::from(options.sockets.host_only);
     let passes_by = u8::from(options.passes_by());
@@ -139,6 +142,7 @@ fn open_maps(options: &Options, capacity: &Capacity, replaced: &[&'static str]) 
         .override_global("HAS_FIB_SOURCE", &fib_source, true)
         .override_global("HAS_REUSEPORT_OPTION", &reuseport_option, true)
         .override_global("HAS_TAIL_CALLS", &tail_calls, true)
+        .override_global("HAS_CALLER", &caller, true)
         .override_global("FAST_PATH", &fast_path, true)
         .override_global("SERVICES_LEN", &capacity.services, true)
         .override_global("FRONTEND_LINES_LEN", &FrontendLine::lines(capacity.frontends), true)

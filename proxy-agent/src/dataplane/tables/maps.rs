@@ -6,9 +6,9 @@ use aya::maps::{HashMap, Map, MapData, MapInfo, lpm_trie::Key};
 use proxy_common::{
     ABI, Address, AddressEntry, Affinity, AffinityKey, Asker, ClientAddresses, Datagrams, Endpoint,
     EndpointState, FlowLock, FlowTags, FlowUses, FragmentKey, FragmentPorts, Frontend, FrontendKey,
-    FrontendLine, Interface, OverflowKey, Overflowed, Peer, PortOwners, Rate, Record, Service,
-    ServiceCounters, ServiceName, ServiceRefusals, SharedPorts, SourceRangeKey, Translation, Tuple,
-    connection::buckets::SLOTS, counters::SHARDS,
+    FrontendLine, Interface, LastRefusal, Listener, OverflowKey, Overflowed, Peer, PortOwners, Rate, Record,
+    RefusedPair, Service, ServiceCounters, ServiceName, ServiceRefusals, SharedPorts, SourceRangeKey,
+    Translation, Tuple, connection::buckets::SLOTS, counters::SHARDS,
 };
 
 use super::{capacity::Capacity, mapped::Mapped};
@@ -46,7 +46,7 @@ const fn of_connections<V>(name: &'static str, length: fn(&Capacity) -> u32) -> 
 }
 
 /// All pinned maps.
-pub const MAPS: [MapSpec; 37] = [
+pub const MAPS: [MapSpec; 42] = [
     sized::<FrontendKey, Frontend>("FRONTENDS", |to| to.frontends),
     sized::<u32, FrontendLine>("FRONTEND_LINES", |to| FrontendLine::lines(to.frontends)),
     sized::<Address, AddressEntry>("ADDRESSES", |to| to.frontends),
@@ -79,6 +79,11 @@ pub const MAPS: [MapSpec; 37] = [
     fixed::<u32, Interface>("INTERFACES"),
     fixed::<u32, Rate>("REFUSED_RATE"),
     fixed::<u32, Rate>("HELD_RATE"),
+    fixed::<RefusedPair, LastRefusal>("LAST_REFUSALS"),
+    fixed::<u32, Rate>("RECORDED_RATE"),
+    fixed::<u32, u64>("LISTENING"),
+    fixed::<u32, Listener>("LISTENERS"),
+    fixed::<u32, u32>("EVENTS"),
     sized::<u32, ServiceCounters>("COUNTERS", |to| to.services.saturating_mul(SHARDS)),
     sized::<u32, ServiceRefusals>("REFUSALS", |to| to.services),
     fixed::<u32, u64>("TOTALS"),

@@ -25,6 +25,7 @@
 //! | `flow_table` | FLOWS, in memory that the programs write at any moment; `flow_moves`: its records to another table |
 //! | `names` | Service port identities as the tables spell them |
 //! | `elements` | inserting and deleting elements; `crash`: where tests let the agent die between two writes |
+//! | `listeners` | who listens to what the kernel programs do |
 //! | `bypass` | marking the agent's own sockets, which the hooks leave alone |
 
 mod addresses;
@@ -46,6 +47,7 @@ mod install;
 pub(super) mod installed;
 pub(super) mod layout;
 pub(super) mod lines;
+pub(super) mod listeners;
 mod losers;
 pub(super) mod mapped;
 pub(super) mod maps;

@@ -8,8 +8,9 @@ use std::{
 use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, MapData, SkStorage, lpm_trie::Key};
 use proxy_common::{
     Address, AddressBits, AddressEntry, Affinity, AffinityKey, ClientAddresses, Datagrams, Endpoint,
-    EndpointState, Found, Frontend, FrontendKey, Interface, OverflowKey, Overflowed, Peer, Policy,
-    PortOwners, Service, ServiceCounters, ServiceName, ServiceRefusals, SourceRangeKey, Span, Translation,
+    EndpointState, Found, Frontend, FrontendKey, Interface, LastRefusal, OverflowKey, Overflowed, Peer,
+    Policy, PortOwners, RefusedPair, Service, ServiceCounters, ServiceName, ServiceRefusals, SourceRangeKey,
+    Span, Translation,
     counters::{SHARDS, shard},
     frontend_lines::Lined,
     service::EndpointSet,
@@ -131,6 +132,21 @@ impl Tables {
     /// Opens BYPASSED: for the one that writes it, and for commands.
     pub(crate) fn bypassed(pin_dir: &Path) -> Result<HashMap<MapData, u64, u64>, Error> {
         hash(&abi_dir(pin_dir), "BYPASSED")
+    }
+
+    /// Whom the programs refused what, as far as LAST_REFUSALS has it. Tables of older versions do not have it.
+    pub fn last_refusals(pin_dir: &Path) -> Result<Vec<(RefusedPair, LastRefusal)>, Error> {
+        let dir = abi_dir(pin_dir);
+        if !dir.join("LAST_REFUSALS").exists() {
+            return Ok(Vec::new());
+        }
+        let table = hash::<RefusedPair, LastRefusal>(&dir, "LAST_REFUSALS")?;
+        // An element may go between its key and its value.
+        Ok(table
+            .keys()
+            .filter_map(Result::ok)
+            .filter_map(|pair| Some((pair, table.get(&pair, 0).ok()?)))
+            .collect())
     }
 
     /// Opens GRACE, which only the writer needs.

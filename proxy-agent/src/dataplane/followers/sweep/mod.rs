@@ -1,4 +1,5 @@
-//! Gives back what no program gives back: old translations in OVERFLOW, and elements of PEERS whose socket is gone.
+//! Gives back what no program gives back: old translations in OVERFLOW, elements of PEERS whose socket is gone, and the buffers
+//! of listeners that ended without a word.
 //!
 //! | file | concept |
 //! |---|---|
@@ -16,7 +17,7 @@ use std::{
 };
 
 use self::overflow::Overflow;
-use crate::dataplane::Error;
+use crate::dataplane::{Error, node::system::monotonic_nanoseconds, tables::listeners};
 
 /// Between two looks at OVERFLOW.
 const PERIOD: Duration = Duration::from_secs(10);
@@ -59,6 +60,9 @@ fn run(mut overflow: Overflow, pin_dir: &Path, end: &Receiver<()>) {
     while end.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
         if let Err(error) = overflow.sweep() {
             tracing::warn!(%error, "cannot remove old translations of datagrams");
+        }
+        if let Err(error) = listeners::clear_away(pin_dir, monotonic_nanoseconds()) {
+            tracing::warn!(%error, "cannot clear away what a listener left");
         }
         if last.is_none_or(|last: Instant| last.elapsed() >= PERIOD_OF_PEERS) {
             match peers::sweep(pin_dir, if last.is_none() { 1 } else { peers::FEW }) {

@@ -10,16 +10,16 @@ use std::{
 
 use anyhow::bail;
 
+use super::near::near;
 use crate::{
     agent::{PodHere, Report},
-    commands::near::near,
     dataplane::{namespace_of_pod, namespaces_by_host_name},
     model::ObjectName,
 };
 
 /// A pod as named on the command line.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct PodName {
+pub(in crate::commands) struct PodName {
     namespace: Option<String>,
     name: String,
 }
@@ -55,7 +55,7 @@ impl fmt::Display for PodName {
 
 /// Where a pod's sockets are.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) enum Where {
+pub(in crate::commands) enum Where {
     /// In the node's network namespace.
     Node,
     /// In the one at this path.
@@ -66,35 +66,42 @@ pub(super) enum Where {
 
 /// A pod of this node.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) struct Pod {
-    pub(super) place: Where,
+pub(in crate::commands) struct Pod {
+    pub(in crate::commands) place: Where,
     /// Its namespace, if it is known.
-    pub(super) namespace: Option<String>,
+    pub(in crate::commands) namespace: Option<String>,
+    /// Its name, if the agent knows it.
+    pub(in crate::commands) name: Option<ObjectName>,
     /// Who and where it is, for people.
-    pub(super) told: String,
+    pub(in crate::commands) told: String,
 }
 
 /// The Pods of this node, by their addresses.
-pub(super) struct Pods<'a>(HashMap<IpAddr, &'a PodHere>);
+pub(in crate::commands) struct Pods<'a>(HashMap<IpAddr, &'a PodHere>);
 
 impl<'a> Pods<'a> {
-    pub(super) fn of(report: Option<&'a Report>) -> Self {
+    pub(in crate::commands) fn of(report: Option<&'a Report>) -> Self {
         let pods = report.into_iter().flat_map(|report| &report.pods);
         Self(pods.flat_map(|pod| pod.addresses.iter().map(move |address| (*address, pod))).collect())
     }
 
     /// The name of the one with this address.
-    pub(super) fn name(&self, address: IpAddr) -> Option<&ObjectName> {
+    pub(in crate::commands) fn name(&self, address: IpAddr) -> Option<&ObjectName> {
         self.0.get(&address).map(|pod| &pod.name)
     }
 
+    /// The addresses of the one of this name; none if they are the node's.
+    pub(in crate::commands) fn addresses(&self, name: &ObjectName) -> &'a [IpAddr] {
+        self.0.values().find(|pod| pod.name == *name).map_or(&[], |pod| &pod.addresses)
+    }
+
     /// An address with the name of its Pod.
-    pub(super) fn told(&self, address: SocketAddr) -> String {
+    pub(in crate::commands) fn told(&self, address: SocketAddr) -> String {
         self.name(address.ip()).map_or_else(|| address.to_string(), |name| format!("{address} (Pod {name})"))
     }
 
     /// The network namespace of the one with this address.
-    pub(super) fn place(&self, address: IpAddr) -> Option<PathBuf> {
+    pub(in crate::commands) fn place(&self, address: IpAddr) -> Option<PathBuf> {
         let PodHere { uid, addresses, .. } = self.0.get(&address)?;
         namespace_of_pod(uid, addresses)
     }
@@ -106,6 +113,7 @@ impl Pod {
         let at = |place, told| Self {
             place,
             namespace: Some(name.namespace().into()),
+            name: Some(name.clone()),
             told: format!("Pod {name}, {told}"),
         };
         if *on_host {
@@ -129,7 +137,7 @@ impl Pod {
 
 impl PodName {
     /// Finds it among the Pods that the agent knows, else by host names of this node's network namespaces.
-    pub(super) fn find(&self, report: Option<&Report>) -> anyhow::Result<Pod> {
+    pub(in crate::commands) fn find(&self, report: Option<&Report>) -> anyhow::Result<Pod> {
         let known = report.map_or(&[][..], |report| &report.pods);
         if let Some(pod) = self.among(known)? {
             return Pod::of(pod);
@@ -181,6 +189,7 @@ impl PodName {
             [(name, place)] => Ok(Some(Pod {
                 place: Where::NetworkNamespace(place.clone()),
                 namespace: None,
+                name: None,
                 told: format!(
                     "host name {name}, {} (its namespace in Kubernetes is not known)",
                     place.display()

@@ -11,10 +11,11 @@ use std::{
 use anyhow::{Context as _, bail};
 use proxy_common::{Address, PassedBy, Scope};
 
-use super::pod::{Pod, PodName, Where};
+use super::pod::{Pod, PodName, Pods, Where};
 use crate::{
     agent::Report,
     dataplane::{Error, Tables, netns_cookie, netns_cookie_of},
+    model::ObjectName,
 };
 
 /// The network namespace of this process, which is the node's.
@@ -22,7 +23,7 @@ const OWN: &str = "/proc/thread-self/ns/net";
 
 /// A client as named on the command line.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum ClientName {
+pub(in crate::commands) enum ClientName {
     Node,
     /// A north-south client, with its address if known.
     Outside(Option<IpAddr>),
@@ -63,7 +64,7 @@ impl FromStr for ClientName {
 
 /// Where a client's traffic to Services is translated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum PathTaken {
+pub(in crate::commands) enum PathTaken {
     /// At its sockets.
     Socket,
     /// At its sockets, unless it is passed by.
@@ -95,26 +96,29 @@ impl fmt::Display for PathTaken {
 }
 
 /// What is known of the client.
-pub(super) struct Client {
+pub(in crate::commands) struct Client {
     /// Who and where it is, if it was named as a pod.
-    pub(super) told: Option<String>,
+    pub(in crate::commands) told: Option<String>,
     /// Its namespace in Kubernetes, if it is known.
-    pub(super) home: Option<String>,
+    pub(in crate::commands) home: Option<String>,
+    /// Its name, if it is a Pod that the agent knows and that has addresses of its own.
+    pod: Option<ObjectName>,
     /// Its network namespace, if one can be entered.
-    pub(super) place: Option<PathBuf>,
+    pub(in crate::commands) place: Option<PathBuf>,
     cookie: u64,
     is_node: bool,
-    pub(super) scope: Scope,
+    pub(in crate::commands) scope: Scope,
     /// Its addresses, if these are all that is known of it.
     addresses: Vec<Address>,
 }
 
 impl Client {
-    pub(super) fn of(name: &ClientName, report: Option<&Report>) -> anyhow::Result<Self> {
+    pub(in crate::commands) fn of(name: &ClientName, report: Option<&Report>) -> anyhow::Result<Self> {
         let own = netns_cookie()?;
         let in_namespace = |cookie, is_node| Self {
             told: None,
             home: None,
+            pod: None,
             place: None,
             cookie,
             is_node,
@@ -124,7 +128,7 @@ impl Client {
         let at = |addresses: &[IpAddr]| addresses.iter().copied().map(Address::from).collect();
         Ok(match name {
             ClientName::Pod(pod) => {
-                let Pod { place, namespace, told } = pod.find(report)?;
+                let Pod { place, namespace, name, told } = pod.find(report)?;
                 let client = match place {
                     Where::Node => Self::of(&ClientName::Node, report)?,
                     Where::NetworkNamespace(path) => Self::of(&ClientName::NetworkNamespace(path), report)?,
@@ -132,7 +136,7 @@ impl Client {
                         Self { addresses: at(&addresses), ..in_namespace(0, false) }
                     }
                 };
-                Self { told: Some(told), home: namespace, ..client }
+                Self { told: Some(told), home: namespace, pod: name, ..client }
             }
             ClientName::Node => Self { place: Some(OWN.into()), ..in_namespace(own, true) },
             ClientName::Outside(Some(address)) if address.is_loopback() => {
@@ -162,7 +166,7 @@ impl Client {
 
 impl Client {
     /// How it reaches Services. `host_only` says whether the socket programs serve the node alone.
-    pub(super) fn path(&self, pin_dir: &Path, host_only: bool) -> Result<PathTaken, Error> {
+    pub(in crate::commands) fn path(&self, pin_dir: &Path, host_only: bool) -> Result<PathTaken, Error> {
         let known = || Tables::bypassed(pin_dir).map(|map| map.get(&self.cookie, 0).ok());
         Ok(match self.scope {
             Scope::Outside => PathTaken::Uplink,
@@ -176,14 +180,22 @@ impl Client {
         })
     }
 
+    /// What its events know it by: its network namespace, if it has sockets on this node, and its addresses, as far as they are
+    /// known.
+    pub(in crate::commands) fn marks(&self, pods: &Pods<'_>) -> Vec<Address> {
+        let addresses = self.pod.iter().flat_map(|pod| pods.addresses(pod)).copied().map(Address::from);
+        let namespace = (self.cookie != 0).then(|| Address::of_namespace(self.cookie));
+        namespace.into_iter().chain(self.addresses.iter().copied()).chain(addresses).collect()
+    }
+
     /// Whether it may have packets of this family.
-    pub(super) fn speaks(&self, is_v4: bool) -> bool {
+    pub(in crate::commands) fn speaks(&self, is_v4: bool) -> bool {
         self.addresses.is_empty() || self.addresses.iter().any(|address| address.is_v4() == is_v4)
     }
 
     /// Why its last endpoint (affinity) is unknown, if it is: at sockets a client is a network namespace (ST-9), in
     /// packets a source address.
-    pub(super) fn unknown(&self) -> Option<&'static str> {
+    pub(in crate::commands) fn unknown(&self) -> Option<&'static str> {
         match (self.scope, self.addresses.as_slice()) {
             (Scope::Inside, [_, ..]) => Some(
                 "unknown for a mere address: its network namespace is known by pid:N, or where its processes are visible",
@@ -199,8 +211,7 @@ impl proxy_common::Client for Client {
         if let (Scope::Outside, [address, ..]) = (self.scope, self.addresses.as_slice()) {
             return *address;
         }
-        let [low, high] = bytemuck::cast::<u64, [u32; 2]>(self.cookie);
-        Address::from_words([low, high, 0, 0])
+        Address::of_namespace(self.cookie)
     }
 
     fn is_node(&self) -> bool {

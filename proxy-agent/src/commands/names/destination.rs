@@ -10,10 +10,9 @@ use std::{
 use anyhow::bail;
 use proxy_common::{Address, AddressBits, FrontendKey, FrontendKind, Port, Protocol, Scope};
 
-use super::client::Client;
+use super::{client::Client, near::near};
 use crate::{
     agent::Report,
-    commands::near::near,
     dataplane::{Tables, identity},
     model::{Kind, ObjectName, Problem, Subject},
     plan::ServicePortId,
@@ -21,14 +20,14 @@ use crate::{
 
 /// A destination as named on the command line.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Destination {
+pub(in crate::commands) enum Destination {
     Address { address: SocketAddr, protocol: Protocol },
     Service(ServiceName),
 }
 
 /// A Service, and one of its ports or all.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct ServiceName {
+pub(in crate::commands) struct ServiceName {
     namespace: Option<String>,
     name: String,
     /// Name or number.
@@ -104,22 +103,16 @@ impl ServiceName {
     /// one outside all else.
     ///
     /// Without a namespace it is the Service in the client's own, if that is known, as in DNS.
-    pub(super) fn frontends(
+    pub(in crate::commands) fn frontends(
         &self,
         tables: &Tables,
         client: &Client,
         report: Option<&Report>,
     ) -> anyhow::Result<Vec<FrontendKey>> {
-        let installed = installed(tables)?;
+        let mut installed = installed(tables)?;
         let service = self.service(&installed, client.home.as_deref(), report)?;
-        let ports = installed.get(&service).map_or(&[][..], Vec::as_slice);
-        let chosen: Vec<&PortHere> = ports.iter().filter(|port| self.selects(port)).collect();
-        if chosen.is_empty() {
-            let all: Vec<String> = ports.iter().map(|port| port.id.to_string()).collect();
-            let told = problems_of_services(report).find(|(of, _)| **of == service);
-            let told = told.map(|(_, problem)| format!("; {problem}")).unwrap_or_default();
-            bail!("{service} has no port `{}`, only {}{told}", self.wanted_port(), all.join(", "));
-        }
+        let ports = installed.remove(&service).unwrap_or_default();
+        let chosen = self.chosen(&service, ports, report)?;
         let number: Option<Port> = self.port.as_deref().and_then(|port| port.parse().ok()).map(Port::new);
         let mut keys = Vec::new();
         for port in &chosen {
@@ -148,6 +141,40 @@ impl ServiceName {
         keys.into_iter()
             .map(|key| if key.any_address == 0 { Ok(key) } else { on_this_node(tables, &key) })
             .collect()
+    }
+
+    /// Its ports, or the one that is named, whoever the client.
+    pub(in crate::commands) fn ports(
+        &self,
+        tables: &Tables,
+        report: Option<&Report>,
+    ) -> anyhow::Result<Vec<PortHere>> {
+        let mut installed = installed(tables)?;
+        let service = self.service(&installed, None, report)?;
+        let ports = installed.remove(&service).unwrap_or_default();
+        self.chosen(&service, ports, report)
+    }
+
+    /// Whether it names a port.
+    pub(in crate::commands) const fn names_a_port(&self) -> bool {
+        self.port.is_some()
+    }
+
+    /// Those of the Service's ports that are meant.
+    fn chosen(
+        &self,
+        service: &ObjectName,
+        mut ports: Vec<PortHere>,
+        report: Option<&Report>,
+    ) -> anyhow::Result<Vec<PortHere>> {
+        let all: Vec<String> = ports.iter().map(|port| port.id.to_string()).collect();
+        ports.retain(|port| self.selects(port));
+        if ports.is_empty() {
+            let told = problems_of_services(report).find(|(of, _)| *of == service);
+            let told = told.map(|(_, problem)| format!("; {problem}")).unwrap_or_default();
+            bail!("{service} has no port `{}`, only {}{told}", self.wanted_port(), all.join(", "));
+        }
+        Ok(ports)
     }
 
     fn wanted_port(&self) -> String {
@@ -219,7 +246,9 @@ impl fmt::Display for ServiceName {
 }
 
 /// The Services that have problems, with these.
-pub(super) fn problems_of_services(report: Option<&Report>) -> impl Iterator<Item = (&ObjectName, &Problem)> {
+pub(in crate::commands) fn problems_of_services(
+    report: Option<&Report>,
+) -> impl Iterator<Item = (&ObjectName, &Problem)> {
     let all = report.into_iter().flat_map(|report| &report.problems);
     all.filter_map(|problem| match &problem.subject {
         Subject::Object(key) if key.kind == Kind::Service => Some((&key.name, problem)),
@@ -241,9 +270,12 @@ fn on_this_node(tables: &Tables, key: &FrontendKey) -> anyhow::Result<FrontendKe
 }
 
 /// A port of an installed Service, in one family.
-struct PortHere {
+#[derive(Clone, Debug)]
+pub(in crate::commands) struct PortHere {
+    /// Index into SERVICES.
+    pub(in crate::commands) index: u32,
     id: ServicePortId,
-    frontends: Vec<(FrontendKey, FrontendKind)>,
+    pub(in crate::commands) frontends: Vec<(FrontendKey, FrontendKind)>,
 }
 
 /// The ports of all installed Services.
@@ -261,7 +293,7 @@ fn installed(tables: &Tables) -> anyhow::Result<BTreeMap<ObjectName, Vec<PortHer
         let Some(id) = identity(&name) else { continue };
         let mut frontends = frontends.remove(&index).unwrap_or_default();
         frontends.sort_unstable_by_key(|(key, kind)| (*kind, *key));
-        services.entry(id.service.clone()).or_default().push(PortHere { id, frontends });
+        services.entry(id.service.clone()).or_default().push(PortHere { index, id, frontends });
     }
     for ports in services.values_mut() {
         ports.sort_unstable_by(|a, b| a.id.cmp(&b.id));

@@ -8,7 +8,7 @@ const SHOWN: usize = 3;
 const ALIKE: u32 = 600;
 
 /// The names that are most like this one, as the end of a sentence; empty if none is. It may be the namespace that is wrong.
-pub(super) fn near(wanted: &str, names: impl IntoIterator<Item = String>) -> String {
+pub(in crate::commands) fn near(wanted: &str, names: impl IntoIterator<Item = String>) -> String {
     let wanted = last(wanted);
     let mut found: Vec<(Reverse<u32>, String)> =
         names.into_iter().map(|name| (Reverse(likeness(wanted, last(&name))), name)).collect();

@@ -1,0 +1,47 @@
+//! Who is in a network namespace, by its cookie: events of sockets have no other name for their client.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    agent::{PodHere, Report},
+    dataplane::{namespaces_by_host_name, namespaces_of_pods, netns_cookie, netns_cookie_of, own_of},
+};
+
+/// How often to look for a namespace that is not known.
+const PERIOD: Duration = Duration::from_secs(2);
+
+/// The network namespaces of this node whose clients have names.
+#[derive(Debug, Default)]
+pub(in crate::commands) struct Namespaces {
+    by_cookie: HashMap<u64, String>,
+    looked: Option<Instant>,
+}
+
+impl Namespaces {
+    /// Who is there, if it is known; looks once more if it is not, though not each time.
+    pub(in crate::commands) fn name(&mut self, cookie: u64, report: Option<&Report>) -> Option<&str> {
+        if !self.by_cookie.contains_key(&cookie) && self.looked.is_none_or(|when| when.elapsed() > PERIOD) {
+            self.look(report);
+        }
+        self.by_cookie.get(&cookie).map(String::as_str)
+    }
+
+    fn look(&mut self, report: Option<&Report>) {
+        // Namespaces by host names first: what the agent knows of Pods is better.
+        let host_names = namespaces_by_host_name().into_iter();
+        let mut found: Vec<_> =
+            host_names.filter_map(|(name, path)| Some((netns_cookie_of(&path).ok()?, name))).collect();
+        let mut of_pods = namespaces_of_pods();
+        for PodHere { name, uid, on_host, addresses } in report.into_iter().flat_map(|report| &report.pods) {
+            let own = of_pods.remove(&**uid).filter(|_| !on_host).and_then(|paths| own_of(paths, addresses));
+            found.extend(own.and_then(|path| Some((netns_cookie_of(&path).ok()?, name.to_string()))));
+        }
+        found.extend(netns_cookie().ok().map(|own| (own, "node".to_owned())));
+        // Cookies are never used again: who is gone keeps its name.
+        self.by_cookie.extend(found);
+        self.looked = Some(Instant::now());
+    }
+}
