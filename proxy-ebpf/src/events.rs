@@ -43,11 +43,16 @@ pub(crate) fn refused_packet(client: &Address, frontend: &FrontendKey, service: 
     tell_of_packet(client, frontend, rest);
 }
 
-/// A packet of this connection is lost, or its endpoint did not want it.
+/// A packet of this connection is lost, or its endpoint did not want it; the record has this index in FLOWS.
 #[inline(always)]
-pub(crate) fn lost(ends: &Ends, what: NodeEvent) {
+pub(crate) fn lost(ends: &Ends, index: u32, what: NodeEvent) {
     let frontend = FrontendKey::new(ends.frontend, ends.frontend_port, ends.protocol);
-    let rest = record(&ends.client, &frontend, RefusedPair::NO_SERVICE, what as u32);
+    let service = match FLOWS.get_ptr(index) {
+        // SAFETY: a word of a value of FLOWS, which may be of another connection by now.
+        Some(record) => unsafe { (&raw const (*record).origin.service).read_volatile() },
+        None => RefusedPair::NO_SERVICE,
+    };
+    let rest = record(&ends.client, &frontend, service, what as u32);
     tell_of_packet(&ends.client, &frontend, rest);
 }
 
@@ -140,6 +145,13 @@ extern "C" fn tell_socket(sock_addr: *mut bpf_sock_addr, high: u64, low: u64, re
             event.endpoint = *address;
             event.endpoint_port = *port;
         }
+        // Kernels that do not let socket programs ask do not let packet programs, either: not where both are told.
+        if config::has_caller() {
+            event.process = (bpf_get_current_pid_tgid() >> 32) as u32;
+            let (thread, length) = ((&raw mut event.thread).cast(), size_of_val(&event.thread) as u32);
+            // SAFETY: the helper writes so many bytes. (By value they would be on the stack.)
+            unsafe { generated::bpf_get_current_comm(thread, length) };
+        }
     })
 }
 
@@ -225,13 +237,6 @@ fn hand(slot: u32, listener: *mut Listener, fill: impl Fn(&mut Event)) {
         &mut *entry.as_mut_ptr()
     };
     fill(event);
-    if config::has_caller() && event.client.namespace().is_some() {
-        event.process = (bpf_get_current_pid_tgid() >> 32) as u32;
-        // SAFETY: the helper writes sixteen bytes. (By value they would be on the stack.)
-        unsafe {
-            generated::bpf_get_current_comm((&raw mut event.thread).cast(), size_of_val(&event.thread) as u32)
-        };
-    }
     // Who listens looks in turns: a wake-up for each event would cost those whom the programs serve.
     entry.submit(u64::from(BPF_RB_NO_WAKEUP));
 }

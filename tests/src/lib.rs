@@ -28,6 +28,7 @@ pub mod identity;
 mod kept;
 pub mod kube_proxy;
 pub mod lab;
+pub mod listener;
 pub mod manifest;
 pub mod many;
 pub mod mounts;

@@ -1,6 +1,7 @@
 //! The command line: a file for each command. Commands are the edges of the library and hold no rules of their own.
 
 mod cleanup;
+mod clock;
 mod doctor;
 mod explain;
 mod flows;

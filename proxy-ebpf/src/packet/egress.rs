@@ -137,7 +137,7 @@ fn masquerade(ctx: &TcContext, state: &mut State, id: RecordId) -> i32 {
     if !read_source(&Maps, id, ends, origin, owners) {
         // Its source port now belongs to another connection. Nor may the packet leave with the address of the
         // client.
-        events::lost(ends, NodeEvent::WithoutSource);
+        events::lost(ends, id.index(), NodeEvent::WithoutSource);
         return DROP;
     }
     left(&Maps, id, ends);

@@ -100,7 +100,7 @@ fn send(ctx: &TcContext, state: &mut State, id: RecordId, towards: Towards) -> i
             PASS
         }
         Sent::Nowhere if is_decided => {
-            events::lost(&state.ends, NodeEvent::WithoutRoute);
+            events::lost(&state.ends, id.index(), NodeEvent::WithoutRoute);
             DROP
         }
         Sent::Stack | Sent::Nowhere => PASS,

@@ -121,7 +121,7 @@ fn request<const LINK: u32>(ctx: &TcContext, state: &mut State, id: RecordId) ->
     if state.ends.is_remapped() {
         let State { ends, origin, owners, .. } = state;
         if !read_source(&Maps, id, ends, origin, owners) {
-            events::lost(ends, NodeEvent::WithoutSource);
+            events::lost(ends, id.index(), NodeEvent::WithoutSource);
             return DROP;
         }
         return headers::remap(ctx.skb.skb, PacketHook::Ingress as u32);

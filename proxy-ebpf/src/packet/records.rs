@@ -366,7 +366,7 @@ impl Flows for Maps {
     fn happened(&self, id: RecordId, ends: &Ends, what: Happening) {
         events::flow(what, id.index());
         if what == Happening::Reset && !ends.seen.confirmed() && ends.seen.reset == Seen::BY_ENDPOINT {
-            events::lost(ends, NodeEvent::ResetByEndpoint);
+            events::lost(ends, id.index(), NodeEvent::ResetByEndpoint);
         }
     }
 

@@ -11,5 +11,6 @@ mod growing_tables;
 mod health_and_metrics;
 mod log_of_changes;
 mod memory;
+mod monitor;
 mod sysctls;
 mod wrong_places;

@@ -23,6 +23,7 @@ mod interfaces_without_tcx;
 mod left_by_kube_proxy;
 mod legacy_rules;
 mod local_policy;
+mod monitor;
 mod netfilter;
 mod no_endpoints;
 mod nobodys_requests;

@@ -1,10 +1,14 @@
 //! The answer, and how people read it.
 
-use std::{collections::BTreeMap, fmt::Write as _, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    net::SocketAddr,
+};
 
 use serde::Serialize;
 
-use super::probe::Probe;
+use super::{probe::Probe, refused::Refused};
 use crate::commands::{counts, names::Pods};
 
 /// The answer.
@@ -37,6 +41,10 @@ pub(super) struct Explanation {
     pub(super) because: String,
     /// How often this Service has refused clients, of all kinds, by reason.
     pub(super) refused_before: BTreeMap<&'static str, u64>,
+    /// How often this client was refused at this address, the last first.
+    pub(super) refused_client: Vec<Refused>,
+    /// Who else was refused there in the last hour.
+    pub(super) refused_others: BTreeSet<String>,
     /// What of this Service could not be used or installed.
     pub(super) problems: Vec<String>,
     /// What others do to this client's traffic: a sentence each.
@@ -78,15 +86,27 @@ impl Explanation {
             say("rows", vec![format!("{} (docs/kube-proxy-parity.md)", self.rows.join(", "))]);
         }
         say("endpoint", self.endpoint.iter().map(ToString::to_string).collect());
-        let refused = counts(&self.refused_before, ", ");
-        say(
-            "refused",
-            refused.map(|refused| format!("{refused}, of all its clients so far")).into_iter().collect(),
-        );
+        say("refused", self.refused());
         say("problems", self.problems.clone());
         say("in the way", self.beside.clone());
         say("probe", self.probed(pods));
         text
+    }
+
+    /// Whom this client's Service and address refused so far.
+    fn refused(&self) -> Vec<String> {
+        /// How many others are named.
+        const NAMED: usize = 3;
+        let mut lines: Vec<String> = self.refused_client.iter().map(Refused::in_words).collect();
+        let others: Vec<&str> = self.refused_others.iter().map(String::as_str).collect();
+        if let Some(named) = others.get(..others.len().min(NAMED)).filter(|named| !named.is_empty()) {
+            let more = others.len() - named.len();
+            let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+            lines.push(format!("others in the last hour: {}{rest}", named.join(", ")));
+        }
+        let all = counts(&self.refused_before, ", ");
+        lines.extend(all.map(|all| format!("{all}, of all its clients so far")));
+        lines
     }
 
     fn probed(&self, pods: &Pods<'_>) -> Vec<String> {

@@ -4,6 +4,7 @@
 //!
 //! | file | concept |
 //! |---|---|
+//! | `refused` | whom the address refused before |
 //! | `recorder` | the tables, recording every lookup |
 //! | `explanation` | the answer, and how people read it |
 //! | `probe` | real connections |
@@ -11,6 +12,7 @@
 mod explanation;
 mod probe;
 mod recorder;
+mod refused;
 
 use std::{collections::BTreeSet, net::SocketAddr, path::Path, process::ExitCode};
 
@@ -112,6 +114,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             explanation.beside.clone_from(&beside);
         }
     }
+    for (key, explanation) in keys.iter().zip(&mut explanations) {
+        let refused::Recorded { of_client, others } =
+            refused::recorded(pin_dir, key, &client, report.as_ref())?;
+        explanation.refused_client = of_client;
+        explanation.refused_others = others;
+    }
     if arguments.probe {
         let cgroup_root = report.as_ref().map(|report| report.cgroup_root.as_path());
         for (key, explanation) in keys.iter().zip(&mut explanations) {
@@ -211,6 +219,8 @@ fn explain(
             .and_then(|index| tables.policy(index))
             .is_some_and(|policy| policy.affinity_seconds > 0),
         problems: Vec::new(),
+        refused_client: Vec::new(),
+        refused_others: BTreeSet::new(),
         refused_before: service.map(|index| inventory::refused(tables, index)).unwrap_or_default(),
         beside: Vec::new(),
         probes: Vec::new(),

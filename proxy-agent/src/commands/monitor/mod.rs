@@ -11,7 +11,7 @@ mod told;
 mod wanted;
 
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -24,13 +24,10 @@ use tokio::{
     time::sleep,
 };
 
-use self::{
-    guide::Guide,
-    told::{Clock, Told},
-    wanted::Wanted,
-};
+use self::{guide::Guide, told::Told, wanted::Wanted};
 use super::{
     Output, Paths,
+    clock::Clock,
     names::{ClientName, Destination},
     patience::duration,
 };
@@ -139,10 +136,7 @@ async fn listen(
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let began = Instant::now();
     let is_over = || arguments.duration.is_some_and(|duration| began.elapsed() >= duration);
-    let is_watched = io::stderr().is_terminal();
-    if is_watched {
-        eprintln!("listening; Ctrl-C ends");
-    }
+    eprintln!("listening; Ctrl-C ends");
     let (mut shown, mut dropped, mut followed) = (0, 0, Instant::now());
     loop {
         let ends = is_over();
@@ -181,9 +175,7 @@ async fn listen(
             _ = terminate.recv() => break,
         }
     }
-    if is_watched || dropped > 0 {
-        eprintln!("{shown} events shown, {dropped} dropped");
-    }
+    eprintln!("{shown} events shown, {dropped} dropped");
     Ok(())
 }
 

@@ -2,8 +2,7 @@
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
-use jiff::{SignedDuration, Timestamp};
-use nix::time::{ClockId, clock_gettime};
+use jiff::Timestamp;
 use proxy_common::{Address, Event, FrontendKey, Happening, LastRefusal, RefusedPair, connection::Seen};
 use serde::Serialize;
 
@@ -11,34 +10,16 @@ use super::{
     guide::{Guide, socket},
     wanted::Wanted,
 };
-use crate::dataplane::{Error, Tables};
+use crate::{
+    commands::{
+        clock::{self, Clock, before},
+        names,
+    },
+    dataplane::{Error, Tables},
+};
 
 /// The thread of the agent that connects sockets again whose endpoint is gone.
 const MOVES: &str = "stale";
-
-/// What the kernel's clock says in everybody's time.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Clock {
-    /// When the kernel's clock was 0.
-    zero: Timestamp,
-}
-
-impl Clock {
-    pub(super) fn now() -> Self {
-        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
-        Self { zero: before(Timestamp::now(), now) }
-    }
-
-    fn at(self, nanoseconds: u64) -> Timestamp {
-        let since = SignedDuration::try_from(Duration::from_nanos(nanoseconds)).unwrap_or_default();
-        self.zero.checked_add(since).unwrap_or(self.zero)
-    }
-}
-
-fn before(time: Timestamp, duration: Duration) -> Timestamp {
-    let duration = SignedDuration::try_from(duration).unwrap_or_default();
-    time.checked_sub(duration).unwrap_or(Timestamp::UNIX_EPOCH)
-}
 
 /// A client, as far as it is known.
 #[derive(Debug, Default, Serialize)]
@@ -178,9 +159,7 @@ impl fmt::Display for Whom {
             (Some(name), Some(address), _) => write!(f, "{name} at {address}")?,
             (Some(name), None, _) => f.write_str(name)?,
             (None, Some(address), _) => f.write_str(address)?,
-            (None, None, namespace) => {
-                write!(f, "network namespace with cookie {}", namespace.unwrap_or_default())?;
-            }
+            (None, None, namespace) => f.write_str(&names::unknown(namespace.unwrap_or_default()))?,
         }
         match (&self.thread, self.process) {
             (Some(thread), Some(process)) => write!(f, " ({thread}[{process}])"),
@@ -210,7 +189,7 @@ impl fmt::Display for Told {
             write!(f, ": by the {by}")?;
         }
         if let (Some(times), Some(since)) = (times, since) {
-            write!(f, ", {times} times since {}", since.strftime("%FT%TZ"))?;
+            write!(f, ", {times} times since {}", clock::told(*since))?;
         }
         Ok(())
     }

@@ -17,10 +17,11 @@ pub(super) struct Wanted {
 /// Of which Services.
 enum Of {
     All,
-    /// The one of this name: its ports' indexes, and the addresses of all its ports unless one is named.
+    /// The one of this name: its ports' indexes and frontends, and the addresses of all its ports unless one is named.
     Service {
         name: ServiceName,
         indexes: HashSet<u32>,
+        frontends: HashSet<FrontendKey>,
         addresses: HashSet<Address>,
     },
     /// The one at this address.
@@ -89,8 +90,11 @@ impl Wanted {
     fn is_of_wanted_service(&self, index: u32, frontend: &FrontendKey) -> bool {
         match &self.of {
             Of::All => true,
-            Of::Service { indexes, addresses, .. } => {
+            Of::Service { indexes, frontends, addresses, .. } => {
+                let node_port = FrontendKey::node_port(&frontend.address, frontend.port, frontend.protocol);
                 indexes.contains(&index)
+                    || frontends.contains(frontend)
+                    || frontends.contains(&node_port)
                     || (index == RefusedPair::NO_SERVICE && addresses.contains(&frontend.address))
             }
             Of::Frontend { key, .. } => key == frontend,
@@ -118,12 +122,14 @@ impl Of {
 
 fn service(guide: &Guide, name: ServiceName) -> anyhow::Result<Of> {
     let ports = name.ports(&guide.tables, guide.report.as_ref())?;
+    let frontends: HashSet<FrontendKey> =
+        ports.iter().flat_map(|port| &port.frontends).map(|(key, _)| *key).collect();
     let mut addresses = HashSet::new();
     if !name.names_a_port() {
-        let keys = ports.iter().flat_map(|port| &port.frontends).map(|(key, _)| key);
-        addresses.extend(keys.filter(|key| key.any_address == 0).map(|key| key.address));
+        addresses.extend(frontends.iter().filter(|key| key.any_address == 0).map(|key| key.address));
     }
-    Ok(Of::Service { name, indexes: ports.iter().map(|port| port.index).collect(), addresses })
+    let indexes = ports.iter().map(|port| port.index).collect();
+    Ok(Of::Service { name, indexes, frontends, addresses })
 }
 
 fn at(guide: &Guide, address: SocketAddr, protocol: u8) -> Of {

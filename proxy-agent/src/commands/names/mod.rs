@@ -15,5 +15,5 @@ mod pod;
 
 pub(super) use client::{Client, ClientName, PathTaken};
 pub(super) use destination::{Destination, ServiceName, problems_of_services};
-pub(super) use namespaces::Namespaces;
+pub(super) use namespaces::{Namespaces, unknown};
 pub(super) use pod::Pods;

@@ -20,6 +20,11 @@ pub(in crate::commands) struct Namespaces {
     looked: Option<Instant>,
 }
 
+/// A network namespace whose clients are not known.
+pub(in crate::commands) fn unknown(cookie: u64) -> String {
+    format!("the network namespace with cookie {cookie}")
+}
+
 impl Namespaces {
     /// Who is there, if it is known; looks once more if it is not, though not each time.
     pub(in crate::commands) fn name(&mut self, cookie: u64, report: Option<&Report>) -> Option<&str> {
@@ -27,6 +32,11 @@ impl Namespaces {
             self.look(report);
         }
         self.by_cookie.get(&cookie).map(String::as_str)
+    }
+
+    /// The same, or that it is not known.
+    pub(in crate::commands) fn told(&mut self, cookie: u64, report: Option<&Report>) -> String {
+        self.name(cookie, report).map_or_else(|| unknown(cookie), str::to_owned)
     }
 
     fn look(&mut self, report: Option<&Report>) {

@@ -100,6 +100,11 @@ impl<'a> Pods<'a> {
         self.name(address.ip()).map_or_else(|| address.to_string(), |name| format!("{address} (Pod {name})"))
     }
 
+    /// The same of an address without a port.
+    pub(in crate::commands) fn told_address(&self, address: IpAddr) -> String {
+        self.name(address).map_or_else(|| address.to_string(), |name| format!("{address} (Pod {name})"))
+    }
+
     /// The network namespace of the one with this address.
     pub(in crate::commands) fn place(&self, address: IpAddr) -> Option<PathBuf> {
         let PodHere { uid, addresses, .. } = self.0.get(&address)?;
