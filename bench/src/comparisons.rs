@@ -1,5 +1,5 @@
 //! Alternative programs on the same maps, each in a cgroup of its own: they store the connected peer in other ways
-//! (`proxy-ebpf`, feature `bench`), or not at all.
+//! (`proxy-ebpf`, feature `bench`), or not at all; and the shipped one without events.
 
 use std::{fs::File, path::Path};
 
@@ -38,13 +38,17 @@ impl Comparison {
 /// The program that shows the cost of measuring.
 const EMPTY: &str = "empty4";
 
+/// The shipped program, but for what it tells listeners.
+pub(crate) const UNTOLD: &str = "untold4";
+
 /// All of them.
-pub(crate) const COMPARISONS: [Comparison; 5] = [
+pub(crate) const COMPARISONS: [Comparison; 6] = [
     Comparison { connect: EMPTY, release: None, title: "a program that does nothing" },
     Comparison { connect: "decide4", release: None, title: "nothing remembered" },
     Comparison { connect: "small4", release: None, title: "24 bytes of socket storage" },
     Comparison { connect: "cookie4", release: Some("cookie_release"), title: "hash by cookie" },
     Comparison { connect: "storage4", release: None, title: "48 bytes of socket storage" },
+    Comparison { connect: UNTOLD, release: Some("release"), title: "shipped, without events" },
 ];
 
 /// The programs, loaded and attached.

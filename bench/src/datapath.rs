@@ -1,6 +1,10 @@
 //! Sidestep's shipped programs on a cgroup of their own, and its maps with a number of Services.
 
-use std::{fs, net::IpAddr, path::PathBuf};
+use std::{
+    fs,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::Ebpf;
@@ -33,9 +37,9 @@ pub(crate) struct Datapath {
 }
 
 impl Datapath {
-    /// Loads, installs and attaches.
-    pub(crate) fn new(parent: &Cgroup, services: u32) -> Result<Self> {
-        let cgroup = parent.child(&format!("services-{services}"))?;
+    /// Loads, installs and attaches; `name` is the cgroup's.
+    pub(crate) fn new(parent: &Cgroup, name: &str, services: u32) -> Result<Self> {
+        let cgroup = parent.child(name)?;
         let pins = PinDirectory::new(&Identity::new().to_string())?;
         let options = Options {
             pin_dir: pins.path().to_owned(),
@@ -65,6 +69,11 @@ impl Datapath {
             fs::remove_file(&pin).with_context(|| format!("cannot unpin {}", pin.display()))?;
         }
         Ok(())
+    }
+
+    /// Where the tables are pinned.
+    pub(crate) fn pin_dir(&self) -> &Path {
+        &self.options.pin_dir
     }
 
     /// The pin of a table.

@@ -13,6 +13,8 @@ pub(crate) enum Part {
     Long,
     /// Small datagrams at rising rates until the node loses some (`nodeport` only)
     Datagrams,
+    /// Connect and close, while nobody listens to events, while somebody does, and without any (`connect` only)
+    Listening,
     /// Nanoseconds in the BPF programs
     Programs,
 }

@@ -56,7 +56,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     let root = Cgroup::new(&Identity::new().to_string())?;
     let outside = root.child("outside")?;
     let topology = Topology::new(&outside, processors)?;
-    let mut datapath = Datapath::new(&root, SERVICES)?;
+    let mut datapath = Datapath::new(&root, "served", SERVICES)?;
     let mut workers = [&outside, &outside, &datapath.cgroup, &datapath.cgroup]
         .into_iter()
         .map(|cgroup| topology.worker(cgroup, processors))

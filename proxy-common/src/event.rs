@@ -131,6 +131,19 @@ impl Listener {
     /// Words of [`Listener::services`].
     pub const SERVICE_WORDS: usize = 16;
 
+    /// One who wants everything.
+    pub const EVERYTHING: Self = Self {
+        until: 0,
+        clients: [Address::ANY_V6; 3],
+        happenings: u32::MAX,
+        reasons: u32::MAX,
+        sample: 1,
+        anybody: 1,
+        services: [u64::MAX; Self::SERVICE_WORDS],
+        heard: 0,
+        dropped: 0,
+    };
+
     /// Which word of [`Listener::services`] a Service has a bit in, and the bit.
     #[inline(always)]
     pub const fn service_bit(service: u32) -> (usize, u64) {
@@ -163,11 +176,6 @@ mod tests {
     use super::*;
     use crate::{last_refusals::RefusedPair, reason::Reason};
 
-    fn everything() -> Listener {
-        let all = Listener { happenings: u32::MAX, reasons: u32::MAX, anybody: 1, ..Zeroable::zeroed() };
-        Listener { services: [u64::MAX; Listener::SERVICE_WORDS], ..all }
-    }
-
     const SOCKET: Address = Address::of_namespace(7);
     const PACKET: Address = Address::from_v4([10, 244, 1, 5]);
 
@@ -175,7 +183,7 @@ mod tests {
     fn who_asks_for_nothing_in_particular_hears_everything() {
         for happening in Happening::ALL {
             for client in [SOCKET, PACKET] {
-                assert!(everything().wants(happening, 0, RefusedPair::NO_SERVICE, &client));
+                assert!(Listener::EVERYTHING.wants(happening, 0, RefusedPair::NO_SERVICE, &client));
             }
         }
     }
@@ -183,7 +191,7 @@ mod tests {
     #[test]
     fn a_client_is_known_by_its_namespace_and_by_its_addresses() {
         let wants = |clients: &[Address], client| {
-            let mut listener = Listener { anybody: 0, ..everything() };
+            let mut listener = Listener { anybody: 0, ..Listener::EVERYTHING };
             listener.clients[..clients.len()].copy_from_slice(clients);
             listener.wants(Happening::Chosen, 0, 0, &client)
         };
@@ -196,7 +204,7 @@ mod tests {
 
     #[test]
     fn kinds_reasons_and_services_are_chosen_by_bits() {
-        let mut listener = Listener { happenings: 1 << Happening::Refused as u32, ..everything() };
+        let mut listener = Listener { happenings: 1 << Happening::Refused as u32, ..Listener::EVERYTHING };
         assert!(!listener.wants(Happening::Chosen, 0, 0, &SOCKET));
         listener.reasons = 1 << Reason::NoEndpoints as u32;
         let refused = |listener: &Listener, reason: Reason, service| {

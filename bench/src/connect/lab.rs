@@ -3,13 +3,18 @@
 use anyhow::Result;
 use sidestep_tests::{cgroup::Cgroup, identity::Identity};
 
-use super::{Scale, ruled::RuledNode};
+use super::{
+    Scale,
+    listening::{Ear, Listened},
+    ruled::RuledNode,
+};
 use crate::{
     comparisons::{Comparison, Comparisons},
     datapath::Datapath,
     interrupt,
     netfilter::Flavour,
     options::Options,
+    part::Part,
     place::Processors,
     progress::Progress,
     topology::Topology,
@@ -26,6 +31,8 @@ pub(super) struct Lab {
     pub(super) served: Vec<usize>,
     /// Clients of [`Lab::comparisons`].
     pub(super) compared: Vec<(Comparison, usize)>,
+    /// Sidestep with listeners, and its clients.
+    pub(super) listened: Vec<(Listened, usize)>,
     /// Nodes with rules, and their clients.
     pub(super) ruled: Vec<(RuledNode, usize)>,
     /// Other programs, on the tables of [`Lab::usual`].
@@ -57,6 +64,7 @@ impl Lab {
             direct: [0, 1],
             served: Vec::new(),
             compared: Vec::new(),
+            listened: Vec::new(),
             ruled: Vec::new(),
             comparisons: None,
             datapaths: Vec::new(),
@@ -71,7 +79,7 @@ impl Lab {
         for &services in scale.sizes {
             interrupt::check()?;
             progress.stage(format!("installing {services} Services"));
-            lab.datapaths.push(Datapath::new(&lab.root, services)?);
+            lab.datapaths.push(Datapath::new(&lab.root, &format!("services-{services}"), services)?);
             let cgroup = lab.datapaths[lab.datapaths.len() - 1].cgroup.clone();
             let worker = lab.client(&cgroup)?;
             lab.served.push(worker);
@@ -83,6 +91,14 @@ impl Lab {
             for (comparison, cgroup) in cgroups {
                 let worker = lab.client(&cgroup)?;
                 lab.compared.push((comparison, worker));
+            }
+        }
+        if options.wants(Part::Listening) {
+            for ear in Ear::ALL {
+                progress.stage(format!("listening to {}", ear.title()));
+                let listened = Listened::new(&lab.root, ear, USUAL)?;
+                let worker = lab.client(&listened.datapath.cgroup.clone())?;
+                lab.listened.push((listened, worker));
             }
         }
         for flavour in [Flavour::Nftables, Flavour::Iptables] {

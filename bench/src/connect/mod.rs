@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `lab` | everything that has to be there first |
 //! | `connections` | connections and requests, against "direct" and against rules |
+//! | `listening` | what listeners to events cost |
 //! | `inside` | nanoseconds in the programs |
 //! | `ruled` | a node that translates with rules |
 
 mod connections;
 mod inside;
 mod lab;
+mod listening;
 mod ruled;
 
 use std::time::Duration;
@@ -90,6 +92,15 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
             &mut progress,
         )?);
     }
+    if options.wants(Part::Listening) {
+        let title = "connect, close, with listeners";
+        progress.stage(title);
+        let cells = listening::cells(&lab);
+        let workload = Workload::Connect;
+        let measured = connections::measure(&mut lab, &cells, workload, title, scale.rounds, &mut progress)?;
+        goals.extend(listening::goals(&measured));
+        sections.push(measured);
+    }
     lab.topology.ensure_rule_free()?;
     if options.wants(Part::Programs) {
         progress.stage("nanoseconds in the programs");
@@ -114,6 +125,13 @@ fn notes(lab: &mut Lab) -> Result<Vec<String>> {
         let bytes = memory::of_a_socket(&mut lab.workers[worker])?;
         notes.push(format!(
             "{title}: {bytes} bytes charged to each translated socket (SO_MEMINFO, 500 sockets)"
+        ));
+    }
+    for (listened, _) in &mut lab.listened {
+        let (heard, dropped) = listened.end()?;
+        notes.push(format!(
+            "the listener to {}: {heard} events, of which {dropped} were dropped",
+            listened.ear.title()
         ));
     }
     Ok(notes)

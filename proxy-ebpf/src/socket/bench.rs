@@ -10,6 +10,7 @@
 //! | `small4` | in socket storage, 24 bytes: what `getpeername` needs | with the socket |
 //! | `cookie4` | in a preallocated hash keyed by the socket's cookie | `cookie_release` |
 //! | `storage4` | in socket storage, 48 bytes: the whole translation | with the socket |
+//! | `untold4` | as the shipped one, which besides tells listeners of the endpoint | as the shipped one |
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -21,7 +22,7 @@ use aya_ebpf::{
 use proxy_common::{Address, Endpoint, FrontendKey, Port, Translation};
 
 use super::{
-    connect::{Memory, connect},
+    connect::{Memory, Peers, connect},
     context::{ALLOW, Hook},
 };
 use crate::tables::SOCKETS;
@@ -171,4 +172,37 @@ impl Memory for Storage {
 #[cgroup_sock_addr(connect4)]
 pub(crate) fn storage4(ctx: SockAddrContext) -> i32 {
     connect::<Storage>(&ctx, Hook::V4)
+}
+
+/// As the shipped one, without a look whether somebody listens.
+struct Untold;
+
+impl Memory for Untold {
+    const TELLS: bool = false;
+
+    #[inline(always)]
+    fn keep(ctx: &SockAddrContext, hook: Hook, destination: &FrontendKey, service: u32) -> bool {
+        Peers::keep(ctx, hook, destination, service)
+    }
+
+    #[inline(always)]
+    fn remember(ctx: &SockAddrContext, destination: &FrontendKey, endpoint: &Endpoint, slot: u32) {
+        Peers::remember(ctx, destination, endpoint, slot);
+    }
+
+    #[inline(always)]
+    fn remember_unserved(ctx: &SockAddrContext, destination: &FrontendKey) {
+        Peers::remember_unserved(ctx, destination);
+    }
+
+    #[inline(always)]
+    fn forget(ctx: &SockAddrContext, destination: &FrontendKey) {
+        Peers::forget(ctx, destination);
+    }
+}
+
+/// The same without events.
+#[cgroup_sock_addr(connect4)]
+pub(crate) fn untold4(ctx: SockAddrContext) -> i32 {
+    connect::<Untold>(&ctx, Hook::V4)
 }

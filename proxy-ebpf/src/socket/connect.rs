@@ -31,6 +31,9 @@ pub(crate) fn connect6(ctx: SockAddrContext) -> i32 {
 /// How a connected socket's translation is remembered, for its peer's name. There is one way; the benchmark compares it with
 /// others, in programs that are the same in everything else.
 pub(super) trait Memory {
+    /// Whether listeners are told of a socket's endpoint.
+    const TELLS: bool = true;
+
     /// Gives a UDP socket the endpoint that it has for this destination, if that serves; `false` if it has none.
     #[inline(always)]
     fn keep(_: &SockAddrContext, _: Hook, _: &FrontendKey, _: u32) -> bool {
@@ -47,7 +50,7 @@ pub(super) trait Memory {
 }
 
 /// In PEERS, SOCKETS and DATAGRAMS.
-struct Peers;
+pub(super) struct Peers;
 
 impl Memory for Peers {
     #[inline(always)]
@@ -119,7 +122,9 @@ pub(super) fn connect<M: Memory>(ctx: &SockAddrContext, hook: Hook) -> i32 {
             }
             Decision::Forward(Forward { endpoint, slot, remembered }) => {
                 M::remember(ctx, &destination, &endpoint, slot);
-                events::chosen(ctx, &destination, slot);
+                if M::TELLS {
+                    events::chosen(ctx, &destination, slot);
+                }
                 rewrite(ctx, hook, &endpoint.address, endpoint.port);
                 count::connection(endpoint.service, remembered);
                 debug!(

@@ -8,10 +8,12 @@
 //! | `shapes` | every shape of header, there and back, with exactly the bytes that are expected |
 //! | `refusals` | refused packets, and the answers to their senders |
 //! | `flood` | a million packets: valid, mutated and random ones |
+//! | `listeners` | a flood of events |
 //! | `judge` | the allowed outcomes of a packet |
 
 mod flood;
 mod judge;
+mod listeners;
 mod node;
 mod refusals;
 mod shapes;

@@ -3,6 +3,7 @@
 use std::{
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
+    time::Duration,
 };
 
 use aya::{Ebpf, programs::SchedClassifier};
@@ -93,14 +94,26 @@ impl<'a> Runner<'a> {
         }
     }
 
+    /// Runs the program so often on a frame that it does not change; returns how long a run took.
+    pub(crate) fn run_repeatedly(&mut self, frame: &[u8], times: u32) -> Duration {
+        let attributes = self.call(frame, 0, times).expect("BPF_PROG_TEST_RUN");
+        Duration::from_nanos(attributes.duration.into())
+    }
+
     fn try_run(&mut self, frame: &[u8], flags: u32) -> io::Result<Outcome> {
+        let attributes = self.call(frame, flags, 1)?;
+        let frame = self.buffer[..attributes.length_out as usize].to_vec();
+        Ok(Outcome { action: attributes.result.cast_signed(), frame })
+    }
+
+    fn call(&mut self, frame: &[u8], flags: u32, repeat: u32) -> io::Result<Attributes> {
         let mut attributes = Attributes {
             program: self.program.as_raw_fd().cast_unsigned(),
             length_in: u32::try_from(frame.len()).expect("a short frame"),
             length_out: u32::try_from(LONGEST).expect("a short buffer"),
             data_in: frame.as_ptr() as u64,
             data_out: self.buffer.as_mut_ptr() as u64,
-            repeat: 1,
+            repeat,
             context_length_in: u32::try_from(size_of_val(&self.context)).expect("short"),
             context_in: self.context.as_ptr() as u64,
             flags,
@@ -112,7 +125,6 @@ impl<'a> Runner<'a> {
         if result != 0 {
             return Err(io::Error::last_os_error());
         }
-        let frame = self.buffer[..attributes.length_out as usize].to_vec();
-        Ok(Outcome { action: attributes.result.cast_signed(), frame })
+        Ok(attributes)
     }
 }

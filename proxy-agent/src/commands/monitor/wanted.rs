@@ -2,7 +2,6 @@
 
 use std::{collections::HashSet, net::SocketAddr};
 
-use bytemuck::Zeroable as _;
 use proxy_common::{Address, Event, FrontendKey, Happening, Listener, NodeEvent, Port, Reason, RefusedPair};
 
 use super::{Arguments, LOSSES, guide::Guide};
@@ -42,7 +41,7 @@ impl Wanted {
         let marks = arguments.client.as_ref().map(|client| Client::of(client, report)).transpose()?;
         let marks = marks.map(|client| client.marks(&Pods::of(report))).unwrap_or_default();
         let anybody = u32::from(arguments.client.is_none());
-        let mut listener = Listener { sample: arguments.sample, anybody, ..Listener::zeroed() };
+        let mut listener = Listener { sample: arguments.sample, anybody, ..Listener::EVERYTHING };
         for (to, mark) in listener.clients.iter_mut().zip(marks) {
             *to = mark;
         }
