@@ -188,7 +188,7 @@ impl fmt::Display for Told {
         if let Some(by) = by {
             write!(f, ": by the {by}")?;
         }
-        if let (Some(times), Some(since)) = (times, since) {
+        if let (Some(times @ 2..), Some(since)) = (times, since) {
             write!(f, ", {times} times since {}", clock::told(*since))?;
         }
         Ok(())
