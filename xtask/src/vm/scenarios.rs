@@ -38,6 +38,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     scenario("affinity", "services", "client_ip_affinity::a_client_stays_with_its_endpoint"),
     scenario("NodePort from pods", "services", "node_ports::a_node_port_answers_at_this_nodes_addresses"),
     scenario("source ranges", "services", "source_ranges::only_clients_in_a_range_reach_a_load_balancer_ip"),
+    scenario("monitor, sockets", "agent", "monitor::sockets_get_endpoints_and_are_refused"),
     scenario("kill -9, sockets", "agent", "comes_and_goes::a_restarted_agent_catches_up"),
     scenario(
         "outside, local endpoint",
@@ -71,6 +72,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "north_south",
         "no_endpoints::a_service_without_endpoints_refuses_at_once::direct",
     ),
+    scenario("monitor, packets", "north_south", "monitor::connections_begin_and_end_and_are_refused"),
     scenario(
         "fragments",
         "north_south",

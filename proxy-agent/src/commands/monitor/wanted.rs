@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, net::SocketAddr};
 
+use anyhow::bail;
 use proxy_common::{Address, Event, FrontendKey, Happening, Listener, NodeEvent, Port, Reason, RefusedPair};
 
 use super::{Arguments, LOSSES, guide::Guide};
@@ -40,6 +41,12 @@ impl Wanted {
         let report = guide.report.as_ref();
         let marks = arguments.client.as_ref().map(|client| Client::of(client, report)).transpose()?;
         let marks = marks.map(|client| client.marks(&Pods::of(report))).unwrap_or_default();
+        if marks.is_empty() && arguments.client.is_some() {
+            bail!(
+                "nothing is known of this client that an event would have: name one outside by its address; of network namespaces \
+                 kernels tell processes since 5.14"
+            );
+        }
         let anybody = u32::from(arguments.client.is_none());
         let mut listener = Listener { sample: arguments.sample, anybody, ..Listener::EVERYTHING };
         for (to, mark) in listener.clients.iter_mut().zip(marks) {
