@@ -47,7 +47,7 @@ impl Address {
     }
 
     /// In place of the address of a client that is known by its network namespace: its cookie in the first eight bytes, and zeros,
-    /// which no sender of packets has there.
+    /// which no host's address has there.
     #[inline(always)]
     pub const fn of_namespace(cookie: u64) -> Self {
         Self { bytes: must_cast([cookie, 0]) }

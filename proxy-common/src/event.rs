@@ -52,7 +52,7 @@ kinds! {
     4 Ended "ended";
     /// It ended by a reset.
     5 Reset "reset";
-    /// It was not confirmed, and another connection needed its slot.
+    /// Another connection took its slot within half a minute of its last packet: it was not confirmed.
     6 Evicted "evicted";
 }
 

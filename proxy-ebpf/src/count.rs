@@ -2,10 +2,7 @@
 
 use core::arch::asm;
 
-use aya_ebpf::{
-    btf_maps::Array,
-    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns},
-};
+use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use proxy_common::{NodeEvent, Rate, Reason, RefusedPair, ServiceCounters, ServiceRefusals, counters::shard};
 
 use crate::{
@@ -93,8 +90,8 @@ pub(crate) fn add(counter: *mut u64) {
 /// Whether the rate limit of `most` per second permits one more. Processors may count past each other, so the
 /// limit is approximate.
 #[inline(always)]
-pub(crate) fn take(rate: &Array<Rate, 1>, most: u64) -> bool {
-    let Some(rate) = rate.get_ptr_mut(0) else { return false };
+pub(crate) fn take(rate: Option<*mut Rate>, most: u64) -> bool {
+    let Some(rate) = rate else { return false };
     // SAFETY: the helper takes no pointers.
     let second = unsafe { bpf_ktime_get_ns() } / 1_000_000_000;
     // SAFETY: aligned words of a map's element, which lives as long as the program runs.

@@ -1,7 +1,7 @@
 //! Events: what whoever listens is told, and the recorder of refusals.
 //!
-//! LISTENING says until when somebody listens. Where something is decided, the programs look at that word; while it is 0, that
-//! is all. Packets of established connections decide nothing.
+//! LISTENING says until when somebody listens. Where something is decided, the programs look at that word; while it is 0, they tell
+//! nothing. Packets of established connections decide nothing.
 
 use aya_ebpf::{
     bindings::{BPF_RB_NO_WAKEUP, bpf_sock_addr},
@@ -11,7 +11,9 @@ use aya_ebpf::{
 use bytemuck::must_cast;
 use proxy_common::{
     Address, Endpoint, Event, FrontendKey, Happening, LastRefusal, Listener, NodeEvent, Reason, Record,
-    RefusedPair, connection::Ends, event::LISTENERS as MOST,
+    RefusedPair,
+    connection::{Ends, Origin},
+    event::LISTENERS as MOST,
 };
 
 use crate::{
@@ -20,8 +22,10 @@ use crate::{
     tables::{ENDPOINTS, EVENTS, FLOWS, LAST_REFUSALS, LISTENERS, LISTENING, RECORDED_RATE},
 };
 
-/// How many pairs a second may be new to LAST_REFUSALS: a flood of forged addresses is not to push out everything else.
-const RATE: u64 = 100;
+/// How many pairs of sockets, and of packets, may be new to LAST_REFUSALS in a second: a flood of forged addresses is neither to
+/// push out everything else at once, nor to keep out this node's own clients.
+const RATE_OF_SOCKETS: u64 = 100;
+const RATE_OF_PACKETS: u64 = 20;
 
 /// The socket is about to get the endpoint in this slot.
 #[inline(always)]
@@ -114,10 +118,14 @@ extern "C" fn record_refusal(client_high: u64, client_low: u64, high: u64, low: 
             (&raw mut (*known).last).write_volatile(now);
             count::add(&raw mut (*known).count);
         }
-    } else if count::take(&RECORDED_RATE, RATE) {
-        // A full LRU makes room.
-        let _ = LAST_REFUSALS.insert(&pair, &must_cast::<[u64; 3], LastRefusal>([now, now, 1]), 0);
-    } else {
+        return 0;
+    }
+    let (rate, most) =
+        if pair.client.namespace().is_some() { (0, RATE_OF_SOCKETS) } else { (1, RATE_OF_PACKETS) };
+    let value = must_cast::<[u64; 3], LastRefusal>([now, now, 1]);
+    // A full LRU makes room.
+    if !count::take(RECORDED_RATE.get_ptr_mut(rate), most) || LAST_REFUSALS.insert(&pair, &value, 0).is_err()
+    {
         count::event(NodeEvent::UnrecordedRefusal);
     }
     0
@@ -170,8 +178,8 @@ extern "C" fn tell_flow(happening: u32, index: u32) -> u32 {
     // SAFETY: a value of FLOWS.
     let Record { ends, origin } = unsafe { &*record };
     let Some(happening) = Happening::from_number(happening) else { return 0 };
-    // The record of a connection that has ended stays until its slot is needed.
-    if happening == Happening::Evicted && ends.seen.ended() {
+    // The record of a connection that has ended, or is idle, stays until its slot is needed.
+    if happening == Happening::Evicted && (ends.seen.ended() || is_idle(origin)) {
         return 0;
     }
     let what = if happening == Happening::Reset { u32::from(ends.seen.reset) } else { 0 };
@@ -183,6 +191,13 @@ extern "C" fn tell_flow(happening: u32, index: u32) -> u32 {
         event.endpoint = ends.endpoint;
         event.endpoint_port = ends.endpoint_port;
     })
+}
+
+/// Whether a connection has been without a packet for so long that nobody misses its record.
+#[inline(always)]
+fn is_idle(origin: &Origin) -> bool {
+    const SECONDS: u32 = 30;
+    ((now() / 1_000_000_000) as u32).wrapping_sub(origin.seconds) > SECONDS
 }
 
 /// Tells an event to everybody who wants it, with what `fill` knows of it.
@@ -226,8 +241,8 @@ fn hand(slot: u32, listener: *mut Listener, fill: impl Fn(&mut Event)) {
     let (heard, dropped) = unsafe { (&raw mut (*listener).heard, &raw mut (*listener).dropped) };
     count::add(heard);
     // SAFETY: the kernel frees a buffer only when no program can still use it.
-    let Some(events) = (unsafe { EVENTS.get(&slot) }) else { return };
-    let Some(mut entry) = events.reserve(0) else {
+    let entry = unsafe { EVENTS.get(&slot) }.and_then(|events| events.reserve(0));
+    let Some(mut entry) = entry else {
         count::add(dropped);
         return;
     };

@@ -52,6 +52,8 @@ const STRAYS_LEN: usize = 1 << 9;
 const FRAGMENTS_LEN: usize = 1 << 12;
 const INTERFACES_LEN: usize = 1 << 10;
 const LAST_REFUSALS_LEN: usize = 1 << 11;
+/// The longest page of any kernel, of which a ring buffer is a multiple.
+const PAGE: usize = 1 << 16;
 
 /// Frontends: address, port and protocol to Service. Not preallocated: memory grows with the entries.
 #[btf_map]
@@ -202,9 +204,9 @@ pub(crate) static REFUSED_RATE: Array<Rate, 1> = Array::new();
 #[btf_map]
 pub(crate) static LAST_REFUSALS: LruHashMap<RefusedPair, LastRefusal, LAST_REFUSALS_LEN> = LruHashMap::new();
 
-/// Rate limit of what is new to LAST_REFUSALS.
+/// Rate limits of what is new to LAST_REFUSALS: of sockets, and of packets.
 #[btf_map]
-pub(crate) static RECORDED_RATE: Array<Rate, 1> = Array::new();
+pub(crate) static RECORDED_RATE: Array<Rate, 2> = Array::new();
 
 /// Until when anybody listens to events, in nanoseconds since boot; 0 while nobody does.
 #[btf_map]
@@ -214,9 +216,9 @@ pub(crate) static LISTENING: Array<u64, 1, MMAPABLE> = Array::new();
 #[btf_map]
 pub(crate) static LISTENERS: Array<Listener, { event::LISTENERS as usize }, MMAPABLE> = Array::new();
 
-/// The buffer of each listener, which makes it.
+/// The buffer of each listener, which makes it, longer than this one.
 #[btf_map]
-pub(crate) static EVENTS: HashOfMaps<u32, RingBuf<Event, 4096>, { event::LISTENERS as usize }> =
+pub(crate) static EVENTS: HashOfMaps<u32, RingBuf<Event, PAGE>, { event::LISTENERS as usize }> =
     HashOfMaps::new();
 
 /// Rate limit of held fragments.

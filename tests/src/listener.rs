@@ -4,7 +4,7 @@ use std::{
     io::{BufRead as _, BufReader, Read as _},
     process::{Child, ChildStderr, Stdio},
     sync::{Arc, Mutex},
-    thread,
+    thread::{self, JoinHandle},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -23,8 +23,10 @@ use crate::{
 /// A listener; killed on drop.
 #[derive(Debug)]
 pub struct Listener {
-    child: Child,
+    child: Kept,
     events: Arc<Mutex<Vec<Value>>>,
+    /// Reads what it prints, to its end.
+    reader: JoinHandle<()>,
     stderr: BufReader<ChildStderr>,
 }
 
@@ -40,7 +42,7 @@ impl Listener {
         let events = Arc::<Mutex<Vec<Value>>>::default();
         let told = Arc::clone(&events);
         // The thread ends with the process.
-        thread::spawn(move || {
+        let reader = thread::spawn(move || {
             for line in stdout.lines().map_while(Result::ok) {
                 let event = serde_json::from_str(&line).unwrap_or(Value::String(line));
                 told.lock().expect("a list").push(event);
@@ -49,12 +51,12 @@ impl Listener {
         let mut said = String::new();
         stderr.read_line(&mut said)?;
         ensure!(said.starts_with("listening"), "sidestep monitor: {said}");
-        Ok(Self { child, events, stderr })
+        Ok(Self { child: Kept(child), events, reader, stderr })
     }
 
     /// The id of the process.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.0.id()
     }
 
     /// Everything that it has told so far.
@@ -73,27 +75,35 @@ impl Listener {
         found
     }
 
-    /// Ends it as Ctrl-C does, and returns what it said on standard error.
-    pub fn interrupt(mut self) -> Result<String> {
-        kill(Pid::from_raw(self.pid().cast_signed()), Signal::SIGINT)?;
+    /// Ends it as Ctrl-C does; returns all that it has told, and what it said on standard error.
+    pub fn interrupt(self) -> Result<(Vec<Value>, String)> {
+        let Self { mut child, events, reader, mut stderr } = self;
+        kill(Pid::from_raw(child.0.id().cast_signed()), Signal::SIGINT)?;
         let mut said = String::new();
-        self.stderr.read_to_string(&mut said)?;
-        let status = self.child.wait()?;
+        stderr.read_to_string(&mut said)?;
+        let status = child.0.wait()?;
         ensure!(status.success(), "it ended with {status}: {said}");
-        Ok(said)
+        ensure!(reader.join().is_ok(), "the reader panicked");
+        let events = events.lock().expect("a list").clone();
+        Ok((events, said))
     }
 
     /// Kills it, so that it cannot say that it ends.
-    pub fn kill(mut self) -> Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
+    pub fn kill(self) -> Result<()> {
+        let Self { mut child, .. } = self;
+        child.0.kill()?;
+        child.0.wait()?;
         Ok(())
     }
 }
 
-impl Drop for Listener {
+/// A process that ends with its value.
+#[derive(Debug)]
+struct Kept(Child);
+
+impl Drop for Kept {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }

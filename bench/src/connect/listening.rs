@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use proxy_agent::dataplane::{Listening, monotonic_nanoseconds};
 use proxy_common::{Happening, Listener};
 use sidestep_tests::cgroup::Cgroup;
@@ -76,8 +76,8 @@ impl Listened {
         let ends = Arc::clone(&end);
         let listener = thread::Builder::new().name("listener".to_owned()).spawn(move || {
             while !ends.load(Ordering::Relaxed) {
-                while listening.next_event().is_some() {}
-                listening.go_on(monotonic_nanoseconds())?;
+                while listening.next_event()?.is_some() {}
+                ensure!(listening.go_on(monotonic_nanoseconds()), "the listener was too slow");
                 thread::sleep(PERIOD);
             }
             Ok(listening.heard())

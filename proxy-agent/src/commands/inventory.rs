@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aya::maps::MapError;
 use proxy_common::{
-    EndpointState, FrontendKey, FrontendKind, Protocol, Reason, Service, ServiceName, SourceRange, Span,
+    Address, AddressBits, Client, EndpointState, FrontendKey, FrontendKind, Protocol, Reason, Scope, Service,
+    ServiceName, SourceRange, Span,
+    select::{Resolution, resolve},
     service::EndpointSet,
 };
 use serde::Serialize;
@@ -120,6 +122,40 @@ pub(super) fn name_of(tables: &Tables, index: u32) -> String {
         .names
         .get(&index, 0)
         .map_or_else(|_| format!("service index {index}, without a name"), |name| display(&name))
+}
+
+/// The Service that leads from an address to endpoints now, whoever asks.
+pub(super) fn service_at(tables: &Tables, frontend: &FrontendKey) -> Option<u32> {
+    match resolve(tables, frontend, &Anybody) {
+        Resolution::Service(found) => Some(found.service),
+        Resolution::UnknownPort | Resolution::NotService => None,
+    }
+}
+
+/// Whether an address is one of this node's.
+pub(super) fn is_nodes(tables: &Tables, address: &Address) -> bool {
+    proxy_common::Tables::address(tables, address).has(AddressBits::NODE)
+}
+
+/// A client of which nothing is known: loopback is the node's for it.
+struct Anybody;
+
+impl Client for Anybody {
+    fn identity(&self) -> Address {
+        Address::ANY_V6
+    }
+
+    fn is_node(&self) -> bool {
+        true
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::Inside
+    }
+
+    fn source(&self, _: &impl proxy_common::Tables, _: &Address) -> Option<Address> {
+        None
+    }
 }
 
 fn display(name: &ServiceName) -> String {

@@ -41,7 +41,7 @@ pub(super) extern "C" fn refuse_packet(skb: *mut __sk_buff, link: u32) -> i32 {
 /// `room` has space for the longest answer.
 #[inline(always)]
 fn refuse<const LINK: u32>(ctx: &TcContext, network: &Network, room: &mut UnreachableV6) -> i32 {
-    if !count::take(&REFUSED_RATE, RATE) {
+    if !count::take(REFUSED_RATE.get_ptr_mut(0), RATE) {
         count::event(NodeEvent::UnansweredRefusal);
         return DROP;
     }

@@ -59,7 +59,7 @@ pub(super) fn late<const LINK: u32>(ctx: &TcContext, state: &State) -> i32 {
     // On a device without a link header, the packet would come back with one.
     let Held { since, rounds } = skb.held().unwrap_or(Held { since: now & Held::CLOCK, rounds: 0 });
     let is_in_time = now.wrapping_sub(since) & Held::CLOCK <= PATIENCE || rounds < LEAST;
-    if LINK == ETHERNET && is_in_time && count::take(&HELD_RATE, ROUNDS) {
+    if LINK == ETHERNET && is_in_time && count::take(HELD_RATE.get_ptr_mut(0), ROUNDS) {
         skb.set_held(Held { since, rounds: if rounds < LEAST { rounds + 1 } else { rounds } });
         // SAFETY: the helper takes no pointers.
         return unsafe { bpf_redirect(skb.device(), u64::from(BPF_F_INGRESS)) as i32 };

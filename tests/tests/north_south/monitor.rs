@@ -1,10 +1,11 @@
 //! `sidestep monitor`: what becomes of north-south connections, and which are refused.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, thread::sleep, time::Duration};
 
 use serde_json::Value;
 use sidestep_tests::{
     cluster::HTTP,
+    eventually,
     frames::FrameSender,
     listener::Listener,
     manifest::{EndpointSlice, Protocol, Service},
@@ -88,7 +89,7 @@ fn connections_begin_and_end_and_are_refused() {
     let of_closed = of_client.wait_for(3, |_| true);
     let kinds: Vec<&str> = of_closed.iter().filter_map(|event| event["event"].as_str()).collect();
     assert_eq!(kinds, ["began", "reset", "refused"], "{of_closed:?}");
-    assert_eq!(of_another.events(), Vec::<Value>::new());
+    assert_eq!(of_another.interrupt().expect("an end").0, Vec::<Value>::new());
 
     // The record has both, and `explain` tells the client.
     let output =
@@ -108,7 +109,7 @@ fn connections_begin_and_end_and_are_refused() {
     assert!(text.contains(&format!("others in the last hour: {client}")), "{text}");
 }
 
-/// A flood takes slots of connections that are not confirmed, and is not all recorded: what it would push out stays.
+/// A flood takes slots of connections that are not confirmed. Few of its clients are recorded, and all are counted.
 #[test]
 fn a_flood_is_told_and_counted() {
     let nodes = two_nodes!(Variant::DIRECT);
@@ -132,25 +133,27 @@ fn a_flood_is_told_and_counted() {
     let evicted = listener.wait_for(100, |event| event["event"] == "evicted");
     assert!(evicted.iter().all(|event| event["service"] == "default/web:http/TCP"));
     // Of more refused clients than may be new in a few seconds, some are recorded, and all are counted.
-    for number in 0..5_000 {
+    let refused_before = 5_000;
+    for number in 0..refused_before {
         sender.syn(source(number), destination(30_081), 1).expect("a frame");
     }
-    let output = nodes.lab().sidestep(&["status", "-o", "json"]).expect("it runs");
-    let status: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let refused = status["services"].as_array().and_then(|all| {
-        all.iter().find(|one| one["service"] == "default/empty:http/TCP")?["refusals"]["no-endpoints"]
-            .as_u64()
-    });
-    assert_eq!(refused, Some(5_000), "{status}");
+    let status = || -> Value {
+        let output = nodes.lab().sidestep(&["status", "-o", "json"]).expect("it runs");
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    };
+    let refused = |status: &Value| {
+        let all = status["services"].as_array()?;
+        let empty = all.iter().find(|one| one["service"] == "default/empty:http/TCP")?;
+        empty["refusals"]["no-endpoints"].as_u64()
+    };
+    // A busy node may lose a frame before any program sees it.
+    eventually("most are refused", || refused(&status()) > Some(u64::from(refused_before) / 2));
+    sleep(Duration::from_millis(500));
+    let told = status();
+    let unrecorded = told["events"]["unrecorded-refusals"].as_u64().unwrap_or_default();
     let output =
         nodes.lab().sidestep(&["monitor", "--since", "1h", "--for", "0s", "-o", "json"]).expect("it runs");
-    let recorded = String::from_utf8_lossy(&output.stdout).lines().count();
-    assert!((100..2_000).contains(&recorded), "{recorded}");
-    let unrecorded = status["events"]["unrecorded-refusals"].as_u64();
-    assert_eq!(
-        unrecorded.map(|unrecorded| unrecorded + recorded as u64),
-        Some(5_000),
-        "{}",
-        status["events"]
-    );
+    let recorded = String::from_utf8_lossy(&output.stdout).lines().count() as u64;
+    assert!(recorded >= 20 && unrecorded > 0, "{recorded} recorded, {unrecorded} not");
+    assert_eq!(refused(&told), Some(recorded + unrecorded), "{recorded} recorded, {unrecorded} not");
 }

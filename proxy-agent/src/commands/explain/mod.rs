@@ -114,9 +114,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             explanation.beside.clone_from(&beside);
         }
     }
+    let mut record = refused::Record::read(pin_dir, &tables, &client, report.as_ref())?;
     for (key, explanation) in keys.iter().zip(&mut explanations) {
-        let refused::Recorded { of_client, others } =
-            refused::recorded(pin_dir, key, &client, report.as_ref())?;
+        let refused::Recorded { of_client, others } = record.of(key);
         explanation.refused_client = of_client;
         explanation.refused_others = others;
     }

@@ -11,10 +11,7 @@ use proxy_common::{Address, FrontendKey, RefusedPair};
 
 use crate::{
     agent::{Presence, Report},
-    commands::{
-        inventory,
-        names::{Namespaces, Pods},
-    },
+    commands::{inventory, names::Namespaces},
     dataplane::{Error, Tables, identity},
 };
 
@@ -27,6 +24,8 @@ pub(super) struct Guide {
     run_dir: PathBuf,
     pub(super) tables: Tables,
     pub(super) report: Option<Report>,
+    /// The names of this node's Pods, by their addresses.
+    pods: HashMap<IpAddr, String>,
     namespaces: Namespaces,
     services: HashMap<u32, String>,
     /// The Services by their addresses.
@@ -36,11 +35,13 @@ pub(super) struct Guide {
 
 impl Guide {
     pub(super) fn new(pin_dir: &Path, run_dir: &Path) -> Result<Self, Error> {
+        let report = Presence::of(run_dir).report;
         Ok(Self {
             pin_dir: pin_dir.to_owned(),
             run_dir: run_dir.to_owned(),
             tables: Tables::open(pin_dir)?,
-            report: Presence::of(run_dir).report,
+            pods: pods(report.as_ref()),
+            report,
             namespaces: Namespaces::default(),
             services: HashMap::new(),
             by_address: None,
@@ -48,19 +49,21 @@ impl Guide {
         })
     }
 
-    /// Forgets what may have changed.
-    pub(super) fn refresh(&mut self) {
+    /// Looks once more at what may have changed; returns whether it was time to.
+    pub(super) fn refresh(&mut self) -> bool {
         if self.refreshed.elapsed() < PERIOD {
-            return;
+            return false;
         }
         // They may have grown; where they are gone, what was known has to do.
         if let Ok(tables) = Tables::open(&self.pin_dir) {
             self.tables = tables;
         }
         self.report = Presence::of(&self.run_dir).report;
+        self.pods = pods(self.report.as_ref());
         self.services.clear();
         self.by_address = None;
         self.refreshed = Instant::now();
+        true
     }
 
     /// Where the tables are pinned.
@@ -76,11 +79,8 @@ impl Guide {
 
     /// The Service behind an address now, as far as there is one: with its port if it has this one.
     pub(super) fn service_at(&mut self, frontend: &FrontendKey) -> Option<String> {
-        let node_port = FrontendKey::node_port(&frontend.address, frontend.port, frontend.protocol);
-        let exact =
-            [*frontend, node_port].into_iter().find_map(|key| self.tables.frontends.get(&key, 0).ok());
-        if let Some(found) = exact {
-            return Some(self.service(found.service));
+        if let Some(index) = inventory::service_at(&self.tables, frontend) {
+            return Some(self.service(index));
         }
         let tables = &self.tables;
         self.by_address.get_or_insert_with(|| by_address(tables)).get(&frontend.address).cloned()
@@ -98,13 +98,18 @@ impl Guide {
 
     /// The Pod of this node with this address.
     pub(super) fn pod(&self, address: IpAddr) -> Option<String> {
-        Pods::of(self.report.as_ref()).name(address).map(ToString::to_string)
+        self.pods.get(&address).cloned()
     }
 
     /// The agent's process, if it runs.
     pub(super) fn agent(&self) -> Option<u32> {
         self.report.as_ref().map(|report| report.pid)
     }
+}
+
+fn pods(report: Option<&Report>) -> HashMap<IpAddr, String> {
+    let all = report.into_iter().flat_map(|report| &report.pods);
+    all.flat_map(|pod| pod.addresses.iter().map(|address| (*address, pod.name.to_string()))).collect()
 }
 
 /// An address and port, unless there is none.

@@ -13,16 +13,18 @@ mod wanted;
 use std::{
     io::{self, Write as _},
     process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, sleep},
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
+use anyhow::{anyhow, bail};
 use clap::{Args, builder::PossibleValuesParser};
+use nix::sys::signal::{SigSet, Signal};
 use proxy_common::{Happening, NodeEvent, Reason};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::sleep,
-};
 
 use self::{guide::Guide, told::Told, wanted::Wanted};
 use super::{
@@ -31,10 +33,15 @@ use super::{
     names::{ClientName, Destination},
     patience::duration,
 };
-use crate::dataplane::{Listening, monotonic_nanoseconds};
+use crate::{
+    dataplane::{Listening, monotonic_nanoseconds},
+    privileges::memory,
+};
 
 /// How often to look for events. The programs wake nobody up: that would cost those whom they serve.
 const PERIOD: Duration = Duration::from_millis(10);
+/// How long to show events before anything else is looked at.
+const TURN: Duration = Duration::from_millis(100);
 /// How often to say that somebody listens, and to look whether the Service has another index.
 const FOLLOW: Duration = Duration::from_millis(250);
 
@@ -77,14 +84,15 @@ pub(super) struct Arguments {
     /// Begin with the refusals of this time, such as `10m` or `2h`
     ///
     /// They are recorded whether somebody listens or not: for each client, address and reason how often, since when, and when
-    /// last. The record has room for some two thousand of them, and ends when the agent's tables are removed.
+    /// last. The record has room for some two thousand of them (fewer on nodes with many processors), takes up at most 100 new
+    /// ones of sockets and 20 of packets in a second, and ends with the agent's tables.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     since: Option<Duration>,
     /// How long to listen, such as `10s`; `0s` to show only what was recorded [default: until Ctrl-C]
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     duration: Option<Duration>,
-    /// End after so many events
-    #[arg(long, value_name = "N")]
+    /// End after so many events, recorded ones included
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// Output format
     ///
@@ -100,94 +108,139 @@ fn reasons() -> Vec<&'static str> {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Paths { pin_dir, run_dir, .. } = &arguments.paths;
+    if arguments.duration == Some(Duration::ZERO) && arguments.since.is_none() {
+        bail!("`--for 0s` shows only what was recorded: say of which time with --since");
+    }
     let mut guide = Guide::new(pin_dir, run_dir)?;
     let wanted = Wanted::of(arguments, &guide)?;
-    let clock = Clock::now();
-    let mut shown = 0;
+    let mut screen = Screen { output: arguments.output, left: arguments.count.unwrap_or(u64::MAX), shown: 0 };
     if let Some(since) = arguments.since {
-        for told in told::recorded(&mut guide, &wanted, clock, since)? {
-            shown += 1;
-            if !show(&told, arguments.output)? {
+        for told in told::recorded(&mut guide, &wanted, since)? {
+            if !screen.show(&told)? {
                 return Ok(ExitCode::SUCCESS);
             }
         }
     }
-    if arguments.duration == Some(Duration::ZERO) {
-        if shown == 0 && arguments.output == Output::Table {
-            println!("nothing was recorded");
-        }
-        return Ok(ExitCode::SUCCESS);
+    if arguments.duration != Some(Duration::ZERO) {
+        listen(arguments, guide, wanted, &mut screen)?;
+    } else if screen.shown == 0 {
+        say("nothing was recorded");
     }
-    let listening = Listening::new(pin_dir, &wanted.listener, monotonic_nanoseconds())
-        .context("cannot listen to the kernel programs")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(listen(arguments, listening, guide, wanted, clock))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Shows events until it is told to end.
-async fn listen(
+fn listen(
     arguments: &Arguments,
-    mut listening: Listening,
     mut guide: Guide,
     mut wanted: Wanted,
-    clock: Clock,
+    screen: &mut Screen,
 ) -> anyhow::Result<()> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let began = Instant::now();
-    let is_over = || arguments.duration.is_some_and(|duration| began.elapsed() >= duration);
-    eprintln!("listening; Ctrl-C ends");
-    let (mut shown, mut dropped, mut followed) = (0, 0, Instant::now());
+    let pin_dir = &arguments.paths.pin_dir;
+    let is_interrupted = interrupted()?;
+    let start = |wanted: &Wanted| {
+        let listening = Listening::new(pin_dir, &wanted.listener, monotonic_nanoseconds());
+        listening.map_err(|error| match memory::too_low() {
+            Some(why) => anyhow!("cannot listen to the kernel programs: {error}; {why}"),
+            None => anyhow!("cannot listen to the kernel programs: {error}"),
+        })
+    };
+    memory::raise();
+    let mut listening = start(&wanted)?;
+    let (began, mut followed, mut clock) = (Instant::now(), Instant::now(), Clock::now());
+    say("listening; Ctrl-C ends");
+    let (mut dropped, mut dropped_before) = (0, 0);
     loop {
-        let ends = is_over();
-        while let Some(event) = listening.next_event() {
-            if !wanted.has(&event) {
-                continue;
-            }
-            let told = Told::of(&event, &mut guide, clock);
-            shown += 1;
-            if !show(&told, arguments.output)? {
-                return Ok(());
-            }
-            if arguments.count.is_some_and(|count| shown >= count) {
+        let ends = is_interrupted.load(Ordering::Relaxed)
+            || arguments.duration.is_some_and(|duration| began.elapsed() >= duration);
+        let turn = Instant::now();
+        let mut is_empty = false;
+        while turn.elapsed() < TURN {
+            let Some(event) = listening.next_event()? else {
+                is_empty = true;
+                break;
+            };
+            if wanted.has(&event, &guide) && !screen.show(&Told::of(&event, &mut guide, clock))? {
                 return Ok(());
             }
         }
         let (_, now) = listening.heard();
         if now > dropped {
-            eprintln!("{} events were dropped: too many at once", now - dropped);
+            say(&format!("{} events were dropped: too many at once", now - dropped));
             dropped = now;
         }
         if ends {
             break;
         }
         if followed.elapsed() >= FOLLOW {
-            listening.go_on(monotonic_nanoseconds())?;
-            guide.refresh();
-            if wanted.follow(&guide) {
-                listening.want(&wanted.listener);
+            if !listening.go_on(monotonic_nanoseconds()) || !listening.is_current(pin_dir) {
+                say(
+                    "listening again, as this process stood still, or there are other tables: something may be missing",
+                );
+                dropped_before += dropped;
+                dropped = 0;
+                drop(listening);
+                listening = start(&wanted)?;
+            }
+            if guide.refresh() {
+                clock = Clock::now();
+                if wanted.follow(&guide) {
+                    listening.want(&wanted.listener);
+                }
             }
             followed = Instant::now();
         }
-        tokio::select! {
-            () = sleep(PERIOD) => {}
-            _ = interrupt.recv() => break,
-            _ = terminate.recv() => break,
+        if is_empty {
+            sleep(PERIOD);
         }
     }
-    eprintln!("{shown} events shown, {dropped} dropped");
+    say(&format!("{} events shown, {} dropped", screen.shown, dropped_before + dropped));
     Ok(())
 }
 
-/// Prints one; returns whether somebody reads.
-fn show(told: &Told, output: Output) -> anyhow::Result<bool> {
-    let mut out = io::stdout().lock();
-    let written = match output {
-        Output::Table => writeln!(out, "{told}"),
-        Output::Json => writeln!(out, "{}", serde_json::to_string(told)?),
-    };
-    match written.and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        written => written.map(|()| true).map_err(Into::into),
+/// Becomes true with the first SIGINT or SIGTERM; the second one ends the process, whatever it waits for.
+fn interrupted() -> anyhow::Result<Arc<AtomicBool>> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGINT);
+    signals.add(Signal::SIGTERM);
+    signals.thread_block()?;
+    let is_interrupted = Arc::<AtomicBool>::default();
+    let told = Arc::clone(&is_interrupted);
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        let _ = signals.wait();
+        told.store(true, Ordering::Relaxed);
+        // As the signal itself would.
+        let _ = signals.thread_unblock();
+    })?;
+    Ok(is_interrupted)
+}
+
+/// What people see, or programs.
+struct Screen {
+    output: Output,
+    /// How many are to be shown yet.
+    left: u64,
+    shown: u64,
+}
+
+impl Screen {
+    /// Prints one; returns whether somebody reads, and wants more.
+    fn show(&mut self, told: &Told) -> anyhow::Result<bool> {
+        let mut out = io::stdout().lock();
+        let written = match self.output {
+            Output::Table => writeln!(out, "{told}"),
+            Output::Json => writeln!(out, "{}", serde_json::to_string(told)?),
+        };
+        (self.left, self.shown) = (self.left.saturating_sub(1), self.shown + 1);
+        match written.and_then(|()| out.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            written => written.map(|()| self.left > 0).map_err(Into::into),
+        }
     }
+}
+
+/// Says something beside the events.
+fn say(text: &str) {
+    // Nobody may read it.
+    let _ = writeln!(io::stderr(), "{text}");
 }

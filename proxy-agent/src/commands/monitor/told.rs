@@ -119,15 +119,10 @@ impl Told {
 }
 
 /// What was recorded of the time until now, the oldest first.
-pub(super) fn recorded(
-    guide: &mut Guide,
-    wanted: &Wanted,
-    clock: Clock,
-    time: Duration,
-) -> Result<Vec<Told>, Error> {
+pub(super) fn recorded(guide: &mut Guide, wanted: &Wanted, time: Duration) -> Result<Vec<Told>, Error> {
     let mut all = Tables::last_refusals(guide.pin_dir())?;
-    let begin = before(Timestamp::now(), time);
-    all.retain(|(pair, refusal)| wanted.has_recorded(pair) && clock.at(refusal.last) >= begin);
+    let (clock, begin) = (Clock::now(), before(Timestamp::now(), time));
+    all.retain(|(pair, refusal)| wanted.has_recorded(pair, guide) && clock.at(refusal.last) >= begin);
     all.sort_unstable_by_key(|(_, refusal)| refusal.last);
     Ok(all.iter().map(|(pair, refusal)| Told::recorded(pair, *refusal, guide, clock)).collect())
 }

@@ -6,12 +6,18 @@ use anyhow::bail;
 use proxy_common::{Address, Event, FrontendKey, Happening, Listener, NodeEvent, Port, Reason, RefusedPair};
 
 use super::{Arguments, LOSSES, guide::Guide};
-use crate::commands::names::{Client, Destination, Pods, ServiceName};
+use crate::commands::{
+    inventory,
+    names::{Client, ClientName, Destination, Pods, ServiceName},
+};
 
 /// What is asked for.
 pub(super) struct Wanted {
     pub(super) listener: Listener,
     of: Of,
+    client: Option<ClientName>,
+    /// What events know the client by; nothing for all.
+    marks: Option<HashSet<Address>>,
 }
 
 /// Of which Services.
@@ -33,74 +39,113 @@ enum Of {
 
 impl Wanted {
     pub(super) fn of(arguments: &Arguments, guide: &Guide) -> anyhow::Result<Self> {
+        let refusals = 1 << Happening::Refused as u32;
+        let kinds = Happening::ALL.into_iter().map(|kind| (kind.name(), kind as u32));
+        let mut happenings = bits(&arguments.only, kinds);
+        if !arguments.reason.is_empty() {
+            happenings &= refusals;
+        }
+        if happenings == 0 {
+            bail!("only refusals have a reason: --reason and another --only leave nothing");
+        }
         let of = match &arguments.service {
             None => Of::All,
             Some(Destination::Address { address, protocol }) => at(guide, *address, *protocol as u8),
             Some(Destination::Service(name)) => service(guide, name.clone())?,
         };
-        let report = guide.report.as_ref();
-        let marks = arguments.client.as_ref().map(|client| Client::of(client, report)).transpose()?;
-        let marks = marks.map(|client| client.marks(&Pods::of(report))).unwrap_or_default();
-        if marks.is_empty() && arguments.client.is_some() {
+        let marks = match &arguments.client {
+            None => None,
+            Some(name) => Some(marks(guide, name)?).filter(|marks| !marks.is_empty()),
+        };
+        if marks.is_none() && arguments.client.is_some() {
             bail!(
                 "nothing is known of this client that an event would have: name one outside by its address; of network namespaces \
                  kernels tell processes since 5.14"
             );
         }
-        let anybody = u32::from(arguments.client.is_none());
-        let mut listener = Listener { sample: arguments.sample, anybody, ..Listener::EVERYTHING };
-        for (to, mark) in listener.clients.iter_mut().zip(marks) {
-            *to = mark;
-        }
-        let kinds = Happening::ALL.into_iter().map(|kind| (kind.name(), kind as u32));
-        listener.happenings = bits(&arguments.only, kinds);
-        if !arguments.reason.is_empty() {
-            listener.happenings &= 1 << Happening::Refused as u32;
-        }
-        listener.reasons = bits(&arguments.reason, reasons());
-        listener.services = of.bits();
-        Ok(Self { listener, of })
+        let wishes = Listener {
+            sample: arguments.sample,
+            happenings,
+            reasons: bits(&arguments.reason, reasons()),
+            ..Listener::EVERYTHING
+        };
+        let mut wanted = Self { listener: wishes, of, client: arguments.client.clone(), marks };
+        wanted.tell_kernel();
+        Ok(wanted)
     }
 
-    /// Looks once more which Services these are: one that is made again has another index. Returns whether it has.
+    /// Puts Services and clients into the wishes, as far as there is room for them.
+    fn tell_kernel(&mut self) {
+        self.listener.services = self.of.bits();
+        let marks: Vec<Address> = self.marks.iter().flatten().copied().collect();
+        let room = self.listener.clients.len();
+        self.listener.anybody = u32::from(self.marks.is_none() || marks.len() > room);
+        self.listener.clients = [Address::ANY_V6; 3];
+        for (to, mark) in self.listener.clients.iter_mut().zip(marks) {
+            *to = mark;
+        }
+    }
+
+    /// Looks once more which Services and clients these are: a Service that is made again has another index, a Pod another
+    /// network namespace. Returns whether the wishes are others.
     pub(super) fn follow(&mut self, guide: &Guide) -> bool {
-        let now = match &self.of {
-            Of::All => return false,
-            Of::Service { name, .. } => service(guide, name.clone()).ok(),
-            Of::Frontend { key, .. } => {
-                Some(at(guide, SocketAddr::new(key.address.into(), key.port.get()), key.protocol))
+        match &self.of {
+            Of::All => {}
+            // While it is gone, nothing is heard of it.
+            Of::Service { name, .. } => {
+                let name = name.clone();
+                self.of = service(guide, name.clone()).unwrap_or_else(|_| Of::Service {
+                    name,
+                    indexes: HashSet::new(),
+                    frontends: HashSet::new(),
+                    addresses: HashSet::new(),
+                });
             }
-        };
-        // While it is gone, nothing is heard of it.
-        let Some(now) = now else { return false };
-        self.of = now;
-        let services = self.of.bits();
-        std::mem::replace(&mut self.listener.services, services) != services
+            Of::Frontend { key, .. } => {
+                self.of = at(guide, SocketAddr::new(key.address.into(), key.port.get()), key.protocol);
+            }
+        }
+        if let Some(client) = &self.client
+            && let Ok(now) = marks(guide, client)
+            && !now.is_empty()
+        {
+            self.marks = Some(now);
+        }
+        let before = self.listener;
+        self.tell_kernel();
+        before != self.listener
     }
 
     /// Whether this event is wanted, as far as the kernel programs do not know it.
-    pub(super) fn has(&self, event: &Event) -> bool {
-        let Event { frontend, frontend_port, protocol, service, .. } = *event;
-        self.is_of_wanted_service(service, &FrontendKey::new(frontend, frontend_port, protocol))
+    pub(super) fn has(&self, event: &Event, guide: &Guide) -> bool {
+        let Event { frontend, frontend_port, protocol, service, client, .. } = *event;
+        self.is_of_client(&client)
+            && self.is_of_service(service, &FrontendKey::new(frontend, frontend_port, protocol), guide)
     }
 
     /// Whether this recorded refusal is.
-    pub(super) fn has_recorded(&self, pair: &RefusedPair) -> bool {
-        let RefusedPair { what, service, client, frontend } = pair;
-        // The Service had perhaps another index then.
-        let wishes = Listener { services: Of::All.bits(), ..self.listener };
-        wishes.wants(Happening::Refused, *what, *service, client)
-            && self.is_of_wanted_service(*service, frontend)
+    pub(super) fn has_recorded(&self, pair: &RefusedPair, guide: &Guide) -> bool {
+        let RefusedPair { what, client, frontend, service: _ } = pair;
+        let Listener { happenings, reasons, .. } = self.listener;
+        let is_asked = happenings >> Happening::Refused as u32 & 1 != 0 && reasons >> (what & 31) & 1 != 0;
+        // The index of then may be another Service's now.
+        is_asked && self.is_of_client(client) && self.is_of_service(RefusedPair::NO_SERVICE, frontend, guide)
     }
 
-    fn is_of_wanted_service(&self, index: u32, frontend: &FrontendKey) -> bool {
+    fn is_of_client(&self, client: &Address) -> bool {
+        self.marks.as_ref().is_none_or(|marks| marks.contains(client))
+    }
+
+    /// `index` is of the Service, or of none.
+    fn is_of_service(&self, index: u32, frontend: &FrontendKey, guide: &Guide) -> bool {
         match &self.of {
             Of::All => true,
             Of::Service { indexes, frontends, addresses, .. } => {
                 let node_port = FrontendKey::node_port(&frontend.address, frontend.port, frontend.protocol);
                 indexes.contains(&index)
                     || frontends.contains(frontend)
-                    || frontends.contains(&node_port)
+                    || (frontends.contains(&node_port)
+                        && inventory::is_nodes(&guide.tables, &frontend.address))
                     || (index == RefusedPair::NO_SERVICE && addresses.contains(&frontend.address))
             }
             Of::Frontend { key, .. } => key == frontend,
@@ -140,9 +185,12 @@ fn service(guide: &Guide, name: ServiceName) -> anyhow::Result<Of> {
 
 fn at(guide: &Guide, address: SocketAddr, protocol: u8) -> Of {
     let key = FrontendKey::new(Address::from(address.ip()), Port::new(address.port()), protocol);
-    let node_port = FrontendKey::node_port(&key.address, key.port, protocol);
-    let found = [key, node_port].into_iter().find_map(|key| guide.tables.frontends.get(&key, 0).ok());
-    Of::Frontend { key, index: found.map_or(RefusedPair::NO_SERVICE, |found| found.service) }
+    Of::Frontend { key, index: inventory::service_at(&guide.tables, &key).unwrap_or(RefusedPair::NO_SERVICE) }
+}
+
+fn marks(guide: &Guide, name: &ClientName) -> anyhow::Result<HashSet<Address>> {
+    let report = guide.report.as_ref();
+    Ok(Client::of(name, report)?.marks(&Pods::of(report), &guide.tables))
 }
 
 /// Everything that a refusal may be for, by name.

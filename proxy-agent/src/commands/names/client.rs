@@ -1,6 +1,7 @@
 //! The client in the command's arguments, and what is known of it.
 
 use std::{
+    collections::HashSet,
     fmt,
     net::IpAddr,
     os::unix::fs::MetadataExt as _,
@@ -9,13 +10,12 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use proxy_common::{Address, PassedBy, Scope};
+use proxy_common::{Address, AddressBits, PassedBy, Scope};
 
 use super::pod::{Pod, PodName, Pods, Where};
 use crate::{
     agent::Report,
-    dataplane::{Error, Tables, netns_cookie, netns_cookie_of},
-    model::ObjectName,
+    dataplane::{Error, Tables, addresses_in, netns_cookie, netns_cookie_of},
 };
 
 /// The network namespace of this process, which is the node's.
@@ -101,8 +101,6 @@ pub(in crate::commands) struct Client {
     pub(in crate::commands) told: Option<String>,
     /// Its namespace in Kubernetes, if it is known.
     pub(in crate::commands) home: Option<String>,
-    /// Its name, if it is a Pod that the agent knows and that has addresses of its own.
-    pod: Option<ObjectName>,
     /// Its network namespace, if one can be entered.
     pub(in crate::commands) place: Option<PathBuf>,
     cookie: u64,
@@ -118,7 +116,6 @@ impl Client {
         let in_namespace = |cookie, is_node| Self {
             told: None,
             home: None,
-            pod: None,
             place: None,
             cookie,
             is_node,
@@ -128,7 +125,7 @@ impl Client {
         let at = |addresses: &[IpAddr]| addresses.iter().copied().map(Address::from).collect();
         Ok(match name {
             ClientName::Pod(pod) => {
-                let Pod { place, namespace, name, told } = pod.find(report)?;
+                let Pod { place, namespace, told } = pod.find(report)?;
                 let client = match place {
                     Where::Node => Self::of(&ClientName::Node, report)?,
                     Where::NetworkNamespace(path) => Self::of(&ClientName::NetworkNamespace(path), report)?,
@@ -136,7 +133,7 @@ impl Client {
                         Self { addresses: at(&addresses), ..in_namespace(0, false) }
                     }
                 };
-                Self { told: Some(told), home: namespace, pod: name, ..client }
+                Self { told: Some(told), home: namespace, ..client }
             }
             ClientName::Node => Self { place: Some(OWN.into()), ..in_namespace(own, true) },
             ClientName::Outside(Some(address)) if address.is_loopback() => {
@@ -181,11 +178,24 @@ impl Client {
     }
 
     /// What its events know it by: its network namespace, if it has sockets on this node, and its addresses, as far as they are
-    /// known.
-    pub(in crate::commands) fn marks(&self, pods: &Pods<'_>) -> Vec<Address> {
-        let addresses = self.pod.iter().flat_map(|pod| pods.addresses(pod)).copied().map(Address::from);
-        let namespace = (self.cookie != 0).then(|| Address::of_namespace(self.cookie));
-        namespace.into_iter().chain(self.addresses.iter().copied()).chain(addresses).collect()
+    /// known: packets have nothing else.
+    pub(in crate::commands) fn marks(&self, pods: &Pods<'_>, tables: &Tables) -> HashSet<Address> {
+        let mut marks: HashSet<Address> = self.addresses.iter().copied().collect();
+        let mut cookies = vec![self.cookie];
+        if self.is_node {
+            let of_node = tables.addresses.iter().filter_map(Result::ok);
+            marks.extend(
+                of_node.filter(|(_, entry)| entry.kind.has(AddressBits::NODE)).map(|(address, _)| address),
+            );
+        } else if let Some(place) = &self.place {
+            marks.extend(addresses_in(place).into_iter().map(Address::from));
+        } else if self.scope == Scope::Inside {
+            // A pod's.
+            let places = self.addresses.iter().filter_map(|address| pods.place((*address).into()));
+            cookies.extend(places.filter_map(|place| netns_cookie_of(&place).ok()));
+        }
+        marks.extend(cookies.into_iter().filter(|cookie| *cookie != 0).map(Address::of_namespace));
+        marks
     }
 
     /// Whether it may have packets of this family.

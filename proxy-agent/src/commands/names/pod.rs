@@ -70,8 +70,6 @@ pub(in crate::commands) struct Pod {
     pub(in crate::commands) place: Where,
     /// Its namespace, if it is known.
     pub(in crate::commands) namespace: Option<String>,
-    /// Its name, if the agent knows it.
-    pub(in crate::commands) name: Option<ObjectName>,
     /// Who and where it is, for people.
     pub(in crate::commands) told: String,
 }
@@ -88,11 +86,6 @@ impl<'a> Pods<'a> {
     /// The name of the one with this address.
     pub(in crate::commands) fn name(&self, address: IpAddr) -> Option<&ObjectName> {
         self.0.get(&address).map(|pod| &pod.name)
-    }
-
-    /// The addresses of the one of this name; none if they are the node's.
-    pub(in crate::commands) fn addresses(&self, name: &ObjectName) -> &'a [IpAddr] {
-        self.0.values().find(|pod| pod.name == *name).map_or(&[], |pod| &pod.addresses)
     }
 
     /// An address with the name of its Pod.
@@ -118,7 +111,6 @@ impl Pod {
         let at = |place, told| Self {
             place,
             namespace: Some(name.namespace().into()),
-            name: Some(name.clone()),
             told: format!("Pod {name}, {told}"),
         };
         if *on_host {
@@ -194,7 +186,6 @@ impl PodName {
             [(name, place)] => Ok(Some(Pod {
                 place: Where::NetworkNamespace(place.clone()),
                 namespace: None,
-                name: None,
                 told: format!(
                     "host name {name}, {} (its namespace in Kubernetes is not known)",
                     place.display()

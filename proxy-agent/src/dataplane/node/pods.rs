@@ -58,17 +58,18 @@ fn namespaces_where(is_wanted: impl Fn(&str) -> bool) -> HashMap<String, Vec<Pat
 /// The one of a Pod's namespaces that is its own, by its addresses.
 pub fn own_of(mut found: Vec<PathBuf>, addresses: &[IpAddr]) -> Option<PathBuf> {
     if found.len() > 1 {
-        let own = found.iter().position(|path| has_one_of(path, addresses));
+        let own =
+            found.iter().position(|path| addresses_in(path).iter().any(|found| addresses.contains(found)));
         return Some(found.swap_remove(own.unwrap_or_default()));
     }
     found.pop()
 }
 
-/// Whether a device in this network namespace has one of these addresses.
-fn has_one_of(namespace: &Path, addresses: &[IpAddr]) -> bool {
+/// The addresses of the devices in this network namespace, but for loopback; none if it cannot be entered.
+pub fn addresses_in(namespace: &Path) -> Vec<IpAddr> {
     let there = in_namespace(namespace, CloneFlags::CLONE_NEWNET, || {
-        Ok(getifaddrs()
-            .is_ok_and(|mut all| all.any(|one| ip_of(&one).is_some_and(|ip| addresses.contains(&ip)))))
+        let all = getifaddrs().into_iter().flatten().filter_map(|one| ip_of(&one));
+        Ok(all.filter(|address| !address.is_loopback()).collect())
     });
     there.unwrap_or_default()
 }

@@ -2,9 +2,12 @@
 //! and gives the programs a buffer; and it says again and again that it is there, so that one that dies is soon forgotten by
 //! the programs themselves. The agent is not asked; it only clears away what the dead left.
 
-use std::{path::Path, sync::atomic::Ordering, time::Duration};
+use std::{io, path::Path, sync::atomic::Ordering, time::Duration};
 
-use aya::maps::{Map, MapData, MapError, RingBuf, of_maps::HashOfMaps};
+use aya::{
+    maps::{Map, MapData, MapError, MapInfo, RingBuf, of_maps::HashOfMaps},
+    sys::SyscallError,
+};
 use bytemuck::Zeroable as _;
 use proxy_common::{Event, Listener, event};
 
@@ -26,6 +29,8 @@ struct Places {
     listening: Mapped<u64>,
     listeners: Mapped<Listener>,
     events: HashOfMaps<MapData, u32, MapData>,
+    /// The kernel's number of the table LISTENING.
+    id: u32,
 }
 
 impl Places {
@@ -35,10 +40,12 @@ impl Places {
         if !dir.join("EVENTS").exists() {
             return Ok(None);
         }
+        let id = id_of(pin_dir)?;
         Ok(Some(Self {
             listening: mapped(&dir, "LISTENING")?,
             listeners: mapped(&dir, "LISTENERS")?,
             events: pinned(&dir, "EVENTS")?.try_into().map_err(Error::map("EVENTS"))?,
+            id,
         }))
     }
 
@@ -47,38 +54,84 @@ impl Places {
         self.listeners.word(place, 0).load(Ordering::Acquire)
     }
 
-    /// Makes `until` of a place another, unless it is not what it was.
+    /// Makes `until` of a place another, unless it is not what it was: whoever succeeds has the place.
     fn change(&self, place: u32, was: u64, until: u64) -> bool {
         let word = self.listeners.word(place, 0);
         word.compare_exchange(was, until, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// Frees a place of the caller's, whose listener is there until `was`, and takes its buffer away.
-    fn free(&mut self, place: u32, was: u64) -> Result<(), Error> {
-        // While the place is taken: who comes next brings a buffer of its own.
+    /// Takes the buffer of a place away. Only whoever has the place may.
+    fn remove_buffer(&mut self, place: u32) -> Result<(), Error> {
         match self.events.remove(&place) {
-            Err(MapError::KeyNotFound) => {}
-            removed => removed.map_err(Error::map("EVENTS"))?,
+            Err(MapError::SyscallError(SyscallError { io_error, .. }))
+                if io_error.kind() == io::ErrorKind::NotFound =>
+            {
+                Ok(())
+            }
+            removed => removed.map_err(Error::map("EVENTS")),
         }
+    }
+
+    /// Gives back a place that the caller has until `was`.
+    fn free(&mut self, place: u32, was: u64) -> Result<(), Error> {
+        let removed = self.remove_buffer(place);
+        let listening = self.listening.word(0, 0);
+        let before = listening.load(Ordering::Acquire);
         self.change(place, was, 0);
         if (0..event::LISTENERS).all(|place| self.until(place) == 0) {
-            self.listening.word(0, 0).store(0, Ordering::Release);
+            // Unless somebody has begun meanwhile.
+            let _ = listening.compare_exchange(before, 0, Ordering::AcqRel, Ordering::Acquire);
         }
-        Ok(())
+        removed
+    }
+}
+
+/// The kernel's number of the table that the programs look at.
+fn id_of(pin_dir: &Path) -> Result<u32, Error> {
+    let pin = abi_dir(pin_dir).join("LISTENING");
+    Ok(MapInfo::from_pin(pin).map_err(Error::map("LISTENING"))?.id())
+}
+
+/// A place, as long as it is renewed.
+struct Place {
+    places: Places,
+    number: u32,
+    until: u64,
+}
+
+impl Place {
+    fn take(places: Places, now: u64) -> Option<Self> {
+        let until = lease(now);
+        let is_free = |number: &u32| {
+            let was = places.until(*number);
+            was <= now && places.change(*number, was, until)
+        };
+        let number = (0..event::LISTENERS).find(is_free)?;
+        Some(Self { places, number, until })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Self { places, number, until } = self;
+        // It may be somebody else's by now; and nobody is to take it while its buffer goes.
+        let taken = lease(*until);
+        if places.change(*number, *until, taken) {
+            // The agent tries again.
+            let _ = places.free(*number, taken);
+        }
     }
 }
 
 /// Somebody who listens.
 pub struct Listening {
-    places: Places,
-    place: u32,
-    until: u64,
+    place: Place,
     buffer: RingBuf<MapData>,
 }
 
 impl std::fmt::Debug for Listening {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Listening").field("place", &self.place).finish_non_exhaustive()
+        f.debug_struct("Listening").field("place", &self.place.number).finish_non_exhaustive()
     }
 }
 
@@ -89,80 +142,91 @@ impl Listening {
     /// # Errors
     /// Without tables, where four listen already, and on kernels without ring buffers (before 5.8).
     pub fn new(pin_dir: &Path, wishes: &Listener, now: u64) -> Result<Self, Error> {
-        let mut places = Places::open(pin_dir)?.ok_or_else(|| {
+        let places = Places::open(pin_dir)?.ok_or_else(|| {
             Error::Missing(format!(
                 "no table EVENTS under {}: `sidestep run` has not run here since this version",
                 pin_dir.display()
             ))
         })?;
-        let until = lease(now);
-        let is_free = |place: &u32| {
-            let was = places.until(*place);
-            was <= now && places.change(*place, was, until)
-        };
-        let place = (0..event::LISTENERS).find(is_free).ok_or_else(|| {
+        let mut place = Place::take(places, now).ok_or_else(|| {
             Error::Missing(format!(
                 "{} others listen already, and there is no room for more",
                 event::LISTENERS
             ))
         })?;
+        // What somebody wanted here before is not to come into the new buffer.
+        place.places.remove_buffer(place.number)?;
+        want(&place, wishes);
+        for word in [HEARD, DROPPED] {
+            place.places.listeners.word(place.number, word).store(0, Ordering::Release);
+        }
         let own = aya_obj::Map::new_from_params(RING_BUFFER, 0, 0, BUFFER, 0);
         let buffer = MapData::create(own, "EVENTS", None).map_err(Error::map("EVENTS"))?;
-        places.events.insert(place, &buffer, 0).map_err(Error::map("EVENTS"))?;
+        place.places.events.insert(place.number, &buffer, 0).map_err(Error::map("EVENTS"))?;
         let buffer = Map::from_map_data(buffer).and_then(RingBuf::try_from).map_err(Error::map("EVENTS"))?;
-        let mut listening = Self { places, place, until, buffer };
-        listening.want(&Listener { heard: 0, dropped: 0, ..*wishes });
-        listening.go_on(now)?;
+        let mut listening = Self { place, buffer };
+        listening.go_on(now);
         Ok(listening)
     }
 
     /// Changes what it listens for. `until` of the wishes is not used.
     pub fn want(&self, wishes: &Listener) {
-        let words = bytemuck::cast_slice::<u8, u64>(bytemuck::bytes_of(wishes));
-        // All but the first, `until`, and the last two, which the programs count in.
-        for (number, word) in words.iter().enumerate().skip(1).take(Mapped::<Listener>::WORDS - 3) {
-            self.places.listeners.word(self.place, number).store(*word, Ordering::Release);
-        }
+        want(&self.place, wishes);
     }
 
-    /// Says that it is there, `now`.
-    ///
-    /// # Errors
-    /// If it has not said so for too long, and is not.
-    pub fn go_on(&mut self, now: u64) -> Result<(), Error> {
-        let until = lease(now);
-        if !self.places.change(self.place, self.until, until) {
-            return Err(Error::Missing(
-                "this process stood still for so long that another one listens in its place".to_owned(),
-            ));
+    /// Says that it is there, `now`. Returns whether it was all the time: one that stood still for too long has missed something, or
+    /// lost its place.
+    pub fn go_on(&mut self, now: u64) -> bool {
+        let Place { places, number, until } = &mut self.place;
+        let next = lease(now);
+        if now > *until || !places.change(*number, *until, next) {
+            return false;
         }
-        self.until = until;
-        self.places.listening.word(0, 0).fetch_max(until, Ordering::AcqRel);
-        Ok(())
+        *until = next;
+        places.listening.word(0, 0).fetch_max(next, Ordering::AcqRel);
+        true
+    }
+
+    /// Whether the programs still look at these tables: others may have been made in their place.
+    pub fn is_current(&self, pin_dir: &Path) -> bool {
+        id_of(pin_dir).is_ok_and(|id| id == self.place.places.id)
     }
 
     /// The next event, if there is one.
-    pub fn next_event(&mut self) -> Option<Event> {
-        let item = self.buffer.next()?;
-        bytemuck::try_pod_read_unaligned(&item).ok()
+    ///
+    /// # Errors
+    /// If the programs are of another version, with other events.
+    pub fn next_event(&mut self) -> Result<Option<Event>, Error> {
+        let Some(item) = self.buffer.next() else { return Ok(None) };
+        bytemuck::try_pod_read_unaligned(&item).map(Some).map_err(|_| {
+            let (found, expected) = (item.len(), size_of::<Event>());
+            Error::Missing(format!(
+                "the kernel programs tell events of {found} bytes, not of {expected}: another version's agent runs here; use its                  `sidestep`"
+            ))
+        })
     }
 
     /// How many events it wanted so far, and how many of them were dropped, as there was no room in the buffer.
     pub fn heard(&self) -> (u64, u64) {
-        let Listener { heard, dropped, .. } =
-            self.places.listeners.load(self.place).unwrap_or_else(Listener::zeroed);
+        let Place { places, number, .. } = &self.place;
+        let Listener { heard, dropped, .. } = places.listeners.load(*number).unwrap_or_else(Listener::zeroed);
         (heard, dropped)
     }
 }
 
-impl Drop for Listening {
-    fn drop(&mut self) {
-        if self.places.until(self.place) == self.until {
-            // The agent tries again.
-            let _ = self.places.free(self.place, self.until);
-        }
+/// The words of [`Listener::heard`] and [`Listener::dropped`], in which the programs count.
+const HEARD: usize = std::mem::offset_of!(Listener, heard) / 8;
+const DROPPED: usize = std::mem::offset_of!(Listener, dropped) / 8;
+
+fn want(place: &Place, wishes: &Listener) {
+    let words = bytemuck::cast_slice::<u8, u64>(bytemuck::bytes_of(wishes));
+    // All but the first, `until`, and those in which the programs count.
+    for (number, word) in words.iter().enumerate().take(HEARD).skip(1) {
+        place.places.listeners.word(place.number, number).store(*word, Ordering::Release);
     }
 }
+
+const _: () = assert!(DROPPED == HEARD + 1 && (DROPPED + 1) * 8 == size_of::<Listener>());
 
 /// Clears away what listeners left that ended without a word.
 pub(crate) fn clear_away(pin_dir: &Path, now: u64) -> Result<(), Error> {
