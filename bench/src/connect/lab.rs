@@ -5,7 +5,7 @@ use sidestep_tests::{cgroup::Cgroup, identity::Identity};
 
 use super::{
     Scale,
-    listening::{Ear, Listened},
+    listener::{Ear, Listened},
     ruled::RuledNode,
 };
 use crate::{

@@ -4,13 +4,14 @@
 //! |---|---|
 //! | `lab` | everything that has to be there first |
 //! | `connections` | connections and requests, against "direct" and against rules |
-//! | `listening` | what listeners to events cost |
+//! | `listening` | what listeners to events cost; `listener`: one of them |
 //! | `inside` | nanoseconds in the programs |
 //! | `ruled` | a node that translates with rules |
 
 mod connections;
 mod inside;
 mod lab;
+mod listener;
 mod listening;
 mod ruled;
 
