@@ -5,12 +5,12 @@ use bytemuck::{Pod, Zeroable};
 use crate::address::{Address, Port};
 
 macro_rules! kinds {
-    ($($(#[doc = $doc:literal])+ $number:literal $kind:ident $name:literal;)+) => {
+    ($($number:literal $kind:ident $name:literal $explanation:literal;)+) => {
         /// What happened.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
         #[repr(u32)]
         pub enum Happening {
-            $($(#[doc = $doc])+ $kind = $number,)+
+            $(#[doc = concat!("`", $name, "`: ", $explanation, ".")] $kind = $number,)+
         }
 
         impl Happening {
@@ -29,6 +29,13 @@ macro_rules! kinds {
                 }
             }
 
+            /// What it means, for people.
+            pub const fn explanation(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $explanation,)+
+                }
+            }
+
             /// The name that the command uses.
             pub const fn name(self) -> &'static str {
                 match self {
@@ -40,20 +47,13 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// A socket got an endpoint: in `connect`, or for the first datagram to a Service.
-    0 Chosen "chosen";
-    /// A socket or a packet was refused, or a packet lost.
-    1 Refused "refused";
-    /// A connection record began: its first packet got an endpoint.
-    2 Began "began";
-    /// Its client has proved that it receives answers.
-    3 Confirmed "confirmed";
-    /// It ended by FIN from both sides.
-    4 Ended "ended";
-    /// It ended by a reset.
-    5 Reset "reset";
-    /// Another connection took its slot within half a minute of its last packet: it was not confirmed.
-    6 Evicted "evicted";
+    0 Chosen "chosen" "a socket gets an endpoint: in connect, or for its first datagram to a Service";
+    1 Refused "refused" "a client is refused, or a packet of it is lost; or its endpoint resets what has just begun";
+    2 Began "began" "a connection or flow of packets, from outside or a pod, gets an endpoint";
+    3 Confirmed "confirmed" "its client has answered the endpoint's answer: it is established";
+    4 Ended "ended" "it ends by FIN from both sides";
+    5 Reset "reset" "it ends by a reset, of the client or the endpoint";
+    6 Evicted "evicted" "it was not confirmed, and another one took its record within half a minute of its last packet";
 }
 
 /// One event.

@@ -61,6 +61,28 @@ pub trait Client {
     fn source(&self, tables: &impl Tables, destination: &Address) -> Option<Address>;
 }
 
+/// A client of which nothing is known, for [`resolve`]: any frontend may be its.
+#[derive(Clone, Copy, Debug)]
+pub struct Anybody;
+
+impl Client for Anybody {
+    fn identity(&self) -> Address {
+        Address::ANY_V6
+    }
+
+    fn is_node(&self) -> bool {
+        true
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::Inside
+    }
+
+    fn source(&self, _: &impl Tables, _: &Address) -> Option<Address> {
+        None
+    }
+}
+
 /// What [`select()`] decides.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Decision {

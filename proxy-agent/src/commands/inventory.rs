@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aya::maps::MapError;
 use proxy_common::{
-    Address, AddressBits, Client, EndpointState, FrontendKey, FrontendKind, Protocol, Reason, Scope, Service,
-    ServiceName, SourceRange, Span,
-    select::{Resolution, resolve},
+    Address, AddressBits, EndpointState, FrontendKey, FrontendKind, Protocol, Reason, Service, ServiceName,
+    SourceRange, Span,
+    select::{Anybody, Resolution, resolve},
     service::EndpointSet,
 };
 use serde::Serialize;
@@ -132,30 +132,16 @@ pub(super) fn service_at(tables: &Tables, frontend: &FrontendKey) -> Option<u32>
     }
 }
 
+/// The Service ports at an address, such as `10.96.0.10:80/TCP (shop/web:http/TCP)`.
+pub(super) fn ports_at(tables: &Tables, address: &Address) -> BTreeSet<String> {
+    let all = tables.frontends.iter().filter_map(Result::ok);
+    let there = all.filter(|(key, _)| key.any_address == 0 && key.address.is(address));
+    there.map(|(key, frontend)| format!("{key} ({})", name_of(tables, frontend.service))).collect()
+}
+
 /// Whether an address is one of this node's.
 pub(super) fn is_nodes(tables: &Tables, address: &Address) -> bool {
     proxy_common::Tables::address(tables, address).has(AddressBits::NODE)
-}
-
-/// A client of which nothing is known: loopback is the node's for it.
-struct Anybody;
-
-impl Client for Anybody {
-    fn identity(&self) -> Address {
-        Address::ANY_V6
-    }
-
-    fn is_node(&self) -> bool {
-        true
-    }
-
-    fn scope(&self) -> Scope {
-        Scope::Inside
-    }
-
-    fn source(&self, _: &impl proxy_common::Tables, _: &Address) -> Option<Address> {
-        None
-    }
 }
 
 fn display(name: &ServiceName) -> String {

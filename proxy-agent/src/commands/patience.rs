@@ -75,7 +75,8 @@ impl Patience {
 
 /// Such as `90s` or `10m`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let parsed = text.parse::<SignedDuration>().map_err(|error| error.to_string())?;
+    let wrong = |_| format!("{text:?} is not a duration such as 90s, 10m or 2h");
+    let parsed = text.parse::<SignedDuration>().map_err(wrong)?;
     Duration::try_from(parsed).map_err(|_| "a duration is not negative".to_owned())
 }
 

@@ -52,7 +52,8 @@ pub use node::{
     },
     kube_proxy::{KubeProxyTable, Running, not_supported, running},
     pods::{
-        addresses_in, listening_in, namespace_of_pod, namespaces_by_host_name, namespaces_of_pods, own_of,
+        addresses_in, listening_in, namespace_of_pod, namespaces_by_address, namespaces_by_host_name,
+        namespaces_of_pods, own_of,
     },
     reserved_ports::{ReservedPorts, can_reserve as can_reserve_ports, release as release_ports},
     system::{

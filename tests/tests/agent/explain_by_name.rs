@@ -122,7 +122,7 @@ fn pods_and_services_have_names() {
     }
     let who = |name: &str| explained(lab, &[name, "default/web:80"])[0]["client"].as_str().map(str::to_owned);
     assert!(who("proxy").is_some_and(|who| who.contains("in the node's network namespace")));
-    assert!(who("elsewhere").is_some_and(|who| who.contains("10.244.1.99; no process")));
+    assert!(who("elsewhere").is_some_and(|who| who.contains("10.244.1.99; neither a process")));
 
     // What cannot be found is told with what is near.
     for (arguments, parts) in [

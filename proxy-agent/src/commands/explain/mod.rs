@@ -170,7 +170,11 @@ fn explain(
             (None, "not-a-service", None, None, format!("left alone: {what}"))
         }
         Decision::Refuse { service, reason } => {
-            let because = format!("{}: {}", refusal(client.scope, reason), why(client, reason));
+            let mut because = format!("{}: {}", refusal(client.scope, reason), why(client, reason));
+            if reason == Reason::UnknownPort {
+                let there = inventory::ports_at(tables, &key.address);
+                because += &format!("; there are {}", there.into_iter().collect::<Vec<_>>().join(", "));
+            }
             (service, "refuse", Some(reason), None, because)
         }
         Decision::Forward(forward) => {

@@ -1,14 +1,9 @@
 //! Whom the address refused before, as LAST_REFUSALS has it: this client, and others.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeSet, HashSet},
-    path::Path,
-    time::Duration,
-};
+use std::{cmp::Reverse, collections::BTreeSet, path::Path, time::Duration};
 
 use jiff::Timestamp;
-use proxy_common::{Address, FrontendKey, LastRefusal, RefusedPair};
+use proxy_common::{Address, FrontendKey, LastRefusal, NodeEvent, RefusedPair};
 use serde::Serialize;
 
 use crate::{
@@ -37,10 +32,19 @@ pub(super) struct Refused {
 impl Refused {
     pub(super) fn in_words(&self) -> String {
         let Self { reason, times, since, last } = self;
+        let hint = if *reason == NodeEvent::ResetByEndpoint.name() {
+            "; the endpoint does that itself: look whether something listens at its port"
+        } else {
+            ""
+        };
         match times {
-            1 => format!("{reason}, this client, once: {}", told(*last)),
+            1 => format!("{reason}, this client, once: {}{hint}", told(*last)),
             _ => {
-                format!("{reason}, this client, {times} times: first {}, last {}", told(*since), told(*last))
+                format!(
+                    "{reason}, this client, {times} times: first {}, last {}{hint}",
+                    told(*since),
+                    told(*last)
+                )
             }
         }
     }
@@ -57,7 +61,7 @@ pub(super) struct Recorded {
 pub(super) struct Record<'a> {
     refusals: Vec<(RefusedPair, LastRefusal)>,
     /// What is known of the client in it.
-    marks: HashSet<Address>,
+    marks: BTreeSet<Address>,
     namespaces: Namespaces,
     tables: &'a Tables,
     report: Option<&'a Report>,

@@ -22,7 +22,10 @@ use std::{
 };
 
 use anyhow::{anyhow, bail};
-use clap::{Args, builder::PossibleValuesParser};
+use clap::{
+    Args,
+    builder::{PossibleValue, PossibleValuesParser},
+};
 use nix::sys::signal::{SigSet, Signal};
 use proxy_common::{Happening, NodeEvent, Reason};
 
@@ -73,7 +76,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "CLIENT")]
     client: Option<ClientName>,
     /// Only events of this kind; may be given several times
-    #[arg(long, value_name = "EVENT", value_parser = PossibleValuesParser::new(Happening::ALL.map(Happening::name)))]
+    #[arg(long, value_name = "EVENT", value_parser = PossibleValuesParser::new(kinds()))]
     only: Vec<String>,
     /// Only refusals for this reason; may be given several times
     #[arg(long, value_name = "REASON", value_parser = PossibleValuesParser::new(reasons()))]
@@ -101,15 +104,27 @@ pub(super) struct Arguments {
     output: Output,
 }
 
-/// The names of everything that a refusal may be for.
-fn reasons() -> Vec<&'static str> {
-    Reason::ALL.map(Reason::name).into_iter().chain(LOSSES.map(NodeEvent::name)).collect()
+/// The kinds of events, with their meaning.
+fn kinds() -> Vec<PossibleValue> {
+    let of = |kind: Happening| PossibleValue::new(kind.name()).help(kind.explanation());
+    Happening::ALL.map(of).into()
+}
+
+/// Everything that a refusal may be for, with its meaning.
+fn reasons() -> Vec<PossibleValue> {
+    let reasons = Reason::ALL.map(|reason| PossibleValue::new(reason.name()).help(reason.explanation()));
+    let losses = LOSSES.map(|loss| PossibleValue::new(loss.name()));
+    reasons.into_iter().chain(losses).collect()
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Paths { pin_dir, run_dir, .. } = &arguments.paths;
     if arguments.duration == Some(Duration::ZERO) && arguments.since.is_none() {
         bail!("`--for 0s` shows only what was recorded: say of which time with --since");
+    }
+    let is_recorded = |kind: &String| kind == Happening::Refused.name();
+    if arguments.since.is_some() && !arguments.only.is_empty() && !arguments.only.iter().any(is_recorded) {
+        bail!("only refusals are recorded: --since goes with `--only {}`", Happening::Refused.name());
     }
     let mut guide = Guide::new(pin_dir, run_dir)?;
     let wanted = Wanted::of(arguments, &guide)?;
@@ -161,7 +176,8 @@ fn listen(
                 break;
             };
             if wanted.has(&event, &guide) && !screen.show(&Told::of(&event, &mut guide, clock))? {
-                return Ok(());
+                screen.left = 0;
+                break;
             }
         }
         let (_, now) = listening.heard();
@@ -169,7 +185,7 @@ fn listen(
             say(&format!("{} events were dropped: too many at once", now - dropped));
             dropped = now;
         }
-        if ends {
+        if ends || screen.left == 0 {
             break;
         }
         if followed.elapsed() >= FOLLOW {

@@ -32,7 +32,7 @@ struct Whom {
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<String>,
     /// Of sockets: the cookie of their network namespace.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", rename = "netnsCookie")]
     namespace: Option<u64>,
     /// The process that called, in the node's process namespace.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,11 +1,14 @@
 //! What is asked for: most of it is the kernel programs' to know, the rest is looked at here.
 
-use std::{collections::HashSet, net::SocketAddr};
+use std::{
+    collections::{BTreeSet, HashSet},
+    net::SocketAddr,
+};
 
 use anyhow::bail;
 use proxy_common::{Address, Event, FrontendKey, Happening, Listener, NodeEvent, Port, Reason, RefusedPair};
 
-use super::{Arguments, LOSSES, guide::Guide};
+use super::{Arguments, LOSSES, guide::Guide, say};
 use crate::commands::{
     inventory,
     names::{Client, ClientName, Destination, Pods, ServiceName},
@@ -17,7 +20,7 @@ pub(super) struct Wanted {
     of: Of,
     client: Option<ClientName>,
     /// What events know the client by; nothing for all.
-    marks: Option<HashSet<Address>>,
+    marks: Option<BTreeSet<Address>>,
 }
 
 /// Of which Services.
@@ -53,15 +56,20 @@ impl Wanted {
             Some(Destination::Address { address, protocol }) => at(guide, *address, *protocol as u8),
             Some(Destination::Service(name)) => service(guide, name.clone())?,
         };
-        let marks = match &arguments.client {
-            None => None,
-            Some(name) => Some(marks(guide, name)?).filter(|marks| !marks.is_empty()),
-        };
-        if marks.is_none() && arguments.client.is_some() {
-            bail!(
-                "nothing is known of this client that an event would have: name one outside by its address; of network namespaces \
-                 kernels tell processes since 5.14"
-            );
+        let mut marks = None;
+        if let Some(name) = &arguments.client {
+            let client = Client::of(name, guide.report.as_ref())?;
+            let its = client.marks(&Pods::of(guide.report.as_ref()), &guide.tables);
+            if its.is_empty() {
+                bail!("this client has nothing to know it by: name it as outside:ADDRESS, or by its Pod");
+            }
+            if client.is_without_sockets(&its) {
+                say(
+                    "the network namespace of this client is not known (no process of it is visible here, or the kernel is older than \
+                     5.14): what its sockets get is not shown, only what becomes of its packets",
+                );
+            }
+            marks = Some(its);
         }
         let wishes = Listener {
             sample: arguments.sample,
@@ -69,6 +77,9 @@ impl Wanted {
             reasons: bits(&arguments.reason, reasons()),
             ..Listener::EVERYTHING
         };
+        if let Of::Frontend { key, index: RefusedPair::NO_SERVICE } = &of {
+            say(&format!("no Service has {key}: of this address only refusals can be told"));
+        }
         let mut wanted = Self { listener: wishes, of, client: arguments.client.clone(), marks };
         wanted.tell_kernel();
         Ok(wanted)
@@ -188,7 +199,7 @@ fn at(guide: &Guide, address: SocketAddr, protocol: u8) -> Of {
     Of::Frontend { key, index: inventory::service_at(&guide.tables, &key).unwrap_or(RefusedPair::NO_SERVICE) }
 }
 
-fn marks(guide: &Guide, name: &ClientName) -> anyhow::Result<HashSet<Address>> {
+fn marks(guide: &Guide, name: &ClientName) -> anyhow::Result<BTreeSet<Address>> {
     let report = guide.report.as_ref();
     Ok(Client::of(name, report)?.marks(&Pods::of(report), &guide.tables))
 }

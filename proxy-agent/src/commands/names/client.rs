@@ -1,7 +1,7 @@
 //! The client in the command's arguments, and what is known of it.
 
 use std::{
-    collections::HashSet,
+    collections::BTreeSet,
     fmt,
     net::IpAddr,
     os::unix::fs::MetadataExt as _,
@@ -177,10 +177,15 @@ impl Client {
         })
     }
 
+    /// Whether its sockets cannot be told from others: its network namespace is not known.
+    pub(in crate::commands) fn is_without_sockets(&self, marks: &BTreeSet<Address>) -> bool {
+        self.scope == Scope::Inside && marks.iter().all(|mark| mark.namespace().is_none())
+    }
+
     /// What its events know it by: its network namespace, if it has sockets on this node, and its addresses, as far as they are
     /// known: packets have nothing else.
-    pub(in crate::commands) fn marks(&self, pods: &Pods<'_>, tables: &Tables) -> HashSet<Address> {
-        let mut marks: HashSet<Address> = self.addresses.iter().copied().collect();
+    pub(in crate::commands) fn marks(&self, pods: &Pods<'_>, tables: &Tables) -> BTreeSet<Address> {
+        let mut marks: BTreeSet<Address> = self.addresses.iter().copied().collect();
         let mut cookies = vec![self.cookie];
         if self.is_node {
             let of_node = tables.addresses.iter().filter_map(Result::ok);

@@ -125,7 +125,7 @@ impl Pod {
         }
         let listed: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         let told = format!(
-            "{}; no process of it is visible here (it has ended, or this container is without hostPID)",
+            "{}; neither a process nor the network namespace of it is visible here (it has ended, or this container is without hostPID)",
             listed.join(", ")
         );
         Ok(at(Where::Addresses(addresses.clone()), told))

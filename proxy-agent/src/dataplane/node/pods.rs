@@ -5,13 +5,14 @@ use std::{
     collections::{HashMap, HashSet},
     fs,
     net::{IpAddr, SocketAddr},
+    ops::ControlFlow,
     path::{Path, PathBuf},
 };
 
 use nix::{ifaddrs::getifaddrs, sched::CloneFlags, unistd::gethostname};
 
 use super::{
-    namespaces::numbered,
+    namespaces::{Walk, numbered},
     netlink::Diag,
     system::{in_namespace, ip_of},
 };
@@ -29,13 +30,32 @@ pub(crate) fn processes() -> impl Iterator<Item = (String, PathBuf)> {
     })
 }
 
-/// The network namespace of the Pod with this uid, if a process of it is visible here.
+/// The network namespace of the Pod with this uid, if a process of it is visible here, else one that has its address.
 ///
 /// Not every process in a Pod's cgroups is in its network namespace: some runtimes put helpers there, which are in the node's,
 /// and a process may make namespaces of its own. Of several it is the one that has one of the Pod's addresses.
 pub fn namespace_of_pod(uid: &str, addresses: &[IpAddr]) -> Option<PathBuf> {
-    let mut found = namespaces_where(|of| of == uid);
-    own_of(found.remove(uid)?, addresses)
+    let of_processes = namespaces_where(|of| of == uid).remove(uid);
+    match of_processes.and_then(|found| own_of(found, addresses)) {
+        None => namespaces_by_address()
+            .into_iter()
+            .find(|(_, has)| has.iter().any(|address| addresses.contains(address)))
+            .map(|(namespace, _)| namespace),
+        found => found,
+    }
+}
+
+/// The network namespaces that are visible here, but for this process's own, with the addresses of their devices: container
+/// runtimes mount those of Pods, which may be without processes for a moment.
+pub fn namespaces_by_address() -> Vec<(PathBuf, Vec<IpAddr>)> {
+    let mut paths = Vec::new();
+    // Those that cannot be opened are not visible.
+    let _ = Walk::through(|_, path| {
+        paths.push(path.to_owned());
+        ControlFlow::Continue(())
+    });
+    // Its own comes first.
+    paths.into_iter().skip(1).map(|path| (path.clone(), addresses_in(&path))).collect()
 }
 
 /// The network namespaces in which Pods have processes, beside this process's own, by uid.

@@ -4,8 +4,8 @@
 //! `publishNotReadyAddresses` may get them: a closed socket would come right back to it.
 
 use proxy_common::{
-    Address, Client, EndpointState, FrontendKey, Port, Protocol, Scope, Service, Tables, Translation,
-    select::{Resolution, resolve},
+    Address, EndpointState, FrontendKey, Port, Protocol, Scope, Service, Tables, Translation,
+    select::{Anybody, Resolution, resolve},
 };
 
 /// Decides about one record.
@@ -45,27 +45,6 @@ pub(super) fn has_endpoints(tables: &impl Tables, record: &Translation) -> bool 
 /// Whether there is an endpoint with this state word.
 pub(super) fn is_alive(state: EndpointState) -> bool {
     state.bits != 0
-}
-
-/// A client that may use every frontend: who got a translation was allowed to.
-struct Anybody;
-
-impl Client for Anybody {
-    fn identity(&self) -> Address {
-        Address::ANY_V6
-    }
-
-    fn is_node(&self) -> bool {
-        true
-    }
-
-    fn scope(&self) -> Scope {
-        Scope::Inside
-    }
-
-    fn source(&self, _: &impl Tables, _: &Address) -> Option<Address> {
-        None
-    }
 }
 
 #[cfg(test)]
