@@ -180,7 +180,8 @@ fn print(flows: &[Told]) {
             format!(
                 "{}{}{}",
                 state.name(),
-                if *confirmed { "" } else { ", not confirmed" },
+                // Once it is over, nothing protects its record any more.
+                if *confirmed || *state == FlowState::Closed { "" } else { ", not confirmed" },
                 if *fast { ", fast path" } else { "" }
             ),
             format!("{idle_seconds}s"),

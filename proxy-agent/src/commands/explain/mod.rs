@@ -170,11 +170,13 @@ fn explain(
             (None, "not-a-service", None, None, format!("left alone: {what}"))
         }
         Decision::Refuse { service, reason } => {
-            let mut because = format!("{}: {}", refusal(client.scope, reason), why(client, reason));
-            if reason == Reason::UnknownPort {
-                let there = inventory::ports_at(tables, &key.address);
-                because += &format!("; there are {}", there.into_iter().collect::<Vec<_>>().join(", "));
-            }
+            let there: Vec<String> = match reason {
+                Reason::UnknownPort => inventory::ports_at(tables, &key.address).into_iter().collect(),
+                _ => Vec::new(),
+            };
+            let ports =
+                if there.is_empty() { String::new() } else { format!("; there are {}", there.join(", ")) };
+            let because = format!("{}: {}{ports}", refusal(client.scope, reason), why(client, reason));
             (service, "refuse", Some(reason), None, because)
         }
         Decision::Forward(forward) => {
