@@ -289,6 +289,37 @@ fn what_is_not_there_is_told() {
     assert!(said.contains("--since"), "{said}");
 }
 
+/// Whoever waits for a reader that stands still ends with the second signal.
+#[test]
+fn a_second_signal_ends_it_whatever_it_waits_for() {
+    let cluster = cluster!(1);
+    two_services(&cluster);
+    let lab = &cluster.lab;
+    let _agent = lab.agent().expect("an agent");
+    let pipe = lab.folder("pipe").expect("a folder").join("events");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    let nobody_reads = std::fs::OpenOptions::new().read(true).write(true).open(&pipe).expect("the pipe");
+    let binary = sidestep_tests::agent::binary().expect("a binary");
+    let mut command = std::process::Command::new(binary);
+    command.args(["monitor", "--only", "refused", "--pin-dir"]).arg(lab.pin_directory());
+    command.stdout(nobody_reads).stderr(std::process::Stdio::null());
+    let mut child = lab.node().namespace().run(|| command.spawn()).expect("the lab").expect("it starts");
+    eventually("it listens", || listening_until(lab) != 0);
+    cluster.client.run(|| {
+        for _ in 0..5_000 {
+            let _ = connect(at("10.96.0.99:80"));
+        }
+    });
+    let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+    let interrupt = || nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("it runs");
+    std::thread::sleep(Duration::from_millis(500));
+    interrupt();
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(child.try_wait().expect("a process").is_none(), "it waits for its reader");
+    interrupt();
+    eventually("it ends", || child.try_wait().expect("a process").is_some());
+}
+
 /// Somebody who reads slowly, or not at all: events are dropped and counted, and whoever comes next begins with none.
 #[test]
 fn a_listener_whose_reader_stands_still_goes_on() {

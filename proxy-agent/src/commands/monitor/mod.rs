@@ -225,8 +225,11 @@ fn interrupted() -> anyhow::Result<Arc<AtomicBool>> {
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         let _ = signals.wait();
         told.store(true, Ordering::Relaxed);
-        // As the signal itself would.
+        // From now on this thread takes them as a process does that blocks none: it ends.
         let _ = signals.thread_unblock();
+        loop {
+            thread::park();
+        }
     })?;
     Ok(is_interrupted)
 }
