@@ -113,9 +113,10 @@ fn connections_begin_and_end_and_are_refused() {
 #[test]
 fn a_flood_is_told_and_counted() {
     let nodes = two_nodes!(Variant::DIRECT);
-    let here = nodes.backend_here("here").expect("a pod");
     let service = Service::new("web", &["10.96.0.10"]).port(HTTP, Protocol::Tcp, 80).node_port(30_080);
-    nodes.publish("web", &service, &[&here]).expect("manifests");
+    // Nobody is there: an answer to a forged client could end its connection.
+    let silent = EndpointSlice::new("web").port(HTTP, Protocol::Tcp, 8_080).ready([10, 244, 1, 250]);
+    nodes.lab().manifests().write("web.yaml", &[&service, &silent]).expect("manifests");
     let empty = Service::new("empty", &["10.96.0.11"]).port(HTTP, Protocol::Tcp, 80).node_port(30_081);
     nodes.publish("empty", &empty, &[]).expect("manifests");
     let _agent = nodes.lab().agent().expect("an agent");
