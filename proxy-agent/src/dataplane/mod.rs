@@ -51,10 +51,7 @@ pub use node::{
         hooked, leaves_by, meaning_of_order, not_forwarded, pod_devices, would_choose,
     },
     kube_proxy::{KubeProxyTable, Running, not_supported, running},
-    pods::{
-        addresses_in, listening_in, namespace_of_pod, namespaces_by_address, namespaces_by_host_name,
-        namespaces_of_pods, own_of,
-    },
+    pods::{PodNamespaces, addresses_in, listening_in, namespace_of_pod, namespaces_by_host_name},
     reserved_ports::{ReservedPorts, can_reserve as can_reserve_ports, release as release_ports},
     system::{
         cannot_restrict, has_fib_source, has_set_retval, in_namespace, ip_of, memory_for_tables,

@@ -7,10 +7,7 @@ use std::{
 
 use crate::{
     agent::{PodHere, Report},
-    dataplane::{
-        namespaces_by_address, namespaces_by_host_name, namespaces_of_pods, netns_cookie, netns_cookie_of,
-        own_of,
-    },
+    dataplane::{PodNamespaces, namespaces_by_host_name, netns_cookie, netns_cookie_of},
 };
 
 /// How often to look for a namespace that is not known.
@@ -47,16 +44,11 @@ impl Namespaces {
         let host_names = namespaces_by_host_name().into_iter();
         let mut found: Vec<_> =
             host_names.filter_map(|(name, path)| Some((netns_cookie_of(&path).ok()?, name))).collect();
-        let (mut of_pods, mut by_address) = (namespaces_of_pods(), None);
+        let mut of_pods = PodNamespaces::look(|_| true);
         let pods = report.into_iter().flat_map(|report| &report.pods).filter(|pod| !pod.on_host);
         for PodHere { name, uid, addresses, .. } in pods {
-            let of_processes = of_pods.remove(&**uid).and_then(|paths| own_of(paths, addresses));
-            let own = of_processes.or_else(|| {
-                let all = by_address.get_or_insert_with(namespaces_by_address).iter();
-                let mut its = all.filter(|(_, has)| has.iter().any(|address| addresses.contains(address)));
-                its.next().map(|(path, _)| path.clone())
-            });
-            found.extend(own.and_then(|path| Some((netns_cookie_of(&path).ok()?, name.to_string()))));
+            let cookie = of_pods.of(uid, addresses).and_then(|path| netns_cookie_of(&path).ok());
+            found.extend(cookie.map(|cookie| (cookie, name.to_string())));
         }
         found.extend(netns_cookie().ok().map(|own| (own, "node".to_owned())));
         // Cookies are never used again: who is gone keeps its name.

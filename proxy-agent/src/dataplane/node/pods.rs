@@ -30,24 +30,54 @@ pub(crate) fn processes() -> impl Iterator<Item = (String, PathBuf)> {
     })
 }
 
-/// The network namespace of the Pod with this uid, if a process of it is visible here, else one that has its address.
-///
-/// Not every process in a Pod's cgroups is in its network namespace: some runtimes put helpers there, which are in the node's,
-/// and a process may make namespaces of its own. Of several it is the one that has one of the Pod's addresses.
+/// The network namespace of the Pod with this uid, as in [`PodNamespaces::of`].
 pub fn namespace_of_pod(uid: &str, addresses: &[IpAddr]) -> Option<PathBuf> {
-    let of_processes = namespaces_where(|of| of == uid).remove(uid);
-    match of_processes.and_then(|found| own_of(found, addresses)) {
-        None => namespaces_by_address()
-            .into_iter()
-            .find(|(_, has)| has.iter().any(|address| addresses.contains(address)))
-            .map(|(namespace, _)| namespace),
-        found => found,
+    PodNamespaces::look(|of| of == uid).of(uid, addresses)
+}
+
+/// The network namespaces of Pods as they are at a moment, beside this process's own.
+#[derive(Debug)]
+pub struct PodNamespaces {
+    /// Those in which their processes are, by uid.
+    of_processes: HashMap<String, Vec<PathBuf>>,
+    /// All that are visible here, with the addresses of their devices; read once they are needed.
+    all: Option<Vec<(PathBuf, Vec<IpAddr>)>>,
+}
+
+impl PodNamespaces {
+    /// Looks for the processes of those whose uid is wanted.
+    pub fn look(is_wanted: impl Fn(&str) -> bool) -> Self {
+        let mut met: HashSet<PathBuf> = fs::read_link("/proc/thread-self/ns/net").into_iter().collect();
+        let mut of_processes: HashMap<String, Vec<PathBuf>> = HashMap::new();
+        for (uid, process) in processes().filter(|(uid, _)| is_wanted(uid)) {
+            let path = process.join("ns/net");
+            if fs::read_link(&path).is_ok_and(|namespace| met.insert(namespace)) {
+                of_processes.entry(uid).or_default().push(path);
+            }
+        }
+        Self { of_processes, all: None }
+    }
+
+    /// That of the Pod with this uid and these addresses, if a process of it is visible here; else one that has its address,
+    /// as container runtimes mount those of Pods, which may be without processes for a moment.
+    ///
+    /// Not every process in a Pod's cgroups is in its network namespace: some runtimes put helpers there, which are in the node's,
+    /// and a process may make namespaces of its own. Of several it is the one that has one of the Pod's addresses.
+    pub fn of(&mut self, uid: &str, addresses: &[IpAddr]) -> Option<PathBuf> {
+        let is_its = |has: &[IpAddr]| has.iter().any(|address| addresses.contains(address));
+        match self.of_processes.remove(uid).unwrap_or_default().as_slice() {
+            [] => {
+                let mut all = self.all.get_or_insert_with(visible).iter();
+                all.find(|(_, has)| is_its(has)).map(|(path, _)| path.clone())
+            }
+            [one] => Some(one.clone()),
+            several => several.iter().find(|path| is_its(&addresses_in(path))).or(several.first()).cloned(),
+        }
     }
 }
 
-/// The network namespaces that are visible here, but for this process's own, with the addresses of their devices: container
-/// runtimes mount those of Pods, which may be without processes for a moment.
-pub fn namespaces_by_address() -> Vec<(PathBuf, Vec<IpAddr>)> {
+/// The network namespaces that are visible here, but for this process's own, with the addresses of their devices.
+fn visible() -> Vec<(PathBuf, Vec<IpAddr>)> {
     let mut paths = Vec::new();
     // Those that cannot be opened are not visible.
     let _ = Walk::through(|_, path| {
@@ -56,33 +86,6 @@ pub fn namespaces_by_address() -> Vec<(PathBuf, Vec<IpAddr>)> {
     });
     // Its own comes first.
     paths.into_iter().skip(1).map(|path| (path.clone(), addresses_in(&path))).collect()
-}
-
-/// The network namespaces in which Pods have processes, beside this process's own, by uid.
-pub fn namespaces_of_pods() -> HashMap<String, Vec<PathBuf>> {
-    namespaces_where(|_| true)
-}
-
-fn namespaces_where(is_wanted: impl Fn(&str) -> bool) -> HashMap<String, Vec<PathBuf>> {
-    let mut met: HashSet<PathBuf> = fs::read_link("/proc/thread-self/ns/net").into_iter().collect();
-    let mut found: HashMap<String, Vec<PathBuf>> = HashMap::new();
-    for (uid, process) in processes().filter(|(uid, _)| is_wanted(uid)) {
-        let path = process.join("ns/net");
-        if fs::read_link(&path).is_ok_and(|namespace| met.insert(namespace)) {
-            found.entry(uid).or_default().push(path);
-        }
-    }
-    found
-}
-
-/// The one of a Pod's namespaces that is its own, by its addresses.
-pub fn own_of(mut found: Vec<PathBuf>, addresses: &[IpAddr]) -> Option<PathBuf> {
-    if found.len() > 1 {
-        let own =
-            found.iter().position(|path| addresses_in(path).iter().any(|found| addresses.contains(found)));
-        return Some(found.swap_remove(own.unwrap_or_default()));
-    }
-    found.pop()
 }
 
 /// The addresses of the devices in this network namespace, but for loopback; none if it cannot be entered.
